@@ -1,0 +1,38 @@
+# README's commands. `make pipeline` and `make test` need nothing but Python 3.11-3.13, git and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+# Nothing is left outside this folder.
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help pipeline test check ui lock
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+pipeline: .venv/installed ## fetch real pairs, train, evaluate, export, register; then say where to look
+	$(BIN)/dvc repro
+	@$(BIN)/fusmae summary
+
+test: check ## lint, types, import contracts, then every test
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: .venv/installed ## lint, types and import contracts only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+
+lock: ## write requirements.lock anew (needs uv)
+	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+		--all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

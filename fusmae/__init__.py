@@ -1,0 +1,1 @@
+"""Fus-MAE as a pipeline: raw archive → index → shards → pretraining → probe and finetune → ONNX → registry."""

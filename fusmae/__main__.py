@@ -1,0 +1,5 @@
+"""`python -m fusmae`: the command line."""
+
+from fusmae.cli import main
+
+main()

@@ -1,0 +1,180 @@
+"""The command line: one command a stage, and a summary of what the last run made.
+
+Imports of a stage wait until it is called: `--help` must answer at once.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusmae.errors import FusmaeError
+
+app = typer.Typer(
+    help="Fus-MAE as a pipeline. `dvc repro` calls these commands in order; each can be run alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_state = {"params": Path("params.yaml"), "debug": False}
+
+Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data.")]
+Shards = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
+Statistics = Annotated[Path, typer.Option(help="JSON of band statistics.")]
+Weights = Annotated[Path, typer.Option(help="Checkpoint folder to start from.")]
+Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
+RunFile = Annotated[Path, typer.Option("--run", help="JSON that gets the MLflow run's id.")]
+
+
+@app.callback()
+def _globals(
+    params: Annotated[Path, typer.Option(help="Parameters, as `dvc exp run -S` composes them.")] = Path("params.yaml"),
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    _state.update(params=params, debug=debug)
+
+
+def _run(stage: str, **paths: Path) -> None:
+    from fusmae.config import load_config
+
+    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_config(Path(str(_state["params"]))), **paths)
+
+
+@app.command()
+def fetch(downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")], out: Out) -> None:
+    """Get a source's archives, check and unpack them.
+
+    Example: fusmae fetch --downloads data/downloads --out data/raw
+    """
+    _run("fetch", downloads=downloads, out=out)
+
+
+@app.command()
+def index(raw: Raw, out: Out) -> None:
+    """Write the index: pairs with labels, split, place and date.
+
+    Example: fusmae index --raw data/raw --out data/index.parquet
+    """
+    _run("index", raw=raw, out=out)
+
+
+@app.command()
+def shard(
+    raw: Raw, index: Annotated[Path, typer.Option(help="Parquet file of the index.")], out: Out, statistics: Statistics
+) -> None:
+    """Pack tiles into memory-mapped shards and measure band statistics on train.
+
+    Example: fusmae shard --raw data/raw --index data/index.parquet --out data/shards --statistics data/statistics.json
+    """
+    _run("shard", raw=raw, index=index, out=out, statistics=statistics)
+
+
+@app.command()
+def pretrain(
+    shards: Shards,
+    statistics: Statistics,
+    out: Out,
+    pictures: Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")],
+    run: RunFile,
+) -> None:
+    """Pretrain by masked reconstruction; goes on from where a killed run stopped.
+
+    Example: fusmae pretrain --shards data/shards --statistics data/statistics.json --out models/pretrain
+    --pictures reports/reconstructions --run reports/runs/pretrain.json
+    """
+    _run("pretrain", shards=shards, statistics=statistics, out=out, pictures=pictures, run_file=run)
+
+
+@app.command()
+def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
+    """Train linear heads on a frozen encoder.
+
+    Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
+    --run reports/runs/probe-pretrained.json
+    """
+    _run("probe", weights=weights, shards=shards, out=out, run_file=run)
+
+
+@app.command()
+def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
+    """Train encoder and head together.
+
+    Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
+    --run reports/runs/finetune-pretrained.json
+    """
+    _run("finetune", weights=weights, shards=shards, out=out, run_file=run)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")],
+    shards: Shards,
+    out: Out,
+    runs: Annotated[Path, typer.Option(help="Folder of run files; scores are added to their MLflow runs.")],
+) -> None:
+    """Score every model over the whole test set, with and without each modality.
+
+    Example: fusmae evaluate --models models --shards data/shards --out reports/evaluate --runs reports/runs
+    """
+    _run("evaluate", models=models, shards=shards, out=out, runs=runs)
+
+
+@app.command()
+def export(weights: Weights, shards: Shards, out: Out) -> None:
+    """Export a finetuned model to ONNX and compare it with torch on every test pair.
+
+    Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
+    """
+    _run("export", weights=weights, shards=shards, out=out)
+
+
+@app.command()
+def register(
+    exported: Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")],
+    metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
+    run: Annotated[Path, typer.Option("--run", help="Run file of the training run.")],
+    out: Out,
+) -> None:
+    """Register the exported model in MLflow as `challenger`.
+
+    Example: fusmae register --exported models/export --metrics reports/evaluate/metrics.json
+    --run reports/runs/finetune-pretrained.json --out reports/register
+    """
+    _run("register", exported=exported, metrics=metrics, run_file=run, out=out)
+
+
+@app.command()
+def summary(
+    reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Show what the last run made and where to look at it."""
+    from fusmae.stages.summary import summary as show
+
+    typer.echo(show(reports))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake becomes one paragraph and exit code 1."""
+    keep_caches_inside(Path.cwd())
+    try:
+        app(arguments)
+    except FusmaeError as error:
+        if _state["debug"]:
+            raise
+        typer.echo(f"fusmae: {error}", err=True)
+        sys.exit(1)
+
+
+def keep_caches_inside(folder: Path) -> None:
+    """Let libraries keep their caches and settings in the project's folder, and report to nobody."""
+    defaults: dict[str, Any] = {
+        "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, str(value))

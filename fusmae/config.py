@@ -1,0 +1,228 @@
+"""params.yaml as frozen, typed sections; an unknown key or a wrong type names its path."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusmae.errors import ConfigError
+from fusmae.modalities import Modality, ModalityInput, modality_inputs
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0)]
+
+
+class _Section(BaseModel):
+    # Strict, so that "3" is no integer; a whole number is still accepted where a float is wanted.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataConfig(_Section):
+    """Which dataset, and how its tiles are cut.
+
+    Attributes:
+        source: name of a raw dataset in `fusmae.sources`.
+        tile_m: side of a tile in metres.
+        shard_pairs: pairs in one shard folder.
+        modalities: bands, units and resolutions by modality.
+    """
+
+    source: Literal["sample", "bigearthnet", "sen12ms"]
+    tile_m: int = Field(gt=0)
+    shard_pairs: int = Field(gt=0)
+    # YAML has lists where the specs hold tuples; strictness would refuse them.
+    modalities: dict[str, Annotated[Modality, Field(strict=False)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _grids_divide_tile(self) -> "DataConfig":
+        modality_inputs(self.modalities, self.tile_m)
+        return self
+
+    @property
+    def inputs(self) -> tuple[ModalityInput, ...]:
+        """The arrays that one tile consists of."""
+        return modality_inputs(self.modalities, self.tile_m)
+
+    @property
+    def tile_px(self) -> int:
+        """Side in pixels of the finest grid, to which every band is upsampled."""
+        return max(item.side_px for item in self.inputs)
+
+
+class ModelConfig(_Section):
+    """The architecture; see `fusmae.models` for what each switch does."""
+
+    patch_px: int = Field(gt=0)
+    dim: int = Field(gt=0)
+    # CLS joins after the first block: with one block it would see no token.
+    depth: int = Field(ge=2)
+    num_heads: int = Field(gt=0)
+    decoder_dim: int = Field(gt=0)
+    decoder_depth: int = Field(gt=0)
+    decoder_num_heads: int = Field(gt=0)
+    early_fusion: bool
+    feature_fusion: bool
+    masking: Literal["independent", "consistent"]
+    mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
+    target_norm: Literal["patch", "group", "band"]
+    decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class AugmentConfig(_Section):
+    """Geometry, the same for every modality of a pair."""
+
+    flip: bool
+    turn: bool
+    min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class PretrainConfig(_Section):
+    """Masked reconstruction."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    base_lr: Rate
+    weight_decay: float = Field(ge=0.0)
+    warmup_epochs: int = Field(ge=0)
+    modality_drop: Share
+    augment: AugmentConfig
+    num_pictures: int = Field(ge=0)
+
+
+class ProbeConfig(_Section):
+    """Linear read-out of a frozen encoder; the learning rate is chosen on validation."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rates: list[Rate] = Field(min_length=1)
+    readout: Literal["mean", "cls", "concat"]
+
+
+class FinetuneConfig(_Section):
+    """Supervised training of encoder and head."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    base_lr: Rate
+    weight_decay: float = Field(ge=0.0)
+    warmup_epochs: int = Field(ge=0)
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
+    modality_drop: Share
+    readout: Literal["mean", "cls", "concat"]
+    augment: AugmentConfig
+
+
+class RuntimeConfig(_Section):
+    """How a run uses the machine; no result depends on it beyond float rounding."""
+
+    num_workers: int = Field(ge=0)
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: int = Field(gt=0)
+    checkpoint_every_steps: int = Field(gt=0)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What a trainer needs of it."""
+        return self.model_dump(exclude={"num_workers"})
+
+
+class EvaluateConfig(_Section):
+    """Scores over the whole test set."""
+
+    batch_size: int = Field(gt=0)
+    threshold: Share
+    bootstrap_resamples: int = Field(ge=0)
+
+
+class ExportConfig(_Section):
+    """The ONNX graph and how closely it must follow torch."""
+
+    opset: int = Field(ge=18)
+    max_abs_error: Rate
+
+
+class RegisterConfig(_Section):
+    """Where a version is registered."""
+
+    model_name: str = Field(min_length=1)
+    experiment: str = Field(min_length=1)
+
+
+class Config(_Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0)
+    data: DataConfig
+    model: ModelConfig
+    pretrain: PretrainConfig
+    probe: ProbeConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig
+    export: ExportConfig
+    register_as: RegisterConfig
+    runtime: RuntimeConfig
+
+    @model_validator(mode="after")
+    def _model_fits_data(self) -> "Config":
+        tile_px, model = self.data.tile_px, self.model
+        if tile_px % model.patch_px:
+            works = [side for side in range(4, 33) if tile_px % side == 0]
+            raise ValueError(
+                f"model.patch_px: {model.patch_px} does not divide a tile of {tile_px} px; use one of {works}"
+            )
+        for dim, heads, where in (
+            (model.dim, model.num_heads, "model"),
+            (model.decoder_dim, model.decoder_num_heads, "model.decoder"),
+        ):
+            if dim % heads or dim % 4:
+                raise ValueError(f"{where}: width {dim} must be a multiple of 4 and of its {heads} heads")
+        got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
+        if got != expected:
+            raise ValueError(f"model.mask_ratio: got {got}; expected the modalities {expected}")
+        return self
+
+
+def load_config(path: Path) -> Config:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: the file is absent or no YAML, or a value is wrong; names each value's path.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is not there.", hint="run from the project's folder, or pass --params") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    return parse_config(values, where=str(path))
+
+
+def parse_config(values: Any, where: str) -> Config:
+    """Check composed values.
+
+    Args:
+        values: nested mappings as YAML gives them.
+        where: what to call their origin in an error.
+
+    Raises:
+        ConfigError: names each wrong value's path, what was got and what was expected.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(_explain(item) for item in error.errors())
+        raise ConfigError(f"{where} is wrong:\n{problems}", hint="mend the file, then `dvc repro`") from error
+
+
+def _explain(item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    if item["type"] == "extra_forbidden":
+        return f"  {path}: unknown key (got {item['input']!r}; expected no such key)"
+    if item["type"] == "missing":
+        return f"  {path}: missing (got nothing; expected a value)"
+    if item["type"] == "value_error":
+        return f"  {path}: {item['ctx']['error']}"
+    hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(item["input"], str) else ""
+    return f"  {path}: got {item['input']!r}; expected: {item['msg']}{hint}"

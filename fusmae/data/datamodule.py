@@ -1,0 +1,236 @@
+"""Batches of shards for Lightning: keyed draws, true shuffling, restart at any batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fusmae.data.augment import draw_geometry
+from fusmae.data.index import Split
+from fusmae.data.randomness import Purpose, generator
+from fusmae.data.shards import ShardReader
+
+Key = tuple[int, int]
+"""(epoch, index): all that a pair's draws depend on besides the seed."""
+
+
+class Batch(NamedTuple):
+    """Pairs with the random draws that belong to them.
+
+    Attributes:
+        pixels: `[B, C, h, w]` by input name, in physical units at native resolution.
+        labels: `[B, K]` float32, 1 where the class is there.
+        indices: `[B]` positions in the split.
+        geometry: `[B, 2, 3]` affine augmentation.
+        noise: `[B, L]` uniform by modality, for masking.
+        dropped: a modality that this batch does without, or "".
+    """
+
+    pixels: dict[str, Tensor]
+    labels: Tensor
+    indices: Tensor
+    geometry: Tensor
+    noise: dict[str, Tensor]
+    dropped: str
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Modalities that this batch has."""
+        return tuple(key for key in self.noise if key != self.dropped)
+
+    def only(self, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """Pixels of some modalities, by input name."""
+        return {name: array for name, array in self.pixels.items() if name.rsplit("_", 1)[0] in modalities}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each pair.
+
+    Attributes:
+        seed: the run's seed.
+        modalities: names, in order.
+        num_patches: L, patches of one modality.
+        modality_drop: chance that a batch does without one of its modalities.
+        augment: arguments of `draw_geometry`; None for the identity.
+    """
+
+    seed: int
+    modalities: tuple[str, ...]
+    num_patches: int
+    modality_drop: float = 0.0
+    augment: Mapping[str, Any] | None = None
+
+
+class PairDataset(Dataset[Batch]):
+    """A split's pairs with keyed draws; `__getitems__` gives a whole batch at once."""
+
+    def __init__(self, reader: ShardReader, draws: Draws) -> None:
+        self.reader = reader
+        self.draws = draws
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        gathered = self.reader.read([index for _, index in keys])
+        noise = torch.from_numpy(np.stack([self._noise(key) for key in keys]))
+        return Batch(
+            pixels={name: torch.from_numpy(array) for name, array in gathered.pixels.items()},
+            labels=torch.from_numpy(gathered.labels).float(),
+            indices=torch.tensor([index for _, index in keys]),
+            geometry=torch.from_numpy(np.stack([self._geometry(key) for key in keys])),
+            noise=dict(zip(self.draws.modalities, noise.unbind(1), strict=True)),
+            dropped=self._dropped(keys[0]),
+        )
+
+    def _noise(self, key: Key) -> Any:
+        shape = (len(self.draws.modalities), self.draws.num_patches)
+        return generator(self.draws.seed, Purpose.MASK, *key).random(shape, dtype=np.float32)
+
+    def _geometry(self, key: Key) -> Any:
+        if self.draws.augment is None:
+            return np.eye(2, 3, dtype=np.float32)
+        return draw_geometry(generator(self.draws.seed, Purpose.AUGMENT, *key), **self.draws.augment)
+
+    def _dropped(self, first: Key) -> str:
+        random = generator(self.draws.seed, Purpose.MODALITY_DROP, *first)
+        if len(self.draws.modalities) < 2 or random.random() >= self.draws.modality_drop:
+            return ""
+        return self.draws.modalities[random.integers(len(self.draws.modalities))]
+
+
+class KeyedSampler(Sampler[Key]):
+    """One rank's keys of an epoch, in an order that (seed, epoch) alone decides.
+
+    Args:
+        num_pairs: pairs in the split.
+        seed: the run's seed; None keeps the split's order and epoch 0.
+        rank: this process among `world_size`.
+        world_size: processes; each sees as many pairs as the others, none twice.
+    """
+
+    def __init__(self, num_pairs: int, seed: int | None, *, rank: int = 0, world_size: int = 1) -> None:
+        self.num_pairs = num_pairs
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_pairs // self.world_size
+
+    def __iter__(self) -> Iterator[Key]:
+        if self.seed is None:
+            epoch, order = 0, np.arange(self.num_pairs)
+        else:
+            epoch, order = self.epoch, generator(self.seed, Purpose.ORDER, self.epoch).permutation(self.num_pairs)
+        mine = order[self.rank :: self.world_size][: len(self)]
+        return ((epoch, int(index)) for index in mine[self.skip :])
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader whose place in the epoch travels in Lightning's resume checkpoint."""
+
+    def __init__(
+        self, dataset: PairDataset, sampler: KeyedSampler, batch_size: int, *, is_training: bool, **kwargs: Any
+    ) -> None:
+        # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
+        drop_last = is_training and len(sampler) >= batch_size
+        super().__init__(
+            dataset, sampler=sampler, batch_size=batch_size, drop_last=drop_last, collate_fn=_as_is, **kwargs
+        )
+        self._keys = sampler
+        self._start = 0
+        self._given = 0
+
+    def __iter__(self) -> Any:
+        self._given, self._start = self._start, 0
+        self._keys.skip = self._given * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of this epoch have been given."""
+        return {"given": self._given % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next epoch behind the batches that had been given."""
+        self._start = state["given"]
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class PairDataModule(L.LightningDataModule):
+    """Train and validation batches of a folder of shards.
+
+    Args:
+        shards: the folder with `manifest.json`.
+        batch_size: pairs in a batch, over all processes.
+        draws: what is drawn for training pairs; validation has no augmentation and no drop.
+        num_workers: loader processes; changes no result.
+    """
+
+    def __init__(self, shards: Path, *, batch_size: int, draws: Draws, num_workers: int = 0) -> None:
+        super().__init__()
+        self.shards = shards
+        self.batch_size = batch_size
+        self.draws = draws
+        self.num_workers = num_workers
+        self._readers: dict[Split, ShardReader] = {}
+
+    def reader(self, split: Split) -> ShardReader:
+        """The split's shards, checksums verified once.
+
+        Raises:
+            ShardError: see `ShardReader`.
+        """
+        if split not in self._readers:
+            self._readers[split] = ShardReader(self.shards, split)
+        return self._readers[split]
+
+    def setup(self, stage: str) -> None:
+        """Open the shards before training starts, so that a damaged one stops it at once."""
+        if stage == "fit":
+            self.reader("train")
+            self.reader("validation")
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled, augmented batches."""
+        return self._loader("train", self.draws, is_training=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """The validation split in its own order."""
+        return self.loader("validation")
+
+    def loader(self, split: Split) -> ResumableLoader:
+        """A split in its own order, no augmentation, no drop."""
+        return self._loader(split, Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches))
+
+    def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
+        reader = self.reader(split)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, rank=rank, world_size=world_size)
+        return ResumableLoader(
+            PairDataset(reader, draws),
+            sampler,
+            max(1, self.batch_size // world_size),
+            is_training=is_training,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

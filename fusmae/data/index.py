@@ -1,0 +1,106 @@
+"""The index: every pair of a dataset with its labels, split and place, as one parquet file."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from fusmae.errors import PairError, SourceError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One s1 and one s2 tile of one place and date.
+
+    Attributes:
+        key: unique name; the s2 patch's name.
+        s1: where the source finds the s1 side; its meaning is the source's.
+        s2: the same for s2.
+        labels: class names, in the class table's spelling.
+        split: train, validation or test.
+        place: tiles of one place are never in two splits.
+        date: acquisition of s2 (UTC).
+        country: as the source states it, or "".
+        is_snowy: seasonal snow, as the source states it.
+        is_cloudy: cloud or cloud shadow, as the source states it.
+    """
+
+    key: str
+    s1: str
+    s2: str
+    labels: tuple[str, ...]
+    split: Split
+    place: str
+    date: datetime
+    country: str = ""
+    is_snowy: bool = False
+    is_cloudy: bool = False
+
+
+def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
+    """Refuse an index that training must not see.
+
+    Raises:
+        PairError: a key stands twice, a label is in no class table.
+        SourceError: a place is in two splits, a split is empty.
+    """
+    seen: set[str] = set()
+    places: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        if pair.key in seen:
+            raise PairError(f"Pair {pair.key} stands in the index twice.")
+        seen.add(pair.key)
+        unknown = sorted(set(pair.labels) - set(classes))
+        if unknown:
+            raise PairError(f"Pair {pair.key} has labels outside the class table.", got=unknown, expected=list(classes))
+        places[pair.place].add(pair.split)
+    leaking = {place: sorted(splits) for place, splits in places.items() if len(splits) > 1}
+    if leaking:
+        raise SourceError(
+            f"{len(leaking)} places are in more than one split.", got=leaking, expected="one split a place"
+        )
+    empty = [split for split in SPLITS if all(pair.split != split for pair in pairs)]
+    if empty:
+        raise SourceError(
+            f"The index has no pair in {', '.join(empty)}.", expected=f"pairs in each of {', '.join(SPLITS)}"
+        )
+
+
+def write_index(pairs: Iterable[Pair], path: Path) -> None:
+    """Write pairs in the order of their keys, so that equal input gives equal bytes."""
+    import pandas as pd
+
+    from fusmae.files import written_whole
+
+    frame = pd.DataFrame([asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.key)])
+    with written_whole(path) as partial:
+        frame.to_parquet(partial, index=False)
+
+
+def read_index(path: Path) -> list[Pair]:
+    """Read what `write_index` wrote.
+
+    Raises:
+        SourceError: the file is absent.
+    """
+    import pandas as pd
+
+    if not path.exists():
+        raise SourceError(f"There is no index at {path}.", hint="dvc repro index")
+    frame = pd.read_parquet(path)
+    names = [field.name for field in fields(Pair)]
+    return [
+        Pair(
+            **{
+                **dict(zip(names, row, strict=True)),
+                "labels": tuple(row[names.index("labels")]),
+                "date": row[names.index("date")].to_pydatetime(),
+            }
+        )
+        for row in frame[names].itertuples(index=False, name=None)
+    ]

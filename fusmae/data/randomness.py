@@ -1,0 +1,28 @@
+"""Randomness keyed by (seed, epoch, index): resuming or another worker count changes no draw."""
+
+import enum
+
+import numpy as np
+
+
+class Purpose(enum.IntEnum):
+    """What a draw is for; each purpose has a stream of its own."""
+
+    ORDER = 0
+    AUGMENT = 1
+    MASK = 2
+    MODALITY_DROP = 3
+    DROPOUT = 4
+
+
+def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.random.Generator:
+    """The generator of one (seed, purpose, epoch, index): a counter-based Philox, so that keys never overlap.
+
+    Args:
+        seed: the run's seed.
+        purpose: what is drawn.
+        epoch: 0 for the first.
+        index: the pair's index in its split, or the batch's.
+    """
+    # The lowest counter word is left to the stream itself.
+    return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, epoch, index]))

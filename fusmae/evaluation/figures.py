@@ -1,0 +1,75 @@
+"""Pictures that people look at: reconstructions and precision-recall curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.files import written_whole
+
+Image = NDArray[np.float32]
+NATURAL_COLOUR = ("B04", "B03", "B02")
+# Reflectance at which natural colour saturates, and the backscatter range of land and water.
+_BRIGHTEST_DN = 3000.0
+_DB_RANGE = (-25.0, 0.0)
+
+
+def displayed(bands: Mapping[str, NDArray[Any]]) -> Image:
+    """Bands as people look at them: `[H, W, 3]` natural colour of DN, or `[H, W]` VV of dB, in 0..1.
+
+    Args:
+        bands: `[H, W]` arrays in physical units, by band name.
+    """
+    if all(name in bands for name in NATURAL_COLOUR):
+        colour = np.stack([bands[name] for name in NATURAL_COLOUR], axis=-1) / _BRIGHTEST_DN
+        return np.clip(colour, 0, 1).astype(np.float32)
+    low, high = _DB_RANGE
+    return np.clip((bands["VV"] - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]]) -> None:
+    """Draw true, masked and predicted tiles, one row a modality.
+
+    Args:
+        path: PNG to write.
+        title: above all.
+        rows: `(true, masked, predicted)` as `displayed` gives them, by row label.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.1 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    figure.suptitle(title, fontsize=10)
+    for row, (label, images) in enumerate(rows.items()):
+        for column, (image, heading) in enumerate(zip(images, ("true", "masked", "predicted"), strict=True)):
+            axis = axes[row][column]
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(heading)
+            if column == 0:
+                axis.set_ylabel(label)
+    _save(figure, path)
+
+
+def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Draw micro-averaged precision-recall curves, one a row of the table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axis = figure.subplots()
+    for name, points in curves.items():
+        style = "--" if "random" in name else "-"
+        axis.step([p["recall"] for p in points], [p["precision"] for p in points], style, where="post", label=name)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="micro-averaged, whole test set")
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")

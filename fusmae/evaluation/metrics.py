@@ -1,0 +1,118 @@
+"""Multi-label scores over a whole test set at once (never averaged over batches), with bootstrap intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one row of the table.
+
+    Attributes:
+        micro_ap: average precision over all (pair, class) decisions.
+        macro_ap: mean of per-class AP over the classes that the set has.
+        micro_f1: at the threshold.
+        macro_f1: mean over the same classes.
+        per_class_ap: by class name; only classes that the set has.
+        absent_classes: classes without a positive pair; left out of the means.
+        intervals: 95 % bootstrap interval over pairs of micro_ap and macro_ap; empty without resamples.
+    """
+
+    micro_ap: float
+    macro_ap: float
+    micro_f1: float
+    macro_f1: float
+    per_class_ap: dict[str, float]
+    absent_classes: tuple[str, ...]
+    intervals: dict[str, tuple[float, float]]
+
+
+def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tuple[float, float]:
+    """Micro AP, and macro AP over the classes that occur.
+
+    Args:
+        labels: `[N, K]` 0 or 1.
+        probabilities: `[N, K]`; any monotone score.
+    """
+    from sklearn.metrics import average_precision_score
+
+    present = _present(labels)
+    micro = average_precision_score(labels[:, present], probabilities[:, present], average="micro")
+    macro = average_precision_score(labels[:, present], probabilities[:, present], average="macro")
+    return float(micro), float(macro)
+
+
+def score(
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    classes: Sequence[str],
+    *,
+    threshold: float,
+    resamples: int,
+    seed: int,
+) -> Scores:
+    """Score predictions over the whole set.
+
+    Args:
+        labels: `[N, K]` 0 or 1.
+        probabilities: `[N, K]` in 0..1.
+        classes: K names.
+        threshold: from which a class counts as predicted, for F1.
+        resamples: bootstrap draws over pairs; 0 for none.
+        seed: of the bootstrap.
+    """
+    from sklearn.metrics import average_precision_score, f1_score
+
+    labels = labels.astype(int)
+    present = _present(labels)
+    shown, predicted = labels[:, present], (probabilities[:, present] >= threshold).astype(int)
+    names = [name for name, is_there in zip(classes, present, strict=True) if is_there]
+    micro_ap, macro_ap = average_precisions(labels, probabilities)
+    return Scores(
+        micro_ap=micro_ap,
+        macro_ap=macro_ap,
+        micro_f1=float(f1_score(shown, predicted, average="micro", zero_division=0)),
+        macro_f1=float(f1_score(shown, predicted, average="macro", zero_division=0)),
+        per_class_ap={
+            name: float(average_precision_score(labels[:, column], probabilities[:, column]))
+            for name, column in zip(names, np.flatnonzero(present), strict=True)
+        },
+        absent_classes=tuple(name for name, is_there in zip(classes, present, strict=True) if not is_there),
+        intervals=_intervals(labels, probabilities, resamples, seed) if resamples else {},
+    )
+
+
+def _intervals(
+    labels: NDArray[Any], probabilities: NDArray[Any], resamples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    from scipy.stats import bootstrap
+
+    def statistic(rows: NDArray[Any]) -> NDArray[Any]:
+        return np.array(average_precisions(labels[rows], probabilities[rows]))
+
+    found = bootstrap(
+        (np.arange(len(labels)),),
+        statistic,
+        vectorized=False,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {name: (float(found.low[at]), float(found.high[at])) for at, name in enumerate(("micro_ap", "macro_ap"))}
+
+
+def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[dict[str, float]]:
+    """Points of the micro-averaged precision-recall curve, in order of recall."""
+    from sklearn.metrics import precision_recall_curve
+
+    present = _present(labels)
+    precision, recall, _ = precision_recall_curve(labels[:, present].ravel(), probabilities[:, present].ravel())
+    return [{"recall": float(x), "precision": float(y)} for x, y in zip(recall[::-1], precision[::-1], strict=True)]
+
+
+def _present(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(labels.any(axis=0), dtype=np.bool_)

@@ -1,0 +1,71 @@
+"""Reconstruction pictures of a pretrained model: true, masked, predicted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusmae.data.datamodule import Batch
+from fusmae.evaluation.figures import Image, displayed, save_reconstruction
+from fusmae.files import written_whole
+from fusmae.modalities import BandStatistics, Modality, Statistics
+from fusmae.training.reconstruction import Reconstructor
+
+_HIDDEN = 0.5
+
+
+@torch.no_grad()
+def draw_reconstructions(
+    folder: Path,
+    module: Reconstructor,
+    batch: Batch,
+    keys: list[str],
+    modalities: Mapping[str, Modality],
+    statistics: Statistics,
+) -> None:
+    """Write one PNG a pair; S2 in natural colour, S1 as VV.
+
+    Args:
+        folder: written whole.
+        module: pretrained.
+        batch: pairs to draw, on the CPU, not augmented.
+        keys: their names.
+        modalities: band order.
+        statistics: to undo the normalisation.
+    """
+    module = module.cpu().eval()
+    model = module.model
+    fraction, model.decode_fraction = model.decode_fraction, 1.0
+    tiles = module.preprocess(batch.pixels)
+    found = model(tiles, batch.noise)
+    model.decode_fraction = fraction
+    drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
+    with written_whole(folder) as partial:
+        partial.mkdir()
+        for row, name in enumerate(keys):
+            rows: dict[str, tuple[Image, Image, Image]] = {}
+            for key, modality in modalities.items():
+                true = _image(tiles[key][row], modality, statistics[key])
+                hidden = _hidden(found[key].mask[row], found[key].ids[row], model.patch_px, tiles[key].shape[-1])
+                masked = true.copy()
+                masked[hidden] = _HIDDEN
+                rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
+            save_reconstruction(
+                partial / f"{row:02d}_{name}.png", f"{name}, {model.mask_ratio} of patches removed", rows
+            )
+
+
+def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:
+    bands = {}
+    for channel, band in enumerate(modality.bands):
+        known = statistics[band]
+        bands[band] = (tile[channel] * known.std + known.mean).numpy()
+    return displayed(bands)
+
+
+def _hidden(mask: Tensor, ids: Tensor, patch_px: int, side_px: int) -> NDArray[np.bool_]:
+    grid = torch.zeros(mask.shape[0]).scatter(0, ids, mask).reshape(side_px // patch_px, side_px // patch_px)
+    return np.asarray(grid.repeat_interleave(patch_px, 0).repeat_interleave(patch_px, 1).bool())

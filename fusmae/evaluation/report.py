@@ -1,0 +1,63 @@
+"""The metrics table: one row a protocol, initialisation and modality setting."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fusmae.evaluation.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        protocol: probe or finetune.
+        initialisation: pretrained or random.
+        setting: modalities that the model was fed: `s1+s2`.
+        scores: over the whole test set.
+    """
+
+    protocol: str
+    initialisation: str
+    setting: str
+    scores: Scores
+
+    @property
+    def name(self) -> str:
+        """`finetune/pretrained/s1+s2`."""
+        return f"{self.protocol}/{self.initialisation}/{self.setting}"
+
+
+def as_metrics(rows: Sequence[Row], num_pairs: int, seed: int) -> dict[str, Any]:
+    """The table as nested JSON for `dvc metrics`."""
+    table: dict[str, Any] = {}
+    for row in rows:
+        values = asdict(row.scores)
+        absent = values.pop("absent_classes")
+        table.setdefault(row.protocol, {}).setdefault(row.initialisation, {})[row.setting] = values
+    return {"num_pairs": num_pairs, "seed": seed, "absent_classes": list(absent) if rows else [], "rows": table}
+
+
+def as_markdown(metrics: Mapping[str, Any]) -> str:
+    """The table as people read it, with the intervals and what they mean."""
+    lines = [
+        "| protocol | weights | modalities | micro AP | 95 % | macro AP | 95 % | micro F1 | macro F1 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for protocol, by_weights in metrics["rows"].items():
+        for weights, by_setting in by_weights.items():
+            for setting, values in by_setting.items():
+                cells = [protocol, weights, setting]
+                for name in ("micro_ap", "macro_ap"):
+                    low, high = values["intervals"].get(name, (float("nan"), float("nan")))
+                    cells += [f"{values[name]:.3f}", f"{low:.2f}–{high:.2f}"]
+                cells += [f"{values['micro_f1']:.3f}", f"{values['macro_f1']:.3f}"]
+                lines.append("| " + " | ".join(cells) + " |")
+    absent = ", ".join(metrics["absent_classes"]) or "none"
+    lines += [
+        "",
+        f"{metrics['num_pairs']} test pairs, seed {metrics['seed']}; intervals: bootstrap over pairs.",
+        f"Classes without a test pair, left out of macro means: {absent}.",
+    ]
+    return "\n".join(lines) + "\n"

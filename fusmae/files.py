@@ -1,0 +1,71 @@
+"""Writing files whole or not at all."""
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fusmae.errors import StorageError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or a folder at; rename it to `path` when done.
+
+    On any failure what was written is removed and what stood at `path` stays.
+
+    Raises:
+        StorageError: the disk is full or the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        _remove(partial)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as sorted, indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        free_mb = shutil.disk_usage(folder).free // 2**20
+        return StorageError(
+            f"The disk is full: {path} could not be written; what stood there before is kept.",
+            got=f"{free_mb} MB free in {folder}",
+            hint="make room, then run the same command again; finished work is kept",
+        )
+    return StorageError(f"{path} could not be written: {error}", hint="check the folder's permissions")

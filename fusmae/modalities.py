@@ -1,0 +1,107 @@
+"""What a modality is: its bands by name, their ground sampling distance and units."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Units = Literal["dB", "DN"]
+"""dB: backscatter, 10·log10 of power. DN: reflectance times 10,000."""
+
+
+class BandGroup(BaseModel):
+    """Bands of one modality that share a grid.
+
+    Attributes:
+        gsd_m: ground sampling distance in metres.
+        bands: product names, in channel order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gsd_m: int = Field(gt=0)
+    bands: tuple[str, ...] = Field(min_length=1)
+
+
+class Modality(BaseModel):
+    """One sensor's bands as they are stored, fed to a model and exported.
+
+    Attributes:
+        units: physical units of every pixel.
+        groups: bands by native resolution; channel order is groups, then bands within each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    units: Units
+    groups: tuple[BandGroup, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _bands_are_unique(self) -> "Modality":
+        if len(set(self.bands)) != len(self.bands):
+            raise ValueError(f"a band is named twice: {', '.join(self.bands)}")
+        distances = [group.gsd_m for group in self.groups]
+        if len(set(distances)) != len(distances):
+            raise ValueError(f"two groups share a gsd_m: {distances}")
+        return self
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Every band in channel order."""
+        return tuple(band for group in self.groups for band in group.bands)
+
+
+class BandStatistics(BaseModel):
+    """Mean and standard deviation of one band's pixels, in its modality's units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    std: float = Field(gt=0.0)
+
+
+Statistics = dict[str, dict[str, BandStatistics]]
+"""Band statistics by modality, then by band name."""
+
+
+class ModalityInput(BaseModel):
+    """One array that a model is fed: a modality's bands on one grid.
+
+    Attributes:
+        name: the array's name in shards, batches and the ONNX graph: `s2_20m`.
+        modality: the modality's key: `s2`.
+        side_px: height and width in pixels at `gsd_m`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    modality: str
+    units: Units
+    gsd_m: int
+    bands: tuple[str, ...]
+    side_px: int
+
+
+def modality_inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[ModalityInput, ...]:
+    """The arrays that tiles of `tile_m` metres consist of, in channel order.
+
+    Raises:
+        ValueError: a group's resolution does not divide the tile's side.
+    """
+    inputs = []
+    for key, modality in modalities.items():
+        for group in modality.groups:
+            if tile_m % group.gsd_m:
+                raise ValueError(f"{key}: {group.gsd_m} m pixels do not divide a tile of {tile_m} m")
+            inputs.append(
+                ModalityInput(
+                    name=f"{key}_{group.gsd_m}m",
+                    modality=key,
+                    units=modality.units,
+                    gsd_m=group.gsd_m,
+                    bands=group.bands,
+                    side_px=tile_m // group.gsd_m,
+                )
+            )
+    return tuple(inputs)

@@ -1,0 +1,155 @@
+"""Cross-attention between modalities: early fusion (XAttnEncoder) and feature fusion (XAttnDecoder).
+
+The literature at hand gives the two blocks in words only; where a norm stands is our reading.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+MLP_RATIO = 4
+LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
+
+Presence = Mapping[str, Tensor]
+"""Which rows have a modality: `[B]` bool by modality."""
+
+
+def self_attention_block(dim: int, num_heads: int, drop_path: float = 0.0) -> nn.Module:
+    """A timm `Block` with fused attention, set up as in MAE: `[B, L, D]` → `[B, L, D]`."""
+    block: nn.Module = Block(
+        dim, num_heads, mlp_ratio=MLP_RATIO, qkv_bias=True, drop_path=drop_path, norm_layer=LAYER_NORM
+    )
+    return block
+
+
+def _mlp(dim: int) -> nn.Module:
+    """The feed-forward part of a block: `[B, L, D]` → `[B, L, D]`."""
+    mlp: nn.Module = Mlp(dim, hidden_features=MLP_RATIO * dim)
+    return mlp
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one sequence to another."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a width of {dim}")
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        """`[B, L, D]` → `[B, N, L, D / N]`."""
+        batch, length, dim = projected.shape
+        return projected.reshape(batch, length, self.num_heads, dim // self.num_heads).transpose(1, 2)
+
+    def forward(self, query: Tensor, context: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Attend from query to context.
+
+        Args:
+            query: `[B, L_q, D]`.
+            context: `[B, L_c, D]`.
+            key_mask: `[B, L_c]` bool, True where a context token may be seen; at least one a row.
+
+        Returns:
+            `[B, L_q, D]`.
+        """
+        key, value = self.kv(context).chunk(2, dim=-1)
+        attn_mask = None if key_mask is None else key_mask[:, None, None, :]
+        heads = F.scaled_dot_product_attention(
+            self._heads(self.q(query)), self._heads(key), self._heads(value), attn_mask=attn_mask
+        )
+        out: Tensor = self.proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+
+def key_mask_of(tokens: Mapping[str, Tensor], presence: Presence) -> Tensor:
+    """Which of the joined tokens may be seen: `[B, sum of L]` bool, from tokens `[B, L, D]` by modality."""
+    return torch.cat([presence[name][:, None].expand(-1, tokens[name].shape[1]) for name in tokens], dim=1)
+
+
+def _cross_terms(
+    attentions: nn.ModuleDict, tokens: Mapping[str, Tensor], presence: Presence | None
+) -> dict[str, Tensor]:
+    """What each modality's tokens `[B, L, D]` gain from the other modalities' tokens.
+
+    A modality without a counterpart in the batch is left out of the result; a row without one gets zeros.
+    """
+    terms = {}
+    for name in tokens:
+        others = {other: tokens[other] for other in tokens if other != name}
+        if not others:
+            continue
+        context = torch.cat(list(others.values()), dim=1)
+        if presence is None:
+            terms[name] = attentions[name](tokens[name], context)
+            continue
+        key_mask = key_mask_of(others, presence)
+        has_counterpart = key_mask.any(dim=1, keepdim=True)
+        # A row without a counterpart sees every key: what a softmax over nothing gives (0 or NaN) is up to the backend.
+        term = attentions[name](tokens[name], context, key_mask | ~has_counterpart)
+        terms[name] = torch.where(has_counterpart.unsqueeze(-1), term, 0.0)
+    return terms
+
+
+def _check_fusable(modalities: Sequence[str], switch: str) -> None:
+    if len(modalities) < 2:
+        raise ValueError(f"{switch} needs two modalities or more, got {list(modalities)}; turn it off for one")
+
+
+class XAttnEncoder(nn.Module):
+    """Early fusion: the encoder's first block, in which each modality attends to its counterpart.
+
+    Pre-norm and a cross-attention per modality, joined along the tokens, then one shared LN + MLP.
+    """
+
+    def __init__(self, modalities: Sequence[str], dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_fusable(modalities, "early_fusion")
+        self.norms = nn.ModuleDict({name: LAYER_NORM(dim) for name in modalities})
+        self.attentions = nn.ModuleDict({name: CrossAttention(dim, num_heads) for name in modalities})
+        self.norm = LAYER_NORM(dim)
+        self.mlp = _mlp(dim)
+
+    def forward(self, tokens: Mapping[str, Tensor], presence: Presence | None = None) -> Tensor:
+        """Fuse and join the modalities' tokens.
+
+        Args:
+            tokens: `[B, L_vis, D]` by modality; L_vis may differ between them.
+            presence: `[B]` bool by modality; None if every row has all.
+
+        Returns:
+            `[B, sum of L_vis, D]`, modalities in the order of `tokens`.
+        """
+        normed = {name: self.norms[name](own) for name, own in tokens.items()}
+        terms = _cross_terms(self.attentions, normed, presence)
+        joined = torch.cat([own + terms[name] if name in terms else own for name, own in tokens.items()], dim=1)
+        out: Tensor = joined + self.mlp(self.norm(joined))
+        return out
+
+
+class XAttnDecoder(nn.Module):
+    """Feature fusion: each modality's latents attend to its counterpart's, before the decoders.
+
+    The latents come out of the encoder's final norm, so no further norm stands before the attention.
+    """
+
+    def __init__(self, modalities: Sequence[str], dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_fusable(modalities, "feature_fusion")
+        self.attentions = nn.ModuleDict({name: CrossAttention(dim, num_heads) for name in modalities})
+        self.norms = nn.ModuleDict({name: LAYER_NORM(dim) for name in modalities})
+        self.mlps = nn.ModuleDict({name: _mlp(dim) for name in modalities})
+
+    def forward(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fuse visible latents `[B, L_vis, D]` by modality into latents of the same shapes."""
+        terms = _cross_terms(self.attentions, latents, None)
+        fused = {name: own + terms[name] if name in terms else own for name, own in latents.items()}
+        return {name: own + self.mlps[name](self.norms[name](own)) for name, own in fused.items()}

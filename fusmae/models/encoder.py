@@ -1,0 +1,156 @@
+"""The encoder: embed each modality, fuse early, then one trunk over all tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fusmae.models.attention import LAYER_NORM, XAttnEncoder, key_mask_of, self_attention_block
+from fusmae.models.initialise import TOKEN_STD, initialise
+from fusmae.models.masking import Mask
+from fusmae.models.tokens import PatchEmbed
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The encoder's output.
+
+    Attributes:
+        cls: `[B, D]`.
+        tokens: `[B, L_vis, D]` by modality, in the encoder's modality order.
+        presence: `[B, M]` bool as it was given, columns in the encoder's modality order; None if
+            every row has every modality in `tokens`. An absent modality's tokens mean nothing.
+    """
+
+    cls: Tensor
+    tokens: dict[str, Tensor]
+    presence: Tensor | None
+
+
+class Encoder(nn.Module):
+    """Tiles of one or more modalities to latents.
+
+    Block 0 is the XAttnEncoder (`early_fusion`) or an ordinary joint block. CLS joins after block 0 in
+    both, so that the switch changes the cross-attention and nothing else; depth − 1 joint blocks follow.
+
+    Args:
+        in_chans: bands by modality; its order is the modality order.
+        tile_px: a tile's side at the finest grid.
+        patch_px: a patch's side; divides `tile_px`.
+        dim: width D.
+        depth: blocks, block 0 included; at least 2, or CLS would see no token.
+        num_heads: attention heads.
+        early_fusion: block 0 is the XAttnEncoder.
+        drop_path: drop path rate of the last block, growing linearly from 0 at block 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_chans: Mapping[str, int],
+        tile_px: int,
+        patch_px: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        early_fusion: bool,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2 (CLS joins after block 0), got {depth}")
+        self.in_chans = dict(in_chans)
+        self.dim, self.depth, self.early_fusion = dim, depth, early_fusion
+        self.embed = nn.ModuleDict(
+            {name: PatchEmbed(bands, tile_px, patch_px, dim) for name, bands in self.in_chans.items()}
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.first_block = (
+            XAttnEncoder(tuple(self.in_chans), dim, num_heads) if early_fusion else self_attention_block(dim, num_heads)
+        )
+        rates = [drop_path * index / (depth - 1) for index in range(1, depth)]
+        self.blocks = nn.ModuleList([self_attention_block(dim, num_heads, rate) for rate in rates])
+        self.norm = LAYER_NORM(dim)
+        self.apply(initialise)
+        nn.init.normal_(self.cls_token, std=TOKEN_STD)
+
+    @property
+    def num_layers(self) -> int:
+        """The highest layer id, that of the final norm (and of a head): depth + 1, as in MAE's layer decay.
+
+        A parameter's learning rate is scaled by `decay ** (num_layers - layer_of(name))`.
+        """
+        return self.depth + 1
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer id of one of this module's parameters: embeddings and CLS 0, block i is i + 1, final norm last.
+
+        Raises:
+            ValueError: the encoder has no such part.
+        """
+        part, _, rest = parameter_name.partition(".")
+        if part == "blocks":
+            return int(rest.partition(".")[0]) + 2
+        layers = {"embed": 0, "cls_token": 0, "first_block": 1, "norm": self.num_layers}
+        if part not in layers:
+            raise ValueError(f"the encoder has no parameter {parameter_name!r}")
+        return layers[part]
+
+    def forward(
+        self, tiles: dict[str, Tensor], masks: dict[str, Mask] | None = None, presence: Tensor | None = None
+    ) -> Latents:
+        """Encode the visible patches of the modalities that are there.
+
+        A modality is missing for the whole batch if it is not in `tiles`, and for a row if `presence`
+        says so; both give the same latents.
+
+        Args:
+            tiles: normalised `[B, C, H, W]` by modality.
+            masks: what is removed, by modality; None to see every patch.
+            presence: `[B, M]` bool, columns in the order of `in_chans`; each row has at least one True
+                among the modalities in `tiles` (not checked: a row without one means nothing).
+                An absent modality's pixels never matter, not even NaN.
+
+        Returns:
+            Latents, tokens in the order of the visible patches.
+
+        Raises:
+            ValueError: no modality, an unknown one, or shapes that don't fit the model.
+        """
+        names = self._names(tiles, presence)
+        present = None
+        if presence is not None:
+            present = {name: presence[:, column] for column, name in enumerate(self.in_chans) if name in tiles}
+            tiles = {name: torch.where(present[name][:, None, None, None], tiles[name], 0.0) for name in names}
+        tokens = {name: self.embed[name](tiles[name], masks[name].ids_keep if masks else None) for name in names}
+        attn_mask = None if present is None else key_mask_of(tokens, present)[:, None, None, :]
+        if self.early_fusion:
+            joined = self.first_block(tokens, present)
+        else:
+            joined = self.first_block(torch.cat(list(tokens.values()), dim=1), attn_mask=attn_mask)
+        normed = self._trunk(joined, attn_mask)
+        cls, *parts = torch.split(normed, [1, *(own.shape[1] for own in tokens.values())], dim=1)
+        return Latents(cls=cls.squeeze(1), tokens=dict(zip(names, parts, strict=True)), presence=presence)
+
+    def _names(self, tiles: Mapping[str, Tensor], presence: Tensor | None) -> list[str]:
+        """The modalities in `tiles`, in the encoder's order."""
+        unknown = [name for name in tiles if name not in self.in_chans]
+        names = [name for name in self.in_chans if name in tiles]
+        if unknown or not names:
+            raise ValueError(f"got tiles of {list(tiles)}, expected one or more of {list(self.in_chans)}")
+        if presence is not None and presence.shape[1] != len(self.in_chans):
+            raise ValueError(
+                f"presence has {presence.shape[1]} columns, expected one for each of {list(self.in_chans)}"
+            )
+        return names
+
+    def _trunk(self, joined: Tensor, attn_mask: Tensor | None) -> Tensor:
+        """Prepend CLS to tokens `[B, L, D]`, run the joint blocks and the final norm: `[B, 1 + L, D]`."""
+        sequence = torch.cat([self.cls_token.expand(joined.shape[0], -1, -1), joined], dim=1)
+        if attn_mask is not None:
+            attn_mask = nn.functional.pad(attn_mask, (1, 0), value=True)
+        for block in self.blocks:
+            sequence = block(sequence, attn_mask=attn_mask)
+        normed: Tensor = self.norm(sequence)
+        return normed

@@ -1,0 +1,115 @@
+"""From latents to labels: read-outs, heads and the classifier that joins them to an encoder."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fusmae.models.attention import LAYER_NORM
+from fusmae.models.encoder import Encoder, Latents
+from fusmae.models.initialise import initialise
+
+Readout = Literal["mean", "cls", "concat"]
+"""mean: of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side."""
+
+
+def readout_dim(encoder: Encoder, readout: Readout) -> int:
+    """The width of what `pool` gives: D, or M·D for `concat`."""
+    return encoder.dim * len(encoder.in_chans) if readout == "concat" else encoder.dim
+
+
+def _row_counts(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
+    """How many tokens each row has of each modality in the latents: `[B, 1]` by modality."""
+    counts = {}
+    for column, name in enumerate(modalities):
+        if name in latents.tokens:
+            tokens = latents.tokens[name]
+            present = torch.ones_like(tokens[:, 0, :1])
+            if latents.presence is not None:
+                present = latents.presence[:, column, None].to(tokens.dtype)
+            counts[name] = present * tokens.shape[1]
+    return counts
+
+
+def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tensor:
+    """Latents to one vector a row; a missing modality never enters it.
+
+    Args:
+        latents: the encoder's output.
+        readout: how to pool.
+        modalities: every modality in the encoder's order, present or not.
+
+    Returns:
+        `[B, D]`; `[B, M·D]` for `concat`, with zeros for a missing modality.
+    """
+    if readout == "cls":
+        return latents.cls
+    counts = _row_counts(latents, modalities)
+    # Where, not a product: what stands in an absent modality's tokens must not matter.
+    sums = {name: torch.where(count > 0, latents.tokens[name].sum(dim=1), 0.0) for name, count in counts.items()}
+    if readout == "mean":
+        total = torch.stack(list(counts.values())).sum(dim=0).clamp(min=1)
+        return torch.stack(list(sums.values())).sum(dim=0) / total
+    nothing = torch.zeros_like(latents.cls)
+    means = [sums[name] / counts[name].clamp(min=1) if name in sums else nothing for name in modalities]
+    return torch.cat(means, dim=1)
+
+
+class ProbeHead(nn.Module):
+    """A linear read-out of a frozen encoder, after a batch norm without parameters (MAE's probe)."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
+        self.linear = nn.Linear(dim, num_classes)
+        self.apply(initialise)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
+        logits: Tensor = self.linear(self.norm(pooled))
+        return logits
+
+
+class ClassifierHead(nn.Module):
+    """Layer norm and a linear layer, to finetune together with the encoder."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = LAYER_NORM(dim)
+        self.linear = nn.Linear(dim, num_classes)
+        self.apply(initialise)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
+        logits: Tensor = self.linear(self.norm(pooled))
+        return logits
+
+
+class Classifier(nn.Module):
+    """An encoder, a read-out and a head: tiles to logits.
+
+    Args:
+        encoder: sees every patch.
+        readout: how its latents are pooled.
+        head: `ProbeHead` or `ClassifierHead` of width `readout_dim(encoder, readout)`.
+    """
+
+    def __init__(self, encoder: Encoder, readout: Readout, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.readout, self.head = encoder, readout, head
+
+    def forward(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
+        """Classify tiles.
+
+        Args:
+            tiles: normalised `[B, C, H, W]` by modality.
+            presence: `[B, M]` bool, columns in the encoder's modality order; None if every row has
+                every modality in `tiles`.
+
+        Returns:
+            logits `[B, num_classes]`.
+        """
+        pooled = pool(self.encoder(tiles, presence=presence), self.readout, tuple(self.encoder.in_chans))
+        logits: Tensor = self.head(pooled)
+        return logits

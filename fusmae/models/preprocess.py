@@ -1,0 +1,66 @@
+"""Physical pixels to normalised tiles: a part of the model, so that it travels in the exported graph."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusmae.modalities import ModalityInput, Statistics
+
+
+class Preprocess(nn.Module):
+    """Standardise each band at its native resolution, then bring all to the finest grid.
+
+    Args:
+        inputs: the arrays that the model is fed, in channel order.
+        statistics: mean and standard deviation of each band, in physical units.
+    """
+
+    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.tile_px = max(item.side_px for item in self.inputs)
+        for item in self.inputs:
+            bands = [statistics[item.modality][band] for band in item.bands]
+            means, stds = [band.mean for band in bands], [band.std for band in bands]
+            # Not persistent: statistics travel in a checkpoint as named numbers, not as weights.
+            for moment, values in (("mean", means), ("std", stds)):
+                column = torch.tensor(values, dtype=torch.float32)[:, None, None]
+                self.register_buffer(f"{item.name}_{moment}", column, persistent=False)
+
+    def forward(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Normalise the modalities that are there.
+
+        Args:
+            pixels: `[B, C_g, h, w]` in physical units, of any number type, by input name (`s2_10m`).
+
+        Returns:
+            `[B, C, H, W]` float32 by modality; a modality without arrays is left out.
+
+        Raises:
+            ValueError: an unknown array, one of another shape, or a modality with only some of its arrays.
+        """
+        unknown = set(pixels) - {item.name for item in self.inputs}
+        if unknown:
+            raise ValueError(f"unknown arrays {sorted(unknown)}, expected {[item.name for item in self.inputs]}")
+        tiles = {}
+        for modality in dict.fromkeys(item.modality for item in self.inputs):
+            items = [item for item in self.inputs if item.modality == modality]
+            absent = [item.name for item in items if item.name not in pixels]
+            if absent and len(absent) < len(items):
+                raise ValueError(f"{modality} lacks {absent}: give all of its arrays, or none")
+            if not absent:
+                tiles[modality] = torch.cat([self._standardise(item, pixels[item.name]) for item in items], dim=1)
+        return tiles
+
+    def _standardise(self, item: ModalityInput, array: Tensor) -> Tensor:
+        """One array `[B, C_g, h, w]` to zero mean and unit deviation on the finest grid: `[B, C_g, H, W]`."""
+        expected = (len(item.bands), item.side_px, item.side_px)
+        if tuple(array.shape[1:]) != expected:
+            raise ValueError(f"{item.name} has shape {tuple(array.shape[1:])} (bands, height, width), not {expected}")
+        mean, std = self.get_buffer(f"{item.name}_mean"), self.get_buffer(f"{item.name}_std")
+        standard = (array.float() - mean) / std
+        if item.side_px == self.tile_px:
+            return standard
+        return F.interpolate(standard, size=(self.tile_px, self.tile_px), mode="bilinear", align_corners=False)

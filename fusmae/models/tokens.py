@@ -1,0 +1,137 @@
+"""Tiles to tokens: patches, their positions and their embedding."""
+
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+
+USUAL_PATCH_PX = range(8, 25)
+
+
+def patch_sides(tile_px: int) -> tuple[int, ...]:
+    """The patch sides that divide a tile: the usual ones (8 to 24 px), or all above 1 if no usual one does."""
+    divisors = [side for side in range(2, tile_px + 1) if tile_px % side == 0]
+    return tuple(side for side in divisors if side in USUAL_PATCH_PX) or tuple(divisors)
+
+
+def grid_side(tile_px: int, patch_px: int) -> int:
+    """How many patches lie along a tile's side.
+
+    Raises:
+        ValueError: `patch_px` does not divide `tile_px`.
+    """
+    if patch_px < 1 or tile_px % patch_px:
+        works = ", ".join(map(str, patch_sides(tile_px)))
+        raise ValueError(f"patches of {patch_px} px do not divide a tile of {tile_px} px; these do: {works}")
+    return tile_px // patch_px
+
+
+def patchify(tile: Tensor, patch_px: int) -> Tensor:
+    """Cut a tile into flat patches.
+
+    Args:
+        tile: `[B, C, H, W]`.
+        patch_px: the patch side P; divides H and W.
+
+    Returns:
+        `[B, L, C·P·P]`. Patches run row by row over the grid; the values of one run by band, then row,
+        then column (as a convolution's weights do), so a group of bands is one contiguous run.
+    """
+    batch, bands, height, width = tile.shape
+    rows, columns = grid_side(height, patch_px), grid_side(width, patch_px)
+    cells = tile.reshape(batch, bands, rows, patch_px, columns, patch_px).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(batch, rows * columns, bands * patch_px * patch_px)
+
+
+def unpatchify(patches: Tensor, patch_px: int) -> Tensor:
+    """Undo `patchify` for a square tile.
+
+    Args:
+        patches: `[B, L, C·P·P]`, in `patchify`'s order; L is a square.
+        patch_px: the patch side P.
+
+    Returns:
+        `[B, C, H, W]`.
+    """
+    batch, num_patches, width = patches.shape
+    side, bands = isqrt(num_patches), width // (patch_px * patch_px)
+    cells = patches.reshape(batch, side, side, bands, patch_px, patch_px).permute(0, 3, 1, 4, 2, 5)
+    return cells.reshape(batch, bands, side * patch_px, side * patch_px)
+
+
+def select(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Pick tokens by index, row by row.
+
+    Args:
+        tokens: `[B, L, D]`.
+        ids: `[B, K]` indices into L.
+
+    Returns:
+        `[B, K, D]`.
+    """
+    return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def _sincos(coordinates: Tensor, dim: int) -> Tensor:
+    """Sines then cosines of coordinates `[L]` at dim / 2 wavelengths: `[L, dim]`, float64."""
+    exponents = torch.arange(dim // 2, dtype=torch.float64) / (dim // 2)
+    angles = coordinates.double()[:, None] / 10_000**exponents
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def sincos_positions(grid_side: int, dim: int) -> Tensor:
+    """Fixed 2-D sin-cos positions as in MAE: the first half of D codes the column, the second the row.
+
+    Args:
+        grid_side: patches along a tile's side; L is its square.
+        dim: the width D.
+
+    Returns:
+        `[L, D]`, float32, in `patchify`'s order.
+
+    Raises:
+        ValueError: D is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"2-D sin-cos positions need a width that is a multiple of 4, not {dim}")
+    patches = torch.arange(grid_side * grid_side)
+    rows, columns = patches // grid_side, patches % grid_side
+    return torch.cat([_sincos(columns, dim // 2), _sincos(rows, dim // 2)], dim=1).float()
+
+
+class PatchEmbed(nn.Module):
+    """One modality's tile to tokens: flat patches through a linear layer, plus their positions.
+
+    Patches are picked before they are embedded, so a removed patch costs nothing and leaves no trace.
+    """
+
+    positions: Tensor
+
+    def __init__(self, in_chans: int, tile_px: int, patch_px: int, dim: int) -> None:
+        super().__init__()
+        self.in_chans, self.tile_px, self.patch_px = in_chans, tile_px, patch_px
+        self.proj = nn.Linear(in_chans * patch_px * patch_px, dim)
+        self.register_buffer("positions", sincos_positions(grid_side(tile_px, patch_px), dim), persistent=False)
+
+    def forward(self, tile: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Embed a tile's patches, or only the visible ones.
+
+        Args:
+            tile: `[B, C, H, W]`.
+            ids_keep: `[B, L_vis]` the patches to embed, in that order; None for all.
+
+        Returns:
+            `[B, L_vis, D]`.
+
+        Raises:
+            ValueError: the tile has another shape than the model was built for.
+        """
+        expected = (self.in_chans, self.tile_px, self.tile_px)
+        if tuple(tile.shape[1:]) != expected:
+            raise ValueError(f"a tile has shape {tuple(tile.shape[1:])} (bands, height, width), expected {expected}")
+        patches = patchify(tile, self.patch_px)
+        positions = self.positions
+        if ids_keep is not None:
+            patches, positions = select(patches, ids_keep), positions[ids_keep]
+        tokens: Tensor = self.proj(patches)
+        return tokens + positions

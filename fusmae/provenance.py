@@ -1,0 +1,84 @@
+"""What a stage ran on: commit, dirty flag, identity of its inputs, library versions."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fusmae.files import file_sha256
+
+VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
+
+
+def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
+    """Facts that a checkpoint, a run and a registered model carry.
+
+    Args:
+        stage: DVC's name of the stage.
+        inputs: files and folders that it reads.
+        seed: the run's seed.
+    """
+    return {
+        "stage": stage,
+        "git": git_state(),
+        "inputs": {str(path): dvc_hash(path) or f"sha256:{content_sha256(path)}" for path in inputs},
+        "seed": seed,
+        "versions": {name: version(name) for name in VERSIONED},
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; None and False outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    # Stages and DVC write dvc.lock as they go: it says nothing about the code that ran.
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return {"commit": commit, "is_dirty": bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
+    """The hash under which DVC recorded a path as a stage's output; None if it did not."""
+    if not lock.exists():
+        return None
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    for stage in stages.values():
+        for out in stage.get("outs", []):
+            if Path(out["path"]) == path and "md5" in out:
+                return f"md5:{out['md5']}"
+    return None
+
+
+def content_sha256(path: Path) -> str:
+    """Identity of a file's or folder's content; a folder with a manifest of checksums is known by that manifest."""
+    if path.is_file():
+        return file_sha256(path)
+    if (path / "manifest.json").exists():
+        return file_sha256(path / "manifest.json")
+    listing = {str(file.relative_to(path)): file_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], package: Path) -> str:
+    """Names the scratch folder of a run: another stage, parameter, input or line of code is another run.
+
+    Args:
+        stage: DVC's name of the stage.
+        params: the parameters that it reads.
+        inputs: files and folders that it reads.
+        package: folder of the code.
+    """
+    code = {str(file.relative_to(package)): file_sha256(file) for file in sorted(package.rglob("*.py"))}
+    facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, code]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,84 @@
+"""The ONNX graph: physical units in, upsampling and normalisation inside, probabilities out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusmae.errors import ExportError
+from fusmae.files import written_whole
+from fusmae.inference.session import METADATA_KEY, PRESENCE
+from fusmae.modalities import ModalityInput
+from fusmae.models.heads import Classifier
+from fusmae.models.preprocess import Preprocess
+
+
+class Deployable(nn.Module):
+    """Preprocessing and classifier behind one positional signature, as ONNX wants it."""
+
+    def __init__(self, preprocess: Preprocess, classifier: Classifier, inputs: Sequence[ModalityInput]) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.classifier = classifier
+        self.names = [item.name for item in inputs]
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and probabilities `[B, K]`.
+
+        Args:
+            arrays: one `[B, C, h, w]` float32 an input in the order of `names`, then presence `[B, M]`, 1 or 0.
+        """
+        *pixels, presence = arrays
+        tiles = self.preprocess(dict(zip(self.names, pixels, strict=True)))
+        logits = self.classifier(tiles, presence > 0.5)
+        return logits, torch.sigmoid(logits)
+
+
+def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modalities: int, *, opset: int) -> Any:
+    """Trace the graph with a dynamic batch dimension.
+
+    Args:
+        model: as trained; is put in eval mode.
+        inputs: the arrays it takes.
+        num_modalities: M, columns of `presence`.
+        opset: ONNX operator set.
+
+    Returns:
+        An `onnx.ModelProto`.
+    """
+    example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in inputs]
+    example.append(torch.ones(2, num_modalities))
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.onnx.export(
+        model.eval(),
+        tuple(example),
+        input_names=[*(item.name for item in inputs), PRESENCE],
+        output_names=["logits", "probabilities"],
+        dynamic_shapes=(tuple({0: batch} for _ in example),),
+        opset_version=opset,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("torch.onnx.export gave no program.")
+    return program.model_proto
+
+
+def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
+    """Check a graph and write it with metadata as one JSON property.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        metadata: what the graph takes and gives, and where it comes from.
+        path: file to write.
+    """
+    import onnx
+
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    onnx.checker.check_model(model, full_check=True)
+    with written_whole(path) as partial:
+        onnx.save(model, partial)

@@ -1,0 +1,62 @@
+"""Does the exported graph say what torch says, on every pair and every modality setting?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import ExportError
+from fusmae.inference.session import Session
+
+BATCH_SIZES = (1, 3, 8)
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def check_parity(
+    session: Session,
+    reference: Callable[[Arrays, Sequence[str]], NDArray[np.float32]],
+    pixels: Arrays,
+    settings: Sequence[Sequence[str]],
+    *,
+    max_abs_error: float,
+) -> dict[str, Any]:
+    """Compare logits and probabilities.
+
+    Args:
+        session: the exported graph.
+        reference: torch's logits `[B, K]` for pixels and the modalities that are present.
+        pixels: every test pair, by input name.
+        settings: modalities that are present.
+        max_abs_error: largest difference allowed, in logits and in probabilities.
+
+    Returns:
+        The report: largest difference by setting and batch size.
+
+    Raises:
+        ExportError: a difference is larger; names setting and batch size.
+    """
+    num_pairs = len(next(iter(pixels.values())))
+    rows = []
+    for setting in settings:
+        for batch_size in BATCH_SIZES:
+            worst = 0.0
+            for start in range(0, num_pairs, batch_size):
+                batch = {name: array[start : start + batch_size] for name, array in pixels.items()}
+                worst = max(worst, _difference(session, reference, batch, setting))
+            rows.append({"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst})
+            if not worst <= max_abs_error:
+                raise ExportError(
+                    f"ONNX and torch differ on {'+'.join(setting)} at batch size {batch_size}.",
+                    got=worst,
+                    expected=f"at most {max_abs_error}",
+                    hint="look for an operator that the exporter changed; nothing was exported",
+                )
+    return {"num_pairs": num_pairs, "max_abs_error_allowed": max_abs_error, "checks": rows}
+
+
+def _difference(session: Session, reference: Any, batch: Arrays, setting: Sequence[str]) -> float:
+    found, logits = session.run(batch, setting), reference(batch, setting)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    gaps = np.abs(found["logits"] - logits).max(), np.abs(found["probabilities"] - probabilities).max()
+    return float(max(gaps))

@@ -1,0 +1,122 @@
+"""Registering an exported model: idempotent by the ONNX file's hash; a new version becomes `challenger`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusmae.errors import RegistryError
+from fusmae.files import file_sha256
+from fusmae.modalities import ModalityInput
+from fusmae.tracking import connect, find_run, open_experiment, tracking_uri
+
+CHALLENGER = "challenger"
+HASH_TAG = "fusmae.onnx_sha256"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version.
+
+    Attributes:
+        name: registered model.
+        number: its version.
+        sha256: of the ONNX file.
+        is_new: registered now, not found.
+    """
+
+    name: str
+    number: str
+    sha256: str
+    is_new: bool
+
+    @property
+    def uri(self) -> str:
+        """`models:/fusmae/3`."""
+        return f"models:/{self.name}/{self.number}"
+
+
+def find_version(name: str, sha256: str) -> str | None:
+    """The number of the version with this ONNX file, if there is one."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    return next((str(version.version) for version in found if version.tags.get(HASH_TAG) == sha256), None)
+
+
+def register_graph(
+    name: str,
+    graph: Path,
+    *,
+    inputs: Sequence[ModalityInput],
+    num_modalities: int,
+    num_classes: int,
+    extra_files: Sequence[Path],
+    tags: Mapping[str, str],
+    experiment: str,
+    run_file: Path,
+) -> Version:
+    """Register a graph in the run that trained it, or find the version that has the same file.
+
+    Args:
+        name: registered model.
+        graph: the ONNX file.
+        inputs: pixel arrays it takes, for the signature.
+        num_modalities: columns of `presence`.
+        num_classes: columns of its outputs.
+        extra_files: card, parity report, preprocessing spec: kept inside the logged model.
+        tags: on the version, beside the hash.
+        experiment: MLflow experiment of a new run, where the store lacks the training run.
+        run_file: JSON that names the run which trained it.
+
+    Raises:
+        RegistryError: MLflow refuses, or its files cannot be read.
+    """
+    import mlflow
+    import onnx
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    connect()
+    client, sha256 = MlflowClient(), file_sha256(graph)
+    try:
+        number = find_version(name, sha256)
+        is_new = number is None
+        if number is None:
+            with mlflow.start_run(run_id=find_run(run_file), experiment_id=open_experiment(experiment)):
+                logged = mlflow.onnx.log_model(
+                    onnx.load(graph),
+                    name="model",
+                    signature=_signature(inputs, num_modalities, num_classes),
+                    extra_files=[str(path) for path in extra_files],
+                    pip_requirements=[f"onnxruntime=={_version('onnxruntime')}", f"numpy=={_version('numpy')}"],
+                    save_as_external_data=False,
+                )
+            version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})
+            number = str(version.version)
+        client.set_registered_model_alias(name, CHALLENGER, number)
+    except MlflowException as error:
+        raise RegistryError(f"MLflow at {tracking_uri()} refused to register {name}: {error.message}") from error
+    return Version(name, number, sha256, is_new)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def _signature(inputs: Sequence[ModalityInput], num_modalities: int, num_classes: int) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype(np.float32)
+    arrays: list[Any] = [
+        TensorSpec(float32, (-1, len(item.bands), item.side_px, item.side_px), item.name) for item in inputs
+    ]
+    outputs: list[Any] = [TensorSpec(float32, (-1, num_classes), name) for name in ("logits", "probabilities")]
+    return ModelSignature(
+        inputs=Schema([*arrays, TensorSpec(float32, (-1, num_modalities), "presence")]), outputs=Schema(outputs)
+    )

@@ -1,0 +1,90 @@
+"""BigEarthNet's own layout: a folder a patch, in it one GeoTIFF a band, named `<folder>_<band>.tif`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.errors import PairError
+from fusmae.sources.bigearthnet import MODALITIES
+
+_REFETCH = "restore the files, or leave the pair out; the sample comes anew with `dvc repro fetch`"
+
+
+@dataclass(frozen=True)
+class _Band:
+    pixels: NDArray[Any]
+    crs: str
+    bounds: tuple[float, ...]
+
+
+def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
+    """Read both sides of a pair by band name.
+
+    Args:
+        key: the pair's key, for errors.
+        folders: the patch folder of each modality.
+
+    Returns:
+        `[h, w]` by band name, in the files' own type and resolution.
+
+    Raises:
+        PairError: a side or band is missing or cannot be read, or the bands don't cover the same ground.
+    """
+    missing = [f"{modality}: {folder}" for modality, folder in folders.items() if not folder.is_dir()]
+    if missing:
+        raise PairError(
+            f"Pair {key} lacks a side: {'; '.join(missing)} is absent.", expected=list(folders), hint=_REFETCH
+        )
+    bands: dict[str, _Band] = {}
+    for modality, folder in folders.items():
+        for name in MODALITIES[modality].bands:
+            bands[name] = _read_band(folder / f"{folder.name}_{name}.tif", key, name)
+    _check_ground(key, bands)
+    return {name: band.pixels for name, band in bands.items()}
+
+
+def read_patch_folder(folder: Path, modality: str) -> dict[str, NDArray[Any]]:
+    """Read one side alone: `[h, w]` by band name, in the files' own type and resolution.
+
+    Raises:
+        PairError: the folder or a band is missing or cannot be read, or bands don't cover the same ground.
+    """
+    return read_pair_folders(folder.name, {modality: folder})
+
+
+def _read_band(path: Path, key: str, band: str) -> _Band:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not path.exists():
+        raise PairError(f"Pair {key} has no band {band}: {path} is absent.", hint=_REFETCH)
+    try:
+        with rasterio.open(path) as dataset:
+            count, crs, bounds = dataset.count, dataset.crs, tuple(dataset.bounds)
+            pixels: NDArray[Any] = dataset.read(1)
+    except RasterioError as error:
+        # rasterio's own text only points to the GDAL error that it wraps
+        reason = error.__cause__ or error
+        raise PairError(f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=_REFETCH) from error
+    if count != 1 or crs is None:
+        raise PairError(
+            f"Pair {key}, band {band}: {path} is not one band with a georeference.",
+            got=f"{count} bands, CRS {crs}",
+            hint=_REFETCH,
+        )
+    return _Band(pixels, str(crs), bounds)
+
+
+def _check_ground(key: str, bands: dict[str, _Band]) -> None:
+    first_name, first = next(iter(bands.items()))
+    for name, band in bands.items():
+        # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by whoever rewrote the file.
+        is_near = all(abs(a - b) < 1.0 for a, b in zip(band.bounds, first.bounds, strict=True))
+        if band.crs != first.crs or not is_near:
+            raise PairError(
+                f"Pair {key}: bands {name} and {first_name} don't cover the same ground.",
+                got=f"{name}: {band.crs} {band.bounds}",
+                expected=f"{first_name}: {first.crs} {first.bounds}",
+            )

@@ -1,0 +1,49 @@
+"""Stage pretrain: masked reconstruction; keeps the initial weights too, for the random-init rows."""
+
+from pathlib import Path
+
+import torch
+
+from fusmae.config import Config
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.statistics import read_statistics
+from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.tracking import stage_run
+from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing
+from fusmae.training.checkpoint import Checkpoint, save_checkpoint
+from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+from fusmae.training.trainer import Machine, build_trainer, fit
+
+
+def pretrain(config: Config, *, shards: Path, statistics: Path, out: Path, pictures: Path, run_file: Path) -> None:
+    """Train on `shards`; write `out/pretrained`, `out/random` and reconstruction `pictures`."""
+    section, modalities = config.pretrain, tuple(config.data.modalities)
+    num_patches = (config.data.tile_px // config.model.patch_px) ** 2
+    draws = Draws(config.seed, modalities, num_patches, section.modality_drop, section.augment.model_dump())
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=config.runtime.num_workers)
+    architecture = describe_architecture(config.model.model_dump(), data.reader("train").inputs)
+    known = read_statistics(statistics)
+    preprocessing = describe_preprocessing(data.reader("train").inputs, known)
+    torch.manual_seed(config.seed)
+    model = build_fusmae(architecture)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = PretrainRecipe(section.base_lr, section.batch_size, section.weight_decay, section.warmup_epochs)
+    module = Reconstructor(model, build_preprocess(preprocessing), recipe)
+    params = {"model": config.model.model_dump(), "pretrain": section.model_dump()}
+    with stage_run(
+        "pretrain",
+        experiment=config.register_as.experiment,
+        seed=config.seed,
+        params=params,
+        inputs=[shards, statistics],
+        run_file=run_file,
+    ) as run:
+        machine = Machine(**config.runtime.machine)
+        trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)
+        fit(trainer, module, data, run.scratch)
+        for name, weights in (("pretrained", model.state_dict()), ("random", initial)):
+            save_checkpoint(out / name, Checkpoint(architecture, preprocessing, (), run.facts, weights))
+        batch = next(iter(data.loader("validation")))
+        keys = data.reader("validation").keys[: min(section.num_pictures, len(batch.labels))]
+        draw_reconstructions(pictures, module, batch, keys, config.data.modalities, known)
+        run.log_folder(pictures)

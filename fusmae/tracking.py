@@ -1,0 +1,191 @@
+"""MLflow runs: one a training stage, the same one after a restart."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from lightning.pytorch.loggers import MLFlowLogger
+
+from fusmae.errors import RegistryError
+from fusmae.files import write_json
+from fusmae.provenance import provenance, resume_key
+
+STORE = Path("mlruns")
+SCRATCH = Path(".fusmae")
+_RUN_FILE = "run_id"
+
+
+def tracking_uri() -> str:
+    """The server that MLFLOW_TRACKING_URI names, or a SQLite file in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute() / 'mlflow.db'}"
+
+
+def connect() -> None:
+    """Point MLflow at its store and make the store where it is missing.
+
+    Several processes that open a SQLite file which does not exist yet break it for good: a file lock lets one make it.
+
+    Raises:
+        RegistryError: the store does not answer.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    STORE.mkdir(exist_ok=True)
+    try:
+        with FileLock(STORE / "create.lock"):
+            mlflow.search_experiments(max_results=1)
+    except Exception as error:
+        raise RegistryError(
+            f"MLflow's store at {tracking_uri()} does not answer: {error}",
+            expected="a reachable server, or a database that this MLflow can read",
+            hint="check MLFLOW_TRACKING_URI; unset, it is a SQLite file in mlruns/",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open MLflow run.
+
+    Attributes:
+        run_id: MLflow's id.
+        logger: for a Lightning trainer; writes into the same run.
+        scratch: folder for resume checkpoints; gone when the run is done.
+        facts: provenance of whatever the stage makes.
+    """
+
+    run_id: str
+    logger: MLFlowLogger
+    scratch: Path
+    facts: dict[str, Any]
+
+    def log_folder(self, folder: Path) -> None:
+        """Log every file of a folder (pictures, tables) as artifacts under the folder's name."""
+        import mlflow
+
+        mlflow.log_artifacts(str(folder), folder.name, run_id=self.run_id)
+
+
+@contextmanager
+def stage_run(
+    stage: str, *, experiment: str, seed: int, params: Mapping[str, Any], inputs: Sequence[Path], run_file: Path
+) -> Iterator[Run]:
+    """Open a training stage's run: a new one, or the one that was cut off.
+
+    Args:
+        stage: DVC's name of the stage; the run's name.
+        experiment: MLflow experiment; made where missing.
+        seed: the run's seed.
+        params: nested parameters that the stage reads, logged flat.
+        inputs: files and folders that the stage reads.
+        run_file: JSON with the run's id, written when the stage is done.
+
+    Raises:
+        RegistryError: MLflow's store does not answer.
+    """
+    import mlflow
+
+    connect()
+    facts = provenance(stage, inputs, seed)
+    scratch = SCRATCH / f"{stage}-{resume_key(stage, {'seed': seed, **params}, inputs, Path(__file__).parent)}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    run_id = _remembered_run(scratch)
+    mlflow.set_system_metrics_sampling_interval(2)  # type: ignore[no-untyped-call]
+    mlflow.set_system_metrics_samples_before_logging(1)  # type: ignore[no-untyped-call]
+    with mlflow.start_run(
+        run_id=run_id, experiment_id=open_experiment(experiment), run_name=stage, log_system_metrics=True
+    ) as active:
+        if run_id is None:
+            mlflow.set_tags(_tags(facts))
+            mlflow.log_params(_flat({"seed": seed, **params}))
+            _log_inputs(facts["inputs"])
+            (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
+        logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
+        yield Run(active.info.run_id, logger, scratch, facts)
+    write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
+    shutil.rmtree(scratch)
+
+
+def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:
+    """Add a later stage's numbers and files to the run that `run_file` names, where MLflow still has it."""
+    import mlflow
+
+    connect()
+    run_id = find_run(run_file)
+    if run_id is not None:
+        mlflow.log_metrics(dict(metrics), run_id=run_id)
+        mlflow.log_artifacts(str(folder), folder.name, run_id=run_id)
+
+
+def find_run(run_file: Path) -> str | None:
+    """The id in `run_file`, if the store has that run; outputs that came from a DVC cache may have none here."""
+    if not run_file.exists():
+        return None
+    return _known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"])
+
+
+def _remembered_run(scratch: Path) -> str | None:
+    remembered = scratch / _RUN_FILE
+    return _known_run(remembered.read_text(encoding="utf-8")) if remembered.exists() else None
+
+
+def _known_run(run_id: str) -> str | None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(MlflowClient().get_run(run_id).info.run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def open_experiment(name: str) -> str:
+    """The experiment's id; it is made where it is missing."""
+    import mlflow
+
+    with FileLock(STORE / "create.lock"):
+        found = mlflow.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        # A server keeps artifacts where it was told to; beside SQLite they belong in the project's folder.
+        is_local = tracking_uri().startswith("sqlite")
+        return str(mlflow.create_experiment(name, (STORE / "artifacts").absolute().as_uri() if is_local else None))
+
+
+def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "fusmae.stage": facts["stage"],
+        "fusmae.git_commit": str(facts["git"]["commit"]),
+        "fusmae.git_is_dirty": str(facts["git"]["is_dirty"]).lower(),
+        "fusmae.inputs": json.dumps(facts["inputs"]),
+    }
+
+
+def _log_inputs(inputs: Mapping[str, str]) -> None:
+    import mlflow
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+
+    for path, digest in inputs.items():
+        source = resolve_dataset_source(str(Path(path).absolute()))
+        # MLflow takes 36 characters: an md5 with ".dir" fits, a sha256 is cut.
+        dataset = MetaDataset(source, name=path, digest=digest.split(":")[1][:36])  # type: ignore[abstract]
+        mlflow.log_input(dataset, context="input")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,65 @@
+"""Parameter groups and the learning-rate schedule of the MAE family."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+REFERENCE_BATCH = 256
+
+
+def scaled_lr(base_lr: float, batch_size: int) -> float:
+    """`base_lr · batch / 256` (Goyal et al. 2017, as MAE uses it)."""
+    return base_lr * batch_size / REFERENCE_BATCH
+
+
+def parameter_groups(
+    module: nn.Module, *, lr: float, weight_decay: float, lr_scale: Callable[[str], float] = lambda _: 1.0
+) -> list[dict[str, Any]]:
+    """Trainable parameters by learning rate and weight decay; 1-D parameters and tokens are not decayed.
+
+    Args:
+        module: whose parameters.
+        lr: learning rate before scaling.
+        weight_decay: for parameters of two and more dimensions.
+        lr_scale: a factor by parameter name, for layer decay.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_decayed = parameter.ndim > 1 and not name.endswith("_token")
+        key = (lr * lr_scale(name), weight_decay if is_decayed else 0.0)
+        group = groups.setdefault(key, {"lr": key[0], "weight_decay": key[1], "params": []})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> AdamW:
+    """AdamW over groups that carry their own lr and weight decay."""
+    return AdamW(groups, betas=betas)
+
+
+def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:
+    """Linear warm-up, then half a cosine to zero, per step."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: int) -> OptimizerLRScheduler:
+    """Optimizer with warm-up and cosine over the trainer's whole run, in Lightning's form."""
+    total = int(module.trainer.estimated_stepping_batches)
+    warmup = total * warmup_epochs // max(1, module.trainer.max_epochs or 1)
+    schedule = warmup_cosine(optimizer, warmup_steps=warmup, total_steps=total)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

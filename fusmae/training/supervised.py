@@ -1,0 +1,90 @@
+"""Finetuning: encoder and head together, on multi-label classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightning as L
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from fusmae.data.augment import apply_geometry
+from fusmae.data.datamodule import Batch
+from fusmae.models.heads import Classifier
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.guards import refuse_non_finite
+from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """AdamW (.9, .999) with layer decay.
+
+    Attributes:
+        base_lr: learning rate at batch 256.
+        batch_size: over all processes.
+        weight_decay: not on 1-D parameters.
+        warmup_epochs: of linear warm-up.
+        layer_decay: factor on the learning rate from each layer to the one below.
+    """
+
+    base_lr: float
+    batch_size: int
+    weight_decay: float
+    warmup_epochs: int
+    layer_decay: float
+
+
+class Finetuner(L.LightningModule):
+    """Trains a Classifier with binary cross-entropy a class."""
+
+    def __init__(self, model: Classifier, preprocess: Preprocess, recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        self.model = model
+        self.preprocess = preprocess
+        self.recipe = recipe
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one augmented batch, with one modality dropped now and then."""
+        tiles = self.preprocess(batch.only(batch.present))
+        logits = self.model(apply_geometry(tiles, batch.geometry))
+        return self._loss(logits, batch, "train", batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss with every modality."""
+        self._loss(self.model(self.preprocess(batch.pixels)), batch, "validation", batch_idx)
+
+    def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
+        loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+        refuse_non_finite(loss, f"{split} loss on {'+'.join(batch.present)}", self, batch_idx)
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.indices))
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with layer decay, as Lightning wants it."""
+        recipe, encoder = self.recipe, self.model.encoder
+
+        def lr_scale(name: str) -> float:
+            if not name.startswith("encoder."):
+                return 1.0
+            depth_from_top = encoder.num_layers - encoder.layer_of(name.removeprefix("encoder."))
+            return float(recipe.layer_decay**depth_from_top)
+
+        lr = scaled_lr(recipe.base_lr, recipe.batch_size)
+        groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
+        return scheduled(self, adamw(groups, (0.9, 0.999)), recipe.warmup_epochs)
+
+
+class Predictor(L.LightningModule):
+    """Logits of a model on some of the modalities, for a trainer's `predict`."""
+
+    def __init__(self, model: Classifier, preprocess: Preprocess, modalities: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.preprocess = preprocess
+        self.modalities = tuple(modalities)
+
+    def predict_step(self, batch: Batch) -> Tensor:
+        """Logits `[B, K]`; pixels of other modalities are never read."""
+        logits: Tensor = self.model(self.preprocess(batch.only(self.modalities)))
+        return logits.float()

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from fusmae.models.masking import Mask, draw_masks, num_visible
+
+RATIO = {"s1": 0.75, "s2": 0.75}
+
+
+def _noise(num_patches: int = 225, batch: int = 4) -> dict[str, torch.Tensor]:
+    return {name: torch.rand(batch, num_patches) for name in RATIO}
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.75, 0.9])
+def test_share_of_removed_patches_is_exact_in_every_row(ratio: float) -> None:
+    masks = draw_masks(_noise(), {"s1": ratio, "s2": ratio}, "independent")
+    for mask in masks.values():
+        assert (mask.mask.sum(1) == round(225 * ratio)).all()
+        assert mask.ids_keep.shape == (4, 225 - round(225 * ratio))
+
+
+def test_at_least_one_patch_stays_visible() -> None:
+    assert num_visible(4, 0.99) == 1
+    assert draw_masks({"s1": torch.rand(2, 4)}, {"s1": 0.99}, "independent")["s1"].ids_keep.shape == (2, 1)
+
+
+def test_ids_restore_inverts_ids_shuffle() -> None:
+    mask = draw_masks(_noise(), RATIO, "independent")["s1"]
+    everything = torch.arange(225).expand(4, -1)
+    assert torch.equal(mask.ids_shuffle.gather(1, mask.ids_restore), everything)
+    assert torch.equal(mask.ids_shuffle[:, : mask.ids_keep.shape[1]], mask.ids_keep)
+
+
+def test_mask_is_one_where_removed_and_zero_on_ids_keep() -> None:
+    mask = draw_masks(_noise(), RATIO, "independent")["s1"]
+    expected = torch.ones(4, 225).scatter(1, mask.ids_keep, 0.0)
+    assert torch.equal(mask.mask, expected)
+
+
+def test_consistent_masks_are_the_same() -> None:
+    masks = draw_masks(_noise(), RATIO, "consistent")
+    for field in ("ids_keep", "ids_restore", "mask"):
+        assert torch.equal(getattr(masks["s1"], field), getattr(masks["s2"], field))
+
+
+def test_independent_masks_differ() -> None:
+    masks = draw_masks(_noise(), RATIO, "independent")
+    assert not torch.equal(masks["s1"].mask, masks["s2"].mask)
+
+
+def test_consistent_masks_of_different_ratios_are_nested() -> None:
+    masks = draw_masks(_noise(), {"s1": 0.5, "s2": 0.75}, "consistent")
+    assert ((masks["s1"].mask == 1) <= (masks["s2"].mask == 1)).all()
+    assert masks["s1"].ids_keep.shape[1] > masks["s2"].ids_keep.shape[1]
+
+
+def test_consistent_masks_over_different_grids_are_refused() -> None:
+    with pytest.raises(ValueError, match="same patches"):
+        draw_masks({"s1": torch.rand(1, 4), "s2": torch.rand(1, 9)}, RATIO, "consistent")
+
+
+def test_ties_in_the_noise_keep_the_first_patches() -> None:
+    mask = draw_masks({"s1": torch.zeros(1, 64)}, RATIO, "independent")["s1"]
+    assert mask.ids_keep.tolist() == [list(range(16))]
+
+
+def test_lowest_noise_stays_visible_and_same_noise_gives_the_same_mask() -> None:
+    noise = _noise()
+    mask = draw_masks(noise, RATIO, "independent")["s1"]
+    assert torch.equal(mask.ids_keep, noise["s1"].topk(56, largest=False, sorted=True).indices)
+    again = draw_masks(noise, RATIO, "independent")["s1"]
+    assert torch.equal(mask.mask, again.mask)
+
+
+def test_mask_is_frozen() -> None:
+    mask = Mask(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    with pytest.raises(AttributeError):
+        mask.mask = torch.ones(1)  # type: ignore[misc]

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fusmae.modalities import BandGroup, BandStatistics, Modality, Statistics, modality_inputs
+from fusmae.models.preprocess import Preprocess
+
+MODALITIES = {
+    "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
+    "s2": Modality(
+        units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B08")), BandGroup(gsd_m=20, bands=("B05", "B8A", "B11")))
+    ),
+}
+INPUTS = modality_inputs(MODALITIES, tile_m=160)
+STATISTICS: Statistics = {
+    "s1": {"VV": BandStatistics(mean=-11.0, std=4.0), "VH": BandStatistics(mean=-18.0, std=5.0)},
+    "s2": {
+        band: BandStatistics(mean=300.0 * (index + 1), std=100.0 * (index + 2))
+        for index, band in enumerate(MODALITIES["s2"].bands)
+    },
+}
+
+
+def _pixels() -> dict[str, torch.Tensor]:
+    s2 = {
+        f"s2_{gsd}m": torch.randint(0, 10_000, (3, bands, side, side), dtype=torch.int16)
+        for gsd, bands, side in ((10, 2, 16), (20, 3, 8))
+    }
+    return {"s1_10m": torch.randn(3, 2, 16, 16) * 5 - 12} | s2
+
+
+def test_each_band_is_standardised_once_then_upsampled() -> None:
+    pixels = _pixels()
+    tiles = Preprocess(INPUTS, STATISTICS)(pixels)
+    assert list(tiles) == ["s1", "s2"]
+    channel = 0
+    for name in ("s2_10m", "s2_20m"):
+        for array in pixels[name].numpy().swapaxes(0, 1):
+            moments = STATISTICS["s2"][MODALITIES["s2"].bands[channel]]
+            standard = torch.from_numpy((array.astype(np.float32) - moments.mean) / moments.std)[:, None].float()
+            expected = F.interpolate(standard, size=(16, 16), mode="bilinear", align_corners=False)
+            torch.testing.assert_close(tiles["s2"][:, channel : channel + 1], expected, atol=1e-5, rtol=0)
+            channel += 1
+    assert channel == 5
+
+
+def test_tiles_are_float32_on_the_finest_grid_whatever_comes_in() -> None:
+    tiles = Preprocess(INPUTS, STATISTICS)(_pixels())
+    assert {name: tile.shape for name, tile in tiles.items()} == {"s1": (3, 2, 16, 16), "s2": (3, 5, 16, 16)}
+    assert {tile.dtype for tile in tiles.values()} == {torch.float32}
+    doubles = Preprocess(INPUTS, STATISTICS)({name: array.double() for name, array in _pixels().items()})
+    assert {tile.dtype for tile in doubles.values()} == {torch.float32}
+
+
+def test_finest_grid_is_that_of_all_inputs_even_if_its_modality_is_absent() -> None:
+    coarse = {
+        "s1": Modality(units="dB", groups=(BandGroup(gsd_m=20, bands=("VV", "VH")),)),
+        "s2": MODALITIES["s2"],
+    }
+    tiles = Preprocess(modality_inputs(coarse, tile_m=160), STATISTICS)({"s1_20m": torch.zeros(1, 2, 8, 8)})
+    assert tiles["s1"].shape == (1, 2, 16, 16)
+
+
+def test_mean_becomes_zero_and_mean_plus_std_becomes_one() -> None:
+    pixels = torch.tensor([-11.0, -13.0])[None, :, None, None].expand(1, 2, 16, 16)
+    tile = Preprocess(INPUTS, STATISTICS)({"s1_10m": pixels})["s1"]
+    assert (tile[:, 0] == 0).all()
+    assert (tile[:, 1] == 1).all()
+
+
+def test_modality_without_arrays_is_left_out() -> None:
+    assert list(Preprocess(INPUTS, STATISTICS)({"s1_10m": _pixels()["s1_10m"]})) == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ({"s2_10m": torch.zeros(1, 2, 16, 16)}, "lacks .*s2_20m"),
+        ({"s2_60m": torch.zeros(1, 2, 16, 16)}, "unknown arrays"),
+        ({"s1_10m": torch.zeros(1, 2, 8, 8)}, "s1_10m has shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(pixels: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Preprocess(INPUTS, STATISTICS)(pixels)
+
+
+def test_statistics_are_no_weights() -> None:
+    assert Preprocess(INPUTS, STATISTICS).state_dict() == {}
