@@ -170,10 +170,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def keep_caches_inside(folder: Path) -> None:
-    """Let libraries keep their caches and settings in the project's folder, and report to nobody."""
+    """Let libraries keep their caches in the project's folder, report to nobody and say less."""
     defaults: dict[str, Any] = {
         "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "true",
     }
     for name, value in defaults.items():

@@ -178,6 +178,10 @@ class Config(_Section):
         ):
             if dim % heads or dim % 4:
                 raise ValueError(f"{where}: width {dim} must be a multiple of 4 and of its {heads} heads")
+        for switch in ("early_fusion", "feature_fusion"):
+            if getattr(model, switch) and len(self.data.modalities) < 2:
+                only = ", ".join(self.data.modalities)
+                raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
         got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
         if got != expected:
             raise ValueError(f"model.mask_ratio: got {got}; expected the modalities {expected}")
@@ -224,5 +228,6 @@ def _explain(item: Any) -> str:
         return f"  {path}: missing (got nothing; expected a value)"
     if item["type"] == "value_error":
         return f"  {path}: {item['ctx']['error']}"
-    hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(item["input"], str) else ""
+    is_text_for_rate = item["type"] == "float_type" and isinstance(item["input"], str)
+    hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if is_text_for_rate else ""
     return f"  {path}: got {item['input']!r}; expected: {item['msg']}{hint}"

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,27 @@ from fusmae.errors import StorageError
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or a folder at; rename it to `path` when done.
 
-    On any failure what was written is removed and what stood at `path` stays.
+    On any failure what was written is removed and what stood at `path` stays. A kill while an old folder is
+    replaced leaves the old or the new one there, never a half; the next write clears what lies beside.
 
     Raises:
         StorageError: the disk is full or the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial, replaced = (path.with_name(f".{path.name}.{role}") for role in ("partial", "replaced"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
+        _settle(path, replaced)
         yield partial
         if partial.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+            path.replace(replaced)
         partial.replace(path)
     except OSError as error:
         raise _storage_error(path, error) from error
     finally:
-        _remove(partial)
+        with suppress(OSError):  # the error that led here says more
+            _remove(partial)
+            _settle(path, replaced)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,6 +54,13 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(path: Path, replaced: Path) -> None:
+    """Put back a folder that was moved aside for one that never came; otherwise remove it."""
+    if replaced.exists() and not path.exists():
+        replaced.replace(path)
+    _remove(replaced)
 
 
 def _remove(path: Path) -> None:

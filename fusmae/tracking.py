@@ -109,7 +109,9 @@ def stage_run(
         logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
         yield Run(active.info.run_id, logger, scratch, facts)
     write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
-    shutil.rmtree(scratch)
+    # Those of cut-off runs with other parameters, too: nothing will go on from them.
+    for folder in SCRATCH.glob(f"{stage}-{'?' * 16}"):
+        shutil.rmtree(folder)
 
 
 def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:
@@ -171,11 +173,11 @@ def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _log_inputs(inputs: Mapping[str, str]) -> None:
     import mlflow
-    from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 
     for path, digest in inputs.items():
-        source = resolve_dataset_source(str(Path(path).absolute()))
+        source = LocalArtifactDatasetSource(str(Path(path).absolute()))
         # MLflow takes 36 characters: an md5 with ".dir" fits, a sha256 is cut.
         dataset = MetaDataset(source, name=path, digest=digest.split(":")[1][:36])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="input")

@@ -143,21 +143,14 @@ class KeyedSampler(Sampler[Key]):
 class ResumableLoader(DataLoader[Batch]):
     """A loader whose place in the epoch travels in Lightning's resume checkpoint."""
 
-    def __init__(
-        self, dataset: PairDataset, sampler: KeyedSampler, batch_size: int, *, is_training: bool, **kwargs: Any
-    ) -> None:
-        # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
-        drop_last = is_training and len(sampler) >= batch_size
-        super().__init__(
-            dataset, sampler=sampler, batch_size=batch_size, drop_last=drop_last, collate_fn=_as_is, **kwargs
-        )
-        self._keys = sampler
-        self._start = 0
-        self._given = 0
+    # Not set in __init__: Lightning makes a copy of a loader with DataLoader's own arguments.
+    _start = 0
+    _given = 0
 
     def __iter__(self) -> Any:
         self._given, self._start = self._start, 0
-        self._keys.skip = self._given * (self.batch_size or 1)
+        if isinstance(self.sampler, KeyedSampler):
+            self.sampler.skip = self._given * (self.batch_size or 1)
         for batch in super().__iter__():
             self._given += 1
             yield batch
@@ -225,11 +218,14 @@ class PairDataModule(L.LightningDataModule):
         reader = self.reader(split)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = KeyedSampler(len(reader), draws.seed if is_training else None, rank=rank, world_size=world_size)
+        batch_size = max(1, self.batch_size // world_size)
         return ResumableLoader(
             PairDataset(reader, draws),
-            sampler,
-            max(1, self.batch_size // world_size),
-            is_training=is_training,
+            batch_size,
+            sampler=sampler,
+            # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
+            drop_last=is_training and len(sampler) >= batch_size,
+            collate_fn=_as_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

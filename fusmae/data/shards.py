@@ -9,9 +9,11 @@ A shard is a folder of about a thousand pairs of one split:
     ├── labels.npy   [N, K] uint8
     └── manifest.json  keys in order, SHA-256 of each file
 
-`manifest.json` beside the splits states inputs, classes, and the counts and SHA-256 of each shard's manifest.
+`manifest.json` beside the splits states inputs, classes, the counts and SHA-256 of each shard's manifest, and the
+SHA-256 of all that.
 """
 
+import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -84,15 +86,13 @@ def write_shards(
         splits[path.parent.name].append(
             {"name": path.name, "count": len(members), "sha256": file_sha256(path / MANIFEST)}
         )
-    write_json(
-        folder / MANIFEST,
-        {
-            "format": FORMAT,
-            "inputs": [item.model_dump(mode="json") for item in inputs],
-            "classes": list(classes),
-            "splits": splits,
-        },
-    )
+    manifest = {
+        "format": FORMAT,
+        "inputs": [item.model_dump(mode="json") for item in inputs],
+        "classes": list(classes),
+        "splits": splits,
+    }
+    write_json(folder / MANIFEST, {**manifest, "sha256": _sha256_of(manifest)})
 
 
 def _write_shard(
@@ -137,6 +137,9 @@ class ShardReader:
 
     def __init__(self, folder: Path, split: Split, *, verify: bool = True) -> None:
         manifest = _read_manifest(folder / MANIFEST)
+        expected = manifest.pop("sha256", None)
+        if (got := _sha256_of(manifest)) != expected:
+            raise _damaged(folder / MANIFEST, got, expected)
         self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         shards = manifest["splits"][split]
@@ -185,7 +188,10 @@ class ShardReader:
 def _read_manifest(path: Path) -> Any:
     if not path.exists():
         raise ShardError(f"There are no shards: {path} is not there.", hint="dvc repro shard")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error, "JSON") from error
     if manifest.get("format") != FORMAT:
         raise ShardError(f"{path} is of another shard format.", got=manifest.get("format"), expected=FORMAT)
     return manifest
@@ -194,9 +200,17 @@ def _read_manifest(path: Path) -> Any:
 def _verify(path: Path, expected: str) -> None:
     got = file_sha256(path) if path.exists() else "no such file"
     if got != expected:
-        raise ShardError(
-            f"The checksum of {path} is wrong: the shard is damaged.",
-            got=got,
-            expected=expected,
-            hint="dvc checkout --force data/shards, or dvc repro --force shard",
-        )
+        raise _damaged(path, got, expected)
+
+
+def _sha256_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, got: object, expected: object) -> ShardError:
+    return ShardError(
+        f"The checksum of {path} is wrong: the shard is damaged.",
+        got=got,
+        expected=expected,
+        hint="dvc checkout --force data/shards, or dvc repro --force shard",
+    )

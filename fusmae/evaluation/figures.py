@@ -29,19 +29,21 @@ def displayed(bands: Mapping[str, NDArray[Any]]) -> Image:
     return np.clip((bands["VV"] - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]]) -> None:
+def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
     """Draw true, masked and predicted tiles, one row a modality.
 
     Args:
         path: PNG to write.
         title: above all.
         rows: `(true, masked, predicted)` as `displayed` gives them, by row label.
+        note: below all; what a reader must know.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.1 * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False)
     figure.suptitle(title, fontsize=10)
+    figure.supxlabel(note, fontsize=8)
     for row, (label, images) in enumerate(rows.items()):
         for column, (image, heading) in enumerate(zip(images, ("true", "masked", "predicted"), strict=True)):
             axis = axes[row][column]

@@ -18,7 +18,7 @@ class Scores:
         micro_f1: at the threshold.
         macro_f1: mean over the same classes.
         per_class_ap: by class name; only classes that the set has.
-        absent_classes: classes without a positive pair; left out of the means.
+        absent_classes: classes without a positive pair; left out of macro means.
         intervals: 95 % bootstrap interval over pairs of micro_ap and macro_ap; empty without resamples.
     """
 
@@ -41,7 +41,8 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
     from sklearn.metrics import average_precision_score
 
     present = _present(labels)
-    micro = average_precision_score(labels[:, present], probabilities[:, present], average="micro")
+    # Over absent classes, too: what is predicted for them is wrong.
+    micro = average_precision_score(labels, probabilities, average="micro")
     macro = average_precision_score(labels[:, present], probabilities[:, present], average="macro")
     return float(micro), float(macro)
 
@@ -69,14 +70,14 @@ def score(
 
     labels = labels.astype(int)
     present = _present(labels)
-    shown, predicted = labels[:, present], (probabilities[:, present] >= threshold).astype(int)
+    predicted = (probabilities >= threshold).astype(int)
     names = [name for name, is_there in zip(classes, present, strict=True) if is_there]
     micro_ap, macro_ap = average_precisions(labels, probabilities)
     return Scores(
         micro_ap=micro_ap,
         macro_ap=macro_ap,
-        micro_f1=float(f1_score(shown, predicted, average="micro", zero_division=0)),
-        macro_f1=float(f1_score(shown, predicted, average="macro", zero_division=0)),
+        micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
+        macro_f1=float(f1_score(labels[:, present], predicted[:, present], average="macro", zero_division=0)),
         per_class_ap={
             name: float(average_precision_score(labels[:, column], probabilities[:, column]))
             for name, column in zip(names, np.flatnonzero(present), strict=True)
@@ -109,8 +110,7 @@ def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[
     """Points of the micro-averaged precision-recall curve, in order of recall."""
     from sklearn.metrics import precision_recall_curve
 
-    present = _present(labels)
-    precision, recall, _ = precision_recall_curve(labels[:, present].ravel(), probabilities[:, present].ravel())
+    precision, recall, _ = precision_recall_curve(labels.ravel(), probabilities.ravel())
     return [{"recall": float(x), "precision": float(y)} for x, y in zip(recall[::-1], precision[::-1], strict=True)]
 
 

@@ -15,6 +15,11 @@ from fusmae.modalities import BandStatistics, Modality, Statistics
 from fusmae.training.reconstruction import Reconstructor
 
 _HIDDEN = 0.5
+_NOTES = {
+    True: "Visible patches are the truth. Each predicted patch has the truth's own mean and deviation: "
+    "the model predicts what lies in between.",
+    False: "Visible patches are the truth.",
+}
 
 
 @torch.no_grad()
@@ -42,6 +47,7 @@ def draw_reconstructions(
     tiles = module.preprocess(batch.pixels)
     found = model(tiles, batch.noise)
     model.decode_fraction = fraction
+    has_patch_term = any(model.runs.values())
     drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
     with written_whole(folder) as partial:
         partial.mkdir()
@@ -53,9 +59,8 @@ def draw_reconstructions(
                 masked = true.copy()
                 masked[hidden] = _HIDDEN
                 rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
-            save_reconstruction(
-                partial / f"{row:02d}_{name}.png", f"{name}, {model.mask_ratio} of patches removed", rows
-            )
+            title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in model.mask_ratio.items())}"
+            save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, _NOTES[has_patch_term])
 
 
 def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:

@@ -50,11 +50,11 @@ def as_markdown(metrics: Mapping[str, Any]) -> str:
             for setting, values in by_setting.items():
                 cells = [protocol, weights, setting]
                 for name in ("micro_ap", "macro_ap"):
-                    low, high = values["intervals"].get(name, (float("nan"), float("nan")))
-                    cells += [f"{values[name]:.3f}", f"{low:.2f}–{high:.2f}"]
+                    interval = "–".join(f"{end:.2f}" for end in values["intervals"].get(name, ()))
+                    cells += [f"{values[name]:.3f}", interval or "–"]
                 cells += [f"{values['micro_f1']:.3f}", f"{values['macro_f1']:.3f}"]
                 lines.append("| " + " | ".join(cells) + " |")
-    absent = ", ".join(metrics["absent_classes"]) or "none"
+    absent = "; ".join(metrics["absent_classes"]) or "none"
     lines += [
         "",
         f"{metrics['num_pairs']} test pairs, seed {metrics['seed']}; intervals: bootstrap over pairs.",

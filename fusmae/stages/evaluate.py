@@ -59,7 +59,12 @@ def evaluate(config: Config, *, models: Path, shards: Path, out: Path, runs: Pat
     save_precision_recall(out / "pr.png", shown)
     for protocol, folder in folders:
         own = {row.setting: row.scores for row in rows if (row.protocol, row.initialisation) == (protocol, folder.name)}
-        values = {f"test/{key}/{name}": getattr(own[key], name) for key in own for name in ("micro_ap", "macro_ap")}
+        # MLflow admits no plus sign in a name.
+        values = {
+            f"test/{key.replace('+', '-')}/{name}": getattr(own[key], name)
+            for key in own
+            for name in ("micro_ap", "macro_ap")
+        }
         log_to_run(runs / f"{protocol}-{folder.name}.json", values, out)
 
 

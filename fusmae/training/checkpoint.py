@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fusmae.errors import CheckpointError
-from fusmae.files import write_json, written_whole
+from fusmae.files import file_sha256, write_json, written_whole
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         partial.mkdir()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
         _save_weights(weights, partial / WEIGHTS)
-        write_json(partial / CARD, card)
+        write_json(partial / CARD, {**card, "sha256": file_sha256(partial / WEIGHTS)})
 
 
 def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
@@ -76,9 +76,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     for path in (card_path, weights_path):
         if not path.exists():
             raise CheckpointError(f"There is no checkpoint in {folder}: {path.name} is missing.", hint="dvc repro")
-    card = json.loads(card_path.read_text(encoding="utf-8"))
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{card_path} is damaged: {error}", hint="dvc checkout --force") from error
     if card.get("format") != FORMAT:
         raise CheckpointError(f"{card_path} is of another format.", got=card.get("format"), expected=FORMAT)
+    got = file_sha256(weights_path)
+    if got != card.get("sha256"):
+        raise CheckpointError(
+            f"The checksum of {weights_path} is wrong: it is damaged, or not the one that {CARD} describes.",
+            got=got,
+            expected=card.get("sha256"),
+            hint="dvc checkout --force, or dvc repro --force pretrain",
+        )
     try:
         weights = load_file(weights_path)
     except SafetensorError as error:

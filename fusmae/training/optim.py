@@ -59,7 +59,8 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) 
 
 def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: int) -> OptimizerLRScheduler:
     """Optimizer with warm-up and cosine over the trainer's whole run, in Lightning's form."""
-    total = int(module.trainer.estimated_stepping_batches)
-    warmup = total * warmup_epochs // max(1, module.trainer.max_epochs or 1)
+    # Not trainer.estimated_stepping_batches: it sets the loader up before a resume checkpoint's place in it is known.
+    steps_per_epoch = len(module.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+    total, warmup = steps_per_epoch * (module.trainer.max_epochs or 1), steps_per_epoch * warmup_epochs
     schedule = warmup_cosine(optimizer, warmup_steps=warmup, total_steps=total)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

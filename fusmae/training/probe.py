@@ -97,7 +97,13 @@ class Prober(L.LightningModule):
             for rate, loss in zip(self.learning_rates, losses, strict=True):
                 refuse_non_finite(loss, f"probe loss on {name} at learning rate {rate:g}", self, batch_idx)
             best = torch.stack(losses).min()
-            self.log(f"train/loss_{name}", best, on_step=False, on_epoch=True, batch_size=len(batch.indices))
+            self.log(
+                f"train/loss_{name.replace('+', '-')}",
+                best,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(batch.indices),
+            )
             total = total + torch.stack(losses).sum()
         return total
 

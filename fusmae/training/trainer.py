@@ -1,5 +1,8 @@
 """The one way a Trainer is made: same callbacks, precision and resume for every objective."""
 
+import io
+import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +56,16 @@ class WholeFileIO(TorchCheckpointIO):
         Raises:
             StorageError: the disk is full.
         """
+        # Not Lightning's own saving: it writes to the system's temporary folder first, which may be another, full disk.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with written_whole(Path(path)) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
+            partial.write_bytes(content.getbuffer())
 
 
 def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logger: Logger | bool = False) -> L.Trainer:
     """A Trainer with progress bar, resume checkpoints in `scratch` and bf16 where the hardware has it."""
+    _silence_hints()
     resume = ModelCheckpoint(
         dirpath=scratch,
         filename=LAST,
@@ -98,6 +105,7 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
 
 def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[Any]:
     """A module's predictions, batch by batch, in the loader's order."""
+    _silence_hints()
     trainer = L.Trainer(
         accelerator=machine.accelerator,
         devices=1,
@@ -107,3 +115,16 @@ def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[An
         enable_progress_bar=False,
     )
     return list(trainer.predict(module, loader) or [])
+
+
+def _silence_hints() -> None:
+    # Hints for the library's users, not for ours; each is the intended behaviour.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "Checkpoint directory .* exists and is not empty",
+        "The number of training batches .* is smaller than the logging interval",
+        "The '.*dataloader' does not have many workers",
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+        "Using `use_distributed_sampler=False`",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,20 @@
+# docker build --target train -t fusmae-train .    the whole pipeline
+# docker run --rm -v "$PWD/work:/work" fusmae-train make -C /work pipeline
+FROM python:3.11-slim-bookworm AS train
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git make libexpat1 \
+    && rm -rf /var/lib/apt/lists/*
+# The lock before the source: a change of code does not install everything again.
+WORKDIR /opt/fusmae
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY fusmae fusmae
+COPY flows flows
+RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN useradd --create-home --uid 1000 fusmae
+USER fusmae
+WORKDIR /work
+# A checkout is mounted at /work; DVC and git must see its folder.
+ENTRYPOINT []
+CMD ["dvc", "repro"]

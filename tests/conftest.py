@@ -1,0 +1,130 @@
+"""A tiny dataset made by the real writer: 24 px tiles of two modalities at 10, 20 and 60 m."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.index import Pair
+from fusmae.data.shards import ShardReader, write_shards
+from fusmae.data.statistics import measure_statistics
+from fusmae.modalities import BandGroup, Modality, ModalityInput, Statistics, modality_inputs
+
+MODALITIES = {
+    "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
+    "s2": Modality(
+        units="DN",
+        groups=(
+            BandGroup(gsd_m=10, bands=("B02", "B03", "B04")),
+            BandGroup(gsd_m=20, bands=("B05",)),
+            BandGroup(gsd_m=60, bands=("B01",)),
+        ),
+    ),
+}
+TILE_M, PATCH_PX = 240, 8
+NUM_PATCHES = 9
+CLASSES = ("water", "forest", "town", "ice")
+COUNTS = {"train": 17, "validation": 5, "test": 6}
+SHARD_PAIRS = 7
+
+ReadPair = Callable[[Pair], dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def modalities() -> dict[str, Modality]:
+    return MODALITIES
+
+
+@pytest.fixture(scope="session")
+def inputs() -> tuple[ModalityInput, ...]:
+    return modality_inputs(MODALITIES, TILE_M)
+
+
+@pytest.fixture(scope="session")
+def classes() -> tuple[str, ...]:
+    return CLASSES
+
+
+@pytest.fixture(scope="session")
+def pairs() -> list[Pair]:
+    """17 train, 5 validation and 6 test pairs, each of its own place; no pair has ice."""
+    made = []
+    for split, count in COUNTS.items():
+        for number in range(count):
+            name = f"{split}{number:02d}"
+            labels = CLASSES[number % 3 : number % 3 + 1] if number % 2 else ("water", "forest")
+            date = datetime(2017, 6, 1 + number, 10, 10, 31, tzinfo=UTC)
+            made.append(Pair(name, f"s1/{name}", f"s2/{name}", labels, split, f"place-{name}", date))
+    return made
+
+
+@pytest.fixture(scope="session")
+def read_pair(inputs: tuple[ModalityInput, ...]) -> ReadPair:
+    """A pair's generated bands, the same at each call; in no particular order."""
+
+    def read(pair: Pair) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(list(pair.key.encode()))
+        bands: dict[str, np.ndarray] = {}
+        for item in inputs:
+            shape = (item.side_px, item.side_px)
+            for band in item.bands:
+                if item.units == "dB":
+                    bands[band] = random.normal(-14, 4, shape).astype(np.float32)
+                else:
+                    bands[band] = random.integers(200, 3000, shape).astype(np.uint16)
+        names = sorted(bands)
+        random.shuffle(names)
+        return {name: bands[name] for name in names}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def shards(
+    tmp_path_factory: pytest.TempPathFactory,
+    pairs: list[Pair],
+    read_pair: ReadPair,
+    inputs: tuple[ModalityInput, ...],
+) -> Path:
+    """Shards of the tiny dataset; to be read, never changed."""
+    folder = tmp_path_factory.mktemp("tiny") / "shards"
+    write_shards(pairs, read_pair, folder, inputs=inputs, classes=CLASSES, shard_pairs=SHARD_PAIRS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def statistics(shards: Path) -> Statistics:
+    return measure_statistics(ShardReader(shards, "train"))
+
+
+@pytest.fixture
+def make_data(shards: Path) -> Callable[..., PairDataModule]:
+    """Makes a data module over the tiny shards; `batch_size`, `num_workers` and any field of Draws may be given."""
+
+    def make(batch_size: int = 4, num_workers: int = 0, **changes: Any) -> PairDataModule:
+        settings: dict[str, Any] = {"seed": 0, "modalities": ("s1", "s2"), "num_patches": NUM_PATCHES}
+        return PairDataModule(
+            shards, batch_size=batch_size, draws=Draws(**(settings | changes)), num_workers=num_workers
+        )
+
+    return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 1 MB, so that a full one is a full one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    found = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        pytest.skip(f"a tmpfs can't be mounted here: {found.stderr.strip()}")
+    yield disk
+    # Lazily: memory maps of its files may still be open.
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -1,0 +1,61 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fusmae.data.index import read_index, validate_index, write_index
+from fusmae.errors import PairError, SourceError
+
+
+def test_index_comes_back_as_it_was_written_in_the_order_of_keys(tmp_path: Path, pairs):
+    pairs = [*pairs, replace(pairs[0], key="a", country="Finland", is_snowy=True, labels=())]
+    write_index(reversed(pairs), tmp_path / "index.parquet")
+    found = read_index(tmp_path / "index.parquet")
+    assert found == sorted(pairs, key=lambda pair: pair.key)
+    assert {type(found[0].labels), type(found[0].is_snowy)} == {tuple, bool}
+    assert found[1].date.tzinfo is not None
+
+
+def test_equal_pairs_give_equal_bytes_whatever_their_order(tmp_path: Path, pairs):
+    write_index(pairs, tmp_path / "a.parquet")
+    write_index(reversed(pairs), tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_an_absent_index_says_how_to_make_it(tmp_path: Path):
+    with pytest.raises(SourceError, match="dvc repro index"):
+        read_index(tmp_path / "index.parquet")
+
+
+def test_a_good_index_passes(pairs, classes):
+    validate_index(pairs, classes)
+
+
+def test_a_key_that_stands_twice_is_named(pairs, classes):
+    with pytest.raises(PairError, match="Pair train03 stands in the index twice"):
+        validate_index([*pairs, pairs[3]], classes)
+
+
+def test_a_label_outside_the_class_table_is_named(pairs, classes):
+    with pytest.raises(
+        PairError, match=r"Pair train00 has labels[^\n]*\n  got:      \['lava'\]\n  expected: \['water'"
+    ):
+        validate_index([replace(pairs[0], labels=("water", "lava")), *pairs[1:]], classes)
+
+
+def test_a_place_in_two_splits_is_named(pairs, classes):
+    moved = [replace(pair, place="lake") if pair.key in {"train01", "test02"} else pair for pair in pairs]
+    with pytest.raises(
+        SourceError, match=r"1 places are in more than one split.\n  got:      \{'lake': \['test', 'train'\]\}"
+    ):
+        validate_index(moved, classes)
+
+
+def test_a_place_may_have_many_pairs_of_one_split(pairs, classes):
+    validate_index([replace(pair, place=pair.split) for pair in pairs], classes)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_an_empty_split_is_named(pairs, classes, split):
+    with pytest.raises(SourceError, match=f"no pair in {split}"):
+        validate_index([pair for pair in pairs if pair.split != split], classes)

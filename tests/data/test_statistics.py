@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusmae.data.shards import ShardReader, write_shards
+from fusmae.data.statistics import (
+    measure_statistics,
+    parse_statistics,
+    plain_statistics,
+    read_statistics,
+    write_statistics,
+)
+from fusmae.errors import ShardError
+
+
+def test_statistics_are_those_of_numpy_over_train_only(statistics, pairs, read_pair, modalities):
+    train = [read_pair(pair) for pair in pairs if pair.split == "train"]
+    everything = [read_pair(pair) for pair in pairs]
+    assert list(statistics) == ["s1", "s2"]
+    for key, modality in modalities.items():
+        assert tuple(statistics[key]) == modality.bands
+        for band, found in statistics[key].items():
+            pixels = np.stack([bands[band] for bands in train]).astype(np.float64)
+            assert found.mean == pytest.approx(pixels.mean(), rel=1e-12)
+            assert found.std == pytest.approx(pixels.std(), rel=1e-12)
+            assert found.mean != pytest.approx(np.stack([bands[band] for bands in everything]).mean(), rel=1e-9)
+
+
+def test_a_small_spread_on_a_large_offset_keeps_its_digits(tmp_path, pairs, read_pair, inputs, classes):
+    """The sum of squares minus the squared mean, unshifted, would lose every digit of this spread."""
+    made = []
+
+    def read(pair):
+        bands = read_pair(pair)
+        noise = np.random.default_rng(list(pair.key.encode())).normal(0, 1e-2, (24, 24))
+        bands["VV"] = (-30_000 + noise).astype(np.float32)
+        made.append(bands["VV"].astype(np.float64))
+        return bands
+
+    train = [pair for pair in pairs if pair.split == "train"]
+    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    found = measure_statistics(ShardReader(tmp_path, "train"))["s1"]["VV"]
+    assert found.mean == pytest.approx(np.stack(made).mean(), rel=1e-14)
+    assert found.std == pytest.approx(np.stack(made).std(), rel=1e-9)
+    squares = np.mean(np.stack(made).astype(np.float32) ** 2) - np.mean(np.stack(made).astype(np.float32)) ** 2
+    assert abs(squares - found.std**2) > 0.1 * found.std**2, "the offset is large enough to tell the two apart"
+
+
+@pytest.mark.parametrize("value", [-12.3, -0.1])
+def test_a_constant_band_is_named(tmp_path, pairs, read_pair, inputs, classes, value):
+    def read(pair):
+        return read_pair(pair) | {"VH": np.full((24, 24), value, np.float32)}
+
+    train = [pair for pair in pairs if pair.split == "train"]
+    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    with pytest.raises(ShardError, match="Band VH of s1 is constant"):
+        measure_statistics(ShardReader(tmp_path, "train"))
+
+
+def test_statistics_come_back_as_they_were_written(tmp_path: Path, statistics):
+    write_statistics(tmp_path / "s.json", statistics)
+    assert read_statistics(tmp_path / "s.json") == statistics
+    assert parse_statistics(json.loads(json.dumps(plain_statistics(statistics)))) == statistics
+
+
+def test_absent_statistics_say_how_to_make_them(tmp_path: Path):
+    with pytest.raises(ShardError, match="dvc repro shard"):
+        read_statistics(tmp_path / "s.json")

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fusmae.evaluation import reconstructions
+from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing
+from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+
+SWITCHES = {
+    "patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1,
+    "decoder_num_heads": 2, "early_fusion": True, "feature_fusion": True, "masking": "independent",
+    "mask_ratio": {"s1": 0.75, "s2": 0.5}, "target_norm": "patch", "decode_fraction": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def module(inputs, statistics) -> Reconstructor:
+    torch.manual_seed(0)
+    model = build_fusmae(describe_architecture(SWITCHES, inputs))
+    return Reconstructor(
+        model, build_preprocess(describe_preprocessing(inputs, statistics)), PretrainRecipe(0.1, 4, 0.05, 1)
+    )
+
+
+@pytest.fixture
+def batch(make_data):
+    return next(iter(make_data().val_dataloader()))
+
+
+@pytest.fixture
+def rows(monkeypatch) -> list:
+    """What goes into each picture, beside the picture itself."""
+    seen = []
+    save = reconstructions.save_reconstruction
+
+    def record(path, title, images, note):
+        seen.append((title, images, note))
+        save(path, title, images, note)
+
+    monkeypatch.setattr(reconstructions, "save_reconstruction", record)
+    return seen
+
+
+def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, module, batch, modalities, statistics):
+    out = tmp_path / "pictures"
+    draw_reconstructions(out, module, batch, ["a", "b"], modalities, statistics)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["00_a.png", "01_b.png", "pictures"]
+    contents = set()
+    for path in out.iterdir():
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+        contents.add(pixels.tobytes())
+    assert len(contents) == 2
+
+
+def test_true_image_is_the_shards_pixels_by_band_name(
+    tmp_path, module, batch, modalities, statistics, rows, read_pair, pairs
+):
+    keys = [pair for pair in pairs if pair.split == "validation"][:2]
+    draw_reconstructions(tmp_path / "p", module, batch, [pair.key for pair in keys], modalities, statistics)
+    for (_, images, _), pair in zip(rows, keys, strict=True):
+        bands = read_pair(pair)
+        assert list(images) == ["s1 (dB)", "s2 (DN)"]
+        np.testing.assert_allclose(images["s1 (dB)"][0], np.clip((bands["VV"] + 25) / 25, 0, 1), atol=1e-4)
+        colour = np.stack([bands[name] for name in ("B04", "B03", "B02")], -1) / 3000
+        np.testing.assert_allclose(images["s2 (DN)"][0], np.clip(colour, 0, 1), atol=1e-3)
+
+
+def test_masked_image_hides_the_removed_patches_and_prediction_keeps_the_visible_ones(
+    tmp_path, module, batch, modalities, statistics, rows
+):
+    draw_reconstructions(tmp_path / "p", module, batch, ["a", "b"], modalities, statistics)
+    for row, (title, images, note) in enumerate(rows):
+        for key, removed in (("s1", 7), ("s2", 4)):
+            true, masked, predicted = images[f"{key} ({modalities[key].units})"]
+            draw = batch.noise[key][row].numpy()
+            hidden = set(np.argsort(draw)[9 - removed :].tolist())
+            for patch in range(9):
+                cut = np.s_[8 * (patch // 3) : 8 * (patch // 3) + 8, 8 * (patch % 3) : 8 * (patch % 3) + 8]
+                if patch in hidden:
+                    assert (masked[cut] == 0.5).all()
+                    assert not np.allclose(predicted[cut], true[cut])
+                else:
+                    assert np.array_equal(masked[cut], true[cut])
+                    np.testing.assert_allclose(predicted[cut], true[cut], atol=1e-3)
+            # Drawn whole, although training decodes only a half.
+            assert np.isfinite(predicted).all()
+        assert title == f"{'ab'[row]}; removed: 75% of s1, 50% of s2"
+        assert "truth's own mean and deviation" in note
+
+
+def test_drawing_changes_nothing_that_training_uses(tmp_path, module, batch, modalities, statistics):
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    draw_reconstructions(tmp_path / "p", module, batch, ["a"], modalities, statistics)
+    assert module.model.decode_fraction == 0.5
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())

@@ -1,0 +1,93 @@
+"""Workspaces: copies of this checkout as a new user has it, with a git repository of their own and an empty HOME."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("MLFLOW", "PREFECT", "DVC", "FUSMAE", "VIRTUAL_ENV", "PYTHONPATH", "PYTEST", "MPLCONFIGDIR", "DO_NOT_TRACK")
+
+
+class Workspace:
+    """A checkout to run commands in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.printed = ""
+        self.home = folder.parent / f"{folder.name}-home"
+        self.home.mkdir()
+        _copy_checkout(folder)
+        # The environment is the one that `make` made here from the lock; files keep their times, so make agrees.
+        (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+        for wheel in (ROOT / "data" / "downloads").glob("*.whl"):
+            (folder / "data" / "downloads").mkdir(parents=True, exist_ok=True)
+            shutil.copy2(wheel, folder / "data" / "downloads")
+        self.run("git", "init", "-q", "-b", "main")
+        self.run("git", "add", "-A")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "as it stands")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment without anything of ours, HOME empty."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        return {**kept, "HOME": str(self.home)}
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end and show what it printed if it fails."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
+        return done
+
+    def python(self, script: str, *arguments: str) -> str:
+        """Run a script in the project's environment, in the workspace; its output."""
+        return self.run(".venv/bin/python", "-c", script, *arguments).stdout
+
+
+def _copy_checkout(folder: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target, follow_symlinks=False)
+
+
+def readme_commands() -> list[str]:
+    """The commands of README's first block, as a person copies them."""
+    block = re.search(r"```(?:sh|bash)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block, "README has no block of commands"
+    return [line.split("#")[0].strip() for line in block[1].splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="session")
+def new_workspace() -> type[Workspace]:
+    """Makes workspaces: `new_workspace(folder)`."""
+    return Workspace
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which README's pipeline command has run, from nothing."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished") / "fusmae")
+    command = next(line for line in readme_commands() if "pipeline" in line)
+    workspace.printed = workspace.run(*command.split()).stdout
+    return workspace

@@ -1,0 +1,281 @@
+"""The whole pipeline in a fresh checkout with an empty HOME, and what must be true of what it made."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+
+import numpy as np
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1800)]
+
+TRAINING_STAGES = {"pretrain", "probe-pretrained", "probe-random", "finetune-pretrained", "finetune-random"}
+
+
+def json_of(workspace, *parts):
+    return json.loads(workspace.folder.joinpath(*parts).read_text(encoding="utf-8"))
+
+
+def test_pipeline_command_of_readme_ends_with_where_to_look(finished):
+    for wanted in (
+        "| finetune | random | s1+s2 |",
+        "reports/evaluate/table.md",
+        "models:/fusmae@challenger",
+        "make ui",
+    ):
+        assert wanted in finished.printed
+
+
+def test_second_repro_does_nothing(finished):
+    printed = finished.run(".venv/bin/dvc", "repro").stdout
+    assert "Data and pipelines are up to date" in printed
+    assert "Running stage" not in printed
+
+
+def test_nothing_is_left_outside_the_folder(finished):
+    assert sorted(path.name for path in finished.home.iterdir()) == []
+
+
+def test_git_sees_no_stray_file(finished):
+    changed = finished.run("git", "status", "--porcelain").stdout.split("\n")
+    assert [line for line in changed if line and not line.endswith("dvc.lock")] == []
+
+
+def test_table_has_every_protocol_weights_and_modality_setting(finished):
+    rows = json_of(finished, "reports", "evaluate", "metrics.json")["rows"]
+    found = {(p, w, s) for p, by_weights in rows.items() for w, by_setting in by_weights.items() for s in by_setting}
+    assert found == {
+        (p, w, s) for p in ("probe", "finetune") for w in ("pretrained", "random") for s in ("s1+s2", "s1", "s2")
+    }
+
+
+def test_absent_classes_are_named_and_left_out_of_macro_ap(finished):
+    metrics = json_of(finished, "reports", "evaluate", "metrics.json")
+    assert metrics["absent_classes"]
+    scores = metrics["rows"]["finetune"]["pretrained"]["s1+s2"]
+    assert not set(metrics["absent_classes"]) & set(scores["per_class_ap"])
+    assert scores["macro_ap"] == pytest.approx(np.mean(list(scores["per_class_ap"].values())))
+
+
+def test_reconstruction_pictures_are_there_and_not_blank(finished):
+    from PIL import Image
+
+    pictures = sorted((finished.folder / "reports" / "reconstructions").glob("*.png"))
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert np.asarray(Image.open(picture).convert("RGB")).std() > 10
+
+
+def test_pretraining_lowers_the_loss_well_below_that_of_a_mean_guess(finished):
+    # Targets have unit variance a patch: predicting the mean costs 1 a modality, 2 in all.
+    script = (
+        "import mlflow, json; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
+        "run = json.load(open('reports/runs/pretrain.json'))['run_id'];"
+        "print(json.dumps([m.value for m in mlflow.MlflowClient().get_metric_history(run, 'validation/loss')]))"
+    )
+    losses = json.loads(finished.python(script).splitlines()[-1])
+    assert losses[-1] < losses[0]
+    assert losses[-1] < 1.7
+
+
+def test_plots_of_precision_recall_render(finished):
+    printed = finished.run(".venv/bin/dvc", "plots", "show", "--json").stdout
+    shown = json.loads(printed[printed.index("{") :])
+    assert "precision-recall" in json.dumps(shown)
+    assert "finetune-random-s1.json" in json.dumps(shown)
+
+
+def test_onnx_metadata_states_all_that_a_user_must_know(finished):
+    import onnx
+
+    graph = onnx.load(finished.folder / "models" / "export" / "model.onnx")
+    metadata = json.loads(next(item.value for item in graph.metadata_props if item.key == "fusmae"))
+    assert metadata["modalities"] == ["s1", "s2"]
+    assert [item["name"] for item in metadata["inputs"]] == ["s1_10m", "s2_10m", "s2_20m", "s2_60m"]
+    assert [item["units"] for item in metadata["inputs"]] == ["dB", "DN", "DN", "DN"]
+    assert metadata["inputs"][2]["bands"] == ["B05", "B06", "B07", "B8A", "B11", "B12"]
+    assert (metadata["tile_m"], metadata["tile_px"], len(metadata["classes"])) == (1200, 120, 19)
+    assert metadata["git"]["commit"] == finished.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert {value.name for value in graph.graph.input} == {"s1_10m", "s2_10m", "s2_20m", "s2_60m", "presence"}
+    assert "one graph for every setting" in metadata["presence"]
+
+
+def test_parity_was_measured_on_every_test_pair_setting_and_batch_size(finished):
+    parity = json_of(finished, "models", "export", "parity.json")
+    checked = {("+".join(check["modalities"]), check["batch_size"]) for check in parity["checks"]}
+    assert checked == {(setting, size) for setting in ("s1+s2", "s1", "s2") for size in (1, 3, 8)}
+    assert all(check["max_abs_error"] <= 1e-4 for check in parity["checks"])
+    test_shards = json_of(finished, "data", "shards", "manifest.json")["splits"]["test"]
+    assert parity["num_pairs"] == sum(shard["count"] for shard in test_shards)
+
+
+REFERENCE = """
+import sys, numpy as np, torch
+from pathlib import Path
+from fusmae.data.shards import ShardReader
+from fusmae.training.build import build_preprocess
+from fusmae.training.checkpoint import load_checkpoint
+from fusmae.training.classifiers import finetuned_classifier
+reader = ShardReader(Path("data/shards"), "test")
+pixels = reader.read([0, 1, 2]).pixels
+checkpoint = load_checkpoint(Path("models/finetune/pretrained"))
+model = finetuned_classifier(checkpoint)
+with torch.no_grad():
+    tiles = build_preprocess(checkpoint.preprocessing)({k: torch.from_numpy(v) for k, v in pixels.items()})
+    np.savez(sys.argv[1], logits=model(tiles).numpy(), **{k: v.astype("float32") for k, v in pixels.items()})
+"""
+
+ONNX_ALONE = """
+import importlib.util, sys, numpy as np, onnxruntime
+assert importlib.util.find_spec("torch") is None
+given = dict(np.load(sys.argv[2]))
+wanted = given.pop("logits")
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+given["presence"] = np.ones((len(wanted), 2), "float32")
+logits, probabilities = session.run(["logits", "probabilities"], given)
+assert np.abs(logits - wanted).max() <= 1e-4, np.abs(logits - wanted).max()
+assert probabilities.shape == (3, 19) and (0 <= probabilities).all() and (probabilities <= 1).all()
+print("onnxruntime alone agrees")
+"""
+
+
+@pytest.fixture(scope="session")
+def real_pairs(finished, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
+    finished.python(REFERENCE, str(path))
+    return path
+
+
+def locked(name, lock):
+    """A package's entry in the lock, hashes included."""
+    found = re.search(rf"^{name}==.*?(?=^\S)", lock + "\nend", re.MULTILINE | re.DOTALL)
+    assert found, f"{name} is not in the lock"
+    return re.sub(r"^\s*#.*\n", "", found[0], flags=re.MULTILINE)
+
+
+def numpy_for_this_python(lock):
+    entries = re.findall(r"^numpy==.*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
+    wanted = "<" if sys.version_info < (3, 12) else ">="
+    return next(
+        re.sub(r"^\s*#.*\n", "", e, flags=re.MULTILINE) for e in entries if f"python_full_version {wanted}" in e
+    )
+
+
+def test_onnxruntime_alone_runs_the_graph_in_an_environment_without_torch(finished, real_pairs, tmp_path):
+    lock = (finished.folder / "requirements.lock").read_text(encoding="utf-8")
+    needed = [numpy_for_this_python(lock), *(locked(name, lock) for name in ("onnxruntime", "flatbuffers", "protobuf"))]
+    (tmp_path / "needed.txt").write_text("".join(needed), encoding="utf-8")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    install = [python, "-m", "pip", "install", "-q", "--no-cache-dir", "--no-deps", "--require-hashes"]
+    subprocess.run([*install, "-r", str(tmp_path / "needed.txt")], check=True)
+    graph = finished.folder / "models" / "export" / "model.onnx"
+    done = subprocess.run(
+        [python, "-c", ONNX_ALONE, str(graph), str(real_pairs)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "onnxruntime alone agrees" in done.stdout, done.stderr
+
+
+PYFUNC = """
+import sys, mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+given = dict(np.load(sys.argv[1]))
+wanted = given.pop("logits")
+model = mlflow.pyfunc.load_model("models:/fusmae@challenger")
+found = model.predict({**given, "presence": np.ones((len(wanted), 2), "float32")})
+assert np.abs(found["logits"] - wanted).max() <= 1e-4
+alone = model.predict({**given, "s1_10m": given["s1_10m"] * np.nan, "presence": np.array([[0, 1]] * 3, "float32")})
+assert np.isfinite(alone["probabilities"]).all()
+print("pyfunc agrees")
+"""
+
+
+def test_pyfunc_loads_the_challenger_and_predicts_on_real_pairs(finished, real_pairs):
+    assert "pyfunc agrees" in finished.python(PYFUNC, str(real_pairs))
+
+
+RUNS = """
+import json, mlflow
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+client = mlflow.MlflowClient()
+experiment = client.get_experiment_by_name("fusmae")
+runs = client.search_runs([experiment.experiment_id])
+print(json.dumps([{
+    "name": run.info.run_name, "status": run.info.status, "tags": dict(run.data.tags), "params": dict(run.data.params),
+    "metrics": dict(run.data.metrics), "inputs": {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs},
+    "files": [f.path for f in client.list_artifacts(run.info.run_id)],
+} for run in runs]))
+"""
+
+
+@pytest.fixture(scope="session")
+def runs(finished):
+    return {run["name"]: run for run in json.loads(finished.python(RUNS).splitlines()[-1])}
+
+
+def test_one_run_a_training_stage(finished, runs):
+    assert set(runs) == TRAINING_STAGES
+    assert len(json.loads(finished.python(RUNS).splitlines()[-1])) == len(TRAINING_STAGES)
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+
+
+def test_runs_carry_commit_dirty_flag_params_curves_and_system_metrics(finished, runs):
+    commit = finished.run("git", "rev-parse", "HEAD").stdout.strip()
+    for name, run in runs.items():
+        assert run["tags"]["fusmae.git_commit"] == commit, name
+        assert run["tags"]["fusmae.git_is_dirty"] == "false", name
+        assert run["params"]["seed"] == "0", name
+        assert any(metric.startswith("train/loss") for metric in run["metrics"]), name
+        assert "system/cpu_utilization_percentage" in run["metrics"], name
+
+
+def test_runs_carry_the_dvc_hashes_of_their_inputs(finished, runs):
+    lock = yaml.safe_load((finished.folder / "dvc.lock").read_text(encoding="utf-8"))
+    recorded = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    assert runs["pretrain"]["inputs"] == {p: recorded[p] for p in ("data/shards", "data/statistics.json")}
+    assert runs["probe-random"]["inputs"]["models/pretrain/random"] == lock["stages"]["probe@random"]["deps"][0]["md5"]
+
+
+def test_pictures_and_scores_are_in_the_runs(runs):
+    assert "reconstructions" in runs["pretrain"]["files"]
+    assert "test/s1-s2/micro_ap" in runs["finetune-pretrained"]["metrics"]
+    assert "evaluate" in runs["finetune-pretrained"]["files"]
+
+
+def test_logged_model_holds_card_parity_report_and_preprocessing_spec(finished):
+    script = (
+        "import mlflow, json; from pathlib import Path; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
+        "folder = Path(mlflow.artifacts.download_artifacts('models:/fusmae@challenger'));"
+        "print(json.dumps([str(p.relative_to(folder)) for p in folder.rglob('*')]))"
+    )
+    files = json.loads(finished.python(script).splitlines()[-1])
+    assert {"extra_files/card.md", "extra_files/parity.json", "extra_files/preprocessing.json"} <= set(files)
+
+
+def test_registering_the_same_graph_again_gives_the_same_version(finished):
+    before = json_of(finished, "reports", "register", "version.json")
+    finished.run(".venv/bin/dvc", "repro", "--force", "--single-item", "register")
+    assert json_of(finished, "reports", "register", "version.json") == before
+    script = (
+        "import mlflow; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
+        "print(len(mlflow.MlflowClient().search_model_versions(\"name = 'fusmae'\")))"
+    )
+    assert finished.python(script).split()[-1] == "1"
+
+
+def test_checkpoints_hold_no_pickle(finished):
+    files = [path for path in (finished.folder / "models").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".onnx"}
+
+
+def test_resume_checkpoints_are_gone_when_stages_are_done(finished):
+    assert list((finished.folder / ".fusmae").rglob("*.ckpt")) == []
+
+
+def test_package_version_is_the_changelogs_newest(finished):
+    version = tomllib.loads((finished.folder / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## {version}" in (finished.folder / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+import numpy as np
+import onnx
+import pytest
+
+from fusmae.errors import ExportError
+from fusmae.inference.session import Session
+from fusmae.release.parity import BATCH_SIZES, check_parity
+
+SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
+
+
+def test_graph_agrees_with_torch_in_every_setting_and_batch_size(exported):
+    report = check_parity(exported.session, exported.reference, exported.pixels(9), SETTINGS, max_abs_error=1e-4)
+    assert report["num_pairs"] == 9
+    assert len(report["checks"]) == len(SETTINGS) * len(BATCH_SIZES)
+
+
+def test_parity_fails_on_a_model_that_differs_a_little(exported):
+    def shifted(batch, setting):
+        return exported.reference(batch, setting) + 2e-4
+
+    with pytest.raises(ExportError, match=r"differ on s1\+s2 at batch size 1"):
+        check_parity(exported.session, shifted, exported.pixels(3), SETTINGS, max_abs_error=1e-4)
+
+
+def test_parity_fails_on_nan(exported):
+    def broken(batch, setting):
+        return exported.reference(batch, setting) * np.nan
+
+    with pytest.raises(ExportError):
+        check_parity(exported.session, broken, exported.pixels(3), SETTINGS, max_abs_error=1e-4)
+
+
+def test_normalisation_and_upsampling_are_inside(exported):
+    # Raw arrays at native resolution go in: shifting pixels by a physical offset changes the answer.
+    pixels = exported.pixels(2)
+    assert pixels["s2_20m"].shape[-1] * 2 == pixels["s2_10m"].shape[-1]
+    before = exported.session.run(pixels)["logits"]
+    after = exported.session.run({**pixels, "s1_10m": pixels["s1_10m"] + 5})["logits"]
+    assert np.abs(after - before).max() > 1e-4
+    operators = {node.op_type for node in onnx.load(exported.path).graph.node}
+    assert "Resize" in operators
+
+
+def test_an_absent_modality_never_matters_not_even_nan(exported):
+    pixels = exported.pixels(2)
+    only_s2 = {name: array for name, array in pixels.items() if name.startswith("s2")}
+    feeds = {name: array.astype(np.float32) for name, array in pixels.items()}
+    feeds["s1_10m"] = np.full_like(feeds["s1_10m"], np.nan)
+    feeds["presence"] = np.array([[0, 1], [0, 1]], np.float32)
+    raw = exported.session._session.run(["logits"], feeds)[0]
+    np.testing.assert_array_equal(raw, exported.session.run(only_s2)["logits"])
+
+
+def test_rows_of_a_batch_may_differ_in_what_is_present(exported):
+    pixels = {name: array.astype(np.float32) for name, array in exported.pixels(3).items()}
+    feeds = {**pixels, "presence": np.array([[1, 1], [1, 0], [0, 1]], np.float32)}
+    mixed = exported.session._session.run(["logits"], feeds)[0]
+    for row, setting in enumerate(SETTINGS):
+        alone = exported.reference({name: array[row : row + 1] for name, array in pixels.items()}, setting)
+        np.testing.assert_allclose(mixed[row : row + 1], alone, atol=1e-4)
+
+
+def test_weights_are_in_the_one_file(exported):
+    graph = onnx.load(exported.path, load_external_data=False)
+    assert all(item.data_location == onnx.TensorProto.DEFAULT for item in graph.graph.initializer)
+    assert [path.name for path in exported.path.parent.iterdir()] == ["model.onnx"]
+
+
+def test_batch_dimension_is_dynamic(exported):
+    graph = onnx.load(exported.path).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param
+
+
+def test_session_reads_metadata_back(exported):
+    assert exported.session.metadata == exported.metadata
+    assert exported.session.inputs == exported.inputs
+
+
+def test_session_refuses_a_graph_without_metadata(exported, tmp_path):
+    graph = onnx.load(exported.path)
+    del graph.metadata_props[:]
+    onnx.save(graph, tmp_path / "foreign.onnx")
+    with pytest.raises(ExportError, match="carries no fusmae metadata"):
+        Session(tmp_path / "foreign.onnx")

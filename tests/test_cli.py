@@ -1,0 +1,72 @@
+"""The command line as a person meets it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+HEAVY = ("torch", "lightning", "mlflow", "pandas", "rasterio", "numpy", "sklearn")
+
+
+def fusmae(*arguments, cwd=ROOT):
+    return subprocess.run([sys.executable, "-m", "fusmae", *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_lists_every_stage_and_an_example_each():
+    printed = fusmae("--help").stdout
+    for stage in STAGES:
+        assert f"\n  {stage} " in printed
+        assert f"Example: fusmae {stage}" in " ".join(fusmae(stage, "--help").stdout.split())
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom fusmae.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print('imported:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert "imported: []" in done.stdout
+
+
+def test_a_mistake_is_one_paragraph_and_a_non_zero_code(tmp_path):
+    done = fusmae("--params", str(tmp_path / "none.yaml"), "index", "--raw", "r", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fusmae: ")
+    assert "none.yaml is not there" in done.stderr
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = fusmae("--debug", "--params", str(tmp_path / "none.yaml"), "index", "--raw", "r", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_unknown_key_is_named_with_its_path(tmp_path):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["pretrain"]["epochz"] = 3
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    done = fusmae("index", "--raw", "r", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "pretrain.epochz: unknown key (got 3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "paths", "wanted"),
+    [
+        ("shard", ("--raw", "r", "--index", "none.parquet", "--out", "o", "--statistics", "s"), "dvc repro index"),
+        ("probe", ("--weights", "w", "--shards", "s", "--out", "o", "--run", "r"), "There is no checkpoint in w"),
+        ("export", ("--weights", "w", "--shards", "s", "--out", "o"), "There is no checkpoint in w"),
+        ("summary", (), "make pipeline"),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(stage, paths, wanted, tmp_path):
+    done = fusmae("--params", str(ROOT / "params.yaml"), stage, *paths, cwd=tmp_path)
+    assert done.returncode == 1
+    assert wanted in done.stderr

@@ -1,0 +1,215 @@
+import copy
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fusmae.config import load_config, parse_config
+from fusmae.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[1]
+GROUPS = {
+    name: sorted(file.stem for file in (REPOSITORY / "conf" / name).glob("*.yaml"))
+    for name in ("data", "model", "schedule")
+}
+# Patches of 12 px, chosen for the quick start's 120 px, do not divide 256 px.
+MISFITS = {("sen12ms", "tiny")}
+
+
+def composed(*overrides: str) -> Any:
+    """What `dvc exp run -S …` writes to params.yaml: DVC composes with Hydra, too."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
+        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+
+
+@pytest.fixture(scope="module")
+def defaults() -> Any:
+    return composed()
+
+
+@pytest.fixture
+def values(defaults: Any) -> Any:
+    return copy.deepcopy(defaults)
+
+
+def assign(values: Any, path: str, value: Any) -> Any:
+    *parents, last = path.split(".")
+    for name in parents:
+        values = values[name]
+    values[last] = value
+    return values
+
+
+def message(values: Any) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(values, "params.yaml")
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("schedule", GROUPS["schedule"])
+@pytest.mark.parametrize(("data", "model"), sorted(set(itertools.product(GROUPS["data"], GROUPS["model"])) - MISFITS))
+def test_every_combination_of_presets_is_valid(data, model, schedule):
+    config = parse_config(composed(f"data={data}", f"model={model}", f"schedule={schedule}"), "composed")
+    assert config.data.source == data
+    assert config.data.tile_px % config.model.patch_px == 0
+
+
+@pytest.mark.parametrize(("data", "model"), sorted(MISFITS))
+def test_presets_that_do_not_fit_say_which_patch_sides_would(data, model):
+    overrides = (f"data={data}", f"model={model}")
+    assert "use one of [4, 8, 16, 32]" in message(composed(*overrides))
+    assert parse_config(composed(*overrides, "model.patch_px=16"), "composed").model.patch_px == 16
+
+
+def test_there_are_presets_in_every_group():
+    assert {name: len(found) >= 2 for name, found in GROUPS.items()} == dict.fromkeys(GROUPS, True)
+
+
+def test_params_yaml_is_the_composed_defaults(defaults):
+    assert yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")) == defaults
+
+
+def test_params_yaml_is_valid():
+    config = load_config(REPOSITORY / "params.yaml")
+    assert config.data.tile_px == 120
+    assert [item.side_px for item in config.data.inputs] == [120, 120, 60, 20]
+
+
+def test_config_can_not_be_changed(values):
+    config = parse_config(values, "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        config.pretrain.epochs = 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("pretrain.epoch", 3, "pretrain.epoch: unknown key (got 3"),
+        ("surprise", {"a": 1}, "surprise: unknown key (got {'a': 1}"),
+        ("data.modalities.s1.polarisation", "VV", "data.modalities.s1.polarisation: unknown key"),
+        ("pretrain.epochs", "3", "pretrain.epochs: got '3'; expected: Input should be a valid integer"),
+        ("pretrain.epochs", 2.0, "pretrain.epochs: got 2.0; expected: Input should be a valid integer"),
+        ("pretrain.augment.flip", 1, "pretrain.augment.flip: got 1; expected: Input should be a valid boolean"),
+        ("pretrain.epochs", 0, "pretrain.epochs: got 0; expected: Input should be greater than 0"),
+        ("finetune.modality_drop", 1.5, "finetune.modality_drop: got 1.5; expected: Input should be less than"),
+        ("model.mask_ratio.s1", 1.0, "model.mask_ratio.s1: got 1.0; expected: Input should be less than 1"),
+        ("probe.learning_rates", [], "probe.learning_rates: got []; expected: List should have at least 1 item"),
+        ("probe.learning_rates", [0.1, -1.0], "probe.learning_rates.1: got -1.0"),
+        ("model.masking", "random", "model.masking: got 'random'; expected: Input should be 'independent' or"),
+        ("model", None, "model: got None; expected"),
+        ("data.modalities.s1.units", "linear", "data.modalities.s1.units: got 'linear'; expected"),
+        ("data.modalities.s2.groups.0", {"gsd_m": 10}, "data.modalities.s2.groups.0.bands: missing"),
+    ],
+)
+def test_a_wrong_value_is_named_with_path_got_and_expected(values, path, value, expected):
+    if path == "data.modalities.s2.groups.0":
+        values["data"]["modalities"]["s2"]["groups"][0] = value
+    else:
+        assign(values, path, value)
+    text = message(values)
+    assert expected in text
+    assert text.startswith("params.yaml is wrong:\n")
+
+
+@pytest.mark.parametrize("path", ["seed", "model.dim", "pretrain.augment.min_crop", "data.modalities.s1.units"])
+def test_a_missing_key_is_named(values, path):
+    *parents, last = path.split(".")
+    section = values
+    for name in parents:
+        section = section[name]
+    del section[last]
+    assert f"{path}: missing (got nothing; expected a value)" in message(values)
+
+
+def test_every_mistake_is_named_at_once(values):
+    assign(values, "pretrain.epochs", "many")
+    assign(values, "model.depht", 3)
+    text = message(values)
+    assert "pretrain.epochs" in text
+    assert "model.depht" in text
+
+
+def test_a_rate_that_yaml_reads_as_text_is_explained(values):
+    assign(values, "pretrain.base_lr", yaml.safe_load("1e-4"))
+    text = message(values)
+    assert "pretrain.base_lr: got '1e-4'" in text
+    assert "write 1.0e-4" in text
+
+
+def test_the_hint_on_rates_stands_only_where_a_number_is_wanted(values):
+    assign(values, "data.source", "bigearth")
+    text = message(values)
+    assert "data.source: got 'bigearth'; expected: Input should be 'sample', 'bigearthnet' or 'sen12ms'" in text
+    assert "1.0e-4" not in text
+
+
+def test_a_whole_number_is_accepted_where_a_float_is_wanted(values):
+    assign(values, "pretrain.weight_decay", 0)
+    assert parse_config(values, "params.yaml").pretrain.weight_decay == 0.0
+
+
+def test_a_patch_side_that_does_not_divide_names_those_that_do(values):
+    assign(values, "model.patch_px", 16)
+    text = message(values)
+    assert "model.patch_px: 16 does not divide a tile of 120 px" in text
+    sides = yaml.safe_load(text.partition("use one of ")[2].splitlines()[0])
+    assert {8, 10, 12, 15, 20, 24} <= set(sides)
+    for side in sides:
+        assign(values, "model.patch_px", side)
+        parse_config(values, "params.yaml")
+
+
+def test_a_tile_that_its_resolutions_do_not_divide_is_refused(values):
+    assign(values, "data.tile_m", 1210)
+    assert "data: s2: 20 m pixels do not divide a tile of 1210 m" in message(values)
+
+
+@pytest.mark.parametrize("ratios", [{"s1": 0.75}, {"s1": 0.75, "s2": 0.75, "s3": 0.75}, {"s1": 0.5, "S2": 0.5}])
+def test_mask_ratio_names_exactly_the_modalities(values, ratios):
+    assign(values, "model.mask_ratio", ratios)
+    assert f"model.mask_ratio: got {sorted(ratios)}; expected the modalities ['s1', 's2']" in message(values)
+
+
+@pytest.mark.parametrize(("path", "dim"), [("model.dim", 90), ("model.decoder_dim", 62), ("model.dim", 98)])
+def test_a_width_that_heads_do_not_divide_is_refused(values, path, dim):
+    assign(values, path, dim)
+    assert f"width {dim} must be a multiple of 4 and of its 4 heads" in message(values)
+
+
+@pytest.mark.parametrize("switch", ["early_fusion", "feature_fusion"])
+def test_fusion_of_one_modality_is_refused_here_and_not_first_by_the_model(values, switch):
+    del values["data"]["modalities"]["s1"], values["model"]["mask_ratio"]["s1"]
+    values["model"].update(early_fusion=False, feature_fusion=False)
+    assert list(parse_config(values, "params.yaml").data.modalities) == ["s2"]
+    values["model"][switch] = True
+    assert f"model.{switch}: got true with one modality (s2); expected false" in message(values)
+
+
+def test_an_absent_file_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml is not there"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [1", "is not YAML"), ("", "(whole file)"), ("- 1\n- 2\n", "(whole file)")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text, expected):
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load_config(file)
+    assert expected in str(raised.value)
+    assert str(file) in str(raised.value)
+
+
+def test_machine_leaves_out_what_a_trainer_does_not_take(values):
+    assert set(parse_config(values, "params.yaml").runtime.machine) == {
+        "accelerator",
+        "devices",
+        "checkpoint_every_steps",
+    }

@@ -1,0 +1,107 @@
+"""One MLflow run a stage, in a SQLite store that is made once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusmae.files import file_sha256
+from fusmae.tracking import stage_run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "input.txt").write_text("pixels", encoding="utf-8")
+    return tmp_path
+
+
+def open_run(store, lr=0.1):
+    return stage_run(
+        "train",
+        experiment="test",
+        seed=7,
+        params={"section": {"lr": lr}},
+        inputs=[Path("input.txt")],
+        run_file=store / "runs" / "train.json",
+    )
+
+
+def all_runs():
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    return client.search_runs([client.get_experiment_by_name("test").experiment_id])
+
+
+def test_a_cut_off_stage_goes_on_in_the_same_run(store):
+    with pytest.raises(RuntimeError, match="power cut"), open_run(store) as first:
+        raise RuntimeError("power cut")
+    assert not (store / "runs" / "train.json").exists()
+    with open_run(store) as second:
+        pass
+    assert second.run_id == first.run_id
+    assert [run.info.status for run in all_runs()] == ["FINISHED"]
+    assert json.loads((store / "runs" / "train.json").read_text())["run_id"] == first.run_id
+
+
+def test_other_params_are_another_run_and_nothing_is_left_of_the_first(store):
+    with pytest.raises(RuntimeError), open_run(store, lr=0.1) as first:
+        raise RuntimeError
+    with open_run(store, lr=0.2) as second:
+        assert second.scratch != first.scratch
+    assert len(all_runs()) == 2
+    assert list((store / ".fusmae").iterdir()) == []
+
+
+def test_a_finished_stage_run_again_is_a_new_run(store):
+    with open_run(store) as first:
+        pass
+    with open_run(store) as second:
+        pass
+    assert second.run_id != first.run_id
+
+
+def test_a_run_has_flat_params_tags_and_the_hash_of_each_input(store):
+    with open_run(store):
+        pass
+    (run,) = all_runs()
+    assert run.data.params == {"seed": "7", "section.lr": "0.1"}
+    assert run.data.tags["fusmae.stage"] == "train"
+    assert run.data.tags["fusmae.git_is_dirty"] in {"true", "false"}
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "input.txt"
+    assert json.loads(run.data.tags["fusmae.inputs"]) == {"input.txt": f"sha256:{file_sha256(Path('input.txt'))}"}
+    assert dataset.dataset.digest == file_sha256(Path("input.txt"))[:36]
+
+
+def test_a_run_that_the_store_does_not_have_is_begun_anew(store):
+    with pytest.raises(RuntimeError), open_run(store) as first:
+        raise RuntimeError
+    (first.scratch / "run_id").write_text("0" * 32, encoding="utf-8")
+    with open_run(store) as second:
+        pass
+    assert second.run_id not in {first.run_id, "0" * 32}
+
+
+def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
+    script = "from fusmae.tracking import connect, open_experiment; connect(); print(open_experiment('race'))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    printed = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0] * 4, printed
+    assert len({out.split()[-1] for out, _ in printed}) == 1

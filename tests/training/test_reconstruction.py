@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from fusmae.data.augment import apply_geometry
+from fusmae.models.fusmae import reconstruction_loss
+
+AUGMENT = {"flip": True, "turn": True, "min_crop": 0.8}
+
+
+@pytest.fixture
+def batch(make_data):
+    return next(iter(make_data(augment=AUGMENT).train_dataloader()))
+
+
+def loss_of(module, batch) -> float:
+    return sum(reconstruction_loss(found).item() for found in module(batch).values())
+
+
+def test_one_step_changes_every_weight_of_the_model(make_reconstructor, make_data, tmp_path, train, weights_of):
+    module = make_reconstructor()
+    before = weights_of(module)
+    train(module, make_data(17), tmp_path, epochs=1)
+    same = [name for name, tensor in module.state_dict().items() if torch.equal(tensor, before[name])]
+    assert same == []
+
+
+def test_training_lowers_the_loss_of_the_batch_that_it_sees(make_reconstructor, make_data, tmp_path, train):
+    module, data = make_reconstructor(base_lr=1.0), make_data(17)
+    batch = next(iter(data.train_dataloader()))
+    before = loss_of(module, batch)
+    train(module, data, tmp_path, epochs=40)
+    assert loss_of(module, batch) < 0.9 * before
+
+
+def test_loss_is_the_sum_of_the_modalities_losses_one_to_one(make_reconstructor, batch):
+    module = make_reconstructor()
+    losses = [reconstruction_loss(item) for item in module(batch).values()]
+    assert len(losses) == 2
+    assert module.training_step(batch, 0).item() == pytest.approx(sum(loss.item() for loss in losses), rel=1e-6)
+
+
+def test_loss_under_a_fixed_seed_repeats_bit_by_bit(make_reconstructor, make_data):
+    def losses(seed: int) -> list[float]:
+        module = make_reconstructor()
+        loader = make_data(augment=AUGMENT, modality_drop=0.5, seed=seed).train_dataloader()
+        return [module.training_step(batch, at).item() for at, batch in enumerate(loader)]
+
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)
+
+
+def test_a_refactoring_shows_the_same_loss(make_reconstructor, batch):
+    """Measured once: a change of initial weights, model, order of pairs, masks or geometry shows here."""
+    assert make_reconstructor().training_step(batch, 0).item() == pytest.approx(2.267190, rel=1e-4)
+
+
+def test_a_dropped_modality_has_no_loss_and_its_pixels_do_not_matter(make_reconstructor, batch):
+    module = make_reconstructor()
+    without = batch._replace(dropped="s1")
+    assert list(module(without)) == ["s2"]
+    poisoned = without._replace(pixels=batch.pixels | {"s1_10m": torch.full_like(batch.pixels["s1_10m"], torch.nan)})
+    assert module.training_step(poisoned, 0).item() == module.training_step(without, 0).item()
+    assert module.training_step(without, 0).item() != module.training_step(batch, 0).item()
+
+
+def test_augmented_pixels_are_what_is_masked_and_wanted(make_reconstructor, batch):
+    module = make_reconstructor()
+    tiles = apply_geometry(module.preprocess(batch.pixels), batch.geometry)
+    expected = module.model(tiles, batch.noise)
+    found = module(batch)
+    for key in ("s1", "s2"):
+        assert torch.equal(found[key].target, expected[key].target)
+    plain = module(batch._replace(geometry=torch.eye(2, 3).expand(4, -1, -1)))
+    assert not torch.equal(plain["s1"].target, found["s1"].target)
+
+
+def test_every_modality_and_their_sum_are_logged_for_both_splits(make_reconstructor, make_data, tmp_path, train):
+    trainer = train(make_reconstructor(), make_data(), tmp_path, epochs=1)
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert set(logged) == {
+        f"{split}/{name}" for split in ("train", "validation") for name in ("loss", "loss_s1", "loss_s2")
+    }
+    for split in ("train", "validation"):
+        assert logged[f"{split}/loss"] == pytest.approx(logged[f"{split}/loss_s1"] + logged[f"{split}/loss_s2"])
+
+
+def test_validation_loss_is_that_of_the_whole_split_under_the_same_masks(
+    make_reconstructor, make_data, tmp_path, train
+):
+    """Batches of 4 and 1 count by their pairs."""
+    module, data = make_reconstructor(), make_data()
+    trainer = train(module, data, tmp_path, epochs=2)
+    whole = next(iter(make_data(5).val_dataloader()))
+    with torch.no_grad():
+        losses = {key: reconstruction_loss(found).item() for key, found in module.eval()(whole).items()}
+    for key, loss in losses.items():
+        assert trainer.callback_metrics[f"validation/loss_{key}"].item() == pytest.approx(loss, rel=1e-5)
