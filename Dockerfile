@@ -1,5 +1,5 @@
 # docker build --target train -t fusmae-train .    the whole pipeline
-# docker run --rm -v "$PWD/work:/work" fusmae-train make -C /work pipeline
+# docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --volume "$PWD:/work" fusmae-train dvc repro
 FROM python:3.11-slim-bookworm AS train
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git make libexpat1 \
@@ -12,9 +12,9 @@ COPY pyproject.toml README.md LICENSE ./
 COPY fusmae fusmae
 COPY flows flows
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+# The mounted checkout may belong to another user; without this, git would tell no commit.
+RUN git config --system --add safe.directory /work
 RUN useradd --create-home --uid 1000 fusmae
 USER fusmae
 WORKDIR /work
-# A checkout is mounted at /work; DVC and git must see its folder.
-ENTRYPOINT []
 CMD ["dvc", "repro"]

@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Nothing is left outside this folder.
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help pipeline test check ui lock
@@ -13,10 +16,12 @@ help:
 
 pipeline: .venv/installed ## fetch real pairs, train, evaluate, export, register; then say where to look
 	$(BIN)/dvc repro
-	@$(BIN)/fusmae summary
+	@$(BIN)/python -m fusmae summary
 
+# Two workers share the cores: torch's threads, waiting for one another, would stand in the way.
 test: check ## lint, types, import contracts, then every test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
+		&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
 check: .venv/installed ## lint, types and import contracts only
 	$(BIN)/ruff check .
@@ -25,13 +30,16 @@ check: .venv/installed ## lint, types and import contracts only
 	$(BIN)/lint-imports
 
 ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlruns/mlflow.db) --host 127.0.0.1 --port 5000
 
 lock: ## write requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 		--all-extras --python-version 3.11 pyproject.toml -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \
+		{ echo "fusmae needs Python 3.11.4 to 3.13; $(PYTHON) is another: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "installing about 7 GB into .venv, once: some 6 minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .

@@ -176,6 +176,7 @@ def keep_caches_inside(folder: Path) -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, str(value))

@@ -119,7 +119,6 @@ class RuntimeConfig(_Section):
 
     num_workers: int = Field(ge=0)
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: int = Field(gt=0)
     checkpoint_every_steps: int = Field(gt=0)
 
     @property
@@ -168,7 +167,7 @@ class Config(_Section):
     def _model_fits_data(self) -> "Config":
         tile_px, model = self.data.tile_px, self.model
         if tile_px % model.patch_px:
-            works = [side for side in range(4, 33) if tile_px % side == 0]
+            works = [side for side in range(8, 25) if tile_px % side == 0]
             raise ValueError(
                 f"model.patch_px: {model.patch_px} does not divide a tile of {tile_px} px; use one of {works}"
             )
@@ -182,6 +181,12 @@ class Config(_Section):
             if getattr(model, switch) and len(self.data.modalities) < 2:
                 only = ", ".join(self.data.modalities)
                 raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
+        for name, schedule in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if schedule.warmup_epochs >= schedule.epochs:
+                raise ValueError(
+                    f"{name}.warmup_epochs: got {schedule.warmup_epochs}; "
+                    f"expected fewer than {name}.epochs, {schedule.epochs}"
+                )
         got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
         if got != expected:
             raise ValueError(f"model.mask_ratio: got {got}; expected the modalities {expected}")
@@ -217,7 +222,10 @@ def parse_config(values: Any, where: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         problems = "\n".join(_explain(item) for item in error.errors())
-        raise ConfigError(f"{where} is wrong:\n{problems}", hint="mend the file, then `dvc repro`") from error
+        raise ConfigError(
+            f"{where} is wrong:\n{problems}",
+            hint="mend it, then `dvc repro`; `dvc checkout` brings back the outputs of the last run",
+        ) from error
 
 
 def _explain(item: Any) -> str:

@@ -8,6 +8,7 @@ FusmaeError
 ├── CheckpointError    weights: another model, a damaged or foreign file
 ├── TrainingError      a run that cannot go on (non-finite loss)
 ├── ExportError        an ONNX graph that differs from the model it came from
+├── InputError         arrays that a model can't be run on
 ├── RegistryError      the MLflow registry or its database
 └── StorageError       the disk is full, or a file cannot be written
 
@@ -62,6 +63,10 @@ class TrainingError(FusmaeError):
 
 class ExportError(FusmaeError):
     """An ONNX graph differs from the model it came from."""
+
+
+class InputError(FusmaeError):
+    """Arrays that a model can't be run on."""
 
 
 class RegistryError(FusmaeError):

@@ -32,6 +32,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             path.replace(replaced)
         partial.replace(path)
     except OSError as error:
+        if not _is_about_writing(error, path):
+            raise
         raise _storage_error(path, error) from error
     finally:
         with suppress(OSError):  # the error that led here says more
@@ -63,6 +65,14 @@ def _settle(path: Path, replaced: Path) -> None:
     _remove(replaced)
 
 
+def _is_about_writing(error: OSError, path: Path) -> bool:
+    # Reading something else in between is another mistake, with an error of its own.
+    if error.filename is None:
+        return True
+    named = Path(error.filename)
+    return named.is_relative_to(path.parent) or path.is_relative_to(named)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -77,6 +87,6 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
         return StorageError(
             f"The disk is full: {path} could not be written; what stood there before is kept.",
             got=f"{free_mb} MB free in {folder}",
-            hint="make room, then run the same command again; finished work is kept",
+            hint="make room, then run the same command again",
         )
     return StorageError(f"{path} could not be written: {error}", hint="check the folder's permissions")

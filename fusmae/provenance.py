@@ -12,6 +12,7 @@ import yaml
 
 from fusmae.files import file_sha256
 
+CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
 
 
@@ -33,11 +34,13 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; None and False outside a git checkout."""
+    """Commit, and whether a file differs from it or code is new; None and False outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
     # Stages and DVC write dvc.lock as they go: it says nothing about the code that ran.
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-    return {"commit": commit, "is_dirty": bool(status)}
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    # A new file beside the code may be imported, or composed into params.yaml.
+    added = _git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS)
+    return {"commit": commit, "is_dirty": bool(changed or added)}
 
 
 def _git(*arguments: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute() / 'mlflow.db'}"
 
 
+def shown_uri() -> str:
+    """The tracking server as errors may name it: without user and password."""
+    return _without_secrets(tracking_uri())
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://…@", text)
+
+
 def connect() -> None:
     """Point MLflow at its store and make the store where it is missing.
 
@@ -43,7 +53,7 @@ def connect() -> None:
             mlflow.search_experiments(max_results=1)
     except Exception as error:
         raise RegistryError(
-            f"MLflow's store at {tracking_uri()} does not answer: {error}",
+            f"MLflow's store at {shown_uri()} does not answer: {_without_secrets(str(error))}",
             expected="a reachable server, or a database that this MLflow can read",
             hint="check MLFLOW_TRACKING_URI; unset, it is a SQLite file in mlruns/",
         ) from error
@@ -64,6 +74,12 @@ class Run:
     logger: MLFlowLogger
     scratch: Path
     facts: dict[str, Any]
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log final numbers; MLflow admits no plus sign in a name."""
+        import mlflow
+
+        mlflow.log_metrics({name.replace("+", "-"): value for name, value in metrics.items()}, run_id=self.run_id)
 
     def log_folder(self, folder: Path) -> None:
         """Log every file of a folder (pictures, tables) as artifacts under the folder's name."""

@@ -128,3 +128,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield disk
     # Lazily: memory maps of its files may still be open.
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: the rest fits beside them."""
+    longest = ("test_restart.py", "test_pipeline.py", "test_flows.py")
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))

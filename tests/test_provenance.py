@@ -54,6 +54,12 @@ def test_untracked_files_and_the_lock_that_stages_write_are_not_dirty(repository
     assert not git_state()["is_dirty"]
 
 
+def test_a_new_file_beside_the_code_is_dirty(repository):
+    (repository / "fusmae").mkdir()
+    (repository / "fusmae" / "new.py").write_text("x = 1")
+    assert git_state()["is_dirty"]
+
+
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.tracking import stage_run
+from fusmae.tracking import connect, stage_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,3 +106,12 @@ def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
     printed = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0] * 4, printed
     assert len({out.split()[-1] for out, _ in printed}) == 1
+
+
+def test_an_error_never_shows_the_password_of_the_tracking_server(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError) as raised:
+        connect()
+    assert "secret" not in str(raised.value)
+    assert "127.0.0.1:9" in str(raised.value)

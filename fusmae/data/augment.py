@@ -41,7 +41,9 @@ def apply_geometry(tiles: dict[str, Tensor], geometry: Tensor) -> dict[str, Tens
     for key, tile in tiles.items():
         batch, _, height, width = tile.shape
         size = torch.Size((batch, 1, height, width))
-        if size not in grids:
-            grids[size] = F.affine_grid(geometry, list(size), align_corners=False)
-        moved[key] = F.grid_sample(tile, grids[size], mode="bilinear", padding_mode="border", align_corners=False)
+        # Not in bf16: its coordinates are a tenth of a pixel apart.
+        with torch.autocast(tile.device.type, enabled=False):
+            if size not in grids:
+                grids[size] = F.affine_grid(geometry, list(size), align_corners=False)
+            moved[key] = F.grid_sample(tile, grids[size], mode="bilinear", padding_mode="border", align_corners=False)
     return moved

@@ -107,20 +107,16 @@ class PairDataset(Dataset[Batch]):
 
 
 class KeyedSampler(Sampler[Key]):
-    """One rank's keys of an epoch, in an order that (seed, epoch) alone decides.
+    """Keys of an epoch, in an order that (seed, epoch) alone decides.
 
     Args:
         num_pairs: pairs in the split.
         seed: the run's seed; None keeps the split's order and epoch 0.
-        rank: this process among `world_size`.
-        world_size: processes; each sees as many pairs as the others, none twice.
     """
 
-    def __init__(self, num_pairs: int, seed: int | None, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, num_pairs: int, seed: int | None) -> None:
         self.num_pairs = num_pairs
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
         self.epoch = 0
         self.skip = 0
 
@@ -129,15 +125,14 @@ class KeyedSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_pairs // self.world_size
+        return self.num_pairs
 
     def __iter__(self) -> Iterator[Key]:
         if self.seed is None:
             epoch, order = 0, np.arange(self.num_pairs)
         else:
             epoch, order = self.epoch, generator(self.seed, Purpose.ORDER, self.epoch).permutation(self.num_pairs)
-        mine = order[self.rank :: self.world_size][: len(self)]
-        return ((epoch, int(index)) for index in mine[self.skip :])
+        return ((epoch, int(index)) for index in order[self.skip :])
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -173,7 +168,7 @@ class PairDataModule(L.LightningDataModule):
 
     Args:
         shards: the folder with `manifest.json`.
-        batch_size: pairs in a batch, over all processes.
+        batch_size: pairs in a batch.
         draws: what is drawn for training pairs; validation has no augmentation and no drop.
         num_workers: loader processes; changes no result.
     """
@@ -214,17 +209,20 @@ class PairDataModule(L.LightningDataModule):
         """A split in its own order, no augmentation, no drop."""
         return self._loader(split, Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches))
 
+    def first(self, split: Split, count: int) -> Batch:
+        """The first pairs of a split as one batch, not augmented."""
+        draws = Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches)
+        return PairDataset(self.reader(split), draws).__getitems__([(0, index) for index in range(count)])
+
     def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
         reader = self.reader(split)
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, rank=rank, world_size=world_size)
-        batch_size = max(1, self.batch_size // world_size)
+        sampler = KeyedSampler(len(reader), draws.seed if is_training else None)
         return ResumableLoader(
             PairDataset(reader, draws),
-            batch_size,
+            self.batch_size,
             sampler=sampler,
             # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
-            drop_last=is_training and len(sampler) >= batch_size,
+            drop_last=is_training and len(sampler) >= self.batch_size,
             collate_fn=_as_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -23,7 +23,7 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
         `[C, h, w]` in the dtype that shards keep for these units.
 
     Raises:
-        PairError: a band is missing, of another size, constant NaN or infinite, or in linear power.
+        PairError: a band is missing, of another size, NaN or infinite, or in linear power.
     """
     for name in item.bands:
         if name not in bands:

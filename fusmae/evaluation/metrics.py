@@ -51,7 +51,6 @@ def score(
     labels: NDArray[Any],
     probabilities: NDArray[Any],
     classes: Sequence[str],
-    *,
     threshold: float,
     resamples: int,
     seed: int,

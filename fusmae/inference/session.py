@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import ExportError
+from fusmae.errors import ExportError, InputError
 from fusmae.modalities import ModalityInput
 
 PRESENCE = "presence"
@@ -44,8 +44,12 @@ class Session:
 
         Returns:
             `logits` and `probabilities`, both `[B, K]`.
+
+        Raises:
+            InputError: no modality, an unknown one, a missing array, a wrong shape, or NaN pixels.
         """
         present = set(modalities) if modalities is not None else {i.modality for i in self.inputs if i.name in pixels}
+        self._check(pixels, present)
         batch = len(next(iter(pixels.values())))
         feeds = {
             item.name: np.asarray(pixels[item.name], np.float32)
@@ -57,3 +61,33 @@ class Session:
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, feeds), strict=True))
+
+    def _check(self, pixels: Mapping[str, NDArray[Any]], present: set[str]) -> None:
+        known = self.metadata["modalities"]
+        if not present or not present <= set(known):
+            raise InputError(
+                "A tile needs one modality at least, and known ones only.",
+                got=f"modalities {sorted(present)} with arrays {sorted(pixels)}",
+                expected=f"some of {known} with arrays {[item.name for item in self.inputs]}",
+            )
+        counts = {len(array) for array in pixels.values()}
+        for item in self.inputs:
+            if item.modality not in present:
+                continue
+            if item.name not in pixels:
+                raise InputError(
+                    f"Array {item.name} is missing.", got=sorted(pixels), expected=f"{item.name} {item.bands}"
+                )
+            shape = (len(item.bands), item.side_px, item.side_px)
+            if pixels[item.name].shape[1:] != shape or len(counts) > 1:
+                raise InputError(
+                    f"Array {item.name} has a wrong shape.",
+                    got={name: array.shape for name, array in pixels.items()},
+                    expected=f"[B, {shape[0]}, {shape[1]}, {shape[2]}] with the same B in every array",
+                )
+            if not np.isfinite(pixels[item.name]).all():
+                raise InputError(
+                    f"Array {item.name} has NaN or infinite pixels.",
+                    expected="finite pixels",
+                    hint=f"fill them, or leave {item.modality} out",
+                )

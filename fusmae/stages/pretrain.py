@@ -43,7 +43,7 @@ def pretrain(config: Config, *, shards: Path, statistics: Path, out: Path, pictu
         fit(trainer, module, data, run.scratch)
         for name, weights in (("pretrained", model.state_dict()), ("random", initial)):
             save_checkpoint(out / name, Checkpoint(architecture, preprocessing, (), run.facts, weights))
-        batch = next(iter(data.loader("validation")))
-        keys = data.reader("validation").keys[: min(section.num_pictures, len(batch.labels))]
+        keys = data.reader("validation").keys[: section.num_pictures]
+        batch = data.first("validation", len(keys))
         draw_reconstructions(pictures, module, batch, keys, config.data.modalities, known)
         run.log_folder(pictures)

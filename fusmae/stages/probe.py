@@ -17,22 +17,19 @@ from fusmae.training.trainer import Machine, build_trainer, fit, predict
 
 def probe(config: Config, *, weights: Path, shards: Path, out: Path, run_file: Path) -> None:
     """Probe the encoder in the checkpoint folder `weights`; write encoder and chosen heads to `out`."""
-    section, start = config.probe, load_checkpoint(weights)
+    section, runtime, start = config.probe, config.runtime, load_checkpoint(weights)
     require_same_model(start, config.model.model_dump(mode="json"), weights)
-    data = PairDataModule(
-        shards,
-        batch_size=section.batch_size,
-        draws=Draws(config.seed, tuple(config.data.modalities), num_patches=1),
-        num_workers=config.runtime.num_workers,
-    )
-    classes = data.reader("train").classes
-    encoder = build_encoder(start.architecture)
+    modalities, machine = tuple(config.data.modalities), Machine(**runtime.machine)
+    draws = Draws(config.seed, modalities, num_patches=1)
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
+    classes, labels = data.reader("train").classes, np.asarray(data.reader("validation").labels)
+    encoder, preprocess = build_encoder(start.architecture), build_preprocess(start.preprocessing)
     load_weights(encoder, part_of(start.weights, "encoder."), weights)
     torch.manual_seed(config.seed)
     module = Prober(
         encoder,
-        build_preprocess(start.preprocessing),
-        settings=modality_settings(tuple(config.data.modalities)),
+        preprocess,
+        settings=modality_settings(modalities),
         learning_rates=section.learning_rates,
         num_classes=len(classes),
         readout=section.readout,
@@ -41,28 +38,19 @@ def probe(config: Config, *, weights: Path, shards: Path, out: Path, run_file: P
         f"probe-{weights.name}",
         experiment=config.register_as.experiment,
         seed=config.seed,
-        params={"probe": section.model_dump()},
+        params={"model": config.model.model_dump(), "probe": section.model_dump()},
         inputs=[weights, shards],
         run_file=run_file,
     ) as run:
-        machine = Machine(**config.runtime.machine)
         trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)
         fit(trainer, module, data, run.scratch)
-        batches = predict(machine, module, data.loader("validation"))
-        labels = np.asarray(data.reader("validation").labels)
-        scores = {
-            name: [
-                average_precisions(labels, torch.cat([batch[name][at] for batch in batches]).numpy())[0]
-                for at in range(len(section.learning_rates))
-            ]
-            for name in module.heads
-        }
+        found = module.collect(predict(machine, module, data.loader("validation")))
+        scores = {name: [average_precisions(labels, logits)[0] for logits in found[name]] for name in found}
         chosen = choose_heads(scores)
-        weights_out = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-        for name, at in chosen.items():
-            head = part_of(module.state_dict(), f"heads.{name}.{at}.")
-            weights_out |= {f"heads.{name}.{key}": tensor for key, tensor in head.items()}
-        rates = {name: section.learning_rates[at] for name, at in chosen.items()}
         architecture = {**start.architecture, "num_classes": len(classes), "readout": section.readout}
-        facts = {**run.facts, "learning_rates": rates}
-        save_checkpoint(out, Checkpoint(architecture, start.preprocessing, classes, facts, weights_out))
+        choice = {name: {"learning_rate": section.learning_rates[at], "validation_micro_ap": scores[name][at]}
+                  for name, at in chosen.items()}  # fmt: skip
+        facts = {**run.facts, "chosen": choice}
+        finished = Checkpoint(architecture, start.preprocessing, classes, facts, module.published(chosen))
+        save_checkpoint(out, finished)
+        run.log_metrics({f"{name}/{key}": value for name, values in choice.items() for key, value in values.items()})

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.data.datamodule import Batch
@@ -96,20 +98,43 @@ class Prober(L.LightningModule):
             losses = [F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in candidates]
             for rate, loss in zip(self.learning_rates, losses, strict=True):
                 refuse_non_finite(loss, f"probe loss on {name} at learning rate {rate:g}", self, batch_idx)
-            best = torch.stack(losses).min()
-            self.log(
-                f"train/loss_{name.replace('+', '-')}",
-                best,
-                on_step=False,
-                on_epoch=True,
-                batch_size=len(batch.indices),
-            )
+            self._log_loss("train", name, torch.stack(losses).min(), batch)
             total = total + torch.stack(losses).sum()
         return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The best candidate's loss by setting."""
+        for name, candidates in self.forward(batch).items():
+            best = torch.stack(
+                [F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in candidates]
+            ).min()
+            self._log_loss("validation", name, best, batch)
+
+    def _log_loss(self, split: str, name: str, loss: Tensor, batch: Batch) -> None:
+        # MLflow admits no plus sign in a name.
+        key = f"{split}/loss_{name.replace('+', '-')}"
+        self.log(key, loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
 
     def predict_step(self, batch: Batch) -> dict[str, list[Tensor]]:
         """Logits of every head."""
         return self.forward(batch)
+
+    @staticmethod
+    def collect(batches: Sequence[Mapping[str, Sequence[Tensor]]]) -> dict[str, list[NDArray[np.float32]]]:
+        """Batches of `predict_step` as logits `[N, K]` by setting, one a learning rate."""
+        names = batches[0]
+        return {
+            name: [np.asarray(torch.cat([batch[name][at] for batch in batches])) for at in range(len(names[name]))]
+            for name in names
+        }
+
+    def published(self, chosen: Mapping[str, int]) -> dict[str, Tensor]:
+        """Weights of the encoder and of the chosen head of each setting, as a probe checkpoint names them."""
+        weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+        for setting, at in chosen.items():
+            head = self._candidates(setting)[at].state_dict()
+            weights |= {f"heads.{setting}.{name}": tensor for name, tensor in head.items()}
+        return weights
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW without decay, a learning rate a head."""

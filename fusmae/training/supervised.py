@@ -22,7 +22,7 @@ class FinetuneRecipe:
 
     Attributes:
         base_lr: learning rate at batch 256.
-        batch_size: over all processes.
+        batch_size: pairs in a batch.
         weight_decay: not on 1-D parameters.
         warmup_epochs: of linear warm-up.
         layer_decay: factor on the learning rate from each layer to the one below.

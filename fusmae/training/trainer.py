@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fusmae.data.randomness import Purpose, generator
 from fusmae.files import written_whole
@@ -26,12 +27,10 @@ class Machine:
 
     Attributes:
         accelerator: auto, cpu or gpu.
-        devices: processes of one job.
         checkpoint_every_steps: steps between resume checkpoints.
     """
 
     accelerator: str
-    devices: int
     checkpoint_every_steps: int
 
 
@@ -44,7 +43,22 @@ class KeyedDropout(Callback):
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed every device's generator."""
         draw = generator(self.seed, Purpose.DROPOUT, trainer.current_epoch, batch_idx).integers(2**63)
-        torch.manual_seed(int(draw) + trainer.global_rank)
+        torch.manual_seed(int(draw))
+
+
+class CheckpointOnStop(Callback):
+    """Writes the resume checkpoint when a run is asked to end (SIGTERM), so that nothing is done twice.
+
+    Not after an error: what led to it must not be resumed from.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Save where Lightning stops for SIGTERM: behind a finished batch."""
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.scratch / f"{LAST}.ckpt")
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -73,10 +87,12 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
         save_top_k=1,
         enable_version_counter=False,
     )
-    has_bf16 = machine.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # Emulated bf16 is slower than float32.
+    is_on_gpu = machine.accelerator != "cpu" and torch.cuda.is_available()
+    has_bf16 = is_on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return L.Trainer(
         accelerator=machine.accelerator,
-        devices=machine.devices,
+        devices=1,
         precision="bf16-mixed" if has_bf16 else "32-true",
         max_epochs=epochs,
         logger=logger,
@@ -84,11 +100,11 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
             resume,
             KeyedDropout(seed),
             FiniteGradients(),
+            CheckpointOnStop(scratch),
             RichProgressBar(),
             *([LearningRateMonitor("epoch")] if logger else []),
         ],
         plugins=[WholeFileIO()],
-        use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         deterministic="warn",
@@ -125,6 +141,5 @@ def _silence_hints() -> None:
         "The number of training batches .* is smaller than the logging interval",
         "The '.*dataloader' does not have many workers",
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-        "Using `use_distributed_sampler=False`",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -110,3 +110,11 @@ def test_a_switch_changes_its_own_effect_only():
         assert np.array_equal(both[:, 2], without_flip[:, 2])
         assert np.allclose(np.abs(both), np.abs(without_flip))
         assert np.array_equal(drawn(index), np.round(drawn(index)))
+
+
+def test_bf16_autocast_does_not_blur_the_identity():
+    tiles = {"s1": torch.rand(2, 2, 24, 24)}
+    identity = torch.eye(2, 3).repeat(2, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = apply_geometry(tiles, identity)
+    torch.testing.assert_close(moved["s1"], tiles["s1"], atol=1e-5, rtol=0)

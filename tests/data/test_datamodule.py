@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.data.datamodule import Batch, KeyedSampler, ResumableLoader
+from fusmae.data.datamodule import Batch, ResumableLoader
 from fusmae.data.randomness import Purpose, generator
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ShardError
@@ -59,6 +59,15 @@ def test_draws_depend_on_seed_epoch_and_pair_but_not_on_the_batch(make_data):
     assert len(whole) == 17
     assert all(whole[index] == draws for index, draws in small.items())
     assert not set(noise_by_pair(17, augment=AUGMENT, seed=1).values()) & set(whole.values())
+
+
+def test_every_epoch_draws_masks_and_geometry_anew(make_data):
+    loader = make_data(17, augment=AUGMENT).train_dataloader()
+    first, second = (epoch_of(loader, epoch)[0] for epoch in (0, 1))
+    back = first.indices.argsort()[second.indices.argsort().argsort()]
+    assert torch.equal(first.indices[back], second.indices)
+    for a, b in ((first.noise["s1"][back], second.noise["s1"]), (first.geometry[back], second.geometry)):
+        assert (a != b).flatten(1).any(1).all()
 
 
 def test_order_depends_on_seed_and_epoch_alone(make_data):
@@ -123,31 +132,6 @@ def test_a_finished_epoch_leaves_a_whole_one_to_come(make_data):
     list(loader)
     assert loader.state_dict() == {"given": 0}
     assert len(list(loader)) == 4
-
-
-@pytest.mark.parametrize(("num_pairs", "world_size"), [(17, 2), (16, 2), (17, 3)])
-def test_ranks_share_the_pairs_and_none_gets_one_twice(num_pairs, world_size):
-    for epoch in range(3):
-        parts = []
-        for rank in range(world_size):
-            sampler = KeyedSampler(num_pairs, 0, rank=rank, world_size=world_size)
-            sampler.set_epoch(epoch)
-            parts.append([index for _, index in sampler])
-            assert len(sampler) == len(parts[-1]) == num_pairs // world_size
-        together = [index for part in parts for index in part]
-        assert len(set(together)) == len(together)
-
-
-def test_the_pair_that_ranks_leave_over_changes_from_epoch_to_epoch():
-    left = set()
-    for epoch in range(10):
-        seen = set()
-        for rank in range(2):
-            sampler = KeyedSampler(17, 0, rank=rank, world_size=2)
-            sampler.set_epoch(epoch)
-            seen |= {index for _, index in sampler}
-        left |= set(range(17)) - seen
-    assert len(left) > 3
 
 
 @pytest.mark.parametrize(("modality_drop", "expected"), [(0.0, {""}), (1.0, {"s1", "s2"})])

@@ -19,10 +19,15 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.printed = ""
+        self.left_outside: set[Path] = set()
         self.home = folder.parent / f"{folder.name}-home"
         self.home.mkdir()
+        self.scratch = folder.parent / f"{folder.name}-tmp"
+        self.scratch.mkdir()
         _copy_checkout(folder)
         # The environment is the one that `make` made here from the lock; files keep their times, so make agrees.
+        if subprocess.run(["make", "-q", ".venv/installed"], cwd=ROOT, capture_output=True).returncode:
+            pytest.fail(".venv is older than pyproject.toml or the lock: run `make check` first")
         (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
         for wheel in (ROOT / "data" / "downloads").glob("*.whl"):
             (folder / "data" / "downloads").mkdir(parents=True, exist_ok=True)
@@ -35,7 +40,7 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         """This process's environment without anything of ours, HOME empty."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        return {**kept, "HOME": str(self.home)}
+        return {**kept, "HOME": str(self.home), "TMPDIR": str(self.scratch)}
 
     def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end and show what it printed if it fails."""
@@ -54,7 +59,8 @@ class Workspace:
 
     def python(self, script: str, *arguments: str) -> str:
         """Run a script in the project's environment, in the workspace; its output."""
-        return self.run(".venv/bin/python", "-c", script, *arguments).stdout
+        quiet = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return self.run(".venv/bin/python", "-c", script, *arguments, **quiet).stdout
 
 
 def _copy_checkout(folder: Path) -> None:
@@ -89,5 +95,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which README's pipeline command has run, from nothing."""
     workspace = Workspace(tmp_path_factory.mktemp("finished") / "fusmae")
     command = next(line for line in readme_commands() if "pipeline" in line)
+    before = _shared_folders()
     workspace.printed = workspace.run(*command.split()).stdout
+    workspace.left_outside = _shared_folders() - before
     return workspace
+
+
+def _shared_folders() -> set[Path]:
+    """What tools keep for every project of a machine."""
+    return set(Path("/var/tmp").glob("*/*/*"))

@@ -1,7 +1,11 @@
 """The same graph through Prefect, with the real temporary server and no set-up."""
 
 import json
+import signal
+import subprocess
+import time
 
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1200)]
@@ -34,3 +38,57 @@ def test_flow_fails_when_a_stage_fails(finished):
     # DVC removed the outputs of the stage that it tried: bring them back for whoever comes next.
     finished.run(".venv/bin/dvc", "repro", "--single-item", "evaluate")
     assert json.loads((finished.folder / "reports" / "evaluate" / "metrics.json").read_text())["rows"]
+
+
+def test_the_deployment_of_prefect_yaml_is_accepted(finished):
+    prefect = (".venv/bin/prefect", "--no-prompt")
+    finished.run(*prefect, "work-pool", "create", "cpu", "--type", "process")
+    # Prefect 3.8.8 makes the deployment and then fails at looking for workers: its server refuses its client's nulls.
+    finished.run(*prefect, "deploy", "--all", check=False, FUSMAE_WORKSPACE=str(finished.folder))
+    printed = finished.run(*prefect, "deployment", "inspect", "pipeline/pipeline", COLUMNS="200").stdout
+    assert "flows/pipeline.py:pipeline" in printed
+    assert str(finished.folder) in printed
+
+
+def test_a_flow_that_is_told_to_end_ends_its_training_process_too(finished):
+    started = subprocess.Popen(
+        [".venv/bin/python", "-m", "flows.pretrain"],
+        cwd=finished.folder,
+        env=finished.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    params = finished.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    try:
+        # Another seed: there is something to do, and it does not end by itself.
+        params.write_text(text.replace("seed: 0", "seed: 1").replace("epochs: 60", "epochs: 6000"), encoding="utf-8")
+        training = wait_for(lambda: trainers_in(finished.folder))
+        wait_for(lambda: list((finished.folder / ".fusmae").glob("pretrain-*/last.ckpt")))
+        started.send_signal(signal.SIGTERM)
+        started.wait(timeout=60)
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in training))
+    finally:
+        params.write_text(text, encoding="utf-8")
+        finished.run(".venv/bin/dvc", "checkout", "--force")
+    assert started.returncode != 0
+
+
+def trainers_in(folder):
+    """Processes that pretrain in a folder."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "pretrain" in (process.info["cmdline"] or [])
+        and "fusmae" in process.info["cmdline"]
+        and process.cwd() == str(folder)
+    ]
+
+
+def wait_for(condition, seconds=180):
+    """What a condition gives, once it gives something."""
+    ends = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < ends, "it did not happen"
+        time.sleep(0.2)
+    return found

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import torch
 import yaml
 
 from fusmae.files import file_sha256
@@ -16,6 +17,7 @@ pytestmark = [pytest.mark.xdist_group("restart"), pytest.mark.timeout(900)]
 # One thread: the order of a sum over several is not fixed.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 NUM_EPOCHS = 8
+STEPS_AN_EPOCH = 3
 WEIGHTS = {
     "pretrain": "models/pretrain/pretrained/model.safetensors",
     "finetune@pretrained": "models/finetune/pretrained/model.safetensors",
@@ -58,6 +60,9 @@ def kill_in_mid_epoch(workspace, stage):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    (last,) = (workspace.folder / ".fusmae").glob("*/last.ckpt")
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert step % STEPS_AN_EPOCH, "the checkpoint to go on from must lie in mid-epoch"
 
 
 HISTORY = """

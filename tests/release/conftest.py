@@ -34,7 +34,9 @@ class Exported:
             "modalities": ["s1", "s2"],
             "classes": ["a", "b", "c"],
         }
-        graph = export_onnx(Deployable(self.preprocess, self.classifier, self.inputs), self.inputs, 2, opset=20)
+        model = Deployable(self.preprocess, self.classifier, self.inputs)
+        self.reference = model.reference
+        graph = export_onnx(model, self.inputs, 2, opset=20)
         save_onnx(graph, self.metadata, self.path)
         self.session = Session(self.path)
 
@@ -48,11 +50,6 @@ class Exported:
             )
             for item in self.inputs
         }
-
-    @torch.no_grad()
-    def reference(self, batch, setting):
-        present = {name: torch.from_numpy(array) for name, array in batch.items() if name.split("_")[0] in setting}
-        return self.classifier(self.preprocess(present)).numpy()
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,24 @@ import numpy as np
 import onnx
 import pytest
 
-from fusmae.errors import ExportError
+from fusmae.errors import ExportError, InputError
 from fusmae.inference.session import Session
 from fusmae.release.parity import BATCH_SIZES, check_parity
 
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 
 
+def parity(exported, reference, count):
+    pixels = exported.pixels(count)
+
+    def read(indices):
+        return {name: array[list(indices)] for name, array in pixels.items()}
+
+    return check_parity(exported.session, reference, read, count, SETTINGS, max_abs_error=1e-4)
+
+
 def test_graph_agrees_with_torch_in_every_setting_and_batch_size(exported):
-    report = check_parity(exported.session, exported.reference, exported.pixels(9), SETTINGS, max_abs_error=1e-4)
+    report = parity(exported, exported.reference, 9)
     assert report["num_pairs"] == 9
     assert len(report["checks"]) == len(SETTINGS) * len(BATCH_SIZES)
 
@@ -20,7 +29,7 @@ def test_parity_fails_on_a_model_that_differs_a_little(exported):
         return exported.reference(batch, setting) + 2e-4
 
     with pytest.raises(ExportError, match=r"differ on s1\+s2 at batch size 1"):
-        check_parity(exported.session, shifted, exported.pixels(3), SETTINGS, max_abs_error=1e-4)
+        parity(exported, shifted, 3)
 
 
 def test_parity_fails_on_nan(exported):
@@ -28,7 +37,7 @@ def test_parity_fails_on_nan(exported):
         return exported.reference(batch, setting) * np.nan
 
     with pytest.raises(ExportError):
-        check_parity(exported.session, broken, exported.pixels(3), SETTINGS, max_abs_error=1e-4)
+        parity(exported, broken, 3)
 
 
 def test_normalisation_and_upsampling_are_inside(exported):
@@ -84,3 +93,20 @@ def test_session_refuses_a_graph_without_metadata(exported, tmp_path):
     onnx.save(graph, tmp_path / "foreign.onnx")
     with pytest.raises(ExportError, match="carries no fusmae metadata"):
         Session(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "modalities", "wanted"),
+    [
+        (lambda p: {}, None, "one modality at least"),
+        (lambda p: p, ["S1"], "known ones only"),
+        (lambda p: p, [], "one modality at least"),
+        (lambda p: {"s2_10m": p["s2_10m"]}, None, "Array s2_20m is missing"),
+        (lambda p: {**p, "s1_10m": p["s1_10m"][:, :1]}, None, "Array s1_10m has a wrong shape"),
+        (lambda p: {**p, "s1_10m": p["s1_10m"][:1]}, None, "the same B in every array"),
+        (lambda p: {**p, "s1_10m": p["s1_10m"] * np.nan}, None, "Array s1_10m has NaN"),
+    ],
+)
+def test_session_names_what_is_wrong_with_its_input(exported, change, modalities, wanted):
+    with pytest.raises(InputError, match=wanted):
+        exported.session.run(change(exported.pixels(2)), modalities)

@@ -100,7 +100,7 @@ def train() -> Callable[..., L.Trainer]:
         every: int = 3,
         seed: int = 0,
     ) -> L.Trainer:
-        trainer = build_trainer(Machine("cpu", 1, every), epochs, seed, scratch)
+        trainer = build_trainer(Machine("cpu", every), epochs, seed, scratch)
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
         fit(trainer, module, data, scratch)
         return trainer

@@ -45,7 +45,7 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_layer_decay_shrinks_the_rate_by_its_factor_from_layer_to_layer(make_finetuner, make_data, tmp_path, train):
-    """Depth 3: head 4 − 4, norm 4 − 4, blocks 1 and 0 below, the XAttnEncoder is block 0, embeddings are last."""
+    """Depth 3: head and norm at the top, two joint blocks, the XAttnEncoder as block 0, embeddings and CLS last."""
     module = make_finetuner()
     optimizer = train(module, make_data(), tmp_path, epochs=1).optimizers[0]
     names = {id(parameter): name for name, parameter in module.model.named_parameters()}

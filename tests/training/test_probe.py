@@ -102,7 +102,7 @@ def test_training_one_setting_alone_equals_training_three_together(make_prober, 
 def test_predictions_come_in_the_loaders_order_and_in_eval_mode(make_prober, make_data, tmp_path, train):
     module, data = make_prober(), make_data()
     train(module, data, tmp_path, epochs=1)
-    batches = predict(Machine("cpu", 1, 10), module, data.loader("test"))
+    batches = predict(Machine("cpu", 10), module, data.loader("test"))
     whole = next(iter(make_data(6).loader("test")))
     with torch.no_grad():
         expected = module.eval()(whole)

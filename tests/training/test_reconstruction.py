@@ -28,7 +28,7 @@ def test_training_lowers_the_loss_of_the_batch_that_it_sees(make_reconstructor, 
     module, data = make_reconstructor(base_lr=1.0), make_data(17)
     batch = next(iter(data.train_dataloader()))
     before = loss_of(module, batch)
-    train(module, data, tmp_path, epochs=40)
+    train(module, data, tmp_path, epochs=25)
     assert loss_of(module, batch) < 0.9 * before
 
 

@@ -28,7 +28,7 @@ def test_one_step_changes_every_weight(make_finetuner, make_data, tmp_path, trai
 
 def test_training_learns_the_labels_of_its_pairs(make_finetuner, make_data, tmp_path, train):
     module, data = make_finetuner(drop_path=0.0, base_lr=1.0), make_data(17)
-    train(module, data, tmp_path, epochs=60)
+    train(module, data, tmp_path, epochs=40)
     whole = next(iter(data.loader("train")))
     logits = module.eval().model(module.preprocess(whole.pixels))
     assert F.binary_cross_entropy_with_logits(logits, whole.labels).item() < 0.25
@@ -56,7 +56,7 @@ def test_predictor_gives_logits_of_its_modalities_only_in_the_loaders_order(make
     found = {}
     for setting in (("s1", "s2"), ("s1",), ("s2",)):
         predictor = Predictor(module.model, module.preprocess, setting)
-        found[setting] = torch.cat(predict(Machine("cpu", 1, 10), predictor, data.loader("test")))
+        found[setting] = torch.cat(predict(Machine("cpu", 10), predictor, data.loader("test")))
         whole = next(iter(make_data(6).loader("test")))
         with torch.no_grad():
             expected = module.eval().model(module.preprocess(whole.only(setting)))

@@ -1,0 +1,49 @@
+"""Probabilities of a published checkpoint over a whole split, with some of the modalities."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusmae.data.datamodule import PairDataModule
+from fusmae.data.index import Split
+from fusmae.training.build import build_preprocess
+from fusmae.training.checkpoint import Checkpoint
+from fusmae.training.classifiers import finetuned_classifier, probed_classifier
+from fusmae.training.probe import setting_name
+from fusmae.training.supervised import Predictor
+from fusmae.training.trainer import Machine, predict
+
+Protocol = Literal["probe", "finetune"]
+
+
+def predict_split(
+    checkpoint: Checkpoint,
+    protocol: Protocol,
+    setting: Sequence[str],
+    data: PairDataModule,
+    split: Split,
+    machine: Machine,
+) -> NDArray[Any]:
+    """Run a checkpoint's classifier on a split.
+
+    Args:
+        checkpoint: of the stage that `protocol` names.
+        protocol: what the checkpoint holds: a head a setting, or one finetuned model.
+        setting: modalities that the model is fed.
+        data: where the split is.
+        split: which one.
+        machine: what to run on.
+
+    Returns:
+        Probabilities `[N, K]` in the split's order.
+    """
+    if protocol == "finetune":
+        model = finetuned_classifier(checkpoint)
+    else:
+        model = probed_classifier(checkpoint, setting_name(setting))
+    predictor = Predictor(model, build_preprocess(checkpoint.preprocessing), setting)
+    logits = torch.cat(predict(machine, predictor, data.loader(split)))
+    return np.asarray(torch.sigmoid(logits))
