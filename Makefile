@@ -7,6 +7,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
+export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
+# pip asks a Rust compiler for its version, and rustup's stand-in for one would then set up a home.
+export RUSTUP_HOME ?= $(CURDIR)/.fusmae/rustup
 
 .DEFAULT_GOAL := help
 .PHONY: help pipeline test check ui lock

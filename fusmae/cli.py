@@ -175,6 +175,7 @@ def keep_caches_inside(folder: Path) -> None:
         "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "true",
         "ORT_DISABLE_TELEMETRY": "1",
     }

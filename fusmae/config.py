@@ -77,8 +77,8 @@ class AugmentConfig(_Section):
     min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class PretrainConfig(_Section):
-    """Masked reconstruction."""
+class _EncoderTrainingConfig(_Section):
+    """What every objective that changes the encoder is told."""
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -87,6 +87,17 @@ class PretrainConfig(_Section):
     warmup_epochs: int = Field(ge=0)
     modality_drop: Share
     augment: AugmentConfig
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "_EncoderTrainingConfig":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"got warmup_epochs {self.warmup_epochs}; expected fewer than epochs, {self.epochs}")
+        return self
+
+
+class PretrainConfig(_EncoderTrainingConfig):
+    """Masked reconstruction."""
+
     num_pictures: int = Field(ge=0)
 
 
@@ -99,19 +110,12 @@ class ProbeConfig(_Section):
     readout: Literal["mean", "cls", "concat"]
 
 
-class FinetuneConfig(_Section):
+class FinetuneConfig(_EncoderTrainingConfig):
     """Supervised training of encoder and head."""
 
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    base_lr: Rate
-    weight_decay: float = Field(ge=0.0)
-    warmup_epochs: int = Field(ge=0)
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
-    modality_drop: Share
     readout: Literal["mean", "cls", "concat"]
-    augment: AugmentConfig
 
 
 class RuntimeConfig(_Section):
@@ -181,12 +185,6 @@ class Config(_Section):
             if getattr(model, switch) and len(self.data.modalities) < 2:
                 only = ", ".join(self.data.modalities)
                 raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
-        for name, schedule in (("pretrain", self.pretrain), ("finetune", self.finetune)):
-            if schedule.warmup_epochs >= schedule.epochs:
-                raise ValueError(
-                    f"{name}.warmup_epochs: got {schedule.warmup_epochs}; "
-                    f"expected fewer than {name}.epochs, {schedule.epochs}"
-                )
         got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
         if got != expected:
             raise ValueError(f"model.mask_ratio: got {got}; expected the modalities {expected}")

@@ -216,4 +216,4 @@ def test_machine_leaves_out_what_a_trainer_does_not_take(values):
 
 def test_warm_up_longer_than_the_run_is_refused_with_both_values():
     text = message(composed("pretrain.epochs=3"))
-    assert "pretrain.warmup_epochs: got 5; expected fewer than pretrain.epochs, 3" in text
+    assert "pretrain: got warmup_epochs 5; expected fewer than epochs, 3" in text

@@ -1,6 +1,7 @@
 """The ONNX graph: physical units in, upsampling and normalisation inside, probabilities out."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,20 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
     example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in inputs]
     example.append(torch.ones(2, num_modalities))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        model.eval(),
-        tuple(example),
-        input_names=[*(item.name for item in inputs), PRESENCE],
-        output_names=["logits", "probabilities"],
-        dynamic_shapes=(tuple({0: batch} for _ in example),),
-        opset_version=opset,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # That every input has the same batch dimension is what is meant.
+        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+        program = torch.onnx.export(
+            model.eval(),
+            tuple(example),
+            input_names=[*(item.name for item in inputs), PRESENCE],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if program is None:
         raise ExportError("torch.onnx.export gave no program.")
     return program.model_proto

@@ -28,7 +28,7 @@ def test_an_absent_index_says_how_to_make_it(tmp_path: Path):
 
 
 def test_a_good_index_passes(pairs, classes):
-    validate_index(pairs, classes)
+    assert validate_index(pairs, classes) is None
 
 
 def test_a_key_that_stands_twice_is_named(pairs, classes):
@@ -52,7 +52,7 @@ def test_a_place_in_two_splits_is_named(pairs, classes):
 
 
 def test_a_place_may_have_many_pairs_of_one_split(pairs, classes):
-    validate_index([replace(pair, place=pair.split) for pair in pairs], classes)
+    assert validate_index([replace(pair, place=pair.split) for pair in pairs], classes) is None
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -149,7 +149,7 @@ def test_a_truncated_file_is_named(copied):
 
 def test_other_splits_are_not_read(copied):
     (copied / "test/00000/s1_10m.npy").unlink()
-    ShardReader(copied, "train")
+    assert len(ShardReader(copied, "train")) > 0
 
 
 def test_absent_shards_say_how_to_make_them(tmp_path):

@@ -82,8 +82,8 @@ def test_absent_class_is_named_and_left_out_of_macro_means_only(labels, probabil
 def test_scoring_warns_of_nothing(labels, probabilities):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scored(labels, probabilities, resamples=20)
-        precision_recall(labels, probabilities)
+        assert scored(labels, probabilities, resamples=20).intervals
+        assert precision_recall(labels, probabilities)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
