@@ -1,5 +1,6 @@
 """Stage evaluate: every protocol, initialisation and modality setting over the whole test set."""
 
+from collections import ChainMap
 from pathlib import Path
 from typing import get_args
 
@@ -26,15 +27,16 @@ def evaluate(config: Config, *, models: Path, shards: Path, out: Path, runs: Pat
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
     reader, machine = data.reader("test"), Machine(**config.runtime.machine)
     labels, settings, rows, curves = np.asarray(reader.labels), modality_settings(draws.modalities), [], {}
-    tried = [(kind, folder, setting) for kind in get_args(Protocol) for folder in sorted((models / kind).iterdir())
-             for setting in settings]  # fmt: skip
-    for protocol, folder, setting in track(tried, description="models"):
-        found = predict_split(load_checkpoint(folder), protocol, setting, data, "test", machine)
-        scores = score(labels, found, reader.classes, section.threshold, section.bootstrap_resamples, config.seed)
-        row = Row(protocol, folder.name, setting_name(setting), scores)
-        rows.append(row)
-        curves[row.name] = precision_recall(labels, found)
-        write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
+    models_found = [(kind, folder) for kind in get_args(Protocol) for folder in sorted((models / kind).iterdir())]
+    for protocol, folder in track(models_found, description="models"):
+        checkpoint = load_checkpoint(folder)
+        for setting in settings:
+            found = predict_split(checkpoint, protocol, setting, data, "test", machine)
+            scores = score(labels, found, reader.classes, section.threshold, section.bootstrap_resamples, config.seed)
+            row = Row(protocol, folder.name, setting_name(setting), scores)
+            rows.append(row)
+            curves[row.name] = precision_recall(labels, found)
+            write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
     metrics = as_metrics(rows, len(reader), config.seed)
     write_json(out / "metrics.json", metrics)
     write_text(out / "table.md", as_markdown(metrics))
@@ -42,5 +44,6 @@ def evaluate(config: Config, *, models: Path, shards: Path, out: Path, runs: Pat
     save_precision_recall(
         out / "pr.png", {name: curves[name] for name in curves if name.endswith(f"/{every_modality}")}
     )
-    for row in rows:
-        log_to_run(runs / f"{row.protocol}-{row.initialisation}.json", row.tracked, out)
+    for protocol, folder in models_found:
+        own = [row.tracked for row in rows if (row.protocol, row.initialisation) == (protocol, folder.name)]
+        log_to_run(runs / f"{protocol}-{folder.name}.json", dict(ChainMap(*own)), out)
