@@ -1,28 +1,41 @@
 """What raw datasets look like on disk."""
 
-from fusmae.errors import SourceError
-from fusmae.sources.source import Source
+from collections.abc import Mapping
+from typing import Any
 
-READERS = ("sample",)
-"""Names that `open_source` knows."""
+from fusmae.sources.source import Facts, Source
 
 
-def open_source(name: str) -> Source:
-    """The reader of a raw dataset, by the name that `params.yaml` writes.
+def open_source(name: str, settings: Mapping[str, Any]) -> Source:
+    """The reader of a raw dataset.
 
-    Raises:
-        SourceError: there is no reader of this name.
+    Args:
+        name: as `data.source.name` in `params.yaml`.
+        settings: the rest of `data.source`.
     """
-    if name not in READERS:
-        raise SourceError(
-            "There is no reader for this data source.",
-            got=name,
-            expected=", ".join(READERS),
-            hint="set data.source in params.yaml to one of these",
-        )
-    from fusmae.sources.sample import SampleSource
+    # Imported one at a time: each brings libraries that the others do without.
+    match name:
+        case "sample":
+            from fusmae.sources.sample.source import SampleSource
 
-    return SampleSource()
+            return SampleSource()
+        case "bigearthnet":
+            from fusmae.sources.bigearthnet.source import BigEarthNetSource
+
+            return BigEarthNetSource(**settings)
+        case "sen12ms":
+            from fusmae.sources.sen12ms.source import Sen12msSource
+
+            return Sen12msSource(**settings)
+        case "synthetic":
+            from fusmae.sources.synthetic.source import SyntheticSource
+
+            return SyntheticSource(**settings)
+        case "folder":
+            from fusmae.sources.folder import FolderSource
+
+            return FolderSource(**settings)
+    raise ValueError(name)
 
 
-__all__ = ["READERS", "Source", "open_source"]
+__all__ = ["Facts", "Source", "open_source"]

@@ -100,7 +100,7 @@ class _Unpickler(pickle.Unpickler):  # only inert classes leave find_class
                 "A pickle asks for something that is refused.",
                 got=f"{module}.{name}",
                 expected="numpy arrays and plain records",
-                hint="don't use this file; get the dataset anew with `dvc repro fetch`",
+                hint="don't use this file; get the dataset anew with `dvc repro -f -s fetch`",
             )
         return admitted
 
@@ -117,16 +117,25 @@ def load_record(data: bytes) -> Record:
     Raises:
         SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
     """
+    record = load_plain(data)
+    if not isinstance(record, Record):
+        raise SourceError("A pickle holds no record.", got=type(record).__name__)
+    return record
+
+
+def load_plain(data: bytes) -> Any:
+    """Read one pickle of plain values, numpy arrays and records; arrays are wrapped until `array_of`.
+
+    Raises:
+        SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
+    """
     try:
         _refuse_wide_memo(data)
-        record = _Unpickler(io.BytesIO(data)).load()
+        return _Unpickler(io.BytesIO(data)).load()
     except SourceError:
         raise
     except Exception as error:  # a hostile or cut pickle can raise nearly any type
         raise SourceError(f"A pickle cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(record, Record):
-        raise SourceError("A pickle holds no record.", got=type(record).__name__)
-    return record
 
 
 def array_of(value: object) -> NDArray[Any] | None:

@@ -1,0 +1,62 @@
+"""What a BigEarthNet pair has on disk: bands, their types and sizes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.data.pixels import PIXEL_DTYPES
+from fusmae.errors import PairError
+from fusmae.modalities import BandGroup, Modality, ModalityInput, modality_inputs
+
+MODALITIES: dict[str, Modality] = {
+    "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
+    "s2": Modality(
+        units="DN",
+        groups=(
+            BandGroup(gsd_m=10, bands=("B02", "B03", "B04", "B08")),
+            BandGroup(gsd_m=20, bands=("B05", "B06", "B07", "B8A", "B11", "B12")),
+            BandGroup(gsd_m=60, bands=("B01", "B09")),
+        ),
+    ),
+}
+"""Every band that a pair has on disk."""
+
+PATCH_M = 1200
+"""Side of a patch in metres."""
+
+
+def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Give a pair's bands in channel order after checking that all are there and as stated.
+
+    Args:
+        key: the pair's key, for errors.
+        bands: `[h, w]` by band name, at native resolution.
+
+    Returns:
+        The same arrays: S1 float32 dB `[120, 120]`; S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`.
+
+    Raises:
+        PairError: a band is missing, or of another size or type.
+    """
+    inputs = modality_inputs(MODALITIES, PATCH_M)
+    return {band: _validated(key, band, bands, item) for item in inputs for band in item.bands}
+
+
+def _validated(key: str, band: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -> NDArray[Any]:
+    if band not in bands:
+        raise PairError(
+            "incomplete",
+            f"Pair {key} has no band {band}.",
+            got=sorted(bands),
+            expected=f"all of {item.modality}'s bands",
+        )
+    pixels, dtype, shape = bands[band], PIXEL_DTYPES[item.units], (item.side_px, item.side_px)
+    if pixels.shape != shape or pixels.dtype != dtype:
+        raise PairError(
+            "grid",
+            f"Pair {key}, band {band}: not the pixels it should have.",
+            got=f"{pixels.dtype} {list(pixels.shape)}",
+            expected=f"{dtype} {list(shape)}",
+        )
+    return pixels

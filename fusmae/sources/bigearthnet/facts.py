@@ -1,0 +1,184 @@
+"""What BigEarthNet states of itself: how many pairs, what known patches show, how bright the bands are."""
+
+from collections.abc import Mapping, Sequence
+
+from fusmae.data.index import SPLITS, Split
+from fusmae.modalities import BandStatistics, Statistics
+from fusmae.sources.source import Facts
+
+V1_COUNTS: dict[Split, int] = {"train": 269_695, "validation": 123_723, "test": 125_866}
+"""Of the pairs without snow and clouds that have a class: 519,284 of 590,326."""
+
+# Counted in the complete tables of v2: train, validation, test.
+_V2_CLEAR: Mapping[str, tuple[int, int, int]] = {
+    "Austria": (24972, 10649, 8176),
+    "Belgium": (7837, 3217, 142),
+    "Finland": (74293, 40132, 40802),
+    "Ireland": (22482, 12687, 13157),
+    "Kosovo": (849, 487, 280),
+    "Lithuania": (23170, 12128, 13067),
+    "Luxembourg": (1888, 1131, 441),
+    "Portugal": (43721, 22862, 23209),
+    "Serbia": (36967, 17906, 18512),
+    "Switzerland": (1692, 1143, 2039),
+}
+_V2_FLAGGED: Mapping[str, tuple[int, int, int]] = {
+    "Austria": (855, 546, 693),
+    "Belgium": (111, 5, 2),
+    "Finland": (28532, 14372, 13818),
+    "Ireland": (2096, 649, 634),
+    "Kosovo": (363, 115, 106),
+    "Lithuania": (1007, 750, 1416),
+    "Luxembourg": (117, 33, 13),
+    "Portugal": (60, 3, 0),
+    "Serbia": (1527, 753, 860),
+    "Switzerland": (5, 9, 0),
+}
+
+# Copied from v2's table: every class is in one of them, so a class map shifted by one shows.
+_V2_LABELS: Mapping[str, tuple[str, ...]] = {
+    "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_63_14": (  # Ireland, validation
+        "Natural grassland and sparsely vegetated areas",
+        "Moors, heathland and sclerophyllous vegetation",
+        "Inland wetlands",
+    ),
+    "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_66_78": (  # Ireland, train
+        "Coniferous forest",
+        "Beaches, dunes, sands",
+        "Marine waters",
+    ),
+    "S2A_MSIL2A_20170818T103021_N9999_R108_T32TMT_48_83": (  # Switzerland, train
+        "Pastures",
+        "Mixed forest",
+    ),
+    "S2A_MSIL2A_20171002T112111_N9999_R037_T29SNC_34_67": (  # Portugal, test
+        "Agro-forestry areas",
+    ),
+    "S2A_MSIL2A_20171208T093351_N9999_R136_T34TEN_17_69": (  # Kosovo, validation
+        "Broad-leaved forest",
+        "Natural grassland and sparsely vegetated areas",
+        "Transitional woodland, shrub",
+    ),
+    "S2A_MSIL2A_20180508T104031_N9999_R008_T31UGS_17_72": (  # Belgium, validation
+        "Coniferous forest",
+        "Mixed forest",
+        "Inland waters",
+    ),
+    "S2B_MSIL2A_20170923T100019_N9999_R122_T33TWM_27_26": (  # Austria, test
+        "Pastures",
+        "Broad-leaved forest",
+        "Mixed forest",
+    ),
+    "S2B_MSIL2A_20170924T093019_N9999_R136_T35VNH_80_08": (  # Finland, train
+        "Industrial or commercial units",
+        "Inland waters",
+    ),
+    "S2B_MSIL2A_20170927T094019_N9999_R036_T35ULB_71_13": (  # Lithuania, validation
+        "Arable land",
+        "Mixed forest",
+    ),
+    "S2B_MSIL2A_20171015T104009_N9999_R008_T31UGR_19_79": (  # Luxembourg, train
+        "Urban fabric",
+        "Complex cultivation patterns",
+        "Broad-leaved forest",
+    ),
+    "S2B_MSIL2A_20180326T112109_N9999_R037_T29SNB_80_88": (  # Portugal, train
+        "Coastal wetlands",
+    ),
+    "S2B_MSIL2A_20180502T093039_N9999_R136_T34TEP_63_80": (  # Serbia, train
+        "Urban fabric",
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+        "Transitional woodland, shrub",
+    ),
+    "S2B_MSIL2A_20180515T112109_N9999_R037_T29SND_18_45": (  # Portugal, validation
+        "Arable land",
+        "Permanent crops",
+        "Complex cultivation patterns",
+    ),
+}
+
+# Copied from the labels that lie beside published patches of v1, merged to classes by hand.
+_V1_LABELS: Mapping[str, tuple[str, ...]] = {
+    "S2A_MSIL2A_20170613T101031_87_48": (
+        "Arable land",
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    ),
+    "S2A_MSIL2A_20170617T113321_36_85": (
+        "Arable land",
+        "Pastures",
+    ),
+    "S2A_MSIL2A_20170617T113321_4_55": ("Pastures",),
+    "S2A_MSIL2A_20171002T112112_49_25": (
+        "Arable land",
+        "Pastures",
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+        "Agro-forestry areas",
+    ),
+    "S2A_MSIL2A_20171121T112351_61_0": (
+        "Moors, heathland and sclerophyllous vegetation",
+        "Transitional woodland, shrub",
+    ),
+    "S2A_MSIL2A_20171221T112501_56_35": (
+        "Complex cultivation patterns",
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+        "Broad-leaved forest",
+        "Transitional woodland, shrub",
+    ),
+    "S2B_MSIL2A_20170906T101019_82_41": ("Marine waters",),
+    "S2B_MSIL2A_20170924T93020_69_24": (
+        "Coniferous forest",
+        "Mixed forest",
+        "Transitional woodland, shrub",
+        "Inland wetlands",
+        "Inland waters",
+    ),
+    "S2B_MSIL2A_20180515T112109_51_5": ("Urban fabric",),
+}
+
+# Those of v1's published models, over the whole of v1.
+_STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "s1": {
+        "VV": (-12.619993741972035, 5.115911777546365),
+        "VH": (-19.29044597721542, 5.464428464912864),
+    },
+    "s2": {
+        "B01": (340.76769064, 554.81258967),
+        "B02": (429.9430203, 572.41639287),
+        "B03": (614.21682446, 582.87945694),
+        "B04": (590.23569706, 675.88746967),
+        "B05": (950.68368468, 729.89827633),
+        "B06": (1792.46290469, 1096.01480586),
+        "B07": (2075.46795189, 1273.45393088),
+        "B08": (2218.94553375, 1365.45589904),
+        "B8A": (2266.46036911, 1356.13789355),
+        "B09": (2246.0605464, 1302.3292881),
+        "B11": (1594.42694882, 1079.19066363),
+        "B12": (1009.32729131, 818.86747235),
+    },
+}
+
+
+def v1_facts() -> Facts:
+    """What v1 states."""
+    return Facts(counts=V1_COUNTS, labels=_V1_LABELS, statistics=published_statistics())
+
+
+def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
+    """What v2 states of some countries; its bands should be near those of v1, for they show the same ground.
+
+    Args:
+        countries: as the table spells them; none for all.
+        snow_and_clouds: with the flagged pairs.
+    """
+    tables = (_V2_CLEAR, _V2_FLAGGED) if snow_and_clouds else (_V2_CLEAR,)
+    rows = [table[country] for table in tables for country in countries or table if country in table]
+    counts = dict(zip(SPLITS, map(sum, zip(*rows, strict=True)), strict=True)) if rows else None
+    return Facts(counts=counts, labels=_V2_LABELS, statistics=published_statistics())
+
+
+def published_statistics() -> Statistics:
+    """Mean and deviation of BigEarthNet's bands, as v1's published models are fed with them."""
+    return {
+        modality: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
+        for modality, bands in _STATISTICS.items()
+    }

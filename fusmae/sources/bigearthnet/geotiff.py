@@ -1,0 +1,94 @@
+"""BigEarthNet's own layout: a folder a patch, in it one GeoTIFF a band, named `<folder>_<band>.tif`."""
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.errors import PairError
+from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
+
+_REFETCH = (
+    "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
+)
+
+
+def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
+    """Read both sides of a pair by band name.
+
+    Args:
+        key: the pair's key, for errors.
+        folders: the patch folder of each modality.
+
+    Returns:
+        `[h, w]` by band name, in the files' own type and resolution.
+
+    Raises:
+        PairError: a side or band is missing or cannot be read, or the bands don't cover the same ground.
+    """
+    missing = [f"{modality}: {folder}" for modality, folder in folders.items() if not folder.is_dir()]
+    if missing:
+        raise PairError(
+            "incomplete",
+            f"Pair {key} lacks a side: {'; '.join(missing)} is absent.",
+            expected=list(folders),
+            hint=_REFETCH,
+        )
+    bands: dict[str, Raster] = {}
+    for modality, folder in folders.items():
+        for name in MODALITIES[modality].bands:
+            bands[name] = _read_band(folder / f"{folder.name}_{name}.tif", key, name)
+    _check_ground(key, bands)
+    return {name: band.pixels for name, band in bands.items()}
+
+
+def _read_band(path: Path, key: str, band: str) -> Raster:
+    try:
+        plain = plain_raster(path.read_bytes())
+    except FileNotFoundError as error:
+        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=_REFETCH) from error
+    except OSError as error:
+        raise _unreadable(path, key, band, error) from error
+    # GDAL also says best what is wrong with a damaged file.
+    return plain or _read_by_gdal(path, key, band)
+
+
+def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        # A patch has no side files, and listing its folder for them takes longer than reading it.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path) as dataset:
+            count, crs, bounds = dataset.count, dataset.crs, tuple(dataset.bounds)
+            pixels: NDArray[Any] = dataset.read(1)
+    except RasterioError as error:
+        # rasterio's own text only points to the GDAL error that it wraps
+        raise _unreadable(path, key, band, error.__cause__ or error) from error
+    if count != 1 or crs is None:
+        raise PairError(
+            "georeference",
+            f"Pair {key}, band {band}: {path} is not one band with a georeference.",
+            got=f"{count} bands, CRS {crs}",
+            hint=_REFETCH,
+        )
+    return Raster(pixels, str(crs), bounds)
+
+
+def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:
+    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=_REFETCH)
+
+
+def _check_ground(key: str, bands: dict[str, Raster]) -> None:
+    first_name, first = next(iter(bands.items()))
+    for name, band in bands.items():
+        # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by whoever rewrote the file.
+        is_near = all(abs(a - b) < 1.0 for a, b in zip(band.bounds, first.bounds, strict=True))
+        if band.crs != first.crs or not is_near:
+            raise PairError(
+                "georeference",
+                f"Pair {key}: bands {name} and {first_name} don't cover the same ground.",
+                got=f"{name}: {band.crs} {band.bounds}",
+                expected=f"{first_name}: {first.crs} {first.bounds}",
+            )

@@ -1,0 +1,96 @@
+"""BigEarthNet-MM as it is published: version 1, and version 2 (reBEN)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair
+from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet import v1, v2
+from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
+from fusmae.sources.bigearthnet.facts import v1_facts, v2_facts
+from fusmae.sources.bigearthnet.geotiff import read_pair_folders
+from fusmae.sources.bigearthnet.nomenclature import CLASSES
+from fusmae.sources.source import Facts
+
+
+class BigEarthNetSource:
+    """BigEarthNet-MM; see `Source` for the methods.
+
+    Splits are the official ones, unchanged, for published scores are measured on them. No ground cell of 1.2 km is
+    in two of them. In v2 test patches lie 11.9 km and more from train, while validation borders on both. In v1 every
+    test patch borders on train, and where tiles overlap 11 % of them show the same ground as a train patch.
+
+    Args:
+        version: 1, or 2 (reBEN).
+        countries: as v2's table spells them; none for all. Only v2 knows countries.
+        snow_and_clouds: take the pairs with seasonal snow, cloud or cloud shadow too. Only v2 gives them a split.
+
+    Raises:
+        SourceError: version 1 does not have what is asked for.
+    """
+
+    name = "bigearthnet"
+    classes = CLASSES
+    is_synthetic = False
+    licence = "BigEarthNet (Technische Universität Berlin): CDLA-Permissive-1.0"
+
+    def __init__(self, version: int, countries: Sequence[str], snow_and_clouds: bool) -> None:
+        if version not in (1, 2):
+            raise SourceError("BigEarthNet has no such version.", got=version, expected="1 or 2")
+        if version == 1 and countries:
+            raise SourceError(
+                "Countries of BigEarthNet can only be chosen in version 2: version 1 does not state them.",
+                got=list(countries),
+                expected="data.source.countries: []",
+                hint="mend data.source in params.yaml",
+            )
+        if version == 1 and snow_and_clouds:
+            raise SourceError(
+                "Pairs with snow or clouds can only be had in version 2: version 1's official lists leave them out.",
+                got="data.source.snow_and_clouds: true",
+                expected="false",
+                hint="mend data.source in params.yaml",
+            )
+        self._version = version
+        self._countries = tuple(countries)
+        self._snow_and_clouds = snow_and_clouds
+
+    def fetch(
+        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
+    ) -> dict[str, str]:
+        """Fetch the tables and both archives, of v2 only the chosen countries; see `Source.fetch`."""
+        from fusmae.sources.bigearthnet.archives import fetch_v1, fetch_v2
+        from fusmae.sources.transfer.remote import Line
+
+        line = Line(tuple(mirrors), num_connections)
+        if self._version == 1:
+            return fetch_v1(downloads, raw, line)
+        return fetch_v2(downloads, raw, line, self._countries, snow_and_clouds=self._snow_and_clouds)
+
+    def pairs(self, raw: Path) -> list[Pair]:
+        """Every chosen pair that the official tables or lists name; a place is a ground cell of 1.2 km.
+
+        Raises:
+            SourceError: a table or list is absent, damaged or of something else.
+        """
+        if self._version == 1:
+            return v1.listed_pairs(raw)
+        return v2.table_pairs(raw, self._countries, snow_and_clouds=self._snow_and_clouds)
+
+    def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
+        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
+
+        Raises:
+            PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
+        """
+        folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
+        return validate_bands(pair.key, read_pair_folders(pair.key, folders))
+
+    def facts(self, raw: Path) -> Facts:
+        """Official counts of what is chosen, labels of known patches, and the bands' statistics over v1."""
+        if self._version == 1:
+            return v1_facts()
+        return v2_facts(self._countries, snow_and_clouds=self._snow_and_clouds)

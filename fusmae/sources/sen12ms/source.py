@@ -1,0 +1,227 @@
+"""SEN12MS: 180,662 triplets of S1, S2 (L1C) and MODIS land cover from 252 scenes of all continents."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair, Split
+from fusmae.errors import PairError, SourceError
+from fusmae.modalities import BandStatistics, Statistics
+from fusmae.sources.raster import Raster, check_same_ground, read_raster
+from fusmae.sources.sen12ms.archives import fetch_seasons
+from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, read_shares
+from fusmae.sources.sen12ms.land_cover import LandCover, lon_lat, read_land_covers
+from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
+from fusmae.sources.source import Facts
+
+S1_BANDS = ("VV", "VH")
+S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""The files carry no band names: their order is what the dataset's authors state."""
+
+_SIDE_PX = 256
+_HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to have the season anew"
+_BANDS: dict[str, tuple[tuple[str, ...], np.dtype[Any]]] = {
+    "s1": (S1_BANDS, np.dtype(np.float32)),
+    "s2": (S2_BANDS, np.dtype(np.uint16)),
+}
+
+_MID_SEASON = {
+    "winter": datetime(2017, 1, 15, tzinfo=UTC),
+    "spring": datetime(2017, 4, 15, tzinfo=UTC),
+    "summer": datetime(2017, 7, 15, tzinfo=UTC),
+    "fall": datetime(2017, 10, 15, tzinfo=UTC),
+}
+"""SEN12MS states no dates. Its seasons are the meteorological ones from December 2016 to November 2017."""
+
+# One triplet of the 180,662 is in no list: the S1 side of ROIs1868_summer_146_p202 holds NaN.
+_NUM_TRAIN, _NUM_TEST = 162_555, 18_106
+
+# Two tiles that anyone can look at: desert in Mauritania, and rangeland with fields in Texas. A class map
+# that is shifted by one calls them water, and wetlands with towns.
+_KNOWN_LABELS: dict[LabelMode, dict[str, tuple[str, ...]]] = {
+    "multi": {
+        "ROIs1970_fall_s2_4_p30": ("Barren",),
+        "ROIs2017_winter_s2_27_p36": ("Grassland", "Croplands"),
+    },
+    "single": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland",)},
+}
+
+# Schmitt & Wu's own, of the train list; theirs of S1 are of backscatter clipped to -25..0 dB.
+_STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "s1": {"VV": (-11.76858, 4.525339), "VH": (-18.294598, 4.3586307)},
+    "s2": {
+        "B02": (1226.4215, 741.6254),
+        "B03": (1137.3799, 740.883),
+        "B04": (1139.6792, 960.1045),
+        "B05": (1350.9973, 946.76056),
+        "B06": (1932.9058, 985.52747),
+        "B07": (2211.1584, 1082.4341),
+        "B08": (2154.9846, 1057.7628),
+        "B8A": (2409.1128, 1136.1942),
+        "B11": (2001.8622, 1132.7898),
+        "B12": (1356.0801, 991.48016),
+    },
+}
+
+
+class Sen12msSource:
+    """SEN12MS; see `Source` for the methods.
+
+    Args:
+        seasons: of spring, summer, fall and winter; none for all.
+        validation_share: share of each season's training scenes that becomes the validation split.
+        labels: every class with a share of 0.1 and more ("multi"), or the largest ("single").
+    """
+
+    name = "sen12ms"
+    classes = CLASSES
+    is_synthetic = False
+    licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
+
+    def __init__(self, seasons: Sequence[str], validation_share: float, labels: LabelMode) -> None:
+        self._seasons = tuple(season for season in _MID_SEASON if season in seasons or not seasons)
+        self._validation_share = validation_share
+        self._mode: LabelMode = labels
+
+    def fetch(
+        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
+    ) -> dict[str, str]:
+        """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
+        return fetch_seasons(self._seasons, downloads, raw, mirrors=mirrors, num_connections=num_connections)
+
+    def pairs(self, raw: Path) -> list[Pair]:
+        """Every pair that the official lists name in the chosen seasons.
+
+        The labels come from `IGBP_probability_labels.pkl` where it lies in `raw`, else from the land-cover tiles:
+        on two processor cores some three minutes for all seasons.
+
+        Raises:
+            SourceError: `raw` or a list is absent, or labels can't be had.
+        """
+        if not raw.is_dir():
+            raise SourceError(f"There is no raw data at {raw}.", hint="dvc repro -f -s fetch")
+        splits = read_tiles(raw, self._seasons, self._validation_share)
+        tiles = list(splits)
+        official = read_shares(raw / LABELS_FILE) if (raw / LABELS_FILE).exists() else None
+        covers = read_land_covers([raw / tile.path("lc") for tile in tiles], with_shares=official is None)
+        shares = _shares_of_covers(tiles, covers) if official is None else _official_shares(tiles, official)
+        pairs = [
+            Pair(
+                key=tile.name("s2").removesuffix(".tif"),
+                s1=tile.path("s1"),
+                s2=tile.path("s2"),
+                labels=classes_of(share, self._mode),
+                split=splits[tile],
+                place=tile.place,
+                date=_MID_SEASON[tile.season],
+                lon=lon,
+                lat=lat,
+            )
+            for tile, share, (lon, lat) in zip(tiles, shares, lon_lat(covers), strict=True)
+        ]
+        return sorted(pairs, key=lambda pair: pair.key)
+
+    def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
+        """Both sides: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
+        rasters = {
+            side: read_raster(raw / path, pair.key, hint=_HINT) for side, path in (("s1", pair.s1), ("s2", pair.s2))
+        }
+        for side, raster in rasters.items():
+            _check_side(pair.key, side, raster)
+        check_same_ground(pair.key, rasters)
+        return {
+            band: pixels
+            for side, raster in rasters.items()
+            for band, pixels in zip(_BANDS[side][0], raster.pixels, strict=True)
+        }
+
+    def facts(self, raw: Path) -> Facts:
+        """The authors' counts and statistics; counts only of all seasons, for they state none of one.
+
+        Without the lists there are no counts: which part of train is validation only they can tell.
+        """
+        has_lists = all((raw / name).is_file() for name in (TRAIN_LIST, TEST_LIST))
+        return Facts(
+            counts=self._counts(raw) if has_lists and len(self._seasons) == len(_MID_SEASON) else None,
+            labels=_KNOWN_LABELS[self._mode],
+            statistics=_published_statistics(),
+            s2_offset=0,  # processing baselines of 2016 and 2017
+        )
+
+    def _counts(self, raw: Path) -> dict[Split, int]:
+        found = Counter(read_tiles(raw, self._seasons, self._validation_share).values())
+        return {
+            "train": _NUM_TRAIN - found["validation"],
+            "validation": found["validation"],
+            "test": _NUM_TEST,
+        }
+
+
+def _shares_of_covers(tiles: Sequence[Tile], covers: Sequence[LandCover]) -> list[list[float]]:
+    faulty = [f"{tile.path('lc')} {cover.fault}" for tile, cover in zip(tiles, covers, strict=True) if cover.fault]
+    if faulty:
+        raise SourceError(
+            f"The labels of {len(faulty)} of {len(tiles)} pairs can't be had: their land-cover tiles can't be used.",
+            got=_first(faulty),
+            expected="four channels, IGBP classes 1 to 17 in the first",
+            hint=f"{_HINT}; or put the authors' {LABELS_FILE} into the raw folder",
+        )
+    return [cover.shares for cover in covers if cover.shares is not None]
+
+
+def _official_shares(tiles: Sequence[Tile], official: Mapping[str, list[float]]) -> list[list[float]]:
+    missing = [tile.name("s2") for tile in tiles if tile.name("s2") not in official]
+    if missing:
+        raise SourceError(
+            f"{LABELS_FILE} has no labels of {len(missing)} of {len(tiles)} pairs.",
+            got=_first(missing),
+            hint=f"replace or remove {LABELS_FILE}: without it labels come from the land-cover tiles",
+        )
+    return [official[tile.name("s2")] for tile in tiles]
+
+
+def _first(names: Sequence[str]) -> str:
+    return "; ".join(names[:3]) + (" …" if len(names) > 3 else "")
+
+
+def _check_side(key: str, side: str, raster: Raster) -> None:
+    bands, dtype = _BANDS[side]
+    count, *shape = raster.pixels.shape
+    if count != len(bands):
+        why = ": 12 bands are L2A's, which lack B10; SEN12MS is L1C" if (side, count) == ("s2", 12) else ""
+        raise PairError(
+            "incomplete",
+            f"Pair {key}: {raster.path} has not the bands of {side}{why}.",
+            got=f"{count} bands",
+            expected=f"{len(bands)} bands: {', '.join(bands)}",
+            hint=_HINT,
+        )
+    if shape != [_SIDE_PX, _SIDE_PX]:
+        raise PairError(
+            "grid",
+            f"Pair {key}: {raster.path} has another size.",
+            got=f"{shape} px",
+            expected=f"{[_SIDE_PX, _SIDE_PX]} px",
+            hint=_HINT,
+        )
+    if raster.pixels.dtype != dtype:
+        # Whole numbers would be dB without its decimals, or dB times some factor: which one nobody can tell.
+        raise PairError(
+            "units",
+            f"Pair {key}: {raster.path} has another type of pixels.",
+            got=raster.pixels.dtype,
+            expected=f"{dtype} ({'dB' if side == 's1' else 'reflectance times 10,000'})",
+            hint=_HINT,
+        )
+
+
+def _published_statistics() -> Statistics:
+    return {
+        side: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
+        for side, bands in _STATISTICS.items()
+    }

@@ -1,0 +1,68 @@
+"""What Sentinel-1 sees: backscatter of scatterers from smooth to rough, and speckle.
+
+Typical C-band levels, rounded. Speckle is multiplicative in power, Gamma of `ENL` looks, as in a ground range
+detected product; unlike there, neighbouring pixels are independent.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.synthetic.texture import Field
+
+S1_BANDS: tuple[str, ...] = MODALITIES["s1"].bands
+"""In channel order, as every array here has them."""
+
+ENL = 4.4
+"""Equivalent number of looks: mean² / variance of power over even ground."""
+
+
+@dataclass(frozen=True)
+class Scatterer:
+    """A surface as S1 sees it: backscatter in dB by band at roughness 0 and at 1."""
+
+    smooth_db: dict[str, float]
+    rough_db: dict[str, float]
+
+
+SCATTERERS: dict[str, Scatterer] = {
+    "field": Scatterer({"VV": -15.0, "VH": -22.0}, {"VV": -8.0, "VH": -15.0}),
+    "forest": Scatterer({"VV": -11.5, "VH": -17.0}, {"VV": -8.5, "VH": -13.5}),
+    "bush": Scatterer({"VV": -15.5, "VH": -21.5}, {"VV": -7.5, "VH": -13.5}),
+    "water": Scatterer({"VV": -23.0, "VH": -28.0}, {"VV": -17.0, "VH": -25.0}),
+    # Stems over water: the double bounce is mostly VV.
+    "flooded": Scatterer({"VV": -9.0, "VH": -17.0}, {"VV": -6.0, "VH": -14.5}),
+    "meadow": Scatterer({"VV": -14.5, "VH": -21.5}, {"VV": -11.5, "VH": -18.0}),
+    # Walls over streets: a double bounce again, whose strength hangs on how a wall stands.
+    "wall": Scatterer({"VV": -10.0, "VH": -17.0}, {"VV": 1.0, "VH": -7.0}),
+    "street": Scatterer({"VV": -16.5, "VH": -23.0}, {"VV": -13.0, "VH": -20.0}),
+}
+
+SCATTERER_IDS: dict[str, int] = {name: number for number, name in enumerate(SCATTERERS)}
+"""How maps of scatterers write them."""
+
+_SMOOTH_DB = np.array([[item.smooth_db[band] for band in S1_BANDS] for item in SCATTERERS.values()], dtype=np.float32)
+_ROUGH_DB = np.array([[item.rough_db[band] for band in S1_BANDS] for item in SCATTERERS.values()], dtype=np.float32)
+
+
+def backscatter_db(scatterer: NDArray[np.uint8], rough: Field, shift_db: Field) -> Field:
+    """Backscatter in dB without speckle `[C, h, w]`, in channel order.
+
+    Args:
+        scatterer: ids, `[h, w]`.
+        rough: from 0 to 1, `[h, w]`.
+        shift_db: what moisture and slope add, `[h, w]`.
+    """
+    smooth, change = _SMOOTH_DB.T, (_ROUGH_DB - _SMOOTH_DB).T
+    return np.stack(
+        [base[scatterer] + more[scatterer] * rough + shift_db for base, more in zip(smooth, change, strict=True)]
+    )
+
+
+def with_speckle(random: np.random.Generator, level_db: Field) -> Field:
+    """The same with the speckle of one look at the ground: float32 dB of the same shape."""
+    looks = random.standard_gamma(ENL, size=level_db.shape, dtype=np.float32) / np.float32(ENL)
+    # A Gamma draw may round to 0, whose logarithm is none.
+    return np.asarray(level_db + 10 * np.log10(np.maximum(looks, np.float32(1e-4))), dtype=np.float32)

@@ -1,0 +1,60 @@
+"""The classes of the synthetic world, and by what each can be told from its rivals.
+
+Classes come in contrasts. Within a contrast everything is drawn from the same distributions (materials and their
+shares, spectra, season, backscatter, so also every band's mean) but for the one cue that it is named after:
+
+| contrast | classes | cue | told by |
+|---|---|---|---|
+| field geometry | Arable land / Permanent crops | square fields / long strips of the same area | S1, S2 |
+| scale | Urban fabric / Industrial | small houses / large halls, the same share of roofs | S1, S2 |
+| spectrum | Broad-leaved / Coniferous forest | spectra; season, texture and SAR are equal | S2 only |
+| roughness | Moors / Transitional woodland | SAR in streaks / in round clumps; S2 is equal | S1 only |
+| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth | both only |
+| shape | Inland waters / both wetlands | winding channels / round ponds, the same share of water | S1, S2 |
+| neighbourhood | Inland / Coastal wetlands | reeds around the ponds / apart from them, the same share | S1, S2 |
+
+The names are BigEarthNet's so that labels and tools stay valid; nothing is claimed about the real classes.
+"""
+
+from dataclasses import dataclass
+
+from fusmae.sources.bigearthnet.nomenclature import in_table_order
+
+
+@dataclass(frozen=True)
+class Cover:
+    """One class of the world.
+
+    Attributes:
+        corine: the CORINE code that stands for it in reference maps.
+        contrast: the cue that tells it from its rivals.
+    """
+
+    corine: int
+    contrast: str
+
+
+_AGRICULTURE_WITH_NATURE = "Land principally occupied by agriculture, with significant areas of natural vegetation"
+
+COVERS: dict[str, Cover] = {
+    "Urban fabric": Cover(112, "scale"),
+    "Industrial or commercial units": Cover(121, "scale"),
+    "Arable land": Cover(211, "field geometry"),
+    "Permanent crops": Cover(222, "field geometry"),
+    _AGRICULTURE_WITH_NATURE: Cover(243, "agreement"),
+    "Agro-forestry areas": Cover(244, "agreement"),
+    "Broad-leaved forest": Cover(311, "spectrum"),
+    "Coniferous forest": Cover(312, "spectrum"),
+    "Moors, heathland and sclerophyllous vegetation": Cover(322, "roughness"),
+    "Transitional woodland, shrub": Cover(324, "roughness"),
+    "Inland wetlands": Cover(411, "neighbourhood"),
+    "Coastal wetlands": Cover(421, "neighbourhood"),
+    "Inland waters": Cover(511, "shape"),
+}
+"""Each class of the world."""
+
+CLASSES: tuple[str, ...] = in_table_order(COVERS)
+"""Their names in the order of BigEarthNet's table."""
+
+LABEL_SHARE = 0.1
+"""A class is a label of a patch where it covers at least this share of its reference map."""

@@ -1,0 +1,210 @@
+"""The plan of a world: blocks of ground, where and when each was seen, its split and the names in it.
+
+Blocks lie so far apart that each is a place of its own, so a block goes whole to one split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from fusmae.data.index import Split
+from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet.bands import PATCH_M
+from fusmae.sources.bigearthnet.places import PLACE_DISTANCE_M
+from fusmae.sources.synthetic.draws import Draw, stream
+
+VERSION = 1
+"""Of the generator: raise it with any change of pixels, names or labels."""
+
+_SPLIT_SHARES: tuple[Split, ...] = ("train", "train", "validation", "test")
+"""Splits of each four blocks in a row, in an order that is drawn."""
+
+# Small worlds have small blocks, so that each split has several.
+_SMALL_WORLD, _SMALL_SIDE, _SIDE = 256, 2, 4
+# Patches from the last of one block to the first of the next; corners are then farther apart than one place is.
+_GAP = PLACE_DISTANCE_M // PATCH_M + 1
+# Patches along a tile of 100 km that can be used: the next tile's first block is a gap away.
+_TILE_PATCHES = 100_000 // PATCH_M - _GAP + 1
+
+# MGRS squares well inside their UTM zone and latitude band, so that blocks of two zones are far apart too.
+_ZONES = range(29, 39)
+_COLUMN_SETS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
+_COLUMNS = (4, 5)
+_ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
+_ROWS = {"U": range(54, 62), "T": range(45, 53)}
+
+_FIRST_DAY = datetime(2017, 6, 1, tzinfo=UTC)
+_NUM_DAYS = 365
+
+
+@dataclass(frozen=True)
+class World:
+    """What makes a world the world it is.
+
+    Attributes:
+        num_pairs: its size.
+        seed: another seed is another world.
+    """
+
+    num_pairs: int
+    seed: int
+
+    @property
+    def side(self) -> int:
+        """Patches along a block's side."""
+        return _SMALL_SIDE if self.num_pairs < _SMALL_WORLD else _SIDE
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that hold all the pairs; the last may not be full."""
+        return -(-self.num_pairs // self.side**2)
+
+    def __str__(self) -> str:
+        return f"seed={self.seed} num_pairs={self.num_pairs} version={VERSION}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A square of neighbouring patches: one continuous scene, seen once by each sensor.
+
+    Attributes:
+        number: counts from 0; every draw in the block is keyed by it.
+        side: patches along its side.
+        num_patches: how many of them the world has.
+        tile: MGRS tile.
+        column: of its western patches in the tile.
+        row: of its northern patches.
+        split: of all its patches.
+        s2_date: acquisition (UTC).
+        s1_date: a few hours to days off.
+    """
+
+    number: int
+    side: int
+    num_patches: int
+    tile: str
+    column: int
+    row: int
+    split: Split
+    s2_date: datetime
+    s1_date: datetime
+
+    @property
+    def s2_scene(self) -> str:
+        """Name of the S2 scene's folder."""
+        return f"S2{self._unit}_MSIL2A_{_stamp(self.s2_date)}_N9999_R022_T{self.tile}"
+
+    @property
+    def s1_scene(self) -> str:
+        """Name of the S1 scene's folder."""
+        return f"S1{self._unit}_IW_GRDH_1SDV_{_stamp(self.s1_date)}"
+
+    @property
+    def patches(self) -> Iterator["Patch"]:
+        """The patches that the world has, row by row."""
+        for number in range(self.num_patches):
+            down, right = divmod(number, self.side)
+            yield Patch(self, down, right)
+
+    @property
+    def _unit(self) -> str:
+        return "AB"[self.number % 2]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch of a block.
+
+    Attributes:
+        block: the block.
+        down: patches south of the block's northern edge.
+        right: patches east of its western edge.
+    """
+
+    block: Block
+    down: int
+    right: int
+
+    @property
+    def column(self) -> int:
+        """Of the tile's grid of patches."""
+        return self.block.column + self.right
+
+    @property
+    def row(self) -> int:
+        """Of the tile's grid of patches."""
+        return self.block.row + self.down
+
+    @property
+    def s2_name(self) -> str:
+        """The S2 patch's name, which is the pair's key."""
+        return f"{self.block.s2_scene}_{self._position}"
+
+    @property
+    def s1_name(self) -> str:
+        """The S1 patch's name."""
+        return f"{self.block.s1_scene}_{self.block.tile}_{self._position}"
+
+    @property
+    def s2v1_name(self) -> str:
+        """The name that v1 would give to the S2 patch."""
+        return f"{self.block.s2_scene.split('_N9999_')[0]}_{self._position}"
+
+    @property
+    def _position(self) -> str:
+        return f"{self.column:02d}_{self.row:02d}"
+
+
+def blocks_of(world: World) -> list[Block]:
+    """Every block of a world.
+
+    Raises:
+        SourceError: the world is larger than the ground that is set aside for it.
+    """
+    sites = list(_sites(world.side))
+    room = len(sites) * world.side**2
+    if world.num_pairs > room:
+        raise SourceError("The synthetic world has no room for so many pairs.", got=world.num_pairs, expected=room)
+    return [_block(world, number, *sites[number]) for number in range(world.num_blocks)]
+
+
+def _block(world: World, number: int, tile: str, column: int, row: int) -> Block:
+    group, member = divmod(number, len(_SPLIT_SHARES))
+    order = stream(world.seed, Draw.SPLITS, group).permutation(len(_SPLIT_SHARES))
+    when = stream(world.seed, Draw.WHEN, number)
+    day = _FIRST_DAY + timedelta(days=int(when.integers(_NUM_DAYS)))
+    s1_day = day + timedelta(days=int(when.integers(-3, 4)))
+    # The clock counts blocks: no two share a scene's name, whatever their dates.
+    clock = timedelta(seconds=number)
+    return Block(
+        number=number,
+        side=world.side,
+        num_patches=min(world.side**2, world.num_pairs - number * world.side**2),
+        tile=tile,
+        column=column,
+        row=row,
+        split=_SPLIT_SHARES[order[member]],
+        s2_date=day + timedelta(hours=10) + clock,
+        s1_date=s1_day + timedelta(hours=5 + 11 * int(when.integers(2))) + clock,
+    )
+
+
+def _sites(side: int) -> Iterator[tuple[str, int, int]]:
+    """Tile, column and row of each place where a block can lie."""
+    starts = range(0, _TILE_PATCHES - side + 1, side - 1 + _GAP)
+    for band, rows in _ROWS.items():
+        for zone in _ZONES:
+            for square_row in rows:
+                for square_column in _COLUMNS:
+                    tile = _tile(zone, band, square_column, square_row)
+                    yield from ((tile, column, row) for row in starts for column in starts)
+
+
+def _tile(zone: int, band: str, column: int, row: int) -> str:
+    # In even zones the letters of the rows start five squares later.
+    row_letter = _ROW_LETTERS[(row + (0 if zone % 2 else 5)) % len(_ROW_LETTERS)]
+    return f"{zone}{band}{_COLUMN_SETS[(zone - 1) % 3][column - 1]}{row_letter}"
+
+
+def _stamp(date: datetime) -> str:
+    return date.strftime("%Y%m%dT%H%M%S")

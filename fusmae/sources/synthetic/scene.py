@@ -1,0 +1,116 @@
+"""A block as both sensors deliver it: digital numbers, decibels, reference map and flags."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.modalities import Modality
+from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer_of, weather
+from fusmae.sources.synthetic.backscatter import S1_BANDS, backscatter_db, with_speckle
+from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
+from fusmae.sources.synthetic.draws import Draw, stream
+from fusmae.sources.synthetic.ground import PATCH_PX, build_surface, lay_regions, relief
+from fusmae.sources.synthetic.plan import Block, Patch
+from fusmae.sources.synthetic.spectra import S2_BANDS, reflectance
+from fusmae.sources.synthetic.texture import Field
+
+_GSD_M = 10
+_DN_PER_REFLECTANCE = 10_000
+_LOWEST_DN = 1  # 0 is nodata
+_FLAGGED_SHARE = 0.01
+"""A patch is snowy or cloudy where this share of it is at least half covered."""
+_SLOPE_DB = 9.0
+"""What a slope of 45 degrees towards the radar adds; of the order of the tangent of its look angle."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One block of ground, seen.
+
+    Attributes:
+        bands: `[h, w]` by band name at native resolution: S1 float32 dB, S2 uint16 digital numbers.
+        corine: reference map `[h, w]` at 10 m.
+        weather: what S2 met.
+    """
+
+    bands: dict[str, NDArray[Any]]
+    corine: NDArray[np.uint16]
+    weather: Weather
+
+    def cut(self, patch: Patch) -> dict[str, NDArray[Any]]:
+        """A patch's bands."""
+        cut = {}
+        for name, pixels in self.bands.items():
+            side = pixels.shape[0] // patch.block.side
+            cut[name] = pixels[patch.down * side : (patch.down + 1) * side, patch.right * side :][:, :side]
+        return cut
+
+    def reference_map(self, patch: Patch) -> NDArray[np.uint16]:
+        """A patch's CORINE codes."""
+        return self.corine[_window(patch)]
+
+    def is_snowy(self, patch: Patch) -> bool:
+        """Whether snow covers enough of the patch to say so."""
+        return bool((self.weather.snow[_window(patch)] >= 0.5).mean() >= _FLAGGED_SHARE)
+
+    def is_cloudy(self, patch: Patch) -> bool:
+        """Whether cloud or its shadow covers enough of the patch to say so."""
+        cover = np.maximum(self.weather.cloud, self.weather.shadow)[_window(patch)]
+        return bool((cover >= 0.5).mean() >= _FLAGGED_SHARE)
+
+
+def make_scene(seed: int, block: Block) -> Scene:
+    """Make a block; depends on nothing but the seed and the block."""
+    number, shape = block.number, (block.side * PATCH_PX,) * 2
+    regions = lay_regions(seed, number, (shape[0], shape[1]))
+    surface, shift_db = build_surface(seed, number, regions)
+    height, south, east = relief(seed, number, (shape[0], shape[1]))
+    summer = summer_of(block.s2_date)
+    sky = weather(seed, number, block.s2_date, height)
+    ground = reflectance(surface.material, surface.state, surface.gain, summer)
+    seen = seen_from_above(seed, number, ground, sky, (south, east), summer)
+    # Looking from the west in the morning's pass, from the east in the evening's.
+    towards = east if block.s1_date.hour < 12 else -east
+    shift_db = shift_db + np.clip(_SLOPE_DB * towards, -6, 6)
+    level_db = backscatter_db(surface.scatterer, surface.rough, shift_db.astype(np.float32))
+    speckled = with_speckle(stream(seed, Draw.SPECKLE, number), level_db)
+    bands: dict[str, NDArray[Any]] = dict(zip(S1_BANDS, speckled, strict=True))
+    noise = stream(seed, Draw.OPTICAL_NOISE, number)
+    return Scene(bands | _digital_numbers(noise, seen), regions.corine, sky)
+
+
+def labels_of(reference_map: NDArray[np.uint16]) -> tuple[str, ...]:
+    """The classes that cover enough of a patch, in the table's order."""
+    return tuple(name for name in CLASSES if (reference_map == COVERS[name].corine).mean() >= LABEL_SHARE)
+
+
+def labels_by_key(seed: int, block: Block) -> dict[str, tuple[str, ...]]:
+    """The labels of a block's pairs, from where its regions lie alone."""
+    side = block.side * PATCH_PX
+    corine = lay_regions(seed, block.number, (side, side)).corine
+    return {patch.s2_name: labels_of(corine[_window(patch)]) for patch in block.patches}
+
+
+def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDArray[Any]]:
+    """Each band averaged to its own resolution, with the sensor's noise."""
+    s2: Modality = MODALITIES["s2"]
+    gsd_m = {band: group.gsd_m for group in s2.groups for band in group.bands}
+    bands: dict[str, NDArray[Any]] = {}
+    for name, pixels in zip(S2_BANDS, seen, strict=True):
+        step = gsd_m[name] // _GSD_M
+        side = pixels.shape[0] // step
+        mean = pixels.reshape(side, step, side, step).mean(axis=(1, 3))
+        noisy = mean * (1 + 0.01 * random.standard_normal(mean.shape, dtype=np.float32))
+        numbers = np.rint(noisy * _DN_PER_REFLECTANCE)
+        bands[name] = np.clip(numbers, _LOWEST_DN, np.iinfo(np.uint16).max).astype(np.uint16)
+    return bands
+
+
+def _window(patch: Patch) -> tuple[slice, slice]:
+    return (
+        slice(patch.down * PATCH_PX, (patch.down + 1) * PATCH_PX),
+        slice(patch.right * PATCH_PX, (patch.right + 1) * PATCH_PX),
+    )

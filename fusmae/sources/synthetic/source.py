@@ -1,0 +1,74 @@
+"""The synthetic world as a source of pairs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fusmae.data.index import SPLITS, Pair
+from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet.source import BigEarthNetSource
+from fusmae.sources.source import Facts
+from fusmae.sources.synthetic.classes import CLASSES
+from fusmae.sources.synthetic.generate import MARKER, generate, identity_of, is_complete
+from fusmae.sources.synthetic.plan import World, blocks_of
+
+
+class SyntheticSource:
+    """Made-up pairs in BigEarthNet v2's layout, as many as wanted; see `Source` for the methods.
+
+    Args:
+        num_pairs: size of the world, pairs with clouds or snow included.
+        seed: another seed is another world.
+    """
+
+    name = "synthetic"
+    classes = CLASSES
+    is_synthetic = True
+    licence = "made up by fusmae (Apache-2.0): no imagery of any real place"
+
+    def __init__(self, num_pairs: int, seed: int) -> None:
+        self._world = World(num_pairs, seed)
+
+    def fetch(
+        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
+    ) -> dict[str, str]:
+        """Make the world in `raw`; nothing is downloaded."""
+        generate(self._world, raw)
+        return {"synthetic": str(self._world)}
+
+    def pairs(self, raw: Path) -> list[Pair]:
+        """Every pair of the world, those with clouds or snow included, in the order of keys."""
+        self._check(raw)
+        return _reader().pairs(raw)
+
+    def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
+        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band."""
+        return _reader().read(raw, pair)
+
+    def facts(self, raw: Path) -> Facts:
+        """How many pairs each split has by the world's plan, and the labels of one block of each."""
+        from fusmae.sources.synthetic.scene import labels_by_key
+
+        blocks = blocks_of(self._world)
+        counts: Counter[Any] = Counter()
+        for block in blocks:
+            counts[block.split] += block.num_patches
+        known = [next(block for block in blocks if block.split == split) for split in SPLITS]
+        labels = {key: found for block in known for key, found in labels_by_key(self._world.seed, block).items()}
+        return Facts(counts=dict(counts), labels=labels)
+
+    def _check(self, raw: Path) -> None:
+        if not is_complete(raw, self._world):
+            raise SourceError(
+                f"The synthetic world is not, or not wholly, at {raw}.",
+                got=identity_of(raw) or f"no {MARKER}",
+                expected=f"{self._world}, with its tables",
+                hint="dvc repro -f -s fetch",
+            )
+
+
+def _reader() -> BigEarthNetSource:
+    return BigEarthNetSource(version=2, countries=[], snow_and_clouds=True)

@@ -1,0 +1,221 @@
+"""How a region of each class is built: which material and which scatterer lies where.
+
+Rivals of a contrast (see `classes`) go through the same function and differ in one argument; everything else is
+drawn alike, so that only that argument tells them apart.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.sources.synthetic import texture
+from fusmae.sources.synthetic.backscatter import SCATTERER_IDS
+from fusmae.sources.synthetic.classes import COVERS
+from fusmae.sources.synthetic.spectra import MATERIAL_IDS
+from fusmae.sources.synthetic.texture import Field, Shape
+
+Ids = NDArray[np.uint8]
+
+_FIELD_AREA_PX = 380.0
+_HOUSE_PX, _HALL_PX = 5.0, 16.0
+_PLOT_PX = 9.0
+_CHANNEL_PX, _POND_PX = 36.0, 22.0
+_STREAK_PX, _STREAK_WIDTH_PX = 11.0, 1.3
+_CLUMP_PX = 3.8
+"""A clump has the area of a streak."""
+_ROOF_SIDE = 0.58
+"""Share of a building plot's side that the roof takes."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Ground as both sensors would see it, each map `[h, w]`.
+
+    Attributes:
+        material: ids of `spectra.MATERIALS`.
+        state: the material's state, 0 to 1.
+        gain: optical brightness relative to the material's.
+        scatterer: ids of `backscatter.SCATTERERS`.
+        rough: the scatterer's roughness, 0 to 1.
+    """
+
+    material: Ids
+    state: Field
+    gain: Field
+    scatterer: Ids
+    rough: Field
+
+
+Build = Callable[[np.random.Generator, Shape], Surface]
+
+
+def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
+    """A region of a class, in a box of this shape.
+
+    Args:
+        name: the class.
+        random: everything is drawn from it.
+        shape: height and width in pixels.
+    """
+    surface = _BUILDERS[COVERS[name].corine](random, shape)
+    # Regions of one class differ as much in brightness as regions of two.
+    gain = np.exp(random.normal(0, 0.2) + 0.04 * random.standard_normal(shape, dtype=np.float32))
+    levels, spans = random.uniform(0, 0.25, 2), random.uniform(0.65, 0.75, 2)
+    return Surface(
+        material=surface.material,
+        state=np.clip(levels[0] + spans[0] * surface.state, 0, 1).astype(np.float32),
+        gain=(surface.gain * gain).astype(np.float32),
+        scatterer=surface.scatterer,
+        rough=np.clip(levels[1] + spans[1] * surface.rough, 0, 1).astype(np.float32),
+    )
+
+
+def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, float]) -> Surface:
+    """Fields of one area, each with a crop of its own; `aspect` is length by width."""
+    wide = np.sqrt(_FIELD_AREA_PX / random.uniform(*aspect))
+    found = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
+    return Surface(
+        material=_all("crop", shape),
+        state=_by_cell(random, found),
+        gain=np.ones(shape, dtype=np.float32),
+        scatterer=_all("field", shape, SCATTERER_IDS),
+        rough=_by_cell(random, found),
+    )
+
+
+def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surface:
+    """Buildings on plots along streets; the shares of roof, street and garden don't hang on the plots' size."""
+    plot_px *= random.uniform(0.85, 1.15)
+    found = texture.cells(random, shape, plot_px, plot_px)
+    middle = [np.abs(position - 0.5) * 2 for position in (found.along, found.across)]
+    is_built = (random.random(found.num_cells) < 0.9)[found.ids]
+    is_roof = (np.maximum(*middle) < _ROOF_SIDE) & is_built
+    is_street = middle[1] > 0.75
+    material = np.where(is_street, MATERIAL_IDS["asphalt"], MATERIAL_IDS["grass"])
+    scatterer = np.where(is_street, SCATTERER_IDS["street"], SCATTERER_IDS["meadow"])
+    return Surface(
+        material=np.where(is_roof, MATERIAL_IDS["roof"], material).astype(np.uint8),
+        state=_by_cell(random, found),
+        gain=np.ones(shape, dtype=np.float32),
+        scatterer=np.where(is_roof, SCATTERER_IDS["wall"], scatterer).astype(np.uint8),
+        rough=_by_cell(random, found),
+    )
+
+
+def _forest(random: np.random.Generator, shape: Shape, *, material: str) -> Surface:
+    """Stands of different age under a canopy of crowns; texture and backscatter know no species."""
+    stands = texture.even_ranks(texture.smooth_noise(random, shape, 8.0))
+    crowns = texture.smooth_noise(random, shape, 0.8)
+    return Surface(
+        material=_all(material, shape),
+        state=0.5 + 0.4 * (stands - 0.5) + 0.1 * crowns,
+        gain=np.exp(0.1 * crowns + 0.25 * (texture.even_ranks(texture.smooth_noise(random, shape, 10.0)) - 0.5)),
+        scatterer=_all("forest", shape, SCATTERER_IDS),
+        rough=texture.even_ranks(texture.smooth_noise(random, shape, 4.0)),
+    )
+
+
+def _heath(random: np.random.Generator, shape: Shape, *, form: Literal["streaks", "clumps"]) -> Surface:
+    """Shrubs over grass, alike to S2; to S1 the branches stand in streaks or in round clumps."""
+    if form == "streaks":
+        pattern = texture.streaks(random, shape, _STREAK_PX, _STREAK_WIDTH_PX)
+    else:
+        pattern = texture.smooth_noise(random, shape, _CLUMP_PX)
+    shrubs = texture.even_ranks(texture.smooth_noise(random, shape, 3.0))
+    return Surface(
+        material=_all("shrub", shape),
+        state=shrubs,
+        gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
+        scatterer=_all("bush", shape, SCATTERER_IDS),
+        rough=_sharpened(texture.even_ranks(pattern)),
+    )
+
+
+def _plots(random: np.random.Generator, shape: Shape, *, is_green_rough: bool) -> Surface:
+    """Small plots, green or not and rough or not: each sensor sees the plots, only both see what goes together."""
+    found = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
+    is_green = random.random(found.num_cells) < 0.5
+    is_rough = is_green == is_green_rough
+    states, roughs = (np.where(is_high, 0.85, 0.15) for is_high in (is_green, is_rough))
+    jitter = random.normal(0, 0.08, (2, found.num_cells))
+    return Surface(
+        material=_all("crop", shape),
+        state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[found.ids],
+        gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
+        scatterer=_all("field", shape, SCATTERER_IDS),
+        rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[found.ids],
+    )
+
+
+def _water(
+    random: np.random.Generator,
+    shape: Shape,
+    *,
+    form: Literal["channels", "ponds"],
+    reeds: Literal["near", "far", "any"],
+) -> Surface:
+    """Water of one form in a meadow with reeds near it or apart; shares of water and reeds are drawn alike."""
+    water_share, reed_share = random.uniform(0.2, 0.4), random.uniform(0.15, 0.25)
+    if form == "channels":
+        wet = texture.channel_distance(random, shape, _CHANNEL_PX)
+        dry = -wet
+    else:
+        wet, dry = texture.pond_distances(random, shape, _POND_PX)
+    is_water = _lowest(wet, water_share)
+    is_near = random.random() < 0.5 if reeds == "any" else reeds == "near"
+    closeness = np.where(is_water, np.inf, wet if is_near else dry)
+    is_reed = _lowest(closeness, reed_share)
+    material = np.where(is_reed, MATERIAL_IDS["reed"], MATERIAL_IDS["grass"])
+    scatterer = np.where(is_reed, SCATTERER_IDS["flooded"], SCATTERER_IDS["meadow"])
+    # Each pond, channel or reed bed is even; what it is like is drawn for the region.
+    levels = random.uniform(0, 1, (2, len(MATERIAL_IDS))).astype(np.float32)
+    material = np.where(is_water, MATERIAL_IDS["water"], material).astype(np.uint8)
+    noise = 0.15 * texture.smooth_noise(random, shape, 3.0)
+    return Surface(
+        material=material,
+        state=np.clip(levels[0][material] + noise, 0, 1),
+        gain=np.ones(shape, dtype=np.float32),
+        scatterer=np.where(is_water, SCATTERER_IDS["water"], scatterer).astype(np.uint8),
+        rough=np.clip(levels[1][material] + noise, 0, 1),
+    )
+
+
+_BUILDERS: Mapping[int, Build] = {
+    112: partial(_town, plot_px=_HOUSE_PX),
+    121: partial(_town, plot_px=_HALL_PX),
+    211: partial(_fields, aspect=(1.0, 1.6)),
+    222: partial(_fields, aspect=(9.0, 13.0)),
+    243: partial(_plots, is_green_rough=False),
+    244: partial(_plots, is_green_rough=True),
+    311: partial(_forest, material="broad_leaved"),
+    312: partial(_forest, material="coniferous"),
+    322: partial(_heath, form="streaks"),
+    324: partial(_heath, form="clumps"),
+    411: partial(_water, form="ponds", reeds="near"),
+    421: partial(_water, form="ponds", reeds="far"),
+    511: partial(_water, form="channels", reeds="any"),
+}
+"""By CORINE code."""
+
+
+def _all(name: str, shape: Shape, ids: Mapping[str, int] = MATERIAL_IDS) -> Ids:
+    return np.full(shape, ids[name], dtype=np.uint8)
+
+
+def _by_cell(random: np.random.Generator, found: texture.Cells) -> Field:
+    return random.random(found.num_cells, dtype=np.float32)[found.ids]
+
+
+def _lowest(values: Field, share: float) -> NDArray[np.bool_]:
+    """Where this share of the pixels with the lowest values is."""
+    last = int(share * values.size)
+    return np.asarray(values <= np.partition(values, last, axis=None)[last])
+
+
+def _sharpened(ranks: Field) -> Field:
+    """Pushed towards 0 and 1, with the same middle."""
+    return np.asarray(1 / (1 + np.exp(-10 * (ranks - 0.5))), dtype=np.float32)

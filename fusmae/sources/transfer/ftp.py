@@ -1,0 +1,103 @@
+"""Files over FTP, from any byte on by REST."""
+
+import ftplib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import unquote, urlsplit
+
+from fusmae.sources.transfer.server import CHUNK_BYTES, ChangedError, DroppedError, Offer, RefusedError
+
+_TIMEOUT_S = 60
+
+
+class FtpServer:
+    """One ftp address; each read logs in anew, as FTP moves one file a session.
+
+    Args:
+        address: the full URL, with user and password where the server wants them.
+    """
+
+    def __init__(self, address: str) -> None:
+        split = urlsplit(address)
+        self._host, self._port = split.hostname or "", split.port or ftplib.FTP_PORT
+        self._user, self._password = unquote(split.username or "anonymous"), unquote(split.password or "")
+        self._path = unquote(split.path)
+
+    def offer(self) -> Offer:
+        """See `Server`."""
+        with self._session() as ftp:
+            size = _size(ftp, self._path)
+            return Offer(size, size is not None and _knows(ftp, "REST 1"), self._edition(ftp))
+
+    def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
+        """See `Server`; FTP names no end, so the connection is closed where enough has come."""
+        position = start if offer.is_ranged else 0
+        stop = offer.size if stop is None else stop
+        with self._session() as ftp:
+            if self._edition(ftp) != offer.edition:
+                raise ChangedError("the file changed during the transfer")
+            with ftp.transfercmd(f"RETR {self._path}", rest=position or None) as data:
+                while stop is None or position < stop:
+                    chunk = data.recv(CHUNK_BYTES)
+                    if not chunk:
+                        break
+                    end = position + len(chunk) if stop is None else min(position + len(chunk), stop)
+                    if end > start:
+                        yield chunk[max(start - position, 0) : end - position]
+                    position += len(chunk)
+            if stop is None:
+                ftp.voidresp()
+        if stop is not None and position < stop:
+            raise DroppedError(f"the connection ended at byte {position} instead of {stop}")
+
+    @contextmanager
+    def _session(self) -> Iterator[ftplib.FTP]:
+        ftp = ftplib.FTP(timeout=_TIMEOUT_S)  # noqa: S321 - public data, checked by checksum
+        try:
+            ftp.connect(self._host, self._port)
+            self._log_in(ftp)
+            ftp.voidcmd("TYPE I")
+            yield ftp
+        except ftplib.error_perm as error:
+            raise RefusedError(str(error)) from error
+        except (ftplib.Error, OSError, EOFError) as error:
+            raise DroppedError(f"{type(error).__name__}: {error}") from error
+        except ValueError as error:  # a line break in the path
+            raise RefusedError(str(error)) from error
+        finally:
+            ftp.close()
+
+    def _log_in(self, ftp: ftplib.FTP) -> None:
+        try:
+            ftp.login(self._user, self._password)
+        except ftplib.error_perm as error:
+            # Many servers answer so when they are full; a wrong password ends after a few tries all the same.
+            raise DroppedError(str(error)) from error
+
+    def _edition(self, ftp: ftplib.FTP) -> str:
+        with suppress(ftplib.error_perm):
+            return ftp.sendcmd(f"MDTM {self._path}")
+        return ""
+
+
+def _size(ftp: ftplib.FTP, path: str) -> int | None:
+    """In bytes; None where the server won't say.
+
+    Raises:
+        ftplib.error_perm: the file can't be had.
+    """
+    try:
+        return ftp.size(path)
+    except ftplib.error_perm as error:
+        # 55x is about the file. The rest is about the command, which a server may lack and still give the file.
+        if str(error).startswith("55"):
+            raise
+        return None
+
+
+def _knows(ftp: ftplib.FTP, command: str) -> bool:
+    try:
+        ftp.sendcmd(command)
+    except ftplib.error_perm:
+        return False
+    return True

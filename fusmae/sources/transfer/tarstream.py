@@ -1,0 +1,103 @@
+"""The bytes of a tar behind its compression, and from where in the archive they can be had again."""
+
+import bz2
+import io
+import lzma
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from fusmae.errors import SourceError
+from fusmae.sources.transfer.joined import JoinedFiles
+
+# A gzip stream is read again from the last seek point on each refill of the buffer: a few points a buffer cost
+# a quarter more work; a point takes 32 KB of memory, so that 100 GB need 100 MB.
+SPACING_BYTES = 32 * 2**20
+BUFFER_BYTES = 4 * SPACING_BYTES
+_LONGEST_ZSTD_WINDOW = 2**31
+
+
+class TarStream(Protocol):
+    """A tar to read from any byte on that lies ahead."""
+
+    @property
+    def file(self) -> BinaryIO:
+        """The tar itself."""
+        ...
+
+    def keep_place(self, offset: int, index: Path) -> int | None:
+        """Write to `index` what is needed to read from a tar offset on; give the first archive byte that this needs.
+
+        None where the compression allows no start in the middle.
+        """
+        ...
+
+
+class PlainStream:
+    """A tar that isn't compressed."""
+
+    def __init__(self, archive: JoinedFiles) -> None:
+        self.file = cast(BinaryIO, io.BufferedReader(archive, BUFFER_BYTES))
+
+    def keep_place(self, offset: int, index: Path) -> int | None:
+        """See `TarStream`."""
+        index.touch()
+        return offset
+
+
+class GzipStream:
+    """A tar.gz whose seek points are kept while it is read.
+
+    Args:
+        archive: the compressed bytes; those before the place that `index` was written for may be gone.
+        index: seek points of an earlier reading.
+    """
+
+    def __init__(self, archive: JoinedFiles, index: Path | None) -> None:
+        from indexed_gzip import IndexedGzipFile
+
+        options = {"index_file": str(index)} if index is not None else {}
+        self._gzip = IndexedGzipFile(fileobj=archive, spacing=SPACING_BYTES, buffer_size=BUFFER_BYTES, **options)
+        self.file = cast(BinaryIO, self._gzip)
+
+    def keep_place(self, offset: int, index: Path) -> int | None:
+        """See `TarStream`."""
+        before = [archive for tar, archive in self._gzip.seek_points() if tar <= offset]
+        self._gzip.export_index(str(index))
+        # A point may begin with the last bits of the byte in front of it.
+        return max(before[-1] - 1, 0) if before else 0
+
+
+class ForwardStream:
+    """A tar under a compression without seek points: read once, from its beginning to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def keep_place(self, offset: int, index: Path) -> int | None:
+        """See `TarStream`."""
+        return None
+
+
+def tar_stream(name: str, archive: JoinedFiles, index: Path | None) -> TarStream:
+    """Open an archive by the compression that its name states.
+
+    Raises:
+        SourceError: the name states none that is known.
+    """
+    kind = name.rpartition(".tar")[2] if not name.endswith(".tgz") else ".gz"
+    if kind == ".gz":
+        return GzipStream(archive, index)
+    if kind == "" and name.endswith(".tar"):
+        return PlainStream(archive)
+    buffered = io.BufferedReader(archive, 2**20)
+    if kind == ".bz2":
+        return ForwardStream(cast(BinaryIO, bz2.open(buffered)))
+    if kind == ".xz":
+        return ForwardStream(cast(BinaryIO, lzma.open(buffered)))
+    if kind == ".zst":
+        from zstandard import ZstdDecompressor
+
+        decompressor = ZstdDecompressor(max_window_size=_LONGEST_ZSTD_WINDOW)
+        return ForwardStream(cast(BinaryIO, decompressor.stream_reader(buffered, read_across_frames=True)))
+    known = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .tar.zst"
+    raise SourceError(f"{name} is no archive of a known kind.", expected=known)

@@ -1,0 +1,116 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from fusmae.sources.bigearthnet.plain_tiff import plain_raster
+
+PLAIN = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": 60, "height": 60, "crs": "EPSG:32633"}
+PLAIN["transform"] = from_origin(384000, 5342400, 20, 20)
+PIXELS = np.random.default_rng(0).integers(0, 10_000, (60, 60), dtype=np.uint16)
+
+
+def written(path: Path, **changes) -> bytes:
+    profile = {**PLAIN, **changes}
+    with rasterio.open(path, "w", **profile) as dataset:
+        for band in range(1, profile["count"] + 1):
+            dataset.write(PIXELS.astype(profile["dtype"]), band)
+    return path.read_bytes()
+
+
+def assert_as_gdal_reads(path: Path) -> None:
+    found = plain_raster(path.read_bytes())
+    assert found is not None, path
+    with rasterio.open(path) as dataset:
+        assert (found.crs, found.bounds) == (str(dataset.crs), tuple(dataset.bounds))
+        assert found.pixels.dtype == dataset.dtypes[0]
+        np.testing.assert_array_equal(found.pixels, dataset.read(1))
+
+
+def test_every_real_v1_band_is_plain_and_as_gdal_reads_it(v1_raw: Path):
+    paths = list(v1_raw.glob("*/*/*.tif"))
+    assert len(paths) == 6 * 14
+    for path in paths:
+        assert_as_gdal_reads(path)
+
+
+def test_every_real_v2_band_is_plain_and_as_gdal_reads_it(shared_bigearthnet: Path):
+    paths = list((shared_bigearthnet / "one_patch_layout").glob("BigEarthNet-S*/*/*/*.tif"))
+    assert len(paths) == 14
+    for path in paths:
+        assert_as_gdal_reads(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_pixels_can_be_written_to(tmp_path: Path, dtype):
+    found = plain_raster(written(tmp_path / "a.tif", dtype=dtype))
+    assert found is not None
+    found.pixels[0, 0] = 7
+    assert found.pixels[0, 0] == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compress": "deflate"},
+        {"compress": "lzw", "predictor": 2},
+        {"tiled": True, "blockxsize": 16, "blockysize": 16},
+        {"count": 2},
+        {"count": 2, "interleave": "pixel"},
+        {"dtype": "int16"},
+        {"dtype": "float64"},
+        {"BIGTIFF": "YES"},
+        {"ENDIANNESS": "BIG"},
+        {"crs": "EPSG:4326", "transform": from_origin(12, 48, 0.01, 0.01)},
+        {"crs": "EPSG:3035"},
+        {"crs": None},
+        {"transform": from_origin(384000, 5342400, 20, 20) @ rasterio.Affine.rotation(30)},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_whatever_is_not_plain_is_left_to_gdal(tmp_path: Path, changes):
+    assert plain_raster(written(tmp_path / "a.tif", **changes)) is None
+
+
+def test_pixels_as_points_are_left_to_gdal(tmp_path: Path):
+    with rasterio.open(tmp_path / "a.tif", "w", **PLAIN) as dataset:
+        dataset.update_tags(AREA_OR_POINT="Point")
+        dataset.write(PIXELS, 1)
+    assert plain_raster((tmp_path / "a.tif").read_bytes()) is None
+
+
+def test_a_file_with_overviews_is_left_to_gdal(tmp_path: Path):
+    written(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        dataset.build_overviews([2])
+    assert plain_raster((tmp_path / "a.tif").read_bytes()) is None
+
+
+def test_no_cut_of_a_plain_file_is_taken_for_a_raster(tmp_path: Path):
+    data = written(tmp_path / "a.tif")
+    # GDAL writes tags first, so every missing byte is a tag's or a pixel's.
+    for length in range(0, len(data), 7):
+        assert plain_raster(data[:length]) is None, length
+
+
+def test_no_damaged_header_raises(tmp_path: Path):
+    data = written(tmp_path / "a.tif")
+    draws = np.random.default_rng(1)
+    for _ in range(3000):
+        damaged = bytearray(data)
+        for at in draws.integers(0, 420, 3):
+            damaged[at] = draws.integers(0, 256)
+        found = plain_raster(bytes(damaged))
+        assert found is None or found.pixels.dtype in (np.uint16, np.float32)
+
+
+def test_a_tag_of_absurd_length_costs_no_memory(tmp_path: Path):
+    data = bytearray(written(tmp_path / "a.tif"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        struct.pack_into("<I", data, entry + 4, 2**32 - 1)
+    assert plain_raster(bytes(data)) is None

@@ -1,0 +1,135 @@
+import hashlib
+import http.server
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torchgeo.datasets import SEN12MS
+
+from fusmae.sources.sen12ms import archives
+from fusmae.sources.sen12ms.source import Sen12msSource
+
+SEASONS = ("spring", "summer", "fall", "winter")
+
+
+def test_archives_lists_and_their_md5s_are_torchgeos():
+    files = [part for archive in archives.season_archives(SEASONS) for part in archive.parts]
+    ours = {file.name: file.md5 for file in (*files, *archives.list_files())}
+    assert ours == dict(zip(SEN12MS.filenames, SEN12MS.md5s, strict=True))
+
+
+def test_addresses_are_those_of_torchgeos_download_script():
+    script = SEN12MS.__doc__
+    for archive in archives.season_archives(SEASONS):
+        (part,) = archive.parts
+        season, kind = part.name.removeprefix("ROIs").removesuffix(".tar.gz").rsplit("_", 1)
+        address = 'wget "ftp://m1474000:m1474000@dataserv.ub.tum.de/ROIs${season}_${source}.tar.gz"'
+        assert address in script
+        assert part.address == address[6:-1].replace("${season}", season).replace("${source}", kind)
+        assert archive.name == part.name
+    for file in archives.list_files():
+        assert file.address.replace(file.name, "${split}_list.txt") in script
+
+
+def test_the_three_archives_of_a_season_make_one_folder():
+    assert [archive.makes for archive in archives.season_archives(("summer",))] == ["ROIs1868_summer"] * 3
+
+
+class Mirror:
+    """A folder served over HTTP; `asked` are the paths that were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, []
+        mirror = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs) -> None:
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def send_head(self):
+                mirror.asked.append(self.path.removeprefix("/"))
+                return super().send_head()
+
+            def log_message(self, *args) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, tile_writer, list_writer, monkeypatch) -> Iterator[Mirror]:
+    """The dataset's own archives and lists, of one tiny triplet a season; their MD5s are made to fit."""
+    made, served = tmp_path / "made", tmp_path / "served"
+    served.mkdir()
+    names = {season: f"{folder}_s2_1_p30.tif" for season, folder in archives.FOLDERS.items()}
+    list_writer(served, train=list(names.values()), test=[])
+    md5s: dict[str, dict[str, str]] = {}
+    for season, name in names.items():
+        for kind in ("lc", "s1", "s2"):
+            tile = tile_writer(made, name, kind, side_px=8)
+            path = served / f"{archives.FOLDERS[season]}_{kind}.tar.gz"
+            with tarfile.open(path, "w:gz") as tar:
+                tar.add(tile, tile.relative_to(made).as_posix())
+            md5s.setdefault(season, {})[kind] = md5_of(path)
+    monkeypatch.setattr(archives, "ARCHIVE_MD5S", md5s)
+    monkeypatch.setattr(archives, "LIST_MD5S", {name: md5_of(served / name) for name in archives.LIST_MD5S})
+    mirror = Mirror(served)
+    thread = threading.Thread(target=mirror.server.serve_forever)
+    thread.start()
+    yield mirror
+    mirror.server.shutdown()
+    thread.join()
+    mirror.server.server_close()
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def fetch(mirror: Mirror, folder: Path, *seasons: str) -> dict[str, str]:
+    source = Sen12msSource(seasons, 0.5, "multi")
+    return source.fetch(folder / "downloads", folder / "raw", mirrors=(mirror.address,))
+
+
+def test_only_the_chosen_seasons_are_fetched(mirror, tmp_path):
+    fetched = fetch(mirror, tmp_path, "fall", "spring")
+    raw = tmp_path / "raw"
+    assert {path.name for path in raw.iterdir() if not path.name.startswith(".")} == {
+        "train_list.txt",
+        "test_list.txt",
+        "ROIs1158_spring",
+        "ROIs1970_fall",
+    }
+    for kind in ("s1", "s2", "lc"):
+        assert (raw / "ROIs1970_fall" / f"{kind}_1" / f"ROIs1970_fall_{kind}_1_p30.tif").is_file()
+    assert not any("summer" in path or "winter" in path for path in mirror.asked)
+    assert len(fetched) == 2 + 2 * 3
+    assert fetched["train_list.txt"] == f"md5:{md5_of(raw / 'train_list.txt')}"
+    assert all(value.startswith("md5:") for value in fetched.values())
+
+
+def test_what_was_fetched_is_not_fetched_again_when_a_season_is_added(mirror, tmp_path):
+    fetch(mirror, tmp_path, "summer")
+    before = (tmp_path / "raw" / "ROIs1868_summer").stat().st_ino
+    mirror.asked.clear()
+    fetch(mirror, tmp_path, "summer", "winter")
+    assert {path.split(".")[0] for path in mirror.asked} == {f"ROIs2017_winter_{kind}" for kind in ("lc", "s1", "s2")}
+    assert (tmp_path / "raw" / "ROIs1868_summer").stat().st_ino == before
+
+
+def test_a_season_that_was_brought_by_hand_is_kept(mirror, tmp_path, tile_writer):
+    brought = tile_writer(tmp_path / "raw", "ROIs1868_summer_s2_5_p1.tif", "s2", side_px=8)
+    fetched = fetch(mirror, tmp_path, "summer", "fall")
+    assert {name for name, value in fetched.items() if value == "brought by hand"} == {
+        f"ROIs1868_summer_{kind}.tar.gz" for kind in ("lc", "s1", "s2")
+    }
+    assert fetched["ROIs1970_fall_s1.tar.gz"] == f"md5:{archives.ARCHIVE_MD5S['fall']['s1']}"
+    assert list((tmp_path / "raw" / "ROIs1868_summer").rglob("*.tif")) == [brought]
+    assert not any("summer" in path for path in mirror.asked)
+
+
+def test_no_season_means_all_four(mirror, tmp_path):
+    assert len(fetch(mirror, tmp_path)) == 2 + 4 * 3

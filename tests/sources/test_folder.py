@@ -1,0 +1,412 @@
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio import Affine
+
+from fusmae.data.index import Pair, validate_index
+from fusmae.data.pixels import stack_bands
+from fusmae.errors import PairError, SourceError
+from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.sources import open_source
+from fusmae.sources.folder import FolderSource
+
+CLASSES = ("water", "land")
+SOURCE = FolderSource(CLASSES)
+BANDS = {"s1": ("VV", "VH"), "s2": ("B02", "B03"), "s2_20m": ("B05", "B8A"), "s2_60m": ("B01",)}
+TABLE = "key,labels,split,place,date,country\na,water,train,north,2017-06-13,Finland\n"
+KEY, TILE_M = "a", 1200
+
+
+def write_raster(path: Path, names: tuple[str, ...], *, gsd_m: int = 10, **changes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side_px = TILE_M // gsd_m
+    is_s1 = path.parent.name == "s1"
+    profile = {"count": len(names), "dtype": "float32" if is_s1 else "uint16", "crs": "EPSG:32635"}
+    profile |= {"transform": Affine(gsd_m, 0, 400_000, 0, -gsd_m, 6_700_000), "width": side_px, "height": side_px}
+    profile |= {key: value for key, value in changes.items() if key != "pixels"}
+    random = np.random.default_rng(list(path.name.encode()))
+    shape = (len(names), profile["height"], profile["width"])
+    made = random.normal(-14, 3, shape) if is_s1 else random.integers(0, 9000, shape)
+    with rasterio.open(path, "w", driver="GTiff", **profile) as dataset:
+        dataset.write(changes.get("pixels", made).astype(profile["dtype"]))
+        for number, name in enumerate(names, start=1):
+            dataset.set_band_description(number, name)
+    return path
+
+
+def write_pair(raw: Path, key: str, **changes) -> None:
+    write_raster(raw / "s1" / f"{key}.tif", BANDS["s1"], **changes)
+    write_raster(raw / "s2" / f"{key}.tif", BANDS["s2"], **changes)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """One pair at three resolutions."""
+    raw = tmp_path / "raw"
+    write_pair(raw, KEY)
+    write_raster(raw / "s2" / "a_20m.tif", BANDS["s2_20m"], gsd_m=20)
+    write_raster(raw / "s2" / "a_60m.tif", BANDS["s2_60m"], gsd_m=60)
+    (raw / "pairs.csv").write_text(TABLE, encoding="utf-8")
+    return raw
+
+
+def only_pair(raw: Path) -> Pair:
+    (pair,) = SOURCE.pairs(raw)
+    return pair
+
+
+def refused_pair(raw: Path) -> PairError:
+    with pytest.raises(PairError) as caught:
+        SOURCE.read(raw, only_pair(raw))
+    assert "Pair a" in str(caught.value)
+    return caught.value
+
+
+def refused_table(raw: Path, table: str) -> str:
+    (raw / "pairs.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        SOURCE.pairs(raw)
+    assert "docs/folder.md" in str(caught.value)
+    return str(caught.value)
+
+
+# Reading
+
+
+def test_bands_are_read_by_their_descriptions_at_their_own_resolution(raw):
+    bands = SOURCE.read(raw, only_pair(raw))
+    assert set(bands) == {name for names in BANDS.values() for name in names}
+    assert {pixels.shape for pixels in bands.values()} == {(120, 120), (60, 60), (20, 20)}
+    with rasterio.open(raw / "s2" / "a_20m.tif") as dataset:
+        np.testing.assert_array_equal(bands["B8A"], dataset.read(2))
+
+
+def test_the_position_of_a_band_in_its_file_does_not_matter(raw):
+    before = SOURCE.read(raw, only_pair(raw))
+    path = raw / "s1" / "a.tif"
+    with rasterio.open(path) as dataset:
+        swapped = dataset.read()[::-1]
+    write_raster(path, ("VH", "VV"), pixels=swapped)
+    after = SOURCE.read(raw, only_pair(raw))
+    for name, pixels in before.items():
+        np.testing.assert_array_equal(after[name], pixels)
+
+
+@pytest.mark.parametrize(("stored", "dtype"), [("float32", np.float32), ("float64", np.float32)])
+def test_s1_becomes_float32(raw, stored, dtype):
+    write_raster(raw / "s1" / "a.tif", BANDS["s1"], dtype=stored)
+    assert SOURCE.read(raw, only_pair(raw))["VV"].dtype == dtype
+
+
+@pytest.mark.parametrize("stored", ["uint16", "int16", "int32", "float32"])
+def test_whole_digital_numbers_of_any_type_become_uint16(raw, stored):
+    before = SOURCE.read(raw, only_pair(raw))
+    with rasterio.open(raw / "s2" / "a.tif") as dataset:
+        pixels = dataset.read()
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype=stored, pixels=pixels)
+    after = SOURCE.read(raw, only_pair(raw))
+    assert after["B02"].dtype == np.uint16
+    np.testing.assert_array_equal(after["B02"], before["B02"])
+
+
+def test_files_of_the_other_resolutions_may_be_left_out(raw):
+    (raw / "s2" / "a_20m.tif").unlink()
+    (raw / "s2" / "a_60m.tif").unlink()
+    assert set(SOURCE.read(raw, only_pair(raw))) == {"VV", "VH", "B02", "B03"}
+
+
+def test_a_band_of_the_parameters_that_no_file_has_is_named(raw):
+    modality = Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B04")),))
+    (item,) = modality_inputs({"s2": modality}, TILE_M)
+    with pytest.raises(PairError, match="no band B04"):
+        stack_bands(KEY, SOURCE.read(raw, only_pair(raw)), item)
+
+
+def test_bands_without_a_name_are_refused_with_the_command_that_names_them(raw):
+    path = write_raster(raw / "s2" / "a.tif", ("B02", ""))
+    error = refused_pair(raw)
+    assert error.fault == "incomplete"
+    assert f"{path} has bands without a name" in str(error)
+    assert f"rio edit-info {path} --bidx 1 --description B02" in str(error)
+
+
+def test_the_command_of_that_hint_names_the_band(raw):
+    from click.testing import CliRunner
+    from rasterio.rio.main import main_group
+
+    path = write_raster(raw / "s2" / "a.tif", ("", "B03"))
+    (command,) = re.findall(r"`rio (.*?)`", str(refused_pair(raw)))
+    done = CliRunner().invoke(main_group, command.split())
+    assert done.exit_code == 0, done.output
+    assert SOURCE.read(raw, only_pair(raw))["B02"].shape == (120, 120)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(("file", "names"), [("a.tif", ("B02", "B02")), ("a_20m.tif", ("B02", "B8A"))])
+def test_a_band_that_stands_twice_is_refused(raw, file, names):
+    write_raster(raw / "s2" / file, names, gsd_m=20 if "20m" in file else 10)
+    error = refused_pair(raw)
+    assert error.fault == "incomplete"
+    assert "names B02 twice" in str(error)
+
+
+@pytest.mark.parametrize("side", ["s1", "s2"])
+def test_a_missing_side_is_incomplete(raw, side):
+    (raw / side / "a.tif").unlink()
+    error = refused_pair(raw)
+    assert error.fault == "incomplete"
+    assert f"{side}/a.tif is absent" in str(error)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
+def test_a_truncated_file_is_unreadable(raw, share):
+    path = raw / "s1" / "a.tif"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    error = refused_pair(raw)
+    assert error.fault == "unreadable"
+    assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("file", ["s1/a.tif", "s2/a_60m.tif"])
+@pytest.mark.parametrize("change", ["crs", "shift"])
+def test_files_of_another_ground_are_refused(raw, file, change):
+    gsd_m = 60 if "60m" in file else 10
+    moved = Affine(gsd_m, 0, 400_005, 0, -gsd_m, 6_700_000)
+    changes = {"crs": {"crs": "EPSG:32634"}, "shift": {"transform": moved}}[change]
+    write_raster(raw / file, BANDS["s2_60m"] if gsd_m == 60 else BANDS["s1"], gsd_m=gsd_m, **changes)
+    error = refused_pair(raw)
+    assert error.fault == "georeference"
+    assert "don't cover the same ground" in str(error)
+
+
+def test_degrees_are_compared_as_closely_as_metres(raw):
+    for file, names, shift in (("s1/a.tif", BANDS["s1"], 0.0001), ("s2/a.tif", BANDS["s2"], 0.0)):
+        ground = {"crs": "EPSG:4326", "transform": Affine(0.0001, 0, 24 + shift, 0, -0.0001, 60)}
+        write_raster(raw / file, names, **ground)
+    assert refused_pair(raw).fault == "georeference"
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_file_without_a_georeference_is_refused(raw):
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], crs=None)
+    assert refused_pair(raw).fault == "georeference"
+
+
+def test_s1_in_whole_numbers_is_refused(raw):
+    write_raster(raw / "s1" / "a.tif", BANDS["s1"], dtype="int16")
+    error = refused_pair(raw)
+    assert error.fault == "units"
+    assert "int16" in str(error)
+    assert "export S1 as float32" in str(error)
+
+
+@pytest.mark.parametrize("value", [0.25, -3.0, 70_000.0, np.inf])
+def test_s2_that_is_no_digital_number_is_refused(raw, value):
+    pixels = np.full((2, 120, 120), 1000.0)
+    pixels[1, 5, 6] = value
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype="float32", pixels=pixels)
+    error = refused_pair(raw)
+    assert error.fault == "units"
+    assert "reflectance times 10,000 as uint16" in str(error)
+
+
+def test_nan_in_s2_is_nodata(raw):
+    pixels = np.full((2, 120, 120), 1000.0)
+    pixels[1, 5, 6] = np.nan
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype="float32", pixels=pixels)
+    error = refused_pair(raw)
+    assert error.fault == "nodata"
+    assert "1 NaN" in str(error)
+
+
+def test_nan_in_s1_is_left_to_the_check_of_pixels(raw):
+    pixels = np.full((2, 120, 120), np.nan)
+    write_raster(raw / "s1" / "a.tif", BANDS["s1"], pixels=pixels)
+    assert np.isnan(SOURCE.read(raw, only_pair(raw))["VV"]).all()
+
+
+# The table
+
+
+def test_a_row_says_everything_of_a_pair(raw):
+    pair = only_pair(raw)
+    assert (pair.key, pair.s1, pair.s2) == ("a", "s1/a.tif", "s2/a.tif")
+    assert (pair.labels, pair.split, pair.place) == (("water",), "train", "north")
+    assert (pair.date, pair.country) == (datetime(2017, 6, 13, tzinfo=UTC), "Finland")
+    assert (pair.lon, pair.lat) == (pytest.approx(25.195, abs=0.002), pytest.approx(60.419, abs=0.002))
+
+
+def test_only_keys_and_labels_are_needed(raw):
+    (raw / "pairs.csv").write_text("key,labels\na,\n", encoding="utf-8")
+    pair = only_pair(raw)
+    assert pair.labels == ()
+    assert pair.date == datetime(1970, 1, 1, tzinfo=UTC)
+    assert pair.place.startswith("10km_")
+
+
+@pytest.mark.parametrize("cell", ["water|land", "water; land", "water ;land", " water | land "])
+def test_labels_may_be_separated_in_two_ways(raw, cell):
+    (raw / "pairs.csv").write_text(f"key,labels\na,{cell}\n", encoding="utf-8")
+    assert only_pair(raw).labels == ("water", "land")
+
+
+def test_a_table_as_spreadsheets_write_it_is_read(raw):
+    (raw / "pairs.csv").write_bytes(b"\xef\xbb\xbfkey,labels\r\na,water\r\n")
+    assert only_pair(raw).labels == ("water",)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("key;labels\na;water\n", r"other columns.*\n.*key;labels\n.*key, labels and, if you like, split, place"),
+        ("key,labels,Split\na,water,train\n", r"other columns.*\n.*Split"),
+        ("", r"other columns"),
+        ("key,labels,split\na,water,val\n", r"line 2: the split can't be used.\n.*'val'\n.*train, validation, test"),
+        ("key,labels\na,water\nb,ice\n", r"line 3: the labels can't be used.\n.*'ice'\n.*water.*data.source.classes"),
+        ("key,labels,date\na,water,13.6.2017\n", r"line 2: the date can't be used.\n.*'13.6.2017'\n.*2017-06-13"),
+        ("key,labels\n,water\n", r"line 2: the key can't be used"),
+        ("key,labels\n../a,water\n", r"line 2: the key can't be used"),
+        ("key,labels\n/a,water\n", r"line 2: the key can't be used"),
+        ("key,labels,split\na,water,land,train\n", r"line 2: the row can't be used.\n.*\n.*3 cells; commas in quotes"),
+        ("key,labels,split\na,water\n", r"line 2: the row can't be used"),
+    ],
+)
+def test_a_bad_table_says_which_line_and_what_is_right(raw, table, said):
+    assert re.search(said, refused_table(raw, table))
+
+
+def test_a_key_that_stands_twice_is_refused(raw):
+    (raw / "pairs.csv").write_text("key,labels\na,water\na,water\n", encoding="utf-8")
+    with pytest.raises(PairError, match="stands in the index twice"):
+        validate_index(SOURCE.pairs(raw), CLASSES)
+
+
+# Places and splits
+
+
+def write_many(raw: Path, eastings: list[int], table: str, northing: int = 6_700_000) -> None:
+    """Pairs p0, p1, … of which only the S2 side is there; `table` may use `{key}`."""
+    header, row = table.splitlines()
+    rows = [row.format(key=f"p{number}") for number in range(len(eastings))]
+    raw.mkdir(parents=True, exist_ok=True)
+    (raw / "pairs.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    for number, easting in enumerate(eastings):
+        transform = Affine(300, 0, easting, 0, -300, northing)
+        write_raster(raw / "s2" / f"p{number}.tif", ("B02",), gsd_m=300, transform=transform)
+
+
+def test_places_that_the_table_does_not_name_are_cells_of_ten_kilometres(tmp_path):
+    write_many(tmp_path, list(range(400_000, 600_000, 2_000)), "key,labels\n{key},water")
+    sizes = Counter(pair.place for pair in SOURCE.pairs(tmp_path))
+    assert len(sizes) == pytest.approx(20, abs=2)
+    assert max(sizes.values()) == pytest.approx(5, abs=1)
+
+
+def test_one_cell_spans_two_utm_zones(tmp_path):
+    # 30°E is the border of zones 35 and 36; both tiles lie on it, a few hundred metres from one another.
+    write_raster(tmp_path / "s2/a.tif", ("B02",), gsd_m=300, transform=Affine(300, 0, 666_700, 0, -300, 6_653_000))
+    write_raster(
+        tmp_path / "s2/b.tif",
+        ("B02",),
+        gsd_m=300,
+        crs="EPSG:32636",
+        transform=Affine(300, 0, 332_100, 0, -300, 6_653_000),
+    )
+    (tmp_path / "pairs.csv").write_text("key,labels\na,\nb,\n", encoding="utf-8")
+    first, second = SOURCE.pairs(tmp_path)
+    assert abs(first.lon - second.lon) < 0.01
+    assert first.place == second.place
+
+
+def test_a_split_that_shares_a_cell_is_found(tmp_path):
+    write_many(tmp_path, [400_000, 400_300], "key,labels,split\n{key},water,train")
+    table = (tmp_path / "pairs.csv").read_text(encoding="utf-8").replace("p1,water,train", "p1,water,test")
+    (tmp_path / "pairs.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(SourceError, match="1 places are in more than one split"):
+        validate_index(SOURCE.pairs(tmp_path), CLASSES)
+
+
+def test_splits_are_drawn_by_place_and_never_cut_one(tmp_path):
+    write_many(tmp_path, list(range(300_000, 700_000, 4_000)), "key,labels\n{key},water")
+    pairs = SOURCE.pairs(tmp_path)
+    validate_index(pairs, CLASSES)
+    assert pairs == SOURCE.pairs(tmp_path)
+
+
+def test_seven_tenths_of_the_places_are_drawn_for_training(tmp_path):
+    rows = "".join(f"p{number},water,place {number}\n" for number in range(2000))
+    (tmp_path / "pairs.csv").write_text(f"key,labels,place\n{rows}", encoding="utf-8")
+    counts = Counter(pair.split for pair in SOURCE.pairs(tmp_path))
+    assert counts["train"] == pytest.approx(1400, abs=60)
+    assert counts["validation"] == pytest.approx(300, abs=50)
+    assert counts["test"] == pytest.approx(300, abs=50)
+
+
+def test_new_pairs_move_no_older_one_to_another_split(tmp_path):
+    def splits(count: int) -> dict[str, str]:
+        rows = "".join(f"p{number},water,place {number}\n" for number in range(count))
+        (tmp_path / "pairs.csv").write_text(f"key,labels,place\n{rows}", encoding="utf-8")
+        return {pair.key: pair.split for pair in SOURCE.pairs(tmp_path)}
+
+    assert splits(50).items() <= splits(80).items()
+
+
+# Fetching
+
+
+def test_fetching_names_what_makes_the_data_what_it_is(raw, tmp_path):
+    first = SOURCE.fetch(tmp_path / "downloads", raw)
+    assert set(first) == {"pairs.csv", "rasters"}
+    assert all(value.startswith("sha256:") for value in first.values())
+    assert SOURCE.fetch(tmp_path / "downloads", raw) == first
+    write_pair(raw, "b")
+    more = SOURCE.fetch(tmp_path / "downloads", raw)
+    assert more["rasters"] != first["rasters"]
+    assert more["pairs.csv"] == first["pairs.csv"]
+    assert not (tmp_path / "downloads").exists()
+
+
+@pytest.mark.parametrize("side", ["s1", "s2"])
+def test_a_missing_folder_is_refused_with_the_layout(raw, tmp_path, side):
+    (raw / side).rename(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=f"no GeoTIFF in .*{side}\\.\n.*{side}/<key>.tif\n.*docs/folder.md"):
+        SOURCE.fetch(tmp_path, raw)
+
+
+def test_a_missing_table_is_refused_with_the_layout(tmp_path):
+    for call in (lambda: SOURCE.fetch(tmp_path, tmp_path / "raw"), lambda: SOURCE.pairs(tmp_path / "raw")):
+        with pytest.raises(SourceError, match=r"no table .*pairs.csv\.\n.*s1/<key>.tif.*\n.*docs/folder.md"):
+            call()
+
+
+def test_nothing_is_known_of_a_users_data(raw):
+    facts = SOURCE.facts(raw)
+    assert facts.counts is None
+    assert not facts.labels
+    assert not facts.statistics
+    assert facts.s2_offset == 0
+
+
+def test_offset_is_what_the_user_states(raw):
+    source = open_source("folder", {"classes": list(CLASSES), "s2_offset": 1000})
+    assert source.facts(raw).s2_offset == 1000
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "folder.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"```\n(key,.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "pairs.csv").write_text(table, encoding="utf-8")
+    assert [(pair.key, pair.labels, pair.split) for pair in SOURCE.pairs(tmp_path)] == [
+        ("delta_1", ("water", "land"), "test"),
+        ("lake_north", ("water",), "train"),
+        ("lake_south", ("water", "land"), "train"),
+    ]
+
+
+def test_the_source_opens_by_its_name():
+    assert open_source("folder", {"classes": list(CLASSES)}).classes == CLASSES
