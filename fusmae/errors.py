@@ -4,6 +4,8 @@ FusmaeError
 ├── ConfigError        params.yaml: an unknown key, a wrong type, values that don't fit together
 ├── SourceError        raw data: cannot be had, or is not what its source says it is
 ├── PairError          one pair: a missing side or band, pixels that can't be used
+├── DoctorError        data that training must not see
+├── ClusterError       the Dask cluster
 ├── ShardError         shards: a wrong checksum, an empty split, another format
 ├── CheckpointError    weights: another model, a damaged or foreign file
 ├── TrainingError      a run that cannot go on (non-finite loss)
@@ -14,6 +16,8 @@ FusmaeError
 
 Each message says what is wrong, where, what was got, what was expected and what to run next.
 """
+
+from typing import Any, Literal
 
 
 class FusmaeError(Exception):
@@ -45,8 +49,51 @@ class SourceError(FusmaeError):
     """Raw data cannot be had, or is not what its source says it is."""
 
 
+Fault = Literal["incomplete", "unreadable", "georeference", "grid", "nodata", "units", "labels"]
+"""What can be wrong with a pair; the doctor has a check for each."""
+
+
 class PairError(FusmaeError):
-    """One pair lacks a side or a band, or its pixels can't be used."""
+    """One pair lacks a side or a band, or its pixels can't be used.
+
+    Args:
+        fault: which kind of fault it is.
+        problem: see `FusmaeError`, as are the rest.
+    """
+
+    def __init__(
+        self, fault: Fault, problem: str, *, got: object = None, expected: object = None, hint: str = ""
+    ) -> None:
+        super().__init__(problem, got=got, expected=expected, hint=hint)
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross to other processes; the text is made already.
+        return _restore, (self.fault, str(self))
+
+
+CHECK_OF_FAULT: dict[Fault, str] = {
+    "incomplete": "complete",
+    "unreadable": "complete",
+    "georeference": "georeference",
+    "grid": "georeference",
+    "nodata": "nodata",
+    "units": "units",
+    "labels": "labels",
+}
+"""The doctor's check that a pair with a fault fails, as `data.tolerated` names it."""
+
+
+def _restore(fault: Fault, text: str) -> PairError:
+    return PairError(fault, text)
+
+
+class DoctorError(FusmaeError):
+    """A dataset is not what it states, or not what training needs."""
+
+
+class ClusterError(FusmaeError):
+    """The Dask cluster cannot be reached, or its workers die."""
 
 
 class ShardError(FusmaeError):

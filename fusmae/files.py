@@ -34,7 +34,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if not _is_about_writing(error, path):
             raise
-        raise _storage_error(path, error) from error
+        raise storage_error(path, error) from error
     finally:
         with suppress(OSError):  # the error that led here says more
             _remove(partial)
@@ -80,12 +80,19 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _storage_error(path: Path, error: OSError) -> StorageError:
+def storage_error(path: Path, error: OSError, kept: str = "what stood there before is kept") -> StorageError:
+    """What the disk said when `path` was written, in words.
+
+    Args:
+        path: what could not be written.
+        error: the disk's.
+        kept: what has not been lost.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         free_mb = shutil.disk_usage(folder).free // 2**20
         return StorageError(
-            f"The disk is full: {path} could not be written; what stood there before is kept.",
+            f"The disk is full: {path} could not be written; {kept}.",
             got=f"{free_mb} MB free in {folder}",
             hint="make room, then run the same command again",
         )

@@ -22,7 +22,11 @@ def test_a_falsy_got_is_still_shown(got):
 
 
 def test_tree_in_the_docstring_is_the_tree_of_classes():
-    classes = {name for name, item in inspect.getmembers(errors, inspect.isclass) if item is not FusmaeError}
+    classes = {
+        name
+        for name, item in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(item, FusmaeError) and item is not FusmaeError
+    }
     assert all(getattr(errors, name).__base__ is FusmaeError for name in classes)
     drawn = {line.split()[1] for line in (errors.__doc__ or "").splitlines() if line.startswith(("├──", "└──"))}
     assert drawn == classes

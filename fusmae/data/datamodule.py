@@ -1,13 +1,17 @@
 """Batches of shards for Lightning: keyed draws, true shuffling, restart at any batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -43,6 +47,15 @@ class Batch(NamedTuple):
     def present(self) -> tuple[str, ...]:
         """Modalities that this batch has."""
         return tuple(key for key in self.noise if key != self.dropped)
+
+    def pinned(self) -> "Batch":
+        """The same in page-locked memory, from where a GPU takes it without waiting."""
+        return self._replace(
+            pixels={name: array.pin_memory() for name, array in self.pixels.items()},
+            labels=self.labels.pin_memory(),
+            geometry=self.geometry.pin_memory(),
+            noise={name: array.pin_memory() for name, array in self.noise.items()},
+        )
 
     def only(self, modalities: Sequence[str]) -> dict[str, Tensor]:
         """Pixels of some modalities, by input name."""
@@ -107,16 +120,23 @@ class PairDataset(Dataset[Batch]):
 
 
 class KeyedSampler(Sampler[Key]):
-    """Keys of an epoch, in an order that (seed, epoch) alone decides.
+    """Keys of an epoch, in an order that (seed, epoch) alone decides; each rank gets its own.
+
+    Batch k of all ranks together holds the pairs that batch k of one process with as many times the batch would hold.
 
     Args:
         num_pairs: pairs in the split.
         seed: the run's seed; None keeps the split's order and epoch 0.
+        rank: of this process.
+        num_ranks: processes that share the split. In training each gets equally many pairs: up to `num_ranks - 1` of
+            them, others in each epoch, are left out.
     """
 
-    def __init__(self, num_pairs: int, seed: int | None) -> None:
+    def __init__(self, num_pairs: int, seed: int | None, rank: int = 0, num_ranks: int = 1) -> None:
         self.num_pairs = num_pairs
         self.seed = seed
+        self.rank = rank
+        self.num_ranks = num_ranks
         self.epoch = 0
         self.skip = 0
 
@@ -125,37 +145,69 @@ class KeyedSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_pairs
+        if self.seed is None:
+            return len(range(self.rank, self.num_pairs, self.num_ranks))
+        return self.num_pairs // self.num_ranks
 
     def __iter__(self) -> Iterator[Key]:
         if self.seed is None:
             epoch, order = 0, np.arange(self.num_pairs)
         else:
             epoch, order = self.epoch, generator(self.seed, Purpose.ORDER, self.epoch).permutation(self.num_pairs)
-        return ((epoch, int(index)) for index in order[self.skip :])
+            order = order[: len(self) * self.num_ranks]
+        # The pairs that were given are skipped before the rest is dealt out: so another number of ranks may go on.
+        return ((epoch, int(index)) for index in order[self.skip :][self.rank :: self.num_ranks])
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place in the epoch travels in Lightning's resume checkpoint."""
+    """A loader whose place in the epoch travels in Lightning's resume checkpoint; its workers are threads.
+
+    A batch is made by system calls and array operations, which release the interpreter's lock: threads save what
+    processes spend on handing batches over.
+    """
 
     # Not set in __init__: Lightning makes a copy of a loader with DataLoader's own arguments.
+    num_threads = 0
     _start = 0
     _given = 0
 
     def __iter__(self) -> Any:
         self._given, self._start = self._start, 0
         if isinstance(self.sampler, KeyedSampler):
-            self.sampler.skip = self._given * (self.batch_size or 1)
-        for batch in super().__iter__():
-            self._given += 1
+            self.sampler.skip = self._given
+        for batch in self._ahead() if self.num_threads else super().__iter__():
+            self._given += self._pairs_a_step
             yield batch
 
+    def _ahead(self) -> Iterator[Batch]:
+        """Batches in their order, some of them made ahead in threads."""
+        dataset = cast(PairDataset, self.dataset)
+        keys = iter(cast(Iterable[list[Key]], self.batch_sampler))
+        with ThreadPoolExecutor(self.num_threads) as pool:
+
+            def made(count: int) -> list[Future[Batch]]:
+                return [pool.submit(dataset.__getitems__, batch) for batch in islice(keys, count)]
+
+            waiting = deque(made(2 * self.num_threads))
+            try:
+                while waiting:
+                    batch = waiting.popleft().result()
+                    waiting.extend(made(1))
+                    yield batch.pinned() if self.pin_memory else batch
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    @property
+    def _pairs_a_step(self) -> int:
+        num_ranks = self.sampler.num_ranks if isinstance(self.sampler, KeyedSampler) else 1
+        return (self.batch_size or 1) * num_ranks
+
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch have been given."""
-        return {"given": self._given % len(self)}
+        """How many pairs of this epoch have been given, by all ranks together."""
+        return {"given": self._given % (len(self) * self._pairs_a_step)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start the next epoch behind the batches that had been given."""
+        """Start the next epoch behind the pairs that had been given."""
         self._start = state["given"]
 
 
@@ -170,7 +222,7 @@ class PairDataModule(L.LightningDataModule):
         shards: the folder with `manifest.json`.
         batch_size: pairs in a batch.
         draws: what is drawn for training pairs; validation has no augmentation and no drop.
-        num_workers: loader processes; changes no result.
+        num_workers: threads that make batches ahead; changes no result.
     """
 
     def __init__(self, shards: Path, *, batch_size: int, draws: Draws, num_workers: int = 0) -> None:
@@ -216,15 +268,22 @@ class PairDataModule(L.LightningDataModule):
 
     def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
         reader = self.reader(split)
-        sampler = KeyedSampler(len(reader), draws.seed if is_training else None)
-        return ResumableLoader(
+        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, *_rank())
+        loader = ResumableLoader(
             PairDataset(reader, draws),
             self.batch_size,
             sampler=sampler,
             # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
             drop_last=is_training and len(sampler) >= self.batch_size,
             collate_fn=_as_is,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+        loader.num_threads = self.num_workers
+        return loader
+
+
+def _rank() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

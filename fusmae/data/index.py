@@ -13,7 +13,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One s1 and one s2 tile of one place and date.
 
@@ -28,6 +28,8 @@ class Pair:
         country: as the source states it, or "".
         is_snowy: seasonal snow, as the source states it.
         is_cloudy: cloud or cloud shadow, as the source states it.
+        lon: longitude of the tile's centre in degrees (WGS 84); None where the source can't tell.
+        lat: latitude, likewise.
     """
 
     key: str
@@ -40,6 +42,8 @@ class Pair:
     country: str = ""
     is_snowy: bool = False
     is_cloudy: bool = False
+    lon: float | None = None
+    lat: float | None = None
 
 
 def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
@@ -53,11 +57,16 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
     places: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         if pair.key in seen:
-            raise PairError(f"Pair {pair.key} stands in the index twice.")
+            raise PairError("labels", f"Pair {pair.key} stands in the index twice.")
         seen.add(pair.key)
         unknown = sorted(set(pair.labels) - set(classes))
         if unknown:
-            raise PairError(f"Pair {pair.key} has labels outside the class table.", got=unknown, expected=list(classes))
+            raise PairError(
+                "labels",
+                f"Pair {pair.key} has labels outside the class table.",
+                got=unknown,
+                expected=list(classes),
+            )
         places[pair.place].add(pair.split)
     leaking = {place: sorted(splits) for place, splits in places.items() if len(splits) > 1}
     if leaking:

@@ -1,22 +1,23 @@
-"""Shards: folders of memory-mapped arrays, each band at its native resolution.
+"""Shards: folders of fixed-size records, each band at its native resolution, read by global index.
 
 A shard is a folder of about a thousand pairs of one split:
 
     train/00000/
-    ├── s1_10m.npy   [N, 2, 120, 120] float32, dB
-    ├── s2_10m.npy   [N, 4, 120, 120] uint16, DN     one file a modality and resolution
-    ├── s2_20m.npy   [N, 6, 60, 60] uint16
-    ├── labels.npy   [N, K] uint8
-    └── manifest.json  keys in order, SHA-256 of each file
+    ├── pixels.npy     [N] records; one record is a pair: s1_10m [2, 120, 120] int16 in 0.01 dB, s2_10m [4, 120, 120]
+    │                  uint16 DN, s2_20m [6, 60, 60] uint16, …: one field a modality and resolution
+    ├── labels.npy     [N, K] uint8
+    └── manifest.json  inputs, keys in order, SHA-256 of each file
 
-`manifest.json` beside the splits states inputs, classes, the counts and SHA-256 of each shard's manifest, and the
-SHA-256 of all that.
+A record is read by one system call straight into the batch: nothing is mapped, so that memory is bounded by the batch,
+whatever the dataset's size. `manifest.json` beside the splits states inputs, classes, origin, what was left out, the
+counts and SHA-256 of each shard's manifest, and the SHA-256 of all that.
 """
 
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -25,15 +26,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.index import SPLITS, Pair, Split
-from fusmae.data.pixels import PIXEL_DTYPES, stack_bands
-from fusmae.errors import ShardError
-from fusmae.files import file_sha256, write_json, written_whole
+from fusmae.data.index import SPLITS, Split
+from fusmae.data.records import Buffers, Files, damaged, record_dtype
+from fusmae.errors import Fault, ShardError
+from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
+FORMAT = 2
+MANIFEST, PIXELS, LABELS = "manifest.json", "pixels.npy", "labels.npy"
+_OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class PixelBatch:
     """Gathered pixels and labels of some pairs.
 
     Attributes:
-        pixels: by input name, `[B, C, h, w]` in the dtype and units of the shards.
+        pixels: by input name, `[B, C, h, w]` in physical units: float32 dB, uint16 DN.
         labels: `[B, K]` uint8.
     """
 
@@ -49,82 +50,82 @@ class PixelBatch:
     labels: NDArray[np.uint8]
 
 
-def write_shards(
-    pairs: Sequence[Pair],
-    read: ReadPair,
-    folder: Path,
-    *,
-    inputs: Sequence[ModalityInput],
-    classes: Sequence[str],
-    shard_pairs: int,
-    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
-) -> None:
-    """Write every split's shards, then the manifest that makes them valid; each shard whole or not at all.
+@dataclass(frozen=True)
+class Origin:
+    """Which dataset shards were made from.
 
-    Args:
-        pairs: the index.
-        read: gives a pair's `[h, w]` array by band name, at native resolution.
-        folder: where the splits' folders go.
-        inputs: the arrays to store.
-        classes: class names; the order of label columns.
-        shard_pairs: pairs in one shard.
-        progress: wraps the list of shards, to show how far it is.
+    Attributes:
+        name: of the source.
+        licence: its terms.
+        is_synthetic: its pixels are made up.
+    """
+
+    name: str = ""
+    licence: str = ""
+    is_synthetic: bool = False
+
+    @property
+    def described(self) -> str:
+        """Name and terms, as a model card states them."""
+        return f"{self.name}: {self.licence}. {self.warning}".removesuffix(" ")
+
+    @property
+    def warning(self) -> str:
+        """What must stand wherever made-up data, or what was learned from it, is shown; "" for real data."""
+        return "SYNTHETIC data: made-up pixels, no evidence about the real world." if self.is_synthetic else ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A pair that is in the index and could not be taken into the shards.
+
+    Attributes:
+        key: the pair's key.
+        fault: which kind of fault it is.
+        problem: the error's text.
+    """
+
+    key: str
+    fault: Fault
+    problem: str
+
+
+class Shard:
+    """One shard folder, unverified.
 
     Raises:
-        PairError: pixels are missing, not finite or in linear power; names pair and band.
-        StorageError: the disk is full.
+        ShardError: the folder has no manifest, a damaged one or one of another format.
     """
-    plan = [
-        (folder / split / f"{start // shard_pairs:05d}", members[start : start + shard_pairs])
-        for split in SPLITS
-        for members in [[pair for pair in pairs if pair.split == split]]
-        for start in range(0, len(members), shard_pairs)
-    ]
-    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for path, members in progress(plan):
-        _write_shard(path, members, read, inputs, classes)
-        splits[path.parent.name].append(
-            {"name": path.name, "count": len(members), "sha256": file_sha256(path / MANIFEST)}
-        )
-    manifest = {
-        "format": FORMAT,
-        "inputs": [item.model_dump(mode="json") for item in inputs],
-        "classes": list(classes),
-        "splits": splits,
-    }
-    write_json(folder / MANIFEST, {**manifest, "sha256": _sha256_of(manifest)})
 
+    def __init__(self, path: Path) -> None:
+        manifest = read_manifest(path / MANIFEST)
+        self.path = path
+        self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
+        self.keys: list[str] = manifest["keys"]
+        self.files: dict[str, str] = manifest["files"]
+        self._start = _first_record(path / PIXELS, (len(self.keys),), record_dtype(self.inputs))
 
-def _write_shard(
-    path: Path, pairs: Sequence[Pair], read: ReadPair, inputs: Sequence[ModalityInput], classes: Sequence[str]
-) -> None:
-    arrays: dict[str, NDArray[Any]] = {
-        item.name: np.empty((len(pairs), len(item.bands), item.side_px, item.side_px), PIXEL_DTYPES[item.units])
-        for item in inputs
-    }
-    labels = np.zeros((len(pairs), len(classes)), np.uint8)
-    for row, pair in enumerate(pairs):
-        bands = read(pair)
-        for item in inputs:
-            arrays[item.name][row] = stack_bands(pair.key, bands, item)
-        labels[row, [classes.index(label) for label in pair.labels]] = 1
-    with written_whole(path) as partial:
-        partial.mkdir()
-        for name, array in {**arrays, "labels": labels}.items():
-            _save(partial / f"{name}.npy", array)
-        files = {file.name: file_sha256(file) for file in sorted(partial.glob("*.npy"))}
-        write_json(partial / MANIFEST, {"format": FORMAT, "keys": [pair.key for pair in pairs], "files": files})
+    def __len__(self) -> int:
+        return len(self.keys)
 
+    def labels(self) -> NDArray[np.uint8]:
+        """Labels of the whole shard, `[N, K]`."""
+        found: NDArray[np.uint8] = np.load(self.path / LABELS)
+        return found
 
-def _save(path: Path, array: NDArray[Any]) -> None:
-    # Not np.save: its tofile loses the errno of a full disk. Not a writable memmap: a full disk kills the process.
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
+    def read(self, rows: Sequence[int]) -> PixelBatch:
+        """Gather pairs by their row, in the order given."""
+        buffers = Buffers(self.inputs, len(rows))
+        self.read_into(buffers, Files(1), 0, rows)
+        return PixelBatch(buffers.physical(), self.labels()[list(rows)])
+
+    def read_into(self, buffers: Buffers, files: Files, at: int, rows: Sequence[int]) -> None:
+        """Read rows to the places from `at` on."""
+        buffers.fill(files(self.path / PIXELS), self._start, at, rows, self.path / PIXELS)
 
 
 class ShardReader:
-    """One split's pairs by global index, read from memory-mapped shards.
+    """One split's pairs by global index.
 
     Args:
         folder: the folder with `manifest.json`.
@@ -136,81 +137,136 @@ class ShardReader:
     """
 
     def __init__(self, folder: Path, split: Split, *, verify: bool = True) -> None:
-        manifest = _read_manifest(folder / MANIFEST)
-        expected = manifest.pop("sha256", None)
-        if (got := _sha256_of(manifest)) != expected:
-            raise _damaged(folder / MANIFEST, got, expected)
+        manifest = _read_checked(folder)
         self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        shards = manifest["splits"][split]
-        if not shards:
+        self.origin = Origin(**manifest["origin"])
+        entries = manifest["splits"][split]
+        if not sum(entry["count"] for entry in entries):
             raise ShardError(
                 f"Split {split} in {folder} is empty.", expected="at least one pair", hint="dvc repro shard"
             )
-        self.keys: list[str] = []
-        self._arrays: list[dict[str, NDArray[Any]]] = []
-        for shard in shards:
-            path = folder / split / shard["name"]
-            if verify:
-                _verify(path / MANIFEST, shard["sha256"])
-            members = _read_manifest(path / MANIFEST)
-            if verify:
-                for name, sha256 in members["files"].items():
-                    _verify(path / name, sha256)
-            self.keys += members["keys"]
-            self._arrays.append({Path(name).stem: np.load(path / name, mmap_mode="r") for name in members["files"]})
-        self._starts: list[int] = [0, *accumulate(shard["count"] for shard in shards)]
+        if verify:
+            _verify_all({folder / split / entry["name"] / MANIFEST: entry["sha256"] for entry in entries})
+        self._shards = [Shard(folder / split / entry["name"]) for entry in entries]
+        if verify:
+            _verify_all({shard.path / name: sha for shard in self._shards for name, sha in shard.files.items()})
+        self.keys: list[str] = [key for shard in self._shards for key in shard.keys]
+        self.labels: NDArray[np.uint8] = np.concatenate([shard.labels() for shard in self._shards])
+        self._starts: list[int] = [0, *accumulate(len(shard) for shard in self._shards)]
+        self._files = Files(_OPEN_FILES)
 
     def __len__(self) -> int:
         return self._starts[-1]
 
-    @property
-    def labels(self) -> NDArray[np.uint8]:
-        """Labels of the whole split, `[N, K]`."""
-        return np.concatenate([arrays["labels"] for arrays in self._arrays])
-
     def read(self, indices: Sequence[int]) -> PixelBatch:
         """Gather pairs by their index in the split, in the order given."""
-        if len(self._arrays) == 1:
-            rows = {name: array[list(indices)] for name, array in self._arrays[0].items()}
-        else:
-            places = [self._locate(index) for index in indices]
-            rows = {
-                name: np.stack([self._arrays[shard][name][row] for shard, row in places]) for name in self._arrays[0]
-            }
-        return PixelBatch(labels=rows.pop("labels"), pixels=rows)
+        buffers = Buffers(self.inputs, len(indices))
+        for at, shard, rows in self._located(indices):
+            shard.read_into(buffers, self._files, at, rows)
+        return PixelBatch(buffers.physical(), self.labels[list(indices)])
 
-    def _locate(self, index: int) -> tuple[int, int]:
-        shard = bisect_right(self._starts, index) - 1
-        return shard, index - self._starts[shard]
+    def _located(self, indices: Sequence[int]) -> Iterator[tuple[int, Shard, list[int]]]:
+        """Neighbours in the batch that lie in one shard, with their place in the batch."""
+        at = 0
+        while at < len(indices):
+            if not 0 <= indices[at] < len(self):
+                raise IndexError(f"pair {indices[at]} of {len(self)}")
+            number = bisect_right(self._starts, indices[at]) - 1
+            start, end = self._starts[number], self._starts[number + 1]
+            rows: list[int] = []
+            while at + len(rows) < len(indices) and start <= indices[at + len(rows)] < end:
+                rows.append(indices[at + len(rows)] - start)
+            yield at, self._shards[number], rows
+            at += len(rows)
 
 
-def _read_manifest(path: Path) -> Any:
+def shard_paths(folder: Path, split: Split) -> list[Path]:
+    """Shard folders of a split, in order.
+
+    Raises:
+        ShardError: no shards, or a damaged manifest.
+    """
+    return [folder / split / entry["name"] for entry in _read_checked(folder)["splits"][split]]
+
+
+def every_shard(folder: Path) -> list[Path]:
+    """Shard folders of all splits, in order."""
+    return [path for split in SPLITS for path in shard_paths(folder, split)]
+
+
+def read_left_out(folder: Path) -> list[LeftOut]:
+    """Pairs of the index that are not in the shards, and why.
+
+    Raises:
+        ShardError: no shards, or a damaged manifest.
+    """
+    return [LeftOut(**item) for item in _read_checked(folder)["left_out"]]
+
+
+def read_origin(folder: Path) -> Origin:
+    """Which dataset the shards were made from.
+
+    Raises:
+        ShardError: no shards, or a damaged manifest.
+    """
+    return Origin(**_read_checked(folder)["origin"])
+
+
+def _first_record(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Where the first record starts, in bytes."""
+    if not path.exists():
+        raise damaged(path, "no such file", "the shard's pixels")
+    with path.open("rb") as file:
+        try:
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+        except ValueError as error:
+            raise damaged(path, error, "NumPy's array format") from error
+        if (found[0], found[2]) != (shape, dtype):
+            raise damaged(path, f"{found[0]} of {found[2]}", f"{shape} of {dtype}")
+        return file.tell()
+
+
+def read_manifest(path: Path) -> Any:
+    """A manifest of this format, its checksum not compared.
+
+    Raises:
+        ShardError: it is absent, damaged or of another format.
+    """
     if not path.exists():
         raise ShardError(f"There are no shards: {path} is not there.", hint="dvc repro shard")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _damaged(path, error, "JSON") from error
+        raise damaged(path, error, "JSON") from error
     if manifest.get("format") != FORMAT:
-        raise ShardError(f"{path} is of another shard format.", got=manifest.get("format"), expected=FORMAT)
+        raise ShardError(
+            f"{path} is of another shard format.", got=manifest.get("format"), expected=FORMAT, hint="dvc repro shard"
+        )
     return manifest
 
 
-def _verify(path: Path, expected: str) -> None:
-    got = file_sha256(path) if path.exists() else "no such file"
-    if got != expected:
-        raise _damaged(path, got, expected)
-
-
-def _sha256_of(manifest: dict[str, Any]) -> str:
+def manifest_sha256(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, got: object, expected: object) -> ShardError:
-    return ShardError(
-        f"The checksum of {path} is wrong: the shard is damaged.",
-        got=got,
-        expected=expected,
-        hint="dvc checkout --force data/shards, or dvc repro --force shard",
-    )
+def _read_checked(folder: Path) -> Any:
+    manifest = read_manifest(folder / MANIFEST)
+    expected = manifest.pop("sha256", None)
+    if (got := manifest_sha256(manifest)) != expected:
+        raise damaged(folder / MANIFEST, got, expected)
+    return manifest
+
+
+def _verify_all(expected: dict[Path, str]) -> None:
+    # Hashing releases the interpreter's lock: as many files at a time as there are cores.
+    with ThreadPoolExecutor() as pool:
+        for path, got in zip(expected, pool.map(_sha256_of, expected), strict=True):
+            if got != expected[path]:
+                raise damaged(path, got, expected[path])
+
+
+def _sha256_of(path: Path) -> str:
+    return file_sha256(path) if path.exists() else "no such file"

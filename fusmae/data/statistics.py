@@ -1,49 +1,105 @@
 """Mean and standard deviation of each band over one split."""
 
 import json
-from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fusmae.data.shards import ShardReader
+from fusmae.data.index import Split
+from fusmae.data.shards import Shard, shard_paths
 from fusmae.errors import ShardError
 from fusmae.files import write_json
-from fusmae.modalities import BandStatistics, Statistics
+from fusmae.modalities import BandStatistics, ModalityInput, Statistics
 
 _BATCH = 64
 
 
-def measure_statistics(reader: ShardReader) -> Statistics:
-    """Measure a split in its own units, in float64, in the order of its pairs.
+@dataclass(frozen=True)
+class Moments:
+    """What is known of some pixels of each band.
+
+    Attributes:
+        count: pixels a band.
+        mean: `[C]` float64.
+        squares: `[C]` float64, sum of squared differences from the mean.
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def joined(self, other: "Moments") -> "Moments":
+        """Of both together (Chan, Golub and LeVeque 1979); sums of raw squares would cancel."""
+        count = self.count + other.count
+        if not count:
+            return self
+        step = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + step * (other.count / count),
+            self.squares + other.squares + step**2 * (self.count * other.count / count),
+        )
+
+
+Run = Callable[[Callable[[Path], dict[str, Moments]], Sequence[Path]], Iterable[dict[str, Moments]]]
+
+
+def measure_statistics(folder: Path, split: Split = "train", *, run: Run = map) -> Statistics:
+    """Measure a split in its own units, in float64; the same whatever the number of processes.
+
+    Args:
+        folder: of shards.
+        split: which split.
+        run: applies a function to every shard's path and gives the results in their order.
 
     Raises:
-        ShardError: a band is constant, so that it can't be standardised.
+        ShardError: no shards, or a band is constant, so that it can't be standardised.
     """
-    count: dict[str, int] = defaultdict(int)
-    total: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
-    squares: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1))
-    # Shifted by the first tile's mean: squares of raw digital numbers would cancel.
-    first = reader.read([0]).pixels
-    shift = {name: array.mean((0, 2, 3), dtype=np.float64) for name, array in first.items()}
-    for start in range(0, len(reader), _BATCH):
-        batch = reader.read(range(start, min(start + _BATCH, len(reader))))
+    paths = shard_paths(folder, split)
+    total: dict[str, Moments] = {}
+    for found in run(measure_shard, paths):
+        total = {name: total[name].joined(moments) if total else moments for name, moments in found.items()}
+    inputs = Shard(paths[0]).inputs if paths else ()
+    return {
+        key: {
+            band: _statistics_of(band, total[item.name], channel, item)
+            for item in inputs
+            if item.modality == key
+            for channel, band in enumerate(item.bands)
+        }
+        for key in dict.fromkeys(item.modality for item in inputs)
+    }
+
+
+def measure_shard(path: Path) -> dict[str, Moments]:
+    """Moments of one shard's bands by input name."""
+    shard = Shard(path)
+    total = {item.name: Moments(0, np.zeros(len(item.bands)), np.zeros(len(item.bands))) for item in shard.inputs}
+    for start in range(0, len(shard), _BATCH):
+        batch = shard.read(range(start, min(start + _BATCH, len(shard))))
         for name, array in batch.pixels.items():
-            moved = array - shift[name][:, None, None]
-            count[name] += array.shape[0] * array.shape[2] * array.shape[3]
-            total[name] = total[name] + moved.sum((0, 2, 3))
-            squares[name] = squares[name] + (moved**2).sum((0, 2, 3))
-    statistics: Statistics = {}
-    for item in reader.inputs:
-        mean = total[item.name] / count[item.name]
-        std = np.sqrt(squares[item.name] / count[item.name] - mean**2)
-        for channel, band in enumerate(item.bands):
-            if not std[channel] > 0:
-                raise ShardError(f"Band {band} of {item.modality} is constant: it can't be standardised.")
-            statistics.setdefault(item.modality, {})[band] = BandStatistics(
-                mean=float(mean[channel] + shift[item.name][channel]), std=float(std[channel])
-            )
-    return statistics
+            total[name] = total[name].joined(_moments_of(array))
+    return total
+
+
+def _moments_of(array: NDArray[Any]) -> Moments:
+    """Of `[B, C, h, w]`."""
+    mean = array.mean((0, 2, 3), dtype=np.float64)
+    squares = ((array - mean[:, None, None]) ** 2).sum((0, 2, 3))
+    return Moments(array.shape[0] * array.shape[2] * array.shape[3], mean, squares)
+
+
+def _statistics_of(band: str, moments: Moments, channel: int, item: ModalityInput) -> BandStatistics:
+    std = float(np.sqrt(moments.squares[channel] / moments.count)) if moments.count else 0.0
+    if not std > 0:
+        raise ShardError(
+            f"Band {band} of {item.modality} is constant: it can't be standardised.", hint="dvc repro doctor"
+        )
+    return BandStatistics(mean=float(moments.mean[channel]), std=std)
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:

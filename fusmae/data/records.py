@@ -1,0 +1,117 @@
+"""Fixed-size records of pixels, read by one system call straight into the arrays of a batch."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.storage import STORED_DTYPES, to_physical
+from fusmae.errors import ShardError
+from fusmae.modalities import ModalityInput
+
+# What the kernel takes in one call; a record has a buffer a field.
+_BUFFERS_A_CALL = 1024
+_BYTES_A_CALL = 2**30
+
+
+def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
+    """One pair's record: a field an input, without padding."""
+    return np.dtype(
+        [(item.name, STORED_DTYPES[item.units], (len(item.bands), item.side_px, item.side_px)) for item in inputs]
+    )
+
+
+class _Descriptor:
+    """An open file, closed when nobody holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class Files(threading.local):
+    """Files open for reading, but only the last used ones: a process may have so many. Each thread has its own."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
+
+    def __call__(self, path: Path) -> int:
+        """The descriptor of a file, opened where it is not."""
+        if path in self._open:
+            self._open.move_to_end(path)
+        else:
+            if len(self._open) >= self._limit:
+                self._open.popitem(last=False)
+            self._open[path] = _Descriptor(path)
+        return self._open[path].number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Descriptors mean nothing in another process.
+        return Files, (self._limit,)
+
+
+class Buffers:
+    """Arrays of a batch that records are read into.
+
+    Args:
+        inputs: a record's fields.
+        count: records in the batch.
+    """
+
+    def __init__(self, inputs: Sequence[ModalityInput], count: int) -> None:
+        dtype = record_dtype(inputs)
+        self._inputs = inputs
+        self._record_bytes = dtype.itemsize
+        self._records_a_call = max(1, min(_BUFFERS_A_CALL // len(inputs), _BYTES_A_CALL // dtype.itemsize))
+        self._arrays = {item.name: np.empty((count, *dtype[item.name].shape), dtype[item.name].base) for item in inputs}
+        self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
+
+    def fill(self, descriptor: int, start: int, at: int, rows: Sequence[int], path: Path) -> None:
+        """Read rows to the places from `at` on.
+
+        Raises:
+            ShardError: the file ends early.
+        """
+        for place, first, count in _runs(rows, self._records_a_call):
+            parts = [
+                view[row * size : (row + 1) * size]
+                for row in range(at + place, at + place + count)
+                for view, size in self._views
+            ]
+            wanted = count * self._record_bytes
+            got = os.preadv(descriptor, parts, start + first * self._record_bytes)
+            if got != wanted:
+                raise damaged(path, f"{got} bytes at record {first}", f"{wanted} bytes")
+
+    def physical(self) -> dict[str, NDArray[Any]]:
+        """The batch by input name, in physical units."""
+        return {item.name: to_physical(self._arrays[item.name], item.units) for item in self._inputs}
+
+
+def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int, int]]:
+    """Rows that follow one another, as (place in the batch, first row, how many)."""
+    place = 0
+    while place < len(rows):
+        count = 1
+        while place + count < len(rows) and count < longest and rows[place + count] == rows[place] + count:
+            count += 1
+        yield place, rows[place], count
+        place += count
+
+
+def damaged(path: Path, got: object, expected: object) -> ShardError:
+    """The error of a file that is not what its manifest says."""
+    return ShardError(
+        f"The checksum of {path} is wrong: the shard is damaged.",
+        got=got,
+        expected=expected,
+        hint="dvc checkout --force data/shards, or dvc repro -f -s shard",
+    )

@@ -1,0 +1,234 @@
+"""Writing shards: each whole or not at all, in any number of processes, kept where it is finished already."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import SPLITS, Pair
+from fusmae.data.pixels import stack_bands
+from fusmae.data.records import record_dtype
+from fusmae.data.shards import (
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    PIXELS,
+    LeftOut,
+    Origin,
+    manifest_sha256,
+    read_manifest,
+)
+from fusmae.data.storage import to_stored
+from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
+from fusmae.files import file_sha256, write_json, written_whole
+from fusmae.modalities import ModalityInput
+
+ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """All that one process needs to write one shard.
+
+    Attributes:
+        path: the shard's folder.
+        pairs: in the order of their rows.
+        read: gives a pair's `[h, w]` array by band name, at native resolution.
+        inputs: the arrays to store.
+        classes: class names; the order of label columns.
+    """
+
+    path: Path
+    pairs: tuple[Pair, ...]
+    read: ReadPair
+    inputs: tuple[ModalityInput, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """Another pair, label, band or class is another shard."""
+        facts = [
+            FORMAT,
+            [(pair.key, pair.s1, pair.s2, pair.labels) for pair in self.pairs],
+            [item.model_dump(mode="json") for item in self.inputs],
+            self.classes,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """What the manifest of all shards says of one, and the pairs that it does without."""
+
+    count: int
+    sha256: str
+    left_out: tuple[LeftOut, ...]
+
+
+Run = Callable[[Callable[[ShardJob], WrittenShard], Sequence[ShardJob]], Iterable[WrittenShard]]
+
+
+def write_shards(
+    pairs: Sequence[Pair],
+    read: ReadPair,
+    folder: Path,
+    *,
+    inputs: Sequence[ModalityInput],
+    classes: Sequence[str],
+    shard_pairs: int,
+    origin: Origin = Origin(),  # noqa: B008 — frozen
+    run: Run = map,
+) -> list[LeftOut]:
+    """Write every split's shards, then the manifest that makes them valid.
+
+    A shard that stands in `folder` from an earlier, interrupted call is kept if its checksums are right and no pair
+    had to be left out of it.
+
+    Args:
+        pairs: the index.
+        read: gives a pair's `[h, w]` array by band name, at native resolution; travels to other processes.
+        folder: where the splits' folders go.
+        inputs: the arrays to store.
+        classes: class names; the order of label columns.
+        shard_pairs: pairs in one shard.
+        origin: the dataset.
+        run: applies a function to every job and gives the results in their order.
+
+    Returns:
+        Pairs that could not be taken: pixels missing, unreadable, not finite or in other units.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    jobs = list(_plan(pairs, read, folder, tuple(inputs), tuple(classes), shard_pairs))
+    written = list(run(write_shard, jobs))
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for job, shard in zip(jobs, written, strict=True):
+        splits[job.path.parent.name].append({"name": job.path.name, "count": shard.count, "sha256": shard.sha256})
+    left_out = [item for shard in written for item in shard.left_out]
+    manifest = {
+        "format": FORMAT,
+        "origin": asdict(origin),
+        "inputs": [item.model_dump(mode="json") for item in inputs],
+        "classes": list(classes),
+        "left_out": [asdict(item) for item in left_out],
+        "splits": splits,
+    }
+    write_json(folder / MANIFEST, {**manifest, "sha256": manifest_sha256(manifest)})
+    return left_out
+
+
+def require_tolerated(left_out: Sequence[LeftOut], tolerated: Mapping[str, int], listing: Path) -> None:
+    """Refuse to go on without pairs whose absence nobody has agreed to.
+
+    Args:
+        left_out: as `write_shards` gives it.
+        tolerated: how many, by the doctor's check.
+        listing: where all of them are listed.
+
+    Raises:
+        SourceError: there are more; names the first.
+    """
+    listing.unlink(missing_ok=True)
+    counts = Counter(CHECK_OF_FAULT[item.fault] for item in left_out)
+    too_many = {check: count for check, count in counts.items() if count > tolerated.get(check, 0)}
+    if too_many:
+        write_json(listing, [asdict(item) for item in left_out])
+        raise SourceError(
+            f"{len(left_out)} pairs can't be taken into the shards; the first: {left_out[0].problem}",
+            got=dict(counts),
+            expected=f"at most {dict(tolerated) or 'none'}",
+            hint=f"{listing} lists them all: mend them, or go on without them by data.tolerated: {too_many} in "
+            "params.yaml; then `dvc repro`, which keeps the finished shards",
+        )
+
+
+def _plan(
+    pairs: Sequence[Pair],
+    read: ReadPair,
+    folder: Path,
+    inputs: tuple[ModalityInput, ...],
+    classes: tuple[str, ...],
+    shard_pairs: int,
+) -> Iterator[ShardJob]:
+    for split in SPLITS:
+        members = [pair for pair in pairs if pair.split == split]
+        for number, start in enumerate(range(0, len(members), shard_pairs)):
+            chunk = tuple(members[start : start + shard_pairs])
+            yield ShardJob(folder / split / f"{number:05d}", chunk, read, inputs, classes)
+
+
+def write_shard(job: ShardJob) -> WrittenShard:
+    """Write one shard whole, or keep the finished one that is there.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    if (kept := _finished(job)) is not None:
+        return kept
+    records = np.empty(len(job.pairs), record_dtype(job.inputs))
+    labels = np.zeros((len(job.pairs), len(job.classes)), np.uint8)
+    keys: list[str] = []
+    left_out: list[LeftOut] = []
+    for pair in job.pairs:
+        try:
+            bands = job.read(pair)
+            arrays = {item.name: to_stored(stack_bands(pair.key, bands, item), item.units) for item in job.inputs}
+        except PairError as error:
+            left_out.append(LeftOut(pair.key, error.fault, str(error)))
+            continue
+        for name, array in arrays.items():
+            records[name][len(keys)] = array
+        labels[len(keys), [job.classes.index(label) for label in pair.labels]] = 1
+        keys.append(pair.key)
+    sha256 = _save(job, keys, records[: len(keys)], labels[: len(keys)], left_out)
+    return WrittenShard(len(keys), sha256, tuple(left_out))
+
+
+def _save(
+    job: ShardJob, keys: list[str], records: NDArray[Any], labels: NDArray[np.uint8], left_out: list[LeftOut]
+) -> str:
+    with written_whole(job.path) as partial:
+        partial.mkdir()
+        for name, array in ((PIXELS, records), (LABELS, labels)):
+            _save_array(partial / name, array)
+        manifest = {
+            "format": FORMAT,
+            "identity": job.identity,
+            "inputs": [item.model_dump(mode="json") for item in job.inputs],
+            "keys": keys,
+            "left_out": [item.key for item in left_out],
+            "files": {name: file_sha256(partial / name) for name in (PIXELS, LABELS)},
+        }
+        write_json(partial / MANIFEST, manifest)
+        return file_sha256(partial / MANIFEST)
+
+
+def _finished(job: ShardJob) -> WrittenShard | None:
+    path = job.path / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = read_manifest(path)
+    except ShardError:  # a machine that went down may leave an empty file
+        return None
+    # A pair that could not be taken may have been mended by now.
+    if manifest["identity"] != job.identity or manifest["left_out"]:
+        return None
+    files: dict[str, str] = manifest["files"]
+    if any(not (job.path / name).exists() or file_sha256(job.path / name) != sha for name, sha in files.items()):
+        return None
+    return WrittenShard(len(manifest["keys"]), file_sha256(path), ())
+
+
+def _save_array(path: Path, array: NDArray[Any]) -> None:
+    # Not np.save: its tofile loses the errno of a full disk. Not a writable memmap: a full disk kills the process.
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data if array.dtype.names is None else array.view(np.uint8).data)

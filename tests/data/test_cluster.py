@@ -1,0 +1,163 @@
+import json
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fusmae.data.cluster import open_cluster
+from fusmae.data.shard_writer import write_shards
+from fusmae.data.statistics import measure_statistics
+from fusmae.errors import ClusterError, PairError, StorageError
+
+DASK = (sys.executable, "-m", "dask")
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("cluster"))
+    with open_cluster("", 2) as cluster:
+        yield cluster
+    os.chdir(before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_results_come_in_the_order_of_items(two_workers):
+    items = list(range(40))
+    assert list(two_workers.map(operator.neg, items)) == [-item for item in items]
+
+
+def test_jobs_run_in_two_other_processes(two_workers):
+    def slow_pid(_):
+        time.sleep(0.05)
+        return os.getpid()
+
+    found = set(two_workers.map(slow_pid, list(range(20))))
+    assert len(found) == 2
+    assert os.getpid() not in found
+
+
+def test_no_items_give_no_results(two_workers):
+    assert list(two_workers.map(operator.neg, [])) == []
+
+
+def test_shards_and_statistics_have_the_same_bytes_as_from_one_process(
+    two_workers, tmp_path, shards, statistics, pairs, read_pair, inputs, classes
+):
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, run=two_workers.map)
+    assert contents(tmp_path) == contents(shards)
+    assert measure_statistics(tmp_path, run=two_workers.map) == statistics
+
+
+def test_a_job_whose_worker_died_is_done_by_another(two_workers, tmp_path):
+    def die_once(number):
+        flag = tmp_path / str(number)
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    assert list(two_workers.map(die_once, [7])) == [7]
+
+
+def test_a_job_that_fails_for_a_moment_is_tried_again(two_workers, tmp_path):
+    def fail_once(number):
+        flag = tmp_path / str(number)
+        if not flag.exists():
+            flag.touch()
+            raise OSError("network file system went away")
+        return number
+
+    assert list(two_workers.map(fail_once, [3, 4])) == [3, 4]
+
+
+@pytest.mark.parametrize("kind", ["storage", "pair"])
+def test_an_error_of_ours_arrives_with_its_text(two_workers, kind):
+    def fail(_):
+        if kind == "storage":
+            raise StorageError("The disk is full.", got="0 MB", hint="make room")
+        raise PairError("units", "Pair a: looks like linear power.", got="0.1", expected="dB")
+
+    with pytest.raises((StorageError, PairError)) as raised:
+        list(two_workers.map(fail, [1]))
+    if kind == "storage":
+        assert str(raised.value) == "The disk is full.\n  got:      0 MB\n  next:     make room"
+    else:
+        assert raised.value.fault == "units"
+        assert "got:      0.1" in str(raised.value)
+
+
+def test_a_job_that_kills_every_worker_is_named_as_such(tmp_path, monkeypatch):
+    def die(_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.chdir(tmp_path)
+    with (
+        open_cluster("", 1) as cluster,
+        pytest.raises(ClusterError, match=r"died under the same job(.|\n)*shard_pairs"),
+    ):
+        list(cluster.map(die, [1]))
+
+
+def start_scheduler(file: Path) -> "subprocess.Popen[bytes]":
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    return subprocess.Popen([*DASK, "scheduler", *options], stderr=subprocess.DEVNULL)
+
+
+def address_in(file: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return json.loads(file.read_text())["address"]
+
+
+def test_a_cluster_without_workers_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fusmae.data.cluster._CONNECT_S", 3)
+    scheduler = start_scheduler(tmp_path / "scheduler.json")
+    try:
+        address = address_in(tmp_path / "scheduler.json")
+        with pytest.raises(ClusterError, match=r"has no worker(.|\n)*dask worker"), open_cluster(address, 0):
+            pass
+    finally:
+        scheduler.terminate()
+        scheduler.wait(30)
+
+
+def test_a_cluster_that_is_there_already_is_used_by_its_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "scheduler.json"
+    started = [start_scheduler(file)]
+    try:
+        started.append(
+            subprocess.Popen(
+                [*DASK, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"],
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        with open_cluster(address_in(file), 0) as cluster:
+            assert list(cluster.map(operator.neg, [1, 2, 3])) == [-1, -2, -3]
+        assert all(process.poll() is None for process in started), "a cluster of others goes on"
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("fusmae.data.cluster._CONNECT_S", 1)
+    with (
+        pytest.raises(ClusterError, match=r"tcp://127.0.0.1:9 does not answer(.|\n)*runtime.scheduler"),
+        open_cluster("tcp://127.0.0.1:9", 0),
+    ):
+        pass
