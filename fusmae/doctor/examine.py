@@ -1,0 +1,150 @@
+"""The examination: every check of an index, its shards and what their dataset states."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import SPLITS, Pair, Split
+from fusmae.data.shards import every_shard, read_left_out
+from fusmae.doctor.check import Check
+from fusmae.doctor.diagnosis import BandSummary, Diagnosis
+from fusmae.doctor.labels import check_classes, check_labels, class_counts
+from fusmae.doctor.membership import check_complete, check_counts
+from fusmae.doctor.observe import Observation, merge, observe
+from fusmae.doctor.offset import check_offset
+from fusmae.doctor.pixels import (
+    check_constant,
+    check_georeference,
+    check_histograms,
+    check_nodata,
+    check_polarisation,
+    check_typical,
+    check_units,
+)
+from fusmae.doctor.places import check_neighbours, check_places
+from fusmae.errors import ConfigError
+from fusmae.sources.source import Facts
+
+CHECK_NAMES = (
+    "counts",
+    "complete",
+    "labels",
+    "classes",
+    "places",
+    "neighbours",
+    "georeference",
+    "constant",
+    "nodata",
+    "units",
+    "offset",
+    "histograms",
+    "typical",
+    "polarisation",
+)
+"""Every check, in the order of the report; keys of `data.tolerated`."""
+
+MapShards = Callable[[Callable[[Path], Observation], Sequence[Path]], Iterable[Observation]]
+
+
+def examine(
+    pairs: Sequence[Pair],
+    classes: Sequence[str],
+    facts: Facts,
+    *,
+    shards: Path,
+    tolerated: Mapping[str, int],
+    map_shards: MapShards = map,
+) -> Diagnosis:
+    """Ask a dataset every question.
+
+    Args:
+        pairs: the index.
+        classes: the class table, in the order of the label columns.
+        facts: what the dataset states of itself.
+        shards: the folder with all shards.
+        tolerated: how many findings of a check don't matter, by its name.
+        map_shards: applies a function to every shard's path and gives the results in their order.
+
+    Raises:
+        ConfigError: there is no check of a tolerated name.
+        ShardError: there are no shards, or they are damaged.
+    """
+    _require_known(tolerated)
+    observed = merge(map_shards(observe, every_shard(shards)))
+    left_out = read_left_out(shards)
+    checks = [
+        check_counts(pairs, facts.counts),
+        check_complete(pairs, observed, left_out),
+        check_labels(pairs, classes, facts, observed, left_out),
+        check_classes(pairs, classes),
+        check_places(pairs),
+        check_neighbours(pairs),
+        check_georeference(left_out, len(pairs)),
+        check_constant(observed),
+        check_nodata(observed, left_out),
+        check_units(observed, left_out),
+        check_offset(pairs, observed, facts.s2_offset),
+        check_histograms(observed, facts.statistics),
+        check_typical(observed, facts.statistics),
+        check_polarisation(observed),
+    ]
+    return Diagnosis(
+        checks=_with_tolerance(checks, tolerated),
+        num_pairs=_num_pairs(pairs),
+        class_counts=class_counts(pairs, classes),
+        bands=tuple(
+            BandSummary(band, totals, facts.statistics.get(band.modality, {}).get(band.name))
+            for band, totals in zip(observed.bands, observed.totals, strict=True)
+        ),
+        positions={split: _positions(pairs, split) for split in SPLITS},
+        left_out=tuple(left_out),
+    )
+
+
+def examine_index(
+    pairs: Sequence[Pair], classes: Sequence[str], facts: Facts, *, tolerated: Mapping[str, int] | None = None
+) -> list[Check]:
+    """Ask an index the questions that need no imagery; arguments as of `examine`.
+
+    Raises:
+        ConfigError: there is no check of a tolerated name.
+    """
+    tolerated = tolerated or {}
+    _require_known(tolerated)
+    checks = [
+        check_counts(pairs, facts.counts),
+        check_labels(pairs, classes, facts),
+        check_classes(pairs, classes),
+        check_places(pairs),
+        check_neighbours(pairs),
+    ]
+    return list(_with_tolerance(checks, tolerated))
+
+
+def _require_known(tolerated: Mapping[str, int]) -> None:
+    """Refuse a misspelt name before anything is read: a whole dataset takes hours."""
+    unknown = sorted(set(tolerated) - set(CHECK_NAMES))
+    if unknown:
+        raise ConfigError(
+            f"data.tolerated names {', '.join(unknown)}, which is no check of the doctor.",
+            got=unknown,
+            expected=f"some of {', '.join(CHECK_NAMES)}",
+        )
+
+
+def _with_tolerance(checks: Sequence[Check], tolerated: Mapping[str, int]) -> tuple[Check, ...]:
+    return tuple(replace(check, tolerated=tolerated.get(check.name, 0)) for check in checks)
+
+
+def _num_pairs(pairs: Sequence[Pair]) -> dict[Split, int]:
+    counts = Counter(pair.split for pair in pairs)
+    return {split: counts[split] for split in SPLITS}
+
+
+def _positions(pairs: Sequence[Pair], split: Split) -> NDArray[np.float64]:
+    found = [(pair.lon, pair.lat) for pair in pairs if pair.split == split and pair.lon is not None]
+    return np.array(found, np.float64).reshape(-1, 2)

@@ -1,0 +1,153 @@
+"""Labels: whether names, index and label columns say the same of a pair."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import SPLITS, Pair
+from fusmae.data.shards import LeftOut
+from fusmae.doctor.check import INDEX_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.doctor.observe import Observation
+from fusmae.sources.source import Facts
+
+# Share of the wrong rows that a mistake must explain to be named; the rest may have other faults.
+_EXPLAINED = 0.9
+
+
+def check_labels(
+    pairs: Sequence[Pair],
+    classes: Sequence[str],
+    facts: Facts,
+    observed: Observation | None = None,
+    left_out: Sequence[LeftOut] = (),
+) -> Check:
+    """The class map gives known pairs the classes that they are known to have, and the shards agree.
+
+    Args:
+        pairs: the index.
+        classes: the class table.
+        facts: with the classes of known pairs.
+        observed: the shards' pairs; None where only the index is asked.
+        left_out: pairs that are in no shard.
+    """
+    unknown = [pair.key for pair in pairs if not set(pair.labels) <= set(classes)]
+    unknown_names = sorted({name for pair in pairs for name in pair.labels} - set(classes))
+    known = [pair for pair in pairs if pair.key in facts.labels]
+    untrue, untrue_text = _against_facts(known, classes, facts)
+    unequal, unequal_text = ([], "") if observed is None else _against_shards(pairs, classes, observed)
+    damaged = keys_left_out(left_out, "labels")
+    sentences = [
+        *([f"{counted(len(unknown), 'pair')} with names outside the class table: {unknown_names}"] if unknown else []),
+        *([untrue_text] if untrue else []),
+        *([unequal_text] if unequal else []),
+        *([f"{counted(len(damaged), 'pair')} left out of the shards for their labels"] if damaged else []),
+    ]
+    tested = f"{counted(len(known), 'known pair')} has" if len(known) == 1 else f"{len(known):,} known pairs have"
+    findings = {*unknown, *untrue, *unequal, *damaged}
+    return Check(
+        name="labels",
+        severity="blocks",
+        what="Known pairs have the classes that they are known to have, and index and shards agree on every pair.",
+        found=len(findings),
+        got=joined(
+            sentences,
+            f"{tested} the right classes" if known else "index and shards agree; no known pair is here to test the map",
+        ),
+        expected="the same classes in the dataset's statements, the index and the columns of the shards",
+        examples=some(findings),
+        hint=f"the class table's order or a label map is wrong: compare it with the dataset's own, then {INDEX_ANEW}",
+    )
+
+
+def check_classes(pairs: Sequence[Pair], classes: Sequence[str]) -> Check:
+    """Every class can be learned and measured."""
+    counts = class_counts(pairs, classes)
+    absent = [name for name in classes if not counts[name]["train"]]
+    unmeasured = [name for name in classes if counts[name]["train"] and not counts[name]["test"]]
+    unlabelled = sum(not pair.labels for pair in pairs)
+    sentences = [
+        *([f"no pair in train: {', '.join(absent)}"] if absent else []),
+        *([f"no pair in test: {', '.join(unmeasured)}"] if unmeasured else []),
+        *([f"{counted(unlabelled, 'pair')} without any class"] if unlabelled else []),
+    ]
+    return Check(
+        name="classes",
+        severity="warns",
+        what="Every class has a pair in train.",
+        found=len(absent),
+        got=joined(sentences, f"all {len(classes)} classes are in train and in test"),
+        expected=f"a pair of each of {len(classes)} classes; findings are classes",
+        hint="such a class can't be learned: leave it out of the class table, or read its scores as unknown",
+    )
+
+
+def class_counts(pairs: Iterable[Pair], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Pairs by class, then by split."""
+    counts = Counter((label, pair.split) for pair in pairs for label in pair.labels)
+    return {name: {split: counts[name, split] for split in SPLITS} for name in classes}
+
+
+def _against_facts(known: Sequence[Pair], classes: Sequence[str], facts: Facts) -> tuple[list[str], str]:
+    stated = [facts.labels[pair.key] for pair in known]
+    wrong = [row for row, pair in enumerate(known) if set(stated[row]) != set(pair.labels)]
+    if not wrong:
+        return [], ""
+    first = wrong[0]
+    likeness = _likeness(
+        _columns([stated[row] for row in wrong], classes),
+        _columns([known[row].labels for row in wrong], classes),
+        classes,
+    )
+    text = (
+        f"{len(wrong):,} of {counted(len(known), 'known pair')} {'has' if len(wrong) == 1 else 'have'} "
+        f"other classes in the index{likeness}: {known[first].key} has {list(known[first].labels)}, "
+        f"known are {list(stated[first])}"
+    )
+    return [known[row].key for row in wrong], text
+
+
+def _against_shards(pairs: Sequence[Pair], classes: Sequence[str], observed: Observation) -> tuple[list[str], str]:
+    if not observed.keys:
+        return [], ""
+    if observed.labels.shape[1] != len(classes):
+        columns = counted(observed.labels.shape[1], "label column")
+        return observed.keys, f"the shards have {columns}, the class table {counted(len(classes), 'class', 'classes')}"
+    labels = {pair.key: pair.labels for pair in pairs}
+    rows = [row for row, key in enumerate(observed.keys) if key in labels]
+    expected = _columns([labels[observed.keys[row]] for row in rows], classes)
+    got = observed.labels[rows].astype(np.bool_)
+    wrong = np.flatnonzero((expected != got).any(axis=1))
+    if not len(wrong):
+        return [], ""
+    text = (
+        f"{counted(len(wrong), 'pair')} with other columns in the shards than in the index"
+        f"{_likeness(expected[wrong], got[wrong], classes)}"
+    )
+    return [observed.keys[rows[row]] for row in wrong], text
+
+
+def _columns(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Label columns `[N, K]`; a name outside the table has none."""
+    column_of = {name: column for column, name in enumerate(classes)}
+    columns = np.zeros((len(labels), len(classes)), np.bool_)
+    for row, names in enumerate(labels):
+        columns[row, [column_of[name] for name in names if name in column_of]] = True
+    return columns
+
+
+def _likeness(expected: NDArray[np.bool_], got: NDArray[np.bool_], classes: Sequence[str]) -> str:
+    """Name the mistake that makes the right columns `[N, K]` those that were got, if it is a known one."""
+    alphabet = np.argsort(np.array(classes))
+    mistakes = [
+        ("as if shifted by +1", np.roll(expected, 1, axis=1)),
+        ("as if shifted by -1", np.roll(expected, -1, axis=1)),
+        # Tools differ in the order of the same table: the dataset's own, or the alphabet's.
+        ("as if the classes stood in the alphabet's order", expected[:, alphabet]),
+        ("as if the classes stood in the alphabet's order", expected[:, np.argsort(alphabet)]),
+    ]
+    for name, mistaken in mistakes:
+        if (mistaken == got).all(axis=1).mean() >= _EXPLAINED:
+            return f" ({name})"
+    return ""

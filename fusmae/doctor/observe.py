@@ -1,0 +1,232 @@
+"""What the doctor measures of a shard's pixels; every check of pixels reads these measures only."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusmae.data.index import SPLITS, Split
+from fusmae.data.shards import Shard
+from fusmae.modalities import ModalityInput, Units
+
+# Pairs read at a time: bounds memory, whatever the size of a shard.
+_CHUNK = 64
+FLOOR_QUANTILE = 0.01
+"""Share of a band's valid pixels below its dark floor: a few bad pixels don't make a floor."""
+
+HISTOGRAM_EDGES: dict[Units, NDArray[np.float64]] = {
+    "dB": np.arange(-60, 30.5, 0.5),
+    "DN": np.arange(0, 20_100, 100, dtype=np.float64),
+}
+"""Edges of the bins by units; what lies beyond them is counted in the first and the last bin."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band in the order in which an observation has them."""
+
+    modality: str
+    name: str
+    units: Units
+
+
+@dataclass(frozen=True)
+class BandTotals:
+    """Sums over all pixels of one band.
+
+    Attributes:
+        count: number of pixels.
+        total: their sum.
+        squares: the sum of their squares.
+        lowest: the smallest pixel.
+        highest: the largest.
+        histogram: pixels by bin of `HISTOGRAM_EDGES`.
+    """
+
+    count: int
+    total: float
+    squares: float
+    lowest: float
+    highest: float
+    histogram: NDArray[np.int64]
+
+    def __add__(self, other: "BandTotals") -> "BandTotals":
+        return BandTotals(
+            count=self.count + other.count,
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            lowest=min(self.lowest, other.lowest),
+            highest=max(self.highest, other.highest),
+            histogram=self.histogram + other.histogram,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean of all pixels."""
+        return self.total / self.count
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of all pixels."""
+        return float(np.sqrt(max(self.squares / self.count - self.mean**2, 0.0)))
+
+
+@dataclass(frozen=True)
+class BandMeasures:
+    """Measures of each pair's bands, `[N, C]` each.
+
+    Attributes:
+        mean: of the pixels.
+        median: of the pixels.
+        floor: the dark floor, `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
+        zero_share: share of pixels that are exactly 0, which is nodata in digital numbers.
+        nonnegative_share: share of pixels of 0 and above.
+        is_constant: every pixel has the same value.
+        is_whole: every pixel is a whole number.
+    """
+
+    mean: NDArray[np.float32]
+    median: NDArray[np.float32]
+    floor: NDArray[np.float32]
+    zero_share: NDArray[np.float32]
+    nonnegative_share: NDArray[np.float32]
+    is_constant: NDArray[np.bool_]
+    is_whole: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was measured of some pairs' pixels.
+
+    Attributes:
+        bands: in the order of the columns of `measures` and of `totals`.
+        totals: over all these pairs, by band.
+        measures: of each pair.
+        keys: of the pairs, in the order of the rows.
+        splits: the split in whose shards each pair is.
+        labels: `[N, K]` uint8, as the shards have them.
+    """
+
+    bands: tuple[Band, ...]
+    totals: tuple[BandTotals, ...]
+    measures: BandMeasures
+    keys: list[str]
+    splits: list[Split]
+    labels: NDArray[np.uint8]
+
+    def columns(self, wanted: Callable[[Band], bool]) -> list[int]:
+        """Columns of the bands that are wanted."""
+        return [column for column, band in enumerate(self.bands) if wanted(band)]
+
+    def keys_where(self, rows: ArrayLike) -> list[str]:
+        """Keys of the pairs whose row `[N]` is true."""
+        return [self.keys[row] for row in np.flatnonzero(rows)]
+
+
+def observe(path: Path) -> Observation:
+    """Measure one shard; its folder's name is the split's.
+
+    Raises:
+        ShardError: the shard is damaged.
+    """
+    shard = Shard(path)
+    split = next(split for split in SPLITS if split == path.parent.name)
+    chunks = []
+    for start in range(0, len(shard.keys), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(shard.keys)))
+        batch = shard.read(rows)
+        measured = [_measure(batch.pixels[item.name], item) for item in shard.inputs]
+        chunks.append(
+            Observation(
+                bands=tuple(Band(item.modality, band, item.units) for item in shard.inputs for band in item.bands),
+                totals=tuple(total for totals, _ in measured for total in totals),
+                measures=_joined([measures for _, measures in measured], axis=1),
+                keys=[shard.keys[row] for row in rows],
+                splits=[split] * len(rows),
+                labels=batch.labels,
+            )
+        )
+    return merge(chunks)
+
+
+def merge(observations: Iterable[Observation]) -> Observation:
+    """Observations of shards with the same bands as one; an empty one where no shard has a pair."""
+    parts = [part for part in observations if part.keys]
+    if not parts:
+        number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
+        measures = BandMeasures(number, number, number, number, number, flag, flag)
+        return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8))
+    return Observation(
+        bands=parts[0].bands,
+        totals=tuple(reduce(add, totals) for totals in zip(*(part.totals for part in parts), strict=True)),
+        measures=_joined([part.measures for part in parts], axis=0),
+        keys=[key for part in parts for key in part.keys],
+        splits=[split for part in parts for split in part.splits],
+        labels=np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:
+    names = [field.name for field in fields(BandMeasures)]
+    return BandMeasures(**{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names})
+
+
+def _measure(pixels: NDArray[Any], item: ModalityInput) -> tuple[list[BandTotals], BandMeasures]:
+    """Measure `[B, C, h, w]`."""
+    # Sorted pixels give every order statistic at once.
+    pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
+    size = pixels.shape[-1]
+    exact = pixels.astype(np.float64)
+    sums, squares = exact.sum(-1), np.einsum("bcp,bcp->bc", exact, exact)
+    lowest, highest = pixels[..., 0], pixels[..., -1]
+    zeros = np.count_nonzero(pixels == 0, axis=-1)
+    negative = np.count_nonzero(pixels < 0, axis=-1)
+    totals = [
+        BandTotals(
+            count=pixels.shape[0] * size,
+            total=float(sums[:, column].sum()),
+            squares=float(squares[:, column].sum()),
+            lowest=float(lowest[:, column].min()),
+            highest=float(highest[:, column].max()),
+            histogram=_histogram(pixels[:, column], HISTOGRAM_EDGES[item.units]),
+        )
+        for column in range(pixels.shape[1])
+    ]
+    is_constant = lowest == highest
+    measures = BandMeasures(
+        mean=(sums / size).astype(np.float32),
+        median=pixels[..., size // 2].astype(np.float32),
+        floor=np.where(is_constant, np.nan, _floor(pixels, zeros, negative)).astype(np.float32),
+        zero_share=(zeros / size).astype(np.float32),
+        nonnegative_share=(1 - negative / size).astype(np.float32),
+        is_constant=is_constant,
+        is_whole=_is_whole(pixels),
+    )
+    return totals, measures
+
+
+def _is_whole(pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    if np.issubdtype(pixels.dtype, np.integer):
+        return np.ones(pixels.shape[:-1], np.bool_)
+    # Shards keep dB in hundredths, which are no exact float32.
+    return np.asarray((np.abs(pixels - np.rint(pixels)) < 0.001).all(-1))
+
+
+def _floor(pixels: NDArray[Any], zeros: NDArray[np.intp], negative: NDArray[np.intp]) -> NDArray[Any]:
+    """Dark floor `[B, C]` of sorted pixels `[B, C, P]`, nodata aside."""
+    size = pixels.shape[-1]
+    rank = np.floor(FLOOR_QUANTILE * (size - zeros)).astype(np.intp)
+    rank = np.where(rank < negative, rank, rank + zeros).clip(max=size - 1)
+    return np.take_along_axis(pixels, rank[..., None], axis=-1)[..., 0]
+
+
+def _histogram(pixels: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Pixels by bin, of sorted pixels `[B, P]`."""
+    inner = edges[1:-1].astype(pixels.dtype)
+    below = np.sum([np.searchsorted(row, inner) for row in pixels], axis=0, dtype=np.int64)
+    return np.asarray(np.diff(below, prepend=0, append=pixels.size))

@@ -1,0 +1,162 @@
+"""Whether S2 digital numbers hold the 1000 that processing baselines from 04.00 on add, and all or none do.
+
+Dates don't tell: archives are processed anew. Two signals do. The dark floor: some pixels of an acquisition are
+nearly black in some band (shadow, water, needles), so that where none is below 900 something was added. A pair with
+a dark floor holds no offset; one without may be all cloud, so that bright pairs count where there are many of them in
+an acquisition. And the baseline in the product's name, `_N0400_`, which counts where the pair's own floor agrees:
+sources may have taken the offset off.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair
+from fusmae.doctor.check import SHARD_ANEW, Check, counted, joined, some
+from fusmae.doctor.observe import Observation
+
+FLOOR_DN = 900.0
+"""A floor above this holds the offset of 1000, less what atmospheric correction may overshoot."""
+
+MIN_PAIRS = 8
+"""Fewer pairs of one acquisition may all be cloud."""
+
+# Of pairs with the offset a few seem to have none: atmospheric correction makes the darkest water negative.
+_OFFSET_SHARE = 0.95
+# Bright pairs up to this share may lie under thick cloud that nobody flagged. Clouds cover fewer: 12 % of BigEarthNet's
+# pairs have any snow, cloud or shadow in them, and what is bright from edge to edge is a part of those.
+_MAX_BRIGHT_SHARE = 0.1
+# One cloud may cover a tile and its neighbour; of few pairs these are a large share.
+_MIN_BRIGHT = 3
+_BASELINE = re.compile(r"_N(\d{4})_")
+_OFFSET_BASELINE = 400
+# What the public archives name products that were made elsewhere; BigEarthNet v2 is such a one.
+_NO_BASELINE = 9999
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """Keys of pairs by what was found of them; the rest is not known."""
+
+    offset: list[str]
+    clear: list[str]
+    signals: list[str]
+
+
+def check_offset(pairs: Sequence[Pair], observed: Observation, stated: int) -> Check:
+    """Digital numbers hold the offset that the dataset states, in every acquisition.
+
+    Args:
+        pairs: the index.
+        observed: the shards' pairs.
+        stated: what the dataset says is added; 0 for nothing.
+    """
+    verdicts = _judge(pairs, observed)
+    wrong = verdicts.clear if stated else verdicts.offset
+    right = verdicts.offset if stated else verdicts.clear
+    told = len(wrong) + len(right)
+    says = {True: "hold an offset of about 1000", False: "hold no offset"}
+    sentences = [f"{counted(len(wrong), 'pair')} {says[not stated]}"] if wrong else []
+    if wrong and right:
+        sentences.append(f"{len(right):,} others {says[bool(stated)]}: the dataset is mixed")
+    untold = len(observed.keys) - told
+    if told and untold:
+        sentences.append(
+            f"{counted(untold, 'other')} can't be told: cloudy, without contrast or of a small acquisition"
+        )
+    signals = f" (by {' and '.join(verdicts.signals)})" if verdicts.signals else ""
+    return Check(
+        name="offset",
+        severity="blocks",
+        what="S2 digital numbers hold the offset of processing baseline 04.00 throughout, or nowhere, as is stated.",
+        found=len(wrong),
+        got=joined(
+            sentences if wrong else [f"{counted(told, 'pair')} {says[bool(stated)]}", *sentences] if told else [],
+            "too few pairs to tell",
+        )
+        + signals,
+        expected=f"an offset of {stated:,}, as the dataset states" if stated else "no offset, as the dataset states",
+        examples=some(wrong),
+        hint="subtract 1000 from the digital numbers of products with baseline 04.00 and above, in every pair alike, "
+        f"then {SHARD_ANEW}; if the pairs lie under thick cloud, agree to them in data.tolerated.offset",
+        is_skipped=not told,
+    )
+
+
+def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
+    floors = _pair_floors(observed)
+    rows_of: dict[datetime, list[int]] = defaultdict(list)
+    members = {pair.key: pair for pair in pairs}
+    for row, key in enumerate(observed.keys):
+        pair = members.get(key)
+        if pair is not None and not pair.is_cloudy and not np.isnan(floors[row]):
+            rows_of[pair.date].append(row)
+    offset: set[int] = set()
+    clear: set[int] = set()
+    signals: list[str] = []
+
+    def tell(signal: str, verdicts: Sequence[tuple[list[int], list[int]]]) -> None:
+        if any(with_offset or without for with_offset, without in verdicts):
+            signals.append(signal)
+        for with_offset, without in verdicts:
+            offset.update(with_offset)
+            clear.update(without)
+
+    def untold(rows: Iterable[int]) -> list[int]:
+        return [row for row in rows if row not in offset and row not in clear]
+
+    large = [rows for rows in rows_of.values() if len(rows) >= MIN_PAIRS]
+    small = [row for rows in rows_of.values() if len(rows) < MIN_PAIRS for row in rows]
+    tell(f"the dark floor of {counted(len(large), 'acquisition')}", [_by_floor(rows, floors) for rows in large])
+    tell("the baseline in product names", [_by_name(observed.keys, untold(chain(*large, small)), floors)])
+    small = untold(small)
+    if len(small) >= MIN_PAIRS:
+        tell("the dark floor of small acquisitions together", [_by_floor(small, floors)])
+    # An acquisition may hide a few. Where many do, these are no clouds.
+    bright = [row for row in untold(chain(*large, small)) if floors[row] >= FLOOR_DN]
+    if len(bright) + len(clear) >= MIN_PAIRS and _are_many(bright, len(bright) + len(clear)):
+        tell("the dark floor of all pairs together", [(bright, [])])
+    return _Verdicts([observed.keys[row] for row in offset], [observed.keys[row] for row in clear], signals)
+
+
+def _by_floor(rows: Sequence[int], floors: NDArray[np.float32]) -> tuple[list[int], list[int]]:
+    """Of rows that are judged together those with and without the offset; bright ones that may be cloud are neither."""
+    bright = [row for row in rows if floors[row] >= FLOOR_DN]
+    if len(bright) >= _OFFSET_SHARE * len(rows):
+        return list(rows), []
+    dark = [row for row in rows if floors[row] < FLOOR_DN]
+    return bright if _are_many(bright, len(rows)) else [], dark
+
+
+def _are_many(bright: Sequence[int], num_rows: int) -> bool:
+    return len(bright) >= _MIN_BRIGHT and len(bright) > _MAX_BRIGHT_SHARE * num_rows
+
+
+def _pair_floors(observed: Observation) -> NDArray[np.float32]:
+    """The darkest band's floor of each pair; NaN where no band has contrast."""
+    columns = observed.columns(lambda band: band.units == "DN")
+    floors = observed.measures.floor[:, columns]
+    lowest = np.where(np.isnan(floors), np.inf, floors).min(axis=1, initial=np.inf)
+    return np.where(np.isinf(lowest), np.nan, lowest).astype(np.float32)
+
+
+def _by_name(keys: Sequence[str], rows: Sequence[int], floors: NDArray[np.float32]) -> tuple[list[int], list[int]]:
+    """Rows with and without the offset, where the baseline in the name and the pair's own floor agree."""
+    offset, clear = [], []
+    for row in rows:
+        found = _BASELINE.search(keys[row])
+        baseline = int(found[1]) if found else _NO_BASELINE
+        if baseline == _NO_BASELINE:
+            continue
+        has_offset, is_bright = baseline >= _OFFSET_BASELINE, bool(floors[row] >= FLOOR_DN)
+        if has_offset and is_bright:
+            offset.append(row)
+        elif not has_offset and not is_bright:
+            clear.append(row)
+    return offset, clear

@@ -1,0 +1,275 @@
+"""Checks of pixels: contrast, nodata, histograms, units, polarisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.shards import LeftOut
+from fusmae.doctor.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.doctor.observe import BandTotals, Observation
+from fusmae.modalities import BandStatistics, Statistics, Units
+
+MAX_NODATA_SHARE = 0.1
+"""A model can do without a corner of a tile; with more it learns where the swath ends."""
+
+CLIPPED_DN = 1.0
+"""Atmospheric correction clips what would be 0 or less to this: over dark water whole bands are it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a band may be from its reference.
+
+    Attributes:
+        mean_shift_stds: of the mean, in published standard deviations.
+        std_ratio: of the standard deviation, as a factor either way.
+    """
+
+    mean_shift_stds: float
+    std_ratio: float
+
+    def __str__(self) -> str:
+        mean = f"means within {self.mean_shift_stds:g} published standard deviations, "
+        return f"{mean if self.mean_shift_stds < inf else ''}standard deviations within a factor of {self.std_ratio:g}"
+
+
+POSSIBLE: dict[Units, Limits] = {"DN": Limits(inf, 10), "dB": Limits(2, 4)}
+"""Beyond these pixels have another unit or were normalised. Snow and cloud move the mean of digital numbers by many
+standard deviations, so that it tells nothing; published standard deviations include cloud, and clear pairs of one scene
+have as little as 0.3 of them."""
+
+TYPICAL: dict[Units, Limits] = {"DN": Limits(1, 3), "dB": Limits(1, 3)}
+"""Real data of one scene or season may be beyond these, so that people must judge."""
+
+MEDIAN_DB_RANGE = (-40.0, 5.0)
+"""Calm water is some -32 dB in VH, a city about 0 dB in VV."""
+
+_LINEAR_SHARE = 0.95
+"""Power is never negative; of dB only bright buildings are at 0 and above."""
+
+_MAX_CROSSED_SHARE = 0.2
+_CROSSED_DB = 1.0
+"""Over calm water both polarisations are noise, and either may be above the other by a little; nowhere else is VH above
+VV by as much. That is 1 of the sample's 60 pairs, so that far fewer than half of the pairs tell of a swap in some."""
+
+_MAX_8_BIT = 255
+
+
+def check_constant(observed: Observation) -> Check:
+    """Every band of every pair has contrast, but for those that were clipped over dark water."""
+    is_constant = observed.measures.is_constant
+    is_dn = np.array([band.units == "DN" for band in observed.bands], np.bool_)
+    # A pair without contrast in any band is no water: its radar image would show waves or noise.
+    has_contrast = ~is_constant.all(axis=1, keepdims=True)
+    is_clipped = is_constant & is_dn & has_contrast & (observed.measures.median <= CLIPPED_DN)
+    is_flat = is_constant & ~is_clipped
+    keys = observed.keys_where(is_flat.any(axis=1))
+    clipped = observed.keys_where(is_clipped.any(axis=1))
+    sentences = [
+        *([f"{counted(len(keys), 'pair')} with a band of one value: {_by_band(observed, is_flat)}"] if keys else []),
+    ]
+    if clipped:
+        sentences.append(
+            f"{counted(len(clipped), 'pair')} with a band clipped to {CLIPPED_DN:g} or less throughout, "
+            f"as dark water is, which is no finding: {_by_band(observed, is_clipped)}"
+        )
+    return Check(
+        name="constant",
+        severity="blocks",
+        what="No band of a pair has one value only, unless it was clipped as dark water is.",
+        found=len(keys),
+        got=joined(sentences, "every band has contrast"),
+        expected="several values in each band of each pair",
+        examples=some(keys),
+        hint=f"look at these pairs; mend them, then {SHARD_ANEW}; or, if they were published so, agree to them in "
+        "data.tolerated.constant",
+    )
+
+
+def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
+    """No pair is NaN, infinite or largely nodata."""
+    share = observed.measures.zero_share.max(axis=1, initial=0)
+    empty = observed.keys_where(share > MAX_NODATA_SHARE)
+    not_finite = keys_left_out(left_out, "nodata")
+    sentences = [
+        *([f"{counted(len(not_finite), 'pair')} left out: NaN or infinite"] if not_finite else []),
+        *([f"{counted(len(empty), 'pair')} with more than {MAX_NODATA_SHARE:.0%} nodata in a band"] if empty else []),
+    ]
+    return Check(
+        name="nodata",
+        severity="blocks",
+        what="Pixels are finite and nearly all are data (0 is nodata).",
+        found=len({*empty, *not_finite}),
+        got=joined(sentences, f"at most {share.max(initial=0):.1%} nodata in a band of a pair"),
+        expected=f"finite pixels, and at most {MAX_NODATA_SHARE:.0%} of 0 in each band",
+        examples=some([*empty, *not_finite]),
+        hint=f"fill these pairs' nodata, then {SHARD_ANEW}; leave them out of the raw data, then {INDEX_ANEW}; or "
+        "agree to them in data.tolerated.nodata",
+    )
+
+
+def check_histograms(observed: Observation, reference: Statistics) -> Check:
+    """No band is so far from what is published that its pixels must be of another kind."""
+    return _against_reference(
+        Check(
+            name="histograms",
+            severity="blocks",
+            what="Each band has the published unit and was not normalised before.",
+            found=0,
+            got="",
+            expected=f"digital numbers: {POSSIBLE['DN']}; dB: {POSSIBLE['dB']}; findings are bands",
+            hint="look at the histograms below: pixels may be normalised already or of another unit; mend them, then "
+            f"{SHARD_ANEW}",
+        ),
+        observed,
+        reference,
+        POSSIBLE,
+    )
+
+
+def check_typical(observed: Observation, reference: Statistics) -> Check:
+    """Each band's mean and standard deviation are near the published ones."""
+    return _against_reference(
+        Check(
+            name="typical",
+            severity="warns",
+            what="Each band's mean and standard deviation are near the published ones.",
+            found=0,
+            got="",
+            expected=f"{TYPICAL['DN']}; findings are bands",
+            hint="look at the histograms below: snow, cloud or a single scene may explain them; so may an offset, "
+            "rescaled pixels, or bands in another order",
+        ),
+        observed,
+        reference,
+        TYPICAL,
+    )
+
+
+def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
+    """S1 is in dB, nothing else and not cut to whole numbers; S2 in digital numbers of 16 bits."""
+    measures = observed.measures
+    db = observed.columns(lambda band: band.units == "dB")
+    low, high = MEDIAN_DB_RANGE
+    is_linear = (measures.nonnegative_share[:, db] > _LINEAR_SHARE).any(axis=1)
+    is_far = ((measures.median[:, db] < low) | (measures.median[:, db] > high)).any(axis=1) & ~is_linear
+    # One tile of whole numbers is chance for no sensor.
+    is_whole = (measures.is_whole[:, db] & ~measures.is_constant[:, db]).any(axis=1) & ~is_linear
+    dn = observed.columns(lambda band: band.units == "DN")
+    is_8_bit = bool(dn) and max(observed.totals[column].highest for column in dn) <= _MAX_8_BIT
+    refused = keys_left_out(left_out, "units")
+    kinds = {
+        "left out: not in the stated units": refused,
+        "whose S1 looks like linear power, not dB": observed.keys_where(is_linear),
+        f"whose S1 has a median outside {low:g} to {high:g} dB": observed.keys_where(is_far),
+        "whose S1 is cut to whole numbers": observed.keys_where(is_whole),
+        "whose S2 looks like 8-bit pictures, not digital numbers": observed.keys if is_8_bit else [],
+    }
+    findings = {key for keys in kinds.values() for key in keys}
+    is_mixed = bool(refused or is_linear.any() or is_far.any()) and not (is_linear | is_far).all()
+    return Check(
+        name="units",
+        severity="blocks",
+        what="S1 is in dB throughout, S2 in digital numbers (reflectance times 10,000).",
+        found=len(findings),
+        got=joined(
+            [f"{counted(len(keys), 'pair')} {kind}" for kind, keys in kinds.items() if keys]
+            + (["S1 is mixed: the other pairs are in dB"] if is_mixed else []),
+            "S1 in dB, S2 in digital numbers",
+        ),
+        expected=f"S1 medians from {low:g} to {high:g} dB with decimals; S2 up to some thousands",
+        examples=some(findings),
+        hint=f"convert power with 10 * log10(power), read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
+    )
+
+
+def check_polarisation(observed: Observation) -> Check:
+    """VH is above VV in few pairs."""
+    what = "VH is below VV: vegetation and ground scatter little into the other polarisation."
+    columns = {band.name: column for column, band in enumerate(observed.bands)}
+    if not {"VV", "VH"} <= columns.keys() or not observed.keys:
+        got, expected = "there are no VV and VH to compare", "VV and VH"
+        return Check("polarisation", "blocks", what, 0, got, expected, is_skipped=True)
+    mean = observed.measures.mean
+    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > _CROSSED_DB)
+    share = len(crossed) / len(observed.keys)
+    is_swapped = share > _MAX_CROSSED_SHARE
+    return Check(
+        name="polarisation",
+        severity="blocks",
+        what=what,
+        found=len(crossed) if is_swapped else 0,
+        got=f"VH is above VV by more than {_CROSSED_DB:g} dB in {len(crossed):,} of "
+        f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
+        expected=f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
+        examples=some(crossed) if is_swapped else (),
+        hint="name S1 bands by what they are, never by their order in a folder, "
+        f"then {SHARD_ANEW}; if the pairs show calm water, agree to them in data.tolerated.polarisation",
+    )
+
+
+def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
+    """Both sides of every pair show the same ground on grids that fit."""
+    elsewhere = keys_left_out(left_out, "georeference")
+    return Check(
+        name="georeference",
+        severity="blocks",
+        what="Both sides of a pair have the same coordinate system and bounds, and every band its grid.",
+        found=len(elsewhere),
+        got=f"{counted(len(elsewhere), 'pair')} left out: {_first_problem(left_out, elsewhere)}"
+        if elsewhere
+        else f"no pair of {num_pairs:,} was left out for its place or size",
+        expected="equal bounds within a pair, and each band of its stated size",
+        examples=some(elsewhere),
+        hint=f"bring the right files, then {SHARD_ANEW}; or agree to go on without these pairs in "
+        "data.tolerated.georeference",
+    )
+
+
+def _first_problem(left_out: Sequence[LeftOut], keys: Sequence[str]) -> str:
+    return next(item.problem.partition("\n")[0] for item in left_out if item.key == keys[0])
+
+
+def _by_band(observed: Observation, flags: NDArray[np.bool_]) -> str:
+    numbers = zip(observed.bands, flags.sum(axis=0), strict=True)
+    return ", ".join(f"{band.name} in {number:,}" for band, number in numbers if number)
+
+
+def _against_reference(
+    question: Check, observed: Observation, reference: Statistics, limits: Mapping[Units, Limits]
+) -> Check:
+    """The question's answer."""
+    compared = {
+        band: (totals, published)
+        for band, totals in zip(observed.bands, observed.totals, strict=True)
+        if (published := reference.get(band.modality, {}).get(band.name))
+    }
+    strange = [
+        band for band, (totals, published) in compared.items() if not _is_near(totals, published, limits[band.units])
+    ]
+    without = [band.name for band in observed.bands if band not in compared]
+    unknown = f"; no reference for {', '.join(without)}" if compared and without else ""
+    normal = f"{counted(len(compared), 'band')} within these limits" if compared else "no reference is known"
+    return replace(
+        question,
+        found=len(strange),
+        got=joined([_described(band.name, *compared[band]) for band in strange], normal) + unknown,
+        examples=tuple(band.name for band in strange[:10]),
+        is_skipped=not compared,
+    )
+
+
+def _is_near(totals: BandTotals, published: BandStatistics, limits: Limits) -> bool:
+    # Written so that NaN is not near.
+    is_mean_near = abs(totals.mean - published.mean) <= limits.mean_shift_stds * published.std
+    return is_mean_near and published.std / limits.std_ratio <= totals.std <= published.std * limits.std_ratio
+
+
+def _described(name: str, totals: BandTotals, published: BandStatistics) -> str:
+    return (
+        f"{name} has mean {totals.mean:,.1f} and standard deviation {totals.std:,.1f}, published are "
+        f"{published.mean:,.1f} and {published.std:,.1f}"
+    )

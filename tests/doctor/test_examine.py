@@ -1,0 +1,216 @@
+import re
+import resource
+import subprocess
+import sys
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusmae.data.shard_writer import write_shards
+from fusmae.doctor.examine import CHECK_NAMES, examine, examine_index
+from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
+from fusmae.modalities import modality_inputs
+from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.sample.source import SampleSource
+from fusmae.sources.source import Facts
+
+TABLES = Path(__file__).parents[3] / "shared" / "data" / "bigearthnet_v2"
+MAX_GB = 2.0
+COUNTS = {"train": 237_871, "validation": 122_342, "test": 119_825}
+
+
+@pytest.fixture(scope="module")
+def sample_pairs(sample_raw):
+    return SampleSource().pairs(sample_raw)
+
+
+@pytest.fixture(scope="module")
+def sample_shards(sample_raw, sample_pairs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctor") / "shards"
+    source = SampleSource()
+    write_shards(
+        sample_pairs,
+        partial(source.read, sample_raw),
+        folder,
+        inputs=modality_inputs(MODALITIES, 1200),
+        classes=source.classes,
+        shard_pairs=16,
+    )
+    return folder
+
+
+@pytest.fixture
+def examine_sample(sample_raw, sample_pairs, sample_shards):
+    source = SampleSource()
+
+    def run(tolerated):
+        return examine(
+            sample_pairs,
+            source.classes,
+            source.facts(sample_raw),
+            shards=sample_shards,
+            tolerated=tolerated,
+        )
+
+    return run
+
+
+def test_checks_are_those_that_can_be_tolerated(diagnose):
+    assert tuple(check.name for check in diagnose().checks) == CHECK_NAMES
+    assert set(CHECK_OF_FAULT.values()) <= set(CHECK_NAMES)
+
+
+def test_a_sound_dataset_does_not_block(diagnose):
+    diagnosis = diagnose()
+    assert not diagnosis.blocks
+    assert diagnosis.summary() == "The doctor finds nothing that blocks training."
+
+
+def test_the_sample_does_not_block_and_needs_no_tolerance(examine_sample):
+    diagnosis = examine_sample({})
+    assert not diagnosis.blocks, diagnosis.summary()
+    checks = {check.name: check for check in diagnosis.checks}
+    assert checks["constant"].found == 0
+    assert checks["constant"].got == (
+        "4 pairs with a band clipped to 1 or less throughout, as dark water is, which is no finding: "
+        "B08 in 1, B06 in 2, B07 in 1, B8A in 1, B01 in 2, B09 in 2"
+    )
+    assert checks["histograms"].got == "14 bands within these limits"
+    assert checks["typical"].got == "14 bands within these limits"
+    assert "in 1 of 60 pairs" in checks["polarisation"].got
+    assert "57 pairs hold no offset" in checks["offset"].got
+
+
+def test_the_sample_with_an_offset_in_some_pairs_blocks(sample_pairs, sample_raw, tmp_path):
+    source = SampleSource()
+    raised = {pair.key for pair in sample_pairs[::4]}
+
+    def read(pair):
+        bands = source.read(sample_raw, pair)
+        return {
+            name: band + np.uint16(1000) if pair.key in raised and name not in ("VV", "VH") else band
+            for name, band in bands.items()
+        }
+
+    write_shards(
+        sample_pairs,
+        read,
+        tmp_path / "shards",
+        inputs=modality_inputs(MODALITIES, 1200),
+        classes=source.classes,
+        shard_pairs=16,
+    )
+    facts = source.facts(sample_raw)
+    diagnosis = examine(sample_pairs, source.classes, facts, shards=tmp_path / "shards", tolerated={})
+    offset = next(check for check in diagnosis.checks if check.name == "offset")
+    assert offset.status == "blocks"
+    assert len(raised) - 3 <= offset.found <= len(raised)
+    assert "the dataset is mixed" in offset.got
+
+
+def _flat(changed):
+    return changed(
+        lambda bands: {"B05": np.full_like(bands["B05"], 700)}, only=lambda pair: pair.key in ("train01", "test02")
+    )
+
+
+def test_what_blocks_is_said_with_what_was_expected_and_what_to_do(diagnose, changed):
+    diagnosis = diagnose(read=_flat(changed))
+    assert [check.name for check in diagnosis.checks if check.blocks] == ["constant"]
+    assert diagnosis.summary().splitlines() == [
+        "The doctor blocks training: 1 of 14 checks fails.",
+        "constant: No band of a pair has one value only, unless it was clipped as dark water is.",
+        "  got:      2 pairs with a band of one value: B05 in 2",
+        "  expected: several values in each band of each pair",
+        "  examples: test02, train01",
+        "  next:     look at these pairs; mend them, then `dvc repro -f -s shard`, then `dvc repro`; or, if they were "
+        "published so, agree to them in data.tolerated.constant",
+    ]
+
+
+@pytest.mark.parametrize(("tolerated", "blocks"), [(1, True), (2, False)])
+def test_a_dataset_passes_with_as_many_findings_as_are_tolerated(diagnose, changed, tolerated, blocks):
+    diagnosis = diagnose(read=_flat(changed), tolerated={"constant": tolerated})
+    assert diagnosis.blocks is blocks
+
+
+def test_hints_force_the_stages_whose_raw_files_dvc_does_not_watch(diagnose):
+    hints = [check.hint for check in diagnose().checks]
+    stages = [stage for hint in hints for stage in re.findall(r"dvc repro ?([^`]*)`", hint)]
+    assert set(stages) == {"", "-f -s fetch", "-f -s index", "-f -s shard"}
+
+
+def test_shards_are_observed_in_other_processes_alike(pairs, classes, shards):
+    with get_context("spawn").Pool(2) as pool:
+        there = examine(pairs, classes, Facts(), shards=shards, tolerated={}, map_shards=pool.imap)
+    here = examine(pairs, classes, Facts(), shards=shards, tolerated={})
+    assert there.to_json() == here.to_json()
+
+
+def test_a_tolerance_for_no_check_is_refused(diagnose):
+    with pytest.raises(ConfigError, match=r"data.tolerated names constnt") as caught:
+        diagnose(tolerated={"constnt": 4})
+    assert "neighbours" in str(caught.value)
+
+
+def test_a_misspelt_tolerance_is_found_before_any_shard_is_read(pairs, classes, shards):
+    def never(function, paths):
+        pytest.fail("a shard was read")
+
+    with pytest.raises(ConfigError, match=r"data.tolerated names constnt"):
+        examine(pairs, classes, Facts(), shards=shards, tolerated={"constnt": 4}, map_shards=never)
+
+
+def test_a_misspelt_tolerance_is_found_by_the_index_too(pairs, classes):
+    with pytest.raises(ConfigError, match=r"data.tolerated names constnt"):
+        examine_index(pairs, classes, Facts(), tolerated={"constnt": 4})
+
+
+def test_absent_shards_are_said(tmp_path, pairs, classes):
+    with pytest.raises(ShardError, match="There are no shards"):
+        examine(pairs, classes, Facts(), shards=tmp_path, tolerated={})
+
+
+def test_an_index_alone_can_be_examined(pairs, classes):
+    checks = {check.name: check for check in examine_index(pairs, classes, Facts(counts={"train": 17}))}
+    assert list(checks) == ["counts", "labels", "classes", "places", "neighbours"]
+    assert checks["counts"].found == 11
+
+
+def test_the_whole_table_of_bigearthnet_is_examined_in_bounded_memory(tmp_path):
+    if not (TABLES / "metadata.parquet").exists():
+        pytest.skip(f"the real BigEarthNet v2 table is not at {TABLES}")
+    (tmp_path / "metadata.parquet").symlink_to(TABLES / "metadata.parquet")
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert lines["counts"] == "passed, train 237,871, validation 122,342, test 119,825"
+    assert lines["labels"].startswith("passed")
+    assert lines["classes"] == "passed, all 19 classes are in train and in test"
+    assert lines["places"].startswith("passed")
+    # The official split keeps test 12 km from train; validation is the ring between them.
+    assert "validation pairs with a training pair: 11.9% within 1.2 km" in lines["neighbours"]
+    assert (
+        "test pairs with a training pair: 0.0% within 1.2 km, 0.0% within 2.4 km, 0.0% within 10 km"
+        in (lines["neighbours"])
+    )
+    assert float(lines["peak_gb"]) < MAX_GB
+
+
+def _examine_table(raw: Path) -> None:
+    from fusmae.sources.bigearthnet.source import BigEarthNetSource
+
+    source = BigEarthNetSource(version=2, countries=[], snow_and_clouds=False)
+    for check in examine_index(source.pairs(raw), source.classes, Facts(counts=COUNTS)):
+        print(f"{check.name}: {check.status}, {check.got}")
+    # Linux counts in KiB.
+    print(f"peak_gb: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f}")
+
+
+if __name__ == "__main__":
+    _examine_table(Path(sys.argv[1]))

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from fusmae.data.shards import Shard, every_shard
+from fusmae.doctor.observe import HISTOGRAM_EDGES, merge, observe
+
+
+@pytest.fixture(scope="module")
+def observed(shards):
+    return merge(observe(path) for path in every_shard(shards))
+
+
+@pytest.fixture(scope="module")
+def pixels(shards, inputs):
+    """Every pair's pixels by band, `[N, P]`, in the order of the shards."""
+    batches = [Shard(path).read(range(len(Shard(path)))).pixels for path in every_shard(shards)]
+    return {
+        band: np.concatenate([batch[item.name][:, column].reshape(len(batch[item.name]), -1) for batch in batches])
+        for item in inputs
+        for column, band in enumerate(item.bands)
+    }
+
+
+def test_totals_are_those_of_all_pixels(observed, pixels):
+    for band, totals in zip(observed.bands, observed.totals, strict=True):
+        expected = pixels[band.name].astype(np.float64)
+        assert totals.count == expected.size
+        assert totals.mean == pytest.approx(expected.mean())
+        assert totals.std == pytest.approx(expected.std())
+        assert (totals.lowest, totals.highest) == (expected.min(), expected.max())
+        edges = HISTOGRAM_EDGES[band.units]
+        assert totals.histogram.tolist() == np.histogram(expected.clip(edges[0], edges[-1]), edges)[0].tolist()
+
+
+def test_measures_are_those_of_each_pair(observed, pixels):
+    for column, band in enumerate(observed.bands):
+        found = pixels[band.name]
+        assert observed.measures.mean[:, column] == pytest.approx(found.mean(1), rel=1e-5)
+        assert observed.measures.median[:, column].tolist() == np.sort(found)[:, found.shape[1] // 2].tolist()
+        lowest = np.quantile(found, 0.01, axis=1, method="lower")
+        assert observed.measures.floor[:, column].tolist() == lowest.tolist()
+
+
+def test_pairs_keep_their_split_and_labels(observed, pairs, classes):
+    assert dict(zip(observed.keys, observed.splits, strict=True)) == {pair.key: pair.split for pair in pairs}
+    rows = dict(zip(observed.keys, observed.labels, strict=True))
+    for pair in pairs:
+        assert [classes[column] for column in np.flatnonzero(rows[pair.key])] == list(pair.labels)
+
+
+def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
+    def cut(bands):
+        band = bands["B02"].copy()
+        band[:6] = 0
+        return {"B02": band}
+
+    diagnose(read=changed(cut))
+    found = merge(observe(path) for path in every_shard(tmp_path / "shards"))
+    column = found.columns(lambda band: band.name == "B02")[0]
+    assert found.measures.zero_share[:, column] == pytest.approx(0.25)
+    assert (found.measures.floor[:, column] >= 200).all()
+
+
+def test_values_beyond_the_histogram_are_in_its_last_bin(diagnose, changed):
+    diagnosis = diagnose(read=changed(lambda bands: {"B02": bands["B02"] + np.uint16(30_000)}))
+    summary = next(summary for summary in diagnosis.bands if summary.band.name == "B02")
+    assert summary.totals.histogram[-1] == summary.totals.count
+    assert summary.totals.highest > 30_000
+
+
+def test_no_shards_are_an_empty_observation():
+    assert merge([]).keys == []
