@@ -12,7 +12,7 @@ export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
 export RUSTUP_HOME ?= $(CURDIR)/.fusmae/rustup
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test check ui lock
+.PHONY: help pipeline test check bench ui lock
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ check: .venv/installed ## lint, types and import contracts only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/installed ## measure the claims of benchmarks/: ratios of one run, written to benchmarks/results
+	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.synthetic_world
 
 ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlruns/mlflow.db) --host 127.0.0.1 --port 5000

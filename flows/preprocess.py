@@ -1,4 +1,4 @@
-"""Flow preprocess: raw archives to shards."""
+"""Flow preprocess: raw archives to examined shards."""
 
 from prefect import flow
 
@@ -7,8 +7,8 @@ from flows.stage import run_stages
 
 @flow
 def preprocess() -> None:
-    """Fetch the source, index its pairs and pack them into shards."""
-    run_stages("fetch", "index", "shard")
+    """Fetch the source, index its pairs, pack them into shards and examine them."""
+    run_stages("fetch", "index", "shard", "doctor")
 
 
 if __name__ == "__main__":

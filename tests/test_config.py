@@ -54,7 +54,7 @@ def message(values: Any) -> str:
 @pytest.mark.parametrize(("data", "model"), sorted(set(itertools.product(GROUPS["data"], GROUPS["model"])) - MISFITS))
 def test_every_combination_of_presets_is_valid(data, model, schedule):
     config = parse_config(composed(f"data={data}", f"model={model}", f"schedule={schedule}"), "composed")
-    assert config.data.source == data
+    assert config.data.source.name == data
     assert config.data.tile_px % config.model.patch_px == 0
 
 
@@ -141,9 +141,10 @@ def test_a_rate_that_yaml_reads_as_text_is_explained(values):
 
 
 def test_the_hint_on_rates_stands_only_where_a_number_is_wanted(values):
-    assign(values, "data.source", "bigearth")
+    assign(values, "data.source.name", "bigearth")
     text = message(values)
-    assert "data.source: got 'bigearth'; expected: Input should be 'sample', 'bigearthnet' or 'sen12ms'" in text
+    assert "data.source: got {'name': 'bigearth'}; expected: Input tag 'bigearth'" in text
+    assert "'sample', 'bigearthnet', 'sen12ms', 'synthetic', 'folder'" in text
     assert "1.0e-4" not in text
 
 
@@ -217,3 +218,30 @@ def test_machine_leaves_out_what_a_trainer_does_not_take(values):
 def test_warm_up_longer_than_the_run_is_refused_with_both_values():
     text = message(composed("pretrain.epochs=3"))
     assert "pretrain: got warmup_epochs 5; expected fewer than epochs, 3" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            {"name": "bigearthnet", "version": 3, "countries": [], "snow_and_clouds": False},
+            "data.source.version: got 3",
+        ),
+        ({"name": "bigearthnet", "version": 2, "snow_and_clouds": False}, "data.source.countries: missing"),
+        (
+            {"name": "sen12ms", "seasons": ["autumn"], "validation_share": 0.1, "labels": "multi"},
+            "data.source.seasons.0",
+        ),
+        ({"name": "synthetic", "num_pairs": 10, "seed": 0}, "data.source.num_pairs: got 10"),
+        ({"name": "sample", "seed": 0}, "data.source.seed: unknown key"),
+        ("sample", "data.source: got 'sample'"),
+    ],
+)
+def test_a_wrong_setting_of_a_source_is_named_without_the_source_in_its_path(values, source, expected):
+    values["data"]["source"] = source
+    assert expected in message(values)
+
+
+def test_the_settings_of_a_source_are_all_but_its_name():
+    config = parse_config(composed("data=synthetic", "data.source.num_pairs=500"), "composed")
+    assert config.data.source.settings == {"num_pairs": 500, "seed": 0}

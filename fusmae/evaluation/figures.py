@@ -57,8 +57,8 @@ def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, 
     _save(figure, path)
 
 
-def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Draw micro-averaged precision-recall curves, one a row of the table."""
+def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], warning: str = "") -> None:
+    """Draw micro-averaged precision-recall curves, one a row of the table, below a warning where there is one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
@@ -68,6 +68,7 @@ def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str,
         axis.step([p["recall"] for p in points], [p["precision"] for p in points], style, where="post", label=name)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="micro-averaged, whole test set")
     axis.legend(fontsize=7)
+    figure.suptitle(warning, fontsize=9, color="firebrick")
     axis.grid(alpha=0.3)
     _save(figure, path)
 

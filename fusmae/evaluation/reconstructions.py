@@ -30,6 +30,7 @@ def draw_reconstructions(
     keys: list[str],
     modalities: Mapping[str, Modality],
     statistics: Statistics,
+    warning: str = "",
 ) -> None:
     """Write one PNG a pair; S2 in natural colour, S1 as VV.
 
@@ -40,6 +41,7 @@ def draw_reconstructions(
         keys: their names.
         modalities: band order.
         statistics: to undo the normalisation.
+        warning: what must stand on every picture, as of synthetic data.
     """
     module = module.cpu().eval()
     model = module.model
@@ -60,7 +62,8 @@ def draw_reconstructions(
                 masked[hidden] = _HIDDEN
                 rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
             title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in model.mask_ratio.items())}"
-            save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, _NOTES[has_patch_term])
+            note = f"{warning}\n{_NOTES[has_patch_term]}".strip()
+            save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, note)
 
 
 def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:

@@ -36,19 +36,33 @@ class Row:
         return {f"{prefix}/{name}": getattr(self.scores, name) for name in ("micro_ap", "macro_ap")}
 
 
-def as_metrics(rows: Sequence[Row], num_pairs: int, seed: int) -> dict[str, Any]:
-    """The table as nested JSON for `dvc metrics`."""
+def as_metrics(rows: Sequence[Row], num_pairs: int, seed: int, warning: str = "") -> dict[str, Any]:
+    """The table as nested JSON for `dvc metrics`.
+
+    Args:
+        rows: its lines.
+        num_pairs: test pairs.
+        seed: the run's seed.
+        warning: what must stand above every number, as of synthetic data.
+    """
     table: dict[str, Any] = {}
     for row in rows:
         values = asdict(row.scores)
         absent = values.pop("absent_classes")
         table.setdefault(row.protocol, {}).setdefault(row.initialisation, {})[row.setting] = values
-    return {"num_pairs": num_pairs, "seed": seed, "absent_classes": list(absent) if rows else [], "rows": table}
+    return {
+        "num_pairs": num_pairs,
+        "seed": seed,
+        "warning": warning,
+        "absent_classes": list(absent) if rows else [],
+        "rows": table,
+    }
 
 
 def as_markdown(metrics: Mapping[str, Any]) -> str:
     """The table as people read it, with the intervals and what they mean."""
     lines = [
+        *([f"**{metrics['warning']}**", ""] if metrics["warning"] else []),
         "| protocol | weights | modalities | micro AP | 95 % | macro AP | 95 % | micro F1 | macro F1 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

@@ -37,12 +37,14 @@ def evaluate(config: Config, *, models: Path, shards: Path, out: Path, runs: Pat
             rows.append(row)
             curves[row.name] = precision_recall(labels, found)
             write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    metrics = as_metrics(rows, len(reader), config.seed)
+    metrics = as_metrics(rows, len(reader), config.seed, reader.origin.warning)
     write_json(out / "metrics.json", metrics)
     write_text(out / "table.md", as_markdown(metrics))
     every_modality = setting_name(settings[0])
     save_precision_recall(
-        out / "pr.png", {name: curves[name] for name in curves if name.endswith(f"/{every_modality}")}
+        out / "pr.png",
+        {name: curves[name] for name in curves if name.endswith(f"/{every_modality}")},
+        reader.origin.warning,
     )
     for protocol, folder in models_found:
         own = [row.tracked for row in rows if (row.protocol, row.initialisation) == (protocol, folder.name)]

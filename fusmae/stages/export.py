@@ -9,7 +9,6 @@ from fusmae.inference.session import Session
 from fusmae.provenance import git_state
 from fusmae.release.export import Deployable, describe_graph, export_onnx, save_onnx
 from fusmae.release.parity import check_parity
-from fusmae.sources import open_source
 from fusmae.training.build import build_preprocess, inputs_of, modality_settings
 from fusmae.training.checkpoint import load_checkpoint
 from fusmae.training.classifiers import finetuned_classifier
@@ -17,13 +16,11 @@ from fusmae.training.classifiers import finetuned_classifier
 
 def export(config: Config, *, weights: Path, shards: Path, out: Path) -> None:
     """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec and the parity report."""
-    checkpoint, source = load_checkpoint(weights), open_source(config.data.source)
+    checkpoint, reader = load_checkpoint(weights), ShardReader(shards, "test")
     inputs, modalities = inputs_of(checkpoint.preprocessing), tuple(checkpoint.architecture["groups"])
     model = Deployable(build_preprocess(checkpoint.preprocessing), finetuned_classifier(checkpoint), inputs)
     graph = export_onnx(model, inputs, len(modalities), opset=config.export.opset)
-    described = f"{source.name}: {source.licence}"
-    metadata = describe_graph(checkpoint, tile_m=config.data.tile_m, data=described, git=git_state())
-    reader = ShardReader(shards, "test")
+    metadata = describe_graph(checkpoint, tile_m=config.data.tile_m, data=reader.origin.described, git=git_state())
     with written_whole(out) as partial:
         partial.mkdir()
         save_onnx(graph, metadata, partial / "model.onnx")

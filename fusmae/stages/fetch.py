@@ -3,9 +3,17 @@
 from pathlib import Path
 
 from fusmae.config import Config
+from fusmae.files import write_json
 from fusmae.sources import open_source
 
 
-def fetch(config: Config, *, downloads: Path, out: Path) -> None:
-    """Download what is not in `downloads` yet and unpack it to `out`."""
-    open_source(config.data.source).fetch(downloads, out)
+def fetch(config: Config, *, downloads: Path, raw: Path, receipt: Path) -> None:
+    """Make the source's folder in `raw` whole; `receipt` says what it holds.
+
+    DVC tracks the receipt: millions of raw files would stall it.
+    """
+    source, runtime = open_source(config.data.source.name, config.data.source.settings), config.runtime
+    files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)
+    write_json(
+        receipt, {"source": config.data.source.model_dump(mode="json"), "licence": source.licence, "files": files}
+    )

@@ -36,6 +36,7 @@ def finetune(config: Config, *, weights: Path, shards: Path, out: Path, run_file
         params={"model": config.model.model_dump(), "finetune": section.model_dump()},
         inputs=[weights, shards],
         run_file=run_file,
+        data=data.reader("train").origin.described,
     ) as run:
         machine = Machine(**config.runtime.machine)
         trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)

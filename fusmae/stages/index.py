@@ -1,15 +1,26 @@
-"""Stage index: every pair of the raw data with labels, split and place, validated."""
+"""Stage index: every pair of the raw data with labels, split and place, examined as far as no pixel is needed."""
 
 from pathlib import Path
 
 from fusmae.config import Config
 from fusmae.data.index import validate_index, write_index
+from fusmae.doctor.diagnosis import summarise
+from fusmae.doctor.examine import examine_index
+from fusmae.errors import DoctorError
 from fusmae.sources import open_source
 
 
 def index(config: Config, *, raw: Path, out: Path) -> None:
-    """Write the index of `raw` to the parquet file `out`."""
-    source = open_source(config.data.source)
-    pairs = source.pairs(raw)
+    """Write the index of the source's folder in `raw` to the parquet file `out`.
+
+    Raises:
+        DoctorError: counts, labels or places are not what the dataset states: better said now than after sharding.
+    """
+    source = open_source(config.data.source.name, config.data.source.settings)
+    pairs = source.pairs(raw / source.name)
     validate_index(pairs, source.classes)
+    facts = source.facts(raw / source.name)
+    checks = examine_index(pairs, source.classes, facts, tolerated=config.data.tolerated)
+    if any(check.blocks for check in checks):
+        raise DoctorError(summarise(checks))
     write_index(pairs, out)

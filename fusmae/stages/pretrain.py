@@ -7,6 +7,7 @@ import torch
 from fusmae.config import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.statistics import read_statistics
+from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.reconstructions import draw_reconstructions
 from fusmae.tracking import stage_run
 from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing
@@ -15,8 +16,11 @@ from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 from fusmae.training.trainer import Machine, build_trainer, fit
 
 
-def pretrain(config: Config, *, shards: Path, statistics: Path, out: Path, pictures: Path, run_file: Path) -> None:
-    """Train on `shards`; write `out/pretrained`, `out/random` and reconstruction `pictures`."""
+def pretrain(
+    config: Config, *, shards: Path, verdict: Path, statistics: Path, out: Path, pictures: Path, run_file: Path
+) -> None:
+    """Train on `shards` that have the doctor's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
+    require_verdict(verdict, shards)
     section, modalities = config.pretrain, tuple(config.data.modalities)
     num_patches = (config.data.tile_px // config.model.patch_px) ** 2
     draws = Draws(config.seed, modalities, num_patches, section.modality_drop, section.augment.model_dump())
@@ -37,6 +41,7 @@ def pretrain(config: Config, *, shards: Path, statistics: Path, out: Path, pictu
         params=params,
         inputs=[shards, statistics],
         run_file=run_file,
+        data=data.reader("train").origin.described,
     ) as run:
         machine = Machine(**config.runtime.machine)
         trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)
@@ -45,5 +50,6 @@ def pretrain(config: Config, *, shards: Path, statistics: Path, out: Path, pictu
             save_checkpoint(out / name, Checkpoint(architecture, preprocessing, (), run.facts, weights))
         keys = data.reader("validation").keys[: section.num_pictures]
         batch = data.first("validation", len(keys))
-        draw_reconstructions(pictures, module, batch, keys, config.data.modalities, known)
+        warning = data.reader("train").origin.warning
+        draw_reconstructions(pictures, module, batch, keys, config.data.modalities, known, warning)
         run.log_folder(pictures)

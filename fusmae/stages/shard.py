@@ -1,26 +1,43 @@
-"""Stage shard: raw tiles to memory-mapped shards, and band statistics of the train split."""
+"""Stage shard: raw tiles to shards, and band statistics of the train split."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 
-from rich.progress import track
-
 from fusmae.config import Config
+from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
-from fusmae.data.shards import ShardReader, write_shards
+from fusmae.data.shard_writer import require_tolerated, write_shards
+from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
+from fusmae.provenance import resume_key
 from fusmae.sources import open_source
 
 
-def shard(config: Config, *, raw: Path, index: Path, out: Path, statistics: Path) -> None:
+def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path) -> None:
     """Write the shards of every pair in `index` to `out`, then train's `statistics`."""
-    source = open_source(config.data.source)
-    write_shards(
-        read_index(index),
-        lambda pair: source.read(raw, pair),
-        out,
-        inputs=config.data.inputs,
-        classes=source.classes,
-        shard_pairs=config.data.shard_pairs,
-        progress=lambda plan: track(plan, description="shards"),
-    )
-    write_statistics(statistics, measure_statistics(ShardReader(out, "train", verify=False)))
+    data, runtime = config.data, config.runtime
+    source, pairs = open_source(data.source.name, data.source.settings), read_index(index)
+    # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
+    params = data.model_dump(mode="json", exclude={"tolerated"})
+    key = resume_key("shard", params, [receipt, index], Path(__file__).parents[1])
+    unfinished = out.with_name(f".{out.name}-{key}")
+    for stale in set(out.parent.glob(f".{out.name}-*")) - {unfinished}:
+        shutil.rmtree(stale)
+    with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
+        left_out = write_shards(
+            pairs,
+            partial(source.read, (raw / source.name).absolute()),
+            unfinished.absolute(),
+            inputs=data.inputs,
+            classes=source.classes,
+            shard_pairs=data.shard_pairs,
+            origin=Origin(source.name, source.licence, source.is_synthetic),
+            run=cluster.map,
+        )
+        require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"))
+        measured = measure_statistics(unfinished.absolute(), run=cluster.map)
+    write_statistics(statistics, measured)
+    if out.exists():
+        shutil.rmtree(out)
+    unfinished.rename(out)

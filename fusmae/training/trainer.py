@@ -93,6 +93,7 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
     return L.Trainer(
         accelerator=machine.accelerator,
         devices=1,
+        use_distributed_sampler=False,  # ours deals out the pairs itself
         precision="bf16-mixed" if has_bf16 else "32-true",
         max_epochs=epochs,
         logger=logger,
@@ -125,6 +126,7 @@ def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[An
     trainer = L.Trainer(
         accelerator=machine.accelerator,
         devices=1,
+        use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

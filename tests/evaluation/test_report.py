@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from fusmae.data.shards import Origin
 from fusmae.evaluation.metrics import Scores
 from fusmae.evaluation.report import Row, as_markdown, as_metrics
 
@@ -85,3 +86,11 @@ def test_a_set_with_every_class_and_no_intervals_says_so():
     table = as_markdown(metrics)
     assert "left out of macro means: none." in table
     assert cells_of(table)[2][4] == "–"
+
+
+def test_made_up_data_is_called_so_above_the_table(rows):
+    warning = Origin("synthetic", "none", is_synthetic=True).warning
+    lines = as_markdown(as_metrics(rows, 6, 0, warning)).splitlines()
+    assert lines[0] == f"**{warning}**"
+    assert "SYNTHETIC" in lines[0]
+    assert as_markdown(as_metrics(rows, 6, 0)).startswith("| protocol")
