@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fusmae.allocator import keep_freed_memory
 from fusmae.errors import FusmaeError
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ def _globals(
 def _run(stage: str, **paths: Path) -> None:
     from fusmae.config import load_config
 
+    keep_freed_memory()
     getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_config(Path(str(_state["params"]))), **paths)
 
 

@@ -1,5 +1,7 @@
 """Flips, quarter turns and mild crops, the same for every modality of a pair."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,26 +9,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def draw_geometry(random: np.random.Generator, *, flip: bool, turn: bool, min_crop: float) -> NDArray[np.float32]:
-    """Draw one pair's geometry.
+def draw_geometry(
+    randoms: Iterable[np.random.Generator], *, flip: bool, turn: bool, min_crop: float
+) -> NDArray[np.float32]:
+    """Draw the geometry of some pairs.
 
     Args:
-        random: the pair's own generator.
+        randoms: each pair's own generator.
         flip: mirror left to right in half of the draws.
         turn: turn by 0, 90, 180 or 270 degrees.
         min_crop: smallest side of the crop, as a share of the tile's side; 1 is no crop.
 
     Returns:
-        `[2, 3]` affine map from output to input coordinates, both in -1..1.
+        `[B, 2, 3]` affine maps from output to input coordinates, both in -1..1.
     """
     # Every draw is taken whatever the switches are, so that a switch changes its own effect only.
-    mirrored, quarter_turns, side, x, y = random.random(), random.integers(4), random.random(), *random.random(2)
+    draws = [(random.random(), random.integers(4), random.random(), *random.random(2)) for random in randoms]
+    mirrored, quarter_turns, side, x, y = np.array(draws).T
     scale = 1 - (1 - min_crop) * side
-    angle = quarter_turns * np.pi / 2 if turn else 0.0
-    cos, sin = np.round(np.cos(angle)), np.round(np.sin(angle))
-    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if flip and mirrored < 0.5 else 1.0, 1.0]) * scale
-    offset = (1 - scale) * (2 * np.array([x, y]) - 1)
-    return np.concatenate([linear, offset[:, None]], axis=1).astype(np.float32)
+    angle = quarter_turns * (np.pi / 2 if turn else 0)
+    cos, sin = np.round(np.cos(angle)) * scale, np.round(np.sin(angle)) * scale
+    mirror = np.where(flip & (mirrored < 0.5), -1, 1)
+    columns = [cos * mirror, -sin, (1 - scale) * (2 * x - 1), sin * mirror, cos, (1 - scale) * (2 * y - 1)]
+    return np.stack(columns, axis=1).reshape(-1, 2, 3).astype(np.float32)
 
 
 def apply_geometry(tiles: dict[str, Tensor], geometry: Tensor) -> dict[str, Tensor]:

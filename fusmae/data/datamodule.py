@@ -12,12 +12,13 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fusmae.data.augment import draw_geometry
 from fusmae.data.index import Split
-from fusmae.data.randomness import Purpose, generator
+from fusmae.data.randomness import Purpose, generator, generators
 from fusmae.data.shards import ShardReader
 
 Key = tuple[int, int]
@@ -93,24 +94,25 @@ class PairDataset(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         gathered = self.reader.read([index for _, index in keys])
-        noise = torch.from_numpy(np.stack([self._noise(key) for key in keys]))
         return Batch(
             pixels={name: torch.from_numpy(array) for name, array in gathered.pixels.items()},
             labels=torch.from_numpy(gathered.labels).float(),
             indices=torch.tensor([index for _, index in keys]),
-            geometry=torch.from_numpy(np.stack([self._geometry(key) for key in keys])),
-            noise=dict(zip(self.draws.modalities, noise.unbind(1), strict=True)),
+            geometry=torch.from_numpy(self._geometry(keys)),
+            noise=dict(zip(self.draws.modalities, torch.from_numpy(self._noise(keys)).unbind(1), strict=True)),
             dropped=self._dropped(keys[0]),
         )
 
-    def _noise(self, key: Key) -> Any:
-        shape = (len(self.draws.modalities), self.draws.num_patches)
-        return generator(self.draws.seed, Purpose.MASK, *key).random(shape, dtype=np.float32)
+    def _noise(self, keys: Sequence[Key]) -> NDArray[np.float32]:
+        noise = np.empty((len(keys), len(self.draws.modalities), self.draws.num_patches), np.float32)
+        for row, random in zip(noise, generators(self.draws.seed, Purpose.MASK, keys), strict=True):
+            random.random(dtype=np.float32, out=row)
+        return noise
 
-    def _geometry(self, key: Key) -> Any:
+    def _geometry(self, keys: Sequence[Key]) -> NDArray[np.float32]:
         if self.draws.augment is None:
-            return np.eye(2, 3, dtype=np.float32)
-        return draw_geometry(generator(self.draws.seed, Purpose.AUGMENT, *key), **self.draws.augment)
+            return np.tile(np.eye(2, 3, dtype=np.float32), (len(keys), 1, 1))
+        return draw_geometry(generators(self.draws.seed, Purpose.AUGMENT, keys), **self.draws.augment)
 
     def _dropped(self, first: Key) -> str:
         random = generator(self.draws.seed, Purpose.MODALITY_DROP, *first)

@@ -60,9 +60,9 @@ class Preprocess(nn.Module):
         expected = (len(item.bands), item.side_px, item.side_px)
         if tuple(array.shape[1:]) != expected:
             raise ValueError(f"{item.name} has shape {tuple(array.shape[1:])} (bands, height, width), not {expected}")
-        # One pass over the pixels: on a CPU this is where a loader's time goes.
         scale, shift = self.get_buffer(f"{item.name}_scale"), self.get_buffer(f"{item.name}_shift")
-        standard = torch.addcmul(shift, array.float(), scale)
+        # Not addcmul: it is four times slower with a number a band.
+        standard = (array.float() * scale).add_(shift)
         if item.side_px == self.tile_px:
             return standard
         return F.interpolate(standard, size=(self.tile_px, self.tile_px), mode="bilinear", align_corners=False)

@@ -8,7 +8,7 @@ from fusmae.data.randomness import Purpose, generator
 
 def drawn(index: int, **switches) -> np.ndarray:
     settings = {"flip": True, "turn": True, "min_crop": 1.0}
-    return draw_geometry(generator(0, Purpose.AUGMENT, 0, index), **(settings | switches))
+    return draw_geometry([generator(0, Purpose.AUGMENT, 0, index)], **(settings | switches))[0]
 
 
 def applied(tile: np.ndarray, geometry: np.ndarray) -> np.ndarray:
@@ -118,3 +118,9 @@ def test_bf16_autocast_does_not_blur_the_identity():
     with torch.autocast("cpu", torch.bfloat16):
         moved = apply_geometry(tiles, identity)
     torch.testing.assert_close(moved["s1"], tiles["s1"], atol=1e-5, rtol=0)
+
+
+def test_a_pairs_geometry_is_the_same_alone_and_among_others():
+    randoms = [generator(0, Purpose.AUGMENT, 0, index) for index in range(20)]
+    together = draw_geometry(randoms, flip=True, turn=True, min_crop=0.6)
+    assert np.array_equal(together, [drawn(index, min_crop=0.6) for index in range(20)])

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from fusmae.data.randomness import Purpose, generator
+from fusmae.data.randomness import Purpose, generator, generators
 
 
 def test_the_same_key_gives_the_same_draws():
@@ -31,3 +31,11 @@ def test_draws_are_uniform():
     assert abs(draws.mean() - 0.5) < 0.03
     assert abs(np.histogram(draws, 4, (0, 1))[0] / len(draws) - 0.25).max() < 0.04
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.1
+
+
+def test_generators_of_many_keys_draw_what_each_key_alone_draws():
+    """Bounded integers leave half a word behind, which must not reach the next key."""
+    keys = [(0, 0), (0, 1), (3, 2**40), (0, 0)]
+    many = [(random.integers(4), *random.random(9)) for random in generators(5, Purpose.AUGMENT, keys)]
+    alone = [generator(5, Purpose.AUGMENT, *key) for key in keys]
+    assert many == [(random.integers(4), *random.random(9)) for random in alone]
