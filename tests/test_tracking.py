@@ -9,7 +9,8 @@ import pytest
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.tracking import connect, stage_run
+from fusmae.mlflow_store import connect
+from fusmae.tracking import stage_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +92,7 @@ def test_a_run_that_the_store_does_not_have_is_begun_anew(store):
 
 
 def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
-    script = "from fusmae.tracking import connect, open_experiment; connect(); print(open_experiment('race'))"
+    script = "from fusmae.mlflow_store import connect, open_experiment; connect(); print(open_experiment('race'))"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", script],

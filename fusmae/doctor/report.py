@@ -7,8 +7,8 @@ from fusmae.data.index import SPLITS, Split
 from fusmae.doctor.charts import SPLIT_COLOURS, histogram_svg, positions_png
 from fusmae.doctor.check import Check, Status, counted
 from fusmae.doctor.diagnosis import BandSummary, Diagnosis
-from fusmae.doctor.page import page, table
 from fusmae.files import write_json, write_text
+from fusmae.page import page, table
 
 _WORDS: dict[Status, str] = {
     "passed": "passed",

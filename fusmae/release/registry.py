@@ -1,6 +1,7 @@
 """Registering an exported model: idempotent by the ONNX file's hash; a new version becomes `challenger`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import numpy as np
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
+from fusmae.mlflow_store import connect, find_run, open_experiment, shown_uri
 from fusmae.modalities import ModalityInput
-from fusmae.tracking import connect, find_run, open_experiment, shown_uri
 
-CHALLENGER = "challenger"
+CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
 
 
@@ -36,6 +37,50 @@ class Version:
     def uri(self) -> str:
         """`models:/fusmae/3`."""
         return f"models:/{self.name}/{self.number}"
+
+
+@contextmanager
+def refusals_named(what: str) -> Iterator[None]:
+    """Turn what MLflow raises in the block into an error of ours.
+
+    Raises:
+        RegistryError: MLflow refused; says what was asked for.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"MLflow at {shown_uri()} does not give {what}: {error}") from error
+
+
+def find_by_reference(name: str, *, alias: str | None = None, number: str | None = None) -> Version:
+    """A version by its alias or its number.
+
+    Raises:
+        RegistryError: there is none, it was not registered by this project, or MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    connect()
+    client = MlflowClient()
+    try:
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    except MlflowException as error:
+        raise RegistryError(
+            f"The registry at {shown_uri()} has no {name}{'@' + alias if alias else f'/{number}'}: {error.message}",
+            hint="`make ui` shows what is registered; `dvc repro register` registers, `fusmae promote` sets champion",
+        ) from error
+    sha256 = found.tags.get(HASH_TAG)
+    if sha256 is None:
+        raise RegistryError(
+            f"{name} version {found.version} was not registered by this project.",
+            got=f"no tag {HASH_TAG}",
+            expected="the SHA-256 of its ONNX file",
+            hint="dvc repro register",
+        )
+    return Version(name, str(found.version), sha256, is_new=False)
 
 
 def find_version(name: str, sha256: str) -> str | None:

@@ -55,7 +55,7 @@ def test_model_goes_into_the_run_that_trained_it(exported, store):
     import mlflow
     from mlflow import MlflowClient
 
-    from fusmae.tracking import connect, open_experiment
+    from fusmae.mlflow_store import connect, open_experiment
 
     connect()
     with mlflow.start_run(experiment_id=open_experiment("test")) as run:

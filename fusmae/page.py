@@ -1,4 +1,4 @@
-"""The frame of the report's page: one file, no network, light or dark as the reader's system is."""
+"""The frame of a report's page: one file, no network, light or dark as the reader's system is."""
 
 from html import escape
 from string import Template

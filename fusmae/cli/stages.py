@@ -1,27 +1,13 @@
-"""The command line: one command a stage, and a summary of what the last run made.
+"""One command a DVC stage."""
 
-Imports of a stage wait until it is called: `--help` must answer at once.
-"""
-
-import os
-import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fusmae.allocator import keep_freed_memory
-from fusmae.errors import FusmaeError
+from fusmae.cli.call import run_stage
 
-app = typer.Typer(
-    help="Fus-MAE as a pipeline. `dvc repro` calls these commands in order; each can be run alone.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-_state = {"params": Path("params.yaml"), "debug": False}
+app = typer.Typer()
 
 Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data, a folder a source.")]
 Shards = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
@@ -34,21 +20,6 @@ Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or
 RunFile = Annotated[Path, typer.Option("--run", help="JSON that gets the MLflow run's id.")]
 
 
-@app.callback()
-def _globals(
-    params: Annotated[Path, typer.Option(help="Parameters, as `dvc exp run -S` composes them.")] = Path("params.yaml"),
-    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
-) -> None:
-    _state.update(params=params, debug=debug)
-
-
-def _run(stage: str, **paths: Path) -> None:
-    from fusmae.config import load_config
-
-    keep_freed_memory()
-    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_config(Path(str(_state["params"]))), **paths)
-
-
 @app.command()
 def fetch(
     downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")],
@@ -59,7 +30,7 @@ def fetch(
 
     Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
     """
-    _run("fetch", downloads=downloads, raw=raw, receipt=receipt)
+    run_stage("fetch", downloads=downloads, raw=raw, receipt=receipt)
 
 
 @app.command()
@@ -68,7 +39,7 @@ def index(raw: Raw, out: Out) -> None:
 
     Example: fusmae index --raw data/raw --out data/index.parquet
     """
-    _run("index", raw=raw, out=out)
+    run_stage("index", raw=raw, out=out)
 
 
 @app.command()
@@ -78,7 +49,7 @@ def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statis
     Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
     --statistics data/statistics.json
     """
-    _run("shard", raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
+    run_stage("shard", raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
 
 
 @app.command()
@@ -94,7 +65,7 @@ def doctor(
     Example: fusmae doctor --raw data/raw --index data/index.parquet --shards data/shards --out reports/doctor
     --verdict data/verdict.json
     """
-    _run("doctor", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
+    run_stage("doctor", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
 @app.command()
@@ -111,7 +82,9 @@ def pretrain(
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
     --out models/pretrain --pictures reports/reconstructions --run reports/runs/pretrain.json
     """
-    _run("pretrain", shards=shards, verdict=verdict, statistics=statistics, out=out, pictures=pictures, run_file=run)
+    run_stage(
+        "pretrain", shards=shards, verdict=verdict, statistics=statistics, out=out, pictures=pictures, run_file=run
+    )
 
 
 @app.command()
@@ -121,7 +94,7 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
     --run reports/runs/probe-pretrained.json
     """
-    _run("probe", weights=weights, shards=shards, out=out, run_file=run)
+    run_stage("probe", weights=weights, shards=shards, out=out, run_file=run)
 
 
 @app.command()
@@ -131,7 +104,7 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
     --run reports/runs/finetune-pretrained.json
     """
-    _run("finetune", weights=weights, shards=shards, out=out, run_file=run)
+    run_stage("finetune", weights=weights, shards=shards, out=out, run_file=run)
 
 
 @app.command()
@@ -145,7 +118,7 @@ def evaluate(
 
     Example: fusmae evaluate --models models --shards data/shards --out reports/evaluate --runs reports/runs
     """
-    _run("evaluate", models=models, shards=shards, out=out, runs=runs)
+    run_stage("evaluate", models=models, shards=shards, out=out, runs=runs)
 
 
 @app.command()
@@ -154,7 +127,7 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """
-    _run("export", weights=weights, shards=shards, out=out)
+    run_stage("export", weights=weights, shards=shards, out=out)
 
 
 @app.command()
@@ -169,40 +142,4 @@ def register(
     Example: fusmae register --exported models/export --metrics reports/evaluate/metrics.json
     --run reports/runs/finetune-pretrained.json --out reports/register
     """
-    _run("register", exported=exported, metrics=metrics, run_file=run, out=out)
-
-
-@app.command()
-def summary(
-    reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
-) -> None:
-    """Show what the last run made and where to look at it."""
-    from fusmae.stages.summary import summary as show
-
-    typer.echo(show(reports))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake becomes one paragraph and exit code 1."""
-    keep_caches_inside(Path.cwd())
-    try:
-        app(arguments)
-    except FusmaeError as error:
-        if _state["debug"]:
-            raise
-        typer.echo(f"fusmae: {error}", err=True)
-        sys.exit(1)
-
-
-def keep_caches_inside(folder: Path) -> None:
-    """Let libraries keep their caches in the project's folder, report to nobody and say less."""
-    defaults: dict[str, Any] = {
-        "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "DO_NOT_TRACK": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, str(value))
+    run_stage("register", exported=exported, metrics=metrics, run_file=run, out=out)

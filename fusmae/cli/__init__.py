@@ -1,0 +1,56 @@
+"""The command line: one command a stage, and what is done with a registered model."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusmae.cli import embeddings, lineage, release, results, scenes, serve, stages
+from fusmae.cli.call import options
+from fusmae.errors import FusmaeError
+
+app = typer.Typer(
+    help="Fus-MAE as a pipeline. `dvc repro` calls the stages in order; each can be run alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for group in (stages, release, lineage, scenes, embeddings, serve, results):
+    app.add_typer(group.app)
+
+
+@app.callback()
+def _globals(
+    params: Annotated[Path, typer.Option(help="Parameters, as `dvc exp run -S` composes them.")] = Path("params.yaml"),
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    options.update(params=params, debug=debug)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake becomes one paragraph and exit code 1."""
+    keep_caches_inside(Path.cwd())
+    try:
+        app(arguments)
+    except FusmaeError as error:
+        if options["debug"]:
+            raise
+        typer.echo(f"fusmae: {error}", err=True)
+        sys.exit(1)
+
+
+def keep_caches_inside(folder: Path) -> None:
+    """Let libraries keep their caches in the project's folder, report to nobody and say less."""
+    defaults: dict[str, Any] = {
+        "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "DO_NOT_TRACK": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, str(value))

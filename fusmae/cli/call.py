@@ -1,0 +1,24 @@
+"""How a command of the command line reaches the code behind it."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fusmae.allocator import keep_freed_memory
+
+options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
+"""What stands before the command: `fusmae --params … --debug <command>`."""
+
+
+def run_stage(stage: str, **paths: Path) -> None:
+    """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
+    from fusmae.config import load_config
+
+    keep_freed_memory()
+    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_config(options["params"]), **paths)
+
+
+def run_command(command: str, **arguments: Any) -> Any:
+    """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
+    keep_freed_memory()
+    return getattr(import_module(f"fusmae.commands.{command}"), command)(**arguments)

@@ -1,0 +1,5 @@
+"""Commands about a model's embedding space."""
+
+import typer
+
+app = typer.Typer()

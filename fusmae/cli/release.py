@@ -1,0 +1,5 @@
+"""Commands that decide which version is champion."""
+
+import typer
+
+app = typer.Typer()

@@ -1,0 +1,5 @@
+"""Commands that turn scenes into maps."""
+
+import typer
+
+app = typer.Typer()

@@ -1,0 +1,5 @@
+"""The command that starts the service."""
+
+import typer
+
+app = typer.Typer()
