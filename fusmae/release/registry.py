@@ -66,7 +66,9 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
     connect()
     client = MlflowClient()
     try:
-        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        found = (
+            client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number or "")
+        )
     except MlflowException as error:
         raise RegistryError(
             f"The registry at {shown_uri()} has no {name}{'@' + alias if alias else f'/{number}'}: {error.message}",
