@@ -8,10 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
-from fusmae.source_config import Section, SourceConfig
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(gt=0.0)]
+from fusmae.section import Rate, Section, Share
+from fusmae.source_config import SourceConfig
+from fusmae.thresholds import Thresholds
 
 
 class DataConfig(Section):
@@ -175,6 +174,7 @@ class Config(Section):
     evaluate: EvaluateConfig
     export: ExportConfig
     register_as: RegisterConfig
+    gate: Thresholds
     runtime: RuntimeConfig
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ FusmaeError
 ├── ExportError        an ONNX graph that differs from the model it came from
 ├── InputError         arrays that a model can't be run on
 ├── RegistryError      the MLflow registry or its database
+├── PromotionError     a version that must not become champion, or a checkout that must not decide it
+├── LedgerError        the ledger of champions: changed, or somebody else writes
 └── StorageError       the disk is full, or a file cannot be written
 
 Each message says what is wrong, where, what was got, what was expected and what to run next.
@@ -118,6 +120,14 @@ class InputError(FusmaeError):
 
 class RegistryError(FusmaeError):
     """The MLflow registry or its database refuses."""
+
+
+class PromotionError(FusmaeError):
+    """A version must not become champion, or not from this checkout."""
+
+
+class LedgerError(FusmaeError):
+    """The ledger of champions was changed, or somebody else writes to it."""
 
 
 class StorageError(FusmaeError):

@@ -43,6 +43,12 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "is_dirty": bool(changed or added)}
 
 
+def is_lock_committed() -> bool:
+    """Whether dvc.lock is there and as the commit has it."""
+    tracked = _git("ls-files", "--", "dvc.lock")
+    return bool(tracked) and not _git("status", "--porcelain", "--", "dvc.lock")
+
+
 def _git(*arguments: str) -> str | None:
     try:
         found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607

@@ -2,14 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Section(BaseModel):
-    """What every section of params.yaml has in common."""
-
-    # Strict, so that "3" is no integer; a whole number is still accepted where a float is wanted.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+from fusmae.section import Section
 
 
 class _SourceSection(Section):

@@ -10,12 +10,17 @@ options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
 
 
-def run_stage(stage: str, **paths: Path) -> None:
-    """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
+def load_params() -> Any:
+    """params.yaml as it is named before the command."""
     from fusmae.config import load_config
 
+    return load_config(options["params"])
+
+
+def run_stage(stage: str, **paths: Path) -> None:
+    """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
     keep_freed_memory()
-    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_config(options["params"]), **paths)
+    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **paths)
 
 
 def run_command(command: str, **arguments: Any) -> Any:

@@ -15,6 +15,7 @@ from fusmae.modalities import ModalityInput
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
+IN_USE_TAG = "fusmae.in_use"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,70 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
             hint="dvc repro register",
         )
     return Version(name, str(found.version), sha256, is_new=False)
+
+
+def champion_number(name: str) -> str:
+    """Number of the version that is champion; "" where none is.
+
+    Raises:
+        RegistryError: no such model, or MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+
+    connect()
+    with refusals_named(f"the aliases of {name}"):
+        return str(MlflowClient().get_registered_model(name).aliases.get(CHAMPION, ""))
+
+
+def in_use(name: str) -> dict[str, str]:
+    """Hash of the ledger's entry that put a version to use, by number.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+
+    connect()
+    with refusals_named(f"the versions of {name}"):
+        found = MlflowClient().search_model_versions(f"name = '{name}'")
+    return {str(version.version): version.tags[IN_USE_TAG] for version in found if IN_USE_TAG in version.tags}
+
+
+def move_alias(name: str, alias: str, number: str) -> None:
+    """Let an alias name another version.
+
+    Raises:
+        RegistryError: MLflow refuses.
+    """
+    from mlflow import MlflowClient
+
+    with refusals_named(f"the alias {alias} to {name}/{number}"):
+        MlflowClient().set_registered_model_alias(name, alias, number)
+
+
+def protect(name: str, number: str, ledger_entry: str) -> None:
+    """Mark a version and the run it came from as in use, and take the run out of the bin if it lies there.
+
+    MLflow itself deletes what it is told to; `mlflow gc` empties the bin.
+
+    Args:
+        name: registered model.
+        number: of the version.
+        ledger_entry: hash of the entry that puts it to use.
+
+    Raises:
+        RegistryError: MLflow refuses.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    with refusals_named(f"protection to {name}/{number}"):
+        client.set_model_version_tag(name, number, IN_USE_TAG, ledger_entry)
+        run_id = client.get_model_version(name, number).run_id
+        if run_id:
+            if client.get_run(run_id).info.lifecycle_stage == "deleted":
+                client.restore_run(run_id)
+            client.set_tag(run_id, IN_USE_TAG, f"{name}/{number}")
 
 
 def find_version(name: str, sha256: str) -> str | None:

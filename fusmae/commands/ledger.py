@@ -1,0 +1,44 @@
+"""The ledger of a registered model, checked against what the registry has."""
+
+from fusmae.errors import LedgerError
+from fusmae.release.ledger import Ledger, champions, sentence
+from fusmae.release.registry import champion_number, in_use
+
+
+def ledger(*, name: str) -> str:
+    """Every change of champion, oldest first; fails where ledger and registry disagree.
+
+    Args:
+        name: registered model.
+
+    Returns:
+        A line an entry, and what is champion.
+
+    Raises:
+        LedgerError: an entry was changed or removed, or the alias was moved past it.
+        RegistryError: MLflow does not answer.
+    """
+    found = Ledger(name)
+    entries, current = found.entries(), champion_number(name)
+    hashes = {entry.sha256 for entry in entries}
+    for number, entry_hash in in_use(name).items():
+        if entry_hash not in hashes:
+            raise LedgerError(
+                f"{name}/{number} was put to use by an entry that the ledger does not have.",
+                got=f"entry {entry_hash[:12]} on the version",
+                expected="every such entry in the ledger",
+                hint="the ledger's end was removed: restore the registry's database from a backup",
+            )
+    expected = champions(entries)[-1:] or [""]
+    last = entries[-1] if entries else None
+    if current not in {expected[0], last.after if last and last.phase == "begun" else expected[0]}:
+        raise LedgerError(
+            f"The alias champion of {name} was moved past the ledger.",
+            got=f"champion {current or 'none'}",
+            expected=f"champion {expected[0] or 'none'}",
+            hint=f"fusmae rollback {name} --to {expected[0] or 'N'}, or promote {current or 'none'} with evidence",
+        )
+    lines = [sentence(entry) for entry in entries] or ["no champion so far"]
+    if last and last.phase == "begun":
+        lines.append("the last change is under way" if last.is_open else "the last change was cut off: do it again")
+    return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])

@@ -1,0 +1,32 @@
+"""Take the champion back: the version that was champion before becomes it again."""
+
+from fusmae.errors import PromotionError
+from fusmae.inference.session import Session
+from fusmae.release.ledger import sentence
+from fusmae.release.models import model_file
+from fusmae.release.promotion import Change, move_champion, version_before
+from fusmae.release.registry import champion_number
+
+
+def rollback(*, name: str, to: str, reason: str) -> str:
+    """Move the alias back; no gate, for it was champion before, but its file is checked and loaded.
+
+    Args:
+        name: registered model.
+        to: number of an earlier champion; "" for the one before.
+        reason: recorded.
+
+    Returns:
+        The ledger's line.
+
+    Raises:
+        PromotionError: there is nothing to go back to.
+        LedgerError: somebody else is at it.
+        RegistryError: the version is gone, its file is another, or MLflow refuses.
+    """
+    target = version_before(name, to)
+    seen = champion_number(name)
+    if target.version == seen:
+        raise PromotionError(f"{target.label} is champion already.", hint=f"fusmae ledger {name}")
+    Session(model_file(f"{name}/{target.version}").path)
+    return sentence(move_champion(name, Change("rollback", target, reason=reason), seen))

@@ -1,0 +1,53 @@
+"""Files beside the ONNX file of a registered version: read, added."""
+
+import tempfile
+from pathlib import Path
+
+from fusmae.release.models import ModelFile
+from fusmae.release.registry import refusals_named
+
+# Where MLflow puts a logged model's extra files.
+_EXTRA_FILES = "extra_files"
+
+
+def read_artifact(model: ModelFile, name: str) -> str | None:
+    """The text of a file that was registered with a version; None where it has none.
+
+    Args:
+        model: the version.
+        name: of the file: `parity.json`.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    with refusals_named(f"{name} of {model.label}"), tempfile.TemporaryDirectory() as folder:
+        client = MlflowClient()
+        version = client.get_model_version(model.name, model.version)
+        known = client.list_logged_model_artifacts(str(version.model_id), _EXTRA_FILES)
+        if not any(Path(item.path).name == name for item in known):
+            return None
+        return Path(download_artifacts(f"{version.source}/{_EXTRA_FILES}/{name}", dst_path=folder)).read_text(
+            encoding="utf-8"
+        )
+
+
+def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
+    """Keep the files of a folder with a version.
+
+    Args:
+        model: the version.
+        folder: its files are added.
+        place: folder among the version's files.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+
+    with refusals_named(f"room for files of {model.label}"):
+        client = MlflowClient()
+        version = client.get_model_version(model.name, model.version)
+        client.log_model_artifacts(str(version.model_id), str(folder), place)

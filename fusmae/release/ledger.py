@@ -1,0 +1,203 @@
+"""The ledger of a registered model: who made which version champion, when and why; append-only, hash-chained.
+
+It lives in the registry, as the versions of a registered model of its own, `<name>-ledger`: the server numbers them one
+after the other, so that of two writers who saw the same last entry exactly one comes first. Every entry names the hash
+of the one before it. An entry that names an older one came second, and counts for nothing; one that names none, whose
+content has another hash, or a gap in the numbers, shows that somebody changed the ledger.
+
+A change of champion is two entries: `begun` before the alias moves, `done` after it. While one is begun, others are
+told so; after `STALE_S` it counts as cut off.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fusmae.errors import LedgerError
+from fusmae.mlflow_store import connect
+from fusmae.release.registry import refusals_named
+
+STALE_S = 300.0
+ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
+_GENESIS = "0" * 64
+
+
+class Entry(BaseModel):
+    """One line of the ledger.
+
+    Attributes:
+        action: promote or rollback.
+        phase: begun or done.
+        who: the person or the automation.
+        when: UTC, ISO 8601.
+        before: champion until then; "" for none.
+        after: champion from then on.
+        verdict: SHA-256 of the gate's verdict; "" for a rollback.
+        forced: the verdict was no, and somebody went on.
+        reason: why, where it was forced or given.
+        previous: hash of the entry before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Literal["promote", "rollback"]
+    phase: Literal["begun", "done"]
+    who: str
+    when: str
+    before: str
+    after: str
+    verdict: str
+    forced: bool
+    reason: str
+    previous: str = _GENESIS
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole entry, that of the one before included."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was written."""
+        return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
+
+    @property
+    def is_open(self) -> bool:
+        """Somebody may be about to move the alias."""
+        return self.phase == "begun" and self.age_s < STALE_S
+
+
+class Ledger:
+    """The ledger of one registered model.
+
+    Args:
+        name: the registered model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.model = f"{name}-ledger"
+
+    def entries(self) -> list[Entry]:
+        """Every entry that counts, oldest first.
+
+        Raises:
+            LedgerError: the ledger was changed; names the entry.
+            RegistryError: MLflow does not answer.
+        """
+        connect()
+        return _chained(self.model, self._stored())
+
+    def append(self, entry: Entry, expected: Sequence[Entry]) -> Entry:
+        """Write an entry behind those that the writer has seen.
+
+        Args:
+            entry: what to write; its `previous` is filled in.
+            expected: what `entries` gave, on which the writer's decision rests.
+
+        Returns:
+            The entry as it is written.
+
+        Raises:
+            LedgerError: somebody else wrote first.
+            RegistryError: MLflow refuses.
+        """
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        chained = entry.model_copy(update={"previous": expected[-1].sha256 if expected else _GENESIS})
+        with refusals_named(f"a place in {self.model}"):
+            self._make(client)
+            version = client.get_model_version(self.name, entry.after)
+            tags = {ENTRY_TAG: chained.model_dump_json(), _HASH_TAG: chained.sha256}
+            client.create_model_version(
+                self.model, str(version.source), model_id=version.model_id, tags=tags, description=sentence(chained)
+            )
+        entries = self.entries()
+        if chained.sha256 not in {written.sha256 for written in entries}:
+            last = entries[-1]
+            raise LedgerError(
+                f"Somebody else changed the champion of {self.name} at the same time.",
+                got=sentence(last),
+                expected="nobody else at it",
+                hint="look at it with `fusmae ledger`, then decide again",
+            )
+        return chained
+
+    def _make(self, client: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.create_registered_model(self.model, description=f"Who made which version of {self.name} champion.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _stored(self) -> list[tuple[int, str, str]]:
+        """(number, content, hash) of every entry, oldest first."""
+        from mlflow import MlflowClient
+
+        client, found, token = MlflowClient(), [], None
+        with refusals_named(self.model):
+            while True:
+                page = client.search_model_versions(f"name = '{self.model}'", page_token=token)
+                found += [(int(v.version), v.tags.get(ENTRY_TAG, ""), v.tags.get(_HASH_TAG, "")) for v in page]
+                token = page.token
+                if not token:
+                    return sorted(found)
+
+
+def champions(entries: Sequence[Entry]) -> list[str]:
+    """Versions in the order in which rollbacks take them back; the last is champion.
+
+    Args:
+        entries: of a ledger.
+    """
+    stack: list[str] = []
+    for entry in entries:
+        if entry.phase == "done":
+            if entry.action == "rollback" and entry.after in stack:
+                del stack[stack.index(entry.after) + 1 :]
+            else:
+                stack.append(entry.after)
+    return stack
+
+
+def _chained(model: str, stored: Sequence[tuple[int, str, str]]) -> list[Entry]:
+    entries: list[Entry] = []
+    hashes = [_GENESIS]
+    for place, (number, content, sha256) in enumerate(stored, start=1):
+        if number != place:
+            raise _changed(model, place, f"entry {number} where {place} belongs: one was deleted")
+        try:
+            entry = Entry.model_validate_json(content)
+        except ValidationError as error:
+            raise _changed(model, number, f"no entry: {error.errors()[0]['msg']}") from error
+        if entry.sha256 != sha256:
+            raise _changed(model, number, "another content than its hash says")
+        if entry.previous not in hashes:
+            raise _changed(model, number, f"it follows {entry.previous[:12]}, which is not there")
+        if entry.previous == hashes[-1]:
+            entries.append(entry)
+            hashes.append(sha256)
+    return entries
+
+
+def _changed(model: str, number: int, got: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger {model} was changed at entry {number}.",
+        got=got,
+        expected="entries as they were written, each with the hash of the one before",
+        hint="find out who has write access to the registry's database, and restore it from a backup",
+    )
+
+
+def sentence(entry: Entry) -> str:
+    """One line of the ledger as people read it."""
+    change = f"{entry.phase} {entry.action} {entry.before or 'none'} → {entry.after}"
+    forced = ", against the gate" if entry.forced else ""
+    return f"{entry.when} {entry.who} {change}{forced}{f': {entry.reason}' if entry.reason else ''}"

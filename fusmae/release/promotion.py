@@ -1,0 +1,176 @@
+"""Moving the alias `champion`: forward past the gate, back in one step; every move is in the ledger first."""
+
+import getpass
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fusmae.errors import LedgerError, PromotionError
+from fusmae.provenance import git_state, is_lock_committed
+from fusmae.release.ledger import STALE_S, Entry, Ledger, champions, sentence
+from fusmae.release.models import ModelFile, model_file
+from fusmae.release.registry import CHAMPION, champion_number, move_alias, protect
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is about to happen, and why.
+
+    Attributes:
+        action: promote or rollback.
+        target: the version that becomes champion.
+        verdict: SHA-256 of the gate's verdict; "" for a rollback.
+        forced: the gate said no.
+        reason: why, where it was forced or given.
+    """
+
+    action: str
+    target: ModelFile
+    verdict: str = ""
+    forced: bool = False
+    reason: str = ""
+
+
+def require_clean_checkout() -> None:
+    """Refuse to decide from a state that no commit names.
+
+    Raises:
+        PromotionError: no git checkout, changed or new files, or a dvc.lock that is not committed.
+    """
+    git = git_state()
+    if git["commit"] is None:
+        raise PromotionError(
+            "Promotion is decided in a git checkout, so that a commit says by which thresholds.",
+            got="no commit here",
+            hint="run it in a clone of the project",
+        )
+    if git["is_dirty"]:
+        raise PromotionError(
+            "The checkout has changes that no commit names.",
+            got="a dirty tree",
+            expected="every change committed",
+            hint="`git status` shows them; commit or `git stash` them",
+        )
+    if not is_lock_committed():
+        raise PromotionError(
+            "dvc.lock is not committed: nobody could find the data and models of this run again.",
+            hint="git commit -m 'Lock the results' dvc.lock",
+        )
+
+
+def move_champion(name: str, change: Change, seen: str) -> Entry:
+    """Move the alias, with an entry in the ledger before and after.
+
+    Args:
+        name: registered model.
+        change: what to do.
+        seen: the champion's number on which the decision rests; "" for none.
+
+    Returns:
+        The last entry.
+
+    Raises:
+        LedgerError: somebody else is at it, came first, or changed the ledger.
+        PromotionError: the champion is another by now.
+        RegistryError: MLflow refuses; the alias is where it was, unless the last entry says otherwise.
+    """
+    ledger = Ledger(name)
+    entries = settled(ledger)
+    if champion_number(name) != seen:
+        raise PromotionError(
+            f"The champion of {name} is another than the one that was compared with.",
+            got=champion_number(name) or "none",
+            expected=seen or "none",
+            hint=f"fusmae promote {name}",
+        )
+    begun = ledger.append(_entry(change, "begun", seen), entries)
+    protect(change.target.name, change.target.version, begun.sha256)
+    # Whoever was held up for long must not undo what others did meanwhile.
+    last = ledger.entries()[-1]
+    if last.sha256 != begun.sha256:
+        raise LedgerError(f"Somebody else went on with {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
+    move_alias(name, CHAMPION, change.target.version)
+    return ledger.append(_entry(change, "done", seen), [*entries, begun])
+
+
+def settled(ledger: Ledger) -> list[Entry]:
+    """The ledger, once nobody is at it; a change that was cut off behind the alias is written down as done.
+
+    Raises:
+        LedgerError: somebody is about to move the alias, or the ledger was changed.
+    """
+    entries = ledger.entries()
+    if not entries or entries[-1].phase == "done":
+        return entries
+    last = entries[-1]
+    if last.is_open:
+        raise LedgerError(
+            f"A change of the champion of {ledger.name} is under way.",
+            got=sentence(last),
+            expected="one at a time",
+            hint=f"wait for it; if it was cut off, it can be done again {STALE_S - last.age_s:.0f} s from now",
+        )
+    if champion_number(ledger.name) != last.after:
+        return entries
+    done = last.model_copy(update={"phase": "done", "when": _now(), "reason": f"{last.reason} (was cut off)".strip()})
+    return [*entries, ledger.append(done, entries)]
+
+
+def version_before(name: str, number: str = "") -> ModelFile:
+    """A version that was champion before this one, its file checked.
+
+    Args:
+        name: registered model.
+        number: which; "" for the last.
+
+    Raises:
+        PromotionError: there was none.
+        RegistryError: it is gone, or its file is another.
+    """
+    stack, current = champions(settled(Ledger(name))), champion_number(name)
+    earlier = [found for found in stack if found != current and number in ("", found)]
+    if not earlier:
+        raise PromotionError(
+            f"{name} had no champion {number or 'before this one'}.",
+            got=f"champion {current or 'none'}",
+            hint=f"fusmae ledger {name}",
+        )
+    return model_file(f"{name}/{earlier[-1]}")
+
+
+def _entry(change: Change, phase: str, before: str) -> Entry:
+    return Entry.model_validate(
+        {
+            "action": change.action,
+            "phase": phase,
+            "who": _who(),
+            "when": _now(),
+            "before": before,
+            "after": change.target.version,
+            "verdict": change.verdict,
+            "forced": change.forced,
+            "reason": change.reason,
+        }
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _who() -> str:
+    """The person as git knows them, else the account."""
+    found = _git_config("user.email")
+    return found or f"{getpass.getuser()}@{platform.node()}"
+
+
+def _git_config(key: str) -> str:
+    done = subprocess.run(["git", "config", key], capture_output=True, text=True, check=False)  # noqa: S607
+    return done.stdout.strip()
+
+
+def as_lines(entries: Sequence[Entry]) -> list[str]:
+    """The ledger as people read it, oldest first."""
+    return [sentence(entry) for entry in entries]

@@ -1,0 +1,176 @@
+"""How a registered model does on a test set, run through its ONNX file: scores, calibration, latency, size."""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.shards import ShardReader
+from fusmae.errors import PromotionError
+from fusmae.evaluation.metrics import Scores, score
+from fusmae.inference.session import Session
+from fusmae.release.artifacts import read_artifact
+from fusmae.release.models import ModelFile
+
+_BATCH = 16
+_WARM_UP, _ROUNDS = 3, 30
+_CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model on one test set.
+
+    Attributes:
+        label: `fusmae/4`.
+        sha256: of the ONNX file.
+        commit: that the graph was exported at.
+        is_dirty: with uncommitted changes.
+        probabilities: `[N, K]` by modality setting.
+        scores: by modality setting.
+        every_modality: the setting with all of them.
+        class_pairs: test pairs that have a class, by class.
+        calibration_error: expected calibration error over all (pair, class) decisions, every modality.
+        latency_ms: median of one pair's run, batch 1, every modality.
+        size_mb: of the ONNX file.
+        parity_error: largest difference from torch, as measured when it was exported; None if no report says.
+    """
+
+    label: str
+    sha256: str
+    commit: str
+    is_dirty: bool
+    probabilities: Mapping[str, NDArray[np.float32]]
+    scores: Mapping[str, Scores]
+    every_modality: str
+    class_pairs: Mapping[str, int]
+    calibration_error: float
+    latency_ms: float
+    size_mb: float
+    parity_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a verdict states of it."""
+        return {
+            "model": self.label,
+            "sha256": self.sha256,
+            "commit": self.commit,
+            "is_dirty": self.is_dirty,
+            "micro_ap": {setting: found.micro_ap for setting, found in self.scores.items()},
+            "macro_ap": {setting: found.macro_ap for setting, found in self.scores.items()},
+            "per_class_ap": self.scores[self.every_modality].per_class_ap,
+            "calibration_error": self.calibration_error,
+            "latency_ms": self.latency_ms,
+            "size_mb": self.size_mb,
+            "parity_error": self.parity_error,
+        }
+
+
+def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[Trial]:
+    """Run models on the same pairs; latencies are measured by turns, so that a busy machine slows all alike.
+
+    Args:
+        models: what to run.
+        reader: the test set.
+        threshold: from which a class counts as predicted, for F1.
+
+    Raises:
+        PromotionError: a model knows other classes, or takes other arrays, than the test set has.
+    """
+    sessions = [Session(model.path) for model in models]
+    for model, session in zip(models, sessions, strict=True):
+        _require_same(model, session, reader)
+    latencies = _latencies(sessions, reader)
+    return [
+        _trial(model, session, reader, latency, threshold)
+        for model, session, latency in zip(models, sessions, latencies, strict=True)
+    ]
+
+
+def _require_same(model: ModelFile, session: Session, reader: ShardReader) -> None:
+    if tuple(session.metadata["classes"]) != reader.classes:
+        raise PromotionError(
+            f"{model.label} can't be judged on this test set: its classes are others.",
+            got=list(session.metadata["classes"]),
+            expected=list(reader.classes),
+            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
+        )
+    if session.inputs != reader.inputs:
+        raise PromotionError(
+            f"{model.label} can't be judged on this test set: it takes other arrays.",
+            got=[(item.name, *item.bands) for item in session.inputs],
+            expected=[(item.name, *item.bands) for item in reader.inputs],
+            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
+        )
+
+
+def _trial(model: ModelFile, session: Session, reader: ShardReader, latency_ms: float, threshold: float) -> Trial:
+    modalities = tuple(session.metadata["modalities"])
+    settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
+    labels = np.asarray(reader.labels)
+    found = {"+".join(setting): _probabilities(session, reader, setting) for setting in settings}
+    every = "+".join(modalities)
+    git = session.metadata["git"]
+    return Trial(
+        label=model.label,
+        sha256=model.sha256,
+        commit=str(git["commit"]),
+        is_dirty=bool(git["is_dirty"]),
+        probabilities=found,
+        scores={name: score(labels, values, reader.classes, threshold, 0, 0) for name, values in found.items()},
+        every_modality=every,
+        class_pairs=dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True)),
+        calibration_error=calibration_error(labels, found[every]),
+        latency_ms=latency_ms,
+        size_mb=model.path.stat().st_size / 2**20,
+        parity_error=_parity_error(model),
+    )
+
+
+def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
+    starts = range(0, len(reader), _BATCH)
+    batches = (reader.read(range(start, min(start + _BATCH, len(reader)))).pixels for start in starts)
+    return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
+
+
+def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """Expected calibration error over every (pair, class) decision, in 15 equal bins (Guo et al. 2017).
+
+    Args:
+        labels: `[N, K]` 0 or 1.
+        probabilities: `[N, K]` in 0..1.
+    """
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    found = binary_calibration_error(
+        torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten(),
+        torch.from_numpy(labels.astype(np.int64)).flatten(),
+        n_bins=_CALIBRATION_BINS,
+    )
+    return float(found)
+
+
+def _latencies(sessions: Sequence[Session], reader: ShardReader) -> list[float]:
+    pixels = reader.read([0]).pixels
+    taken: list[list[float]] = [[] for _ in sessions]
+    for round_number in range(_WARM_UP + _ROUNDS):
+        for session, times in zip(sessions, taken, strict=True):
+            start = time.perf_counter()
+            session.run(pixels)
+            if round_number >= _WARM_UP:
+                times.append(1000 * (time.perf_counter() - start))
+    return [statistics.median(times) for times in taken]
+
+
+def _parity_error(model: ModelFile) -> float | None:
+    content = read_artifact(model, "parity.json")
+    if content is None:
+        return None
+    return max(float(check["max_abs_error"]) for check in json.loads(content)["checks"])

@@ -1,0 +1,15 @@
+"""What every section of params.yaml has in common."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen part of params.yaml: an unknown key or another type is an error."""
+
+    # Strict, so that "3" is no integer; a whole number is still accepted where a float is wanted.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
