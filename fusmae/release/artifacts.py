@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fusmae.release.models import ModelFile
 from fusmae.release.registry import refusals_named
@@ -26,7 +27,7 @@ def read_artifact(model: ModelFile, name: str) -> str | None:
     with refusals_named(f"{name} of {model.label}"), tempfile.TemporaryDirectory() as folder:
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
-        known = client.list_logged_model_artifacts(str(version.model_id), _EXTRA_FILES)
+        known = client.list_logged_model_artifacts(_logged_model(version), _EXTRA_FILES)
         if not any(Path(item.path).name == name for item in known):
             return None
         return Path(download_artifacts(f"{version.source}/{_EXTRA_FILES}/{name}", dst_path=folder)).read_text(
@@ -50,4 +51,9 @@ def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
     with refusals_named(f"room for files of {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
-        client.log_model_artifacts(str(version.model_id), str(folder), place)
+        client.log_model_artifacts(_logged_model(version), str(folder), place)
+
+
+def _logged_model(version: Any) -> str:
+    """The id of MLflow's logged model; a version that was registered by its URI names it there only."""
+    return str(version.model_id or str(version.source).removeprefix("models:/"))
