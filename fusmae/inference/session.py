@@ -48,8 +48,7 @@ class Session:
         Raises:
             InputError: no modality, an unknown one, a missing array, a wrong shape, or NaN pixels.
         """
-        present = set(modalities) if modalities is not None else {i.modality for i in self.inputs if i.name in pixels}
-        self._check(pixels, present)
+        present = self.check(pixels, modalities)
         batch = len(next(iter(pixels.values())))
         feeds = {
             item.name: np.asarray(pixels[item.name], np.float32)
@@ -62,8 +61,21 @@ class Session:
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, feeds), strict=True))
 
-    def _check(self, pixels: Mapping[str, NDArray[Any]], present: set[str]) -> None:
+    def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Refuse what `run` can't be given, without running it.
+
+        Args:
+            pixels: see `run`.
+            modalities: see `run`.
+
+        Returns:
+            The modalities that are present, in the graph's order.
+
+        Raises:
+            InputError: see `run`.
+        """
         known = self.metadata["modalities"]
+        present = set(modalities) if modalities is not None else {i.modality for i in self.inputs if i.name in pixels}
         if not present or not present <= set(known):
             raise InputError(
                 "A tile needs one modality at least, and known ones only.",
@@ -91,3 +103,4 @@ class Session:
                     expected="finite pixels",
                     hint=f"fill them, or leave {item.modality} out",
                 )
+        return tuple(key for key in known if key in present)
