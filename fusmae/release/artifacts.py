@@ -30,7 +30,7 @@ def read_artifact(model: ModelFile, name: str) -> str | None:
         known = client.list_logged_model_artifacts(_logged_model(version), _EXTRA_FILES)
         if not any(Path(item.path).name == name for item in known):
             return None
-        return Path(download_artifacts(f"{version.source}/{_EXTRA_FILES}/{name}", dst_path=folder)).read_text(
+        return Path(download_artifacts(f"models:/{model.label}/{_EXTRA_FILES}/{name}", dst_path=folder)).read_text(
             encoding="utf-8"
         )
 
