@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,6 +15,9 @@ from fusmae.files import file_sha256
 
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
+FLOW_RUN = "FUSMAE_FLOW_RUN_ID"
+"""Environment variable by which a stage's process learns which Prefect flow run it is part of; no result knows it."""
+FLOW_RUN_TAG = "fusmae.flow_run"
 
 
 def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
@@ -31,6 +35,11 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
         "seed": seed,
         "versions": {name: version(name) for name in VERSIONED},
     }
+
+
+def flow_run() -> str:
+    """Id of the Prefect flow run that this process is part of, or ""."""
+    return os.environ.get(FLOW_RUN, "")
 
 
 def git_state() -> dict[str, Any]:

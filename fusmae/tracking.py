@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import MLFlowLogger
 
 from fusmae.files import write_json
 from fusmae.mlflow_store import connect, find_run, known_run, open_experiment, tracking_uri
-from fusmae.provenance import provenance, resume_key
+from fusmae.provenance import FLOW_RUN_TAG, flow_run, provenance, resume_key
+from fusmae.training.hardware import describe_hardware
 
 SCRATCH = Path(".fusmae")
 _RUN_FILE = "run_id"
@@ -56,6 +57,7 @@ def stage_run(
     params: Mapping[str, Any],
     inputs: Sequence[Path],
     run_file: Path,
+    accelerator: str,
     data: str = "",
 ) -> Iterator[Run]:
     """Open a training stage's run: a new one, or the one that was cut off.
@@ -67,6 +69,7 @@ def stage_run(
         params: nested parameters that the stage reads, logged flat.
         inputs: files and folders that the stage reads.
         run_file: JSON with the run's id, written when the stage is done.
+        accelerator: what the trainer is told to use.
         data: the dataset's name and terms.
 
     Raises:
@@ -89,6 +92,8 @@ def stage_run(
             mlflow.log_params(_flat({"seed": seed, **params}))
             _log_inputs(facts["inputs"])
             (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
+        # Of the last machine and flow that worked on it. Tags only: nothing that a stage makes may depend on them.
+        mlflow.set_tags({**describe_hardware(accelerator), **({FLOW_RUN_TAG: flow_run()} if flow_run() else {})})
         logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
         yield Run(active.info.run_id, logger, scratch, facts)
     write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})

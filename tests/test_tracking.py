@@ -31,6 +31,7 @@ def open_run(store, lr=0.1):
         params={"section": {"lr": lr}},
         inputs=[Path("input.txt")],
         run_file=store / "runs" / "train.json",
+        accelerator="cpu",
     )
 
 
@@ -67,6 +68,31 @@ def test_a_finished_stage_run_again_is_a_new_run(store):
     with open_run(store) as second:
         pass
     assert second.run_id != first.run_id
+
+
+def test_a_run_names_its_device_its_threads_and_the_flow_run_that_called_it(store, monkeypatch):
+    import torch
+
+    with open_run(store):
+        pass
+    monkeypatch.setenv("FUSMAE_FLOW_RUN_ID", "flow-7")
+    with open_run(store, lr=0.2):
+        pass
+    within, alone = (run.data.tags for run in all_runs())
+    assert within["fusmae.device"] == alone["fusmae.device"] != ""
+    assert within["fusmae.num_threads"] == str(torch.get_num_threads())
+    assert within["fusmae.flow_run"] == "flow-7"
+    assert "fusmae.flow_run" not in alone
+
+
+def test_what_a_stage_makes_knows_nothing_of_the_flow_run_that_called_it(store, monkeypatch):
+    with open_run(store) as alone:
+        pass
+    monkeypatch.setenv("FUSMAE_FLOW_RUN_ID", "flow-7")
+    with open_run(store) as within:
+        pass
+    assert within.facts == alone.facts
+    assert within.scratch == alone.scratch
 
 
 def test_a_run_has_flat_params_tags_and_the_hash_of_each_input(store):

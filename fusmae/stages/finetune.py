@@ -36,6 +36,7 @@ def finetune(config: Config, *, weights: Path, shards: Path, out: Path, run_file
         params={"model": config.model.model_dump(), "finetune": section.model_dump()},
         inputs=[weights, shards],
         run_file=run_file,
+        accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
         machine = Machine(**config.runtime.machine)

@@ -41,6 +41,7 @@ def pretrain(
         params=params,
         inputs=[shards, statistics],
         run_file=run_file,
+        accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
         machine = Machine(**config.runtime.machine)

@@ -41,6 +41,7 @@ def probe(config: Config, *, weights: Path, shards: Path, out: Path, run_file: P
         params={"model": config.model.model_dump(), "probe": section.model_dump()},
         inputs=[weights, shards],
         run_file=run_file,
+        accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
         trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)

@@ -1,0 +1,75 @@
+"""A command and all that it starts, ended together."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+_GRACE_S = 30.0
+
+
+def run_in_group(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdout: IO[str] | None = None,
+) -> int:
+    """Run a command to its end; if this process is told to end, so are the command and its children.
+
+    DVC does not pass a signal on to the training process that it started.
+
+    Args:
+        command: program and arguments.
+        folder: to run in; here where None.
+        environment: variables; this process's where None.
+        stdout: where its output goes; to this process's where None.
+
+    Returns:
+        Its exit code.
+    """
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout, start_new_session=True)
+    try:
+        with _stop_signals_raise():
+            return process.wait()
+    except BaseException:
+        _end_group(process)
+        raise
+
+
+@contextmanager
+def _stop_signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the wait, as Ctrl-C does; by default they would leave the command running alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the whole group to end (the trainer writes its checkpoint), then make it."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        while time.monotonic() < deadline:
+            process.poll()  # else the dead leader would count as a member of its group
+            os.killpg(process.pid, 0)
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # all of it has ended

@@ -1,0 +1,26 @@
+"""What a run computes on: facts that explain why results of two machines differ in their last bits."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe_hardware(accelerator: str) -> dict[str, str]:
+    """Device and threads, as tags of a run.
+
+    Args:
+        accelerator: auto, cpu or gpu, as the trainer is told.
+    """
+    is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if is_on_gpu else _cpu_name()
+    return {"fusmae.device": device, "fusmae.num_threads": str(torch.get_num_threads())}
+
+
+def _cpu_name() -> str:
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
