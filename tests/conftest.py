@@ -1,4 +1,4 @@
-"""A tiny dataset made by the real writer: 24 px tiles of two modalities at 10, 20 and 60 m; and a tiny exported model."""
+"""A tiny dataset made by the real writer, 24 px tiles of two modalities at 10, 20 and 60 m; a tiny exported model."""
 
 import subprocess
 from collections.abc import Callable, Iterator
