@@ -21,17 +21,37 @@ class Session:
     Attributes:
         metadata: modalities, inputs (bands, units, gsd), tile side, classes, commit.
         inputs: the pixel arrays it takes.
+
+    Args:
+        path: the ONNX file.
+        num_threads: of an operator; 0 for as many as there are cores.
+
+    Raises:
+        ExportError: no ONNX file, one without our metadata, or one whose metadata describe another graph.
     """
 
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
+        self._session = _open(path, num_threads)
         found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if found is None:
             raise ExportError(f"{path} carries no fusmae metadata.", hint="dvc repro export")
-        self.metadata: dict[str, Any] = json.loads(found)
-        self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
+        try:
+            self.metadata: dict[str, Any] = json.loads(found)
+            self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
+            stated = _stated_arrays(self.metadata, self.inputs)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExportError(
+                f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
+            ) from error
+        arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
+        graph = {item.name: tuple(item.shape[1:]) for item in arrays}
+        if graph != stated:
+            raise ExportError(
+                f"{path} has metadata of another graph.",
+                got=f"arrays of the graph {_differing(graph, stated)}",
+                expected=f"as its metadata say {_differing(stated, graph)}",
+                hint="dvc repro -f -s export; never edit metadata by hand",
+            )
 
     def run(
         self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None
@@ -104,3 +124,35 @@ class Session:
                     hint=f"fill them, or leave {item.modality} out",
                 )
         return tuple(key for key in known if key in present)
+
+
+def _open(path: Path, num_threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    # Threads that wait spin otherwise, and take the cores from whatever reads the next batch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an error class a status code, and nothing above them
+        if not path.is_file() or type(error).__module__.partition(".")[0] == "onnxruntime":
+            raise ExportError(
+                f"{path} is no graph that onnxruntime can run: {str(error).splitlines()[0]}", hint="dvc repro export"
+            ) from error
+        raise
+
+
+def _stated_arrays(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:
+    """Shapes after the batch dimension of all that goes in and comes out, by name."""
+    arrays = {item.name: (len(item.bands), item.side_px, item.side_px) for item in inputs}
+    num_classes = len(metadata["classes"])
+    return arrays | {
+        PRESENCE: (len(metadata["modalities"]),),
+        "logits": (num_classes,),
+        "probabilities": (num_classes,),
+    }
+
+
+def _differing(arrays: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    return {name: shape for name, shape in arrays.items() if others.get(name) != shape}
