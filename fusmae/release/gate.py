@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.evaluation.metrics import Scores
+from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.release.trial import Trial
 from fusmae.thresholds import Thresholds
 
@@ -29,27 +29,6 @@ class Check:
     status: Status
     got: str
     expected: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired bootstrap of the primary metric: challenger minus champion.
-
-    Attributes:
-        metric: its name.
-        difference: over the whole test set.
-        low: lower end of the interval.
-        high: upper end.
-        confidence: of the interval.
-        resamples: bootstrap draws over pairs.
-    """
-
-    metric: str
-    difference: float
-    low: float
-    high: float
-    confidence: float
-    resamples: int
 
 
 @dataclass(frozen=True)
@@ -136,27 +115,8 @@ def paired_difference(
         confidence: of the interval.
         seed: of the draws.
     """
-    from scipy.stats import bootstrap
-
-    from fusmae.evaluation.metrics import average_precisions
-
-    at = ("micro_ap", "macro_ap").index(metric)
-
-    def difference(rows: NDArray[Any]) -> float:
-        one, other = (average_precisions(labels[rows], found[rows])[at] for found in (challenger, champion))
-        return one - other
-
-    every = np.arange(len(labels))
-    interval = bootstrap(
-        (every,),
-        difference,
-        vectorized=False,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Difference(metric, difference(every), float(interval.low), float(interval.high), confidence, resamples)
+    found = paired_differences(challenger, champion, labels, resamples=resamples, confidence=confidence, seed=seed)
+    return found[metric]
 
 
 def _clean(challenger: Trial) -> Check:
