@@ -17,6 +17,7 @@ from fusmae.inference.session import METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
+from fusmae.release.translation import translations
 from fusmae.training.checkpoint import Checkpoint
 
 
@@ -69,6 +70,7 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
         "tile_px": checkpoint.architecture["tile_px"],
         "classes": list(checkpoint.classes),
         "outputs": {"logits": "[B, K]", "probabilities": "[B, K], sigmoid of logits"},
+        "precision": "fp32",
         "git": dict(git),
         "trained": dict(checkpoint.provenance),
         "data": data,
@@ -101,6 +103,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             opset_version=opset,
             dynamo=True,
+            custom_translation_table=translations(),
             external_data=False,
             verbose=False,
         )
