@@ -1,0 +1,90 @@
+"""A registry with three versions over the tiny shards, in a git checkout, a copy for each test."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusmae.config import load_config
+from fusmae.files import write_json
+from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
+from fusmae.release.export import Deployable, export_onnx, save_onnx
+from fusmae.release.registry import register_graph
+from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+
+ROOT = Path(__file__).parents[2]
+SWITCHES = {"patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "early_fusion": True}
+NAME = "tiny"
+
+
+def git(*arguments, cwd):
+    identity = ["-c", "user.name=A. Person", "-c", "user.email=a.person@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def registry_template(tmp_path_factory, inputs, classes, statistics):
+    """Versions: 1, 2 (the same weights in another file), 3 (every logit with the other sign, which is worse)."""
+    folder = tmp_path_factory.mktemp("registry")
+    torch.manual_seed(0)
+    encoder = build_encoder(describe_architecture(SWITCHES, inputs))
+    classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))).eval()
+    (linear,) = [module for module in classifier.head.modules() if isinstance(module, torch.nn.Linear)]
+    preprocess = build_preprocess(describe_preprocessing(inputs, statistics))
+    metadata = {
+        "inputs": [item.model_dump(mode="json") for item in inputs],
+        "modalities": ["s1", "s2"],
+        "classes": list(classes),
+        "git": {"commit": "c0ffee" * 6, "is_dirty": False},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        write_json(Path("parity.json"), {"checks": [{"max_abs_error": 1e-6}]})
+        for number in (1, 2, 3):
+            if number in (1, 3):  # untrained, its answers happen to be better with the other sign
+                with torch.no_grad():
+                    linear.weight.neg_()
+            graph = export_onnx(Deployable(preprocess, classifier, inputs), inputs, 2, opset=20)
+            graph.doc_string = str(number)
+            save_onnx(graph, metadata, Path("model.onnx"))
+            register_graph(
+                NAME,
+                Path("model.onnx"),
+                inputs=inputs,
+                num_modalities=2,
+                num_classes=len(classes),
+                extra_files=[Path("parity.json")],
+                tags={},
+                experiment="test",
+                run_file=Path("none.json"),
+            )
+    return folder
+
+
+@pytest.fixture
+def checkout(registry_template, shards, tmp_path, monkeypatch):
+    """A committed checkout to work in, with a registry of its own."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(registry_template / "mlruns", folder / "mlruns")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (folder / ".gitignore").write_text("/mlruns/\n/.fusmae/\n/reports/\n/data\n", encoding="utf-8")
+    (folder / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    (folder / "data" / "shards").symlink_to(shards)
+    git("init", "-q", cwd=folder)
+    git("config", "user.email", "a.person@example.org", cwd=folder)
+    git("add", ".", cwd=folder)
+    git("commit", "-q", "-m", "first", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def config():
+    """params.yaml with thresholds that the tiny models meet."""
+    found = load_config(ROOT / "params.yaml")
+    gate = {"min_by_setting": {"s1+s2": 0.0}, "max_calibration_error": 1.0, "bootstrap_resamples": 50}
+    return found.model_copy(update={"gate": found.gate.model_copy(update=gate)})

@@ -1,0 +1,102 @@
+"""Every way of changing the ledger afterwards shows."""
+
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from fusmae.commands.ledger import ledger
+from fusmae.errors import LedgerError
+from fusmae.mlflow_store import connect
+from fusmae.release.ledger import ENTRY_TAG, Entry, Ledger, champions
+from fusmae.release.models import model_file
+from fusmae.release.promotion import Change, move_champion
+
+NAME = "tiny"
+
+
+def moved(version, before):
+    move_champion(NAME, Change("promote", model_file(f"{NAME}/{version}")), before)
+
+
+@pytest.fixture
+def two_champions(checkout):
+    """1, then 2: four entries."""
+    moved("1", "")
+    moved("2", "1")
+    return MlflowClient()
+
+
+def test_an_untouched_ledger_is_shown_whole(two_champions):
+    lines = ledger(name=NAME).splitlines()
+    assert len(lines) == 5
+    assert "done promote 1 → 2" in lines[3]
+    assert lines[4] == "champion: tiny/2"
+
+
+def test_a_changed_entry_shows(two_champions):
+    content = json.loads(two_champions.get_model_version(f"{NAME}-ledger", "2").tags[ENTRY_TAG])
+    content["who"] = "somebody.else@example.org"
+    two_champions.set_model_version_tag(f"{NAME}-ledger", "2", ENTRY_TAG, json.dumps(content))
+    with pytest.raises(LedgerError, match=r"changed at entry 2(.|\n)*another content than its hash"):
+        ledger(name=NAME)
+
+
+def test_an_entry_that_was_changed_together_with_its_hash_shows_in_the_next(two_champions):
+    entry = Entry.model_validate_json(two_champions.get_model_version(f"{NAME}-ledger", "2").tags[ENTRY_TAG])
+    other = entry.model_copy(update={"who": "somebody.else@example.org"})
+    two_champions.set_model_version_tag(f"{NAME}-ledger", "2", ENTRY_TAG, other.model_dump_json())
+    two_champions.set_model_version_tag(f"{NAME}-ledger", "2", "fusmae.hash", other.sha256)
+    with pytest.raises(LedgerError, match=r"changed at entry 3(.|\n)*which is not there"):
+        ledger(name=NAME)
+
+
+def test_a_removed_entry_shows(two_champions):
+    two_champions.delete_model_version(f"{NAME}-ledger", "2")
+    with pytest.raises(LedgerError, match="entry 3 where 2 belongs"):
+        ledger(name=NAME)
+
+
+def test_a_removed_end_shows(two_champions):
+    for number in ("3", "4"):
+        two_champions.delete_model_version(f"{NAME}-ledger", number)
+    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
+        ledger(name=NAME)
+
+
+def test_an_alias_that_was_moved_by_hand_shows(two_champions):
+    two_champions.set_registered_model_alias(NAME, "champion", "3")
+    with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*champion 3(.|\n)*champion 2"):
+        ledger(name=NAME)
+
+
+def test_something_that_is_no_entry_shows(two_champions):
+    version = two_champions.get_model_version(NAME, "1")
+    two_champions.create_model_version(f"{NAME}-ledger", version.source, tags={ENTRY_TAG: "{}"})
+    with pytest.raises(LedgerError, match=r"changed at entry 5(.|\n)*no entry"):
+        ledger(name=NAME)
+
+
+def entry(action, after, phase="done"):
+    return Entry(
+        action=action, phase=phase, who="", when="", before="", after=after, verdict="", forced=False, reason=""
+    )
+
+
+def test_of_two_entries_that_follow_the_same_one_the_first_counts(checkout):
+    connect()
+    found = Ledger(NAME)
+    found.append(entry("promote", "1"), [])
+    with pytest.raises(LedgerError, match=r"Somebody else(.|\n)*promote none → 1"):
+        found.append(entry("promote", "2"), [])
+    assert [written.after for written in found.entries()] == ["1"]
+    found.append(entry("promote", "3"), found.entries())
+    assert [written.after for written in found.entries()] == ["1", "3"]
+
+
+def test_champions_are_a_stack_that_rollbacks_unwind():
+    entries = [entry("promote", "1"), entry("promote", "2"), entry("promote", "3"), entry("rollback", "2")]
+    assert champions(entries) == ["1", "2"]
+    assert champions([*entries, entry("promote", "4")]) == ["1", "2", "4"]
+    assert champions([*entries, entry("promote", "4", "begun")]) == ["1", "2"]
+    assert champions([*entries, entry("rollback", "1")]) == ["1"]
