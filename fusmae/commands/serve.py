@@ -1,0 +1,58 @@
+"""Start the service for one model; ends when it is told to."""
+
+import logging
+import os
+from copy import deepcopy
+from ipaddress import ip_address
+
+from fusmae.serving.limits import Limits
+
+_log = logging.getLogger("fusmae.serving")
+
+# A registry that is down is asked again at the next look; no look should take minutes.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+
+def serve(model: str, host: str, port: int, limits: Limits) -> None:
+    """Load the model, then answer requests until SIGTERM or SIGINT; requests in the house are finished first.
+
+    Args:
+        model: an alias, a version or an ONNX file.
+        host: address to listen on.
+        port: 0 for any free one, which the log names.
+        limits: how much the service takes on.
+
+    Raises:
+        RegistryError: there is no such model.
+        ExportError: the file is none of ours.
+    """
+    import uvicorn
+    from uvicorn.config import LOGGING_CONFIG
+
+    from fusmae.serving.app import make_app
+    from fusmae.serving.loaded import find_model
+
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    first = find_model(model)
+    logs = deepcopy(LOGGING_CONFIG)
+    logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    config = uvicorn.Config(
+        make_app(model, first, limits),
+        host=host,
+        port=port,
+        log_config=logs,
+        access_log=False,
+        timeout_graceful_shutdown=limits.stop_s,
+    )
+    _log.info("%s answers, sha256 %s", first.file.label, first.file.sha256)
+    if not _is_loopback(host):
+        _log.warning("%s is open to others, and the service asks for no password: put a proxy before it", host)
+    uvicorn.Server(config).run()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

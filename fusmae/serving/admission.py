@@ -1,0 +1,90 @@
+"""Who comes in: a bounded number of requests, none with too large a body."""
+
+import asyncio
+from typing import Any
+
+from fusmae.serving.limits import Limits
+from fusmae.serving.metrics import Metrics
+from fusmae.serving.refusal import Message, Receive, Refusal, Send, refuse
+
+_BODY_S = 60.0
+"""Who sends more slowly takes the place of others."""
+
+
+class _RefusedError(Exception):
+    """Raised where the body is read, answered where the request came in."""
+
+    def __init__(self, status: int, refusal: Refusal) -> None:
+        super().__init__(refusal.error)
+        self.status = status
+        self.refusal = refusal
+
+
+class Admission:
+    """ASGI middleware before everything that reads a body.
+
+    What has no place is refused with 503 before its body is read; a body that is too large with 413, by its stated
+    length before it is read, or else as soon as it has grown too large; one that comes too slowly with 408.
+
+    Args:
+        app: what is behind it.
+        limits: how many requests, and how large.
+        metrics: told how many are in the house.
+    """
+
+    def __init__(self, app: Any, limits: Limits, metrics: Metrics) -> None:
+        self._app = app
+        self._limits = limits
+        self._metrics = metrics
+        self._in_house = 0
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Let a request in or refuse it; those without a body always come in."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+        elif _stated_length(scope) > self._limits.max_body_bytes:
+            await refuse(receive, send, 413, self._too_large())
+        elif self._in_house >= self._limits.max_requests:
+            text = f"{self._in_house} requests are in the house.\n  next:     ask again in a second"
+            await refuse(receive, send, 503, Refusal(error="Overloaded", text=text), {"retry-after": "1"})
+        else:
+            self._in_house += 1
+            self._metrics.in_house.set(self._in_house)
+            try:
+                await self._app(scope, self._counted(receive), send)
+            except _RefusedError as refused:
+                await refuse(receive, send, refused.status, refused.refusal)
+            finally:
+                self._in_house -= 1
+                self._metrics.in_house.set(self._in_house)
+
+    def _counted(self, receive: Receive) -> Receive:
+        num_bytes = 0
+        deadline = asyncio.get_running_loop().time() + _BODY_S
+
+        async def receive_counted() -> Message:
+            nonlocal num_bytes
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                text = f"The body was not there after {_BODY_S:g} s."
+                raise _RefusedError(408, Refusal(error="BodyTooSlow", text=text)) from error
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._limits.max_body_bytes:
+                raise _RefusedError(413, self._too_large())
+            return message
+
+        return receive_counted
+
+    def _too_large(self) -> Refusal:
+        text = (
+            f"The body is larger than {self._limits.max_body_mb:g} MB.\n"
+            "  next:     ask for fewer tiles at once, or send .npz instead of JSON"
+        )
+        return Refusal(error="BodyTooLarge", text=text)
+
+
+def _stated_length(scope: Any) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0

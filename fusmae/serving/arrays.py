@@ -1,0 +1,114 @@
+"""A request's arrays: `.npz` or JSON, as untrusted bytes."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from fusmae.errors import InputError
+from fusmae.modalities import ModalityInput
+
+Arrays = dict[str, NDArray[Any]]
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError)
+"""What zipfile and numpy raise on bytes that are no `.npz`, encrypted or packed by another method."""
+
+
+def read_npz(body: bytes, inputs: Sequence[ModalityInput], max_tiles: int) -> Arrays:
+    """Arrays of a `.npz`; never unpickles, never unpacks more than `max_tiles` tiles take.
+
+    Args:
+        body: what `numpy.savez` or `numpy.savez_compressed` wrote.
+        inputs: what the model takes.
+        max_tiles: most tiles a request may hold.
+
+    Raises:
+        InputError: no such file, a foreign array, one that isn't numbers, or too many tiles.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(body)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            _check_names(members, inputs)
+            by_name, arrays = {item.name: item for item in inputs}, {}
+            for name, info in members.items():
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise InputError(f"Array {name} is packed by another method than deflate.")
+                with archive.open(info) as file:
+                    _check_header(file, by_name[name], max_tiles)
+                with archive.open(info) as file:
+                    arrays[name] = npy.read_array(file, allow_pickle=False)
+    except _DAMAGED as error:
+        raise InputError(
+            f"The body is no .npz: {error}", expected="what numpy.savez writes, its arrays named as GET /model says"
+        ) from error
+    return arrays
+
+
+def read_json(body: bytes, inputs: Sequence[ModalityInput]) -> Arrays:
+    """Arrays of `{"inputs": {"s1_10m": [[[[…]]]], …}}`, the form that MLflow's server takes, too.
+
+    Args:
+        body: UTF-8.
+        inputs: what the model takes.
+
+    Raises:
+        InputError: no JSON, another form, a foreign array, or one that is ragged or isn't numbers.
+    """
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The body is no JSON: {error}", expected='{"inputs": {"s1_10m": [[[[…]]]], …}}') from error
+    named = found.get("inputs") if isinstance(found, dict) else None
+    if not isinstance(named, dict):
+        raise InputError("The JSON has another form.", expected='{"inputs": {"s1_10m": [[[[…]]]], …}}')
+    _check_names(named, inputs)
+    return {name: _numbers(name, value) for name, value in named.items()}
+
+
+def _numbers(name: str, value: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"Array {name} is ragged.", expected="[B, C, h, w]") from error
+    _check_kind(name, array.dtype)
+    return array
+
+
+def _check_names(names: Any, inputs: Sequence[ModalityInput]) -> None:
+    known = [item.name for item in inputs]
+    foreign = sorted(set(names) - set(known))
+    if foreign:
+        raise InputError(
+            f"The model takes no array {foreign[0]}.",
+            got=sorted(names),
+            expected=f"some of {known}",
+            hint="leave out the arrays of an absent modality; `presence` follows from that",
+        )
+
+
+def _check_kind(name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iuf":
+        raise InputError(f"Array {name} isn't numbers.", got=str(dtype), expected="integers or floats")
+
+
+def _check_header(file: IO[bytes], item: ModalityInput, max_tiles: int) -> None:
+    """Refuse by an array's header what must not be unpacked."""
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(file))
+    if read is None:
+        raise InputError(f"Array {item.name} has a header of a newer format.", expected="what numpy.savez writes")
+    shape, _, dtype = read(file)
+    _check_kind(item.name, dtype)
+    if prod(shape) > max_tiles * len(item.bands) * item.side_px**2:
+        raise InputError(
+            f"Array {item.name} is larger than {max_tiles} tiles.",
+            got=shape,
+            expected=f"[B, {len(item.bands)}, {item.side_px}, {item.side_px}], B at most {max_tiles}",
+            hint="ask in several requests",
+        )

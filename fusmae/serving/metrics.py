@@ -1,0 +1,75 @@
+"""What the service counts, for Prometheus."""
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from fusmae.serving.refusal import Message, Receive, Send
+
+_TILES = (1, 2, 4, 8, 16, 32, 64, 128)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One service's counters, apart from those of others in the process."""
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        self.requests = Counter("fusmae_requests", "Requests by route and status.", ["route", "status"], registry=own)
+        self.seconds = Histogram(
+            "fusmae_request_seconds", "From a request's head to its answer.", ["route"], registry=own, buckets=_SECONDS
+        )
+        self.batch_tiles = Histogram("fusmae_batch_tiles", "Tiles that ran together.", registry=own, buckets=_TILES)
+        self.batch_seconds = Histogram("fusmae_batch_seconds", "Running one batch.", registry=own, buckets=_SECONDS)
+        self.in_house = Gauge("fusmae_requests_in_house", "Requests being read, waiting or running.", registry=own)
+        self.waiting = Gauge("fusmae_queue_tiles", "Tiles that wait for a batch.", registry=own)
+        self.model = Gauge(
+            "fusmae_model_info", "The version that answers.", ["name", "version", "sha256"], registry=own
+        )
+        self.reloads = Counter("fusmae_model_reloads", "Versions taken over since the start.", registry=own)
+        self.registry_up = Gauge("fusmae_registry_up", "1 if the last look at the registry worked.", registry=own)
+
+    def show_model(self, identity: Mapping[str, str]) -> None:
+        """State which version answers."""
+        self.model.clear()
+        self.model.labels(**identity).set(1)
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Measured:
+    """ASGI middleware that counts every request, refused ones too.
+
+    Args:
+        app: what is behind it.
+        metrics: where to count.
+        routes: paths that are counted by name; anything else is `other`, for anybody can ask for any path.
+    """
+
+    def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Pass a request on, note its status and time."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, begun = 500, perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = scope["path"] if scope["path"] in self._routes else "other"
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(perf_counter() - begun)

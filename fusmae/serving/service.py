@@ -1,0 +1,130 @@
+"""From a request's bytes to its answer: read, check, run."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
+
+from fusmae.errors import InputError
+from fusmae.serving.answers import Health, ModelName, Prediction, RegistryHealth
+from fusmae.serving.arrays import read_json, read_npz
+from fusmae.serving.batching import Batcher
+from fusmae.serving.limits import Limits
+from fusmae.serving.loaded import LoadedModel
+from fusmae.serving.metrics import Metrics
+from fusmae.serving.tile import Upload, read_tile
+from fusmae.serving.units import check_units
+from fusmae.serving.watch import Watcher
+
+_NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
+_Read = Callable[[LoadedModel], dict[str, NDArray[Any]]]
+
+
+class Service:
+    """One model that answers; what `make_app` gives routes to.
+
+    Args:
+        reference: what the user named.
+        first: what it means now.
+        limits: how much it takes on.
+
+    Attributes:
+        metrics: what is counted.
+        watcher: knows the model that answers.
+    """
+
+    def __init__(self, reference: str, first: LoadedModel, limits: Limits) -> None:
+        self.metrics = Metrics()
+        self.watcher = Watcher(reference, first, limits.poll_s, self.metrics)
+        self._batcher = Batcher(limits, self.metrics)
+        self._limits = limits
+        # Few, for unpacked bodies are larger than packed ones.
+        self._readers = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="read")
+
+    def start(self) -> None:
+        """Begin to answer; call it in the event loop."""
+        self._batcher.start()
+        self.watcher.start()
+
+    async def stop(self) -> None:
+        """Answer no more; the server has waited for requests before."""
+        self.watcher.stop()
+        await self._batcher.stop()
+        self._readers.shutdown()
+
+    def health(self) -> Health:
+        """What `GET /health` says."""
+        model, registry = self.watcher.current, self.watcher.registry
+        return Health(
+            is_ready=self._batcher.is_running,
+            reference=self.watcher.reference,
+            model=ModelName(**model.identity),
+            loaded=model.loaded,
+            registry=RegistryHealth(status=registry.status, error=registry.error),
+        )
+
+    async def predict_arrays(self, body: bytes, media_type: str) -> Prediction:
+        """Answer a body of arrays.
+
+        Args:
+            body: `.npz` or JSON.
+            media_type: says which.
+
+        Raises:
+            HTTPException: 415 for another type.
+            InputError: what the model can't be run on.
+        """
+        if media_type == "application/json":
+            return await self._predict(lambda model: read_json(body, model.session.inputs))
+        if media_type in _NPZ_TYPES:
+            return await self._predict(lambda model: read_npz(body, model.session.inputs, self._limits.max_batch))
+        raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
+
+    async def predict_tile(self, files: Mapping[str, Sequence[Upload]]) -> Prediction:
+        """Answer one tile's GeoTIFFs.
+
+        Args:
+            files: a modality's files, by its key.
+
+        Raises:
+            FusmaeError: what the model can't be run on.
+        """
+        return await self._predict(lambda model: _read_known(files, model))
+
+    async def _predict(self, read: _Read) -> Prediction:
+        model = self.watcher.current
+        loop = asyncio.get_running_loop()
+        pixels, modalities, warnings = await loop.run_in_executor(self._readers, self._checked, read, model)
+        found = await self._batcher.probabilities(model, pixels, modalities)
+        return Prediction(
+            model=ModelName(**model.identity),
+            modalities=list(modalities),
+            classes=model.session.metadata["classes"],
+            probabilities=found.tolist(),
+            warnings=warnings,
+        )
+
+    def _checked(self, read: _Read, model: LoadedModel) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[str]]:
+        pixels = read(model)
+        modalities = model.session.check(pixels)
+        num_tiles = len(next(iter(pixels.values())))
+        if not 0 < num_tiles <= self._limits.max_batch:
+            raise InputError(
+                "Too many tiles, or none.",
+                got=num_tiles,
+                expected=f"1 to {self._limits.max_batch} a request",
+                hint="ask in several requests: those at the same time share batches",
+            )
+        return pixels, modalities, check_units(pixels, model.session.inputs)
+
+
+def _read_known(files: Mapping[str, Sequence[Upload]], model: LoadedModel) -> dict[str, NDArray[Any]]:
+    known = model.session.metadata["modalities"]
+    foreign = sorted(set(files) - set(known))
+    if foreign:
+        raise InputError(f"The model has no modality {foreign[0]}.", got=sorted(files), expected=f"some of {known}")
+    return read_tile(files, model.session.inputs)
