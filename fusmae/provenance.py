@@ -52,6 +52,11 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "is_dirty": bool(changed or added)}
 
 
+def git_email() -> str:
+    """The person as git knows them here; "" where it does not."""
+    return _git("config", "user.email") or ""
+
+
 def is_lock_committed() -> bool:
     """Whether dvc.lock is there and as the commit has it."""
     tracked = _git("ls-files", "--", "dvc.lock")

@@ -2,13 +2,11 @@
 
 import getpass
 import platform
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fusmae.errors import LedgerError, PromotionError
-from fusmae.provenance import git_state, is_lock_committed
+from fusmae.provenance import flow_run, git_email, git_state, is_lock_committed
 from fusmae.release.ledger import STALE_S, Entry, Ledger, champions, sentence
 from fusmae.release.models import ModelFile, model_file
 from fusmae.release.registry import CHAMPION, champion_number, move_alias, protect
@@ -161,16 +159,6 @@ def _now() -> str:
 
 
 def _who() -> str:
-    """The person as git knows them, else the account."""
-    found = _git_config("user.email")
-    return found or f"{getpass.getuser()}@{platform.node()}"
-
-
-def _git_config(key: str) -> str:
-    done = subprocess.run(["git", "config", key], capture_output=True, text=True, check=False)  # noqa: S607
-    return done.stdout.strip()
-
-
-def as_lines(entries: Sequence[Entry]) -> list[str]:
-    """The ledger as people read it, oldest first."""
-    return [sentence(entry) for entry in entries]
+    """The person as git knows them, else the account; and the flow run that did it for them."""
+    person = git_email() or f"{getpass.getuser()}@{platform.node()}"
+    return f"{person} by flow run {flow_run()}" if flow_run() else person

@@ -48,6 +48,20 @@ def test_the_deployment_of_prefect_yaml_is_accepted(finished):
     printed = finished.run(*prefect, "deployment", "inspect", "pipeline/pipeline", COLUMNS="200").stdout
     assert "flows/pipeline.py:pipeline" in printed
     assert str(finished.folder) in printed
+    for name in ("promote", "rollback"):
+        assert f"flows/{name}.py:{name}" in finished.run(*prefect, "deployment", "inspect", f"{name}/{name}").stdout
+
+
+def test_promotion_and_rollback_as_flows_write_the_ledger_with_their_run(finished):
+    finished.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "lock", check=False)
+    refused = finished.run(".venv/bin/python", "-m", "flows.rollback", check=False)
+    assert refused.returncode != 0
+    assert "had no champion before this one" in refused.stdout
+    assert "rollback fusmae was refused" in refused.stdout
+    assert "Completed" in finished.run(".venv/bin/python", "-m", "flows.promote").stdout
+    printed = finished.run(".venv/bin/fusmae", "ledger", "fusmae").stdout
+    assert printed.count("by flow run") == 2
+    assert "champion: fusmae/1" in printed
 
 
 def test_a_flow_that_is_told_to_end_ends_its_training_process_too(finished):

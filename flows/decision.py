@@ -1,0 +1,35 @@
+"""A command that changes which version is champion, as one Prefect task."""
+
+import os
+import sys
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from fusmae.process_group import run_in_group
+from fusmae.provenance import FLOW_RUN
+
+
+class DecisionRefusedError(RuntimeError):
+    """`fusmae promote` or `fusmae rollback` ended with a non-zero exit code."""
+
+
+@task(task_run_name="{command} {name}", cache_policy=NO_CACHE, persist_result=False)
+def decide(command: str, name: str, *options: str) -> None:
+    """Run the command; what it prints goes to the terminal, what it decides to the ledger.
+
+    Args:
+        command: promote or rollback.
+        name: registered model.
+        options: of the command line.
+
+    Raises:
+        DecisionRefusedError: it was refused; the champion stays.
+    """
+    code = run_in_group(
+        [sys.executable, "-m", "fusmae", command, name, *options],
+        environment={**os.environ, FLOW_RUN: str(flow_run.get_id() or "")},
+    )
+    if code:
+        raise DecisionRefusedError(f"{command} {name} was refused: the text above says why; the champion stays")
