@@ -1,0 +1,102 @@
+"""Overlapping tiles become cells: every tile counts by a cosine window that is 1 at its centre and 0 at its edge."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.inference.grid import Grid, Unit
+from fusmae.inference.work import Work
+
+_LEAST_WEIGHT = 1e-12
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a map's cells.
+
+    Attributes:
+        first: number of the first row.
+        probabilities: `[K, rows, columns]`; NaN where there is no data.
+        look: `[1 or 3, rows, columns]`, means of the scene's pixels; NaN likewise.
+    """
+
+    first: int
+    probabilities: NDArray[np.float64]
+    look: NDArray[np.float32]
+
+
+def blended(grid: Grid, work: Work) -> Iterator[Rows]:
+    """The map from top to bottom, from what was kept of every unit; memory is bounded by a few rows of tiles."""
+    units: dict[int, list[Unit]] = defaultdict(list)
+    for unit in grid.units():
+        units[unit.top_m].append(unit)
+    tops, across = grid.tile_tops_m, _axis_weights(grid.tile_lefts_m, grid.shape[1], grid)
+    down = _axis_weights(tops, grid.shape[0], grid)
+    known: dict[int, NDArray[np.float64]] = {}
+    for top_m in tops:
+        first = top_m // grid.cell_m
+        last = first + units[top_m][0].height_m // grid.cell_m
+        tiles, weights = (part[first:last] for part in down)
+        needed = sorted(set(tiles[weights > 0].tolist()))
+        known = {row: known[row] if row in known else _row_of_tiles(units[tops[row]], work, *across) for row in needed}
+        total = np.zeros((last - first, *known[needed[0]].shape))
+        for place in range(tiles.shape[1]):
+            for row in range(last - first):
+                if weights[row, place]:
+                    total[row] += weights[row, place] * known[tiles[row, place]]
+        results = [work.load(unit) for unit in units[top_m]]
+        has_data = np.concatenate([result.has_data for result in results], axis=1)
+        yield Rows(first, _normalised(total, has_data), np.concatenate([result.look for result in results], axis=2))
+
+
+def confidence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How decided the classes of a cell are: 1 less the mean entropy of their yes or no, in bits.
+
+    1: each class is surely there or surely not; 0: each is a coin's toss.
+
+    Args:
+        probabilities: `[K, ...]`; NaN stays NaN.
+
+    Returns:
+        `[...]` from 0 to 1.
+    """
+    inside = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
+    found: NDArray[np.float64] = 1 - entropy.mean(axis=0)
+    return found
+
+
+def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which tiles cover each cell along one axis, and by how much: both `[cells, most tiles over a cell]`."""
+    starts = np.array(starts_m)
+    centres = (np.arange(num_cells) + 0.5) * grid.cell_m
+    first = np.searchsorted(starts, centres - grid.tile_m, side="right")
+    stop = np.searchsorted(starts, centres, side="left")
+    tiles = first[:, None] + np.arange((stop - first).max())
+    is_over = tiles < stop[:, None]
+    tiles = np.minimum(tiles, len(starts) - 1)
+    weights = np.sin(np.pi * (centres[:, None] - starts[tiles]) / grid.tile_m) ** 2
+    return tiles, np.where(is_over, weights, 0.0)
+
+
+def _row_of_tiles(
+    units: Sequence[Unit], work: Work, tiles: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A row of tiles blended along the row: `[columns, K + 1]`, weighted probabilities and the weights' sum."""
+    found = np.concatenate([work.load(unit).probabilities for unit in units]).astype(np.float64)
+    is_known = np.isfinite(found).all(axis=1, keepdims=True)
+    values = np.concatenate([np.where(is_known, found, 0.0), is_known], axis=1)
+    row = np.zeros((len(tiles), values.shape[1]))
+    for place in range(tiles.shape[1]):
+        row += weights[:, place, None] * values[tiles[:, place]]
+    return row
+
+
+def _normalised(total: NDArray[np.float64], has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
+    weight = total[..., -1]
+    is_known = has_data & (weight > _LEAST_WEIGHT)
+    mean = total[..., :-1] / np.where(is_known, weight, 1.0)[..., None]
+    return np.moveaxis(np.where(is_known[..., None], mean, np.nan), -1, 0)

@@ -1,0 +1,98 @@
+"""The ground that scenes have in common, and the CRS in which it is measured."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fusmae.errors import InputError
+from fusmae.inference.scene import Scene
+
+# Metres of a CRS may differ from those on the ground by this share; UTM is within 0.1 %.
+_MAX_SCALE_ERROR = 0.01
+_EARTH_RADIUS_M = 6_371_000.0
+Box = tuple[float, float, float, float]
+
+
+def metric_crs(scene: Scene) -> Any:
+    """The scene's CRS, or the UTM zone of its centre where that CRS does not measure metres on the ground.
+
+    Raises:
+        InputError: the scene lies outside the world of its own CRS.
+    """
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    crs, (left, bottom, right, top) = scene.boxes[0]
+    x, y = (left + right) / 2, (bottom + top) / 2
+    unit = 1000.0 if crs.is_projected else 0.01
+    lons, lats = transform(crs, "EPSG:4326", [x, x + unit, x], [y, y, y + unit])
+    north = math.radians(lats[0])
+    steps = [
+        math.hypot(math.radians(lons[i] - lons[0]) * math.cos(north), math.radians(lats[i] - lats[0])) for i in (1, 2)
+    ]
+    # Written so that a centre outside the CRS's world, which is infinite, is no metre.
+    if all(abs(step * _EARTH_RADIUS_M / unit - 1) < _MAX_SCALE_ERROR for step in steps):
+        return crs
+    if not all(map(math.isfinite, (lons[0], lats[0]))):
+        raise InputError(
+            f"The {scene.modality} scene lies outside its CRS.",
+            got=f"centre ({x:g}, {y:g}) in {crs}",
+            hint="its CRS or its transform is wrong: `rio info` shows both, `rio edit-info --crs` mends it",
+        )
+    zone = min(60, int((lons[0] + 180) // 6) + 1)
+    return CRS.from_epsg((32600 if lats[0] >= 0 else 32700) + zone)
+
+
+def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
+    """Left, bottom, right and top, in `crs`, of what every file covers.
+
+    Raises:
+        InputError: there is no such ground.
+    """
+    boxes = [box for scene in scenes.values() for box in _boxes(scene, crs)]
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    left, bottom, right, top = max(lefts), max(bottoms), min(rights), min(tops)
+    if left >= right or bottom >= top:
+        raise InputError(
+            "The scenes don't overlap." if len(scenes) > 1 else "The scene's files don't overlap.",
+            got="; ".join(f"{modality}: {_whereabouts(scene)}" for modality, scene in scenes.items()),
+            expected="the same ground",
+            hint=_mending(scenes),
+        )
+    return left, bottom, right, top
+
+
+def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    for own, bounds in scene.boxes:
+        try:
+            box = transform_bounds(own, crs, *bounds)
+        except RasterioError:
+            box = (math.inf,) * 4
+        # Half a world away there is no such place in this CRS.
+        yield box if all(map(math.isfinite, box)) else (math.inf, math.inf, -math.inf, -math.inf)
+
+
+def _centre(scene: Scene) -> tuple[float, float]:
+    from rasterio.warp import transform
+
+    crs, (left, bottom, right, top) = scene.boxes[0]
+    (lon,), (lat,) = transform(crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
+    return lon, lat
+
+
+def _whereabouts(scene: Scene) -> str:
+    lon, lat = _centre(scene)
+    return f"{abs(lat):.2f}° {'NS'[lat < 0]}, {abs(lon):.2f}° {'EW'[lon < 0]} in {scene.crs.to_string()}"
+
+
+def _mending(scenes: Mapping[str, Scene]) -> str:
+    sides = {_centre(scene)[1] < 0 for scene in scenes.values()}
+    if len(sides) > 1:
+        return (
+            "they lie in different hemispheres: UTM zones are EPSG:326xx in the north and EPSG:327xx in the south; if "
+            "one of them has the wrong one, `rio edit-info FILE --crs EPSG:…` mends it"
+        )
+    return "bring scenes of one place; `rio bounds FILE` shows where each lies"

@@ -1,0 +1,120 @@
+"""A map as a picture for people: the scene, its most probable classes and a legend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.inference.colours import Colour, class_colours
+from fusmae.inference.grid import Grid
+from fusmae.inference.product import NO_CLASS, STEP, Rasters
+
+_LONGEST_PX = 900
+_MAX_NAMED = 14
+_BLANK = 0.86
+
+
+def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: Grid, title: str) -> None:
+    """Draw the scene, the classes and the confidence side by side.
+
+    Args:
+        path: PNG to write.
+        rasters: the map.
+        classes: their names, in order.
+        grid: the map's.
+        title: above all.
+    """
+    from matplotlib.figure import Figure
+
+    look, numbers, sure = _reduced(rasters, grid)
+    height, width = numbers.shape
+    figure = Figure(figsize=(13.5, max(3.4, 3.6 * min(2.0, height / width) + 2.6)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(1, 3)
+    extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)
+    axes[0].imshow(_stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    axes[0].set_title(f"scene ({'natural colour' if len(look) == 3 else 'first band'})", fontsize=10)
+    axes[1].imshow(_coloured(numbers, classes), extent=extent, interpolation="nearest")
+    axes[1].set_title("most probable class", fontsize=10)
+    shown = axes[2].imshow(sure, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    axes[2].set_facecolor((_BLANK,) * 3)
+    axes[2].set_title("confidence", fontsize=10)
+    figure.colorbar(shown, ax=axes[2], shrink=0.75)
+    for axis in axes:
+        axis.tick_params(labelsize=8)
+        axis.set_xlabel("km", fontsize=8)
+    figure.legend(
+        handles=_legend(rasters.counts, classes),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
+    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
+
+
+def _reduced(rasters: Rasters, grid: Grid) -> tuple[Any, Any, Any]:
+    """Look `[C, h, w]`, class numbers `[h, w]` and confidence `[h, w]` at a size for a screen, NaN where unknown."""
+    import rasterio
+    from rasterio.enums import Resampling
+
+    factor = max(1.0, max(grid.shape) / _LONGEST_PX)
+    height, width = (max(1, round(side / factor)) for side in grid.shape)
+    with rasterio.open(rasters.look) as dataset:
+        look = dataset.read(out_shape=(dataset.count, height, width), resampling=Resampling.average)
+    with rasterio.open(rasters.classes) as dataset:
+        numbers = dataset.read(1, out_shape=(height, width))
+    with rasterio.open(rasters.probabilities) as dataset:
+        sure = dataset.read(dataset.count, out_shape=(height, width), masked=True).astype(np.float32) * STEP
+    return look, numbers, sure.filled(np.nan)
+
+
+def _stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bands `[C, h, w]` to `[h, w, C]` (`[h, w]` of one band) from 0 to 1, the same stretch for all of them."""
+    known = look[np.isfinite(look)]
+    low, high = np.percentile(known, [1, 98]) if known.size else (0.0, 1.0)
+    shown = np.where(np.isfinite(look), np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), _BLANK)
+    shown = shown.astype(np.float32)
+    picture: NDArray[np.float32] = np.moveaxis(shown, 0, -1) if len(look) == 3 else shown[0]
+    return picture
+
+
+def _coloured(numbers: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.float64]:
+    palette = np.array([(_BLANK * 255,) * 3, *class_colours(classes)]) / 255
+    return palette[numbers]
+
+
+def _legend(counts: NDArray[np.int64], classes: Sequence[str]) -> list[Any]:
+    """A patch for each class that the map shows, the largest first, with its share of the map."""
+    from matplotlib.patches import Patch
+
+    colours = class_colours(classes)
+    total = max(1, int(counts[NO_CLASS + 1 :].sum()))
+    order = [number for number in np.argsort(-counts[1:], kind="stable") if counts[number + 1]]
+    patches = [
+        Patch(
+            facecolor=_fraction(colours[number]),
+            edgecolor="black",
+            linewidth=0.4,
+            label=f"{_short(classes[number])}  {counts[number + 1] / total:.1%}",
+        )
+        for number in order[:_MAX_NAMED]
+    ]
+    rest = order[_MAX_NAMED:]
+    if rest:
+        share = sum(int(counts[number + 1]) for number in rest) / total
+        patches.append(Patch(facecolor="none", label=f"{len(rest)} other classes  {share:.1%}"))
+    if counts[NO_CLASS]:
+        patches.append(Patch(facecolor=(_BLANK,) * 3, edgecolor="black", linewidth=0.4, label="no data"))
+    return patches
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:57].rstrip(', ')}…"
+
+
+def _fraction(colour: Colour) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255

@@ -1,0 +1,128 @@
+"""One sensor's scene on disk: its bands, where it lies, what its pixels mean."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fusmae.errors import InputError
+from fusmae.inference.bands import BandFile, find_bands, raster
+from fusmae.modalities import ModalityInput
+
+S1Units = Literal["dB", "power"]
+_DATE = re.compile(r"(?<!\d)(20\d{6})T(\d{6})(?!\d)")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a scene's files are to be understood, where they don't say it themselves.
+
+    Attributes:
+        bands: names of all bands in the order of the files; None to trust the files.
+        units: `power` for S1 in linear power, which becomes dB.
+        offset: what to take off every S2 digital number: 1000 from processing baseline 04.00 on; None for nothing,
+            after a check that there is none.
+    """
+
+    bands: tuple[str, ...] | None = None
+    units: S1Units = "dB"
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene whose files were opened once and are what a model needs.
+
+    Attributes:
+        modality: `s1` or `s2`.
+        bands: by name, all that the model takes.
+        reading: how to understand the pixels.
+        transform: affine transform of the finest band.
+        boxes: `(crs, (left, bottom, right, top))` of each file that is used, the finest band's first.
+    """
+
+    modality: str
+    bands: dict[str, BandFile]
+    reading: Reading
+    transform: Any
+    boxes: tuple[tuple[Any, tuple[float, float, float, float]], ...]
+
+    @property
+    def crs(self) -> Any:
+        """Of the finest band."""
+        return self.boxes[0][0]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that are used, each once."""
+        return tuple(dict.fromkeys(band.path for band in self.bands.values()))
+
+
+def open_scenes(
+    inputs: Sequence[ModalityInput], paths: Mapping[str, Sequence[Path]], readings: Mapping[str, Reading]
+) -> dict[str, Scene]:
+    """Find the bands of each scene and where it lies.
+
+    Args:
+        inputs: the arrays that the model takes.
+        paths: files and folders by modality; a modality without any is absent.
+        readings: how to understand them, by modality.
+
+    Raises:
+        InputError: no scene at all, a modality that the model does not know, bands that are missing, files without
+            georeference.
+    """
+    given = {modality: files for modality, files in paths.items() if files}
+    known = list(dict.fromkeys(item.modality for item in inputs))
+    if not given or not set(given) <= set(known):
+        raise InputError(
+            "A map needs a scene of a sensor that the model knows.",
+            got=", ".join(given) or "no scene",
+            expected=f"one or more of {', '.join(f'--{modality}' for modality in known)}",
+        )
+    return {
+        modality: _open(modality, inputs, given[modality], readings.get(modality, Reading()))
+        for modality in known
+        if modality in given
+    }
+
+
+def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
+    """When the scenes were taken, by the names of files and folders, S2 first; None where these don't tell."""
+    for modality in sorted(scenes, reverse=True):
+        for file in scenes[modality].files:
+            # The nearest name counts: a product's folder, not the archive that it lies in.
+            for name in reversed(file.absolute().parts):
+                if found := _DATE.search(name):
+                    return datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    return None
+
+
+def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[Path], reading: Reading) -> Scene:
+    wanted = {band: item.gsd_m for item in inputs if item.modality == modality for band in item.bands}
+    bands = find_bands(modality, paths, wanted, reading.bands)
+    finest = min(wanted, key=lambda name: (wanted[name], bands[name].pixel))
+    boxes, transforms = [], []
+    for path in dict.fromkeys([bands[finest].path, *(band.path for band in bands.values())]):
+        with raster(path) as dataset:
+            _require_georeference(path, dataset)
+            boxes.append((dataset.crs, tuple(dataset.bounds)))
+            transforms.append(dataset.transform)
+    return Scene(modality, bands, reading, transforms[0], tuple(boxes))
+
+
+def _require_georeference(path: Path, dataset: Any) -> None:
+    if dataset.crs is not None and not dataset.transform.is_identity:
+        return
+    points, _ = dataset.gcps
+    raise InputError(
+        f"{path} has no georeference.",
+        got=f"CRS {dataset.crs}, {'the unit' if dataset.transform.is_identity else 'a'} transform"
+        + (f", {len(points)} ground control points" if points else ""),
+        expected="a CRS and an affine transform",
+        hint="terrain-correct it first, in SNAP or with `gdalwarp`"
+        if points
+        else f"if you know them: `rio edit-info {path} --crs EPSG:32633 --transform …`",
+    )

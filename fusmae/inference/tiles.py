@@ -1,0 +1,205 @@
+"""Strips of a scene, and the batches of tiles that are cut from them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.inference.grid import Unit
+from fusmae.inference.reader import Pixels, SceneReader
+from fusmae.modalities import ModalityInput
+
+MAX_EMPTY_SHARE = 0.1
+"""A modality with more nodata in a tile is absent there; less is filled with the tile's own means."""
+
+BATCH_SIZE = 16
+"""The same wherever a map is made: an operator may round differently in a batch of another size."""
+
+NATURAL_COLOUR = ("B04", "B03", "B02")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """All pixels of a unit's tiles.
+
+    Attributes:
+        unit: which.
+        pixels: `[C, h, w]` by input name, NaN where there is no data.
+        empty: `[h, w]` by input name, true there.
+    """
+
+    unit: Unit
+    pixels: dict[str, Pixels]
+    empty: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tiles of one unit that have the same modalities.
+
+    Attributes:
+        unit: whose.
+        columns: of the tiles, in the unit.
+        modalities: which are present.
+        pixels: `[B, C, h, w]` by input name, finite.
+    """
+
+    unit: Unit
+    columns: tuple[int, ...]
+    modalities: tuple[str, ...]
+    pixels: dict[str, Pixels]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a map shows of a unit beside its predictions; comes after the unit's batches.
+
+    Attributes:
+        unit: whose.
+        has_data: `[rows, columns]` of its cells.
+        look: `[3, rows, columns]` natural colour, or `[1, ...]` the first band; for people.
+    """
+
+    unit: Unit
+    has_data: NDArray[np.bool_]
+    look: Pixels
+
+
+def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
+    """Strips of units, in order.
+
+    Pixels are read in slabs of a tile's height at fixed places, each once for all the rows that it is part of: what a
+    strip holds does not depend on which units were read before.
+    """
+    slabs: dict[tuple[int, int], Strip] = {}
+    for unit in units:
+        first, offset_m = divmod(unit.top_m, reader.grid.tile_m)
+        keys = [(number, unit.left_m) for number in range(first, first + 1 + bool(offset_m))]
+        # Those that no later unit needs go before others come.
+        slabs = {key: slab for key, slab in slabs.items() if key in keys}
+        for key in keys:
+            if key not in slabs:
+                slabs[key] = _read_slab(reader, unit, key[0])
+        yield _joined(unit, [slabs[key] for key in keys], offset_m, reader.inputs)
+
+
+def cut_batches(strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell_m: int) -> Iterator[Batch | Cells]:
+    """Each strip's tiles in batches, then its cells.
+
+    A batch holds the same tiles whenever it is made, so that its predictions are the same to the last bit.
+    """
+    for strip in strips:
+        settings: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for column, present in enumerate(_present(strip, inputs)):
+            if present:
+                settings[present].append(column)
+        for modalities, columns in sorted(settings.items()):
+            for start in range(0, len(columns), BATCH_SIZE):
+                yield _batch(strip, inputs, modalities, tuple(columns[start : start + BATCH_SIZE]))
+        yield Cells(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, cell_m))
+
+
+def _read_slab(reader: SceneReader, unit: Unit, number: int) -> Strip:
+    tile_m, grid = reader.grid.tile_m, reader.grid
+    top_m = number * tile_m
+    height_m, width_m = min(tile_m, grid.height_m - top_m), unit.lefts_m[-1] + tile_m - unit.left_m
+    pixels = {item.name: reader.read(item, top_m, unit.left_m, height_m, width_m) for item in reader.inputs}
+    return Strip(unit, pixels, {name: np.isnan(array[0]) for name, array in pixels.items()})
+
+
+def _joined(unit: Unit, slabs: list[Strip], offset_m: int, inputs: tuple[ModalityInput, ...]) -> Strip:
+    if len(slabs) == 1:
+        return Strip(unit, slabs[0].pixels, slabs[0].empty)
+    upper, lower = slabs
+    rows = {item.name: offset_m // item.gsd_m for item in inputs}
+    return Strip(
+        unit,
+        {
+            name: np.concatenate([upper.pixels[name][:, row:], lower.pixels[name][:, :row]], axis=1)
+            for name, row in rows.items()
+        },
+        {name: np.concatenate([upper.empty[name][row:], lower.empty[name][:row]]) for name, row in rows.items()},
+    )
+
+
+def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str, ...]]:
+    """Modalities of each tile that have data enough, in the order of the inputs."""
+    modalities = list(dict.fromkeys(item.modality for item in inputs))
+    is_absent = {modality: np.zeros(len(strip.unit.lefts_m), np.bool_) for modality in modalities}
+    for item in inputs:
+        if not strip.empty[item.name].any():
+            continue
+        empty = np.concatenate([[0], strip.empty[item.name].sum(axis=0).cumsum()])
+        starts = _starts_px(strip.unit, item)
+        share = (empty[starts + item.side_px] - empty[starts]) / item.side_px**2
+        is_absent[item.modality] |= share > MAX_EMPTY_SHARE
+    return [
+        tuple(modality for modality in modalities if not is_absent[modality][column])
+        for column in range(len(strip.unit.lefts_m))
+    ]
+
+
+def _starts_px(unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
+    return (np.array(unit.lefts_m, np.int64) - unit.left_m) // item.gsd_m
+
+
+def _batch(
+    strip: Strip, inputs: tuple[ModalityInput, ...], modalities: tuple[str, ...], columns: tuple[int, ...]
+) -> Batch:
+    pixels = {}
+    for item in inputs:
+        if item.modality not in modalities:
+            continue
+        source, starts = strip.pixels[item.name], _starts_px(strip.unit, item)
+        has_empty = bool(strip.empty[item.name].any())
+        tiles = np.empty((len(columns), len(item.bands), item.side_px, item.side_px), np.float32)
+        for tile, column in zip(tiles, columns, strict=True):
+            tile[:] = source[:, :, starts[column] : starts[column] + item.side_px]
+            if has_empty:
+                _fill(tile)
+        pixels[item.name] = tiles
+    return Batch(strip.unit, columns, modalities, pixels)
+
+
+def _fill(tile: Pixels) -> None:
+    """Put each band's mean where the tile `[C, h, w]` has no data."""
+    empty = np.isnan(tile[0])
+    if empty.any():
+        tile[:, empty] = tile[:, ~empty].mean(axis=1, dtype=np.float64)[:, None]
+
+
+def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> NDArray[np.bool_]:
+    """Cells of which some modality has half the pixels or more."""
+    found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
+    finest: dict[str, ModalityInput] = {}
+    for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True):
+        finest[item.modality] = item
+    for item in finest.values():
+        found |= _cell_means((~strip.empty[item.name]).astype(np.float32)[None], strip.unit, item, cell_m)[0] >= 0.5
+    return found
+
+
+def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
+    """Mean of each cell's pixels; NaN where it has none."""
+    item = next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
+    bands = [item.bands.index(name) for name in NATURAL_COLOUR] if NATURAL_COLOUR[0] in item.bands else [0]
+    has_data = (~strip.empty[item.name]).astype(np.float32)[None]
+    shares = _cell_means(has_data, strip.unit, item, cell_m)
+    with np.errstate(invalid="ignore"):
+        return np.concatenate(
+            [
+                _cell_means(np.nan_to_num(strip.pixels[item.name][band : band + 1]), strip.unit, item, cell_m) / shares
+                for band in bands
+            ]
+        )
+
+
+def _cell_means(values: Pixels, unit: Unit, item: ModalityInput, cell_m: int) -> Pixels:
+    """`[C, h, w]` pixels to `[C, rows, columns]` means over the cells that the unit reports."""
+    side = cell_m // item.gsd_m
+    rows, columns = unit.height_m // cell_m, unit.width_m // cell_m
+    reported = values[:, : rows * side, : columns * side]
+    means: Pixels = reported.reshape(len(values), rows, side, columns, side).mean(axis=(2, 4), dtype=np.float32)
+    return means

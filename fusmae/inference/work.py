@@ -1,0 +1,104 @@
+"""What a map's making has done so far, kept beside the output until the map is there."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.files import file_sha256, written_whole
+from fusmae.inference.grid import Grid, Unit
+from fusmae.inference.scene import Scene
+
+_HEAD_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a unit.
+
+    Attributes:
+        probabilities: `[tiles, K]`; NaN where no modality has data enough.
+        has_data: `[rows, columns]` of the cells that the unit reports.
+        look: `[1 or 3, rows, columns]` of these cells.
+    """
+
+    probabilities: NDArray[np.float32]
+    has_data: NDArray[np.bool_]
+    look: NDArray[np.float32]
+
+
+class Work:
+    """A folder with a file a unit, for one map only.
+
+    Args:
+        out: the map.
+        key: names the folder: another model, scene, setting or line of code is another map.
+    """
+
+    def __init__(self, out: Path, key: str) -> None:
+        self._out = out
+        self.folder = out.with_name(f".{out.name}.{key}")
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether the unit's file is there: files are written whole or not at all."""
+        return self._path(unit).exists()
+
+    def save(self, unit: Unit, result: Result) -> None:
+        """Keep what was found.
+
+        Raises:
+            StorageError: the disk is full or can't be written.
+        """
+        with written_whole(self._path(unit)) as partial, partial.open("wb") as file:
+            np.savez(file, probabilities=result.probabilities, has_data=result.has_data, look=result.look)
+
+    def load(self, unit: Unit) -> Result:
+        """What was kept of a unit."""
+        with np.load(self._path(unit)) as arrays:
+            return Result(arrays["probabilities"], arrays["has_data"], arrays["look"])
+
+    def clear(self) -> None:
+        """Remove the folder, and those of maps that would have had the same name."""
+        for folder in self._out.parent.glob(f".{self._out.name}.*"):
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _path(self, unit: Unit) -> Path:
+        return self.folder / f"unit-{unit.number:06d}.npz"
+
+
+def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
+    """Names the work of one map.
+
+    Args:
+        model_sha256: of the ONNX file.
+        scenes: files count by path, size, time of change and first 64 KiB: scenes are too large to hash whole.
+        grid: where tiles and cells lie.
+    """
+    facts = {
+        "model": model_sha256,
+        "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
+        "grid": repr(grid),
+        "code": [file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))],
+        "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _facts(scene: Scene) -> dict[str, Any]:
+    bands = {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()}
+    return {"bands": bands, "reading": repr(scene.reading), "files": [_identity(path) for path in scene.files]}
+
+
+def _identity(path: Path) -> list[Any]:
+    found = path.stat()
+    with path.open("rb") as file:
+        head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+    return [found.st_size, found.st_mtime_ns, head]
