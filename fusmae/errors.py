@@ -13,6 +13,7 @@ FusmaeError
 ├── InputError         arrays that a model can't be run on
 ├── RegistryError      the MLflow registry or its database
 ├── PromotionError     a version that must not become champion, or a checkout that must not decide it
+├── LineageError       what made a version is not known, not to be had, or does not make it again
 ├── LedgerError        the ledger of champions: changed, or somebody else writes
 └── StorageError       the disk is full, or a file cannot be written
 
@@ -124,6 +125,10 @@ class RegistryError(FusmaeError):
 
 class PromotionError(FusmaeError):
     """A version must not become champion, or not from this checkout."""
+
+
+class LineageError(FusmaeError):
+    """What made a version is not known, not to be had, or does not make it again."""
 
 
 class LedgerError(FusmaeError):

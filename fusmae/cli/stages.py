@@ -134,12 +134,29 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 def register(
     exported: Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")],
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
+    curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
+    report: Annotated[Path, typer.Option(help="Folder of the doctor's report.")],
+    index: Index,
+    receipt: Receipt,
+    pictures: Annotated[Path, typer.Option(help="Folder of reconstruction pictures.")],
     run: Annotated[Path, typer.Option("--run", help="Run file of the training run.")],
     out: Out,
 ) -> None:
-    """Register the exported model in MLflow as `challenger`.
+    """Register the exported model in MLflow as `challenger`, with its card and its lineage.
 
     Example: fusmae register --exported models/export --metrics reports/evaluate/metrics.json
-    --run reports/runs/finetune-pretrained.json --out reports/register
+    --curves reports/evaluate/pr.png --report reports/doctor --index data/index.parquet --receipt data/raw.json
+    --pictures reports/reconstructions --run reports/runs/finetune-pretrained.json --out reports/register
     """
-    run_stage("register", exported=exported, metrics=metrics, run_file=run, out=out)
+    run_stage(
+        "register",
+        exported=exported,
+        metrics=metrics,
+        curves=curves,
+        report=report,
+        index=index,
+        receipt=receipt,
+        pictures=pictures,
+        run_file=run,
+        out=out,
+    )

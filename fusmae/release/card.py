@@ -1,62 +1,265 @@
-"""The model card: tracked facts about one exported model, as Markdown."""
+"""The model card: tracked facts about one exported model, as Markdown with pictures beside it."""
 
-from collections.abc import Mapping
+import json
+from calendar import month_name
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from fusmae.data.index import SPLITS, Pair, read_index
+from fusmae.evaluation.report import as_markdown
+from fusmae.release.card_tables import energy_and_time, markdown_table, origin
+from fusmae.release.coverage import Coverage, cover, cover_by_split
+from fusmae.release.failures import chance, every_modality, known_failures
+from fusmae.release.lineage import Lineage
 
-def model_card(
-    name: str, metadata: Mapping[str, Any], table: str, parity: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> str:
-    """Write the card.
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
-    Args:
-        name: registered model's name.
-        metadata: the graph's own metadata.
-        table: the metrics table in Markdown.
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card is written from.
+
+    Attributes:
+        metadata: the graph's own.
+        metrics: `metrics.json` of `fusmae evaluate`.
         parity: the parity report.
-        provenance: commit, inputs, seed and versions of the checkpoint behind the graph.
+        report: the doctor's.
+        pairs: the index.
+        lineage: what made the model.
+        curves: file name of the precision-recall curves' picture.
+        reconstructions: file names of the reconstructions' pictures.
     """
-    worst = max(check["max_abs_error"] for check in parity["checks"])
-    git = provenance["git"]
-    return "\n".join(
+
+    metadata: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    parity: Mapping[str, Any]
+    report: Mapping[str, Any]
+    pairs: Sequence[Pair]
+    lineage: Lineage
+    curves: str
+    reconstructions: Sequence[str]
+
+    @classmethod
+    def read(
+        cls,
+        metadata: Mapping[str, Any],
+        lineage: Lineage,
+        *,
+        metrics: Path,
+        parity: Path,
+        report: Path,
+        index: Path,
+        curves: Path,
+        reconstructions: Sequence[Path],
+    ) -> "CardFacts":
+        """Gather them from what the stages before wrote; files as the attributes name them."""
+        return cls(
+            metadata=metadata,
+            metrics=json.loads(metrics.read_text(encoding="utf-8")),
+            parity=json.loads(parity.read_text(encoding="utf-8")),
+            report=json.loads(report.read_text(encoding="utf-8")),
+            pairs=read_index(index),
+            lineage=lineage,
+            curves=curves.name,
+            reconstructions=[path.name for path in reconstructions],
+        )
+
+
+def model_card(facts: CardFacts) -> str:
+    """Write the card; pictures are linked by their file names, so they belong into the card's folder."""
+    trained = cover([pair for pair in facts.pairs if pair.split == "train"])
+    sections = {
+        "Intended use": _intended(facts, trained),
+        "Out of scope": _out_of_scope(trained),
+        "Inputs": _inputs(facts.metadata),
+        "Data": _data(facts),
+        "Scores": [as_markdown(facts.metrics).rstrip()],
+        "Where a modality is missing": _missing(facts),
+        "Against random initial weights": _against_random(facts.metrics),
+        "Classes": _classes(facts),
+        "Known failures": [f"- {sentence}" for sentence in _failures(facts)] or ["None that these scores show."],
+        "Pictures": _pictures(facts),
+        "Time and energy": energy_and_time(facts.lineage.runs),
+        "Where it comes from": [*origin(facts.lineage), _parity(facts.parity)],
+    }
+    warning = facts.metrics["warning"]
+    lines = [f"# {facts.lineage.name}", "", *([f"> **{warning}**", ""] if warning else [])]
+    for title, section in sections.items():
+        lines += [f"## {title}", "", *section, ""]
+    return "\n".join(lines)
+
+
+def _intended(facts: CardFacts, trained: Coverage) -> list[str]:
+    given = facts.metadata
+    where = f" in {', '.join(trained.countries)}" if trained.countries else ""
+    return [
+        f"Multi-label classification of co-registered {' and '.join(given['modalities'])} tiles of {given['tile_m']} m "
+        f"a side ({given['tile_px']} px at the finest resolution): for each tile, a probability for each of "
+        f"{len(given['classes'])} classes.",
+        "",
+        f"It learned from {trained.num_pairs} pairs{where}{_within(trained)}, acquired from "
+        f"{trained.first:%Y-%m-%d} to {trained.last:%Y-%m-%d}.",
+    ]
+
+
+def _within(found: Coverage) -> str:
+    if found.bounds is None:
+        return ""
+    west, south, east, north = found.bounds
+    return f", between {west:.2f}° and {east:.2f}° of longitude and {south:.2f}° and {north:.2f}° of latitude"
+
+
+def _out_of_scope(trained: Coverage) -> list[str]:
+    unseen = [name for number, name in enumerate(month_name) if number and number not in trained.months]
+    return [
+        "- tiles of another size, with other bands or in other units: the graph takes the arrays below and no others",
+        "- anything finer than a tile: the answer is one for all of it",
+        "- other classes than those below, and claims about classes without a test pair",
+        f"- land outside of what it learned from{_within(trained)}: nothing here says how it does there",
+        *([f"- {', '.join(unseen)}: no training pair is of these months"] if unseen else []),
+        *(["- seasonal snow: no training pair has any, by its source"] if not trained.num_snowy else []),
+        *(["- clouds and their shadows: no training pair has any, by its source"] if not trained.num_cloudy else []),
+    ]
+
+
+def _inputs(metadata: Mapping[str, Any]) -> list[str]:
+    rows = [
         [
-            f"# {name}",
-            "",
-            "Multi-label land cover from co-registered Sentinel-1 and Sentinel-2 tiles: a Fus-MAE encoder, finetuned.",
-            "",
-            "## Inputs",
-            "",
-            "| array | shape | bands | units | gsd |",
-            "|---|---|---|---|---|",
-            *(
-                f"| `{item['name']}` | `[B, {len(item['bands'])}, {item['side_px']}, {item['side_px']}]` "
-                f"| {', '.join(item['bands'])} | {item['units']} | {item['gsd_m']} m |"
-                for item in metadata["inputs"]
-            ),
-            f"| `presence` | `[B, {len(metadata['modalities'])}]` | {', '.join(metadata['modalities'])} | 1 or 0 | |",
-            "",
-            "dB is 10·log10 of backscatter; DN is reflectance times 10,000 (baselines from 04.00 on: subtract 1,000).",
-            "An absent modality's arrays may hold anything; its column in `presence` is 0.",
-            "",
-            "## Data",
-            "",
-            metadata["data"],
-            "",
-            f"Classes: {', '.join(metadata['classes'])}.",
-            "",
-            "## Scores",
-            "",
-            table.rstrip(),
-            "",
-            "`pretrained` rows start from masked reconstruction, `random` rows from the same initial weights.",
-            "",
-            "## Where it comes from",
-            "",
-            f"- commit `{git['commit']}`{' with uncommitted changes' if git['is_dirty'] else ''}",
-            f"- seed {provenance['seed']}",
-            *(f"- input `{path}`: `{digest}`" for path, digest in provenance["inputs"].items()),
-            f"- ONNX against torch: largest difference {worst:.2g} over {parity['num_pairs']} test pairs, "
-            f"allowed {parity['max_abs_error_allowed']:g}",
-            "",
+            f"`{item['name']}`",
+            f"`[B, {len(item['bands'])}, {item['side_px']}, {item['side_px']}]`",
+            ", ".join(item["bands"]),
+            item["units"],
+            f"{item['gsd_m']} m",
         ]
+        for item in metadata["inputs"]
+    ]
+    modalities = metadata["modalities"]
+    rows.append(["`presence`", f"`[B, {len(modalities)}]`", ", ".join(modalities), "1 or 0", ""])
+    return [
+        *markdown_table(["array", "shape", "bands", "units", "gsd"], rows),
+        "",
+        "dB is 10·log10 of backscatter; DN is reflectance times 10,000 (baselines from 04.00 on: subtract 1,000).",
+        "An absent modality's arrays may hold anything; its column in `presence` is 0.",
+    ]
+
+
+def _data(facts: CardFacts) -> list[str]:
+    covered = cover_by_split(facts.pairs)
+    shared = sum(
+        bool(covered[one].places & covered[other].places) for one, other in (SPLITS[:2], SPLITS[1:], SPLITS[::2])
+    )
+    rows = [
+        [
+            split,
+            str(found.num_pairs),
+            str(len(found.places)),
+            f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}",
+            ", ".join(found.countries) or "not stated",
+        ]
+        for split, found in covered.items()
+    ]
+    apart = {check["name"]: check["got"] for check in facts.report["checks"]}
+    left_out = facts.report["left_out"]
+    return [
+        facts.metadata["data"],
+        "",
+        *markdown_table(["split", "pairs", "places", "acquired", "countries"], rows),
+        "",
+        f"Places in more than one split: {shared or 'none'}.",
+        *(f"{apart[name].capitalize()}." for name in ("neighbours",) if name in apart),
+        f"Pairs of the index that could not be used: {len(left_out)}.",
+    ]
+
+
+def _own_rows(facts: CardFacts) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Scores of the model that was exported, and of the same from initial weights."""
+    protocol, initialisation = facts.metadata["trained"]["stage"].split("-", 1)
+    by_weights = facts.metrics["rows"][protocol]
+    return by_weights[initialisation], by_weights.get("random", {})
+
+
+def _missing(facts: CardFacts) -> list[str]:
+    rows, _ = _own_rows(facts)
+    best = rows[every_modality(rows)]
+    lines = [
+        [setting, *(f"{scores[key]:.3f} ({scores[key] - best[key]:+.3f})" for key in ("micro_ap", "macro_ap"))]
+        for setting, scores in rows.items()
+    ]
+    return markdown_table(["modalities", "micro AP (difference to all)", "macro AP (difference to all)"], lines)
+
+
+def _against_random(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for protocol, by_weights in metrics["rows"].items():
+        for name, rows in by_weights.items():
+            if name == "random" or "random" not in by_weights:
+                continue
+            for setting, scores in rows.items():
+                other = by_weights["random"][setting]
+                numbers = [scores["micro_ap"], other["micro_ap"]]
+                cells = [*(f"{number:.3f}" for number in numbers), f"{numbers[0] - numbers[1]:+.3f}"]
+                lines.append([protocol, name, setting, *cells, _apart(scores, other)])
+    head = ["protocol", "weights", "modalities", "micro AP", "random", "difference", "95 % intervals"]
+    return [
+        *markdown_table(head, lines),
+        "",
+        "`random` starts from the initial weights that pretraining started from.",
+    ]
+
+
+def _apart(scores: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    one, two = scores["intervals"].get("micro_ap"), other["intervals"].get("micro_ap")
+    if not (one and two):
+        return "not computed"
+    return "apart" if one[0] > two[1] or two[0] > one[1] else "overlap"
+
+
+def _classes(facts: CardFacts) -> list[str]:
+    rows, _ = _own_rows(facts)
+    found = rows[every_modality(rows)]["per_class_ap"]
+    counts, num_test = facts.report["classes"], facts.report["pairs"]["test"]
+    lines = [
+        [
+            name,
+            *(str(counts[name][split]) for split in SPLITS),
+            f"{found[name]:.3f}" if name in found else "not tested",
+            f"{chance(counts[name]['test'], num_test):.3f}" if name in found else "",
+        ]
+        for name in facts.metadata["classes"]
+    ]
+    return markdown_table(["class", *SPLITS, "AP, every modality", "chance"], lines)
+
+
+def _failures(facts: CardFacts) -> list[str]:
+    rows, random = _own_rows(facts)
+    return known_failures(rows, list(facts.metrics["absent_classes"]), random, facts.report)
+
+
+def _pictures(facts: CardFacts) -> list[str]:
+    return [
+        f"![Precision and recall over the whole test set]({facts.curves})",
+        *(f"\n![True, masked and predicted]({name})" for name in facts.reconstructions),
+    ]
+
+
+def _parity(parity: Mapping[str, Any]) -> str:
+    worst = max(check["max_abs_error"] for check in parity["checks"])
+    return (
+        f"- ONNX against torch: largest difference {worst:.2g} over {parity['num_pairs']} test pairs, "
+        f"allowed {parity['max_abs_error_allowed']:g}"
     )

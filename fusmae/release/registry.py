@@ -197,7 +197,9 @@ def register_graph(
         number = find_version(name, sha256)
         is_new = number is None
         if number is None:
-            with mlflow.start_run(run_id=find_run(run_file), experiment_id=open_experiment(experiment)):
+            trained = find_run(run_file)
+            ended = client.get_run(trained).info.end_time if trained else None
+            with mlflow.start_run(run_id=trained, experiment_id=open_experiment(experiment)):
                 logged = mlflow.onnx.log_model(
                     onnx.load(graph),
                     name="model",
@@ -206,6 +208,8 @@ def register_graph(
                     pip_requirements=[f"onnxruntime=={_version('onnxruntime')}", f"numpy=={_version('numpy')}"],
                     save_as_external_data=False,
                 )
+            if trained and ended:  # training did not go on until now
+                client.set_terminated(trained, end_time=ended)
             version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})
             number = str(version.version)
         client.set_registered_model_alias(name, CHALLENGER, number)

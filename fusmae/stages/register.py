@@ -1,33 +1,59 @@
-"""Stage register: the exported graph as a version in MLflow, with card, parity report and preprocessing spec."""
+"""Stage register: the exported graph as a version in MLflow, with its card, its lineage and what both rest on."""
 
-import json
+import shutil
 from pathlib import Path
 
 from fusmae.config import Config
-from fusmae.evaluation.report import as_markdown
-from fusmae.files import write_json, write_text
+from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.card import model_card
+from fusmae.release.card import CardFacts, model_card
+from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
 from fusmae.release.registry import CHALLENGER, register_graph
 
 
-def register(config: Config, *, exported: Path, metrics: Path, run_file: Path, out: Path) -> None:
-    """Register `exported/model.onnx` under the alias `challenger`; `out` gets the card and the version."""
-    session, name = Session(exported / "model.onnx"), config.register_as.model_name
-    metadata, parity = session.metadata, json.loads((exported / "parity.json").read_text(encoding="utf-8"))
-    table = as_markdown(json.loads(metrics.read_text(encoding="utf-8")))
-    write_text(out / "card.md", model_card(name, metadata, table, parity, metadata["trained"]))
-    git = metadata["git"]
+def register(
+    config: Config,
+    *,
+    exported: Path,
+    metrics: Path,
+    curves: Path,
+    report: Path,
+    index: Path,
+    receipt: Path,
+    pictures: Path,
+    run_file: Path,
+    out: Path,
+) -> None:
+    """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
+    graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
+    session, wanted = Session(graph), config.register_as
+    lineage = record_lineage(wanted.model_name, graph, session.metadata, [exported, metrics], receipt)
+    facts = CardFacts.read(
+        session.metadata,
+        lineage,
+        metrics=metrics,
+        parity=parity,
+        report=report / "report.json",
+        index=index,
+        curves=curves,
+        reconstructions=drawn,
+    )
+    with written_whole(out) as partial:
+        partial.mkdir()
+        for picture in (curves, *drawn):
+            shutil.copy2(picture, partial)
+        write_text(partial / "card.md", model_card(facts))
+        write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
     version = register_graph(
-        name,
-        exported / "model.onnx",
+        wanted.model_name,
+        graph,
         inputs=session.inputs,
-        num_modalities=len(metadata["modalities"]),
-        num_classes=len(metadata["classes"]),
-        extra_files=[out / "card.md", exported / "parity.json", exported / "preprocessing.json"],
-        tags={"fusmae.git_commit": str(git["commit"]), "fusmae.git_is_dirty": str(git["is_dirty"]).lower()},
-        experiment=config.register_as.experiment,
+        num_modalities=len(session.metadata["modalities"]),
+        num_classes=len(session.metadata["classes"]),
+        extra_files=[*sorted(out.iterdir()), metrics, parity, exported / "preprocessing.json"],
+        tags=version_tags(lineage),
+        experiment=wanted.experiment,
         run_file=run_file,
     )
-    facts = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
-    write_json(out / "version.json", facts)
+    known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
+    write_json(out / "version.json", known)

@@ -1,0 +1,197 @@
+"""What made a model, written down when it is registered: dvc.lock of its ancestors, parameters, runs, commit.
+
+dvc.lock itself is committed later, or never; so the part of it that leads to the model travels with the version.
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from fusmae.files import file_sha256
+from fusmae.mlflow_store import connect
+from fusmae.provenance import FLOW_RUN_TAG, flow_run, git_state
+from fusmae.release.locked import LockedStage, ancestors, broken_links, dvc_md5, read_lock
+from fusmae.release.registry import refusals_named
+from fusmae.release.runs import RunFacts, run_facts
+
+LINEAGE = "lineage.json"
+METRICS = "metrics.json"
+FORMAT = 1
+RUN_FILES = "reports/runs/"
+_NOTE = "checkpoint.json"
+
+
+class GitState(BaseModel):
+    """A commit, and whether the code differed from it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    commit: str | None
+    is_dirty: bool
+
+
+class Lineage(BaseModel):
+    """What made a registered model.
+
+    Attributes:
+        format: of this record.
+        name: registered model.
+        onnx_sha256: of its graph.
+        git: when it was registered: the code that dvc.lock's stages agree with.
+        exported: when it was exported.
+        seed: of its training.
+        versions: of libraries, in training.
+        params: every value of params.yaml that its stages read, by dotted key.
+        lock_sha256: of dvc.lock; None where there was none.
+        stages: what dvc.lock says of its ancestors, in their order.
+        receipt: what the raw data is, with the archives' checksums.
+        weights: SHA-256 of each ancestor checkpoint's weights, by folder.
+        runs: of its training stages.
+        flow_run: Prefect's flow run that registered it; "" without one, None where nobody wrote it down.
+        gaps: what is not known of it, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    name: str
+    onnx_sha256: str
+    git: GitState
+    exported: GitState
+    seed: int | None = None
+    versions: dict[str, str] = {}
+    params: dict[str, Any] = {}
+    lock_sha256: str | None = None
+    stages: tuple[LockedStage, ...] = ()
+    receipt: dict[str, Any] = {}
+    weights: dict[str, str] = {}
+    runs: tuple[RunFacts, ...] = ()
+    flow_run: str | None = None
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def outs(self) -> dict[str, str]:
+        """DVC's hash of everything that its stages made, by path."""
+        return {path: md5 for stage in self.stages for path, md5 in stage.outs.items()}
+
+    @property
+    def code(self) -> dict[str, str]:
+        """MD5 of every file of code that its stages ran, by path."""
+        return {path: md5 for stage in self.stages for path, md5 in stage.code.items()}
+
+
+def record_lineage(
+    name: str,
+    graph: Path,
+    metadata: Mapping[str, Any],
+    made: Sequence[Path],
+    receipt: Path,
+) -> Lineage:
+    """Write down what made a model, as the working folder stands.
+
+    Args:
+        name: registered model.
+        graph: its ONNX file.
+        metadata: the graph's own.
+        made: files and folders that are registered; their ancestors are wanted.
+        receipt: JSON that says what the raw data is.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    connect()
+    trained = metadata["trained"]
+    lock = Path("dvc.lock")
+    stages, gaps = _locked(lock, made)
+    texts = {path: _text_as_locked(Path(path), md5) for path, md5 in run_files(stages).items()}
+    runs, gone = runs_named(texts)
+    return Lineage(
+        name=name,
+        onnx_sha256=file_sha256(graph),
+        git=GitState(**git_state()),
+        exported=GitState(**metadata["git"]),
+        seed=trained["seed"],
+        versions={**trained["versions"], "python": platform.python_version()},
+        params=params_of(stages),
+        lock_sha256=file_sha256(lock) if lock.exists() else None,
+        stages=stages,
+        receipt=json.loads(receipt.read_text(encoding="utf-8")),
+        weights=weights_of(Path(), stages),
+        runs=runs,
+        flow_run=flow_run(),
+        gaps=(*gaps, *gone),
+    )
+
+
+def version_tags(lineage: Lineage) -> dict[str, str]:
+    """What can be seen of a lineage in the registry's list of versions."""
+    git = lineage.exported
+    return {
+        "fusmae.git_commit": str(git.commit),
+        "fusmae.git_is_dirty": str(git.is_dirty).lower(),
+        **({FLOW_RUN_TAG: lineage.flow_run} if lineage.flow_run else {}),
+    }
+
+
+def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], list[str]]:
+    """The stages behind what is registered, and what dvc.lock does not tell."""
+    if not lock.exists():
+        return (), ["no DVC hash: there was no dvc.lock when it was registered"]
+    known = read_lock(lock.read_text(encoding="utf-8"))
+    outs = {path: md5 for stage in known.values() for path, md5 in stage.outs.items()}
+    others = {str(path): dvc_md5(path) for path in made if outs.get(str(path)) != dvc_md5(path)}
+    if others:
+        return (), [
+            f"no DVC hash: {path} was {md5} when it was registered, and dvc.lock knew {outs.get(path, 'none')}"
+            for path, md5 in others.items()
+        ]
+    stages = ancestors(known, map(str, made))
+    return stages, broken_links(stages)
+
+
+def params_of(stages: Iterable[LockedStage]) -> dict[str, Any]:
+    """Every parameter that some stages read, by dotted key."""
+    return {key: value for stage in stages for key, value in stage.params.items()}
+
+
+def run_files(stages: Iterable[LockedStage]) -> dict[str, str]:
+    """The files in which some stages named their MLflow runs, with DVC's hashes."""
+    return {path: md5 for stage in stages for path, md5 in stage.outs.items() if path.startswith(RUN_FILES)}
+
+
+def runs_named(texts: Mapping[str, str | None]) -> tuple[tuple[RunFacts, ...], list[str]]:
+    """What MLflow knows of the runs that some run files name, and which files are not to be had.
+
+    Args:
+        texts: of the run files, by path; None for one that is gone.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from mlflow import MlflowClient
+
+    gone = [f"no run id: {path} is gone" for path, text in texts.items() if text is None]
+    with refusals_named("the runs behind a model"):
+        client = MlflowClient()
+        return tuple(run_facts(json.loads(text), client) for text in texts.values() if text is not None), gone
+
+
+def _text_as_locked(path: Path, md5: str) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() and dvc_md5(path) == md5 else None
+
+
+def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
+    """SHA-256 of the weights in each checkpoint folder that some stages made, as its own note states it.
+
+    Args:
+        folder: that the stages ran in.
+        stages: any.
+    """
+    notes = {path: folder / path / _NOTE for stage in stages for path in stage.outs}
+    return {
+        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
+    }

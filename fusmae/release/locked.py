@@ -1,0 +1,93 @@
+"""dvc.lock as a graph: which stage made a path, from what, back to the raw archives' receipt."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+_CODE = ".py"
+
+
+class LockedStage(BaseModel):
+    """What dvc.lock says of a stage; hashes are DVC's, with `.dir` behind a folder's.
+
+    Attributes:
+        name: DVC's: `probe@random`.
+        code: MD5 of each file of code, by path.
+        inputs: of each other dependency.
+        outs: of each output.
+        params: values in params.yaml by their dotted key.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    code: dict[str, str]
+    inputs: dict[str, str]
+    outs: dict[str, str]
+    params: dict[str, Any]
+
+
+def read_lock(text: str) -> dict[str, LockedStage]:
+    """The stages of a dvc.lock, by name."""
+    stages = (yaml.safe_load(text) or {}).get("stages") or {}
+    return {name: _stage(name, entry) for name, entry in stages.items()}
+
+
+def _stage(name: str, entry: Mapping[str, Any]) -> LockedStage:
+    hashes = {item["path"]: item.get("md5", "") for item in entry.get("deps", [])}
+    return LockedStage(
+        name=name,
+        code={path: md5 for path, md5 in hashes.items() if path.endswith(_CODE)},
+        inputs={path: md5 for path, md5 in hashes.items() if not path.endswith(_CODE)},
+        outs={item["path"]: item.get("md5", "") for item in entry.get("outs", [])},
+        params=dict(entry.get("params", {}).get("params.yaml", {})),
+    )
+
+
+def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[LockedStage, ...]:
+    """The stages behind some paths, each behind those that it reads from."""
+    makers = {out: stage for stage in stages.values() for out in stage.outs}
+    found: dict[str, LockedStage] = {}
+
+    def visit(path: str) -> None:
+        stage = makers.get(path)
+        if stage is None or stage.name in found:
+            return
+        for needed in stage.inputs:
+            visit(needed)
+        found[stage.name] = stage
+
+    for path in paths:
+        visit(path)
+    return tuple(found.values())
+
+
+def broken_links(stages: Iterable[LockedStage]) -> list[str]:
+    """Where a stage read something else than what the stage before it made, in words."""
+    stages = tuple(stages)
+    made = {out: md5 for stage in stages for out, md5 in stage.outs.items()}
+    return [
+        f"{stage.name} read {path} as {md5}, which is {made[path]} by now"
+        for stage in stages
+        for path, md5 in stage.inputs.items()
+        if path in made and made[path] != md5
+    ]
+
+
+def dvc_md5(path: Path) -> str:
+    """The hash under which DVC knows a file or a folder."""
+    if path.is_file():
+        return _md5(path)
+    files = {file.relative_to(path).as_posix(): _md5(file) for file in path.rglob("*") if file.is_file()}
+    listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+    return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()}.dir"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

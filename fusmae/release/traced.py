@@ -1,0 +1,90 @@
+"""The lineage of a registered version, and which of its runs this MLflow store still has."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from fusmae.errors import LineageError
+from fusmae.release.artifacts import read_artifact
+from fusmae.release.lineage import FORMAT, LINEAGE, Lineage
+from fusmae.release.models import ModelFile, model_file
+from fusmae.release.pieced import piece_together
+from fusmae.release.registry import refusals_named
+from fusmae.release.runs import run_facts
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A version and what made it.
+
+    Attributes:
+        model: the version's ONNX file.
+        aliases: names that the registry gives the version now.
+        lineage: what made it.
+        here: ids of its runs that this MLflow store has.
+    """
+
+    model: ModelFile
+    aliases: tuple[str, ...]
+    lineage: Lineage
+    here: frozenset[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        found = self.lineage.model_dump(mode="json")
+        for run in found["runs"]:
+            run["is_in_this_store"] = run["run_id"] in self.here
+        return {"version": self.model.version, "aliases": list(self.aliases), **found}
+
+
+def trace(reference: str) -> Traced:
+    """Find what made a registered version.
+
+    Args:
+        reference: `fusmae@champion` or `fusmae/3`.
+
+    Raises:
+        RegistryError: no such version, or MLflow does not answer.
+        LineageError: the reference is a plain file, or the lineage is damaged or of another model.
+    """
+    from mlflow import MlflowClient
+
+    model = model_file(reference)
+    if not model.name:
+        raise LineageError(
+            f"{reference} is a file; lineage is kept of registered versions.",
+            expected="NAME@ALIAS or NAME/VERSION",
+            hint="dvc repro register",
+        )
+    text = read_artifact(model, LINEAGE)
+    with refusals_named(f"what it knows of {model.label}"):
+        client = MlflowClient()
+        version = client.get_model_version(model.name, model.version)
+    lineage = piece_together(model, str(version.run_id or ""), client) if text is None else _read(text, model)
+    with refusals_named(f"the runs behind {model.label}"):
+        asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
+    # What was written down counts; where nothing could be, this store may know more.
+    runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
+    here = frozenset(run_id for run_id, run in asked.items() if run.is_known)
+    return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here)
+
+
+def _read(text: str, model: ModelFile) -> Lineage:
+    try:
+        lineage = Lineage.model_validate_json(text)
+    except ValidationError as error:
+        raise LineageError(
+            f"{LINEAGE} of {model.label} can't be read: {error.error_count()} of its values are missing or wrong.",
+            got=", ".join(".".join(map(str, item["loc"])) or "no JSON" for item in error.errors()[:3]),
+            expected=f"a record of format {FORMAT}, as `fusmae register` writes it",
+            hint="it was changed, or written by a newer build: use the build that registered the version",
+        ) from error
+    if lineage.onnx_sha256 != model.sha256:
+        raise LineageError(
+            f"{LINEAGE} of {model.label} is of another model: someone changed the registry's files.",
+            got=lineage.onnx_sha256,
+            expected=model.sha256,
+            hint="dvc repro -f -s register",
+        )
+    return lineage
