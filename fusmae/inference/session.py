@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fusmae.errors import ExportError, InputError
 from fusmae.modalities import ModalityInput
 
-PRESENCE = "presence"
+PRESENCE, EMBEDDING = "presence", "embedding"
 METADATA_KEY = "fusmae"
 
 
@@ -21,6 +21,7 @@ class Session:
     Attributes:
         metadata: modalities, inputs (bands, units, gsd), tile side, classes, commit.
         inputs: the pixel arrays it takes.
+        embedding_dim: D, width of its embedding; 0 where it gives none.
 
     Args:
         path: the ONNX file.
@@ -45,6 +46,8 @@ class Session:
             ) from error
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
+        # As wide as the model; a graph may be without it.
+        (self.embedding_dim,) = graph.pop(EMBEDDING, (0,))
         if graph != stated:
             raise ExportError(
                 f"{path} has metadata of another graph.",
@@ -63,7 +66,7 @@ class Session:
             modalities: which are present; None for those whose arrays are given.
 
         Returns:
-            `logits` and `probabilities`, both `[B, K]`.
+            `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives it.
 
         Raises:
             InputError: no modality, an unknown one, a missing array, a wrong shape, or NaN pixels.

@@ -110,6 +110,9 @@ class Classifier(nn.Module):
         Returns:
             logits `[B, num_classes]`.
         """
-        pooled = pool(self.encoder(tiles, presence=presence), self.readout, tuple(self.encoder.in_chans))
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self.embed(tiles, presence))
         return logits
+
+    def embed(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
+        """What the head sees of tiles: pooled latents `[B, D]`; arguments as for `forward`."""
+        return pool(self.encoder(tiles, presence=presence), self.readout, tuple(self.encoder.in_chans))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusmae.errors import ExportError
 from fusmae.files import written_whole
-from fusmae.inference.session import METADATA_KEY, PRESENCE
+from fusmae.inference.session import EMBEDDING, METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
@@ -31,16 +31,17 @@ class Deployable(nn.Module):
         self.names = [item.name for item in inputs]
         self.modalities = [item.modality for item in inputs]
 
-    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities `[B, K]`.
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
 
         Args:
             arrays: one `[B, C, h, w]` float32 an input in the order of `names`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
         tiles = self.preprocess(dict(zip(self.names, pixels, strict=True)))
-        logits = self.classifier(tiles, presence > 0.5)
-        return logits, torch.sigmoid(logits)
+        embedding = self.classifier.embed(tiles, presence > 0.5)
+        logits = self.classifier.head(embedding)
+        return logits, torch.sigmoid(logits), embedding
 
     @torch.no_grad()
     def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
@@ -69,7 +70,11 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
         "tile_m": tile_m,
         "tile_px": checkpoint.architecture["tile_px"],
         "classes": list(checkpoint.classes),
-        "outputs": {"logits": "[B, K]", "probabilities": "[B, K], sigmoid of logits"},
+        "outputs": {
+            "logits": "[B, K]",
+            "probabilities": "[B, K], sigmoid of logits",
+            EMBEDDING: "[B, D], the tile as the classifier's head sees it",
+        },
         "precision": "fp32",
         "git": dict(git),
         "trained": dict(checkpoint.provenance),
@@ -99,7 +104,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
             model.eval(),
             tuple(example),
             input_names=[*(item.name for item in inputs), PRESENCE],
-            output_names=["logits", "probabilities"],
+            output_names=["logits", "probabilities", EMBEDDING],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             opset_version=opset,
             dynamo=True,

@@ -32,6 +32,18 @@ def test_parity_fails_on_a_model_that_differs_a_little(exported):
         parity(exported, shifted, 3)
 
 
+def test_the_embedding_is_what_the_head_sees_in_torch(exported):
+    import torch
+
+    pixels = exported.pixels(3)
+    tiles = exported.preprocess({name: torch.from_numpy(array) for name, array in pixels.items()})
+    with torch.no_grad():
+        wanted = exported.classifier.embed(tiles)
+    found = exported.session.run(pixels)["embedding"]
+    assert found.shape == (3, exported.session.embedding_dim)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
 def test_parity_fails_on_nan(exported):
     def broken(batch, setting):
         return exported.reference(batch, setting) * np.nan
