@@ -1,5 +1,6 @@
 """The gate's verdict: a page for people, JSON for machines."""
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fusmae.release.gate import Check, Status, Verdict
 # The page's own colours: what fails must be seen first.
 _COLOURS: dict[Status, str] = {"failed": "blocks", "skipped": "skipped", "passed": "passed"}
 _WORDS: dict[Status, str] = {"failed": "failed", "skipped": "can’t tell", "passed": "passed"}
+_FACTS = ("data", "test_set", "commit", "when", "thresholds")
 
 
 def write_verdict(folder: Path, verdict: Verdict, warning: str = "") -> Path:
@@ -52,18 +54,43 @@ def _html(verdict: Verdict, warning: str) -> str:
     )
     order: list[Status] = ["failed", "skipped", "passed"]
     rows = [_row(check) for check in sorted(verdict.checks, key=lambda check: order.index(check.status))]
-    facts = [
-        f"<tr><td>{escape(name)}</td><td><code>{escape(str(value))}</code></td></tr>"
-        for name, value in verdict.facts.items()
-    ]
     sections = [
         head,
         "<h2>Questions</h2>",
         table([("", "answer"), ("asked", "question"), ("", "found"), ("", "asked for")], rows),
+        "<h2>Side by side</h2>",
+        _trials(verdict),
         "<h2>What it rests on</h2>",
-        table([("asked", "fact"), ("", "value")], facts),
+        table([("asked", "fact"), ("", "value")], [_fact(name, verdict.facts[name]) for name in _FACTS]),
     ]
     return page(f"{verdict.challenger}: the gate’s verdict", "\n".join(sections))
+
+
+def _trials(verdict: Verdict) -> str:
+    """Challenger and champion, a column each."""
+    trials = verdict.facts["trials"]
+    rows = [
+        *(
+            (f"{metric}, {setting}", metric, setting)
+            for metric in ("micro_ap", "macro_ap")
+            for setting in trials[0][metric]
+        ),
+        *((f"AP, {name}", "per_class_ap", name) for name in trials[0]["per_class_ap"]),
+    ]
+    lines = [_numbers(label, [trial[group].get(key) for trial in trials]) for label, group, key in rows]
+    for label, key in (("calibration error", "calibration_error"), ("ms a pair", "latency_ms"), ("MB", "size_mb")):
+        lines.append(_numbers(label, [trial[key] for trial in trials]))
+    return table([("asked", ""), *(("number", trial["model"]) for trial in trials)], lines)
+
+
+def _numbers(label: str, values: Sequence[float | None]) -> str:
+    cells = "".join(f'<td class="number">{"–" if value is None else f"{value:.3f}"}</td>' for value in values)
+    return f"<tr><td>{escape(label)}</td>{cells}</tr>"
+
+
+def _fact(name: str, value: object) -> str:
+    shown = ", ".join(f"{key} {found}" for key, found in value.items()) if isinstance(value, Mapping) else str(value)
+    return f"<tr><td>{escape(name)}</td><td><code>{escape(shown)}</code></td></tr>"
 
 
 def _row(check: Check) -> str:

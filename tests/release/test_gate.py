@@ -138,13 +138,17 @@ def test_calibration_error_is_none_for_true_chances_and_large_for_false_confiden
 
 
 def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thresholds):
-    verdict = judge(trial(is_dirty=True, label="m<2>"), None, None, thresholds, {"num_pairs": 80})
+    found = trial(is_dirty=True, label="m<2>")
+    facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {"max_loss": 0.02}}
+    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "trials": [found.to_json()]})
     write_verdict(tmp_path, verdict, "SYNTHETIC data")
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     assert "It must not become champion." in html
     assert "m&lt;2&gt;" in html
     assert '<p class="synthetic">SYNTHETIC data</p>' in html
     assert html.index("uncommitted changes") < html.index("no champion to compare with")
+    assert "<td>AP, water</td>" in html
+    assert "max_loss 0.02" in html
     text = as_text(verdict).splitlines()
     assert text[0] == "gate: m<2> FAILS (no champion yet)"
     assert text[1].startswith("  source: made from a checkout with uncommitted changes; asked for:")
