@@ -2,7 +2,7 @@
 
 from fusmae.errors import LedgerError
 from fusmae.release.ledger import Ledger, champions, sentence
-from fusmae.release.registry import champion_number, in_use
+from fusmae.release.registry import champion_number, in_use, numbers
 
 
 def ledger(*, name: str) -> str:
@@ -15,7 +15,7 @@ def ledger(*, name: str) -> str:
         A line an entry, and what is champion.
 
     Raises:
-        LedgerError: an entry was changed or removed, or the alias was moved past it.
+        LedgerError: an entry was changed or removed, the alias was moved past it, or a champion was deleted.
         RegistryError: MLflow does not answer.
     """
     found = Ledger(name)
@@ -29,6 +29,14 @@ def ledger(*, name: str) -> str:
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
             )
+    gone = [number for number in champions(entries) if number not in numbers(name)]
+    if gone:
+        raise LedgerError(
+            f"A version of {name} that was champion was deleted.",
+            got=f"no {', '.join(f'{name}/{number}' for number in gone)}",
+            expected="versions in use kept: they carry the tag fusmae.in_use",
+            hint="restore the registry's database from a backup; until then nothing can be rolled back to it",
+        )
     expected = champions(entries)[-1:] or [""]
     last = entries[-1] if entries else None
     if current not in {expected[0], last.after if last and last.phase == "begun" else expected[0]}:

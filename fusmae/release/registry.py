@@ -99,18 +99,31 @@ def champion_number(name: str) -> str:
         return str(MlflowClient().get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
+def numbers(name: str) -> set[str]:
+    """Numbers of every version that is there.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    return {str(version.version) for version in _versions(name)}
+
+
 def in_use(name: str) -> dict[str, str]:
     """Hash of the ledger's entry that put a version to use, by number.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
+    found = _versions(name)
+    return {str(version.version): version.tags[IN_USE_TAG] for version in found if IN_USE_TAG in version.tags}
+
+
+def _versions(name: str) -> Sequence[Any]:
     from mlflow import MlflowClient
 
     connect()
     with refusals_named(f"the versions of {name}"):
-        found = MlflowClient().search_model_versions(f"name = '{name}'")
-    return {str(version.version): version.tags[IN_USE_TAG] for version in found if IN_USE_TAG in version.tags}
+        return MlflowClient().search_model_versions(f"name = '{name}'")
 
 
 def move_alias(name: str, alias: str, number: str) -> None:

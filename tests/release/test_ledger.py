@@ -70,6 +70,12 @@ def test_an_alias_that_was_moved_by_hand_shows(two_champions):
         ledger(name=NAME)
 
 
+def test_a_deleted_champion_shows(two_champions):
+    two_champions.delete_model_version(NAME, "1")
+    with pytest.raises(LedgerError, match=r"was champion was deleted(.|\n)*tiny/1"):
+        ledger(name=NAME)
+
+
 def test_something_that_is_no_entry_shows(two_champions):
     version = two_champions.get_model_version(NAME, "1")
     two_champions.create_model_version(f"{NAME}-ledger", version.source, tags={ENTRY_TAG: "{}"})
