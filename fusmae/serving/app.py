@@ -107,7 +107,8 @@ async def _on_gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _on_failure(_: Request, __: Exception) -> Response:
-    return _refusal(500, "ServiceError", "The service failed; its log says why.")
+    # The server closes the connection after what it can't explain.
+    return _refusal(500, "ServiceError", "The service failed; its log says why.", {"connection": "close"})
 
 
 _HANDLERS: dict[type[Exception], Any] = {

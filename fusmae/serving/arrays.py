@@ -77,7 +77,7 @@ def _numbers(name: str, value: Any) -> NDArray[Any]:
         array = np.asarray(value)
     except ValueError as error:
         raise InputError(f"Array {name} is ragged.", expected="[B, C, h, w]") from error
-    _check_kind(name, array.dtype)
+    _check_numbers(name, array.dtype, array.shape)
     return array
 
 
@@ -93,9 +93,11 @@ def _check_names(names: Any, inputs: Sequence[ModalityInput]) -> None:
         )
 
 
-def _check_kind(name: str, dtype: np.dtype[Any]) -> None:
+def _check_numbers(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     if dtype.kind not in "iuf":
         raise InputError(f"Array {name} isn't numbers.", got=str(dtype), expected="integers or floats")
+    if len(shape) != 4:
+        raise InputError(f"Array {name} has a wrong shape.", got=shape, expected="[B, C, h, w]")
 
 
 def _check_header(file: IO[bytes], item: ModalityInput, max_tiles: int) -> None:
@@ -104,7 +106,7 @@ def _check_header(file: IO[bytes], item: ModalityInput, max_tiles: int) -> None:
     if read is None:
         raise InputError(f"Array {item.name} has a header of a newer format.", expected="what numpy.savez writes")
     shape, _, dtype = read(file)
-    _check_kind(item.name, dtype)
+    _check_numbers(item.name, dtype, shape)
     if prod(shape) > max_tiles * len(item.bands) * item.side_px**2:
         raise InputError(
             f"Array {item.name} is larger than {max_tiles} tiles.",

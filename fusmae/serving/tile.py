@@ -73,7 +73,7 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
         with (
             rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
             MemoryFile(upload.content) as memory,
-            memory.open(driver="GTiff", sharing=False) as dataset,
+            rasterio.open(memory.name, driver="GTiff", sharing=False) as dataset,
         ):
             _check_grid(upload.name, dataset, wanted)
             names = tuple((name or "").strip() for name in dataset.descriptions)

@@ -21,6 +21,9 @@ _MAX_REFLECTANCE = 2.0
 _FLOOR_DN = 900.0
 """A floor above this may hold the offset of 1000, less what atmospheric correction may overshoot."""
 
+_CROSSED_DB = 1.0
+"""VH is above VV by as much over calm water only, where both are noise."""
+
 _MAX_8_BIT = 255.0
 _MAX_NODATA_SHARE = 0.1
 
@@ -38,10 +41,11 @@ def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInp
     Raises:
         InputError: S1 in linear power, no backscatter at all, S2 as reflectance, negative or above 16 bits.
     """
+    warnings: list[str] = []
     for item in inputs:
         if item.units == "dB" and item.name in pixels:
             _check_decibels(pixels[item.name], item)
-    warnings: list[str] = []
+            warnings += _crossed(pixels[item.name], item)
     names = [item.name for item in inputs if item.units == "DN" and item.name in pixels]
     for tile in range(len(pixels[names[0]]) if names else 0):
         numbers = np.concatenate([np.asarray(pixels[name][tile], np.float32).ravel() for name in names])
@@ -68,6 +72,17 @@ def _check_decibels(array: NDArray[Any], item: ModalityInput) -> None:
                     expected=f"a median from {low:g} to {high:g} dB",
                     hint="fill nodata values, or leave the modality out",
                 )
+
+
+def _crossed(array: NDArray[Any], item: ModalityInput) -> list[str]:
+    if not {"VV", "VH"} <= set(item.bands):
+        return []
+    vv, vh = (array[:, item.bands.index(name)].mean((1, 2)) for name in ("VV", "VH"))
+    return [
+        f"tile {tile}: VH is {above:.1f} dB above VV: over calm water that may be; otherwise they are swapped"
+        for tile, above in enumerate(vh - vv)
+        if above > _CROSSED_DB
+    ]
 
 
 def _odd_numbers(numbers: NDArray[np.float32], tile: int) -> list[str]:

@@ -1,0 +1,66 @@
+import pytest
+
+from fusmae.serving.service import Service
+
+
+def test_health_names_the_version_and_that_a_file_is_not_watched(client, exported):
+    answer = client.get("/health")
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["is_ready"]
+    assert found["model"]["name"] == "model.onnx"
+    assert found["registry"] == {"status": "not watched", "error": ""}
+
+
+def test_health_is_not_ready_when_nobody_runs_batches(client, monkeypatch):
+    monkeypatch.setattr("fusmae.serving.batching.Batcher.is_running", False)
+    answer = client.get("/health")
+    assert answer.status_code == 503
+    assert not answer.json()["is_ready"]
+
+
+def test_model_says_what_to_send(client, exported):
+    found = client.get("/model").json()
+    assert found["inputs"] == exported.metadata["inputs"]
+    assert found["tile_m"] == 240
+    assert found["classes"] == ["a", "b", "c"]
+
+
+def test_metrics_name_the_version_and_time_requests(client, exported):
+    client.ask(exported.pixels(2))
+    text = client.get("/metrics").text
+    sha256 = client.get("/health").json()["model"]["sha256"]
+    assert f'fusmae_model_info{{name="model.onnx",sha256="{sha256}",version=""}} 1.0' in text
+    assert client.metric('fusmae_requests_total{route="/predict",status="200"}') == 1
+    assert client.metric('fusmae_request_seconds_count{route="/predict"}') == 1
+    assert client.metric("fusmae_batch_tiles_sum") == 2
+    assert client.metric("fusmae_batch_seconds_count") == 1
+
+
+def test_openapi_shows_what_each_route_takes_answers_and_refuses(client):
+    document = client.get("/openapi.json").json()
+    predict = document["paths"]["/predict"]["post"]
+    assert set(predict["requestBody"]["content"]) == {"application/json", "application/x-npz"}
+    assert {"200", "413", "415", "422", "503"} <= set(predict["responses"])
+    form = document["paths"]["/predict/geotiff"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert set(form["schema"]["properties"]) == {"s1", "s2"}
+    assert document["components"]["schemas"]["Prediction"]["properties"]["probabilities"]["examples"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/predict", 405)])
+def test_other_paths_and_methods_are_refused_in_the_same_form(client, method, path, status):
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "text"}
+
+
+def test_a_failure_of_ours_is_500_without_its_inside(start, exported, monkeypatch):
+    async def fail(*_):
+        raise RuntimeError("secret path")
+
+    client = start()
+    monkeypatch.setattr(Service, "predict_arrays", fail)
+    answer = client.ask(exported.pixels(1))
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "ServiceError", "text": "The service failed; its log says why."}
+    assert client.metric('fusmae_requests_total{route="/predict",status="500"}') == 1

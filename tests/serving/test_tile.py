@@ -1,0 +1,191 @@
+import json
+
+import numpy as np
+import pytest
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine, from_origin
+
+LEFT, TOP = 390_000.0, 5_348_400.0
+
+
+def geotiff(bands, gsd_m=10, crs="EPSG:32633", left=LEFT, top=TOP, transform=None, **profile):
+    """A GeoTIFF of named bands, as bytes."""
+    stack = np.stack(list(bands.values()))
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            count=len(stack),
+            height=stack.shape[1],
+            width=stack.shape[2],
+            dtype=stack.dtype,
+            crs=crs,
+            transform=transform or from_origin(left, top, gsd_m, gsd_m),
+            **profile,
+        ) as dataset:
+            dataset.write(stack)
+            dataset.descriptions = tuple(bands)
+        return bytes(memory.getbuffer())
+
+
+@pytest.fixture(scope="module")
+def tile(exported):
+    """One tile's arrays, by name."""
+    return exported.pixels(1, seed=3)
+
+
+@pytest.fixture(scope="module")
+def s1(tile):
+    return dict(zip(("VV", "VH"), tile["s1_10m"][0], strict=True))
+
+
+@pytest.fixture(scope="module")
+def s2_10m(tile):
+    return dict(zip(("B02", "B03"), tile["s2_10m"][0], strict=True))
+
+
+@pytest.fixture(scope="module")
+def s2(tile, s2_10m):
+    """All bands on one grid, as most people have them."""
+    return s2_10m | {"B05": tile["s2_20m"][0, 0].repeat(2, 0).repeat(2, 1)}
+
+
+def ask(client, *files):
+    return client.post("/predict/geotiff", files=[(side, (f"{side}.tif", content)) for side, content in files])
+
+
+def same(answer, wanted):
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_allclose(answer.json()["probabilities"], wanted["probabilities"], atol=1e-6)
+
+
+def refused(answer, wanted, status=422):
+    assert answer.status_code == status, answer.text
+    assert wanted in answer.json()["text"]
+
+
+def test_a_pair_is_answered_as_its_arrays_are(client, exported, tile, s1, s2):
+    same(ask(client, ("s1", geotiff(s1)), ("s2", geotiff(s2))), exported.session.run(tile))
+
+
+def test_files_may_have_a_grid_each_and_bands_any_order(client, exported, tile, s1, s2_10m):
+    turned = {name: s2_10m[name] for name in ("B03", "B02")} | {"B09": s2_10m["B02"]}
+    fine, coarse = geotiff(turned), geotiff({"B05": tile["s2_20m"][0, 0]}, gsd_m=20)
+    same(ask(client, ("s2", coarse), ("s1", geotiff(s1)), ("s2", fine)), exported.session.run(tile))
+
+
+def test_one_side_is_enough(client, exported, tile, s1):
+    answer = ask(client, ("s1", geotiff(s1)))
+    same(answer, exported.session.run({"s1_10m": tile["s1_10m"]}))
+    assert answer.json()["modalities"] == ["s1"]
+
+
+def test_packed_and_tiled_files_are_read(client, exported, tile, s1):
+    packed = geotiff(s1, compress="deflate", predictor=3, tiled=True, blockxsize=256, blockysize=256)
+    same(ask(client, ("s1", packed)), exported.session.run({"s1_10m": tile["s1_10m"]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"crs": None}, "no projected CRS in metres"),
+        ({"crs": "EPSG:4326", "transform": from_origin(13.5, 48.3, 1e-4, 1e-4)}, "no projected CRS in metres"),
+        ({"crs": "EPSG:2263"}, "no projected CRS in metres"),
+        ({"crs": "EPSG:32632"}, "don't cover the same ground"),
+        ({"left": LEFT + 10}, "don't cover the same ground"),
+        ({"gsd_m": 20}, "is not one tile"),
+        ({"transform": Affine(10, 0, LEFT, 0, 10, TOP - 240)}, "bottom up"),
+        ({"transform": Affine(9.8, 2, LEFT, 2, -9.8, TOP)}, "turned"),
+    ],
+)
+def test_another_crs_or_grid_is_refused(client, s1, s2, changes, wanted):
+    refused(ask(client, ("s2", geotiff(s2)), ("s1", geotiff(s1, **changes))), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda b: {"VV": b["VV"]}, "s1 lacks VH"),
+        (lambda b: {"VV": b["VV"], "": b["VH"]}, "2 bands: VV, (unnamed)"),
+        (lambda b: {name: band[:20, :20] for name, band in b.items()}, "is not one tile"),
+        (lambda b: {name: 10 ** (band / 10) for name, band in b.items()}, "looks like linear power"),
+        (lambda b: {name: np.where(band < -20, np.nan, band) for name, band in b.items()}, "NaN or infinite"),
+    ],
+)
+def test_other_bands_and_units_are_refused(client, s1, change, wanted):
+    refused(ask(client, ("s1", geotiff(change(s1)))), wanted)
+
+
+def test_a_band_in_two_files_is_refused(client, s1):
+    refused(ask(client, ("s1", geotiff(s1)), ("s1", geotiff(s1))), "s1 has a band twice: VH, VV")
+
+
+def test_a_grid_that_the_model_does_not_divide_is_refused(client, s1):
+    coarse = {name: band[:8, :8] for name, band in s1.items()}
+    refused(ask(client, ("s1", geotiff(coarse, gsd_m=30))), "Band VV is on another grid")
+
+
+def test_nodata_of_s1_is_refused_and_zero_of_s2_is_kept(client, exported, tile, s1, s2_10m, s2):
+    holes = {name: np.where(band < -20, np.float32(-99), band) for name, band in s1.items()}
+    refused(ask(client, ("s1", geotiff(holes, nodata=-99))), "NaN or infinite")
+    arrays = {"s2_10m": tile["s2_10m"].copy(), "s2_20m": tile["s2_20m"]}
+    arrays["s2_10m"][0, :, 0, 0] = 0
+    black = s2 | dict(zip(("B02", "B03"), arrays["s2_10m"][0], strict=True))
+    same(ask(client, ("s2", geotiff(black, nodata=0))), exported.session.run(arrays))
+
+
+def test_reflectance_is_refused(client, s2):
+    refused(ask(client, ("s2", geotiff({n: (b / 1e4).astype(np.float32) for n, b in s2.items()}))), "reflectance")
+
+
+def test_garbage_and_cut_files_are_refused(client, s1):
+    whole = geotiff(s1)
+    for content in (b"", b"garbage", whole[: len(whole) // 2]):
+        refused(ask(client, ("s1", content)), "is no GeoTIFF that can be read")
+
+
+def test_a_file_that_names_other_files_is_not_followed(client, s1, tmp_path):
+    (tmp_path / "secret.tif").write_bytes(geotiff(s1))
+    vrt = f"""<VRTDataset rasterXSize="24" rasterYSize="24"><VRTRasterBand dataType="Float32" band="1">
+    <SimpleSource><SourceFilename>{tmp_path}/secret.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
+    refused(ask(client, ("s1", vrt.encode())), "is no GeoTIFF that can be read")
+
+
+def test_a_small_file_that_states_a_huge_raster_is_not_unpacked(client):
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            count=1,
+            height=60_000,
+            width=60_000,
+            dtype="uint8",
+            crs="EPSG:32633",
+            transform=from_origin(LEFT, TOP, 240 / 60_000, 240 / 60_000),
+            sparse_ok=True,
+            tiled=True,
+            blockxsize=8192,
+            blockysize=8192,
+        ) as dataset:
+            dataset.descriptions = ("VV",)
+        content = bytes(memory.getbuffer())
+    assert len(content) < 100_000
+    refused(ask(client, ("s1", content)), "is larger than a tile")
+
+
+def test_a_form_without_files_or_with_foreign_ones_is_refused(client, s1):
+    refused(ask(client, ("s3", geotiff(s1))), "The model has no modality s3")
+    refused(client.post("/predict/geotiff", files=[("s1", (None, "text"))]), "", 400)
+    refused(client.post("/predict/geotiff", content=b"x"), "multipart/form-data", 415)
+    many = [("s1", geotiff(s1))] * 17
+    refused(ask(client, *many), "Too many files", 400)
+
+
+def test_damaged_forms_are_refused(client):
+    for body in (b"", b"--x\r\nContent-Disposition: form-data", b"garbage"):
+        answer = client.post(
+            "/predict/geotiff", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"}
+        )
+        assert answer.status_code in (400, 422), answer.text
+        assert set(answer.json()) == {"error", "text"}
+    answer = client.post("/predict/geotiff", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert answer.status_code in (400, 422)
+    assert json.loads(answer.text)["text"]
