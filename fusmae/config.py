@@ -155,6 +155,26 @@ class ExportConfig(Section):
     max_abs_error: Rate
 
 
+class VariantsConfig(Section):
+    """Smaller graphs of the exported one.
+
+    Attributes:
+        calibration_pairs: of train, whose activations say what 8 bits must cover.
+        batch_size: pairs a run, where latency is measured beside batch 1.
+        rounds: how often each graph is run for its latency.
+        bootstrap_resamples: paired draws over test pairs.
+        confidence: of the interval of a difference.
+        max_ap_loss: the interval may reach this far below the fp32 graph.
+    """
+
+    calibration_pairs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    rounds: int = Field(gt=0)
+    bootstrap_resamples: int = Field(gt=0)
+    confidence: float = Field(gt=0.5, lt=1.0)
+    max_ap_loss: Share
+
+
 class RegisterConfig(Section):
     """Where a version is registered."""
 
@@ -173,6 +193,7 @@ class Config(Section):
     finetune: FinetuneConfig
     evaluate: EvaluateConfig
     export: ExportConfig
+    variants: VariantsConfig
     register_as: RegisterConfig
     gate: Thresholds
     runtime: RuntimeConfig

@@ -16,6 +16,7 @@ Receipt = Annotated[Path, typer.Option(help="JSON that says what the raw data is
 Index = Annotated[Path, typer.Option(help="Parquet file of the index.")]
 Statistics = Annotated[Path, typer.Option(help="JSON of band statistics.")]
 Weights = Annotated[Path, typer.Option(help="Checkpoint folder to start from.")]
+Exported = Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
 RunFile = Annotated[Path, typer.Option("--run", help="JSON that gets the MLflow run's id.")]
 
@@ -131,8 +132,23 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 
 
 @app.command()
+def variants(
+    exported: Exported,
+    shards: Shards,
+    out: Out,
+    report: Annotated[Path, typer.Option(help="Folder for what was measured of every variant.")],
+) -> None:
+    """Make fp16 and int8 variants of the exported model; keep those that are neither worse nor slower.
+
+    Example: fusmae variants --exported models/export --shards data/shards --out models/variants
+    --report reports/variants
+    """
+    run_stage("variants", exported=exported, shards=shards, out=out, report=report)
+
+
+@app.command()
 def register(
-    exported: Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")],
+    exported: Exported,
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
     curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
     report: Annotated[Path, typer.Option(help="Folder of the doctor's report.")],

@@ -24,7 +24,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Query `[B, N, L_q, D]`, key and value `[B, N, L_c, D]` → `[B, N, L_q, D]`; the mask is True where a key is seen."""
+    """Query `[B, N, L_q, D]`, key and value `[B, N, L_c, D]` → `[B, N, L_q, D]`; the mask is True for keys to see."""
     if dropout_p or is_causal or scale is not None or enable_gqa:
         raise NotImplementedError("the encoder's attention has a mask of keys and no other option")
     scaled = op.Mul(query, op.Constant(value_float=float(query.shape[-1]) ** -0.5))

@@ -1,0 +1,164 @@
+"""A graph at lower precision: half floats, or 8-bit integers calibrated on real pairs."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import ExportError
+
+Precision = Literal["fp32", "fp16", "int8"]
+Feeds = Mapping[str, NDArray[np.float32]]
+
+CALIBRATION = (
+    "MinMax over activations of real pairs of train, each in every modality setting; activations uint8 a tensor, "
+    "weights int8 a channel, 7 bits of it; patch embedding, attention products, norms, softmax and head fp32"
+)
+HALVES = "weights and activations fp16; pixels up to the patch embedding, norms, softmax, pooling and head fp32"
+
+# Sums over many values, and exponents: half floats lose digits or overflow (65,504) in them.
+_FULL_PRECISION = ("LayerNormalization", "Softmax", "ReduceSum", "Sigmoid")
+
+
+def half_precision(graph: Any) -> Any:
+    """Weights and activations as half floats; inputs and outputs stay float32.
+
+    Args:
+        graph: an `onnx.ModelProto`; is changed.
+
+    Returns:
+        An `onnx.ModelProto`.
+
+    Raises:
+        ExportError: it is not a graph of this project's exporter.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    # A half float has 11 bits: DN of 10,001 would be read as 10,000, and 65,505 as infinite.
+    kept = [*_pixel_nodes(graph), *(node.name for node in _linear_layers(graph, ".head."))]
+    _give_own_constants(graph, kept)
+    with _quiet():
+        model = OnnxModel(graph)
+        model.convert_float_to_float16(
+            use_symbolic_shape_infer=False,  # the exporter has written every shape
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FULL_PRECISION],
+            node_block_list=kept,
+        )
+        model.topological_sort()
+    # The converter notes types of what it has removed again.
+    del model.model.graph.value_info[:]
+    return model.model
+
+
+def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
+    """Let no other node share the constants of these; the converter takes a shared one for half, and casts it twice."""
+    constants = {item.name: item for item in graph.graph.initializer}
+    # The exporter notes constants' types among those of activations, where the converter takes them for activations.
+    activations = [item for item in graph.graph.value_info if item.name not in constants]
+    del graph.graph.value_info[:]
+    graph.graph.value_info.extend(activations)
+    chosen = set(names)
+    shared = {name for node in graph.graph.node if node.name not in chosen for name in node.input if name in constants}
+    for node in graph.graph.node:
+        for at, name in enumerate(node.input):
+            if node.name in chosen and name in shared:
+                own = graph.graph.initializer.add()
+                own.CopyFrom(constants[name])
+                own.name = node.input[at] = f"{name}_of_{node.name}"
+
+
+def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
+    """The encoder's linear layers in 8-bit integers, as QuantizeLinear and DequantizeLinear around them.
+
+    Args:
+        graph: an `onnx.ModelProto`.
+        feeds: inputs to calibrate on, one call each.
+
+    Returns:
+        An `onnx.ModelProto`.
+
+    Raises:
+        ExportError: it is not a graph of this project's exporter.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    # Standardised pixels have long tails (a cloud is 20 standard deviations from a field): one scale for all would
+    # leave a field a few steps. The head's few products decide the answer and cost nothing.
+    chosen = [node.name for node in _linear_layers(graph, "classifier.encoder.") if ".embed." not in node.input[1]]
+    if not chosen:
+        raise ExportError("The graph has no linear layer to quantise.", hint="dvc repro export")
+    with TemporaryDirectory(prefix="fusmae-") as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        quantize_static(
+            graph,
+            path,
+            _reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Gemm"],
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # With 8 bits, CPUs without VNNI add products in 16 bits and saturate: another machine, other answers.
+            reduce_range=True,
+            # MinMax keeps two numbers a tensor; histograms would keep every activation of every pair.
+            calibrate_method=CalibrationMethod.MinMax,
+            # Residuals are added up over all blocks: rounded each time, they would drift.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        )
+        return onnx.load(path)
+
+
+def _linear_layers(graph: Any, part: str) -> list[Any]:
+    """Nodes that multiply by a weight whose name has `part` in it."""
+    weights = {item.name for item in graph.graph.initializer if part in item.name}
+    return [node for node in graph.graph.node if node.op_type == "Gemm" and node.input[1] in weights]
+
+
+def _pixel_nodes(graph: Any) -> list[str]:
+    """Names of all nodes from pixels to embedded patches, those included."""
+    maker = {name: node for node in graph.graph.node for name in node.output}
+    waiting = _linear_layers(graph, ".embed.")
+    if not waiting:
+        raise ExportError("The graph has no patch embedding.", hint="dvc repro export")
+    found: dict[str, None] = {}  # in the order found: a set's order changes from process to process
+    while waiting:
+        node = waiting.pop()
+        found[node.name] = None
+        waiting += [maker[name] for name in node.input if name in maker and maker[name].name not in found]
+    return list(found)
+
+
+def _reader(feeds: Iterable[Feeds]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> Any:
+            return next(self._feeds, None)
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tools' remarks: they advise to infer shapes and fold constants, which the exporter has done."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        root.setLevel(before)

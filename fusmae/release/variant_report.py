@@ -1,0 +1,123 @@
+"""Which variants of a graph are offered, and why the others are not: JSON for machines, tables for people."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from fusmae.evaluation.paired import METRICS
+from fusmae.release.variant_graphs import Precision
+from fusmae.release.variant_trial import Latency, Scores
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One file and what was measured of it.
+
+    Attributes:
+        precision: of its weights.
+        sha256: of the file.
+        size_mb: of the file.
+        latencies: one a batch size.
+        scores: by modality setting; none for fp32 itself.
+        is_finite: at the darkest and the brightest tile.
+    """
+
+    precision: Precision
+    sha256: str
+    size_mb: float
+    latencies: Sequence[Latency]
+    scores: Mapping[str, Scores]
+    is_finite: bool
+
+    def faults(self, max_ap_loss: float) -> list[str]:
+        """Why it is not offered; nothing if it is.
+
+        Args:
+            max_ap_loss: how far below fp32 the interval of a difference may reach, in any setting and either metric.
+        """
+        faults = [
+            f"{difference.metric} with {setting} may be {-difference.low:.4f} below fp32 ({difference.confidence:.0%})"
+            for setting, scores in self.scores.items()
+            for difference in scores.differences.values()
+            # Not the difference itself: that a loss was not seen on a few pairs does not show that there is none.
+            if not difference.low >= -max_ap_loss
+        ]
+        if not self.is_finite:
+            faults.append("logits overflow on saturated pixels")
+        if self.scores and all(latency.ratio > 1 for latency in self.latencies):
+            faults.append("slower than fp32 at every batch size")
+        return faults
+
+
+def as_report(
+    variants: Sequence[Variant], *, num_test_pairs: int, num_threads: int, max_ap_loss: float, warning: str
+) -> dict[str, Any]:
+    """The report for machines.
+
+    Args:
+        variants: what was measured, fp32 first.
+        num_test_pairs: that scores rest on.
+        num_threads: that latencies were measured on.
+        max_ap_loss: see `Variant.faults`.
+        warning: what must stand above every number, as of synthetic data.
+    """
+    rows = {
+        variant.precision: {
+            **asdict(variant),
+            "is_offered": not (faults := variant.faults(max_ap_loss)),
+            "why_not": faults,
+        }
+        for variant in variants
+    }
+    machine = {"num_threads": num_threads, "machine": platform.machine(), "onnxruntime": version("onnxruntime")}
+    facts = {"num_test_pairs": num_test_pairs, "max_ap_loss": max_ap_loss, "warning": warning}
+    return {"variants": rows, "measured_on": machine, **facts}
+
+
+def as_tables(report: Mapping[str, Any]) -> str:
+    """The report for people."""
+    variants = report["variants"]
+    batch_sizes = [latency["batch_size"] for latency in variants["fp32"]["latencies"]]
+    lines = [
+        *([f"**{report['warning']}**", ""] if report["warning"] else []),
+        "| variant | offered | MB | " + " | ".join(f"ms at batch {size} | × fp32" for size in batch_sizes) + " |",
+        "|---|---|---|" + "---|---|" * len(batch_sizes),
+        *(_latency_row(precision, variant) for precision, variant in variants.items()),
+        "",
+        *(f"Not offered, {name}: {'; '.join(row['why_not'])}." for name, row in variants.items() if row["why_not"]),
+        "",
+        "| variant | modalities | micro AP | − fp32 | macro AP | − fp32 | largest change of a probability |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for precision, variant in variants.items():
+        lines += [_score_row(precision, setting, scores) for setting, scores in variant["scores"].items()]
+    measured = report["measured_on"]
+    lines += [
+        "",
+        f"Times: medians of runs by turns on {measured['num_threads']} threads ({measured['machine']}, onnxruntime "
+        f"{measured['onnxruntime']}); in brackets the middle half of the rounds. They are this machine's.",
+        f"Scores: {report['num_test_pairs']} test pairs; in brackets the interval of a paired bootstrap. Offered is "
+        f"what loses no more than {report['max_ap_loss']:g}, interval included, and is not slower at every batch size.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latency_row(precision: str, variant: Mapping[str, Any]) -> str:
+    cells = [precision, "yes" if variant["is_offered"] else "**no**", f"{variant['size_mb']:.2f}"]
+    for found in variant["latencies"]:
+        ratio = f"{found['ratio']:.2f} [{found['ratio_low']:.2f}, {found['ratio_high']:.2f}]"
+        cells += [f"{found['median_ms']:.2f}", ratio]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _score_row(precision: str, setting: str, scores: Mapping[str, Any]) -> str:
+    cells = [precision, setting]
+    for metric in METRICS:
+        found = scores["differences"][metric]
+        cells += [
+            f"{scores['values'][metric]:.4f}",
+            f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]",
+        ]
+    return "| " + " | ".join([*cells, f"{scores['max_abs_error']:.2g}"]) + " |"

@@ -1,0 +1,53 @@
+"""Stage variants: the exported graph at lower precision, offered where it is neither worse nor slower."""
+
+import os
+from pathlib import Path
+
+from fusmae.config import Config
+from fusmae.data.shards import ShardReader
+from fusmae.files import file_sha256, write_json, write_text, written_whole
+from fusmae.inference.session import Session
+from fusmae.release.variant_report import Variant, as_report, as_tables
+from fusmae.release.variant_trial import compare_latencies, compare_scores, is_finite_at_extremes
+from fusmae.release.variants import make_variants
+
+
+def variants(config: Config, *, exported: Path, shards: Path, out: Path, report: Path) -> None:
+    """Make variants of `exported/model.onnx`; `out` gets those that are offered, `report` what was measured of all."""
+    section, source = config.variants, exported / "model.onnx"
+    train, test = ShardReader(shards, "train"), ShardReader(shards, "test")
+    num_threads = os.cpu_count() or 1
+    with written_whole(out) as partial:
+        partial.mkdir()
+        made = make_variants(source, train, partial, num_pairs=section.calibration_pairs, seed=config.seed)
+        files = {"fp32": source, **made}
+        sessions = {precision: Session(path, num_threads) for precision, path in files.items()}
+        batch_sizes = sorted({1, section.batch_size})
+        latencies = compare_latencies(list(sessions.values()), test, batch_sizes=batch_sizes, rounds=section.rounds)
+        draws = {"resamples": section.bootstrap_resamples, "confidence": section.confidence, "seed": config.seed}
+        measured = [
+            Variant(
+                precision,
+                file_sha256(path),
+                path.stat().st_size / 2**20,
+                latency,
+                compare_scores(sessions[precision], sessions["fp32"], test, batch_size=section.batch_size, draws=draws)
+                if precision in made
+                else {},
+                is_finite_at_extremes(sessions[precision]),
+            )
+            for (precision, path), latency in zip(files.items(), latencies, strict=True)
+        ]
+        found = as_report(
+            measured,
+            num_test_pairs=len(test),
+            num_threads=num_threads,
+            max_ap_loss=section.max_ap_loss,
+            warning=test.origin.warning,
+        )
+        offered = {name: row["sha256"] for name, row in found["variants"].items() if row["is_offered"] and name in made}
+        for precision in made.keys() - offered.keys():
+            made[precision].unlink()
+        write_json(partial / "offered.json", {"variant_of": measured[0].sha256, "offered": offered})
+    write_json(report / "report.json", found)
+    write_text(report / "table.md", as_tables(found))
