@@ -1,10 +1,12 @@
 """Commands that say what made a model, and make it again."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fusmae.cli.call import run_command
+from fusmae.errors import LineageError
 
 app = typer.Typer()
 
@@ -21,3 +23,34 @@ def lineage(
     Example: fusmae lineage fusmae@champion
     """
     typer.echo(run_command("lineage", reference=reference, as_json=json))
+
+
+@app.command()
+def reproduce(
+    reference: Reference,
+    tolerance: Annotated[float, typer.Option(help="Largest difference of a score, absolute.", min=0)] = 1e-6,
+    keep: Annotated[bool, typer.Option(help="Leave the checkout when all is done.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where checkouts go.")] = Path(".fusmae/reproduce"),
+    downloads: Annotated[Path, typer.Option(help="Archives that need not be fetched again.")] = Path("data/downloads"),
+    raw: Annotated[Path, typer.Option(help="Unpacked raw data, a folder a source.")] = Path("data/raw"),
+    receipt: Annotated[Path, typer.Option(help="JSON that says what it is.")] = Path("data/raw.json"),
+) -> None:
+    """Make a version again from its commit, with nothing from a cache, and compare every hash and score.
+
+    Exit code 1 if it is not the same. Cut off, the same command goes on.
+
+    Example: fusmae reproduce fusmae@champion --tolerance 1e-6
+    """
+    text, problem = run_command(
+        "reproduce",
+        reference=reference,
+        tolerance=tolerance,
+        keep=keep,
+        folder=folder,
+        downloads=downloads,
+        raw=raw,
+        receipt=receipt,
+    )
+    typer.echo(text)
+    if problem:
+        raise LineageError(problem, hint="`--keep` leaves the checkout to look into")

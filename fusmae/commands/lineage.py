@@ -92,7 +92,7 @@ def _run(run: RunFacts, is_here: bool) -> Iterator[str]:
         yield f"  {_UNKNOWN}: the store that it was registered in did not have the run either"
         return
     seconds = f"{run.seconds:.0f} s" if run.seconds is not None else "no end"
-    threads = f", {run.num_threads} threads" if run.num_threads else ""
+    threads = f", CPU threads: {run.num_threads}" if run.num_threads else ""
     where = f"{run.device or 'an unknown device'}{threads}"
     yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {where}"
     yield f"  commit {_git(GitState(commit=run.commit, is_dirty=bool(run.is_dirty)))}"

@@ -127,6 +127,9 @@ def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
     """
     import onnx
 
+    for node in model.graph.node:
+        # The exporter notes stack traces: paths of this machine, and other bytes in another folder.
+        del node.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path) as partial:

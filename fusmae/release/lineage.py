@@ -6,6 +6,7 @@ dvc.lock itself is committed later, or never; so the part of it that leads to th
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fusmae.files import file_sha256
 from fusmae.mlflow_store import connect
-from fusmae.provenance import FLOW_RUN_TAG, flow_run, git_state
+from fusmae.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
 from fusmae.release.locked import LockedStage, ancestors, broken_links, dvc_md5, read_lock
 from fusmae.release.registry import refusals_named
 from fusmae.release.runs import RunFacts, run_facts
@@ -41,6 +42,8 @@ class Lineage(BaseModel):
         format: of this record.
         name: registered model.
         onnx_sha256: of its graph.
+        graph: its ONNX file's path, in a folder that DVC knows.
+        metrics: the path of its scores, which DVC knows.
         git: when it was registered: the code that dvc.lock's stages agree with.
         exported: when it was exported.
         seed: of its training.
@@ -60,6 +63,8 @@ class Lineage(BaseModel):
     format: int = FORMAT
     name: str
     onnx_sha256: str
+    graph: str = ""
+    metrics: str = ""
     git: GitState
     exported: GitState
     seed: int | None = None
@@ -88,16 +93,16 @@ def record_lineage(
     name: str,
     graph: Path,
     metadata: Mapping[str, Any],
-    made: Sequence[Path],
+    metrics: Path,
     receipt: Path,
 ) -> Lineage:
     """Write down what made a model, as the working folder stands.
 
     Args:
         name: registered model.
-        graph: its ONNX file.
+        graph: its ONNX file, in a folder that a stage made.
         metadata: the graph's own.
-        made: files and folders that are registered; their ancestors are wanted.
+        metrics: its scores, a file that a stage made.
         receipt: JSON that says what the raw data is.
 
     Raises:
@@ -106,12 +111,14 @@ def record_lineage(
     connect()
     trained = metadata["trained"]
     lock = Path("dvc.lock")
-    stages, gaps = _locked(lock, made)
+    stages, gaps = _locked(lock, [graph.parent, metrics])
     texts = {path: _text_as_locked(Path(path), md5) for path, md5 in run_files(stages).items()}
     runs, gone = runs_named(texts)
     return Lineage(
         name=name,
         onnx_sha256=file_sha256(graph),
+        graph=graph.as_posix(),
+        metrics=metrics.as_posix(),
         git=GitState(**git_state()),
         exported=GitState(**metadata["git"]),
         seed=trained["seed"],
@@ -151,6 +158,11 @@ def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], 
         ]
     stages = ancestors(known, map(str, made))
     return stages, broken_links(stages)
+
+
+def installed_versions() -> dict[str, str]:
+    """Of the libraries on which results may depend, and of Python."""
+    return {**{name: version(name) for name in VERSIONED}, "python": platform.python_version()}
 
 
 def params_of(stages: Iterable[LockedStage]) -> dict[str, Any]:

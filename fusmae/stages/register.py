@@ -27,7 +27,7 @@ def register(
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
     session, wanted = Session(graph), config.register_as
-    lineage = record_lineage(wanted.model_name, graph, session.metadata, [exported, metrics], receipt)
+    lineage = record_lineage(wanted.model_name, graph, session.metadata, metrics, receipt)
     facts = CardFacts.read(
         session.metadata,
         lineage,

@@ -1,0 +1,230 @@
+"""Making a registered version again: its commit, its parameters, nothing restored from a cache."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from fusmae.errors import LineageError
+from fusmae.mlflow_store import STORE
+from fusmae.process_group import run_in_group
+from fusmae.provenance import FLOW_RUN
+from fusmae.release.artifacts import read_artifact
+from fusmae.release.compare import Comparison, Made, compare
+from fusmae.release.lineage import METRICS, Lineage, installed_versions, run_files, weights_of
+from fusmae.release.locked import dvc_md5, read_lock
+from fusmae.release.runs import RunFacts, run_facts
+from fusmae.release.traced import Traced
+from fusmae.release.worktree import Worktree, require_commit
+
+# Unpacked or made anew from what is at hand within minutes; the others cost the network or a person's work.
+_CHEAP_SOURCES = ("sample", "synthetic")
+# Where runs and models go is this project's business, not the reproduction's.
+_NOT_PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", FLOW_RUN)
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Where the working folder keeps what was fetched.
+
+    Attributes:
+        downloads: archives.
+        raw: unpacked, a folder a source.
+        receipt: what it is.
+    """
+
+    downloads: Path
+    raw: Path
+    receipt: Path
+
+
+def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, keep: bool) -> Comparison:
+    """Make a version again in a checkout of its own and compare.
+
+    A run that is cut off leaves the checkout, and the next one goes on there.
+
+    Args:
+        traced: the version.
+        folder: where checkouts go; made, and emptied afterwards.
+        raw: what needs not be fetched again.
+        tolerance: of each score, absolute.
+        keep: leave the checkout when all is done.
+
+    Raises:
+        LineageError: its lineage is not complete, its commit or code is not to be had, or a stage fails.
+    """
+    lineage, top = traced.lineage, folder / traced.model.label.replace("/", "-")
+    before = _made_before(traced)
+    worktree = Worktree(top, require_commit(lineage.git.commit), traced.model.sha256)
+    with _alone(top):
+        if not worktree.is_begun:
+            worktree.make()
+            _set_up(worktree.folder, traced, raw)
+            worktree.begin()
+        _require_code(worktree.folder, traced)
+        with _kept_if_cut_off(top):
+            _run_stages(worktree.folder, lineage)
+            comparison = compare(before, _made_now(worktree.folder, lineage), tolerance)
+        worktree.end()
+        if not keep:
+            worktree.remove()
+    return comparison
+
+
+def _made_before(traced: Traced) -> Made:
+    lineage, metrics = traced.lineage, read_artifact(traced.model, METRICS)
+    if lineage.gaps or metrics is None:
+        raise LineageError(
+            f"Too little is known of {traced.model.label} to make it again.",
+            got="; ".join([*lineage.gaps, *([] if metrics else [f"no {METRICS} beside it"])]),
+            expected="a version that `dvc repro` registered, stage by stage",
+            hint="dvc repro, which registers a version with its lineage",
+        )
+    return Made(
+        outs=_without_run_files(lineage.outs, lineage),
+        weights=lineage.weights,
+        export=str(Path(lineage.graph).parent),
+        graph=traced.model.path,
+        metrics=json.loads(metrics),
+        surroundings=_surroundings(lineage.versions, lineage.runs),
+    )
+
+
+def _made_now(folder: Path, lineage: Lineage) -> Made:
+    outs = {
+        path: md5
+        for stage in read_lock((folder / "dvc.lock").read_text(encoding="utf-8")).values()
+        for path, md5 in stage.outs.items()
+    }
+    return Made(
+        outs=_without_run_files(outs, lineage),
+        weights=weights_of(folder, lineage.stages),
+        export=str(Path(lineage.graph).parent),
+        graph=folder / lineage.graph,
+        metrics=json.loads((folder / lineage.metrics).read_text(encoding="utf-8")),
+        surroundings=_surroundings(installed_versions(), _runs_in(folder, lineage)),
+    )
+
+
+def _without_run_files(outs: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
+    """Run files name a run's random id, which is never the same."""
+    named = run_files(lineage.stages)
+    return {path: md5 for path, md5 in outs.items() if path not in named}
+
+
+def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict[str, str]:
+    """What may change the last bits of a result."""
+    devices = {f"{run.device or 'not recorded'}, CPU threads: {run.num_threads or 'unknown'}" for run in runs}
+    return {**versions, "device": "; ".join(sorted(devices))}
+
+
+def _runs_in(folder: Path, lineage: Lineage) -> list[RunFacts]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / STORE / 'mlflow.db'}")
+    return [run_facts(json.loads((folder / path).read_text()), client) for path in run_files(lineage.stages)]
+
+
+def _set_up(folder: Path, traced: Traced, raw: RawData) -> None:
+    """Code as it was, parameters as they were, raw data at hand, and nothing that DVC could restore."""
+    lineage = traced.lineage
+    _write_params(folder / "params.yaml", lineage.params)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    for path in _at_hand(raw, lineage.receipt):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).symlink_to(path.absolute())
+
+
+def _require_code(folder: Path, traced: Traced) -> None:
+    differing = sorted(
+        {
+            path
+            for stage in traced.lineage.stages
+            for path, md5 in stage.code.items()
+            if not (folder / path).exists() or dvc_md5(folder / path) != md5
+        }
+    )
+    if differing:
+        raise LineageError(
+            f"The code that made {traced.model.label} is in no commit: it was changed and not committed.",
+            got=f"{len(differing)} files other than in commit {traced.lineage.git.commit}: {', '.join(differing[:5])}",
+            expected="the very files that dvc.lock names",
+            hint="commit before `dvc repro`: only what is committed can be made again",
+        )
+
+
+def _write_params(path: Path, wanted: Mapping[str, Any]) -> None:
+    """Set what differs from the commit's; where nothing does, the file keeps its bytes and the checkout is clean."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    before = json.dumps(values)
+    for key, value in wanted.items():
+        *sections, last = key.split(".")
+        section = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[last] = value
+    if json.dumps(values) != before:
+        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _at_hand(raw: RawData, receipt: Mapping[str, Any]) -> Iterator[Path]:
+    """Archives that lie here; and what was unpacked of them, if it is the very data and was not cheap to have."""
+    if raw.downloads.is_dir():
+        yield from (path for path in raw.downloads.iterdir() if path.is_file() and not path.name.startswith("."))
+    name = receipt["source"]["name"]
+    is_same = raw.receipt.exists() and json.loads(raw.receipt.read_text(encoding="utf-8")) == receipt
+    if is_same and name not in _CHEAP_SOURCES and (raw.raw / name).exists():
+        yield raw.raw / name
+
+
+def _run_stages(folder: Path, lineage: Lineage) -> None:
+    """Everything but registering, with a store of its own: neither the registry nor its aliases hear of it."""
+    programs = Path(sys.executable).parent
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    environment = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
+    threads = {run.num_threads for run in lineage.runs}
+    if len(threads) == 1 and (count := threads.pop()):
+        environment |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+    names = [stage.name for stage in lineage.stages]
+    command = [str(programs / "dvc"), "repro", "--no-run-cache", *names]
+    code = run_in_group(command, folder=folder, environment=environment, stdout=sys.stderr)
+    if code:
+        raise LineageError(
+            f"A stage failed in {folder}: `dvc repro` ended with exit code {code}.",
+            hint="what went wrong stands above; mend it and run the same command again, which goes on there",
+        )
+
+
+@contextmanager
+def _kept_if_cut_off(top: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        Console(stderr=True, highlight=False).print(
+            f"Cut off. What is done is kept in {top}: the same command goes on there, "
+            f"and `git worktree remove --force {top}` gives it up.",
+            soft_wrap=True,
+        )
+        raise
+
+
+@contextmanager
+def _alone(top: Path) -> Iterator[None]:
+    top.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(top.with_name(f".{top.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LineageError(f"Another process makes the same version again in {top}.", hint="wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
