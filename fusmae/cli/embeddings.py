@@ -1,5 +1,79 @@
 """Commands about a model's embedding space."""
 
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
+from fusmae.cli.call import run_command
+
 app = typer.Typer()
+
+
+class _Units(StrEnum):
+    DB = "dB"
+    POWER = "power"
+
+
+class _Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+Model = Annotated[str, typer.Option(help="NAME@ALIAS, NAME/VERSION, or an ONNX file.")]
+S1 = Annotated[
+    list[Path] | None, typer.Option(help="Sentinel-1: a GeoTIFF or a folder of them; may be given several times.")
+]
+S2 = Annotated[list[Path] | None, typer.Option(help="Sentinel-2, likewise.")]
+S1Bands = Annotated[str, typer.Option(help="Names of all S1 bands in file order: VV,VH.")]
+S2Bands = Annotated[str, typer.Option(help="Names of all S2 bands in file order: B02,B03,…")]
+S1Units = Annotated[_Units, typer.Option(help="`power` converts S1 from linear power.")]
+S2Offset = Annotated[int | None, typer.Option(help="What to take off S2: 1000 from processing baseline 04.00 on.")]
+
+
+@app.command()
+def embed(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The table: GeoParquet.")],
+    s1: S1 = None,
+    s2: S2 = None,
+    stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; a tile where absent.")] = None,
+    s1_bands: S1Bands = "",
+    s2_bands: S2Bands = "",
+    s1_units: S1Units = _Units.DB,
+    s2_offset: S2Offset = None,
+    check: Annotated[bool, typer.Option(help="Refuse pixels that look like other units than the model's.")] = True,
+    shards: Annotated[Path | None, typer.Option(help="Embed a data set's pairs instead of a scene.")] = None,
+    split: Annotated[_Split, typer.Option(help="Which of its splits.")] = _Split.TEST,
+    index: Annotated[Path | None, typer.Option(help="Its index, which says where the pairs are.")] = None,
+) -> None:
+    """Embed every tile of a scene, or every pair of a data set, as a table to search. See docs/embeddings.md.
+
+    Example: fusmae embed --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out embeddings.parquet
+
+    Example: fusmae embed --model fusmae@champion --shards data/shards --split train --index data/index.parquet
+    --out train.parquet
+    """
+    typer.echo(
+        run_command(
+            "embed",
+            model=model,
+            given=_given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset),
+            out=out,
+            stride=stride,
+            is_checked=check,
+            shards=shards,
+            split=split.value,
+            index=index,
+        )
+    )
+
+
+def _given(
+    s1: list[Path] | None, s2: list[Path] | None, s1_bands: str, s2_bands: str, s1_units: _Units, s2_offset: int | None
+) -> Any:
+    from fusmae.commands.reading import Given
+
+    return Given(tuple(s1 or ()), tuple(s2 or ()), s1_bands, s2_bands, s1_units.value, s2_offset)

@@ -1,0 +1,154 @@
+"""Embeddings of a scene's tiles or of a data set's pairs, as a table to search."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.commands.reading import Given
+from fusmae.data.index import Split, read_index
+from fusmae.data.shards import ShardReader
+from fusmae.errors import InputError
+from fusmae.inference.checks import check_pixels
+from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
+from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
+from fusmae.inference.grid import Grid, lay_grid
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene import open_scenes
+from fusmae.inference.session import EMBEDDING, Session
+from fusmae.release.models import ModelFile, model_file
+
+_BATCH = 16
+
+
+def embed(
+    *,
+    model: str,
+    given: Given,
+    out: Path,
+    stride: int | None,
+    is_checked: bool,
+    shards: Path | None,
+    split: Split,
+    index: Path | None,
+) -> str:
+    """Write the table; gives a summary for people.
+
+    Raises:
+        RegistryError: there is no such model.
+        ExportError: its graph gives no embedding.
+        InputError: scenes that can't be used.
+        ShardError: shards that can't be read.
+        StorageError: the disk is full.
+    """
+    if bool(given.s1 or given.s2) == bool(shards):
+        raise InputError(
+            "Embeddings are of scenes or of shards.", expected="--s1 and --s2 (one is enough), or --shards alone"
+        )
+    found = model_file(model)
+    session = Session(found.path)
+    require_embedding(session, found.label)
+    if shards:
+        num_rows, what = _embed_pairs(found, session, shards, split, index, out), f"{split} pairs"
+    else:
+        num_rows, what = _embed_scenes(found, session, given, stride, is_checked, out), "tiles"
+    return f"{num_rows:,} {what}, {session.embedding_dim} numbers each, by {found.label}\nwrote {out}"
+
+
+def _embed_scenes(
+    model: ModelFile, session: Session, given: Given, stride: int | None, is_checked: bool, out: Path
+) -> int:
+    scenes = open_scenes(session.inputs, given.paths, given.readings)
+    # Tiles side by side, unless asked: a neighbour that overlaps is no find.
+    grid = lay_grid(scenes, session.inputs, stride or session.inputs[0].side_px * session.inputs[0].gsd_m)
+    with SceneReader(scenes, session.inputs, grid) as reader:
+        if is_checked:
+            check_pixels(reader, scenes)
+        units = grid.units()
+        found = _tracked(embedded_units(session, reader, units), len(units))
+        return write_tables(out, _unit_tables(found, grid, model), Geometry("Polygon", grid.crs))
+
+
+def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) -> Iterator[Any]:
+    import shapely
+
+    rows = {top: number for number, top in enumerate(grid.tile_tops_m)}
+    columns = {left: number for number, left in enumerate(grid.tile_lefts_m)}
+    is_empty = True
+    for found in units:
+        if not found.columns:
+            continue
+        is_empty = False
+        lefts_m = [found.unit.lefts_m[column] for column in found.columns]
+        lefts, top = grid.left + np.array(lefts_m), grid.top - found.unit.top_m
+        shapes = shapely.box(lefts, top - grid.tile_m, lefts + grid.tile_m, top)
+        named = {
+            "tile_row": np.full(len(lefts), rows[found.unit.top_m], np.int32),
+            "tile_column": np.array([columns[left] for left in lefts_m], np.int32),
+        }
+        yield embedding_table(named | _facts(found.settings, model), found.embeddings, shapes)
+    if is_empty:
+        raise InputError(
+            "There is no tile with data: the scenes are nodata where they overlap.",
+            expected="at least one tile of which a sensor has 90 %",
+            hint="look at the files; `rio info` shows what they call nodata (0 and NaN always are)",
+        )
+
+
+def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> int:
+    reader = ShardReader(shards, split)
+    places = _points(index, reader.keys) if index else None
+    starts = range(0, len(reader), _BATCH)
+    tables = _pair_tables(_tracked(starts, len(starts)), session, reader, places, model)
+    return write_tables(out, tables, Geometry("Point", "OGC:CRS84") if places is not None else None)
+
+
+def _pair_tables(
+    starts: Iterable[int], session: Session, reader: ShardReader, places: NDArray[Any] | None, model: ModelFile
+) -> Iterator[Any]:
+    for start in starts:
+        rows = range(start, min(start + _BATCH, len(reader)))
+        batch = reader.read(rows)
+        labels = [[reader.classes[k] for k in np.flatnonzero(row)] for row in batch.labels]
+        named: Mapping[str, Any] = {"key": [reader.keys[row] for row in rows], "labels": _lists(labels)}
+        facts = _facts([setting_name(session.metadata["modalities"])] * len(rows), model)
+        embeddings = session.run(batch.pixels)[EMBEDDING]
+        yield embedding_table({**named, **facts}, embeddings, None if places is None else places[list(rows)])
+
+
+def _points(index: Path, keys: Sequence[str]) -> NDArray[Any] | None:
+    """Centres of pairs as shapely's points `[N]`; None where the index does not have them all."""
+    import shapely
+
+    known = {pair.key: (pair.lon, pair.lat) for pair in read_index(index)}
+    found = [known.get(key, (None, None)) for key in keys]
+    return None if any(lon is None for lon, _ in found) else shapely.points(np.array(found, np.float64))
+
+
+def _facts(settings: Sequence[str], model: ModelFile) -> dict[str, Any]:
+    return {
+        "modalities": _repeated(settings),
+        "model": _repeated([model.label] * len(settings)),
+        "model_sha256": _repeated([model.sha256] * len(settings)),
+    }
+
+
+def _repeated(texts: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(texts, pa.string())
+
+
+def _lists(texts: Sequence[Sequence[str]]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(texts, pa.list_(pa.string()))
+
+
+def _tracked(items: Iterable[Any], total: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(items, "embedding", total, console=Console(stderr=True)))

@@ -1,0 +1,45 @@
+"""What the command line says about a scene's files, as readers understand it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusmae.inference.scene import Reading, S1Units
+
+
+@dataclass(frozen=True)
+class Given:
+    """Scenes as a command line gives them.
+
+    Attributes:
+        s1: Sentinel-1 files and folders.
+        s2: likewise.
+        s1_bands: names in file order, with commas; "" to trust the files.
+        s2_bands: likewise.
+        s1_units: of the files.
+        s2_offset: to take off.
+    """
+
+    s1: tuple[Path, ...] = ()
+    s2: tuple[Path, ...] = ()
+    s1_bands: str = ""
+    s2_bands: str = ""
+    s1_units: S1Units = "dB"
+    s2_offset: int | None = None
+
+    @property
+    def paths(self) -> dict[str, tuple[Path, ...]]:
+        """Files and folders by modality."""
+        return {"s1": self.s1, "s2": self.s2}
+
+    @property
+    def readings(self) -> Mapping[str, Reading]:
+        """How to understand them, by modality."""
+        return {
+            "s1": Reading(bands=_names(self.s1_bands), units=self.s1_units),
+            "s2": Reading(bands=_names(self.s2_bands), offset=self.s2_offset),
+        }
+
+
+def _names(text: str) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",")) if text else None
