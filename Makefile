@@ -39,9 +39,13 @@ bench: .venv/installed ## measure the claims of benchmarks/: ratios of one run, 
 ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlruns/mlflow.db) --host 127.0.0.1 --port 5000
 
-lock: ## write requirements.lock anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-		--all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 pyproject.toml
+
+# The service's lock holds the very versions that the tests run on.
+lock: ## write requirements.lock and requirements-serve.lock anew (needs uv)
+	$(COMPILE) --all-extras -o requirements.lock
+	$(COMPILE) --extra serve --constraints requirements.lock -o requirements-serve.lock
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \

@@ -29,6 +29,7 @@ class Metrics:
             "fusmae_model_info", "The version that answers.", ["name", "version", "sha256"], registry=own
         )
         self.reloads = Counter("fusmae_model_reloads", "Versions taken over since the start.", registry=own)
+        self.looks = Counter("fusmae_registry_looks", "Looks at the registry, failed ones too.", registry=own)
         self.registry_up = Gauge("fusmae_registry_up", "1 if the last look at the registry worked.", registry=own)
 
     def show_model(self, identity: Mapping[str, str]) -> None:

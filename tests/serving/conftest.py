@@ -3,11 +3,13 @@
 import io
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,7 +115,12 @@ def process(command, folder, ready, **environment):
     log = folder / f"log-{time.monotonic_ns()}.txt"
     with log.open("w") as file:
         started = subprocess.Popen(
-            command, cwd=folder, env=os.environ | ENVIRONMENT | environment, stdout=file, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env=os.environ | ENVIRONMENT | environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         found = wait_for(
@@ -123,7 +130,8 @@ def process(command, folder, ready, **environment):
         with Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=60) as client:
             yield SimpleNamespace(client=client, process=started, log=log, url=str(client.base_url))
     finally:
-        started.terminate()
+        with suppress(ProcessLookupError):  # MLflow's servers have children
+            os.killpg(started.pid, signal.SIGTERM)
         started.wait(timeout=60)
 
 
@@ -133,9 +141,20 @@ def served(model, folder, *options, python=("-m", "fusmae"), **environment):
     return process(command, folder, r"running on http://[0-9.]+:(\d+)", **environment)
 
 
+def mlflow(folder, *arguments, **environment):
+    """One of MLflow's own servers as a process, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs = str(Path(sys.executable).parent)  # as after `. .venv/bin/activate`: it calls uvicorn by name
+    command = [f"{programs}/mlflow", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return process(command, folder, r"running on http://[0-9.]+:(\d+)", PATH=path, **environment)
+
+
 @pytest.fixture(scope="session")
 def processes():
-    return SimpleNamespace(process=process, served=served, wait_for=wait_for)
+    return SimpleNamespace(served=served, mlflow=mlflow, wait_for=wait_for)
 
 
 def turned(path, to):
@@ -159,10 +178,10 @@ class Registry:
         for number, path in graphs.items():
             assert self.register("tiny", path) == number
 
-    def register(self, name, path, **environment):
+    def register(self, name, path, uri=None):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setenv("MLFLOW_TRACKING_URI", environment.get("uri", self.uri))
+            patch.setenv("MLFLOW_TRACKING_URI", uri or self.uri)
             return register_graph(
                 name,
                 path,
@@ -171,7 +190,7 @@ class Registry:
                 num_classes=3,
                 extra_files=[],
                 tags={},
-                experiment=f"test-{name}",
+                experiment=name,
                 run_file=Path("none.json"),
             ).number
 

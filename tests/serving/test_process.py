@@ -48,7 +48,7 @@ def test_a_reference_that_names_no_model_ends_with_one_paragraph(tmp_path):
 
 
 def test_listening_for_others_is_warned_of(processes, exported, tmp_path):
-    with processes.served(str(exported.path), tmp_path, "--host", "0.0.0.0") as running:  # noqa: S104
+    with processes.served(str(exported.path), tmp_path, "--host", "0.0.0.0") as running:
         assert "asks for no password: put a proxy before it" in running.log.read_text()
     with processes.served(str(exported.path), tmp_path) as running:
         assert "password" not in running.log.read_text()
