@@ -10,7 +10,7 @@ from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.section import Rate, Section, Share
 from fusmae.source_config import SourceConfig
-from fusmae.thresholds import Thresholds
+from fusmae.thresholds import DriftThresholds, Thresholds
 
 
 class DataConfig(Section):
@@ -175,6 +175,21 @@ class VariantsConfig(Section):
     max_ap_loss: Share
 
 
+class ReferenceConfig(Section):
+    """What a model's reference keeps of its data, for new scenes to be compared with.
+
+    Attributes:
+        train_tiles: at most so many.
+        validation_tiles: likewise.
+        tiles_per_scene: likewise, of one acquisition among validation's.
+    """
+
+    # Two neighbours of a tile are one too few to say what is near.
+    train_tiles: int = Field(ge=3)
+    validation_tiles: int = Field(gt=0)
+    tiles_per_scene: int = Field(gt=0)
+
+
 class RegisterConfig(Section):
     """Where a version is registered."""
 
@@ -194,8 +209,10 @@ class Config(Section):
     evaluate: EvaluateConfig
     export: ExportConfig
     variants: VariantsConfig
+    reference: ReferenceConfig
     register_as: RegisterConfig
     gate: Thresholds
+    drift: DriftThresholds
     runtime: RuntimeConfig
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The section `gate` of params.yaml."""
+"""The sections `gate` and `drift` of params.yaml; no stage reads them."""
 
 from typing import Literal
 
@@ -39,3 +39,21 @@ class Thresholds(Section):
     max_latency_ms: Rate
     max_latency_ratio: Rate
     max_size_mb: Rate
+
+
+class DriftThresholds(Section):
+    """When new scenes are too far from what a model learned from.
+
+    Attributes:
+        false_alarms: share of scenes like those of validation that may be called drift, all measures together.
+        draws: of validation scenes, which say what is usual.
+        min_band_shift: a band that is nearer never drifts, in training standard deviations.
+        neighbours: training tiles by which a tile is near to them or not.
+        max_tiles: of a scene that are looked at, about.
+    """
+
+    false_alarms: float = Field(gt=0.0, lt=0.5)
+    draws: int = Field(ge=20)
+    min_band_shift: float = Field(ge=0.0)
+    neighbours: int = Field(ge=1)
+    max_tiles: int = Field(ge=1)

@@ -147,6 +147,21 @@ def variants(
 
 
 @app.command()
+def reference(
+    exported: Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")],
+    shards: Shards,
+    index: Index,
+    out: Out,
+) -> None:
+    """Describe the training data in numbers that `fusmae drift` compares new scenes with.
+
+    Example: fusmae reference --exported models/export --shards data/shards --index data/index.parquet
+    --out models/reference.npz
+    """
+    run_stage("reference", exported=exported, shards=shards, index=index, out=out)
+
+
+@app.command()
 def register(
     exported: Exported,
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],

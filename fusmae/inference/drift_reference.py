@@ -1,0 +1,139 @@
+"""What new scenes are compared with: a model's training data in numbers, one file without pickle."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.doctor.observe import Band
+from fusmae.errors import InputError
+from fusmae.files import written_whole
+from fusmae.modalities import ModalityInput
+
+REFERENCE = "reference.npz"
+# Changes with the format, so that another one can't be read for this.
+_GRAPH_KEY = "graph_sha256"
+
+TILE_SHARES = (np.arange(32) + 0.5) / 32
+"""A tile's band is known by its pixels at these shares of their order: many tiles' pool is that of their pixels."""
+
+TRAIN_SHARES = (np.arange(512) + 0.5) / 512
+"""Likewise all training tiles together."""
+
+_ARRAYS = ("train_quantiles", "train_std", "validation_quantiles", "validation_scenes")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model's training and validation tiles in numbers.
+
+    Attributes:
+        graph_sha256: of the ONNX file that gave the embeddings.
+        bands: in the order of all arrays.
+        train_quantiles: `[bands, 512]` of the pooled training pixels, in physical units.
+        train_std: `[bands]` of the same.
+        train_embeddings: `[T, D]` of training tiles, by setting.
+        validation_quantiles: `[V, bands, 32]` of validation tiles, which training did not see.
+        validation_embeddings: `[V, D]` of the same, by setting.
+        validation_scenes: `[V]`, the number of the acquisition that each is of.
+        facts: for people: how many tiles there were, which data.
+    """
+
+    graph_sha256: str
+    bands: tuple[Band, ...]
+    train_quantiles: NDArray[np.float32]
+    train_std: NDArray[np.float32]
+    train_embeddings: dict[str, NDArray[np.float32]]
+    validation_quantiles: NDArray[np.float32]
+    validation_embeddings: dict[str, NDArray[np.float32]]
+    validation_scenes: NDArray[np.int32]
+    facts: dict[str, Any]
+
+    @property
+    def num_scenes(self) -> int:
+        """Acquisitions among the validation tiles."""
+        return len(np.unique(self.validation_scenes))
+
+
+def bands_of(inputs: Sequence[ModalityInput]) -> tuple[Band, ...]:
+    """All bands, in the order of the inputs."""
+    return tuple(Band(item.modality, name, item.units) for item in inputs for name in item.bands)
+
+
+def tile_quantiles(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> NDArray[np.float32]:
+    """Quantiles `[B, bands, 32]` of tiles `[B, C, h, w]` by input name; NaN for the bands of absent inputs."""
+    batch = len(next(iter(pixels.values())))
+    parts = []
+    for item in inputs:
+        found = np.full((batch, len(item.bands), len(TILE_SHARES)), np.nan, np.float32)
+        if item.name in pixels:
+            flat = pixels[item.name].reshape(batch, len(item.bands), -1)
+            found[:] = np.moveaxis(np.quantile(flat, TILE_SHARES, axis=-1), 0, -1)
+        parts.append(found)
+    return np.concatenate(parts, axis=1)
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """Write it, whole or not at all; equal references give equal bytes.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    head = {
+        _GRAPH_KEY: reference.graph_sha256,
+        "bands": [[band.modality, band.name, band.units] for band in reference.bands],
+        "facts": reference.facts,
+    }
+    arrays: dict[str, Any] = {name: getattr(reference, name) for name in _ARRAYS}
+    for kind in ("train", "validation"):
+        by_setting = getattr(reference, f"{kind}_embeddings")
+        arrays |= {f"{kind}_embeddings/{setting}": found for setting, found in by_setting.items()}
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, head=np.array(json.dumps(head, sort_keys=True)), **arrays)
+
+
+def load_reference(path: Path, graph_sha256: str) -> Reference:
+    """Read what `save_reference` wrote.
+
+    Args:
+        path: the file.
+        graph_sha256: of the ONNX file that it must be of.
+
+    Raises:
+        InputError: there is none, it can't be read, or it is another graph's.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no reference at {path}.", hint="dvc repro reference")
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = dict(found)
+        head = json.loads(str(arrays.pop("head")))
+        reference = Reference(
+            graph_sha256=head[_GRAPH_KEY],
+            bands=tuple(Band(*band) for band in head["bands"]),
+            facts=head["facts"],
+            train_embeddings=_by_setting(arrays, "train"),
+            validation_embeddings=_by_setting(arrays, "validation"),
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path} is no reference that can be read: {error}", hint="dvc repro -f -s reference"
+        ) from error
+    if reference.graph_sha256 != graph_sha256:
+        raise InputError(
+            f"{path} is the reference of another model.",
+            got=f"graph {reference.graph_sha256[:16]}",
+            expected=f"graph {graph_sha256[:16]}",
+            hint="dvc repro reference, or leave out --reference for the one that was registered with the model",
+        )
+    return reference
+
+
+def _by_setting(arrays: Mapping[str, NDArray[Any]], kind: str) -> dict[str, NDArray[np.float32]]:
+    prefix = f"{kind}_embeddings/"
+    return {name.removeprefix(prefix): found for name, found in arrays.items() if name.startswith(prefix)}

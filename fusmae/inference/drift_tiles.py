@@ -1,0 +1,87 @@
+"""A scene's tiles in the numbers that drift is judged by."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import InputError
+from fusmae.inference.drift_reference import tile_quantiles
+from fusmae.inference.embed import scene_batches, setting_name
+from fusmae.inference.grid import Grid, Unit
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.session import EMBEDDING, Session
+
+
+@dataclass(frozen=True)
+class SceneTiles:
+    """Tiles that were looked at.
+
+    Attributes:
+        quantiles: `[N, bands, 32]` of each tile's pixels; NaN for bands of an absent modality.
+        embeddings: `[N, D]`.
+        settings: the modalities that each tile has, as `s1+s2`.
+        corners_m: `[N, 2]`, of each from the grid's left and top.
+    """
+
+    quantiles: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    settings: tuple[str, ...]
+    corners_m: NDArray[np.int64]
+
+    @property
+    def setting(self) -> str:
+        """The setting of most tiles."""
+        return Counter(self.settings).most_common(1)[0][0]
+
+
+def spread_units(grid: Grid, max_tiles: int) -> list[Unit]:
+    """Rows of tiles, evenly spread, with about as many tiles as are wanted; one row at least."""
+    units = grid.units()
+    step = math.ceil(sum(len(unit.lefts_m) for unit in units) / max_tiles)
+    return units[step // 2 :: step] or units[:1]
+
+
+def describe_tiles(session: Session, reader: SceneReader, units: Sequence[Unit], wrapped: Any = iter) -> SceneTiles:
+    """Look at every tile of some units.
+
+    Args:
+        session: gives embeddings.
+        reader: of the scenes.
+        units: what to look at.
+        wrapped: what an iterator over units is passed through: a progress bar.
+
+    Raises:
+        InputError: no tile with data, or a file can't be read.
+    """
+    with scene_batches(reader, units) as found:
+        parts = list(_described(session, wrapped(found)))
+    if not parts:
+        raise InputError(
+            "There is no tile with data where the scene was looked at.",
+            expected="tiles of which a sensor has 90 %",
+            hint="look at the files; `rio info` shows what they call nodata (0 and NaN always are)",
+        )
+    quantiles, embeddings, settings, corners = zip(*parts, strict=True)
+    return SceneTiles(
+        np.concatenate(quantiles),
+        np.concatenate(embeddings),
+        tuple(name for names in settings for name in names),
+        np.concatenate(corners),
+    )
+
+
+def _described(session: Session, units: Iterable[Any]) -> Iterator[Any]:
+    for unit, batches in units:
+        for batch in batches:
+            size = len(batch.columns)
+            yield (
+                tile_quantiles(batch.pixels, session.inputs),
+                session.run(batch.pixels, batch.modalities)[EMBEDDING],
+                [setting_name(batch.modalities)] * size,
+                np.array([(unit.lefts_m[column], unit.top_m) for column in batch.columns], np.int64),
+            )

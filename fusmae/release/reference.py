@@ -1,0 +1,115 @@
+"""Making what new scenes are compared with: training and validation tiles of a data set in a model's numbers."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair
+from fusmae.data.shards import ShardReader
+from fusmae.inference.drift_reference import TRAIN_SHARES, Reference, bands_of, tile_quantiles
+from fusmae.inference.embed import setting_name
+from fusmae.inference.session import EMBEDDING, Session
+
+_BATCH = 16
+
+
+def make_reference(
+    session: Session,
+    graph_sha256: str,
+    shards: Path,
+    pairs: Sequence[Pair],
+    *,
+    train_tiles: int,
+    validation_tiles: int,
+    tiles_per_scene: int,
+    seed: int,
+) -> Reference:
+    """Describe a keyed sample of the training pairs, and of the validation pairs scene by scene.
+
+    Args:
+        session: of the exported graph.
+        graph_sha256: of its file.
+        shards: the data set.
+        pairs: its index.
+        train_tiles: at most so many of the training pairs.
+        validation_tiles: likewise of validation.
+        tiles_per_scene: at most so many of one acquisition.
+        seed: of the sample.
+
+    Raises:
+        ShardError: shards that can't be read.
+    """
+    train, validation = ShardReader(shards, "train"), ShardReader(shards, "validation")
+    scene_of = {pair.key: _acquisition(pair) for pair in pairs}
+    held_out = _limited(_shuffled(validation.keys, seed), scene_of, tiles_per_scene)[:validation_tiles]
+    of_train, train_embeddings = _describe(session, train, _shuffled(train.keys, seed)[:train_tiles])
+    of_validation, validation_embeddings = _describe(session, validation, held_out)
+    pooled = np.moveaxis(of_train, 1, 0).reshape(of_train.shape[1], -1)
+    scenes = [scene_of[key] for key in held_out]
+    return Reference(
+        graph_sha256=graph_sha256,
+        bands=bands_of(session.inputs),
+        train_quantiles=np.quantile(pooled, TRAIN_SHARES, axis=1).T.astype(np.float32),
+        train_std=pooled.std(axis=1, dtype=np.float64).astype(np.float32),
+        train_embeddings=train_embeddings,
+        validation_quantiles=of_validation,
+        validation_embeddings=validation_embeddings,
+        validation_scenes=np.unique(np.array([repr(scene) for scene in scenes]), return_inverse=True)[1].astype(
+            np.int32
+        ),
+        facts={
+            "data": train.origin.described,
+            "warning": train.origin.warning,
+            "num_train": len(train),
+            "num_train_kept": len(of_train),
+            "num_validation": len(validation),
+            "num_validation_kept": len(of_validation),
+            "tiles_per_scene": tiles_per_scene,
+        },
+    )
+
+
+def _acquisition(pair: Pair) -> tuple[datetime, Any]:
+    """What a scene is in a data set of tiles: those of one date within a degree of longitude and latitude."""
+    if pair.lon is None or pair.lat is None:
+        return pair.date, pair.place
+    return pair.date, (round(pair.lon), round(pair.lat))
+
+
+def _shuffled(keys: Sequence[str], seed: int) -> list[str]:
+    """By a hash of the key: neither shards nor their order change who is chosen."""
+    return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+
+
+def _limited(keys: Sequence[str], scene_of: dict[str, Any], tiles_per_scene: int) -> list[str]:
+    counts: dict[Any, int] = {}
+    kept = []
+    for key in keys:
+        scene = scene_of[key]
+        counts[scene] = counts.get(scene, 0) + 1
+        if counts[scene] <= tiles_per_scene:
+            kept.append(key)
+    return kept
+
+
+def _describe(
+    session: Session, reader: ShardReader, keys: Sequence[str]
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """Quantiles `[N, bands, 32]`, and embeddings `[N, D]` in every setting."""
+    at = {key: row for row, key in enumerate(reader.keys)}
+    modalities = session.metadata["modalities"]
+    settings = [found for size in range(len(modalities), 0, -1) for found in combinations(modalities, size)]
+    quantiles = []
+    embeddings: dict[str, list[NDArray[np.float32]]] = {setting_name(setting): [] for setting in settings}
+    for start in range(0, len(keys), _BATCH):
+        pixels = reader.read([at[key] for key in keys[start : start + _BATCH]]).pixels
+        quantiles.append(tile_quantiles(pixels, session.inputs))
+        for setting in settings:
+            embeddings[setting_name(setting)].append(session.run(pixels, setting)[EMBEDDING])
+    return np.concatenate(quantiles), {name: np.concatenate(parts) for name, parts in embeddings.items()}

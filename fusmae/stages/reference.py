@@ -1,0 +1,27 @@
+"""Stage reference: what new scenes are compared with, in numbers of the exported model's training data."""
+
+from pathlib import Path
+
+from fusmae.config import Config
+from fusmae.data.index import read_index
+from fusmae.files import file_sha256
+from fusmae.inference.drift_reference import save_reference
+from fusmae.inference.embed import require_embedding
+from fusmae.inference.session import Session
+from fusmae.release.reference import make_reference
+
+
+def reference(config: Config, *, exported: Path, shards: Path, index: Path, out: Path) -> None:
+    """Describe the data that `exported/model.onnx` was trained on; `out` is a file that travels with it."""
+    graph = exported / "model.onnx"
+    session = Session(graph)
+    require_embedding(session, str(graph))
+    made = make_reference(
+        session,
+        file_sha256(graph),
+        shards,
+        read_index(index),
+        **config.reference.model_dump(),
+        seed=config.seed,
+    )
+    save_reference(made, out)
