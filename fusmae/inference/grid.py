@@ -13,7 +13,7 @@ from fusmae.modalities import ModalityInput
 # A cell is at least this part of the stride: overlapping tiles show no more detail than that.
 _CELLS_PER_STRIDE = 5
 # Columns of tiles that are read at once: bounds memory whatever the scene's width.
-_STRIP_M = 120_000
+_STRIP_M = 60_000
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The ground that scenes have in common, and the CRS in which it is measured."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusmae.errors import InputError
@@ -20,25 +20,15 @@ def metric_crs(scene: Scene) -> Any:
         InputError: the scene lies outside the world of its own CRS.
     """
     from rasterio.crs import CRS
-    from rasterio.warp import transform
 
-    crs, (left, bottom, right, top) = scene.boxes[0]
-    x, y = (left + right) / 2, (bottom + top) / 2
-    unit = 1000.0 if crs.is_projected else 0.01
-    lons, lats = transform(crs, "EPSG:4326", [x, x + unit, x], [y, y, y + unit])
-    north = math.radians(lats[0])
+    unit = 1000.0 if scene.crs.is_projected else 0.01
+    lons, lats = _lon_lat(scene, (0, unit, 0), (0, 0, unit))
+    shrinking = math.cos(math.radians(lats[0]))
     steps = [
-        math.hypot(math.radians(lons[i] - lons[0]) * math.cos(north), math.radians(lats[i] - lats[0])) for i in (1, 2)
+        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
     ]
-    # Written so that a centre outside the CRS's world, which is infinite, is no metre.
-    if all(abs(step * _EARTH_RADIUS_M / unit - 1) < _MAX_SCALE_ERROR for step in steps):
-        return crs
-    if not all(map(math.isfinite, (lons[0], lats[0]))):
-        raise InputError(
-            f"The {scene.modality} scene lies outside its CRS.",
-            got=f"centre ({x:g}, {y:g}) in {crs}",
-            hint="its CRS or its transform is wrong: `rio info` shows both, `rio edit-info --crs` mends it",
-        )
+    if all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps):
+        return scene.crs
     zone = min(60, int((lons[0] + 180) // 6) + 1)
     return CRS.from_epsg((32600 if lats[0] >= 0 else 32700) + zone)
 
@@ -63,33 +53,46 @@ def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
 
 
 def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds
 
     for own, bounds in scene.boxes:
         try:
             box = transform_bounds(own, crs, *bounds)
-        except RasterioError:
+        except (RasterioError, CPLE_BaseError):
             box = (math.inf,) * 4
         # Half a world away there is no such place in this CRS.
         yield box if all(map(math.isfinite, box)) else (math.inf, math.inf, -math.inf, -math.inf)
 
 
-def _centre(scene: Scene) -> tuple[float, float]:
+def _lon_lat(scene: Scene, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Longitudes and latitudes of points at these distances from the scene's centre, in units of its CRS."""
+    from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 
     crs, (left, bottom, right, top) = scene.boxes[0]
-    (lon,), (lat,) = transform(crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
-    return lon, lat
+    x, y = (left + right) / 2, (bottom + top) / 2
+    try:
+        lons, lats = transform(crs, "EPSG:4326", [x + step for step in across], [y + step for step in up])
+    except CPLE_BaseError:
+        lons, lats = [math.inf], [math.inf]
+    if not all(map(math.isfinite, (*lons, *lats))):
+        raise InputError(
+            f"The {scene.modality} scene lies outside its CRS.",
+            got=f"centre ({x:g}, {y:g}) in {crs}",
+            hint="its CRS or its transform is wrong: `rio info` shows both, `rio edit-info --crs` mends it",
+        )
+    return lons, lats
 
 
 def _whereabouts(scene: Scene) -> str:
-    lon, lat = _centre(scene)
+    (lon,), (lat,) = _lon_lat(scene, (0,), (0,))
     return f"{abs(lat):.2f}° {'NS'[lat < 0]}, {abs(lon):.2f}° {'EW'[lon < 0]} in {scene.crs.to_string()}"
 
 
 def _mending(scenes: Mapping[str, Scene]) -> str:
-    sides = {_centre(scene)[1] < 0 for scene in scenes.values()}
+    sides = {_lon_lat(scene, (0,), (0,))[1][0] < 0 for scene in scenes.values()}
     if len(sides) > 1:
         return (
             "they lie in different hemispheres: UTM zones are EPSG:326xx in the north and EPSG:327xx in the south; if "

@@ -14,6 +14,7 @@ from fusmae.inference.product import NO_CLASS, STEP, Rasters
 _LONGEST_PX = 900
 _MAX_NAMED = 14
 _BLANK = 0.86
+_PANEL_IN = 4.0
 
 
 def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: Grid, title: str) -> None:
@@ -30,7 +31,9 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
 
     look, numbers, sure = _reduced(rasters, grid)
     height, width = numbers.shape
-    figure = Figure(figsize=(13.5, max(3.4, 3.6 * min(2.0, height / width) + 2.6)), layout="constrained")
+    legend = _legend(rasters.counts, classes)
+    panel_in = _PANEL_IN * min(2.0, height / width)
+    figure = Figure(figsize=(13.5, panel_in + 1.5 + 0.1 * len(legend)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 3)
     extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)
@@ -46,7 +49,7 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
         axis.tick_params(labelsize=8)
         axis.set_xlabel("km", fontsize=8)
     figure.legend(
-        handles=_legend(rasters.counts, classes),
+        handles=legend,
         loc="outside lower center",
         ncols=2,
         fontsize=8,

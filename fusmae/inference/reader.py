@@ -19,7 +19,7 @@ Pixels = NDArray[np.float32]
 # Coarser than the source by more than this: the mean of all that lies in a pixel, else what is around its centre.
 _MEAN_FROM = 1.5
 # Of GDAL's blocks: what a row of them takes, in every band of a tile's width of Sentinel-2, is read once.
-_CACHE_MB = 320
+_CACHE_BYTES = 256 * 2**20
 # Both products say so: no reflectance and no backscatter is ever exactly 0.
 _EMPTY = 0
 
@@ -43,7 +43,7 @@ class SceneReader:
     def __enter__(self) -> Self:
         import rasterio
 
-        self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MB))
+        self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES))
         for item in self.inputs:
             scene = self._scenes[item.modality]
             places: dict[Any, list[int]] = defaultdict(list)
@@ -78,7 +78,7 @@ class SceneReader:
             pixels[places] = source.read(*window)
         empty = np.isnan(pixels).any(axis=0)
         if empty.any():
-            pixels[:, empty] = np.nan
+            np.copyto(pixels, np.nan, where=empty)
         return _in_units(pixels, self._scenes[item.modality])
 
 
@@ -121,7 +121,10 @@ class _Source:
             raise unreadable(self._path, error) from error
         pixels: Pixels = found.astype(np.float32)
         # 0 is empty even where the file calls something else nodata.
-        pixels[(found == self._empty) | (found == _EMPTY) | ~np.isfinite(pixels)] = np.nan
+        is_empty = found == _EMPTY
+        if self._empty != _EMPTY:
+            is_empty |= (found == self._empty) | ~np.isfinite(pixels)
+        np.copyto(pixels, np.nan, where=is_empty)
         return pixels
 
 

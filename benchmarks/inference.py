@@ -1,0 +1,206 @@
+"""How fast and in how much memory models are used: scenes against the bare session, onnxruntime against torch.
+
+`scene_fraction`: tiles a second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
+over those of the bare session on batches that were cut from the same scene before, in turns; the median of rounds. With
+a small model reading takes a larger share: the fraction is that of the model that the result names.
+`scene_peak_rss_mb`: of `fusmae predict`, a process of its own, on 20,000 x 20,000 px, most of them nodata; strips are
+as wide, and memory as large, as with a full scene.
+`ort_to_torch_*`: tiles a second of the exported graph in onnxruntime over those of the same model in torch, eager
+float32, on as many threads, in turns; the median of rounds.
+"""
+
+import itertools
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.scene_data import make_scene
+from fusmae.allocator import keep_freed_memory
+from fusmae.files import file_sha256, write_json
+from fusmae.inference.grid import lay_grid
+from fusmae.inference.predict import Model, predict_map
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene import open_scenes
+from fusmae.inference.session import Session
+from fusmae.inference.tiles import Batch, cut_batches, read_strips
+from fusmae.provenance import git_state
+
+LARGE_M, DENSE_M = (200_000, 200_000), (24_000, 36_000)
+BATCHES = (1, 16)
+_TIMED_S = 3.0
+_NUM_STRIPS = 3
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    model: Annotated[Path, typer.Option(help="ONNX file.")] = Path("models/export/model.onnx"),
+    weights: Annotated[Path, typer.Option(help="The checkpoint that it was exported from.")] = Path(
+        "models/finetune/pretrained"
+    ),
+    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 5,
+    folder: Annotated[Path, typer.Option(help="Where scenes are made and kept.")] = Path(
+        ".fusmae/benchmarks/inference"
+    ),
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/inference.json"),
+) -> None:
+    """Measure scenes and onnxruntime.
+
+    Example: python -m benchmarks.inference --rounds 5
+    """
+    keep_freed_memory()
+    session = Session(model)
+    for name, side_m in (("dense", DENSE_M), ("large", LARGE_M)):
+        if not (folder / name).exists():
+            make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
+    result: dict[str, Any] = compare_with_torch(session, weights, rounds)
+    result |= measure_scene(session, model, folder, rounds)
+    result |= measure_memory(model, folder)
+    result |= {
+        "model": {
+            "sha256": file_sha256(model),
+            "file_mb": round(model.stat().st_size / 2**20, 1),
+            "parameters": _num_parameters(weights),
+        },
+        "rounds": rounds,
+        "synthetic": True,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **git_state(),
+    }
+    write_json(out, result)
+    for name, value in result.items():
+        typer.echo(f"{name}: {value}")
+
+
+def compare_with_torch(session: Session, weights: Path, rounds: int) -> dict[str, Any]:
+    """Rates of both at each batch size, and the medians of the rounds' ratios."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    rates: dict[tuple[str, int], list[float]] = {}
+    eager = _torch_model(weights)
+    for _, size in itertools.product(range(rounds), BATCHES):
+        pixels = _noise(session, size)
+        tensors = [torch.from_numpy(array) for array in pixels.values()]
+        tensors.append(torch.ones(size, len(session.metadata["modalities"])))
+
+        def run_torch(tensors: list[Any] = tensors) -> None:
+            with torch.inference_mode():
+                eager(*tensors)
+
+        def run_session(pixels: dict[str, Any] = pixels) -> None:
+            session.run(pixels)
+
+        for name, run in (("torch", run_torch), ("ort", run_session)):
+            rates.setdefault((name, size), []).append(size * _runs_per_s(run))
+    return {
+        f"ort_to_torch_batch{size}": round(
+            statistics.median(a / b for a, b in zip(rates["ort", size], rates["torch", size], strict=True)), 2
+        )
+        for size in BATCHES
+    } | {f"{name}_tiles_per_s_batch{size}": round(statistics.median(found), 1) for (name, size), found in rates.items()}
+
+
+def measure_scene(session: Session, model: Path, folder: Path, rounds: int) -> dict[str, Any]:
+    """Tiles a second of whole maps and of the bare session, in turns."""
+    paths = {modality: [folder / "dense" / modality] for modality in session.metadata["modalities"]}
+    batches, num_tiles = _batches(session, paths)
+    fractions, scene_rates, bare_rates = [], [], []
+    sha256 = file_sha256(model)
+    for _ in range(rounds):
+        start = time.perf_counter()
+        made = predict_map(Model(session, model.name, sha256), paths, folder / "map" / "dense.tif")
+        scene_rates.append(made.num_tiles / (time.perf_counter() - start))
+        start, done = time.perf_counter(), 0
+        for batch in itertools.cycle(batches):
+            session.run(batch.pixels, batch.modalities)
+            done += len(batch.columns)
+            if done >= num_tiles:
+                break
+        bare_rates.append(done / (time.perf_counter() - start))
+        fractions.append(scene_rates[-1] / bare_rates[-1])
+    return {
+        "scene_fraction": round(statistics.median(fractions), 3),
+        "scene_fractions": [round(fraction, 3) for fraction in fractions],
+        "scene_tiles": num_tiles,
+        "scene_tiles_per_s": round(statistics.median(scene_rates), 1),
+        "bare_tiles_per_s": round(statistics.median(bare_rates), 1),
+    }
+
+
+def measure_memory(model: Path, folder: Path) -> dict[str, Any]:
+    """Peak memory of the command on the large scene."""
+    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(model), "--out", str(folder / "map/large.tif")]
+    for modality in ("s1", "s2"):
+        command += [f"--{modality}", str(folder / "large" / modality)]
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    printed = child.stdout.read() if child.stdout else ""
+    # Of this child and of all that it waited for.
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise typer.Exit(1)
+    return {
+        "scene_peak_rss_mb": round(usage.ru_maxrss / 1024),
+        "scene_peak_px": [side // 10 for side in LARGE_M],
+        "scene_peak_seconds": round(time.perf_counter() - start),
+        "scene_peak_printed": printed.splitlines()[0],
+    }
+
+
+def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[Batch], int]:
+    """The batches of some strips, and how many tiles the whole scene has."""
+    scenes = open_scenes(session.inputs, paths, {})
+    grid = lay_grid(scenes, session.inputs, None)
+    with SceneReader(scenes, session.inputs, grid) as reader:
+        cut = cut_batches(read_strips(reader, grid.units()[:_NUM_STRIPS]), reader.inputs, grid.cell_m)
+        batches = [item for item in cut if isinstance(item, Batch)]
+    return batches, len(grid.tile_tops_m) * len(grid.tile_lefts_m)
+
+
+def _runs_per_s(run: Callable[[], None]) -> float:
+    run()
+    start, count = time.perf_counter(), 0
+    while (took := time.perf_counter() - start) < _TIMED_S:
+        run()
+        count += 1
+    return count / took
+
+
+def _noise(session: Session, size: int) -> dict[str, Any]:
+    random = np.random.default_rng(size)
+    return {
+        item.name: random.normal(
+            -14 if item.units == "dB" else 1000, 4, (size, len(item.bands), item.side_px, item.side_px)
+        ).astype(np.float32)
+        for item in session.inputs
+    }
+
+
+def _torch_model(weights: Path) -> Any:
+    from fusmae.release.export import Deployable
+    from fusmae.training.build import build_preprocess, inputs_of
+    from fusmae.training.checkpoint import load_checkpoint
+    from fusmae.training.classifiers import finetuned_classifier
+
+    checkpoint = load_checkpoint(weights)
+    preprocess = build_preprocess(checkpoint.preprocessing)
+    return Deployable(preprocess, finetuned_classifier(checkpoint), inputs_of(checkpoint.preprocessing)).eval()
+
+
+def _num_parameters(weights: Path) -> int:
+    return sum(parameter.numel() for parameter in _torch_model(weights).parameters())
+
+
+if __name__ == "__main__":
+    app()
