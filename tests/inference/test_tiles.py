@@ -1,0 +1,110 @@
+"""Strips and batches hold the same pixels however a run came to them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusmae.inference import grid as grid_module
+from fusmae.inference.grid import lay_grid
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene import open_scenes
+from fusmae.inference.tiles import BATCH_SIZE, Batch, Cells, cut_batches, read_strips
+
+from .conftest import make_scenes, write_raster
+
+
+@pytest.fixture
+def reader(scenes, model):
+    opened = open_scenes(model.session.inputs, scenes.paths, {})
+    with SceneReader(opened, model.session.inputs, lay_grid(opened, model.session.inputs, None)) as found:
+        yield found
+
+
+def cut(reader, units):
+    return list(cut_batches(read_strips(reader, units), reader.inputs, reader.grid.cell_m))
+
+
+def same(a, b):
+    if type(a) is not type(b) or a.unit != b.unit:
+        return False
+    if isinstance(a, Cells):
+        return np.array_equal(a.has_data, b.has_data) and np.array_equal(a.look, b.look, equal_nan=True)
+    return (a.columns, a.modalities) == (b.columns, b.modalities) and all(
+        np.array_equal(a.pixels[name], b.pixels[name]) for name in a.pixels
+    )
+
+
+@pytest.mark.parametrize("strip_m", [480, 120_000])
+def test_batches_do_not_depend_on_where_a_run_begins(reader, strip_m, monkeypatch):
+    monkeypatch.setattr(grid_module, "_STRIP_M", strip_m)
+    units = reader.grid.units()
+    whole = cut(reader, units)
+    for start in (1, 2, len(units) - 1):
+        part = cut(reader, units[start:])
+        expected = [item for item in whole if item.unit in units[start:]]
+        assert all(same(a, b) for a, b in zip(part, expected, strict=True))
+
+
+def test_tiles_are_the_pixels_of_their_place(reader):
+    for item in cut(reader, reader.grid.units()):
+        if isinstance(item, Cells):
+            continue
+        for place, column in enumerate(item.columns):
+            for array in reader.inputs:
+                left_m = item.unit.lefts_m[column]
+                expected = reader.read(array, item.unit.top_m, left_m, reader.grid.tile_m, reader.grid.tile_m)
+                assert np.array_equal(item.pixels[array.name][place], expected)
+
+
+def test_batches_are_bounded_and_hold_every_tile_once(reader):
+    wide = replace(reader.grid, stride_m=20, cell_m=20)
+    reader.grid = wide
+    items = cut(reader, wide.units()[:2])
+    batches = [item for item in items if isinstance(item, Batch)]
+    assert max(len(batch.columns) for batch in batches) == BATCH_SIZE
+    for unit in wide.units()[:2]:
+        columns = [column for batch in batches if batch.unit == unit for column in batch.columns]
+        assert columns == list(range(len(unit.lefts_m)))
+
+
+def punched(tmp_path, height_px):
+    """Both sensors; S1 has no data in the first rows, to the left S2 has none either."""
+    scenes = make_scenes(tmp_path, 240, 960)
+    s1 = np.random.default_rng(0).normal(-12, 2, (2, 24, 96)).astype(np.float32)
+    s1[:, :height_px] = np.nan
+    write_raster(scenes.s1, s1, names=("VV", "VH"))
+    name = scenes.s2 / "T33UUP_20200607T101031_B02.tif"
+    s2 = np.full((1, 24, 96), 700, np.uint16)
+    s2[..., :24] = 0
+    write_raster(name, s2)
+    return scenes
+
+
+def batches_of(scenes, model):
+    opened = open_scenes(model.session.inputs, scenes.paths, {})
+    grid = lay_grid(opened, model.session.inputs, 240)
+    with SceneReader(opened, model.session.inputs, grid) as reader:
+        return cut(reader, grid.units())
+
+
+def test_a_sensor_with_much_nodata_in_a_tile_is_absent_there(tmp_path, model):
+    *batches, cells = batches_of(punched(tmp_path, 3), model)
+    # 12.5 % of S1 is missing everywhere; of the first tile all of S2.
+    assert [(batch.modalities, batch.columns) for batch in batches] == [(("s2",), (1, 2, 3))]
+    assert set(batches[0].pixels) == {"s2_10m", "s2_20m"}
+    assert cells.has_data.all()
+
+
+def test_a_little_nodata_is_filled_with_the_tiles_own_means(tmp_path, model):
+    *batches, _ = batches_of(punched(tmp_path, 2), model)
+    assert [(batch.modalities, batch.columns) for batch in batches] == [(("s1",), (0,)), (("s1", "s2"), (1, 2, 3))]
+    tile = batches[0].pixels["s1_10m"][0]
+    assert np.allclose(tile[:, :2], tile[:, 2:].mean(axis=(1, 2))[:, None, None], atol=1e-4)
+
+
+def test_cells_without_data_of_either_sensor_are_known(tmp_path, model):
+    *_, cells = batches_of(punched(tmp_path, 24), model)
+    num_columns = 240 // (960 // cells.has_data.shape[1])
+    assert not cells.has_data[:, :num_columns].any()
+    assert cells.has_data[:, num_columns:].all()
