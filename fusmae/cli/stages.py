@@ -148,7 +148,7 @@ def variants(
 
 @app.command()
 def reference(
-    exported: Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")],
+    exported: Exported,
     shards: Shards,
     index: Index,
     out: Out,
@@ -164,6 +164,7 @@ def reference(
 @app.command()
 def register(
     exported: Exported,
+    reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
     curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
     report: Annotated[Path, typer.Option(help="Folder of the doctor's report.")],
@@ -175,13 +176,15 @@ def register(
 ) -> None:
     """Register the exported model in MLflow as `challenger`, with its card and its lineage.
 
-    Example: fusmae register --exported models/export --metrics reports/evaluate/metrics.json
-    --curves reports/evaluate/pr.png --report reports/doctor --index data/index.parquet --receipt data/raw.json
-    --pictures reports/reconstructions --run reports/runs/finetune-pretrained.json --out reports/register
+    Example: fusmae register --exported models/export --reference models/reference.npz
+    --metrics reports/evaluate/metrics.json --curves reports/evaluate/pr.png --report reports/doctor
+    --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
+    --run reports/runs/finetune-pretrained.json --out reports/register
     """
     run_stage(
         "register",
         exported=exported,
+        reference=reference,
         metrics=metrics,
         curves=curves,
         report=report,

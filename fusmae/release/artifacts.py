@@ -21,18 +21,32 @@ def read_artifact(model: ModelFile, name: str) -> str | None:
     Raises:
         RegistryError: MLflow does not answer.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_artifact(model, name, Path(folder))
+        return None if path is None else path.read_text(encoding="utf-8")
+
+
+def fetch_artifact(model: ModelFile, name: str, folder: Path) -> Path | None:
+    """Download a file that was registered with a version; None where it has none.
+
+    Args:
+        model: the version.
+        name: of the file: `reference.npz`.
+        folder: where to.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
-    with refusals_named(f"{name} of {model.label}"), tempfile.TemporaryDirectory() as folder:
+    with refusals_named(f"{name} of {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
         known = client.list_logged_model_artifacts(_logged_model(version), _EXTRA_FILES)
         if not any(Path(item.path).name == name for item in known):
             return None
-        return Path(download_artifacts(f"models:/{model.label}/{_EXTRA_FILES}/{name}", dst_path=folder)).read_text(
-            encoding="utf-8"
-        )
+        return Path(download_artifacts(f"models:/{model.label}/{_EXTRA_FILES}/{name}", dst_path=str(folder)))
 
 
 def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
