@@ -95,7 +95,7 @@ def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
     # leave a field a few steps. The head's few products decide the answer and cost nothing.
     chosen = [node.name for node in _linear_layers(graph, "classifier.encoder.") if ".embed." not in node.input[1]]
     if not chosen:
-        raise ExportError("The graph has no linear layer to quantise.", hint="dvc repro export")
+        raise _foreign("Gemms with weights classifier.encoder.….weight")
     with TemporaryDirectory(prefix="fusmae-") as folder, _quiet():
         path = Path(folder) / "model.onnx"
         quantize_static(
@@ -129,13 +129,21 @@ def _pixel_nodes(graph: Any) -> list[str]:
     maker = {name: node for node in graph.graph.node for name in node.output}
     waiting = _linear_layers(graph, ".embed.")
     if not waiting:
-        raise ExportError("The graph has no patch embedding.", hint="dvc repro export")
+        raise _foreign("a Gemm with the weight classifier.encoder.embed.<modality>.proj.weight")
     found: dict[str, None] = {}  # in the order found: a set's order changes from process to process
     while waiting:
         node = waiting.pop()
         found[node.name] = None
         waiting += [maker[name] for name in node.input if name in maker and maker[name].name not in found]
     return list(found)
+
+
+def _foreign(expected: str) -> ExportError:
+    return ExportError(
+        "The graph is not by this version's exporter: its layers have other names.",
+        expected=expected,
+        hint="dvc repro export",
+    )
 
 
 def _reader(feeds: Iterable[Feeds]) -> Any:
