@@ -31,9 +31,6 @@ def reproduce(
     tolerance: Annotated[float, typer.Option(help="Largest difference of a score, absolute.", min=0)] = 1e-6,
     keep: Annotated[bool, typer.Option(help="Leave the checkout when all is done.")] = False,
     folder: Annotated[Path, typer.Option(help="Where checkouts go.")] = Path(".fusmae/reproduce"),
-    downloads: Annotated[Path, typer.Option(help="Archives that need not be fetched again.")] = Path("data/downloads"),
-    raw: Annotated[Path, typer.Option(help="Unpacked raw data, a folder a source.")] = Path("data/raw"),
-    receipt: Annotated[Path, typer.Option(help="JSON that says what it is.")] = Path("data/raw.json"),
 ) -> None:
     """Make a version again from its commit, with nothing from a cache, and compare every hash and score.
 
@@ -47,9 +44,10 @@ def reproduce(
         tolerance=tolerance,
         keep=keep,
         folder=folder,
-        downloads=downloads,
-        raw=raw,
-        receipt=receipt,
+        # As dvc.yaml has them: the checkout finds them at the same places.
+        downloads=Path("data/downloads"),
+        raw=Path("data/raw"),
+        receipt=Path("data/raw.json"),
     )
     typer.echo(text)
     if problem:

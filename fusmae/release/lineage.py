@@ -186,7 +186,7 @@ def runs_named(texts: Mapping[str, str | None]) -> tuple[tuple[RunFacts, ...], l
     """
     from mlflow import MlflowClient
 
-    gone = [f"no run id: {path} is gone" for path, text in texts.items() if text is None]
+    gone = [f"no run id: {path} is gone or changed" for path, text in texts.items() if text is None]
     with refusals_named("the runs behind a model"):
         client = MlflowClient()
         return tuple(run_facts(json.loads(text), client) for text in texts.values() if text is not None), gone

@@ -67,9 +67,9 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
     with _alone(top):
         if not worktree.is_begun:
             worktree.make()
-            _set_up(worktree.folder, traced, raw)
+            set_up(worktree.folder, lineage, raw)
             worktree.begin()
-        _require_code(worktree.folder, traced)
+        require_code(worktree.folder, traced)
         with _kept_if_cut_off(top):
             _run_stages(worktree.folder, lineage)
             comparison = compare(before, _made_now(worktree.folder, lineage), tolerance)
@@ -133,9 +133,14 @@ def _runs_in(folder: Path, lineage: Lineage) -> list[RunFacts]:
     return [run_facts(json.loads((folder / path).read_text()), client) for path in run_files(lineage.stages)]
 
 
-def _set_up(folder: Path, traced: Traced, raw: RawData) -> None:
-    """Code as it was, parameters as they were, raw data at hand, and nothing that DVC could restore."""
-    lineage = traced.lineage
+def set_up(folder: Path, lineage: Lineage, raw: RawData) -> None:
+    """Parameters as they were, raw data at hand, and nothing that DVC could restore.
+
+    Args:
+        folder: a fresh checkout.
+        lineage: of the version.
+        raw: what needs not be fetched again.
+    """
     _write_params(folder / "params.yaml", lineage.params)
     (folder / "dvc.lock").unlink(missing_ok=True)
     for path in _at_hand(raw, lineage.receipt):
@@ -143,7 +148,12 @@ def _set_up(folder: Path, traced: Traced, raw: RawData) -> None:
         (folder / path).symlink_to(path.absolute())
 
 
-def _require_code(folder: Path, traced: Traced) -> None:
+def require_code(folder: Path, traced: Traced) -> None:
+    """Refuse a checkout whose code is not the one that made the version.
+
+    Raises:
+        LineageError: names the files.
+    """
     differing = sorted(
         {
             path

@@ -1,0 +1,213 @@
+"""A card says what was tracked, computes what is known to fail, and shows pictures that lie beside it."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from fusmae.data.index import Pair
+from fusmae.release.card import CardFacts, model_card
+from fusmae.release.lineage import GitState, Lineage
+from fusmae.release.locked import LockedStage
+from fusmae.release.runs import RunFacts
+
+CLASSES = ("water", "forest", "town", "ice")
+
+
+def scores(micro, per_class, interval=(0.4, 0.45)):
+    return {
+        "micro_ap": micro,
+        "macro_ap": micro,
+        "micro_f1": 0.5,
+        "macro_f1": 0.5,
+        "per_class_ap": per_class,
+        "intervals": {"micro_ap": interval, "macro_ap": interval},
+    }
+
+
+def pair(number, split, **changes):
+    known = {"date": datetime(2017, 6, number, tzinfo=UTC), "country": "Austria", "lon": 10.0 + number, "lat": 48.0}
+    named = {"key": f"p{number}", "s1": "", "s2": "", "labels": ("water",), "split": split, "place": f"place{number}"}
+    return Pair(**(named | known | changes))
+
+
+@pytest.fixture
+def facts():
+    trained = {"stage": "finetune-pretrained", "seed": 7}
+    inputs = [{"name": "s1_10m", "bands": ["VV"], "side_px": 24, "units": "dB", "gsd_m": 10}]
+    rows = {
+        "s1+s2": scores(0.6, {"water": 0.9, "forest": 0.2, "town": 0.7}),
+        "s1": scores(0.7, {"water": 0.9, "forest": 0.2, "town": 0.7}, (0.3, 0.9)),
+        "s2": scores(0.3, {"water": 0.9, "forest": 0.2, "town": 0.7}),
+    }
+    random = {setting: scores(0.5, {}, (0.41, 0.5)) for setting in rows}
+    counts = {"water": (5, 6), "forest": (5, 6), "town": (0, 2), "ice": (1, 0)}
+    stage = LockedStage(name="fetch", code={}, inputs={}, outs={"data/raw.json": "0123"}, params={})
+    run = RunFacts(
+        stage="pretrain",
+        run_id="run-1",
+        experiment="e",
+        status="FINISHED",
+        started=datetime(2026, 1, 2, tzinfo=UTC),
+        seconds=90.0,
+        commit="c0ffee",
+        device="a processor",
+        num_threads=2,
+    )
+    return {
+        "metadata": {
+            "inputs": inputs,
+            "modalities": ["s1", "s2"],
+            "classes": list(CLASSES),
+            "tile_m": 240,
+            "tile_px": 24,
+            "data": "made: free to use.",
+            "trained": trained,
+        },
+        "metrics": {
+            "num_pairs": 10,
+            "seed": 7,
+            "warning": "",
+            "absent_classes": ["ice"],
+            "rows": {"finetune": {"pretrained": rows, "random": random}},
+        },
+        "parity": {"num_pairs": 10, "max_abs_error_allowed": 1e-4, "checks": [{"max_abs_error": 2e-6}]},
+        "report": {
+            "pairs": {"train": 2, "validation": 1, "test": 10},
+            "classes": {name: {"train": t, "validation": 1, "test": n} for name, (t, n) in counts.items()},
+            "left_out": [{"key": "p9"}],
+            "checks": [
+                {"name": "neighbours", "status": "passed", "got": "no test pair is near"},
+                {"name": "clouds", "status": "warns", "got": "half of the pairs"},
+            ],
+        },
+        "pairs": [pair(1, "train"), pair(2, "train"), pair(3, "validation"), pair(4, "test")],
+        "lineage": Lineage(
+            name="tiny",
+            onnx_sha256="0" * 64,
+            git=GitState(commit="c0ffee", is_dirty=True),
+            exported=GitState(commit="c0ffee", is_dirty=True),
+            seed=7,
+            versions={"torch": "2"},
+            stages=(stage,),
+            receipt={"files": {"pixels.tar": "sha256:abc"}},
+            runs=(run,),
+        ),
+        "curves": "pr.png",
+        "reconstructions": ["00_p3.png"],
+    }
+
+
+def section(card, title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)[1]
+
+
+def test_use_is_stated_by_tile_classes_region_and_period_of_the_training_pairs(facts):
+    card = model_card(CardFacts(**facts))
+    intended = section(card, "Intended use")
+    for wanted in ("240 m a side (24 px", "each of 4 classes", "2 pairs in Austria", "11.00° and 12.00°", "2017-06-01"):
+        assert wanted in intended
+    outside = section(card, "Out of scope")
+    assert "May, July" in outside
+    assert "June" not in outside
+    assert "seasonal snow: no training pair has any" in outside
+
+
+def test_snow_and_clouds_are_in_scope_where_training_had_them(facts):
+    facts["pairs"] += [pair(5, "train", is_snowy=True, is_cloudy=True)]
+    outside = section(model_card(CardFacts(**facts)), "Out of scope")
+    assert "snow" not in outside
+    assert "cloud" not in outside
+
+
+def test_places_in_two_splits_are_counted(facts):
+    assert "Places in more than one split: none." in section(model_card(CardFacts(**facts)), "Data")
+    facts["pairs"] += [pair(5, "test", place="place1")]
+    assert "Places in more than one split: 1." in section(model_card(CardFacts(**facts)), "Data")
+
+
+def test_data_has_its_licence_its_splits_and_what_was_left_out(facts):
+    data = section(model_card(CardFacts(**facts)), "Data")
+    assert "made: free to use." in data
+    assert "| train | 2 | 2 | 2017-06-01 to 2017-06-02 | Austria |" in data
+    assert "No test pair is near." in data
+    assert "could not be used: 1" in data
+
+
+def test_a_missing_modality_is_compared_with_all_and_random_weights_with_pretrained(facts):
+    card = model_card(CardFacts(**facts))
+    assert "| s2 | 0.300 (-0.300) |" in section(card, "Where a modality is missing")
+    against = section(card, "Against random initial weights")
+    assert "| finetune | pretrained | s2 | 0.300 | 0.500 | -0.200 | overlap |" in against
+
+
+def test_known_failures_are_computed(facts):
+    failures = section(model_card(CardFacts(**facts)), "Known failures")
+    for wanted in (
+        "Not tested, for no test pair has them: ice.",
+        "Not learned, for no training pair has them: town.",
+        "At or below chance (AP, and the class’s share of the test pairs): forest (0.20, 0.60).",
+        "fewer than 5 pairs, so that their AP says little: town (2).",
+        "wider than 0.1: smaller differences mean nothing: s1 (0.30–0.90).",
+        "falls where a modality is missing: s2 (0.300 instead of 0.600).",
+        "higher without it: s1 (0.700, all 0.600).",
+        "Pretraining does not beat random initial weights in micro AP: s2 (0.300, random 0.500).",
+        "The doctor’s check `clouds` warns: half of the pairs.",
+    ):
+        assert wanted in failures
+
+
+def test_what_does_not_fail_is_not_said_to(facts):
+    good = {"water": 0.9, "forest": 0.9, "town": 0.9}
+    rows = {"s1+s2": scores(0.9, good, (0.88, 0.92)), "s1": scores(0.9, good, (0.88, 0.92))}
+    random = {setting: scores(0.5, {}, (0.48, 0.52)) for setting in rows}
+    facts["metrics"] |= {"absent_classes": [], "rows": {"finetune": {"pretrained": rows, "random": random}}}
+    many = {"train": 5, "validation": 5, "test": 6}
+    facts["report"] |= {"classes": dict.fromkeys(CLASSES, many), "checks": []}
+    assert section(model_card(CardFacts(**facts)), "Known failures").strip() == "None that these scores show."
+
+
+def test_time_is_that_of_the_runs_and_energy_only_where_it_was_measured(facts):
+    assert "| pretrain | 2026-01-02 00:00 | 90 s | a processor | 2 | not measured |" in model_card(CardFacts(**facts))
+    (run,) = facts["lineage"].runs
+    facts["lineage"] = facts["lineage"].model_copy(update={"runs": (run.model_copy(update={"gpu_wh": 12.34}),)})
+    assert "| a processor | 2 | 12.3 Wh |" in model_card(CardFacts(**facts))
+
+
+def test_a_run_that_the_store_lacks_is_named_without_numbers(facts):
+    run = RunFacts(stage="pretrain", run_id="run-1", experiment="e")
+    facts["lineage"] = facts["lineage"].model_copy(update={"runs": (run,)})
+    card = model_card(CardFacts(**facts))
+    assert "| pretrain | not known | not known | not known | not known | not measured |" in card
+    assert "Not known how long in all" in card
+    assert "run `run-1` of pretrain, commit not known" in card
+
+
+def test_origin_has_commit_dirty_flag_hashes_archives_and_runs(facts):
+    origin = section(model_card(CardFacts(**facts)), "Where it comes from")
+    for wanted in (
+        "commit `c0ffee` with uncommitted changes",
+        "seed 7; torch 2",
+        "`pixels.tar`: `sha256:abc`",
+        "`data/raw.json` is `md5:0123`, made by stage fetch",
+        "run `run-1` of pretrain",
+        "largest difference 2e-06 over 10 test pairs",
+    ):
+        assert wanted in origin
+
+
+def test_pictures_are_linked_by_their_names_beside_the_card(facts):
+    assert re.findall(r"!\[.*?\]\((.*?)\)", model_card(CardFacts(**facts))) == ["pr.png", "00_p3.png"]
+
+
+def test_made_up_data_is_called_so_on_top_and_real_data_is_not(facts):
+    assert "SYNTHETIC" not in model_card(CardFacts(**facts))
+    facts["metrics"]["warning"] = "SYNTHETIC data: made-up pixels, no evidence about the real world."
+    card = model_card(CardFacts(**facts))
+    assert card.splitlines()[2] == "> **SYNTHETIC data: made-up pixels, no evidence about the real world.**"
+
+
+def test_a_bar_in_a_class_name_does_not_break_the_table(facts):
+    facts["metadata"]["classes"] = ["water|sea"]
+    facts["report"]["classes"]["water|sea"] = {"train": 1, "validation": 0, "test": 0}
+    assert "| water\\|sea | 1 | 0 | 0 | not tested |  |" in model_card(CardFacts(**facts))

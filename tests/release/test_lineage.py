@@ -1,0 +1,308 @@
+"""What made a version: written down when it is registered, found again for older ones, refused where it is damaged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+
+from fusmae.commands.lineage import lineage
+from fusmae.errors import LineageError, RegistryError
+from fusmae.files import file_sha256, write_json
+from fusmae.release.export import save_onnx
+from fusmae.release.lineage import LINEAGE, record_lineage
+from fusmae.release.locked import dvc_md5
+from fusmae.release.registry import register_graph
+from fusmae.release.traced import trace
+
+NAME = "tiny"
+ARCHIVE = {"pixels.tar.gz": "sha256:abc"}
+RUNS = {"pretrain": "reports/runs/pretrain.json", "finetune-pretrained": "reports/runs/finetune-pretrained.json"}
+STAGES = {
+    "fetch": ([], ["data/raw.json"]),
+    "pretrain": (["data/raw.json"], ["models/pretrain", RUNS["pretrain"]]),
+    "finetune@pretrained": (["models/pretrain"], ["models/finetune", RUNS["finetune-pretrained"]]),
+    "probe": (["models/pretrain"], ["models/probe"]),
+    "export": (["models/finetune"], ["models/export"]),
+    "evaluate": (["models/finetune"], ["reports/metrics.json"]),
+}
+
+
+def git(*arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def write_lock():
+    """dvc.lock as DVC would have it, of the files that are there."""
+
+    def hashed(paths):
+        return [{"path": path, "hash": "md5", "md5": dvc_md5(Path(path))} for path in paths]
+
+    stages = {
+        name: {
+            "cmd": name,
+            "deps": [*hashed(deps), {"path": "fusmae/code.py", "hash": "md5", "md5": dvc_md5(Path("fusmae/code.py"))}],
+            "params": {"params.yaml": {"seed": 7}},
+            "outs": hashed(outs),
+        }
+        for name, (deps, outs) in STAGES.items()
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, exported):
+    """A committed checkout in which every stage has run; two runs in its MLflow store."""
+    from fusmae.mlflow_store import connect, open_experiment
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "FUSMAE_FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    Path("fusmae").mkdir()
+    Path("fusmae/code.py").write_text("1", encoding="utf-8")
+    Path(".gitignore").write_text("/data\n/models\n/reports\n/mlruns\n/.fusmae\n", encoding="utf-8")
+    write_json(Path("data/raw.json"), {"files": ARCHIVE, "licence": "free", "source": {"name": "sample"}})
+    for folder in ("models/pretrain", "models/finetune", "models/probe"):
+        write_json(Path(folder, "checkpoint.json"), {"sha256": f"weights of {folder}"})
+    git("init", "-q", "-b", "main")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    connect()
+    from mlflow import MlflowClient
+
+    for stage, path in RUNS.items():
+        tags = {"fusmae.git_commit": commit, "fusmae.git_is_dirty": "false", "fusmae.device": "a processor"}
+        run = MlflowClient().create_run(open_experiment("test"), tags={**tags, "fusmae.num_threads": "2"})
+        MlflowClient().set_terminated(run.info.run_id)
+        write_json(Path(path), {"run_id": run.info.run_id, "experiment": "test", "stage": stage})
+    trained = {
+        "stage": "finetune-pretrained",
+        "seed": 7,
+        "inputs": {"models/pretrain": f"md5:{dvc_md5(Path('models/pretrain'))}"},
+        "versions": {"torch": "2"},
+    }
+    metadata = {**exported.metadata, "git": {"commit": commit, "is_dirty": False}, "trained": trained}
+    Path("models/export").mkdir()
+    save_onnx(onnx.load(exported.path), metadata, Path("models/export/model.onnx"))
+    write_json(Path("models/export/parity.json"), {"checks": []})
+    write_json(Path("models/export/preprocessing.json"), {})
+    write_json(Path("reports/metrics.json"), {"rows": {}})
+    write_lock()
+    return metadata
+
+
+def recorded(metadata):
+    return record_lineage(
+        NAME, Path("models/export/model.onnx"), metadata, Path("reports/metrics.json"), Path("data/raw.json")
+    )
+
+
+def register(exported, metadata, *, with_lineage=True):
+    files = [Path("models/export/parity.json"), Path("models/export/preprocessing.json")]
+    if with_lineage:
+        Path(LINEAGE).write_text(recorded(metadata).model_dump_json(), encoding="utf-8")
+        files.append(Path(LINEAGE))
+    return register_graph(
+        NAME,
+        Path("models/export/model.onnx"),
+        inputs=exported.inputs,
+        num_modalities=2,
+        num_classes=3,
+        extra_files=files,
+        tags={},
+        experiment="test",
+        run_file=Path(RUNS["finetune-pretrained"]),
+    )
+
+
+def registered_file(name):
+    """Where the registry keeps a version's file."""
+    (found,) = Path("mlruns").rglob(f"extra_files/{name}")
+    return found
+
+
+def test_a_record_reaches_from_the_model_back_to_the_archives(project):
+    found = recorded(project)
+    assert [stage.name for stage in found.stages] == ["fetch", "pretrain", "finetune@pretrained", "export", "evaluate"]
+    for path in ("models/export", "models/finetune", "models/pretrain", "data/raw.json", "reports/metrics.json"):
+        assert found.outs[path] == dvc_md5(Path(path))
+    assert found.receipt["files"] == ARCHIVE
+    assert found.code == {"fusmae/code.py": dvc_md5(Path("fusmae/code.py"))}
+    assert found.params == {"seed": 7}
+    assert found.weights["models/pretrain"] == "weights of models/pretrain"
+    assert found.lock_sha256 == file_sha256(Path("dvc.lock"))
+    assert found.gaps == ()
+
+
+def test_a_record_names_the_runs_of_all_its_ancestors_and_no_others(project):
+    found = recorded(project)
+    assert [run.stage for run in found.runs] == ["pretrain", "finetune-pretrained"]
+    assert {run.commit for run in found.runs} == {git("rev-parse", "HEAD")}
+    assert {(run.status, run.device, run.num_threads) for run in found.runs} == {("FINISHED", "a processor", 2)}
+
+
+def test_uncommitted_code_is_in_the_record_and_dvc_lock_does_not_count_as_such(project):
+    assert not recorded(project).git.is_dirty
+    Path("fusmae/code.py").write_text("2", encoding="utf-8")
+    assert recorded(project).git.is_dirty
+
+
+def test_a_flow_run_is_recorded(project, exported, monkeypatch):
+    assert recorded(project).flow_run == ""
+    monkeypatch.setenv("FUSMAE_FLOW_RUN_ID", "flow-7")
+    register(exported, project)
+    assert "flow run   flow-7" in lineage(reference="tiny@challenger", as_json=False)
+
+
+def test_a_model_that_dvc_lock_does_not_know_has_no_hashes_but_a_reason(project):
+    write_json(Path("models/export/parity.json"), {"checks": ["another"]})
+    found = recorded(project)
+    assert found.stages == ()
+    (gap,) = found.gaps
+    assert f"models/export was {dvc_md5(Path('models/export'))}" in gap
+
+
+def test_without_dvc_there_are_no_hashes_but_a_reason(project):
+    Path("dvc.lock").unlink()
+    assert recorded(project).gaps == ("no DVC hash: there was no dvc.lock when it was registered",)
+
+
+def test_a_run_file_that_was_changed_is_not_believed(project):
+    write_json(Path(RUNS["pretrain"]), {"run_id": "0" * 32, "experiment": "test", "stage": "pretrain"})
+    found = recorded(project)
+    assert [run.stage for run in found.runs] == ["finetune-pretrained"]
+    assert found.gaps == (f"no run id: {RUNS['pretrain']} is gone or changed",)
+
+
+def test_what_was_registered_is_read_back_whole(project, exported):
+    wanted = recorded(project)
+    register(exported, project)
+    found = trace("tiny@challenger")
+    assert found.lineage == wanted
+    assert found.here == {run.run_id for run in wanted.runs}
+    assert found.aliases == ("challenger",)
+
+
+def test_lineage_prints_everything_that_it_was_asked_for(project, exported):
+    register(exported, project)
+    printed = lineage(reference="tiny@challenger", as_json=False)
+    run_ids = [json.loads(Path(path).read_text())["run_id"] for path in RUNS.values()]
+    for wanted in (
+        f"commit     {git('rev-parse', 'HEAD')}, clean",
+        "seed: 7",
+        "torch 2",
+        f"made {dvc_md5(Path('data/raw.json'))}  data/raw.json",
+        "sha256:abc  pixels.tar.gz",
+        *(f"{run_id}   in this store" for run_id in run_ids),
+    ):
+        assert wanted in printed
+    found = json.loads(lineage(reference="tiny/1", as_json=True))
+    assert [run["run_id"] for run in found["runs"]] == run_ids
+    assert {run["is_in_this_store"] for run in found["runs"]} == {True}
+    assert found["stages"][0]["name"] == "fetch"
+
+
+def test_runs_that_this_store_lacks_are_still_named_with_what_was_known_of_them(project, exported):
+    from mlflow import MlflowClient
+
+    run_id = json.loads(Path(RUNS["pretrain"]).read_text())["run_id"]
+    register(exported, project)
+    MlflowClient().delete_run(run_id)
+    store = Path("mlruns/mlflow.db").absolute()
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    subprocess.run([mlflow, "gc", "--backend-store-uri", f"sqlite:///{store}", "--run-ids", run_id], check=True)
+    printed = lineage(reference="tiny@challenger", as_json=False)
+    assert f"pretrain   {run_id}   NOT in this store" in printed
+    assert printed.count("on a processor") == 2
+
+
+def test_a_cached_stage_whose_run_the_store_never_had_is_named_too(project, exported):
+    write_json(Path(RUNS["pretrain"]), {"run_id": "f" * 32, "experiment": "test", "stage": "pretrain"})
+    write_lock()
+    register(exported, project)
+    printed = lineage(reference="tiny@challenger", as_json=False)
+    assert f"pretrain   {'f' * 32}   NOT in this store" in printed
+
+
+def test_registering_does_not_make_training_longer(project, exported):
+    from mlflow import MlflowClient
+
+    run_id = json.loads(Path(RUNS["finetune-pretrained"]).read_text())["run_id"]
+    before = MlflowClient().get_run(run_id).info.end_time
+    register(exported, project)
+    assert MlflowClient().get_run(run_id).info.end_time == before
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_an_older_version_is_traced_by_a_lock_that_states_its_very_hash(project, exported, is_committed):
+    register(exported, project, with_lineage=False)
+    if is_committed:
+        git("add", "dvc.lock")
+        git("commit", "-q", "-m", "lock")
+        Path("dvc.lock").write_text("stages: {}", encoding="utf-8")
+    found = trace("tiny@challenger").lineage
+    assert "registered by an older build" in found.gaps[0]
+    assert [stage.name for stage in found.stages] == ["fetch", "pretrain", "finetune@pretrained", "export"]
+    assert found.receipt["files"] == ARCHIVE
+    assert [run.stage for run in found.runs] == ["pretrain", "finetune-pretrained"]
+    assert found.flow_run is None
+
+
+def test_an_older_version_without_a_lock_is_traced_as_far_as_its_graph_says(project, exported):
+    register(exported, project, with_lineage=False)
+    Path("dvc.lock").unlink()
+    found = trace("tiny@challenger").lineage
+    assert found.git.commit == git("rev-parse", "HEAD")
+    assert (found.seed, found.stages) == (7, ())
+    assert [run.stage for run in found.runs] == ["finetune-pretrained"]
+    assert "it was trained from models/pretrain md5:" in found.gaps[1]
+    assert "not recorded" in lineage(reference="tiny@challenger", as_json=False)
+
+
+def test_an_older_version_of_another_export_is_traced_from_what_it_was_trained_from(project, exported):
+    register(exported, project, with_lineage=False)
+    write_json(Path("models/export/parity.json"), {"checks": ["another export since"]})
+    write_lock()
+    found = trace("tiny@challenger").lineage
+    assert [stage.name for stage in found.stages] == ["fetch", "pretrain"]
+    assert "no dvc.lock in this clone states this export" in found.gaps[1]
+
+
+@pytest.mark.parametrize("reference", ["tiny@champion", "tiny/9", "nothing@champion"])
+def test_a_version_that_is_not_there_is_named(project, exported, reference):
+    register(exported, project)
+    with pytest.raises(RegistryError, match=f"has no {reference}"):
+        lineage(reference=reference, as_json=False)
+
+
+def test_a_registry_that_is_down_is_named(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
+        lineage(reference="tiny@champion", as_json=False)
+
+
+def test_a_plain_file_has_no_lineage(exported):
+    with pytest.raises(LineageError, match="lineage is kept of registered versions"):
+        lineage(reference=str(exported.path), as_json=False)
+
+
+def test_a_damaged_lineage_is_named(project, exported):
+    register(exported, project)
+    registered_file(LINEAGE).write_text('{"name": 3}', encoding="utf-8")
+    with pytest.raises(LineageError, match=r"lineage\.json of tiny/1 can't be read"):
+        lineage(reference="tiny@challenger", as_json=False)
+
+
+def test_a_lineage_of_another_model_is_refused(project, exported):
+    register(exported, project)
+    path = registered_file(LINEAGE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "onnx_sha256": "0" * 64}), encoding="utf-8")
+    with pytest.raises(LineageError, match="is of another model"):
+        lineage(reference="tiny@challenger", as_json=False)
