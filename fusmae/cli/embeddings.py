@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fusmae.cli.call import run_command
+from fusmae.cli.call import load_params, run_command
 
 app = typer.Typer()
+
+DRIFT_EXIT = 3
 
 
 class _Units(StrEnum):
@@ -77,3 +79,32 @@ def _given(
     from fusmae.commands.reading import Given
 
     return Given(tuple(s1 or ()), tuple(s2 or ()), s1_bands, s2_bands, s1_units.value, s2_offset)
+
+
+@app.command()
+def drift(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/drift"),
+    s1: S1 = None,
+    s2: S2 = None,
+    s1_bands: S1Bands = "",
+    s2_bands: S2Bands = "",
+    s1_units: S1Units = _Units.DB,
+    s2_offset: S2Offset = None,
+    check: Annotated[bool, typer.Option(help="Count pixels that look like other units as drift.")] = True,
+    reference: Annotated[
+        Path | None, typer.Option(help="What to compare with, instead of what was registered with the model.")
+    ] = None,
+) -> None:
+    """Compare new scenes with what a model learned from: each band, and the embedding. See docs/embeddings.md.
+
+    Exit code 0: alike; 3: drift, the report says in what; 1: an error, nothing was compared.
+
+    Example: fusmae drift --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out reports/drift
+    """
+    given = _given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
+    config, arguments = load_params(), {"model": model, "given": given, "out": out, "reference": reference}
+    is_drift, text = run_command("drift", config=config, is_checked=check, **arguments)
+    typer.echo(text)
+    if is_drift:
+        raise typer.Exit(DRIFT_EXIT)

@@ -1,0 +1,114 @@
+"""How far new scenes are from what a model learned from."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fusmae.commands.reading import Given
+from fusmae.config import Config
+from fusmae.errors import InputError
+from fusmae.inference.checks import check_pixels
+from fusmae.inference.drift import judge_scene
+from fusmae.inference.drift_reference import REFERENCE, Reference, load_reference
+from fusmae.inference.drift_tiles import describe_tiles, spread_units
+from fusmae.inference.embed import require_embedding
+from fusmae.inference.grid import lay_grid
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene import Scene, open_scenes
+from fusmae.inference.session import Session
+from fusmae.release.artifacts import fetch_artifact
+from fusmae.release.drift_report import Findings, as_text, write_drift_report
+from fusmae.release.models import ModelFile, model_file
+
+
+def drift(
+    config: Config, *, model: str, given: Given, out: Path, reference: Path | None, is_checked: bool
+) -> tuple[bool, str]:
+    """Compare scenes with the reference that travels with a model.
+
+    Args:
+        config: with the thresholds, `drift`.
+        model: a registered version, or a file.
+        given: the scenes.
+        out: folder that gets the report.
+        reference: instead of the version's own.
+        is_checked: count pixels that look like other units as drift.
+
+    Returns:
+        Whether they drift, and what people read.
+
+    Raises:
+        RegistryError: there is no such model.
+        ExportError: its graph gives no embedding.
+        InputError: scenes that can't be used, or no reference.
+        StorageError: the disk is full.
+    """
+    found = model_file(model)
+    session = Session(found.path)
+    require_embedding(session, found.label)
+    compared = _reference(found, reference)
+    scenes = open_scenes(session.inputs, given.paths, given.readings)
+    # Tiles side by side: overlapping ones would be counted twice.
+    grid = lay_grid(scenes, session.inputs, session.inputs[0].side_px * session.inputs[0].gsd_m)
+    units = spread_units(grid, config.drift.max_tiles)
+    with SceneReader(scenes, session.inputs, grid) as reader:
+        tiles = describe_tiles(session, reader, units, _bar(len(units)))
+        faults = _unit_faults(reader, scenes) if is_checked else ""
+    findings = Findings(
+        judge_scene(compared, tiles, config.drift, config.seed),
+        faults,
+        compared,
+        tiles,
+        {
+            "model": found.label,
+            "model_sha256": found.sha256,
+            "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
+            "crs": grid.crs.to_string(),
+            "thresholds": config.drift.model_dump(),
+        },
+        (grid.left, grid.top),
+    )
+    write_drift_report(out, findings)
+    return findings.is_drift, f"{as_text(findings)}\nreport: {out / 'drift.html'}"
+
+
+def _reference(model: ModelFile, given: Path | None) -> Reference:
+    if given is not None:
+        return load_reference(given, model.sha256)
+    if not model.name:
+        raise InputError(
+            f"{model.path} is a plain file: nothing says what it was trained on.",
+            expected="a registered version, or --reference",
+            hint="--reference models/reference.npz, which `dvc repro reference` writes",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_artifact(model, REFERENCE, Path(folder))
+        if path is None:
+            raise InputError(
+                f"{model.label} was registered without a reference.",
+                expected=f"{REFERENCE} among its files",
+                hint="dvc repro reference, then --reference models/reference.npz; or register a new version",
+            )
+        return load_reference(path, model.sha256)
+
+
+def _unit_faults(reader: SceneReader, scenes: dict[str, Scene]) -> str:
+    """What `fusmae predict` would refuse, in its words."""
+    try:
+        check_pixels(reader, scenes)
+    except InputError as error:
+        if error.__cause__ is not None:  # a file that can't be read is no drift
+            raise
+        return str(error)
+    return ""
+
+
+def _bar(total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    def wrapped(units: Iterator[Any]) -> Iterator[Any]:
+        yield from track(units, "comparing", total, console=Console(stderr=True))
+
+    return wrapped
