@@ -1,0 +1,49 @@
+"""Which variants are offered, and how that is told."""
+
+from fusmae.evaluation.paired import Difference
+from fusmae.release.variant_report import Variant, as_report, as_tables
+from fusmae.release.variant_trial import Latency, Scores
+
+
+def variant(scores, ratios=(0.9, 0.9), is_finite=True):
+    latencies = [Latency(size, 1.0, ratio, ratio, ratio) for size, ratio in zip((1, 16), ratios, strict=True)]
+    return Variant("int8", "0" * 64, 1.0, latencies, scores, is_finite)
+
+
+def scores_with(low):
+    differences = {
+        "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20),
+        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20),
+    }
+    values = dict.fromkeys(differences, 0.5)
+    return {"s1": Scores(values, values, differences, 0.1)}
+
+
+def test_the_interval_decides_not_the_difference_that_was_seen():
+    assert variant(scores_with(low=-0.019)).faults(0.02) == []
+    (fault,) = variant(scores_with(low=-0.03)).faults(0.02)
+    assert fault == "micro_ap with s1 may be 0.0300 below fp32 (95%)"
+    assert variant(scores_with(low=float("nan"))).faults(0.02)
+
+
+def test_slower_is_what_is_slower_at_every_batch_size():
+    assert variant(scores_with(0.0), ratios=(1.2, 0.9)).faults(0.02) == []
+    assert variant(scores_with(0.0), ratios=(1.2, 1.01)).faults(0.02) == ["slower than fp32 at every batch size"]
+
+
+def test_overflow_is_a_fault():
+    assert variant(scores_with(0.0), is_finite=False).faults(0.02) == ["logits overflow on saturated pixels"]
+
+
+def test_the_tables_say_what_is_offered_and_why_not():
+    fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0), Latency(16, 60.0, 1.0, 1.0, 1.0)], {}, True)
+    bad = variant(scores_with(low=-0.03), ratios=(1.1, 1.2))
+    report = as_report([fp32, bad], num_test_pairs=16, num_threads=2, max_ap_loss=0.02, warning="SYNTHETIC data")
+    assert report["variants"]["fp32"]["is_offered"]
+    assert not report["variants"]["int8"]["is_offered"]
+    table = as_tables(report)
+    assert table.startswith("**SYNTHETIC data**\n")
+    assert "| fp32 | yes | 3.00 | 4.00 | 1.00 [1.00, 1.00] | 60.00 |" in table
+    assert "| int8 | **no** |" in table
+    assert "Not offered, int8: micro_ap with s1 may be 0.0300 below fp32 (95%); slower than fp32" in table
+    assert "| int8 | s1 | 0.5000 | +0.0000 [-0.0300, +0.0000] |" in table
