@@ -1,0 +1,290 @@
+"""From files to a map, as a user meets it; killed and damaged runs included."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from fusmae.errors import InputError, StorageError
+from fusmae.inference import grid as grid_module
+from fusmae.inference.predict import predict_map
+from fusmae.inference.product import STEP
+
+from .conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
+
+ENDINGS = (".tif", ".json", ".png", "_classes.tif", "_classes.tif.aux.xml")
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_map_and_its_companions_are_all_that_is_left(tmp_path, scenes, model):
+    made = predict_map(model, scenes.paths, tmp_path / "out" / "map.tif")
+    assert sorted(contents(tmp_path / "out")) == sorted(f"map{ending}" for ending in ENDINGS)
+    assert {path.name for path in made.files} == set(contents(tmp_path / "out"))
+    assert made.num_tiles == len(made.grid.tile_tops_m) * len(made.grid.tile_lefts_m)
+    assert made.counts[0] == 0
+
+
+def test_a_scene_of_one_tile_gets_the_models_own_answer(tmp_path, model):
+    scenes = make_scenes(tmp_path / "one", 240, 240)
+    predict_map(model, scenes.paths, tmp_path / "map.tif")
+    pixels = {
+        "s1_10m": np.stack([band("VV", 240, 240), band("VH", 240, 240)])[None],
+        "s2_10m": np.stack([band("B02", 240, 240), band("B03", 240, 240)])[None],
+        "s2_20m": band("B05", 240, 240)[None, None],
+    }
+    expected = model.session.run(pixels)["probabilities"][0]
+    stored = read(tmp_path / "map.tif")[:3] * STEP
+    assert np.abs(stored - expected[:, None, None]).max() <= STEP / 2 + 1e-6
+
+
+@pytest.mark.parametrize("modality", ["s1", "s2"])
+def test_one_sensor_alone_makes_a_map_of_its_own(tmp_path, scenes, model, modality):
+    made = predict_map(model, {modality: scenes.paths[modality]}, tmp_path / "one.tif")
+    assert made.counts[0] == 0
+    predict_map(model, scenes.paths, tmp_path / "both.tif")
+    assert (read(tmp_path / "one.tif") != read(tmp_path / "both.tif")).any()
+
+
+def test_where_a_sensor_has_no_data_the_other_decides_alone(tmp_path, scenes, model):
+    with rasterio.open(scenes.s1, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, :, :48] = np.nan
+        dataset.write(pixels)
+    both = predict_map(model, scenes.paths, tmp_path / "both.tif", stride_m=240)
+    predict_map(model, {"s2": [scenes.s2]}, tmp_path / "s2.tif", stride_m=240)
+    half = 480 // both.grid.cell_m
+    found, alone = read(tmp_path / "both.tif"), read(tmp_path / "s2.tif")
+    assert np.array_equal(found[:, :, :half], alone[:, :, :half])
+    assert (found[:, :, half:] != alone[:, :, half:]).any()
+
+
+def test_where_neither_has_data_the_map_has_none(tmp_path, scenes, model):
+    paths = [scenes.s1, *scenes.s2.iterdir()]
+    for path in paths:
+        with rasterio.open(path, "r+") as dataset:
+            pixels = dataset.read()
+            pixels[:, :, : 480 // int(dataset.res[0])] = 0
+            dataset.write(pixels)
+    made = predict_map(model, scenes.paths, tmp_path / "map.tif")
+    half = 480 // made.grid.cell_m
+    assert (read(tmp_path / "map.tif")[:, :, :half] == 255).all()
+    assert (read(tmp_path / "map_classes.tif")[:, :, :half] == 0).all()
+    assert (read(tmp_path / "map_classes.tif")[:, :, half:] > 0).all()
+
+
+def test_a_map_does_not_depend_on_the_blocks_that_it_is_read_in(tmp_path, scenes, model, monkeypatch):
+    predict_map(model, scenes.paths, tmp_path / "whole" / "map.tif")
+    monkeypatch.setattr(grid_module, "_STRIP_M", 480)
+    predict_map(model, scenes.paths, tmp_path / "blocks" / "map.tif")
+    # Batches differ, so that the last bit of a probability may.
+    difference = read(tmp_path / "whole" / "map.tif").astype(int) - read(tmp_path / "blocks" / "map.tif")
+    assert np.abs(difference).max() <= 1
+
+
+def test_other_grids_crs_and_folders_give_the_same_map(tmp_path, scenes, model):
+    """S1 in another UTM zone, resampled there and back: the map is nearly that of the original."""
+    from rasterio.warp import Resampling, calculate_default_transform, reproject
+
+    s1, crs = np.stack([band("VV", 720, 960), band("VH", 720, 960)]), "EPSG:32632"
+    place, width, height = calculate_default_transform(
+        "EPSG:32633", crs, 96, 72, LEFT, TOP - 720, LEFT + 960, TOP, resolution=5
+    )
+    moved = np.full((2, height, width), np.nan, np.float32)
+    own = from_origin(LEFT, TOP, 10, 10)
+    reproject(s1, moved, src_transform=own, src_crs="EPSG:32633", dst_transform=place, dst_crs=crs,
+              dst_nodata=np.nan, resampling=Resampling.nearest)  # fmt: skip
+    profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": crs, "transform": place, "nodata": np.nan}
+    (tmp_path / "moved").mkdir()
+    for name, pixels in zip(("VV", "VH"), moved, strict=True):
+        with rasterio.open(
+            tmp_path / "moved" / f"s1_{name}.tif", "w", height=height, width=width, **profile
+        ) as dataset:
+            dataset.write(pixels, 1)
+    predict_map(model, {"s1": [tmp_path / "moved"], "s2": [scenes.s2]}, tmp_path / "moved.tif")
+    predict_map(model, scenes.paths, tmp_path / "own.tif")
+    difference = read(tmp_path / "moved.tif").astype(int) - read(tmp_path / "own.tif")
+    assert np.abs(difference).mean() * STEP < 0.02
+
+
+def truncated(scenes):
+    path = next(scenes.s2.glob("*B03*"))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    return scenes.paths
+
+
+def without_data(scenes):
+    with rasterio.open(scenes.s1, "r+") as dataset:
+        dataset.write(np.zeros(dataset.read().shape, np.float32))
+    return {"s1": [scenes.s1]}
+
+
+def far_away(scenes):
+    write_raster(scenes.s1, np.full((2, 72, 96), -12, np.float32), names=("VV", "VH"), crs="EPSG:32733")
+    return scenes.paths
+
+
+def without_a_band(scenes):
+    next(scenes.s2.glob("*B05*")).unlink()
+    return scenes.paths
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (truncated, "cut short"),
+        (without_data, "no tile with data"),
+        (far_away, "different hemispheres"),
+        (without_a_band, "lacks band B05"),
+    ],
+)
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_bad_scenes_leave_nothing_behind(tmp_path, model, damage, named, is_checked):
+    scenes = make_scenes(tmp_path / "in", compress="deflate", tiled=True, blockxsize=16, blockysize=16)
+    paths = damage(scenes)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "map.tif").write_text("an older map")
+    with pytest.raises(InputError, match=named):
+        predict_map(model, paths, tmp_path / "out" / "map.tif", is_checked=is_checked)
+    assert contents(tmp_path / "out") == {"map.tif": b"an older map"}
+
+
+def test_a_full_disk_keeps_what_was_predicted(small_disk, tmp_path, model):
+    scenes = make_scenes(tmp_path / "in", 1200, 1200)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"0" * (2**20 - 60_000))
+    with pytest.raises(StorageError, match=r"disk|could not be written"):
+        predict_map(model, scenes.paths, small_disk / "map.tif", stride_m=40)
+    assert not (small_disk / "map.tif").exists()
+    filler.unlink()
+    made = predict_map(model, scenes.paths, small_disk / "map.tif", stride_m=40)
+    assert made.num_kept > 0
+    predict_map(model, scenes.paths, tmp_path / "own" / "map.tif", stride_m=40)
+    assert (small_disk / "map.tif").read_bytes() == (tmp_path / "own" / "map.tif").read_bytes()
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported):
+    """A real SIGKILL, twice, at whatever it was doing."""
+    scenes = make_scenes(tmp_path / "in", 2400, 1800)
+    with rasterio.open(scenes.s1, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, 70:150, 30:90] = np.nan
+        dataset.write(pixels)
+    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(exported.path), "--stride", "40"]
+    command += ["--s1", str(scenes.s1), "--s2", str(scenes.s2)]
+
+    def start(folder):
+        return subprocess.Popen([*command, "--out", str(folder / "map.tif")], stderr=subprocess.PIPE, text=True)
+
+    whole = start(tmp_path / "whole")
+    assert whole.communicate()[1].count("goes on") == 0
+    assert whole.returncode == 0
+    for num_units in (3, 17):
+        killed = start(tmp_path / "killed")
+        while killed.poll() is None and len(list(tmp_path.glob("killed/.map.tif.*/unit-*.npz"))) < num_units:
+            time.sleep(0.002)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "map.tif").exists()
+    resumed = start(tmp_path / "killed")
+    assert "were predicted before" in resumed.communicate()[1]
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+_MEASURED = """
+import resource, sys
+from pathlib import Path
+from fusmae.inference import grid, reader
+grid._STRIP_M, reader._CACHE_BYTES = 4_000, 8 * 2**20
+from fusmae.inference.predict import Model, predict_map
+from fusmae.inference.session import Session
+model, scenes, out = map(Path, sys.argv[1:])
+predict_map(Model(Session(model), "tiny", "0"), {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}, out, stride_m=240)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_scene(tmp_path, exported):
+    """Sixteen times the ground, both ways: 370 MB of pixels against 23, and memory stays."""
+    peaks = []
+    for side_m in (12_000, 48_000):
+        folder = tmp_path / str(side_m)
+        for name, bands in (("s1.tif", ("VV", "VH")), ("s2/s2_10.tif", ("B02", "B03")), ("s2/s2_20.tif", ("B05",))):
+            gsd_m = GSD_M[bands[0]]
+            path, side_px = folder / name, side_m // gsd_m
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dtype = "float32" if name == "s1.tif" else "uint16"
+            with rasterio.open(
+                path, "w", driver="GTiff", count=len(bands), dtype=dtype, height=side_px, width=side_px,
+                crs="EPSG:32633", transform=from_origin(LEFT, TOP, gsd_m, gsd_m), tiled=True, sparse_ok=True,
+            ) as dataset:  # fmt: skip
+                dataset.descriptions = bands
+                some = np.stack([band(key, 3840, 3840) for key in bands])
+                dataset.write(some, window=((0, some.shape[1]), (0, some.shape[2])))
+        arguments = [str(exported.path), str(folder), str(folder / "map.tif")]
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURED, *arguments], stdout=subprocess.PIPE, text=True, check=True
+        )
+        peaks.append(float(done.stdout))
+    assert peaks[1] - peaks[0] < 60
+
+
+def test_an_unchanged_scene_gives_the_same_bits_again(tmp_path, scenes, model):
+    for name in ("a", "b"):
+        predict_map(model, scenes.paths, tmp_path / name / "map.tif")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_the_files_say_which_model_made_them(tmp_path, scenes, model):
+    predict_map(replace(model, label="fusmae/7", sha256="ab" * 32), scenes.paths, tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        tags = dataset.tags()
+    assert tags["MODEL"] == "fusmae/7"
+    assert tags["MODEL_SHA256"] == "ab" * 32
+    assert tags["MODALITIES"] == "s1, s2"
+    assert "not of the pixel alone" in tags["NOTE"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "fusmae", "predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_tells_what_it_wrote(tmp_path, scenes, exported):
+    done = run("--model", exported.path, "--s2", scenes.s2, "--out", tmp_path / "map.tif", "--date", "2021-02-03")
+    assert done.returncode == 0
+    assert f"wrote {tmp_path / 'map.tif'}" in done.stdout
+    assert '"datetime": "2021-02-03T00:00:00Z"' in (tmp_path / "map.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--out", "map.tif"), "sensor that the model knows"),
+        (("--out", "map.png", "--s1", "a.tif"), "ends in .tif"),
+        (("--out", "map.tif", "--s1", "absent.tif"), "no file absent.tif"),
+    ],
+)
+def test_a_mistake_is_told_in_a_paragraph(tmp_path, exported, arguments, named):
+    done = run("--model", exported.path, *arguments)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("map.tif").exists()

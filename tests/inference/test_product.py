@@ -1,0 +1,119 @@
+"""A map's files are what other programs expect of them."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import rasterio.shutil
+from rasterio.crs import CRS
+
+from fusmae.inference.blend import Rows, confidence
+from fusmae.inference.colours import class_colours
+from fusmae.inference.grid import Grid
+from fusmae.inference.product import NODATA, STEP, write_rasters
+from fusmae.inference.quicklook import save_quicklook
+from fusmae.inference.stac import stac_item
+from fusmae.sources.bigearthnet.nomenclature import CLASSES as CLASSES_19
+
+CLASSES = ("Urban fabric", "Pastures", "something <new> & other")
+SHAPE = (300, 700)
+GRID = Grid(CRS.from_epsg(32633), 400_000, 5_340_000, 1200, 600, 120, SHAPE[1] * 120, SHAPE[0] * 120)
+
+
+@pytest.fixture(scope="module")
+def values():
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    found = np.stack([rows / SHAPE[0], columns / SHAPE[1], np.full(SHAPE, 0.5)])
+    found[:, 40:90, 100:300] = np.nan
+    return found
+
+
+@pytest.fixture(scope="module")
+def rasters(tmp_path_factory, values):
+    look = np.repeat(np.nan_to_num(values[:1]).astype(np.float32) * 2000, 3, axis=0)
+    rows = (Rows(first, values[:, first : first + 7], look[:, first : first + 7]) for first in range(0, SHAPE[0], 7))
+    return write_rasters(tmp_path_factory.mktemp("product"), "map", GRID, rows, CLASSES, {"MODEL": "tiny/1"})
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "classes"])
+def test_rasters_are_cloud_optimized_with_overviews(rasters, kind):
+    with rasterio.open(getattr(rasters, kind)) as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.profile["tiled"]
+        assert dataset.overviews(1) == [2, 4]
+        assert dataset.crs == GRID.crs
+        assert dataset.transform == GRID.transform(120)
+        assert dataset.shape == SHAPE
+        assert dataset.tags()["MODEL"] == "tiny/1"
+
+
+def test_probabilities_and_confidence_come_back_to_half_a_step(rasters, values):
+    with rasterio.open(rasters.probabilities) as dataset:
+        stored = dataset.read(masked=True)
+        assert dataset.descriptions == (*CLASSES, "confidence")
+        assert dataset.nodata == NODATA
+        assert dataset.scales == (STEP,) * 4
+    is_empty = np.isnan(values[0])
+    assert (stored.mask == is_empty).all()
+    expected = np.concatenate([values, confidence(values)[None]])
+    assert np.abs(stored.filled(0) * STEP - expected)[:, ~is_empty].max() <= STEP / 2 + 1e-9
+
+
+def test_the_top_class_is_numbered_from_one_with_a_colour_and_a_name(rasters, values, tmp_path):
+    with rasterio.open(rasters.classes) as dataset:
+        numbers, colours = dataset.read(1), dataset.colormap(1)
+        assert dataset.nodata == 0
+    is_empty = np.isnan(values[0])
+    assert (numbers[is_empty] == 0).all()
+    assert (numbers[~is_empty] == values[:, ~is_empty].argmax(axis=0) + 1).all()
+    assert [colours[number][:3] for number in (1, 2, 3)] == class_colours(CLASSES)
+    assert list(rasters.counts) == [(numbers == number).sum() for number in range(4)]
+    # GDAL itself reads the names, for it writes them into a copy.
+    rasterio.shutil.copy(rasters.classes, tmp_path / "copy.vrt", driver="VRT")
+    text = (tmp_path / "copy.vrt").read_text(encoding="utf-8")
+    for name in ("no data", "Urban fabric", "Pastures", "something &lt;new&gt; &amp; other"):
+        assert f"<Category>{name}</Category>" in text
+
+
+def test_overviews_of_classes_invent_no_class(rasters):
+    with rasterio.open(rasters.classes, overview_level=1) as dataset:
+        assert set(np.unique(dataset.read(1))) <= {0, 1, 2, 3}
+
+
+def test_every_known_class_has_a_colour_of_its_own():
+    colours = class_colours(CLASSES_19)
+    assert len(set(colours)) == 19
+    assert min(
+        sum(abs(a - b) for a, b in zip(one, other, strict=True))
+        for number, one in enumerate(colours)
+        for other in colours[:number]
+    ) > 40  # fmt: skip
+    assert len(set(class_colours([f"class {number}" for number in range(40)]))) == 40
+
+
+def test_the_picture_is_one_that_can_be_opened(rasters, tmp_path):
+    save_quicklook(tmp_path / "map.png", rasters, CLASSES, GRID, "a title")
+    with rasterio.open(tmp_path / "map.png") as dataset:
+        assert dataset.width > 1000
+        pixels = dataset.read([1, 2, 3]).reshape(3, -1).T
+    shown = {tuple(colour) for colour in np.unique(pixels, axis=0)}
+    assert set(class_colours(CLASSES)[:2]) <= shown
+
+
+def test_the_stac_item_says_where_the_map_lies(tmp_path):
+    item = stac_item("map", GRID, CLASSES, datetime(2020, 6, 7, tzinfo=UTC), {"fusmae:model": "tiny/1"})
+    (tmp_path / "map.json").write_text(json.dumps(item), encoding="utf-8")
+    found = pystac.Item.from_file(str(tmp_path / "map.json"))
+    west, south, east, north = found.bbox
+    assert 13.6 < west < 13.8
+    assert 48.1 < north < 48.3
+    assert east - west == pytest.approx(700 * 120 / 111_320 / np.cos(np.radians(48)), rel=0.03)
+    assert north - south == pytest.approx(300 * 120 / 111_200, rel=0.05)
+    assert found.properties["proj:code"] == "EPSG:32633"
+    assert found.properties["proj:shape"] == [300, 700]
+    assert found.properties["proj:transform"] == [120, 0, 400_000, 0, -120, 5_340_000]
+    assert {asset.href for asset in found.assets.values()} == {"./map.tif", "./map_classes.tif", "./map.png"}
+    assert [c["value"] for c in found.assets["classes"].extra_fields["classification:classes"]] == [0, 1, 2, 3]
