@@ -79,7 +79,9 @@ def seen_from_above(
     """
     random = stream(seed, Draw.ATMOSPHERE, block, part=1)
     south, east = slopes
-    light = random.normal(0, 0.12) + np.log1p(np.clip((0.9 - 0.5 * summer) * (0.9 * south * -1 + 0.4 * east), -0.6, 1))
+    # The sun stands in the south-east: ground that rises to the north or to the west faces it.
+    towards = -0.9 * south - 0.4 * east
+    light = random.normal(0, 0.12) + np.log1p(np.clip((0.9 - 0.5 * summer) * towards, -0.6, 1))
     haze = random.gamma(1.5, 0.012) * (1 + 0.2 * texture.smooth_noise(random, south.shape, 40.0))
     seen = ground + sky.snow * (SNOW[:, None, None] - ground)
     seen = seen * (np.exp(light) * (1 - 0.6 * sky.shadow)) + HAZE[:, None, None] * haze

@@ -13,7 +13,7 @@ from fusmae.sources.bigearthnet.bands import PATCH_M
 from fusmae.sources.bigearthnet.places import PLACE_DISTANCE_M
 from fusmae.sources.synthetic.draws import Draw, stream
 
-VERSION = 1
+VERSION = 2
 """Of the generator: raise it with any change of pixels, names or labels."""
 
 _SPLIT_SHARES: tuple[Split, ...] = ("train", "train", "validation", "test")

@@ -72,8 +72,8 @@ def make_scene(seed: int, block: Block) -> Scene:
     sky = weather(seed, number, block.s2_date, height)
     ground = reflectance(surface.material, surface.state, surface.gain, summer)
     seen = seen_from_above(seed, number, ground, sky, (south, east), summer)
-    # Looking from the west in the morning's pass, from the east in the evening's.
-    towards = east if block.s1_date.hour < 12 else -east
+    # S1 looks to its right: from the east on the morning's way south, from the west on the evening's way north.
+    towards = -east if block.s1_date.hour < 12 else east
     shift_db = shift_db + np.clip(_SLOPE_DB * towards, -6, 6)
     level_db = backscatter_db(surface.scatterer, surface.rough, shift_db.astype(np.float32))
     speckled = with_speckle(stream(seed, Draw.SPECKLE, number), level_db)

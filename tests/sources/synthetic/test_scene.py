@@ -1,7 +1,8 @@
 import numpy as np
 
-from fusmae.sources.synthetic.atmosphere import summer_of
+from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer_of
 from fusmae.sources.synthetic.backscatter import ENL, with_speckle
+from fusmae.sources.synthetic.ground import PATCH_PX, relief
 from fusmae.sources.synthetic.plan import World, blocks_of
 from fusmae.sources.synthetic.scene import make_scene
 from fusmae.sources.synthetic.spectra import MATERIAL_IDS, S2_BANDS, reflectance
@@ -92,3 +93,28 @@ def test_summer_is_in_july():
         by_month.setdefault(block.s2_date.month, []).append(summer_of(block.s2_date))
     assert max(by_month, key=lambda month: np.mean(by_month[month])) == 7
     assert min(by_month, key=lambda month: np.mean(by_month[month])) == 1
+
+
+def test_ground_that_faces_the_morning_sun_in_the_south_east_is_brighter():
+    shape, level = (8, 8), np.full((len(S2_BANDS), 8, 8), 0.2, np.float32)
+    none, rise = np.zeros(shape, np.float32), np.full(shape, 0.2, np.float32)
+    clear = Weather(none, none, none)
+
+    def brightness(south, east):
+        return float(seen_from_above(0, 0, level, clear, (south, east), 0.5).mean())
+
+    flat = brightness(none, none)
+    # Ground that rises to the north or the west falls to the south or the east, and faces there.
+    assert brightness(-rise, none) > flat > brightness(rise, none)
+    assert brightness(none, -rise) > flat > brightness(none, rise)
+
+
+def test_slopes_towards_the_radar_are_brighter():
+    """S1 looks to its right: westwards on its way south in the morning, eastwards on its way north in the evening."""
+    found = {"morning": [], "evening": []}
+    for block in blocks_of(World(60, 1)):
+        rise_to_east = relief(1, block.number, (block.side * PATCH_PX,) * 2)[2]
+        slope = np.corrcoef(make_scene(1, block).bands["VV"].ravel(), rise_to_east.ravel())[0, 1]
+        found["morning" if block.s1_date.hour < 12 else "evening"].append(slope)
+    assert np.mean(found["morning"]) < -0.05
+    assert np.mean(found["evening"]) > 0.05
