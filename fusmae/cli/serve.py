@@ -15,7 +15,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; it asks for no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8080,
     max_batch: Annotated[int, typer.Option(min=1, help="Tiles that run together, and most tiles a request.")] = 32,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for others.")] = 5.0,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for others.")] = 2.0,
     max_requests: Annotated[int, typer.Option(min=1, help="Requests in the house; more get 503.")] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest body in MB; larger ones get 413.")] = 16.0,
     poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")] = 30.0,

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import socket
 from copy import deepcopy
 from ipaddress import ip_address
 
+from fusmae.errors import FusmaeError
 from fusmae.serving.limits import Limits
 
 _log = logging.getLogger("fusmae.serving")
@@ -25,6 +27,7 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
     Raises:
         RegistryError: there is no such model.
         ExportError: the file is none of ours.
+        FusmaeError: the address can't be listened on.
     """
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
@@ -39,16 +42,25 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
     logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     config = uvicorn.Config(
         make_app(model, first, limits),
-        host=host,
-        port=port,
         log_config=logs,
         access_log=False,
         timeout_graceful_shutdown=limits.stop_s,
     )
-    _log.info("%s answers, sha256 %s", first.file.label, first.file.sha256)
+    listening = _listen(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    _log.info("%s answers on %s, sha256 %s", first.file.label, url, first.file.sha256)
     if not _is_loopback(host):
         _log.warning("%s is open to others, and the service asks for no password: put a proxy before it", host)
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise FusmaeError(
+            f"{host}:{port} can't be listened on: {error}", hint="name another --port (0 takes any free one) or --host"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ from fusmae.serving.answers import Health, ModelDescription, Prediction
 from fusmae.serving.documents import ARRAYS_BODY, DESCRIPTION, GEOTIFF_BODY, REFUSALS
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import LoadedModel
-from fusmae.serving.metrics import Measured
+from fusmae.serving.measured import Measured
 from fusmae.serving.refusal import Refusal
 from fusmae.serving.service import Service
 from fusmae.serving.tile import Upload

@@ -1,12 +1,8 @@
 """What the service counts, for Prometheus."""
 
 from collections.abc import Mapping
-from time import perf_counter
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-from fusmae.serving.refusal import Message, Receive, Send
 
 _TILES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -40,37 +36,3 @@ class Metrics:
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class Measured:
-    """ASGI middleware that counts every request, refused ones too.
-
-    Args:
-        app: what is behind it.
-        metrics: where to count.
-        routes: paths that are counted by name; anything else is `other`, for anybody can ask for any path.
-    """
-
-    def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._routes = routes
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Pass a request on, note its status and time."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, begun = 500, perf_counter()
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            route = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(perf_counter() - begun)

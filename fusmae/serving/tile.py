@@ -17,7 +17,7 @@ _MAX_BANDS = 64
 _MAX_BLOCK_PX = 4096**2
 """GDAL unpacks whole blocks, and a small file may state a huge one."""
 
-_DESCRIBE = "name bands by their description: rio edit-info FILE --bidx 1 --description VV"
+_DESCRIBE = "name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like …_VV.tif"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Upload:
 def read_tile(files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
     """Arrays `[1, C, h, w]` of one tile from its files.
 
-    A modality may come in several files, one a resolution; bands are found by their description. A file on a finer
-    grid than the model's is averaged to it.
+    A modality may come in several files. Bands are found by their description, one that is alone in its file by the
+    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it.
 
     Args:
         files: a modality's files, by its key.
@@ -77,6 +77,8 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
         ):
             _check_grid(upload.name, dataset, wanted)
             names = tuple((name or "").strip() for name in dataset.descriptions)
+            if names == ("",):  # as archives keep a band a file
+                names = (Path(upload.name).stem.rpartition("_")[2],)
             is_hole = dataset.read_masks() == 0 if dataset.nodata is not None else None
             pixels: NDArray[np.float32] = dataset.read(out_dtype="float32")
             # 0 in digital numbers is what training saw there, too.

@@ -138,7 +138,7 @@ def process(command, folder, ready, **environment):
 def served(model, folder, *options, python=("-m", "fusmae"), **environment):
     """`fusmae serve` as a process."""
     command = [sys.executable, *python, "serve", "--model", model, "--port", "0", "--poll-s", "0.2", *options]
-    return process(command, folder, r"running on http://[0-9.]+:(\d+)", **environment)
+    return process(command, folder, r"answers on http://[0-9.]+:(\d+)", **environment)
 
 
 def mlflow(folder, *arguments, **environment):

@@ -47,6 +47,15 @@ def test_a_reference_that_names_no_model_ends_with_one_paragraph(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+def test_a_port_in_use_is_named(exported, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = fusmae("serve", "--model", str(exported.path), "--port", port, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"fusmae: 127.0.0.1:{port} can't be listened on" in done.stderr
+    assert "next:     name another --port" in done.stderr
+
+
 def test_listening_for_others_is_warned_of(processes, exported, tmp_path):
     with processes.served(str(exported.path), tmp_path, "--host", "0.0.0.0") as running:
         assert "asks for no password: put a proxy before it" in running.log.read_text()

@@ -73,6 +73,12 @@ def test_files_may_have_a_grid_each_and_bands_any_order(client, exported, tile, 
     same(ask(client, ("s2", coarse), ("s1", geotiff(s1)), ("s2", fine)), exported.session.run(tile))
 
 
+def test_a_band_alone_in_its_file_is_known_by_the_files_name(client, exported, tile, s1):
+    files = [("s1", (f"S1A_IW_33UUP_70_48_{name}.tif", geotiff({"": band}))) for name, band in s1.items()]
+    answer = client.post("/predict/geotiff", files=files[::-1])
+    same(answer, exported.session.run({"s1_10m": tile["s1_10m"]}))
+
+
 def test_one_side_is_enough(client, exported, tile, s1):
     answer = ask(client, ("s1", geotiff(s1)))
     same(answer, exported.session.run({"s1_10m": tile["s1_10m"]}))

@@ -1,0 +1,46 @@
+"""Every request's status and time, for the counters."""
+
+from time import perf_counter
+from typing import Any
+
+from fusmae.serving.metrics import Metrics
+from fusmae.serving.refusal import Message, Receive, Send
+
+
+class Measured:
+    """ASGI middleware that counts every request, refused ones too.
+
+    Args:
+        app: what is behind it.
+        metrics: where to count.
+        routes: paths that are counted by name; anything else is `other`, for anybody can ask for any path.
+    """
+
+    def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Pass a request on, note its status and the time to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        begun = perf_counter()
+
+        def count(status: int) -> None:
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(perf_counter() - begun)
+
+        async def noted(message: Message) -> None:
+            # Before the answer goes out: a client that has it finds it counted.
+            if message["type"] == "http.response.start":
+                count(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            count(500)  # answered further out
+            raise
