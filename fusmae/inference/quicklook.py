@@ -33,7 +33,7 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
     height, width = numbers.shape
     legend = _legend(rasters.counts, classes)
     panel_in = _PANEL_IN * min(2.0, height / width)
-    figure = Figure(figsize=(13.5, panel_in + 1.5 + 0.1 * len(legend)), layout="constrained")
+    figure = Figure(figsize=(13.5, panel_in + 0.9 + 0.11 * len(legend)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 3)
     extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)

@@ -12,7 +12,7 @@ _DRAWN = (0.002, 0.985)
 
 
 def overlay_svg(name: str, units: str, train: NDArray[np.float32], scene: NDArray[np.float32]) -> str:
-    """A band's training pixels as bars, the scene's as an outline, and a line at each mean.
+    """A band's training pixels as bars, the scene's as an outline, each to its own height, and a line at each mean.
 
     Args:
         name: of the band.
@@ -25,9 +25,8 @@ def overlay_svg(name: str, units: str, train: NDArray[np.float32], scene: NDArra
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     high = max(high, low + 1e-3)
     edges = np.linspace(low, high, _BINS + 1)
-    shares = [np.histogram(sample, edges)[0] / len(sample) for sample in samples]
-    most = max(share.max() for share in shares) or 1.0
-    steps = [_steps(share / most) for share in shares]
+    counts = [np.histogram(sample, edges)[0] for sample in samples]
+    steps = [_steps(count / max(count.max(), 1)) for count in counts]
     means = [float(np.clip((sample.mean() - low) / (high - low), 0, 1)) * _WIDTH for sample in samples]
     digits = ",.1f" if units == "dB" else ",.0f"
     parts = [

@@ -168,7 +168,7 @@ def _verdict(found: Findings) -> str:
     names = ", ".join(_named(item) for item in found.drift.beyond)
     verdict = "These scenes are unlike the training data" if found.is_drift else "Nothing lies beyond its limit."
     verdict += (f": {names}." if names else ".") if found.is_drift else ""
-    faults = f"<pre>{escape(found.unit_faults)}</pre>" if found.unit_faults else ""
+    faults = f'<pre style="white-space:pre-wrap">{escape(found.unit_faults)}</pre>' if found.unit_faults else ""
     caveats = "".join(f'<p class="quiet">{escape(text[0].upper() + text[1:])}.</p>' for text in _caveats(found))
     colour = "blocks" if found.is_drift else "passed"
     return f'<div class="card verdict {colour}"><p><b>{escape(verdict)}</b></p>{faults}{caveats}</div>'
@@ -199,7 +199,8 @@ def _bands(found: Findings) -> str:
     key = (
         '<p class="key quiet"><span><i class="swatch" style="background:var(--bars)"></i>training</span>'
         '<span><i class="swatch" style="background:var(--measured)"></i>here</span>'
-        "<span>Lines are means. The darkest 0.2 % and the brightest 1.5 % are not drawn.</span></p>"
+        "<span>Lines are means; each histogram has its own height. "
+        "The darkest 0.2 % and the brightest 1.5 % are not drawn.</span></p>"
     )
     figures = []
     for item in found.drift.measures:
