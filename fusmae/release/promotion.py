@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 from fusmae.errors import LedgerError, PromotionError
 from fusmae.provenance import flow_run, git_email, git_state, is_lock_committed
+from fusmae.release.artifacts import read_artifact
 from fusmae.release.ledger import STALE_S, Entry, Ledger, champions, sentence
+from fusmae.release.lineage import LINEAGE, Lineage
 from fusmae.release.models import ModelFile, model_file
 from fusmae.release.registry import CHAMPION, champion_number, move_alias, protect
 
@@ -84,7 +86,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
             hint=f"fusmae promote {name}",
         )
     begun = ledger.append(_entry(change, "begun", seen), entries)
-    protect(change.target.name, change.target.version, begun.sha256)
+    protect(change.target.name, change.target.version, begun.sha256, _runs_behind(change.target))
     # Whoever was held up for long must not undo what others did meanwhile.
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
@@ -136,6 +138,12 @@ def version_before(name: str, number: str = "") -> ModelFile:
             hint=f"fusmae ledger {name}",
         )
     return model_file(f"{name}/{earlier[-1]}")
+
+
+def _runs_behind(model: ModelFile) -> list[str]:
+    """Ids of the runs of its lineage."""
+    content = read_artifact(model, LINEAGE)
+    return [run.run_id for run in Lineage.model_validate_json(content).runs] if content else []
 
 
 def _entry(change: Change, phase: str, before: str) -> Entry:

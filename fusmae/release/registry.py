@@ -10,7 +10,7 @@ import numpy as np
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.mlflow_store import connect, find_run, open_experiment, shown_uri
+from fusmae.mlflow_store import connect, find_run, known_run, open_experiment, shown_uri
 from fusmae.modalities import ModalityInput
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -138,8 +138,8 @@ def move_alias(name: str, alias: str, number: str) -> None:
         MlflowClient().set_registered_model_alias(name, alias, number)
 
 
-def protect(name: str, number: str, ledger_entry: str) -> None:
-    """Mark a version and the run it came from as in use, and take the run out of the bin if it lies there.
+def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str]) -> None:
+    """Mark a version and the runs behind it as in use, and take those out of the bin that lie there.
 
     MLflow itself deletes what it is told to; `mlflow gc` empties the bin.
 
@@ -147,6 +147,7 @@ def protect(name: str, number: str, ledger_entry: str) -> None:
         name: registered model.
         number: of the version.
         ledger_entry: hash of the entry that puts it to use.
+        ancestors: ids of runs that made what it was made from; those that the store lacks are left out.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -156,8 +157,8 @@ def protect(name: str, number: str, ledger_entry: str) -> None:
     client = MlflowClient()
     with refusals_named(f"protection to {name}/{number}"):
         client.set_model_version_tag(name, number, IN_USE_TAG, ledger_entry)
-        run_id = client.get_model_version(name, number).run_id
-        if run_id:
+        own = client.get_model_version(name, number).run_id
+        for run_id in filter(known_run, {*ancestors, *([own] if own else [])}):
             if client.get_run(run_id).info.lifecycle_stage == "deleted":
                 client.restore_run(run_id)
             client.set_tag(run_id, IN_USE_TAG, f"{name}/{number}")
