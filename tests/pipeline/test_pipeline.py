@@ -275,9 +275,12 @@ def test_no_process_of_the_pipeline_takes_more_than_4_gb(finished):
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 * 2**20
 
 
-def test_checkpoints_hold_no_pickle(finished):
+def test_models_hold_no_pickle(finished):
     files = [path for path in (finished.folder / "models").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".safetensors", ".json", ".onnx"}
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".onnx", ".npz"}
+    (archive,) = (path for path in files if path.suffix == ".npz")
+    with np.load(archive, allow_pickle=False) as arrays:  # raises at an array of objects
+        assert all(arrays[name].size for name in arrays.files)
 
 
 def test_resume_checkpoints_are_gone_when_stages_are_done(finished):
