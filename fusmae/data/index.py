@@ -12,6 +12,8 @@ from fusmae.errors import PairError, SourceError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+_MAX_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -70,8 +72,12 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         places[pair.place].add(pair.split)
     leaking = {place: sorted(splits) for place, splits in places.items() if len(splits) > 1}
     if leaking:
+        first = dict(sorted(leaking.items())[:_MAX_SHOWN])
         raise SourceError(
-            f"{len(leaking)} places are in more than one split.", got=leaking, expected="one split a place"
+            f"{len(leaking)} places are in more than one split.",
+            got=f"{first}{' …' if len(leaking) > _MAX_SHOWN else ''}",
+            expected="one split a place",
+            hint="move each place whole to its most held-out split (test, validation, train) in the raw table",
         )
     empty = [split for split in SPLITS if all(pair.split != split for pair in pairs)]
     if empty:
@@ -102,6 +108,9 @@ def read_index(path: Path) -> list[Pair]:
     if not path.exists():
         raise SourceError(f"There is no index at {path}.", hint="dvc repro index")
     frame = pd.read_parquet(path)
+    # Where other pairs have a position, parquet gives one without NaN for None.
+    positions = frame[["lon", "lat"]]
+    frame[["lon", "lat"]] = positions.astype(object).where(positions.notna(), None)
     names = [field.name for field in fields(Pair)]
     return [
         Pair(

@@ -97,7 +97,8 @@ def _statistics_of(band: str, moments: Moments, channel: int, item: ModalityInpu
     std = float(np.sqrt(moments.squares[channel] / moments.count)) if moments.count else 0.0
     if not std > 0:
         raise ShardError(
-            f"Band {band} of {item.modality} is constant: it can't be standardised.", hint="dvc repro doctor"
+            f"Band {band} of {item.modality} is the same in every training pixel: it can't be standardised.",
+            hint=f"look at its files, or take {band} out of data.modalities in params.yaml",
         )
     return BandStatistics(mean=float(moments.mean[channel]), std=std)
 

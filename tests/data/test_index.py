@@ -16,6 +16,14 @@ def test_index_comes_back_as_it_was_written_in_the_order_of_keys(tmp_path: Path,
     assert found[1].date.tzinfo is not None
 
 
+def test_an_unknown_position_beside_known_ones_stays_unknown(tmp_path: Path, pairs):
+    known = [replace(pair, lon=10.0 + number, lat=50.0) for number, pair in enumerate(pairs)]
+    write_index([*known[:-1], replace(known[-1], lon=None, lat=None)], tmp_path / "index.parquet")
+    found = read_index(tmp_path / "index.parquet")
+    assert [(pair.lon is None, pair.lat is None) for pair in found].count((True, True)) == 1
+    assert {type(pair.lon) for pair in found} == {float, type(None)}
+
+
 def test_equal_pairs_give_equal_bytes_whatever_their_order(tmp_path: Path, pairs):
     write_index(pairs, tmp_path / "a.parquet")
     write_index(reversed(pairs), tmp_path / "b.parquet")
@@ -59,3 +67,10 @@ def test_a_place_may_have_many_pairs_of_one_split(pairs, classes):
 def test_an_empty_split_is_named(pairs, classes, split):
     with pytest.raises(SourceError, match=f"no pair in {split}"):
         validate_index([pair for pair in pairs if pair.split != split], classes)
+
+
+def test_of_many_leaking_places_some_are_named(pairs, classes):
+    doubled = [replace(pair, place=f"lake {number % 6}") for number, pair in enumerate(pairs)]
+    with pytest.raises(SourceError, match=r"6 places are(.|\n)*'lake 2'(.|\n)* …\n(.|\n)*most held-out") as raised:
+        validate_index(doubled, classes)
+    assert "lake 3" not in str(raised.value)

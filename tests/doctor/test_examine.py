@@ -2,6 +2,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusmae.data.index import read_index, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.doctor.examine import CHECK_NAMES, examine, examine_index
 from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
-from fusmae.modalities import modality_inputs
+from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.folder import FolderSource
 from fusmae.sources.sample.source import SampleSource
 from fusmae.sources.source import Facts
 
@@ -58,9 +61,54 @@ def examine_sample(sample_raw, sample_pairs, sample_shards):
     return run
 
 
-def test_checks_are_those_that_can_be_tolerated(diagnose):
+def test_checks_are_those_that_can_be_tolerated_but_for_places(diagnose, pairs, classes):
     assert tuple(check.name for check in diagnose().checks) == CHECK_NAMES
     assert set(CHECK_OF_FAULT.values()) <= set(CHECK_NAMES)
+    assert examine_index(pairs, classes, Facts(), tolerated=dict.fromkeys(set(CHECK_NAMES) - {"places"}, 1))
+    with pytest.raises(ConfigError, match=r"data.tolerated names places, which is no check(.|\n)*can be agreed to"):
+        examine_index(pairs, classes, Facts(), tolerated={"places": 1})
+
+
+def test_pairs_of_unknown_position_are_counted_beside_the_others(pairs, classes, tmp_path):
+    known = [replace(pair, lon=10.0 + number, lat=50.0) for number, pair in enumerate(pairs)]
+    write_index([*known[:-2], replace(known[-2], lon=None, lat=None), known[-1]], tmp_path / "index.parquet")
+    checks = {check.name: check for check in examine_index(read_index(tmp_path / "index.parquet"), classes, Facts())}
+    assert checks["neighbours"].got.endswith("positions of 1 pair unknown")
+
+
+def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
+    import rasterio
+    from rasterio.transform import from_origin
+
+    def write(path, names, crs="EPSG:32633", left=500_000):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profile = {"count": len(names), "height": 24, "width": 24, "dtype": "float32" if "VV" in names else "uint16"}
+        with rasterio.open(
+            path, "w", driver="GTiff", crs=crs, transform=from_origin(left, 5e6, 10, 10), **profile
+        ) as file:
+            random = np.random.default_rng(list(path.name.encode()))
+            pixels = random.normal(-14, 3, (len(names), 24, 24)) if "VV" in names else random.integers(1, 9000, 576)
+            file.write(np.broadcast_to(pixels.reshape(-1, 24, 24), (len(names), 24, 24)).astype(profile["dtype"]))
+            file.descriptions = names
+
+    raw, source = tmp_path / "raw", FolderSource(("water",))
+    modalities = {
+        "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
+        "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02",)),)),
+    }
+    rows = ["key,labels,split,place"]
+    changes = {"moved": {"left": 500_200}, "nowhere": {"crs": None}}
+    for key in ("sound", "moved", "nowhere", *(f"p{number}" for number in range(6))):
+        rows.append(f"{key},water,{('train', 'validation', 'test')[len(rows) % 3]},{key}")
+        write(raw / "s1" / f"{key}.tif", ("VV", "VH"), **changes.get(key, {}))
+        write(raw / "s2" / f"{key}.tif", ("B02",))
+    (raw / "pairs.csv").write_text("\n".join(rows) + "\n")
+    pairs, shards = source.pairs(raw), tmp_path / "shards"
+    inputs = modality_inputs(modalities, 240)
+    write_shards(pairs, partial(source.read, raw), shards, inputs=inputs, classes=("water",), shard_pairs=4)
+    diagnosis = examine(pairs, ("water",), source.facts(raw), shards=shards, tolerated={})
+    (check,) = [check for check in diagnosis.checks if check.name == "georeference"]
+    assert (check.status, check.found, sorted(check.examples)) == ("blocks", 2, ["moved", "nowhere"])
 
 
 def test_a_sound_dataset_does_not_block(diagnose):
@@ -73,6 +121,7 @@ def test_the_sample_does_not_block_and_needs_no_tolerance(examine_sample):
     diagnosis = examine_sample({})
     assert not diagnosis.blocks, diagnosis.summary()
     checks = {check.name: check for check in diagnosis.checks}
+    assert checks["labels"].status == "passed", "the class map tests itself on known pairs"
     assert checks["constant"].found == 0
     assert checks["constant"].got == (
         "4 pairs with a band clipped to 1 or less throughout, as dark water is, which is no finding: "
@@ -206,7 +255,8 @@ def _examine_table(raw: Path) -> None:
     from fusmae.sources.bigearthnet.source import BigEarthNetSource
 
     source = BigEarthNetSource(version=2, countries=[], snow_and_clouds=False)
-    for check in examine_index(source.pairs(raw), source.classes, Facts(counts=COUNTS)):
+    facts = replace(source.facts(raw), counts=COUNTS)
+    for check in examine_index(source.pairs(raw), source.classes, facts):
         print(f"{check.name}: {check.status}, {check.got}")
     # Linux counts in KiB.
     print(f"peak_gb: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f}")

@@ -176,6 +176,11 @@ def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
     return Facts(counts=counts, labels=_V2_LABELS, statistics=published_statistics())
 
 
+def known_labels() -> dict[str, tuple[str, ...]]:
+    """Classes of some pairs of either version, copied by hand from what was published of them."""
+    return {**_V1_LABELS, **_V2_LABELS}
+
+
 def published_statistics() -> Statistics:
     """Mean and deviation of BigEarthNet's bands, as v1's published models are fed with them."""
     return {

@@ -18,7 +18,7 @@ from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import written_whole
 from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
-from fusmae.sources.bigearthnet.facts import published_statistics
+from fusmae.sources.bigearthnet.facts import known_labels, published_statistics
 from fusmae.sources.bigearthnet.geotiff import read_pair_folders
 from fusmae.sources.bigearthnet.nomenclature import CLASSES
 from fusmae.sources.bigearthnet.places import with_places
@@ -105,8 +105,8 @@ class SampleSource:
         return sorted(pairs, key=lambda pair: pair.key)
 
     def facts(self, raw: Path) -> Facts:
-        """Counts by split after places were settled, and BigEarthNet's published band statistics."""
-        return Facts(counts=_COUNTS, statistics=published_statistics())
+        """Counts by split after places were settled; BigEarthNet's published labels and band statistics."""
+        return Facts(counts=_COUNTS, labels=known_labels(), statistics=published_statistics())
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.

@@ -40,6 +40,17 @@ def test_counts_are_the_published_ones(every_pair: list[Pair], shared_bigearthne
     assert ALL.facts(shared_bigearthnet).counts == Counter(pair.split for pair in every_pair)
 
 
+def test_counts_of_v1_are_the_published_ones():
+    assert v1_facts().counts == {"train": 269_695, "validation": 123_723, "test": 125_866}
+
+
+def test_pairs_have_as_many_labels_and_the_rarest_classes_are_as_rare_as_the_authors_say(every_pair: list[Pair]):
+    clear = [pair for pair in every_pair if is_clear(pair)]
+    assert round(np.mean([len(pair.labels) for pair in clear]), 2) == 2.95
+    train = Counter(label for pair in clear if pair.split == "train" for label in pair.labels)
+    assert train.most_common()[:-3:-1] == [("Coastal wetlands", 670), ("Beaches, dunes, sands", 738)]
+
+
 def test_counts_of_each_country_are_those_of_the_tables(every_pair: list[Pair], shared_bigearthnet: Path):
     counts: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
     for pair in every_pair:
