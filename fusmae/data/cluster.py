@@ -1,7 +1,6 @@
 """A Dask cluster: on this machine, or one that is there already."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
@@ -88,13 +87,14 @@ def open_cluster(scheduler: str, num_workers: int) -> Iterator[Cluster]:
         ClusterError: the scheduler does not answer.
     """
     import dask
+    from dask.system import CPU_COUNT  # what a container or a job scheduler leaves to this process
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
     settings = {"temporary-directory": str(Path.cwd() / ".fusmae" / "dask")}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
-        num_workers = num_workers or len(os.sched_getaffinity(0))
+        num_workers = num_workers or CPU_COUNT
         address = scheduler or stack.enter_context(_local_cluster(num_workers))
         try:
             client = stack.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False))

@@ -1,9 +1,13 @@
 """Writing shards: each whole or not at all, in any number of processes, kept where it is finished already."""
 
+import errno
 import hashlib
 import json
+import secrets
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from fusmae.data.shards import (
 )
 from fusmae.data.storage import to_stored
 from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
-from fusmae.files import file_sha256, write_json, written_whole
+from fusmae.files import file_sha256, storage_error, write_json
 from fusmae.modalities import ModalityInput
 
 ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
@@ -107,7 +111,9 @@ def write_shards(
         StorageError: the disk is full.
     """
     jobs = list(_plan(pairs, read, folder, tuple(inputs), tuple(classes), shard_pairs))
+    _remove_partial(folder)
     written = list(run(write_shard, jobs))
+    _remove_partial(folder)  # of workers that were taken for lost
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for job, shard in zip(jobs, written, strict=True):
         splits[job.path.parent.name].append({"name": job.path.name, "count": shard.count, "sha256": shard.sha256})
@@ -194,20 +200,61 @@ def write_shard(job: ShardJob) -> WrittenShard:
 def _save(
     job: ShardJob, keys: list[str], records: NDArray[Any], labels: NDArray[np.uint8], left_out: list[LeftOut]
 ) -> str:
-    with written_whole(job.path) as partial:
-        partial.mkdir()
-        for name, array in ((PIXELS, records), (LABELS, labels)):
-            _save_array(partial / name, array)
-        manifest = {
-            "format": FORMAT,
-            "identity": job.identity,
-            "inputs": [item.model_dump(mode="json") for item in job.inputs],
-            "keys": keys,
-            "left_out": [item.key for item in left_out],
-            "files": {name: file_sha256(partial / name) for name in (PIXELS, LABELS)},
-        }
-        write_json(partial / MANIFEST, manifest)
-        return file_sha256(partial / MANIFEST)
+    # A cluster may run a job twice at a time: a worker was taken for lost, or the driver was killed and came back.
+    own = job.path.with_name(f".{job.path.name}-{secrets.token_hex(8)}")
+    try:
+        own.mkdir(parents=True)
+        _fill(own, job, keys, records, labels, left_out)
+        _take_place(own, job)
+        return file_sha256(job.path / MANIFEST)
+    except OSError as error:
+        raise storage_error(job.path, error) from error
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _fill(
+    own: Path,
+    job: ShardJob,
+    keys: list[str],
+    records: NDArray[Any],
+    labels: NDArray[np.uint8],
+    left_out: list[LeftOut],
+) -> None:
+    for name, array in ((PIXELS, records), (LABELS, labels)):
+        _save_array(own / name, array)
+    manifest = {
+        "format": FORMAT,
+        "identity": job.identity,
+        "inputs": [item.model_dump(mode="json") for item in job.inputs],
+        "keys": keys,
+        "left_out": [item.key for item in left_out],
+        "files": {name: file_sha256(own / name) for name in (PIXELS, LABELS)},
+    }
+    write_json(own / MANIFEST, manifest)
+
+
+def _take_place(own: Path, job: ShardJob) -> None:
+    """Let a whole shard take its name, unless another process has put the same one there."""
+    aside = own.with_name(f"{own.name}.replaced")
+    while True:
+        try:
+            own.rename(job.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        if _finished(job) is not None:
+            return
+        with suppress(FileNotFoundError):  # another process was faster
+            job.path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_partial(folder: Path) -> None:
+    for path in folder.glob("*/.*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _finished(job: ShardJob) -> WrittenShard | None:

@@ -1,9 +1,6 @@
-import json
 import operator
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +10,7 @@ from fusmae.data.cluster import open_cluster
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
 from fusmae.errors import ClusterError, PairError, StorageError
-
-DASK = (sys.executable, "-m", "dask")
+from tests.data.conftest import address_in, start_scheduler
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -109,18 +105,6 @@ def test_a_job_that_kills_every_worker_is_named_as_such(tmp_path, monkeypatch):
         list(cluster.map(die, [1]))
 
 
-def start_scheduler(file: Path) -> "subprocess.Popen[bytes]":
-    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
-    return subprocess.Popen([*DASK, "scheduler", *options], stderr=subprocess.DEVNULL)
-
-
-def address_in(file: Path) -> str:
-    deadline = time.monotonic() + 60
-    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return json.loads(file.read_text())["address"]
-
-
 def test_a_cluster_without_workers_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fusmae.data.cluster._CONNECT_S", 3)
@@ -134,24 +118,20 @@ def test_a_cluster_without_workers_is_named(tmp_path, monkeypatch):
         scheduler.wait(30)
 
 
-def test_a_cluster_that_is_there_already_is_used_by_its_address(tmp_path, monkeypatch):
+def test_a_cluster_that_is_there_already_is_used_by_its_address_and_goes_on(tmp_path, monkeypatch, foreign_cluster):
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "scheduler.json"
-    started = [start_scheduler(file)]
-    try:
-        started.append(
-            subprocess.Popen(
-                [*DASK, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"],
-                stderr=subprocess.DEVNULL,
-            )
-        )
-        with open_cluster(address_in(file), 0) as cluster:
-            assert list(cluster.map(operator.neg, [1, 2, 3])) == [-1, -2, -3]
-        assert all(process.poll() is None for process in started), "a cluster of others goes on"
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait(30)
+    with open_cluster(foreign_cluster.address, 0) as cluster:
+        assert list(cluster.map(operator.neg, [1, 2, 3])) == [-1, -2, -3]
+    assert all(process.poll() is None for process in foreign_cluster.processes)
+
+
+def test_shards_written_on_a_cluster_of_others_have_the_same_bytes(
+    tmp_path, monkeypatch, foreign_cluster, shards, pairs, read_pair, inputs, classes
+):
+    monkeypatch.chdir(tmp_path)
+    with open_cluster(foreign_cluster.address, 0) as cluster:
+        write_shards(pairs, read_pair, tmp_path / "a", inputs=inputs, classes=classes, shard_pairs=7, run=cluster.map)
+    assert contents(tmp_path / "a") == contents(shards)
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

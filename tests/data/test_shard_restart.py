@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fusmae.data.shard_writer import require_tolerated, write_shards
+from fusmae.data.shard_writer import ShardJob, require_tolerated, write_shard, write_shards
 from fusmae.data.shards import LeftOut, ShardReader
 from fusmae.errors import SourceError
 
@@ -27,11 +29,12 @@ from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 
+DELAY_S = float(sys.argv[3])  # here: a worker of others has arguments of its own
 INPUTS = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),))}, 240)
 
 
 def read(pair):
-    time.sleep(float(sys.argv[3]))
+    time.sleep(DELAY_S)
     random = np.random.default_rng(list(pair.key.encode()))
     return {band: random.normal(-14, 4, (24, 24)).astype(np.float32) for band in ("VV", "VH")}
 
@@ -40,7 +43,8 @@ if __name__ == "__main__":
     splits = ("train", "validation", "test")
     date = datetime(2017, 6, 1, tzinfo=UTC)
     pairs = [Pair(f"p{n:03d}", "", "", ("a",), splits[n % 3], f"{n % 3}", date) for n in range(48)]
-    with open_cluster("", int(sys.argv[2])) as cluster:
+    address = sys.argv[4] if len(sys.argv) > 4 else ""
+    with open_cluster(address, int(sys.argv[2])) as cluster:
         write_shards(pairs, read, Path(sys.argv[1]), inputs=INPUTS, classes=("a",), shard_pairs=4, run=cluster.map)
 """
 
@@ -91,6 +95,21 @@ def test_a_killed_run_goes_on_with_the_shards_that_it_had_finished(tmp_path):
     assert start(whole, 2, 0).wait() == 0
     assert contents(cut) == contents(whole)
     assert len(ShardReader(cut, "train")) == 16
+
+
+def test_a_driver_that_was_killed_goes_on_while_the_cluster_still_writes_its_jobs(tmp_path, foreign_cluster):
+    cut, whole = tmp_path / "cut" / "shards", tmp_path / "whole" / "shards"
+    for folder in (cut, whole):
+        folder.parent.mkdir()
+    process = start(cut, 0, 0.1, foreign_cluster.address)
+    deadline = time.monotonic() + 120
+    while len(list(cut.glob("*/*/manifest.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert start(cut, 0, 0.1, foreign_cluster.address).wait() == 0
+    assert start(whole, 1, 0).wait() == 0
+    assert contents(cut) == contents(whole)
 
 
 def test_a_finished_shard_that_was_damaged_is_written_again(tmp_path, pairs, read_pair, inputs, classes, shards):
@@ -162,3 +181,33 @@ def test_pairs_left_out_without_leave_stop_the_stage_and_are_listed(tmp_path):
     assert [item["key"] for item in json.loads(listing.read_text())] == ["a", "b"]
     require_tolerated(left_out, {"complete": 1, "units": 1}, listing)
     assert not listing.exists()
+
+
+def write_together(start_line, job, results):
+    start_line.wait()
+    results.put(write_shard(job))
+
+
+def test_two_processes_that_write_the_same_shard_both_end_with_it(tmp_path, pairs, read_pair, inputs, classes, shards):
+    context = get_context("fork")
+    job = ShardJob(tmp_path / "train" / "00000", tuple(pairs[:7]), read_pair, tuple(inputs), tuple(classes))
+    for _ in range(20):
+        start_line, results = context.Barrier(2), context.Queue()
+        writers = [context.Process(target=write_together, args=(start_line, job, results)) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        found = [results.get(timeout=60) for _ in writers]
+        for writer in writers:
+            writer.join(60)
+        assert found[0] == found[1]
+        assert contents(job.path) == contents(shards / "train" / "00000")
+        assert [path.name for path in job.path.parent.iterdir()] == ["00000"]
+        shutil.rmtree(job.path)
+
+
+def test_what_killed_writers_left_beside_shards_is_removed(tmp_path, pairs, read_pair, inputs, classes, shards):
+    left = tmp_path / "train" / ".00000-0123456789abcdef"
+    left.mkdir(parents=True)
+    (left / "pixels.npy").write_bytes(b"half")
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    assert contents(tmp_path) == contents(shards)

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -114,8 +113,10 @@ def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int |
 
 def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> Iterator[Block]:
     """Each block as it is done, in any order."""
+    from dask.system import CPU_COUNT  # what a container or a job scheduler leaves to this process
+
     write = partial(write_block, world.seed)
-    num_processes = min(num_processes or len(os.sched_getaffinity(0)), len(blocks))
+    num_processes = min(num_processes or CPU_COUNT, len(blocks))
     if num_processes == 1:
         for block in blocks:
             write(block, raw, _record(raw, block))
