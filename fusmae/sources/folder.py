@@ -127,7 +127,10 @@ def _read_table(raw: Path) -> list[tuple[int, dict[str, str]]]:
         if not {"key", "labels"} <= set(columns) <= set(_COLUMNS):
             expected = f"key, labels and, if you like, {', '.join(_COLUMNS[2:])}"
             raise SourceError(f"{path} has other columns.", got=", ".join(columns), expected=expected, hint=_HINT)
-        rows = [(reader.line_num, row) for row in reader]
+        try:
+            rows = [(reader.line_num, row) for row in reader]
+        except csv.Error as error:
+            raise SourceError(f"{path} is no CSV after line {reader.line_num}: {error}.", hint=_HINT) from error
     for line, row in rows:
         if len(row) != len(columns) or _NO_CELL in row.values():
             raise _bad_row(line, "row", ",".join(map(str, row.values())), f"{len(columns)} cells; commas in quotes")
@@ -142,6 +145,7 @@ def _bad_row(line: int, column: str, got: str, expected: str) -> SourceError:
 
 def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
     """Where the tile's centre is; None where the file can't tell, which reading the pair will refuse."""
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
 
@@ -151,9 +155,9 @@ def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
                 return None, None
             left, bottom, right, top = dataset.bounds
             (lon,), (lat,) = transform(dataset.crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
-            return float(lon), float(lat)
-    except RasterioError:
+    except (RasterioError, CPLE_BaseError):  # a local grid has no place on earth; transform gives GDAL's own errors
         return None, None
+    return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
 
 
 def _cell(lon: float, lat: float) -> str:

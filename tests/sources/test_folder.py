@@ -410,3 +410,19 @@ def test_the_example_of_the_documentation_is_read(tmp_path):
 
 def test_the_source_opens_by_its_name():
     assert open_source("folder", {"classes": list(CLASSES)}).classes == CLASSES
+
+
+LOCAL_GRID = 'LOCAL_CS["a building site",UNIT["metre",1]]'
+
+
+@pytest.mark.parametrize("changes", [{"crs": LOCAL_GRID}, {"transform": Affine(10, 0, 9e9, 0, -10, 9e9)}])
+def test_a_tile_that_lies_nowhere_on_earth_has_no_position(raw: Path, changes):
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], **changes)
+    pair = only_pair(raw)
+    assert (pair.lon, pair.lat) == (None, None)
+
+
+def test_a_table_that_is_no_csv_is_named_with_its_line(raw: Path):
+    (raw / "pairs.csv").write_text("key,labels\na," + "w" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"pairs.csv is no CSV after line 1: field larger than"):
+        SOURCE.pairs(raw)

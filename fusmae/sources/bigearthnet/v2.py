@@ -142,6 +142,15 @@ def _table(path: Path) -> "DataFrame":
             expected=f"{', '.join(missing)} too",
             hint="dvc repro -f -s fetch",
         )
+    holes = table[[name for name in (*_COLUMNS, *_OPTIONAL_COLUMNS) if name in table]].isna()
+    if holes.to_numpy().any():
+        row, column = (int(found[0]) for found in holes.to_numpy().nonzero())
+        raise SourceError(
+            f"{path} has {int(holes.to_numpy().sum())} empty cells.",
+            got=f"row {row} has no {holes.columns[column]}",
+            expected="every cell filled, as in the authors' table",
+            hint="dvc repro -f -s fetch",
+        )
     unknown = sorted(set(table["split"].unique()) - set(SPLITS))
     if unknown:
         raise SourceError(f"{path} has splits that v2 does not know.", got=unknown, expected=list(SPLITS))

@@ -51,7 +51,7 @@ class Group:
         if not self._is_unpacked():
             if self._is_done():
                 self._clear()
-                return self._stored_marker() is not None
+                return self._is_as_fetched()
             self._begin()
         for archive in self._archives[self._journal.place.archive :]:
             self._fetch(archive, line, wanted)
@@ -72,7 +72,7 @@ class Group:
         # What was fetched took days: it is never given up for a part of itself.
         if has_all and _covers(marker["choice"], self._choice):
             return True
-        if marker["inode"] != self._made.stat().st_ino:
+        if not self._is_as_fetched():
             raise SourceError(
                 f"{self._made} did not come from here, and {self._marker} names other contents.",
                 got=f"notes of {sorted(marker['archives'])}, choice {_shown(marker['choice'])}",
@@ -80,6 +80,11 @@ class Group:
                 hint=f"remove {self._marker} to keep the folder as it is, or the folder to have it made anew",
             )
         return False
+
+    def _is_as_fetched(self) -> bool:
+        """The folder is the one that was made here, and none that took its place."""
+        marker = self._stored_marker()
+        return marker is not None and marker["inode"] == self._made.stat().st_ino
 
     def _begin(self) -> None:
         is_over = self._journal.place.archive == len(self._archives)

@@ -255,3 +255,15 @@ def test_a_v1_list_of_s2_names_only_is_refused(v1_copy: Path):
     (v1_copy / "bigearthnet-train.csv").write_text("S2A_MSIL2A_20170717T113321_28_87\n")
     with pytest.raises(SourceError, match=r"line 1(.|\n)*S2 name,S1 name"):
         V1.pairs(v1_copy)
+
+
+@pytest.mark.parametrize("column", ["patch_id", "labels", "split", "s1_name", "country", v2._SNOW])
+def test_a_table_with_an_empty_cell_is_refused_and_the_cell_named(v2_raw: Path, tmp_path: Path, column: str):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    table = pd.read_parquet(v2_raw / v2.TABLE)
+    cells = table[column].astype(object)
+    cells.iloc[2] = None
+    table.assign(**{column: cells}).to_parquet(raw / v2.TABLE)
+    with pytest.raises(SourceError, match=rf"1 empty cells(.|\n)*row 2 has no {column}(.|\n)*dvc repro -f -s fetch"):
+        V2.pairs(raw)

@@ -97,6 +97,17 @@ def test_everything_is_called_so_where_another_folder_took_the_place_of_a_part(f
         fetch([])
 
 
+def test_a_folder_that_took_the_place_of_what_was_fetched_is_told_to_be_brought_by_hand(
+    fetch: Any, tmp_path: Path, server: Any
+) -> None:
+    assert fetch([]) == set()
+    requests = server.num_requests
+    (tmp_path / "raw" / "Things").rename(tmp_path / "elsewhere")
+    (tmp_path / "raw" / "Things").mkdir()
+    assert fetch([]) == {"Things"}
+    assert server.num_requests == requests
+
+
 def test_folder_that_comes_by_hand_while_it_is_fetched_is_kept_and_told(
     archive: Archive, tmp_path: Path, read_tree: Any
 ) -> None:
