@@ -6,6 +6,8 @@ features of untrained networks, and networks trained with labels on both sensors
     python -m benchmarks.synthetic_world --pairs 4096 --seed 0
 """
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +110,8 @@ def main(
             "seed": seed,
             "epochs": epochs,
             "threads": threads,
-            "git": git_state(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            **git_state(),
             "rows": table,
         },
     )
