@@ -164,6 +164,8 @@ def reference(
 @app.command()
 def register(
     exported: Exported,
+    variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
+    measured: Annotated[Path, typer.Option(help="Folder of its report.")],
     reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
     curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
@@ -174,16 +176,18 @@ def register(
     run: Annotated[Path, typer.Option("--run", help="Run file of the training run.")],
     out: Out,
 ) -> None:
-    """Register the exported model in MLflow as `challenger`, with its card and its lineage.
+    """Register the exported model in MLflow as `challenger`, with its card, its lineage and its variants.
 
-    Example: fusmae register --exported models/export --reference models/reference.npz
-    --metrics reports/evaluate/metrics.json --curves reports/evaluate/pr.png --report reports/doctor
-    --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
+    Example: fusmae register --exported models/export --variants models/variants --measured reports/variants
+    --reference models/reference.npz --metrics reports/evaluate/metrics.json --curves reports/evaluate/pr.png
+    --report reports/doctor --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run reports/runs/finetune-pretrained.json --out reports/register
     """
     run_stage(
         "register",
         exported=exported,
+        variants=variants,
+        measured=measured,
         reference=reference,
         metrics=metrics,
         curves=curves,

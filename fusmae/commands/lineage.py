@@ -55,7 +55,7 @@ def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _git(git: GitState) -> str:
-    return f"{git.commit or 'none'}{', with uncommitted changes' if git.is_dirty else ', clean'}"
+    return f"{git.commit or 'none'}, {git.changes}"
 
 
 def _params(found: Lineage) -> Iterator[str]:
@@ -95,5 +95,5 @@ def _run(run: RunFacts, is_here: bool) -> Iterator[str]:
     threads = f", CPU threads: {run.num_threads}" if run.num_threads else ""
     where = f"{run.device or 'an unknown device'}{threads}"
     yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {where}"
-    yield f"  commit {_git(GitState(commit=run.commit, is_dirty=bool(run.is_dirty)))}"
+    yield f"  commit {_git(GitState(commit=run.commit, is_dirty=run.is_dirty))}"
     yield f"  flow run {run.flow_run or 'none'}"

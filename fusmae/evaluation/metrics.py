@@ -41,6 +41,8 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
     from sklearn.metrics import average_precision_score
 
     present = _present(labels)
+    if not present.any():  # a small draw of pairs without labels: as scikit-learn has it for a class without any
+        return 0.0, 0.0
     # Over absent classes, too: what is predicted for them is wrong.
     micro = average_precision_score(labels, probabilities, average="micro")
     macro = average_precision_score(labels[:, present], probabilities[:, present], average="macro")

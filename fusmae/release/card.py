@@ -13,6 +13,7 @@ from fusmae.release.card_tables import energy_and_time, markdown_table, origin
 from fusmae.release.coverage import Coverage, cover, cover_by_split
 from fusmae.release.failures import chance, every_modality, known_failures
 from fusmae.release.lineage import Lineage
+from fusmae.release.offered import Offer
 
 _MONTHS = [
     "January",
@@ -41,6 +42,7 @@ class CardFacts:
         report: the doctor's.
         pairs: the index.
         lineage: what made the model.
+        offer: its variants.
         curves: file name of the precision-recall curves' picture.
         reconstructions: file names of the reconstructions' pictures.
     """
@@ -51,6 +53,7 @@ class CardFacts:
     report: Mapping[str, Any]
     pairs: Sequence[Pair]
     lineage: Lineage
+    offer: Offer
     curves: str
     reconstructions: Sequence[str]
 
@@ -59,6 +62,7 @@ class CardFacts:
         cls,
         metadata: Mapping[str, Any],
         lineage: Lineage,
+        offer: Offer,
         *,
         metrics: Path,
         parity: Path,
@@ -75,6 +79,7 @@ class CardFacts:
             report=json.loads(report.read_text(encoding="utf-8")),
             pairs=read_index(index),
             lineage=lineage,
+            offer=offer,
             curves=curves.name,
             reconstructions=[path.name for path in reconstructions],
         )
@@ -93,6 +98,7 @@ def model_card(facts: CardFacts) -> str:
         "Against random initial weights": _against_random(facts.metrics),
         "Classes": _classes(facts),
         "Known failures": [f"- {sentence}" for sentence in _failures(facts)] or ["None that these scores show."],
+        "Variants": facts.offer.described(),
         "Pictures": _pictures(facts),
         "Time and energy": energy_and_time(facts.lineage.runs),
         "Where it comes from": [*origin(facts.lineage), _parity(facts.parity)],

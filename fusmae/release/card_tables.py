@@ -33,7 +33,7 @@ def energy_and_time(runs: Sequence[RunFacts]) -> list[str]:
         "",
         f"{f'{sum(known):.0f} s' if known else 'Not known how long'} in all, from each run's first start to its end: "
         "pauses after a kill count. Energy comes from the power of graphics cards that MLflow samples where the driver "
-        "tells it; that of CPU, memory and cooling is not measured.",
+        "tells it, pauses left out; that of CPU, memory and cooling is not measured.",
     ]
 
 
@@ -53,11 +53,11 @@ def origin(lineage: Lineage) -> list[str]:
 
 
 def _git(git: GitState) -> str:
-    return f"`{git.commit}`{' with uncommitted changes' if git.is_dirty else ''}"
+    return f"`{git.commit or 'none'}`{'' if git.changes == 'clean' else f', {git.changes}'}"
 
 
 def _run_commit(run: RunFacts) -> str:
-    return _git(GitState(commit=run.commit, is_dirty=bool(run.is_dirty))) if run.is_known else "not known"
+    return _git(GitState(commit=run.commit, is_dirty=run.is_dirty)) if run.is_known else "not known"
 
 
 def _made(lineage: Lineage) -> Iterator[tuple[str, str, str]]:

@@ -27,12 +27,19 @@ _NOTE = "checkpoint.json"
 
 
 class GitState(BaseModel):
-    """A commit, and whether the code differed from it."""
+    """A commit, and whether the code differed from it; None where nobody knows."""
 
     model_config = ConfigDict(frozen=True)
 
     commit: str | None
-    is_dirty: bool
+    is_dirty: bool | None
+
+    @property
+    def changes(self) -> str:
+        """Whether the code differed from the commit, in words; without a commit nobody can tell."""
+        if self.commit is None or self.is_dirty is None:
+            return "changes unknown"
+        return "with uncommitted changes" if self.is_dirty else "clean"
 
 
 class Lineage(BaseModel):
@@ -114,6 +121,7 @@ def record_lineage(
     stages, gaps = _locked(lock, [graph.parent, metrics])
     texts = {path: _text_as_locked(Path(path), md5) for path, md5 in run_files(stages).items()}
     runs, gone = runs_named(texts)
+    changed = _not_as_locked(stages, receipt)
     return Lineage(
         name=name,
         onnx_sha256=file_sha256(graph),
@@ -126,11 +134,11 @@ def record_lineage(
         params=params_of(stages),
         lock_sha256=file_sha256(lock) if lock.exists() else None,
         stages=stages,
-        receipt=json.loads(receipt.read_text(encoding="utf-8")),
-        weights=weights_of(Path(), stages),
+        receipt={} if str(receipt) in changed else json.loads(receipt.read_text(encoding="utf-8")),
+        weights={path: sha256 for path, sha256 in weights_of(Path(), stages).items() if path not in changed},
         runs=runs,
         flow_run=flow_run(),
-        gaps=(*gaps, *gone),
+        gaps=(*gaps, *gone, *changed.values()),
     )
 
 
@@ -139,7 +147,7 @@ def version_tags(lineage: Lineage) -> dict[str, str]:
     git = lineage.exported
     return {
         "fusmae.git_commit": str(git.commit),
-        "fusmae.git_is_dirty": str(git.is_dirty).lower(),
+        "fusmae.git_is_dirty": "unknown" if None in (git.commit, git.is_dirty) else str(git.is_dirty).lower(),
         **({FLOW_RUN_TAG: lineage.flow_run} if lineage.flow_run else {}),
     }
 
@@ -196,6 +204,20 @@ def _text_as_locked(path: Path, md5: str) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() and dvc_md5(path) == md5 else None
 
 
+def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, str]:
+    """Why the receipt or a checkpoint's note is not what the stages made or read, by path; so it is not believed."""
+    if not stages:
+        return {}
+    outs = {path: md5 for stage in stages for path, md5 in stage.outs.items()}
+    known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
+    now = {path: dvc_md5(Path(path)) for path in (str(receipt), *_notes(Path(), stages))}
+    return {
+        path: f"not believed: {path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
+        for path, md5 in now.items()
+        if known.get(path) != md5
+    }
+
+
 def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
     """SHA-256 of the weights in each checkpoint folder that some stages made, as its own note states it.
 
@@ -203,7 +225,11 @@ def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
         folder: that the stages ran in.
         stages: any.
     """
+    notes = _notes(folder, stages)
+    return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
+
+
+def _notes(folder: Path, stages: Iterable[LockedStage]) -> dict[str, Path]:
+    """The note in each checkpoint folder that is there, by the folder's path."""
     notes = {path: folder / path / _NOTE for stage in stages for path in stage.outs}
-    return {
-        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
-    }
+    return {path: note for path, note in notes.items() if note.exists()}

@@ -3,11 +3,14 @@
 import re
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
+
 from fusmae.errors import RegistryError
-from fusmae.files import file_sha256, written_whole
-from fusmae.release.registry import find_by_reference, refusals_named
+from fusmae.files import file_sha256, storage_error, written_whole
+from fusmae.release.registry import Version, find_by_reference, refusals_named
 
 CACHE = Path(".fusmae/models")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
@@ -36,15 +39,16 @@ class ModelFile:
 
 
 def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
-    """The ONNX file that a reference means, downloaded once and compared with its checksum.
+    """The ONNX file that a reference means: downloaded once, and again where the file kept is another by now.
 
     Args:
         reference: `fusmae@champion`, `fusmae/3`, either with `models:/` before it, or the path of an ONNX file.
         cache: where downloads are kept, by checksum.
 
     Raises:
-        RegistryError: no such file, model, version or alias; the registry does not answer; the file is another than
+        RegistryError: no such file, model, version or alias; the registry does not answer; its file is another than
             the one that was registered.
+        StorageError: the cache cannot be written.
     """
     if reference.endswith(".onnx"):
         if not Path(reference).is_file():
@@ -56,10 +60,40 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
             "That is no model.", got=reference, expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx"
         )
     version = find_by_reference(parts["name"], alias=parts["alias"], number=parts["number"])
+    return ModelFile(_cached(version, cache), version.sha256, version.name, version.number)
+
+
+def _cached(version: Version, cache: Path) -> Path:
     path = cache / version.sha256 / "model.onnx"
-    if not path.exists():
-        _download(version.uri, version.sha256, path)
-    return ModelFile(path, version.sha256, version.name, version.number)
+    if _sha256(path) == version.sha256:
+        return path
+    lock = FileLock(cache / f"{version.sha256}.lock")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        if _sha256(path) != version.sha256:  # while this one waited, another may have fetched it
+            _download(version.uri, version.sha256, path)
+    finally:
+        lock.release()
+    return path
+
+
+def _sha256(path: Path) -> str:
+    """Of the file as it is now; "" where there is none."""
+    try:
+        now = path.stat()
+        return _sha256_of_state(path, (now.st_ino, now.st_size, now.st_ctime_ns))
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+@lru_cache(maxsize=16)
+def _sha256_of_state(path: Path, state: tuple[int, ...]) -> str:  # noqa: ARG001
+    """Read once a state and process: a service asks every few seconds. Whatever writes to a file changes its ctime."""
+    return file_sha256(path)
 
 
 def _download(uri: str, sha256: str, path: Path) -> None:
@@ -67,9 +101,10 @@ def _download(uri: str, sha256: str, path: Path) -> None:
 
     with written_whole(path.parent) as partial:
         partial.mkdir()
-        with refusals_named(f"the files of {uri}"):
-            folder = Path(download_artifacts(uri, dst_path=str(partial / "all")))
-        got = file_sha256(folder / path.name) if (folder / path.name).exists() else "no such file"
+        # Not all of the version: other graphs of it lie beside this one.
+        with refusals_named(f"{path.name} of {uri}"):
+            found = Path(download_artifacts(f"{uri}/{path.name}", dst_path=str(partial / "all")))
+        got = file_sha256(found)
         if got != sha256:
             raise RegistryError(
                 f"{path.name} of {uri} is not the file that was registered.",
@@ -77,5 +112,5 @@ def _download(uri: str, sha256: str, path: Path) -> None:
                 expected=sha256,
                 hint="someone changed the registry's files: register the model again, `dvc repro -f -s register`",
             )
-        (folder / path.name).replace(partial / path.name)
+        found.replace(partial / path.name)
         shutil.rmtree(partial / "all")

@@ -69,7 +69,8 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
             worktree.make()
             set_up(worktree.folder, lineage, raw)
             worktree.begin()
-        require_code(worktree.folder, traced)
+        with _removed_if_refused(worktree):
+            require_code(worktree.folder, traced)
         with _kept_if_cut_off(top):
             _run_stages(worktree.folder, lineage)
             comparison = compare(before, _made_now(worktree.folder, lineage), tolerance)
@@ -211,6 +212,16 @@ def _run_stages(folder: Path, lineage: Lineage) -> None:
             f"A stage failed in {folder}: `dvc repro` ended with exit code {code}.",
             hint="what went wrong stands above; mend it and run the same command again, which goes on there",
         )
+
+
+@contextmanager
+def _removed_if_refused(worktree: Worktree) -> Iterator[None]:
+    """Nothing can go on in a checkout of other code: the next try would find it begun and be refused for good."""
+    try:
+        yield
+    except LineageError:
+        worktree.remove()
+        raise
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from fusmae.provenance import FLOW_RUN_TAG
 
 _POWER = "power_usage_watts"
+# A gap this many times as long as the median one is a pause: nobody knows what the card did in it.
+_PAUSE = 10
 
 
 class RunFacts(BaseModel):
@@ -23,11 +26,12 @@ class RunFacts(BaseModel):
         started: when, in UTC.
         seconds: from its first start to its end; a pause after a kill counts.
         commit: of the code that ran.
-        is_dirty: the code had uncommitted changes.
+        is_dirty: the code had uncommitted changes; None too where there was no git to tell.
         device: what it computed on.
         num_threads: of the CPU.
         flow_run: Prefect's flow run that called it.
-        gpu_wh: energy of the graphics cards, where their power was recorded.
+        gpu_wh: energy of the graphics cards, where their power was recorded; gaps of more than 10 times the median
+            sampling interval are pauses after a kill, and count nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,14 +77,16 @@ def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
             return known
         raise
     info, tags = run.info, run.data.tags
-    threads = tags.get("fusmae.num_threads")
+    threads, dirty = tags.get("fusmae.num_threads"), tags.get("fusmae.git_is_dirty")
+    # Outside of a git checkout a run is tagged with commit None and no changes.
+    commit = None if tags.get("fusmae.git_commit") == "None" else tags.get("fusmae.git_commit")
     return known.model_copy(
         update={
             "status": str(info.status),
             "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
             "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
-            "commit": tags.get("fusmae.git_commit"),
-            "is_dirty": tags.get("fusmae.git_is_dirty") == "true",
+            "commit": commit,
+            "is_dirty": dirty == "true" if dirty and commit else None,
             "device": tags.get("fusmae.device"),
             "num_threads": int(threads) if threads else None,
             "flow_run": tags.get(FLOW_RUN_TAG),
@@ -98,6 +104,9 @@ def _gpu_wh(client: Any, run: Any) -> float | None:
 
 
 def _watt_hours(samples: Sequence[Any]) -> float:
-    ordered = sorted(samples, key=lambda sample: sample.timestamp)
-    joules: list[float] = [(b.timestamp - a.timestamp) / 1000 * (a.value + b.value) / 2 for a, b in pairwise(ordered)]
-    return sum(joules) / 3600
+    """By trapezoids between neighbouring samples, without those that span a pause."""
+    pairs = list(pairwise(sorted(samples, key=lambda sample: sample.timestamp)))
+    gaps = [b.timestamp - a.timestamp for a, b in pairs]
+    longest = _PAUSE * median([gap for gap in gaps if gap] or [0])
+    joules = [gap / 1000 * (a.value + b.value) / 2 for gap, (a, b) in zip(gaps, pairs, strict=True) if gap <= longest]
+    return float(sum(joules)) / 3600

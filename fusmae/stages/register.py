@@ -1,4 +1,4 @@
-"""Stage register: the exported graph as a version in MLflow, with its card, its lineage and what both rest on."""
+"""Stage register: the exported graph as a version in MLflow, with its card, its lineage and its variants."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
 from fusmae.release.card import CardFacts, model_card
 from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
+from fusmae.release.offered import Offer
 from fusmae.release.registry import CHALLENGER, register_graph
 
 
@@ -15,6 +16,8 @@ def register(
     config: Config,
     *,
     exported: Path,
+    variants: Path,
+    measured: Path,
     reference: Path,
     metrics: Path,
     curves: Path,
@@ -27,31 +30,26 @@ def register(
 ) -> None:
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
-    session, wanted = Session(graph), config.register_as
+    session, wanted, offer = Session(graph), config.register_as, Offer.read(variants, measured, graph)
     lineage = record_lineage(wanted.model_name, graph, session.metadata, metrics, receipt)
-    facts = CardFacts.read(
-        session.metadata,
-        lineage,
-        metrics=metrics,
-        parity=parity,
-        report=report / "report.json",
-        index=index,
-        curves=curves,
-        reconstructions=drawn,
-    )
+    read = {"metrics": metrics, "parity": parity, "report": report / "report.json", "index": index, "curves": curves}
+    facts = CardFacts.read(session.metadata, lineage, offer, reconstructions=drawn, **read)
     with written_whole(out) as partial:
         partial.mkdir()
         for picture in (curves, *drawn):
             shutil.copy2(picture, partial)
+        shutil.copy2(offer.report, partial / "variants.json")
+        shutil.copy2(offer.table, partial / "variants.md")
         write_text(partial / "card.md", model_card(facts))
         write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
+    kept = [metrics, parity, exported / "preprocessing.json", reference, *offer.graphs.values()]
     version = register_graph(
         wanted.model_name,
         graph,
         inputs=session.inputs,
         num_modalities=len(session.metadata["modalities"]),
         num_classes=len(session.metadata["classes"]),
-        extra_files=[*sorted(out.iterdir()), metrics, parity, exported / "preprocessing.json", reference],
+        extra_files=[*sorted(out.iterdir()), *kept],
         tags=version_tags(lineage),
         experiment=wanted.experiment,
         run_file=run_file,

@@ -1,6 +1,7 @@
 """A card says what was tracked, computes what is known to fail, and shows pictures that lie beside it."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from fusmae.data.index import Pair
 from fusmae.release.card import CardFacts, model_card
 from fusmae.release.lineage import GitState, Lineage
 from fusmae.release.locked import LockedStage
+from fusmae.release.offered import Offer
 from fusmae.release.runs import RunFacts
 
 CLASSES = ("water", "forest", "town", "ice")
@@ -32,7 +34,9 @@ def pair(number, split, **changes):
 
 
 @pytest.fixture
-def facts():
+def facts(tmp_path):
+    table = tmp_path / "table.md"
+    table.write_text("| variant | offered |\n|---|---|\n| int8 | yes |\n", encoding="utf-8")
     trained = {"stage": "finetune-pretrained", "seed": 7}
     inputs = [{"name": "s1_10m", "bands": ["VV"], "side_px": 24, "units": "dB", "gsd_m": 10}]
     rows = {
@@ -93,6 +97,7 @@ def facts():
             receipt={"files": {"pixels.tar": "sha256:abc"}},
             runs=(run,),
         ),
+        "offer": Offer({"int8": tmp_path / "int8.onnx"}, tmp_path / "report.json", table),
         "curves": "pr.png",
         "reconstructions": ["00_p3.png"],
     }
@@ -186,14 +191,28 @@ def test_a_run_that_the_store_lacks_is_named_without_numbers(facts):
 def test_origin_has_commit_dirty_flag_hashes_archives_and_runs(facts):
     origin = section(model_card(CardFacts(**facts)), "Where it comes from")
     for wanted in (
-        "commit `c0ffee` with uncommitted changes",
+        "commit `c0ffee`, with uncommitted changes",
+        "run `run-1` of pretrain, commit `c0ffee`, changes unknown",
         "seed 7; torch 2",
         "`pixels.tar`: `sha256:abc`",
         "`data/raw.json` is `md5:0123`, made by stage fetch",
-        "run `run-1` of pretrain",
         "largest difference 2e-06 over 10 test pairs",
     ):
         assert wanted in origin
+
+
+def test_a_clean_commit_stands_alone(facts):
+    clean = GitState(commit="c0ffee", is_dirty=False)
+    facts["lineage"] = facts["lineage"].model_copy(update={"git": clean})
+    assert "registered at commit `c0ffee`\n" in section(model_card(CardFacts(**facts)), "Where it comes from")
+
+
+def test_variants_are_in_the_card_with_what_was_measured_of_them(facts):
+    variants = section(model_card(CardFacts(**facts)), "Variants")
+    assert "Offered beside this graph, in the version's folder `extra_files`: `int8.onnx`." in variants
+    assert "| int8 | yes |" in variants
+    facts["offer"] = replace(facts["offer"], graphs={})
+    assert "None is offered" in section(model_card(CardFacts(**facts)), "Variants")
 
 
 def test_pictures_are_linked_by_their_names_beside_the_card(facts):

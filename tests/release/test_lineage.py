@@ -13,7 +13,7 @@ from fusmae.commands.lineage import lineage
 from fusmae.errors import LineageError, RegistryError
 from fusmae.files import file_sha256, write_json
 from fusmae.release.export import save_onnx
-from fusmae.release.lineage import LINEAGE, record_lineage
+from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
 from fusmae.release.locked import dvc_md5
 from fusmae.release.registry import register_graph
 from fusmae.release.traced import trace
@@ -178,6 +178,56 @@ def test_a_run_file_that_was_changed_is_not_believed(project):
     found = recorded(project)
     assert [run.stage for run in found.runs] == ["finetune-pretrained"]
     assert found.gaps == (f"no run id: {RUNS['pretrain']} is gone or changed",)
+
+
+def test_a_receipt_that_was_changed_is_not_believed(project):
+    known = dvc_md5(Path("data/raw.json"))
+    write_json(Path("data/raw.json"), {"files": {"pixels.tar.gz": "sha256:forged"}, "source": {"name": "sample"}})
+    found = recorded(project)
+    assert found.receipt == {}
+    (gap,) = found.gaps
+    now = dvc_md5(Path("data/raw.json"))
+    assert gap == f"not believed: data/raw.json was {now} when it was registered, and dvc.lock knew {known}"
+
+
+def test_a_receipt_that_no_stage_knows_is_not_believed(project):
+    write_json(Path("data/another.json"), {"files": ARCHIVE})
+    graph, metrics = Path("models/export/model.onnx"), Path("reports/metrics.json")
+    found = record_lineage(NAME, graph, project, metrics, Path("data/another.json"))
+    assert found.receipt == {}
+    assert "dvc.lock knew none" in found.gaps[0]
+
+
+def test_a_checkpoint_that_was_changed_is_not_believed(project):
+    write_json(Path("models/pretrain/checkpoint.json"), {"sha256": "forged"})
+    found = recorded(project)
+    assert found.weights == {"models/finetune": "weights of models/finetune"}
+    (gap,) = found.gaps
+    assert gap.startswith("not believed: models/pretrain was ")
+
+
+def test_changes_that_nobody_wrote_down_are_unknown_and_not_called_clean(project, exported):
+    from mlflow import MlflowClient
+
+    from fusmae.mlflow_store import open_experiment
+
+    for stage, tags in (("pretrain", {}), ("finetune-pretrained", {"fusmae.git_commit": "c0ffee"})):
+        run = MlflowClient().create_run(open_experiment("test"), tags=tags)
+        MlflowClient().set_terminated(run.info.run_id)
+        write_json(Path(RUNS[stage]), {"run_id": run.info.run_id, "experiment": "test", "stage": stage})
+    write_lock()
+    register(exported, project)
+    printed = lineage(reference="tiny@challenger", as_json=False)
+    assert "commit none, changes unknown" in printed
+    assert "commit c0ffee, changes unknown" in printed
+
+
+def test_outside_of_a_git_checkout_nothing_is_called_clean(project):
+    metadata = project | {"git": {"commit": None, "is_dirty": False}}
+    found = recorded(metadata)
+    assert found.exported.changes == "changes unknown"
+    assert version_tags(found)["fusmae.git_is_dirty"] == "unknown"
+    assert version_tags(recorded(project))["fusmae.git_is_dirty"] == "false"
 
 
 def test_what_was_registered_is_read_back_whole(project, exported):

@@ -168,3 +168,18 @@ def test_a_version_of_which_too_little_is_known_is_refused_before_anything_is_do
     with pytest.raises(LineageError, match=r"Too little is known of tiny/3.*\n.*older build; no metrics\.json"):
         make_again(traced(gaps=("older build",)), Path(".fusmae/reproduce"), RAW, tolerance=0, keep=False)
     assert not Path(".fusmae").exists()
+
+
+def test_a_checkout_of_refused_code_is_not_left_behind_neither_a_new_nor_a_begun_one(project, monkeypatch):
+    Path("fusmae/code.py").write_text("2", encoding="utf-8")
+    made_from_changed, folder = traced(), Path(".fusmae/reproduce")
+    monkeypatch.setattr("fusmae.release.reproduce.read_artifact", lambda model, name: "{}")
+    begun = Worktree(folder / "tiny-3", git("rev-parse", "HEAD"), "0" * 64)
+    for is_begun in (False, True):
+        if is_begun:
+            begun.make()
+            begun.begin()
+        with pytest.raises(LineageError, match="is in no commit"):
+            make_again(made_from_changed, folder, RAW, tolerance=0, keep=False)
+        assert not begun.folder.exists()
+        assert len(git("worktree", "list").splitlines()) == 1

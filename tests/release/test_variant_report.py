@@ -12,8 +12,8 @@ def variant(scores, ratios=(0.9, 0.9), is_finite=True):
 
 def scores_with(low):
     differences = {
-        "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20),
-        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20),
+        "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20, 16),
+        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 16),
     }
     values = dict.fromkeys(differences, 0.5)
     return {"s1": Scores(values, values, differences, 0.1)}
@@ -26,9 +26,15 @@ def test_the_interval_decides_not_the_difference_that_was_seen():
     assert variant(scores_with(low=float("nan"))).faults(0.02)
 
 
-def test_slower_is_what_is_slower_at_every_batch_size():
-    assert variant(scores_with(0.0), ratios=(1.2, 0.9)).faults(0.02) == []
-    assert variant(scores_with(0.0), ratios=(1.2, 1.01)).faults(0.02) == ["slower than fp32 at every batch size"]
+def test_slower_at_one_batch_size_is_slower():
+    assert variant(scores_with(0.0), ratios=(1.0, 0.9)).faults(0.02) == []
+    (fault,) = variant(scores_with(0.0), ratios=(2.0, 0.99)).faults(0.02)
+    assert fault == "slower than fp32 at batch 1 (2.00 × its time)"
+    assert len(variant(scores_with(0.0), ratios=(1.2, 1.01)).faults(0.02)) == 2
+
+
+def test_fp32_is_not_slower_than_itself():
+    assert variant({}, ratios=(1.01, 1.01)).faults(0.02) == []
 
 
 def test_overflow_is_a_fault():
@@ -45,5 +51,5 @@ def test_the_tables_say_what_is_offered_and_why_not():
     assert table.startswith("**SYNTHETIC data**\n")
     assert "| fp32 | yes | 3.00 | 4.00 | 1.00 [1.00, 1.00] | 60.00 |" in table
     assert "| int8 | **no** |" in table
-    assert "Not offered, int8: micro_ap with s1 may be 0.0300 below fp32 (95%); slower than fp32" in table
+    assert "Not offered, int8: micro_ap with s1 may be 0.0300 below fp32 (95%); slower than fp32 at batch 1" in table
     assert "| int8 | s1 | 0.5000 | +0.0000 [-0.0300, +0.0000] |" in table
