@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -37,9 +39,8 @@ def connect() -> None:
     import mlflow
 
     mlflow.set_tracking_uri(tracking_uri())
-    STORE.mkdir(exist_ok=True)
     try:
-        with FileLock(STORE / "create.lock"):
+        with _alone():
             mlflow.search_experiments(max_results=1)
     except Exception as error:
         raise RegistryError(
@@ -47,6 +48,22 @@ def connect() -> None:
             expected="a reachable server, or a database that this MLflow can read",
             hint="check MLFLOW_TRACKING_URI; unset, it is a SQLite file in mlruns/",
         ) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Be the only process here that may make something in the store; a server sees to that by itself."""
+    if not is_local():
+        yield
+        return
+    STORE.mkdir(exist_ok=True)
+    with FileLock(STORE / "create.lock"):
+        yield
+
+
+def is_local() -> bool:
+    """Whether the store is a SQLite file."""
+    return tracking_uri().startswith("sqlite")
 
 
 def find_run(run_file: Path) -> str | None:
@@ -73,10 +90,9 @@ def open_experiment(name: str) -> str:
     """The experiment's id; it is made where it is missing."""
     import mlflow
 
-    with FileLock(STORE / "create.lock"):
+    with _alone():
         found = mlflow.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; beside SQLite they belong in the project's folder.
-        is_local = tracking_uri().startswith("sqlite")
-        return str(mlflow.create_experiment(name, (STORE / "artifacts").absolute().as_uri() if is_local else None))
+        return str(mlflow.create_experiment(name, (STORE / "artifacts").absolute().as_uri() if is_local() else None))

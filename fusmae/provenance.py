@@ -57,10 +57,10 @@ def git_email() -> str:
     return _git("config", "user.email") or ""
 
 
-def is_lock_committed() -> bool:
-    """Whether dvc.lock is there and as the commit has it."""
-    tracked = _git("ls-files", "--", "dvc.lock")
-    return bool(tracked) and not _git("status", "--porcelain", "--", "dvc.lock")
+def is_committed(path: Path) -> bool:
+    """Whether a file of the checkout is there and as the commit has it."""
+    tracked = _git("ls-files", "--", str(path))
+    return bool(tracked) and not _git("status", "--porcelain", "--", str(path))
 
 
 def _git(*arguments: str) -> str | None:

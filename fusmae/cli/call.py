@@ -1,5 +1,6 @@
 """How a command of the command line reaches the code behind it."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ from fusmae.allocator import keep_freed_memory
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
+
+# A person waits for the answer of a command, or a service looks again: with MLflow's own numbers a registry that is
+# down takes four minutes to say so. Stages keep those: a training run had better wait.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 def load_params() -> Any:
@@ -26,4 +31,6 @@ def run_stage(stage: str, **paths: Path) -> None:
 def run_command(command: str, **arguments: Any) -> Any:
     """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
     keep_freed_memory()
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     return getattr(import_module(f"fusmae.commands.{command}"), command)(**arguments)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import load_params, run_command
+from fusmae.cli.call import load_params, options, run_command
 
 app = typer.Typer()
 
@@ -19,7 +19,9 @@ def promote(
         "challenger"
     ),
     shards: Annotated[Path, typer.Option(help="Shards whose test split both are judged on.")] = Path("data/shards"),
-    reports: Annotated[Path, typer.Option(help="Where the verdict goes.")] = Path("reports/gate"),
+    index: Annotated[Path, typer.Option(help="Index, which says what is of one place.")] = Path("data/index.parquet"),
+    verdict: Annotated[Path, typer.Option(help="The doctor's, which names the shards.")] = Path("data/verdict.json"),
+    reports: Annotated[Path, typer.Option(help="Where the gate's verdict goes.")] = Path("reports/gate"),
     force: Annotated[bool, typer.Option("--force", help="Go on where the gate says no; needs --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Why, and who agreed; stands in the ledger for good.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; fails where the gate says no.")] = False,
@@ -30,8 +32,11 @@ def promote(
 
     Example: fusmae promote fusmae --version 4 --force --reason "agreed with A. Person: needed for the flood"
     """
-    arguments = {"version": version, "shards": shards, "reports": reports, "force": force, "reason": reason}
-    typer.echo(run_command("promote", config=load_params(), name=name, dry_run=dry_run, **arguments))
+    from fusmae.commands.promote import Evidence
+
+    arguments = {"version": version, "evidence": Evidence(shards, index, verdict), "params": options["params"]}
+    arguments |= {"reports": reports, "force": force, "reason": reason, "dry_run": dry_run}
+    typer.echo(run_command("promote", config=load_params(), name=name, **arguments))
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """The ledger of a registered model, checked against what the registry has."""
 
+from collections.abc import Sequence
+
 from fusmae.errors import LedgerError
-from fusmae.release.ledger import Ledger, champions, sentence
+from fusmae.release.ledger import Entry, Ledger, champions, sentence
 from fusmae.release.registry import champion_number, in_use, numbers
 
 
@@ -21,7 +23,7 @@ def ledger(*, name: str) -> str:
     found = Ledger(name)
     entries, current = found.entries(), champion_number(name)
     hashes = {entry.sha256 for entry in entries}
-    for number, entry_hash in in_use(name).items():
+    for number, entry_hash in in_use(name):
         if entry_hash not in hashes:
             raise LedgerError(
                 f"{name}/{number} was put to use by an entry that the ledger does not have.",
@@ -46,7 +48,21 @@ def ledger(*, name: str) -> str:
             expected=f"champion {expected[0] or 'none'}",
             hint=f"fusmae rollback {name} --to {expected[0] or 'N'}, or promote {current or 'none'} with evidence",
         )
-    lines = [sentence(entry) for entry in entries] or ["no champion so far"]
+    lines = _lines(entries) or ["no champion so far"]
     if last and last.phase == "begun":
         lines.append("the last change is under way" if last.is_open else "the last change was cut off: do it again")
+    if entries:
+        # Whoever noted it elsewhere sees whether the whole ledger was written anew.
+        lines.append(f"last entry: {entries[-1].sha256}")
     return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])
+
+
+def _lines(entries: Sequence[Entry]) -> list[str]:
+    """A line an entry; before one that found another champion than the ledger had made, a line that says so."""
+    lines = []
+    for number, entry in enumerate(entries):
+        recorded = "".join(champions(entries[:number])[-1:])
+        if entry.phase == "begun" and entry.before != recorded:
+            lines.append(f"(by then the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)")
+        lines.append(sentence(entry))
+    return lines

@@ -1,33 +1,62 @@
 """Promote a version: the gate, its report, the ledger, the alias."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.config import Config
+from fusmae.data.index import read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
+from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.files import file_sha256
 from fusmae.provenance import content_sha256, git_state
 from fusmae.release.artifacts import add_artifacts
-from fusmae.release.gate import Verdict, judge, paired_difference
-from fusmae.release.ledger import Entry, sentence
+from fusmae.release.gate import Verdict, judge
+from fusmae.release.ledger import Entry, Ledger, sentence
 from fusmae.release.models import ModelFile, model_file
-from fusmae.release.promotion import Change, move_champion, require_clean_checkout
+from fusmae.release.origin import check_origin, require_committed, require_locked
+from fusmae.release.promotion import Change, move_champion, require_clean_checkout, require_recorded
 from fusmae.release.registry import champion_number
-from fusmae.release.trial import run_trials
+from fusmae.release.trial import Trial, require_same, run_trials
 from fusmae.release.verdict_report import as_text, write_verdict
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What both are judged on.
+
+    Attributes:
+        shards: the data set; its test split counts.
+        index: says which pairs are of one place.
+        verdict: the doctor's, which names the shards.
+    """
+
+    shards: Path
+    index: Path
+    verdict: Path
+
+
 def promote(
-    config: Config, *, name: str, version: str, shards: Path, reports: Path, force: bool, reason: str, dry_run: bool
+    config: Config,
+    *,
+    params: Path,
+    name: str,
+    version: str,
+    evidence: Evidence,
+    reports: Path,
+    force: bool,
+    reason: str,
+    dry_run: bool,
 ) -> str:
     """Let the gate judge a version, and make it champion if it passes.
 
     Args:
         config: with the thresholds, `gate`.
+        params: the file that they come from.
         name: registered model.
         version: alias or number of the challenger.
-        shards: with the test split that both are judged on.
+        evidence: that both are judged on.
         reports: gets a folder with the verdict.
         force: go on where the gate says no.
         reason: why, by whom it is forced: recorded.
@@ -37,8 +66,10 @@ def promote(
         What happened, as people read it.
 
     Raises:
-        PromotionError: the gate says no, the checkout is dirty, or force has no reason.
+        PromotionError: the gate says no, the checkout is dirty, what it decides by is not what the commit names, or
+            force has no reason.
         LedgerError: somebody else is at it.
+        LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
     """
     if force and not reason.strip():
@@ -47,14 +78,19 @@ def promote(
             expected='--reason "agreed with A. Person: flood response needs it today"',
         )
     require_clean_checkout()
+    require_committed(params)
+    require_locked([evidence.index], evidence.shards, evidence.verdict)
     separator = "/" if version.isdigit() else "@"
     challenger, seen = model_file(f"{name}{separator}{version}"), champion_number(name)
     if challenger.version == seen:
         raise PromotionError(f"{challenger.label} is champion already.", hint=f"fusmae ledger {name}")
-    verdict, warning = _verdict(config, challenger, model_file(f"{name}/{seen}") if seen else None, shards)
+    require_recorded(name, Ledger(name).entries(), seen)
+    verdict, warning = _verdict(config, challenger, model_file(f"{name}/{seen}") if seen else None, evidence)
     folder = reports / f"{name}-{challenger.version}"
     report = write_verdict(folder, verdict, warning)
-    if not verdict.is_passed and not force:
+    if not dry_run:  # a no is evidence, too
+        add_artifacts(challenger, folder, f"verdicts/{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    if not verdict.is_passed and (dry_run or not force):
         raise PromotionError(
             as_text(verdict),
             got=f"no; the champion stays {seen or 'none'}",
@@ -63,37 +99,68 @@ def promote(
     lines = [as_text(verdict), f"report: {folder / 'verdict.html'}"]
     if dry_run:
         return "\n".join([*lines, "nothing was changed (--dry-run)"])
-    add_artifacts(challenger, folder, f"verdicts/{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     forced = force and not verdict.is_passed
     change = Change("promote", challenger, file_sha256(report), forced=forced, reason=reason)
     entry: Entry = move_champion(name, change, seen)
-    return "\n".join([*lines, sentence(entry)])
+    return "\n".join([*lines, sentence(entry), f"last entry of the ledger: {entry.sha256}"])
 
 
-def _verdict(config: Config, challenger: ModelFile, champion: ModelFile | None, shards: Path) -> tuple[Verdict, str]:
-    gate, reader = config.gate, ShardReader(shards, "test")
-    models = [challenger, champion] if champion else [challenger]
+def _verdict(
+    config: Config, challenger: ModelFile, champion: ModelFile | None, evidence: Evidence
+) -> tuple[Verdict, str]:
+    reader = ShardReader(evidence.shards, "test")
+    incomparable = _why_incomparable(champion, reader)
+    models = [challenger, champion] if champion and not incomparable else [challenger]
     trials = run_trials(models, reader, threshold=config.evaluate.threshold)
-    every = trials[0].every_modality
-    difference = None
-    if champion:
-        one, other = (trial.probabilities[every] for trial in trials)
-        difference = paired_difference(
-            gate.metric,
-            one,
-            other,
-            reader.labels,
-            resamples=gate.bootstrap_resamples,
-            confidence=gate.confidence,
-            seed=config.seed,
-        )
     facts = {
         "num_pairs": len(reader),
-        "test_set": f"sha256:{content_sha256(shards)}",
+        "test_set": f"sha256:{content_sha256(evidence.shards)}",
         "data": reader.origin.described,
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "thresholds": gate.model_dump(),
+        "thresholds": config.gate.model_dump(),
         "trials": [trial.to_json() for trial in trials],
     }
-    return judge(trials[0], trials[1] if champion else None, difference, gate, facts), reader.origin.warning
+    verdict = judge(
+        trials[0],
+        trials[1] if len(trials) > 1 else None,
+        _difference(config, trials, reader, evidence.index) if len(trials) > 1 else None,
+        config.gate,
+        facts,
+        origin=check_origin(challenger, evidence.shards),
+        incomparable=incomparable,
+    )
+    return verdict, reader.origin.warning
+
+
+def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
+    """A champion of other classes or bands can't be judged: that must not end the line of champions for good."""
+    if champion is None:
+        return ""
+    try:
+        require_same(champion, reader)
+    except PromotionError as error:
+        return f"champion {str(error).splitlines()[0]}"
+    return ""
+
+
+def _difference(config: Config, trials: list[Trial], reader: ShardReader, index: Path) -> Difference:
+    every = trials[0].every_modality
+    place_of = {pair.key: pair.place for pair in read_index(index)}
+    places = [place_of[key] for key in reader.keys]
+    if len(set(places)) < 2:
+        raise PromotionError(
+            "All test pairs are of one place: nothing tells how sure a difference between two models is.",
+            got=f"{len(places)} pairs of {places[0]}",
+            expected="test pairs of two places and more",
+        )
+    found = paired_differences(
+        trials[0].probabilities[every],
+        trials[1].probabilities[every],
+        reader.labels,
+        resamples=config.gate.bootstrap_resamples,
+        confidence=config.gate.confidence,
+        seed=config.seed,
+        places=places,
+    )
+    return found[config.gate.metric]

@@ -1,7 +1,6 @@
 """Start the service for one model; ends when it is told to."""
 
 import logging
-import os
 import socket
 from copy import deepcopy
 from ipaddress import ip_address
@@ -10,9 +9,6 @@ from fusmae.errors import FusmaeError
 from fusmae.serving.limits import Limits
 
 _log = logging.getLogger("fusmae.serving")
-
-# A registry that is down is asked again at the next look; no look should take minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 def serve(model: str, host: str, port: int, limits: Limits) -> None:
@@ -35,8 +31,6 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
     from fusmae.serving.app import make_app
     from fusmae.serving.loaded import find_model
 
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
     first = find_model(model)
     logs = deepcopy(LOGGING_CONFIG)
     logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}

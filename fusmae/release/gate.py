@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from numpy.typing import NDArray
-
 from fusmae.evaluation.metrics import Scores
-from fusmae.evaluation.paired import Difference, paired_differences
+from fusmae.evaluation.paired import Difference
 from fusmae.release.trial import Trial
 from fusmae.thresholds import Thresholds
 
@@ -70,6 +68,9 @@ def judge(
     difference: Difference | None,
     thresholds: Thresholds,
     facts: Mapping[str, Any],
+    *,
+    origin: Sequence[Check] = (),
+    incomparable: str = "",
 ) -> Verdict:
     """Ask every question.
 
@@ -79,10 +80,14 @@ def judge(
         difference: of the primary metric between them.
         thresholds: what is asked for.
         facts: goes into the verdict.
+        origin: whether the challenger is what the commit names, and was trained for this test set.
+        incomparable: why a champion that there is can't be judged on these pairs; then `champion` is None.
     """
     checks = (
         _clean(challenger),
-        _better(difference, thresholds),
+        *origin,
+        _finite(challenger),
+        _better(difference, thresholds, incomparable),
         *_settings(challenger, thresholds),
         *_classes(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
@@ -94,47 +99,29 @@ def judge(
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
 
 
-def paired_difference(
-    metric: str,
-    challenger: NDArray[Any],
-    champion: NDArray[Any],
-    labels: NDArray[Any],
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> Difference:
-    """Challenger minus champion, with a percentile bootstrap over pairs: both are scored on the same draws.
-
-    Args:
-        metric: micro_ap or macro_ap.
-        challenger: probabilities `[N, K]`.
-        champion: probabilities `[N, K]` on the same pairs.
-        labels: `[N, K]` 0 or 1.
-        resamples: draws.
-        confidence: of the interval.
-        seed: of the draws.
-    """
-    found = paired_differences(challenger, champion, labels, resamples=resamples, confidence=confidence, seed=seed)
-    return found[metric]
-
-
 def _clean(challenger: Trial) -> Check:
-    return Check(
-        "source",
-        "failed" if challenger.is_dirty else "passed",
-        "made from a checkout with uncommitted changes" if challenger.is_dirty else f"commit {challenger.commit[:12]}",
-        "a commit that says what made it",
-    )
+    expected = "a commit that says what made it"
+    if challenger.commit is None:
+        return Check("source", "failed", "nothing says which commit made it", expected)
+    if challenger.is_dirty:
+        return Check("source", "failed", "made from a checkout with uncommitted changes", expected)
+    return Check("source", "passed", f"commit {challenger.commit[:12]}", expected)
 
 
-def _better(difference: Difference | None, thresholds: Thresholds) -> Check:
+def _finite(challenger: Trial) -> Check:
+    got = f"{challenger.num_bad} that are not, counted as wrong" if challenger.num_bad else "all of them"
+    return Check("finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1")
+
+
+def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> Check:
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
+    if incomparable:
+        return Check("metric", "failed", incomparable, expected)
     if difference is None:
         return Check("metric", "skipped", "no champion to compare with", expected)
     got = (
         f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
-        f"({difference.confidence:.0%}, {difference.resamples} paired draws)"
+        f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_drawn} places)"
     )
     return Check("metric", "passed" if difference.low >= -thresholds.max_loss else "failed", got, expected)
 
@@ -158,7 +145,9 @@ def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
             checks.append(Check(f"class {name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by"))
         else:
             checks.append(_at_least(f"class {name}", scores.per_class_ap[name], floor, "AP"))
-    return checks
+    unknown = sorted(set(thresholds.class_floors) - set(challenger.class_pairs))
+    known = "a class of the test set in gate.class_floors"
+    return [*checks, *(Check(f"class {name}", "failed", "no class of that name", known) for name in unknown)]
 
 
 def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -> Check:

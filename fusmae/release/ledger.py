@@ -22,6 +22,7 @@ from fusmae.mlflow_store import connect
 from fusmae.release.registry import refusals_named
 
 STALE_S = 300.0
+CUT_OFF = "(was cut off)"
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
 _GENESIS = "0" * 64
 
@@ -64,6 +65,15 @@ class Entry(BaseModel):
     def age_s(self) -> float:
         """Seconds since it was written."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
+
+    def completes(self, begun: "Entry") -> bool:
+        """Whether this says that what an entry began is done, and nothing else."""
+        same = ("action", "who", "before", "after", "verdict", "forced")
+        return (
+            begun.phase == "begun"
+            and all(getattr(self, name) == getattr(begun, name) for name in same)
+            and self.reason in (begun.reason, f"{begun.reason} {CUT_OFF}".strip())
+        )
 
     @property
     def is_open(self) -> bool:
@@ -161,7 +171,7 @@ def champions(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.phase == "done":
             if entry.action == "rollback" and entry.after in stack:
-                del stack[stack.index(entry.after) + 1 :]
+                del stack[len(stack) - stack[::-1].index(entry.after) :]
             else:
                 stack.append(entry.after)
     return stack
@@ -182,6 +192,8 @@ def _chained(model: str, stored: Sequence[tuple[int, str, str]]) -> list[Entry]:
         if entry.previous not in hashes:
             raise _changed(model, number, f"it follows {entry.previous[:12]}, which is not there")
         if entry.previous == hashes[-1]:
+            if entry.phase == "done" and not (entries and entry.completes(entries[-1])):
+                raise _changed(model, number, "done, but not what was begun before it")
             entries.append(entry)
             hashes.append(sha256)
     return entries

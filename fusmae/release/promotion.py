@@ -1,17 +1,21 @@
 """Moving the alias `champion`: forward past the gate, back in one step; every move is in the ledger first."""
 
 import getpass
+import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
-from fusmae.errors import LedgerError, PromotionError
-from fusmae.provenance import flow_run, git_email, git_state, is_lock_committed
+from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
+from fusmae.provenance import flow_run, git_email, git_state, is_committed
 from fusmae.release.artifacts import read_artifact
-from fusmae.release.ledger import STALE_S, Entry, Ledger, champions, sentence
-from fusmae.release.lineage import LINEAGE, Lineage
+from fusmae.release.ledger import CUT_OFF, STALE_S, Entry, Ledger, champions, sentence
+from fusmae.release.lineage import LINEAGE
 from fusmae.release.models import ModelFile, model_file
-from fusmae.release.registry import CHAMPION, champion_number, move_alias, protect
+from fusmae.release.registry import CHAMPION, champion_number, crown, move_alias, protect
+from fusmae.release.traced import read_lineage
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def require_clean_checkout() -> None:
             expected="every change committed",
             hint="`git status` shows them; commit or `git stash` them",
         )
-    if not is_lock_committed():
+    if not is_committed(Path("dvc.lock")):
         raise PromotionError(
             "dvc.lock is not committed: nobody could find the data and models of this run again.",
             hint="git commit -m 'Lock the results' dvc.lock",
@@ -85,14 +89,52 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
             expected=seen or "none",
             hint=f"fusmae promote {name}",
         )
+    if change.action == "promote":
+        require_recorded(name, entries, seen)
+    runs = _runs_behind(change.target)
     begun = ledger.append(_entry(change, "begun", seen), entries)
-    protect(change.target.name, change.target.version, begun.sha256, _runs_behind(change.target))
+    protect(change.target.name, change.target.version, begun.sha256, runs)
     # Whoever was held up for long must not undo what others did meanwhile.
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
         raise LedgerError(f"Somebody else went on with {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
     move_alias(name, CHAMPION, change.target.version)
-    return ledger.append(_entry(change, "done", seen), [*entries, begun])
+    try:
+        done = ledger.append(begun.model_copy(update={"phase": "done", "when": _now()}), [*entries, begun])
+    except LedgerError:
+        _put_back(ledger)
+        raise
+    crown(name, change.target.version, done.sha256)
+    return done
+
+
+def require_recorded(name: str, entries: Sequence[Entry], seen: str) -> None:
+    """Refuse to build on a champion that the ledger does not know: a rollback takes it back.
+
+    Args:
+        name: registered model.
+        entries: of its ledger.
+        seen: the champion's number.
+
+    Raises:
+        LedgerError: the alias was moved past the ledger.
+    """
+    recorded = "".join(champions(entries)[-1:])
+    is_cut_off = bool(entries) and entries[-1].phase == "begun" and entries[-1].after == seen
+    if seen != recorded and not is_cut_off:
+        raise LedgerError(
+            f"The alias champion of {name} was moved past the ledger.",
+            got=f"champion {seen or 'none'}",
+            expected=f"champion {recorded or 'none'}",
+            hint=f"fusmae rollback {name} --to {recorded or 'N'}, then promote again",
+        )
+
+
+def _put_back(ledger: Ledger) -> None:
+    """Undo a move that came so late that somebody else had finished another: the ledger decides."""
+    entries = ledger.entries()
+    if entries and entries[-1].phase == "done" and champion_number(ledger.name) != entries[-1].after:
+        move_alias(ledger.name, CHAMPION, entries[-1].after)
 
 
 def settled(ledger: Ledger) -> list[Entry]:
@@ -114,8 +156,10 @@ def settled(ledger: Ledger) -> list[Entry]:
         )
     if champion_number(ledger.name) != last.after:
         return entries
-    done = last.model_copy(update={"phase": "done", "when": _now(), "reason": f"{last.reason} (was cut off)".strip()})
-    return [*entries, ledger.append(done, entries)]
+    done = last.model_copy(update={"phase": "done", "when": _now(), "reason": f"{last.reason} {CUT_OFF}".strip()})
+    written = ledger.append(done, entries)
+    crown(ledger.name, last.after, written.sha256)
+    return [*entries, written]
 
 
 def version_before(name: str, number: str = "") -> ModelFile:
@@ -141,9 +185,12 @@ def version_before(name: str, number: str = "") -> ModelFile:
 
 
 def _runs_behind(model: ModelFile) -> list[str]:
-    """Ids of the runs of its lineage."""
-    content = read_artifact(model, LINEAGE)
-    return [run.run_id for run in Lineage.model_validate_json(content).runs] if content else []
+    """Ids of the runs of its lineage; none where that can't be read: a rollback must not wait for it to be mended."""
+    try:
+        text = read_artifact(model, LINEAGE)
+        return [run.run_id for run in read_lineage(text, model).runs] if text else []
+    except (LineageError, RegistryError):
+        return []
 
 
 def _entry(change: Change, phase: str, before: str) -> Entry:
@@ -168,5 +215,12 @@ def _now() -> str:
 
 def _who() -> str:
     """The person as git knows them, else the account; and the flow run that did it for them."""
-    person = git_email() or f"{getpass.getuser()}@{platform.node()}"
+    person = git_email() or f"{_account()}@{platform.node()}"
     return f"{person} by flow run {flow_run()}" if flow_run() else person
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container the user may have a number only
+        return f"user {os.getuid()}"

@@ -10,12 +10,13 @@ import numpy as np
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
+from fusmae.inference.session import EMBEDDING, PRESENCE
 from fusmae.mlflow_store import connect, find_run, known_run, open_experiment, shown_uri
 from fusmae.modalities import ModalityInput
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
-IN_USE_TAG = "fusmae.in_use"
+IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,21 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
     from mlflow.exceptions import MlflowException
 
     connect()
-    client = MlflowClient()
-    try:
-        found = (
-            client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number or "")
-        )
-    except MlflowException as error:
-        raise RegistryError(
-            f"The registry at {shown_uri()} has no {name}{'@' + alias if alias else f'/{number}'}: {error.message}",
-            hint="`make ui` shows what is registered; `dvc repro register` registers, `fusmae promote` sets champion",
-        ) from error
+    client, what = MlflowClient(), f"{name}{'@' + alias if alias else f'/{number}'}"
+    with refusals_named(what):
+        try:
+            found = (
+                client.get_model_version_by_alias(name, alias)
+                if alias
+                else client.get_model_version(name, number or "")
+            )
+        except MlflowException as error:
+            if not _is_missing(error):
+                raise
+            raise RegistryError(
+                f"The registry at {shown_uri()} has no {what}: {error.message}",
+                hint="`make ui` shows what there is; `dvc repro register` registers, `fusmae promote` sets champion",
+            ) from error
     sha256 = found.tags.get(HASH_TAG)
     if sha256 is None:
         raise RegistryError(
@@ -84,6 +90,12 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
             hint="dvc repro register",
         )
     return Version(name, str(found.version), sha256, is_new=False)
+
+
+def _is_missing(error: Any) -> bool:
+    # An alias that is not there is an invalid value to MLflow, as is much else.
+    is_alias = error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or is_alias
 
 
 def champion_number(name: str) -> str:
@@ -108,14 +120,26 @@ def numbers(name: str) -> set[str]:
     return {str(version.version) for version in _versions(name)}
 
 
-def in_use(name: str) -> dict[str, str]:
-    """Hash of the ledger's entry that put a version to use, by number.
+def in_use(name: str) -> list[tuple[str, str]]:
+    """Number of each version that was put to use, with the hashes of the ledger's last entries that did.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    found = _versions(name)
-    return {str(version.version): version.tags[IN_USE_TAG] for version in found if IN_USE_TAG in version.tags}
+    tags = (IN_USE_TAG, CROWNED_TAG)
+    return [(str(found.version), found.tags[tag]) for found in _versions(name) for tag in tags if tag in found.tags]
+
+
+def crown(name: str, number: str, ledger_entry: str) -> None:
+    """Note on a version the ledger's entry by which it is champion, so that neither can go without the other.
+
+    Raises:
+        RegistryError: MLflow refuses.
+    """
+    from mlflow import MlflowClient
+
+    with refusals_named(f"a tag to {name}/{number}"):
+        MlflowClient().set_model_version_tag(name, number, CROWNED_TAG, ledger_entry)
 
 
 def _versions(name: str) -> Sequence[Any]:
@@ -191,7 +215,7 @@ def register_graph(
         graph: the ONNX file.
         inputs: pixel arrays it takes, for the signature.
         num_modalities: columns of `presence`.
-        num_classes: columns of its outputs.
+        num_classes: columns of its logits and probabilities.
         extra_files: card, parity report, preprocessing spec: kept inside the logged model.
         tags: on the version, beside the hash.
         experiment: MLflow experiment of a new run, where the store lacks the training run.
@@ -211,19 +235,19 @@ def register_graph(
         number = find_version(name, sha256)
         is_new = number is None
         if number is None:
-            trained = find_run(run_file)
-            ended = client.get_run(trained).info.end_time if trained else None
-            with mlflow.start_run(run_id=trained, experiment_id=open_experiment(experiment)):
+            trained, model = find_run(run_file), onnx.load(graph)
+            with (
+                _left_as_it_ended(trained, client),
+                mlflow.start_run(run_id=trained, experiment_id=open_experiment(experiment)),
+            ):
                 logged = mlflow.onnx.log_model(
-                    onnx.load(graph),
+                    model,
                     name="model",
-                    signature=_signature(inputs, num_modalities, num_classes),
+                    signature=_signature(inputs, num_modalities, num_classes, _embedding_dim(model)),
                     extra_files=[str(path) for path in extra_files],
                     pip_requirements=[f"onnxruntime=={_version('onnxruntime')}", f"numpy=={_version('numpy')}"],
                     save_as_external_data=False,
                 )
-            if trained and ended:  # training did not go on until now
-                client.set_terminated(trained, end_time=ended)
             version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})
             number = str(version.version)
         client.set_registered_model_alias(name, CHALLENGER, number)
@@ -232,13 +256,30 @@ def register_graph(
     return Version(name, number, sha256, is_new)
 
 
+@contextmanager
+def _left_as_it_ended(run_id: str | None, client: Any) -> Iterator[None]:
+    """Give a run its status and end back: training did not go on until now, nor fail because registering did."""
+    before = client.get_run(run_id).info if run_id else None
+    try:
+        yield
+    finally:
+        if before and before.end_time:
+            client.set_terminated(run_id, status=before.status, end_time=before.end_time)
+
+
 def _version(package: str) -> str:
     from importlib.metadata import version
 
     return version(package)
 
 
-def _signature(inputs: Sequence[ModalityInput], num_modalities: int, num_classes: int) -> Any:
+def _embedding_dim(model: Any) -> int:
+    """Width of the embedding that an ONNX graph gives; 0 where it gives none."""
+    found = (item for item in model.graph.output if item.name == EMBEDDING)
+    return next((int(item.type.tensor_type.shape.dim[1].dim_value) for item in found), 0)
+
+
+def _signature(inputs: Sequence[ModalityInput], num_modalities: int, num_classes: int, embedding_dim: int) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -246,7 +287,10 @@ def _signature(inputs: Sequence[ModalityInput], num_modalities: int, num_classes
     arrays: list[Any] = [
         TensorSpec(float32, (-1, len(item.bands), item.side_px, item.side_px), item.name) for item in inputs
     ]
-    outputs: list[Any] = [TensorSpec(float32, (-1, num_classes), name) for name in ("logits", "probabilities")]
+    widths = {"logits": num_classes, "probabilities": num_classes}
+    if embedding_dim:
+        widths[EMBEDDING] = embedding_dim
+    outputs: list[Any] = [TensorSpec(float32, (-1, width), name) for name, width in widths.items()]
     return ModelSignature(
-        inputs=Schema([*arrays, TensorSpec(float32, (-1, num_modalities), "presence")]), outputs=Schema(outputs)
+        inputs=Schema([*arrays, TensorSpec(float32, (-1, num_modalities), PRESENCE)]), outputs=Schema(outputs)
     )

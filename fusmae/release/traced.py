@@ -61,7 +61,7 @@ def trace(reference: str) -> Traced:
     with refusals_named(f"what it knows of {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
-    lineage = piece_together(model, str(version.run_id or ""), client) if text is None else _read(text, model)
+    lineage = piece_together(model, str(version.run_id or ""), client) if text is None else read_lineage(text, model)
     with refusals_named(f"the runs behind {model.label}"):
         asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
     # What was written down counts; where nothing could be, this store may know more.
@@ -70,7 +70,16 @@ def trace(reference: str) -> Traced:
     return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here)
 
 
-def _read(text: str, model: ModelFile) -> Lineage:
+def read_lineage(text: str, model: ModelFile) -> Lineage:
+    """The lineage that was registered with a version.
+
+    Args:
+        text: of the record.
+        model: the version.
+
+    Raises:
+        LineageError: it is damaged, or of another model.
+    """
     try:
         lineage = Lineage.model_validate_json(text)
     except ValidationError as error:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fusmae.config import load_config
+from fusmae.data.index import write_index
+from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export import Deployable, export_onnx, save_onnx
+from fusmae.release.locked import dvc_md5
 from fusmae.release.registry import register_graph
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
 
@@ -64,17 +68,33 @@ def registry_template(tmp_path_factory, inputs, classes, statistics):
     return folder
 
 
+# Thresholds that the tiny models meet.
+GATE = {"min_by_setting": {"s1+s2": 0.0}, "max_calibration_error": 1.0, "bootstrap_resamples": 50}
+
+
+def lock(*paths):
+    """A dvc.lock that names files and folders as they are."""
+    outs = [{"path": str(path), "md5": dvc_md5(path)} for path in paths]
+    return yaml.safe_dump({"schema": "2.0", "stages": {"made": {"cmd": "", "outs": outs}}})
+
+
 @pytest.fixture
-def checkout(registry_template, shards, tmp_path, monkeypatch):
+def checkout(registry_template, shards, pairs, tmp_path, monkeypatch):
     """A committed checkout to work in, with a registry of its own."""
     folder = tmp_path / "checkout"
     shutil.copytree(registry_template / "mlruns", folder / "mlruns")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (folder / ".gitignore").write_text("/mlruns/\n/.fusmae/\n/reports/\n/data\n", encoding="utf-8")
-    (folder / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
     (folder / "data").mkdir()
     (folder / "data" / "shards").symlink_to(shards)
+    write_verdict(Path("data/verdict.json"), Path("data/shards"))
+    write_index(pairs, Path("data/index.parquet"))
+    made = (Path("data/verdict.json"), Path("data/index.parquet"), Path("data/shards"))
+    Path("dvc.lock").write_text(lock(*made), encoding="utf-8")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["gate"] |= GATE
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     git("init", "-q", cwd=folder)
     git("config", "user.email", "a.person@example.org", cwd=folder)
     git("add", ".", cwd=folder)
@@ -83,8 +103,6 @@ def checkout(registry_template, shards, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def config():
-    """params.yaml with thresholds that the tiny models meet."""
-    found = load_config(ROOT / "params.yaml")
-    gate = {"min_by_setting": {"s1+s2": 0.0}, "max_calibration_error": 1.0, "bootstrap_resamples": 50}
-    return found.model_copy(update={"gate": found.gate.model_copy(update=gate)})
+def config(checkout):
+    """The checkout's params.yaml."""
+    return load_config(checkout / "params.yaml")

@@ -8,7 +8,8 @@ import pytest
 
 from fusmae.config import load_config
 from fusmae.evaluation.metrics import score
-from fusmae.release.gate import judge, paired_difference
+from fusmae.evaluation.paired import paired_differences
+from fusmae.release.gate import judge
 from fusmae.release.trial import Trial, calibration_error
 from fusmae.release.verdict_report import as_text, write_verdict
 
@@ -34,6 +35,7 @@ def trial(probabilities=GOOD, **changes):
         commit="c0ffee",
         is_dirty=False,
         probabilities={},
+        num_bad=0,
         scores={"s1+s2": scores, "s1": scores},
         every_modality="s1+s2",
         class_pairs={"water": 40, "forest": 40},
@@ -52,7 +54,7 @@ def failed(challenger, thresholds, champion=None, difference=None):
 
 def difference(challenger, champion, **changes):
     settings = {"resamples": 200, "confidence": 0.95, "seed": 0} | changes
-    return paired_difference("micro_ap", challenger, champion, LABELS, **settings)
+    return paired_differences(challenger, champion, LABELS, **settings)["micro_ap"]
 
 
 def test_a_good_challenger_without_a_champion_passes(thresholds):
@@ -65,6 +67,8 @@ def test_a_good_challenger_without_a_champion_passes(thresholds):
     ("changes", "question"),
     [
         ({"is_dirty": True}, "source"),
+        ({"commit": None}, "source"),
+        ({"num_bad": 1}, "finite"),
         ({"calibration_error": 0.26}, "calibration"),
         ({"calibration_error": float("nan")}, "calibration"),
         ({"latency_ms": 1000.1}, "latency"),
@@ -90,6 +94,29 @@ def test_each_class_has_a_floor_its_own_or_the_common_one(thresholds):
     poor = trial(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5, 0, 0)})
     floors = {"min_class_ap": 0.9, "class_floors": {"water": 0.1}, "min_by_setting": {}}
     assert failed(poor, thresholds.model_copy(update=floors)) == ["class forest"]
+
+
+def test_a_floor_of_a_class_that_is_none_fails(thresholds):
+    assert failed(trial(), thresholds.model_copy(update={"class_floors": {"watre": 0.1}})) == ["class watre"]
+
+
+def test_the_interval_over_places_is_wider_where_pairs_of_a_place_are_alike():
+    # Ten places of eight like pairs, on half of which the one model is right and on half the other.
+    places = [f"{number // 8}" for number in range(80)]
+    swaps = np.array([number // 8 % 2 for number in range(80)], bool)[:, None]
+    one, other = np.where(swaps, GOOD, POOR), np.where(swaps, POOR, GOOD)
+    pairs, whole = difference(one, other), difference(one, other, places=places)
+    assert (pairs.num_drawn, whole.num_drawn) == (80, 10)
+    assert pairs.difference == whole.difference
+    assert whole.high - whole.low > 1.2 * (pairs.high - pairs.low)
+
+
+def test_a_draw_of_pairs_without_labels_does_not_end_the_bootstrap():
+    labels = np.zeros((6, 2), int)
+    labels[0] = 1
+    scores = np.random.default_rng(3).random((2, 6, 2))
+    found = paired_differences(*scores, labels, resamples=50, confidence=0.9, seed=0)["macro_ap"]
+    assert found.low <= found.high
 
 
 def test_a_class_with_few_pairs_is_not_judged(thresholds):

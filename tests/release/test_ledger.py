@@ -29,9 +29,9 @@ def two_champions(checkout):
 
 def test_an_untouched_ledger_is_shown_whole(two_champions):
     lines = ledger(name=NAME).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "done promote 1 → 2" in lines[3]
-    assert lines[4] == "champion: tiny/2"
+    assert lines[4:] == [f"last entry: {Ledger(NAME).entries()[-1].sha256}", "champion: tiny/2"]
 
 
 def test_a_changed_entry_shows(two_champions):
@@ -42,12 +42,40 @@ def test_a_changed_entry_shows(two_champions):
         ledger(name=NAME)
 
 
+def rewritten(client, number, **changes):
+    """Change an entry together with its hash, as somebody with write access can."""
+    name = f"{NAME}-ledger"
+    entry = Entry.model_validate_json(client.get_model_version(name, number).tags[ENTRY_TAG])
+    other = entry.model_copy(update=changes)
+    client.set_model_version_tag(name, number, ENTRY_TAG, other.model_dump_json())
+    client.set_model_version_tag(name, number, "fusmae.hash", other.sha256)
+
+
 def test_an_entry_that_was_changed_together_with_its_hash_shows_in_the_next(two_champions):
-    entry = Entry.model_validate_json(two_champions.get_model_version(f"{NAME}-ledger", "2").tags[ENTRY_TAG])
-    other = entry.model_copy(update={"who": "somebody.else@example.org"})
-    two_champions.set_model_version_tag(f"{NAME}-ledger", "2", ENTRY_TAG, other.model_dump_json())
-    two_champions.set_model_version_tag(f"{NAME}-ledger", "2", "fusmae.hash", other.sha256)
-    with pytest.raises(LedgerError, match=r"changed at entry 3(.|\n)*which is not there"):
+    rewritten(two_champions, "3", who="somebody.else@example.org")
+    with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*which is not there"):
+        ledger(name=NAME)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"who": "mallory"}, {"reason": "all fine"}, {"verdict": "0" * 64}, {"forced": True}, {"before": "3"}]
+)
+def test_a_last_entry_that_says_another_thing_than_was_begun_shows(two_champions, changes):
+    rewritten(two_champions, "4", **changes)
+    with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*not what was begun"):
+        ledger(name=NAME)
+
+
+@pytest.mark.parametrize("changes", [{"previous": "0" * 64}, {"when": "2020-01-01T00:00:00+00:00"}])
+def test_a_last_entry_that_was_put_elsewhere_shows_on_its_version(two_champions, changes):
+    rewritten(two_champions, "4", **changes)
+    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
+        ledger(name=NAME)
+
+
+def test_a_removed_last_entry_shows_on_its_version(two_champions):
+    two_champions.delete_model_version(f"{NAME}-ledger", "4")
+    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
         ledger(name=NAME)
 
 
@@ -92,11 +120,11 @@ def entry(action, after, phase="done"):
 def test_of_two_entries_that_follow_the_same_one_the_first_counts(checkout):
     connect()
     found = Ledger(NAME)
-    found.append(entry("promote", "1"), [])
+    found.append(entry("promote", "1", "begun"), [])
     with pytest.raises(LedgerError, match=r"Somebody else(.|\n)*promote none → 1"):
-        found.append(entry("promote", "2"), [])
+        found.append(entry("promote", "2", "begun"), [])
     assert [written.after for written in found.entries()] == ["1"]
-    found.append(entry("promote", "3"), found.entries())
+    found.append(entry("promote", "3", "begun"), found.entries())
     assert [written.after for written in found.entries()] == ["1", "3"]
 
 
@@ -106,3 +134,5 @@ def test_champions_are_a_stack_that_rollbacks_unwind():
     assert champions([*entries, entry("promote", "4")]) == ["1", "2", "4"]
     assert champions([*entries, entry("promote", "4", "begun")]) == ["1", "2"]
     assert champions([*entries, entry("rollback", "1")]) == ["1"]
+    again = [entry("promote", "1"), entry("promote", "2"), entry("promote", "1"), entry("promote", "3")]
+    assert champions([*again, entry("rollback", "1")]) == ["1", "2", "1"], "2 can still be gone back to"

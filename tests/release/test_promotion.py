@@ -2,31 +2,41 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from fusmae.commands.ledger import ledger
-from fusmae.commands.promote import promote
+from fusmae.commands.promote import Evidence, promote
 from fusmae.commands.rollback import rollback
-from fusmae.errors import LedgerError, PromotionError, RegistryError
-from fusmae.files import file_sha256
+from fusmae.data.index import write_index
+from fusmae.data.shard_writer import write_shards
+from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
+from fusmae.files import file_sha256, write_json
 from fusmae.mlflow_store import connect
 from fusmae.release.ledger import Ledger
+from fusmae.release.locked import dvc_md5
+from fusmae.release.models import model_file
+from fusmae.release.promotion import Change, move_champion
 from fusmae.release.registry import champion_number
+from tests.release.conftest import git, lock
 
 NAME = "tiny"
 
 
 def promoted(config, version, **changes):
-    settings = {"force": False, "reason": "", "dry_run": False} | changes
-    return promote(
-        config, name=NAME, version=version, shards=Path("data/shards"), reports=Path("reports/gate"), **settings
-    )
+    evidence = Evidence(Path("data/shards"), Path("data/index.parquet"), Path("data/verdict.json"))
+    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "evidence": evidence}
+    return promote(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
 
 
 def forced(config, version):
@@ -78,8 +88,29 @@ def test_a_worse_version_is_refused_with_the_reason_and_nothing_moves(checkout, 
     for dry_run in (True, False):
         with pytest.raises(PromotionError, match=r"tiny/3 FAILS \(against tiny/1\)\n  metric: -0\.\d+ \["):
             promoted(config, "3", dry_run=dry_run)
+    with pytest.raises(PromotionError, match="tiny/3 FAILS"):
+        promoted(config, "3", dry_run=True, force=True, reason="only to see")
     assert (champion(), phases()) == ("1", before)
     assert json.loads((checkout / "reports/gate/tiny-3/verdict.json").read_text())["is_passed"] is False
+
+
+def test_a_no_is_kept_with_the_version_too_but_not_that_of_a_dry_run(checkout, config):
+    from mlflow.artifacts import list_artifacts
+
+    def kept():
+        try:
+            return len(list_artifacts(artifact_uri="models:/tiny/3/verdicts"))
+        except Exception:  # none yet
+            return 0
+
+    promoted(config, "1")
+    before = kept()
+    with pytest.raises(PromotionError):
+        promoted(config, "3", dry_run=True)
+    assert kept() == before
+    with pytest.raises(PromotionError):
+        promoted(config, "3")
+    assert kept() == before + 1
 
 
 def test_a_dry_run_that_passes_changes_nothing(checkout, config):
@@ -111,10 +142,197 @@ def test_a_dirty_tree_is_refused(checkout, config):
 
 
 def test_an_uncommitted_lock_is_refused(checkout, config):
-    (checkout / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n", encoding="utf-8")
+    text = (checkout / "dvc.lock").read_text(encoding="utf-8")
+    (checkout / "dvc.lock").write_text(f"{text}\n", encoding="utf-8")
     with pytest.raises(PromotionError, match=r"dvc\.lock is not committed(.|\n)*git commit"):
         promoted(config, "1")
     assert champion() == ""
+
+
+def test_thresholds_that_no_commit_names_are_refused(checkout, config):
+    lenient = checkout / "reports" / "lenient.yaml"
+    lenient.parent.mkdir()
+    lenient.write_text((checkout / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(PromotionError, match=r"not those of the commit(.|\n)*lenient\.yaml(.|\n)*without --params"):
+        promoted(config, "1", params=lenient)
+    assert champion() == ""
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "verdict.json"])
+def test_another_index_or_verdict_than_dvc_lock_names_is_refused(checkout, config, name):
+    path = checkout / "data" / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(
+        PromotionError, match=rf"data/{name} is not what dvc\.lock names(.|\n)*dvc checkout data/{name}"
+    ):
+        promoted(config, "1")
+
+
+def test_shards_that_dvc_lock_does_not_name_are_refused(checkout, config, pairs, read_pair, inputs, classes):
+    easy = [replace(pair, labels=("water",)) for pair in pairs]
+    write_shards(easy, read_pair, checkout / "data/easy", inputs=inputs, classes=classes, shard_pairs=7)
+    evidence = Evidence(Path("data/easy"), Path("data/index.parquet"), Path("data/verdict.json"))
+    with pytest.raises(PromotionError, match=r"data/easy are not the shards that dvc\.lock names"):
+        promoted(config, "1", evidence=evidence)
+
+
+def registered(exported_as, lineage=None, **changes):
+    """One more version: the first one's graph with another note, and a lineage that says what is given."""
+    from onnx import load, save
+
+    from fusmae.release.models import model_file
+    from fusmae.release.registry import register_graph
+
+    first = model_file(f"{NAME}/1")
+    graph = load(first.path)
+    graph.doc_string = exported_as
+    for change in changes.get("graph", ()):
+        change(graph)
+    folder = Path("reports") / exported_as
+    folder.mkdir(parents=True)
+    save(graph, folder / "model.onnx")
+    files = [folder / "parity.json"]
+    write_json(files[0], changes.get("parity", {"checks": [{"max_abs_error": 1e-6}]}))
+    if lineage is not None:
+        files.append(folder / "lineage.json")
+        git = {"commit": "c0ffee", "is_dirty": False}
+        text = lineage | {"name": NAME, "onnx_sha256": file_sha256(folder / "model.onnx"), "git": git, "exported": git}
+        write_json(files[-1], text)
+    return register_graph(
+        NAME,
+        folder / "model.onnx",
+        inputs=changes["inputs"],
+        num_modalities=2,
+        num_classes=4,
+        extra_files=files,
+        tags={},
+        experiment="test",
+        run_file=Path("none.json"),
+    ).number
+
+
+def lineage_of(shards_md5):
+    outs = {"data/shards": shards_md5, "models/export": "0" * 32 + ".dir"}
+    stage = {"name": "export", "code": {}, "inputs": {}, "outs": outs, "params": {}}
+    return {"graph": "models/export/model.onnx", "stages": [stage]}
+
+
+def answers(number):
+    verdict = json.loads(Path(f"reports/gate/tiny-{number}/verdict.json").read_text())
+    return {check["name"]: check["status"] for check in verdict["checks"]}
+
+
+def test_a_version_that_dvc_lock_does_not_lead_to_or_that_was_trained_on_other_shards_fails(checkout, config, inputs):
+    own = registered("own", lineage_of(dvc_md5(Path("data/shards"))), inputs=inputs)
+    other = registered("other", lineage_of("1" * 32 + ".dir"), inputs=inputs)
+    for number, expected in ((own, ("failed", "passed")), (other, ("failed", "failed"))):
+        with pytest.raises(PromotionError, match="check out the commit that it was trained at"):
+            promoted(config, number)
+        assert (answers(number)["lock"], answers(number)["test set"]) == expected
+    export = {"path": "models/export", "md5": "0" * 32 + ".dir"}
+    text = yaml.safe_load(Path("dvc.lock").read_text())
+    text["stages"]["export"] = {"cmd": "", "outs": [export]}
+    Path("dvc.lock").write_text(yaml.safe_dump(text))
+    git("commit", "-qam", "lock the export", cwd=checkout)
+    assert "passes" in promoted(config, own)
+
+
+def test_a_version_without_lineage_is_judged_and_that_is_said(checkout, config):
+    promoted(config, "1")
+    assert (answers("1")["lock"], answers("1")["test set"]) == ("skipped", "skipped")
+
+
+def test_a_lineage_that_can_not_be_read_ends_promotion_with_a_paragraph_and_no_rollback(checkout, config, inputs):
+    broken = registered("broken", {"stages": "none"}, inputs=inputs)
+    with pytest.raises(LineageError, match=r"lineage.json of tiny/\d can't be read"):
+        promoted(config, broken)
+    assert phases() == []
+    move_champion(NAME, Change("promote", model_file(f"{NAME}/{broken}")), "")
+    promoted(config, "2")
+    rollback(name=NAME, to="", reason="")
+    assert champion() == broken
+
+
+def nan_probabilities(graph):
+    """Let the model's weights be NaN."""
+    for item in graph.graph.initializer:
+        if item.data_type == onnx.TensorProto.FLOAT and len(item.dims) > 1:
+            item.CopyFrom(onnx.numpy_helper.from_array(np.full(item.dims, np.nan, np.float32), item.name))
+
+
+def test_a_model_that_answers_nan_fails_by_that(checkout, config, inputs):
+    number = registered("nan", inputs=inputs, graph=[nan_probabilities])
+    with pytest.raises(PromotionError, match=r"finite: \d+ that are not, counted as wrong"):
+        promoted(config, number)
+
+
+def test_a_graph_without_commit_and_a_parity_report_without_checks_fail_by_that(checkout, config, inputs):
+    def without_commit(graph):
+        (item,) = [item for item in graph.metadata_props if item.key == "fusmae"]
+        item.value = json.dumps({key: value for key, value in json.loads(item.value).items() if key != "git"})
+
+    number = registered("bare", inputs=inputs, graph=[without_commit], parity={})
+    with pytest.raises(PromotionError, match=r"source: nothing says which commit(.|\n)*parity: not measured"):
+        promoted(config, number)
+
+
+def test_a_champion_of_other_classes_can_be_followed_by_force_only(checkout, config, exported):
+    from fusmae.release.registry import register_graph
+
+    connect()
+    options = {"num_modalities": 2, "num_classes": 3, "extra_files": [], "tags": {}, "run_file": Path("none.json")}
+    old = register_graph(NAME, exported.path, inputs=exported.inputs, experiment="test", **options).number
+    move_champion(NAME, Change("promote", model_file(f"{NAME}/{old}")), "")
+    with pytest.raises(PromotionError, match=r"metric: champion tiny/4 can't be judged on this test set"):
+        promoted(config, "1")
+    forced(config, "1")
+    assert champion() == "1"
+
+
+def test_an_alias_that_was_moved_by_hand_stops_promotions_until_it_is_taken_back_and_stays_told(checkout, config):
+    promoted(config, "1")
+    MlflowClient().set_registered_model_alias(NAME, "champion", "3")
+    with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*rollback tiny --to 1"):
+        promoted(config, "2")
+    rollback(name=NAME, to="1", reason="somebody moved it")
+    promoted(config, "2")
+    assert "(by then the alias was moved from 1 to 3 by hand)" in ledger(name=NAME)
+
+
+def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, monkeypatch):
+    from fusmae.release import promotion
+
+    promoted(config, "1")
+    move = promotion.move_alias
+    held_up = iter([True])
+
+    def move_late(name, alias, number):
+        if next(held_up, False):  # until others take it for cut off, and have moved the alias themselves
+            monkeypatch.setattr("fusmae.release.ledger.STALE_S", 0.0)
+            forced(config, "3")
+        move(name, alias, number)
+
+    monkeypatch.setattr(promotion, "move_alias", move_late)
+    with pytest.raises(LedgerError, match="Somebody else"):
+        promoted(config, "2")
+    assert champion() == "3"
+    assert ledger(name=NAME).endswith("champion: tiny/3")
+
+
+def test_pairs_of_one_place_are_drawn_together(checkout, config, pairs):
+    promoted(config, "1")
+    moved = [replace(pair, place=f"{pair.split}-{number % 2}") for number, pair in enumerate(pairs)]
+    write_index(moved, Path("data/index.parquet"))
+    made = (Path("data/verdict.json"), Path("data/index.parquet"), Path("data/shards"))
+    Path("dvc.lock").write_text(lock(*made), encoding="utf-8")
+    git("commit", "-qam", "places", cwd=checkout)
+    with pytest.raises(PromotionError, match="paired draws of 2 places"):
+        promoted(config, "3")
+    write_index([replace(pair, place=pair.split) for pair in pairs], Path("data/index.parquet"))
+    Path("dvc.lock").write_text(lock(*made), encoding="utf-8")
+    git("commit", "-qam", "one place", cwd=checkout)
+    with pytest.raises(PromotionError, match="All test pairs are of one place"):
+        promoted(config, "2")
 
 
 def test_no_checkout_is_refused(checkout, config, monkeypatch):
@@ -174,7 +392,35 @@ def test_the_run_and_version_in_use_are_marked_and_the_run_comes_out_of_the_bin(
     run = client.get_run(run_id)
     assert run.info.lifecycle_stage == "active"
     assert run.data.tags["fusmae.in_use"] == "tiny/1"
-    assert client.get_model_version(NAME, "1").tags["fusmae.in_use"] == Ledger(NAME).entries()[0].sha256
+    begun, done = Ledger(NAME).entries()
+    tags = client.get_model_version(NAME, "1").tags
+    assert (tags["fusmae.in_use"], tags["fusmae.crowned"]) == (begun.sha256, done.sha256)
+
+
+def test_runs_behind_a_version_in_use_are_marked_and_come_out_of_the_bin(checkout, config, inputs):
+    connect()
+    client = MlflowClient()
+    ancestor = client.create_run("0").info.run_id
+    client.set_terminated(ancestor)
+    client.delete_run(ancestor)
+    run = {"stage": "pretrain", "experiment": "test", "run_id": ancestor}
+    number = registered(
+        "descended", lineage_of("") | {"stages": [], "runs": [run, run | {"run_id": "f" * 32}]}, inputs=inputs
+    )
+    forced(config, number)
+    found = client.get_run(ancestor)
+    assert found.info.lifecycle_stage == "active"
+    assert found.data.tags["fusmae.in_use"] == f"{NAME}/{number}"
+
+
+def test_an_account_without_a_name_is_known_by_its_number(checkout, config, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 4242")
+
+    monkeypatch.setattr("fusmae.release.promotion.git_email", lambda: "")
+    monkeypatch.setattr("fusmae.release.promotion.getpass.getuser", nameless)
+    promoted(config, "1")
+    assert Ledger(NAME).entries()[-1].who.startswith(f"user {os.getuid()}@")
 
 
 RACE = """
@@ -260,7 +506,24 @@ def test_a_crash_after_the_alias_is_written_down_by_the_next_change(checkout, co
 def test_a_registry_that_is_down_is_named(checkout, config, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    shutil.rmtree(checkout / "mlruns")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
         promoted(config, "1")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
         rollback(name=NAME, to="", reason="")
+    assert not (checkout / "mlruns").exists()
+
+
+def test_a_command_does_not_wait_for_minutes_for_a_registry_that_is_down(checkout):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[2])}
+    predict = ["predict", "--model", f"{NAME}@champion", "--s2", "s2", "--out", "map.tif"]
+    running = [
+        subprocess.Popen([sys.executable, "-m", "fusmae", *command], stderr=subprocess.PIPE, text=True, env=environment)
+        for command in (["promote", NAME], ["rollback", NAME], ["ledger", NAME], predict)
+    ]
+    for process in running:
+        said = process.communicate(timeout=90)[1]  # MLflow's own patience is 250 s
+        assert process.returncode == 1
+        assert "127.0.0.1:9 does not answer" in said
+        assert "Traceback" not in said
