@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
+from fusmae.inference.scene import require_real
 from fusmae.modalities import ModalityInput
 from fusmae.sources.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0
 _MAX_BANDS = 64
-_MAX_BLOCK_PX = 4096**2
+_MAX_BLOCK_MB = 64
 """GDAL unpacks whole blocks, and a small file may state a huge one."""
 
 _DESCRIBE = "name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like …_VV.tif"
@@ -44,7 +45,8 @@ def read_tile(files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityIn
         inputs: what the model takes.
 
     Raises:
-        InputError: no GeoTIFF, no or another CRS, another grid or extent than a tile's, a missing or unnamed band.
+        InputError: no GeoTIFF, complex pixels, no or another CRS, another grid or extent than a tile's, a missing or
+            unnamed band.
         PairError: files of different ground.
     """
     rasters: dict[str, Raster] = {}
@@ -79,11 +81,10 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
             names = tuple((name or "").strip() for name in dataset.descriptions)
             if names == ("",):  # as archives keep a band a file
                 names = (Path(upload.name).stem.rpartition("_")[2],)
-            is_hole = dataset.read_masks() == 0 if dataset.nodata is not None else None
             pixels: NDArray[np.float32] = dataset.read(out_dtype="float32")
-            # 0 in digital numbers is what training saw there, too.
-            if is_hole is not None and not (wanted[0].units == "DN" and dataset.nodata == 0):
-                pixels[is_hole] = np.nan
+            # 0 in digital numbers is what training saw there, too. By value: a mask has blocks of its own, of any size.
+            if dataset.nodata is not None and not (wanted[0].units == "DN" and dataset.nodata == 0):
+                pixels[pixels == np.float32(dataset.nodata)] = np.nan
             return Raster(Path(upload.name), pixels, names, dataset.crs, tuple(dataset.bounds))
     except RasterioError as error:
         raise InputError(
@@ -92,7 +93,8 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
 
 
 def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> None:
-    """Refuse another CRS, grid or extent than a tile's, before a pixel is unpacked."""
+    """Refuse complex pixels, another CRS, grid or extent than a tile's, before a pixel is unpacked."""
+    require_real(name, dataset)
     tile_m, finest = wanted[0].side_px * wanted[0].gsd_m, max(item.side_px for item in wanted)
     if dataset.crs is None or not dataset.crs.is_projected or dataset.crs.linear_units_factor[1] != 1.0:
         raise InputError(
@@ -112,13 +114,22 @@ def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> Non
             expected=f"{tile_m} × {tile_m} m, north up",
             hint="cut it first",
         )
-    blocks = [height * width for height, width in dataset.block_shapes]
-    if max(dataset.width, dataset.height) > finest or dataset.count > _MAX_BANDS or max(blocks) > _MAX_BLOCK_PX:
+    block_mb = _block_mb(dataset)
+    if max(dataset.width, dataset.height) > finest or dataset.count > _MAX_BANDS or block_mb > _MAX_BLOCK_MB:
         raise InputError(
             f"{name} is larger than a tile.",
-            got=f"{dataset.count} bands of {dataset.width} × {dataset.height} px in blocks of up to {max(blocks)} px",
-            expected=f"at most {finest} × {finest} px, {_MAX_BANDS} bands and blocks of {_MAX_BLOCK_PX} px",
+            got=f"{dataset.count} bands of {dataset.width} × {dataset.height} px in blocks of up to {block_mb:.1f} MB",
+            expected=f"at most {finest} × {finest} px, {_MAX_BANDS} bands and blocks of {_MAX_BLOCK_MB} MB",
         )
+
+
+def _block_mb(dataset: Any) -> float:
+    """MB that the largest block takes once it is unpacked; where pixels are interleaved it holds every band."""
+    from rasterio.enums import Interleaving
+
+    bands = zip(dataset.block_shapes, dataset.dtypes, strict=True)
+    sizes = [height * width * np.dtype(kind).itemsize for (height, width), kind in bands]
+    return float(sum(sizes) if dataset.interleaving is Interleaving.pixel else max(sizes)) / 1e6
 
 
 def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:

@@ -24,6 +24,16 @@ _FLOOR_DN = 900.0
 _CROSSED_DB = 1.0
 """VH is above VV by as much over calm water only, where both are noise."""
 
+_POSSIBLE_DB = (-80.0, 40.0)
+"""Noise over calm water and the brightest ship lie within."""
+
+_SATURATED_DN = np.iinfo(np.uint16).max
+_MAX_STRANGE_SHARE = 0.001
+"""What more pixels than that have is no measurement: nodata that nobody took out."""
+
+_NODATA_HINT = (
+    "if it is nodata, fill it or leave the modality out; a GeoTIFF should say so: rio edit-info FILE --nodata VALUE"
+)
 _MAX_8_BIT = 255.0
 _MAX_NODATA_SHARE = 0.1
 
@@ -39,7 +49,7 @@ def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInp
         Warnings, each naming its tile.
 
     Raises:
-        InputError: S1 in linear power, no backscatter at all, S2 as reflectance, negative or above 16 bits.
+        InputError: S1 in linear power, no backscatter at all, nodata, S2 as reflectance, negative or above 16 bits.
     """
     warnings: list[str] = []
     for item in inputs:
@@ -70,7 +80,15 @@ def _check_decibels(array: NDArray[Any], item: ModalityInput) -> None:
                     f"Tile {tile}, band {name} is no backscatter in dB.",
                     got=f"{got}, median {np.median(band):.4g}",
                     expected=f"a median from {low:g} to {high:g} dB",
-                    hint="fill nodata values, or leave the modality out",
+                    hint=_NODATA_HINT,
+                )
+            strange = float(((band < _POSSIBLE_DB[0]) | (band > _POSSIBLE_DB[1])).mean())
+            if strange > _MAX_STRANGE_SHARE:
+                raise InputError(
+                    f"Tile {tile}, band {name} has pixels that are no measurements.",
+                    got=f"{got}; {strange:.1%} of them beyond what is expected",
+                    expected=f"{_POSSIBLE_DB[0]:g} to {_POSSIBLE_DB[1]:g} dB, but for {_MAX_STRANGE_SHARE:.1%} of them",
+                    hint=_NODATA_HINT,
                 )
 
 
@@ -87,11 +105,19 @@ def _crossed(array: NDArray[Any], item: ModalityInput) -> list[str]:
 
 def _odd_numbers(numbers: NDArray[np.float32], tile: int) -> list[str]:
     lowest, highest = float(numbers.min()), float(numbers.max())
-    if lowest < 0 or highest > np.iinfo(np.uint16).max:
+    if lowest < 0 or highest > _SATURATED_DN:
         raise InputError(
             f"Tile {tile} has no digital numbers.",
             got=f"{lowest:.4g} to {highest:.4g}",
             expected="reflectance times 10,000: from 0 to 65535",
+            hint=_NODATA_HINT if lowest < 0 else "",
+        )
+    if (share := float((numbers == _SATURATED_DN).mean())) > _MAX_STRANGE_SHARE:
+        raise InputError(
+            f"Tile {tile} has pixels that are no measurements.",
+            got=f"{share:.1%} of S2 is {_SATURATED_DN}",
+            expected=f"{_SATURATED_DN}, where the sensor is blinded, in {_MAX_STRANGE_SHARE:.1%} of the pixels at most",
+            hint=_NODATA_HINT,
         )
     if highest <= _MAX_REFLECTANCE:
         raise InputError(

@@ -1,9 +1,13 @@
 import io
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+
+from fusmae.errors import InputError
+from fusmae.serving.arrays import read_npz
 
 JSON = {"Content-Type": "application/json"}
 NPZ = {"Content-Type": "application/x-npz"}
@@ -102,6 +106,40 @@ def test_damaged_and_hostile_npz_are_refused(client, body, wanted):
     text = refusal(client.post("/predict", content=body, headers=NPZ))
     assert wanted in text
     assert client.get("/health").json()["is_ready"]
+
+
+def test_a_header_of_gigabytes_is_not_unpacked(exported):
+    """A small .npz whose array states a header of 256 MB of blanks."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("s1_10m.npy", "w") as member:
+        member.write(b"\x93NUMPY\x02\x00" + (2**28).to_bytes(4, "little"))
+        for _ in range(2**8):
+            member.write(b" " * 2**20)
+    assert len(file.getvalue()) < 300_000
+    tracemalloc.start()
+    with pytest.raises(InputError, match="header of a newer format"):
+        read_npz(file.getvalue(), exported.inputs, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_numbers_that_float32_can_not_hold_are_refused(client, exported, value):
+    pixels = exported.pixels(2)
+    pixels["s1_10m"] = pixels["s1_10m"].astype(np.float64)
+    pixels["s1_10m"][1, 0, 3, 4] = value
+    for answer in (client.ask(pixels), client.post("/predict", content=as_json(pixels), headers=JSON)):
+        assert "NaN or infinite pixels" in refusal(answer)
+
+
+@pytest.mark.parametrize("value", [-9999, -32768, np.finfo(np.float32).min])
+def test_a_tile_that_is_nodata_in_part_is_refused(client, exported, value):
+    pixels = exported.pixels(2)
+    pixels["s1_10m"][1, :, :7] = value
+    text = refusal(client.ask(pixels))
+    assert "Tile 1, band VV has pixels that are no measurements" in text or "NaN or infinite" in text
+    assert "or leave" in text
 
 
 def test_pickles_are_never_loaded(client, tmp_path):

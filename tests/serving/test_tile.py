@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine, from_origin
 
@@ -175,6 +176,50 @@ def test_a_small_file_that_states_a_huge_raster_is_not_unpacked(client):
         content = bytes(memory.getbuffer())
     assert len(content) < 100_000
     refused(ask(client, ("s1", content)), "is larger than a tile")
+
+
+@pytest.mark.parametrize(("num_bands", "dtype"), [(2, "float32"), (40, "uint8")])
+def test_blocks_that_hold_all_bands_are_limited_by_their_bytes(client, num_bands, dtype):
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            count=num_bands,
+            height=24,
+            width=24,
+            dtype=dtype,
+            crs="EPSG:32633",
+            transform=from_origin(LEFT, TOP, 10, 10),
+            sparse_ok=True,
+            tiled=True,
+            blockxsize=4096,
+            blockysize=4096,
+            interleave="pixel",
+        ) as dataset:
+            dataset.descriptions = ("VV", "VH", *("" for _ in range(num_bands - 2)))
+        content = bytes(memory.getbuffer())
+    assert len(content) < 100_000
+    refused(ask(client, ("s1", content)), "is larger than a tile")
+
+
+def test_a_mask_is_not_unpacked_for_its_blocks_may_have_any_size(client, exported, tile, s1, tmp_path):
+    path = tmp_path / "masked.tif"
+    path.write_bytes(geotiff(s1, nodata=-99))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.zeros((24, 24), bool))
+        assert (dataset.read_masks() == 0).all()
+    same(ask(client, ("s1", path.read_bytes())), exported.session.run({"s1_10m": tile["s1_10m"]}))
+
+
+@pytest.mark.parametrize("value", [-9999, -32768, np.finfo(np.float32).min])
+def test_nodata_that_a_file_does_not_state_is_refused(client, s1, value):
+    holes = {name: np.where(np.arange(24) < 7, np.float32(value), band) for name, band in s1.items()}
+    for told, changes in (("no measurements", {}), ("NaN or infinite", {"nodata": float(value)})):
+        wanted = "NaN or infinite" if value < -1e6 else told
+        refused(ask(client, ("s1", geotiff(holes, **changes))), wanted)
+
+
+def test_complex_pixels_are_refused(client, s1):
+    refused(ask(client, ("s1", geotiff({name: band.astype("complex64") for name, band in s1.items()}))), "complex")
 
 
 def test_a_form_without_files_or_with_foreign_ones_is_refused(client, s1):

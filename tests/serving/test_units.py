@@ -19,6 +19,13 @@ def second(array, value):
     return array
 
 
+def in_part(array, value):
+    """Some 4 % of a band of the second tile."""
+    array = array.astype(np.float32)
+    array[1, 0, :1] = value
+    return array
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
@@ -26,6 +33,10 @@ def second(array, value):
         (lambda p: p | {"s1_10m": second(p["s1_10m"], -9999)}, "Tile 1, band VV is no backscatter in dB"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], -1)}, "Tile 1 has no digital numbers"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], 70_000)}, "Tile 1 has no digital numbers"),
+        (lambda p: p | {"s1_10m": in_part(p["s1_10m"], -9999)}, "Tile 1, band VV has pixels that are no measurements"),
+        (lambda p: p | {"s1_10m": in_part(p["s1_10m"], 100)}, "Tile 1, band VV has pixels that are no measurements"),
+        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], 65535)}, "Tile 1 has pixels that are no measurements"),
+        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], -9999)}, "Tile 1 has no digital numbers"),
         (lambda p: filled(p, 0), "Tile 0 looks like reflectance, not digital numbers, or is empty"),
     ],
 )
