@@ -48,7 +48,7 @@ def embed(
     s2_offset: S2Offset = None,
     check: Annotated[bool, typer.Option(help="Refuse pixels that look like other units than the model's.")] = True,
     shards: Annotated[Path | None, typer.Option(help="Embed a data set's pairs instead of a scene.")] = None,
-    split: Annotated[_Split, typer.Option(help="Which of its splits.")] = _Split.TEST,
+    split: Annotated[_Split | None, typer.Option(help="Which of its splits; test where absent.")] = None,
     index: Annotated[Path | None, typer.Option(help="Its index, which says where the pairs are.")] = None,
 ) -> None:
     """Embed every tile of a scene, or every pair of a data set, as a table to search. See docs/embeddings.md.
@@ -67,7 +67,7 @@ def embed(
             stride=stride,
             is_checked=check,
             shards=shards,
-            split=split.value,
+            split=split.value if split else None,
             index=index,
         )
     )

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fusmae.inference.drift import judge_scene
 from fusmae.inference.drift_reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift_tiles import describe_tiles, spread_units
 from fusmae.inference.embed import require_embedding
-from fusmae.inference.grid import lay_grid
+from fusmae.inference.grid import Grid, lay_grid
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import Scene, open_scenes
 from fusmae.inference.session import Session
@@ -47,10 +48,9 @@ def drift(
     found = model_file(model)
     session = Session(found.path)
     require_embedding(session, found.label)
-    compared = _reference(found, reference)
+    compared = _reference(found, session, reference)
     scenes = open_scenes(session.inputs, given.paths, given.readings)
-    # Tiles side by side: overlapping ones would be counted twice.
-    grid = lay_grid(scenes, session.inputs, session.inputs[0].side_px * session.inputs[0].gsd_m)
+    grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:
         tiles = describe_tiles(session, reader, units, _bar(len(units)))
@@ -73,9 +73,9 @@ def drift(
     return findings.is_drift, f"{as_text(findings)}\nreport: {out / 'drift.html'}"
 
 
-def _reference(model: ModelFile, given: Path | None) -> Reference:
+def _reference(model: ModelFile, session: Session, given: Path | None) -> Reference:
     if given is not None:
-        return load_reference(given, model.sha256)
+        return load_reference(given, model.sha256, session.inputs)
     if not model.name:
         raise InputError(
             f"{model.path} is a plain file: nothing says what it was trained on.",
@@ -90,7 +90,14 @@ def _reference(model: ModelFile, given: Path | None) -> Reference:
                 expected=f"{REFERENCE} among its files",
                 hint="dvc repro reference, then --reference models/reference.npz; or register a new version",
             )
-        return load_reference(path, model.sha256)
+        return load_reference(path, model.sha256, session.inputs)
+
+
+def _side_by_side(scenes: dict[str, Scene], session: Session) -> Grid:
+    """Whole tiles from the top left: one that ends with the scene would count ground of others a second time."""
+    tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
+    grid = lay_grid(scenes, session.inputs, tile_m)
+    return replace(grid, width_m=grid.width_m // tile_m * tile_m, height_m=grid.height_m // tile_m * tile_m)
 
 
 def _unit_faults(reader: SceneReader, scenes: dict[str, Scene]) -> str:

@@ -31,7 +31,7 @@ def embed(
     stride: int | None,
     is_checked: bool,
     shards: Path | None,
-    split: Split,
+    split: Split | None,
     index: Path | None,
 ) -> str:
     """Write the table; gives a summary for people.
@@ -39,22 +39,36 @@ def embed(
     Raises:
         RegistryError: there is no such model.
         ExportError: its graph gives no embedding.
-        InputError: scenes that can't be used.
+        InputError: scenes that can't be used, shards of other bands, or options that don't go together.
         ShardError: shards that can't be read.
         StorageError: the disk is full.
     """
-    if bool(given.s1 or given.s2) == bool(shards):
-        raise InputError(
-            "Embeddings are of scenes or of shards.", expected="--s1 and --s2 (one is enough), or --shards alone"
-        )
+    _require_one_kind(given, stride, shards, split, index)
     found = model_file(model)
     session = Session(found.path)
     require_embedding(session, found.label)
     if shards:
-        num_rows, what = _embed_pairs(found, session, shards, split, index, out), f"{split} pairs"
+        summary = _embed_pairs(found, session, shards, split or "test", index, out)
     else:
-        num_rows, what = _embed_scenes(found, session, given, stride, is_checked, out), "tiles"
-    return f"{num_rows:,} {what}, {session.embedding_dim} numbers each, by {found.label}\nwrote {out}"
+        summary = f"{_embed_scenes(found, session, given, stride, is_checked, out):,} tiles"
+    return f"{summary}, {session.embedding_dim} numbers each, by {found.label}\nwrote {out}"
+
+
+def _require_one_kind(
+    given: Given, stride: int | None, shards: Path | None, split: Split | None, index: Path | None
+) -> None:
+    is_of_scenes = bool(given.s1 or given.s2)
+    if is_of_scenes == bool(shards):
+        raise InputError(
+            "Embeddings are of scenes or of shards.", expected="--s1 and --s2 (one is enough), or --shards alone"
+        )
+    if is_of_scenes and (split or index):
+        raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
+    if shards and (stride is not None or given != Given()):
+        raise InputError(
+            "Shards say themselves what they hold.",
+            expected="no --stride, and none of --s1-bands, --s2-bands, --s1-units and --s2-offset",
+        )
 
 
 def _embed_scenes(
@@ -97,12 +111,15 @@ def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) ->
         )
 
 
-def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> int:
+def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> str:
     reader = ShardReader(shards, split)
+    session.require_inputs(reader.inputs, str(shards))
     places = _points(index, reader.keys) if index else None
     starts = range(0, len(reader), _BATCH)
     tables = _pair_tables(_tracked(starts, len(starts)), session, reader, places, model)
-    return write_tables(out, tables, Geometry("Point", "OGC:CRS84") if places is not None else None)
+    num_rows = write_tables(out, tables, Geometry("Point", "OGC:CRS84") if places is not None else None)
+    is_lost = bool(index) and places is None
+    return f"{num_rows:,} {split} pairs{f' without geometry: {index} lacks the place of some' if is_lost else ''}"
 
 
 def _pair_tables(

@@ -21,6 +21,10 @@ _ENOUGH, _AT_MOST = 12, 96
 _LINEAR_SHARE = 0.95
 _MEDIAN_DB_RANGE = (-40.0, 5.0)
 _CROSSED_DB = 1.0
+# Noise over calm water and the brightest ship lie within; what many pixels have beyond is no measurement.
+_POSSIBLE_DB = (-80.0, 40.0)
+_SATURATED_DN = 65535
+_MAX_STRANGE_SHARE = 0.001
 # Some pixels of a scene are nearly black in some band: water, shadow, needles. 1000 less what correction overshoots.
 _FLOOR_DN, _FLOOR_PERCENT = 900.0, 0.5
 _MAX_8_BIT = 255.0
@@ -29,7 +33,7 @@ _OVERRIDE = "if the pixels are right all the same, --no-check"
 
 
 def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> None:
-    """Refuse a scene whose pixels have other units, the offset of processing baseline 04.00, or swapped polarisations.
+    """Refuse scenes whose pixels have other units, unstated nodata, baseline 04.00's offset, or swapped polarisations.
 
     A modality without any data in the sample is not judged here.
 
@@ -84,6 +88,9 @@ def _check_decibels(modality: str, bands: Samples, scene: Scene) -> None:
             hint=f"--{modality}-units power converts it; uncalibrated numbers (hundreds) must be calibrated to sigma0 "
             "first",
         )
+    lowest, highest = _POSSIBLE_DB
+    is_strange = (all_pixels < lowest) | (all_pixels > highest)
+    _refuse_strange(modality, all_pixels, is_strange, f"from {lowest:g} to {highest:g} dB")
     if not _MEDIAN_DB_RANGE[0] < median < _MEDIAN_DB_RANGE[1]:
         raise InputError(
             f"The {modality} scene is no backscatter in dB.",
@@ -102,7 +109,23 @@ def _check_decibels(modality: str, bands: Samples, scene: Scene) -> None:
             )
 
 
+def _refuse_strange(modality: str, pixels: NDArray[np.float32], is_strange: NDArray[np.bool_], expected: str) -> None:
+    if is_strange.mean() <= _MAX_STRANGE_SHARE:
+        return
+    values, counts = np.unique(pixels[is_strange], return_counts=True)
+    raise InputError(
+        f"The {modality} scene has pixels that are no measurements.",
+        got=f"{is_strange.mean():.2%} of them, most often {float(values[counts.argmax()]):.17g}",
+        expected=f"{expected}, but for {_MAX_STRANGE_SHARE:.1%} of the pixels",
+        hint=f"if they are nodata, let the files say so: rio edit-info FILE --nodata VALUE; {_OVERRIDE}",
+    )
+
+
 def _check_digital_numbers(modality: str, bands: Samples, scene: Scene) -> None:
+    numbers = np.concatenate(list(bands.values()))
+    # The reader took the offset off, and left nothing below 0.
+    is_strange = (numbers < 0) | (numbers == _SATURATED_DN - (scene.reading.offset or 0))
+    _refuse_strange(modality, numbers, is_strange, f"digital numbers from 0 to {_SATURATED_DN - 1}")
     highest = max(float(pixels.max()) for pixels in bands.values())
     name, floor = min(
         ((name, float(np.percentile(pixels, _FLOOR_PERCENT))) for name, pixels in bands.items()),
@@ -132,5 +155,5 @@ def _check_digital_numbers(modality: str, bands: Samples, scene: Scene) -> None:
             f"The {modality} scene does not hold an offset of {scene.reading.offset}.",
             got=f"band {name}: {_FLOOR_PERCENT:g} % of its pixels or more are negative without it",
             expected=f"pixels of {scene.reading.offset} and more",
-            hint=f"leave out --{modality}-offset",
+            hint=f"leave out --{modality}-offset; if these are nodata, say so: rio edit-info FILE --nodata VALUE",
         )

@@ -13,7 +13,7 @@ maximum over all measures, Westfall and Young 1993, "Resampling-Based Multiple T
 replacement: Field and Welsh 2007, "Bootstrapping clustered data").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class Drift:
         setting: of the tiles whose embedding was measured.
         num_tiles: that were looked at.
         num_embedded: those of the setting.
-        num_drawn: validation tiles in a draw.
+        num_drawn: validation tiles in a draw, at most: as many as have a band, or the setting.
         num_pooled: validation scenes in a draw, on average.
         false_alarms: the share of scenes like validation's that would be called drift; it can't be known to be less.
         novelty: `[N]` of each tile of the setting, the others NaN.
@@ -93,16 +93,18 @@ def judge_scene(reference: Reference, scene: SceneTiles, thresholds: DriftThresh
     """
     space = _Space(reference, scene.setting, thresholds.neighbours)
     in_setting = np.array([name == scene.setting for name in scene.settings])
-    bands = [n for n in range(len(reference.bands)) if np.isfinite(scene.quantiles[:, n, 0]).any()]
+    has_band = np.isfinite(scene.quantiles[:, :, 0])
+    bands = np.flatnonzero(has_band.any(axis=0)).tolist()
     distances = space.to_train(scene.embeddings[in_setting])
     values = [
-        *(band_distance(reference, n, scene.quantiles[np.isfinite(scene.quantiles[:, n, 0]), n]) for n in bands),
+        *(band_distance(reference, n, scene.quantiles[has_band[:, n], n]) for n in bands),
         space.mixture(distances, _pairwise(scene.embeddings[in_setting])),
         float(space.novelty(distances).mean()),
     ]
     num_drawn = min(len(scene.settings), reference.facts["tiles_per_scene"])
     draws = draw_scenes(reference.validation_scenes, num_drawn, thresholds.draws, seed)
-    usual, limits = _limits(_null(reference, space, bands, draws), thresholds, len(bands))
+    counts = {n: int(has_band[:, n].sum()) for n in bands}
+    usual, limits = _limits(_null(reference, space, counts, int(in_setting.sum()), draws), thresholds, len(bands))
     names = [(reference.bands[n].name, reference.bands[n].modality) for n in bands] + [(MIXTURE, ""), (NOVELTY, "")]
     novelty = np.full(len(in_setting), np.nan)
     novelty[in_setting] = space.novelty(distances)
@@ -199,19 +201,37 @@ def _pairwise(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _null(
-    reference: Reference, space: _Space, bands: Sequence[int], draws: Sequence[NDArray[np.int64]]
+    reference: Reference,
+    space: _Space,
+    counts: Mapping[int, int],
+    num_embedded: int,
+    draws: Sequence[NDArray[np.int64]],
 ) -> NDArray[np.float64]:
-    """The measures of draws of validation tiles, `[draws, measures]`."""
+    """The measures of draws of validation tiles, `[draws, measures]`.
+
+    Each is of as many tiles as the scene's own measure is: few tiles are farther from the training data than many, and
+    a band may be in few tiles of a scene.
+
+    Args:
+        reference: of the model.
+        space: of the embeddings.
+        counts: the scene's tiles that have a band, by its number.
+        num_embedded: those whose embedding is measured.
+        draws: rows of validation tiles; of more than are wanted the first count, whole scenes as long as they last.
+    """
     to_train, within = space.to_train(space.validation), _pairwise(space.validation)
     novelty = space.novelty(to_train)
     return np.array(
         [
             [
-                *(band_distance(reference, band, reference.validation_quantiles[rows, band]) for band in bands),
-                space.mixture(to_train[rows], within[np.ix_(rows, rows)]),
-                novelty[rows].mean(),
+                *(
+                    band_distance(reference, band, reference.validation_quantiles[rows[:count], band])
+                    for band, count in counts.items()
+                ),
+                space.mixture(to_train[embedded], within[np.ix_(embedded, embedded)]),
+                novelty[embedded].mean(),
             ]
-            for rows in draws
+            for rows, embedded in ((rows, rows[:num_embedded]) for rows in draws)
         ]
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Reference:
         graph_sha256: of the ONNX file that gave the embeddings.
         bands: in the order of all arrays.
         train_quantiles: `[bands, 512]` of the pooled training pixels, in physical units.
-        train_std: `[bands]` of the same.
+        train_std: `[bands]` of the same, above 0.
         train_embeddings: `[T, D]` of training tiles, by setting.
         validation_quantiles: `[V, bands, 32]` of validation tiles, which training did not see.
         validation_embeddings: `[V, D]` of the same, by setting.
@@ -96,12 +97,13 @@ def save_reference(reference: Reference, path: Path) -> None:
         np.savez_compressed(file, head=np.array(json.dumps(head, sort_keys=True)), **arrays)
 
 
-def load_reference(path: Path, graph_sha256: str) -> Reference:
+def load_reference(path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> Reference:
     """Read what `save_reference` wrote.
 
     Args:
         path: the file.
         graph_sha256: of the ONNX file that it must be of.
+        inputs: what that graph takes.
 
     Raises:
         InputError: there is none, it can't be read, or it is another graph's.
@@ -120,10 +122,13 @@ def load_reference(path: Path, graph_sha256: str) -> Reference:
             validation_embeddings=_by_setting(arrays, "validation"),
             **{name: arrays[name] for name in _ARRAYS},
         )
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
-        raise InputError(
-            f"{path} is no reference that can be read: {error}", hint="dvc repro -f -s reference"
-        ) from error
+    except (BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise InputError(f"{path} can't be read as a reference: {error}", hint="dvc repro -f -s reference") from error
+    _check(reference, path, graph_sha256, inputs)
+    return reference
+
+
+def _check(reference: Reference, path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> None:
     if reference.graph_sha256 != graph_sha256:
         raise InputError(
             f"{path} is the reference of another model.",
@@ -131,7 +136,20 @@ def load_reference(path: Path, graph_sha256: str) -> Reference:
             expected=f"graph {graph_sha256[:16]}",
             hint="dvc repro reference, or leave out --reference for the one that was registered with the model",
         )
-    return reference
+    if reference.bands != bands_of(inputs):
+        raise InputError(
+            f"{path} describes other bands than the model takes.",
+            got=", ".join(band.name for band in reference.bands),
+            expected=", ".join(band.name for band in bands_of(inputs)),
+            hint="dvc repro -f -s reference",
+        )
+    if not (reference.train_std > 0).all():
+        raise InputError(
+            f"{path} has a band that is the same everywhere in training: nothing can be measured in its deviations.",
+            got=f"deviations {reference.train_std.tolist()}",
+            expected="all above 0",
+            hint="dvc repro -f -s reference",
+        )
 
 
 def _by_setting(arrays: Mapping[str, NDArray[Any]], kind: str) -> dict[str, NDArray[np.float32]]:

@@ -43,7 +43,7 @@ def spread_units(grid: Grid, max_tiles: int) -> list[Unit]:
     """Rows of tiles, evenly spread, with about as many tiles as are wanted; one row at least."""
     units = grid.units()
     step = math.ceil(sum(len(unit.lefts_m) for unit in units) / max_tiles)
-    return units[step // 2 :: step] or units[:1]
+    return units[step // 2 :: step] or [units[len(units) // 2]]
 
 
 def describe_tiles(session: Session, reader: SceneReader, units: Sequence[Unit], wrapped: Any = iter) -> SceneTiles:

@@ -10,6 +10,7 @@ from fusmae.inference.scene import Scene
 # Metres of a CRS may differ from those on the ground by this share; UTM is within 0.1 %.
 _MAX_SCALE_ERROR = 0.01
 _EARTH_RADIUS_M = 6_371_000.0
+_ROUNDING_DEG = 1e-6
 Box = tuple[float, float, float, float]
 
 
@@ -29,16 +30,17 @@ def metric_crs(scene: Scene) -> Any:
     ]
     if all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps):
         return scene.crs
-    zone = min(60, int((lons[0] + 180) // 6) + 1)
-    return CRS.from_epsg((32600 if lats[0] >= 0 else 32700) + zone)
+    return CRS.from_epsg(_utm_code(lons[0], lats[0]))
 
 
 def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
     """Left, bottom, right and top, in `crs`, of what every file covers.
 
     Raises:
-        InputError: there is no such ground.
+        InputError: there is no such ground, or a scene in degrees goes beyond the 180th meridian.
     """
+    for scene in scenes.values():
+        _require_one_world(scene)
     boxes = [box for scene in scenes.values() for box in _boxes(scene, crs)]
     lefts, bottoms, rights, tops = zip(*boxes, strict=True)
     left, bottom, right, top = max(lefts), max(bottoms), min(rights), min(tops)
@@ -50,6 +52,25 @@ def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
             hint=_mending(scenes),
         )
     return left, bottom, right, top
+
+
+def _require_one_world(scene: Scene) -> None:
+    """Beyond 180 degrees PROJ gives longitudes from the other side of the world, where the file has no pixels."""
+    for crs, (left, bottom, right, top) in scene.boxes:
+        if crs.is_geographic and (left < -180 - _ROUNDING_DEG or right > 180 + _ROUNDING_DEG):
+            lon = ((left + right) / 2 + 180) % 360 - 180
+            raise InputError(
+                f"The {scene.modality} scene goes beyond the 180th meridian in degrees: part of it would not be found.",
+                got=f"longitudes from {left:.4f} to {right:.4f}",
+                expected="longitudes from -180 to 180, or a CRS in metres",
+                # `rio warp` loses the other half, too.
+                hint=f"gdalwarp -t_srs EPSG:{_utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
+            )
+
+
+def _utm_code(lon: float, lat: float) -> int:
+    zone = min(60, int((lon + 180) // 6) + 1)
+    return (32600 if lat >= 0 else 32700) + zone
 
 
 def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import FusmaeError, InputError, StorageError
+from fusmae.errors import InputError, StorageError
 from fusmae.files import storage_error, write_json
 from fusmae.inference.ahead import ahead
 from fusmae.inference.blend import blended
@@ -90,29 +90,24 @@ def predict_map(
 
     Raises:
         InputError: scenes that can't be used; nothing is left behind.
-        StorageError: the disk is full; what was predicted is kept for the next run.
+        StorageError: the disk is full, what was predicted is kept for the next run; or another run writes this map.
     """
     inputs = model.session.inputs
     scenes = open_scenes(inputs, paths, readings or {})
     grid = lay_grid(scenes, inputs, stride_m)
     work = Work(out, work_key(model.sha256, scenes, grid))
-    try:
+    # Claimed once there is something to keep, and held until the map is there, long after the reader is closed.
+    with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:
             if is_checked:
                 check_pixels(reader, scenes)
+            claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
         num_tiles = _count_tiles(grid, work)
         if not num_tiles:
             raise _all_empty(scenes)
         with _disk_named(out):
             files, counts = _publish(model, scenes, grid, work, out, taken)
-    except StorageError:
-        raise
-    except FusmaeError:
-        # Other scenes or options are other work: this folder would never be used again.
-        work.clear()
-        raise
-    work.clear()
     return Map(files, grid, num_tiles, num_kept, counts)
 
 

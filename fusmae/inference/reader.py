@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fusmae.errors import InputError
 from fusmae.inference.bands import BandFile, unreadable
 from fusmae.inference.grid import Grid
-from fusmae.inference.scene import Scene
+from fusmae.inference.scene import Scene, box_of
 from fusmae.modalities import ModalityInput
 
 Pixels = NDArray[np.float32]
@@ -108,6 +108,8 @@ class _Source:
                 resampling=Resampling.average if gsd_m > _MEAN_FROM * own_gsd_m else Resampling.bilinear,
                 src_nodata=empty,
                 nodata=self._empty,
+                # Otherwise a pixel is empty only where all bands are, and one band's nodata is mixed into its data.
+                UNIFIED_SRC_NODATA="NO",
             )
         )
 
@@ -131,7 +133,7 @@ class _Source:
 def _bounds_on(grid: Grid, dataset: Any) -> tuple[float, float, float, float]:
     from rasterio.warp import transform_bounds
 
-    found: tuple[float, float, float, float] = transform_bounds(dataset.crs, grid.crs, *dataset.bounds)
+    found: tuple[float, float, float, float] = transform_bounds(dataset.crs, grid.crs, *box_of(dataset))
     return found
 
 
@@ -141,7 +143,8 @@ def _in_units(pixels: Pixels, scene: Scene) -> Pixels:
             raise InputError(
                 f"The {scene.modality} scene is no linear power: it has negative pixels.",
                 expected="power, never negative",
-                hint="leave out --s1-units power if it is in dB",
+                hint="leave out --s1-units power if it is in dB; "
+                "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
             )
         np.log10(pixels, out=pixels)
         pixels *= 10

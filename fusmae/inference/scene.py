@@ -71,8 +71,8 @@ def open_scenes(
         readings: how to understand them, by modality.
 
     Raises:
-        InputError: no scene at all, a modality that the model does not know, bands that are missing, files without
-            georeference.
+        InputError: no scene at all, a modality that the model does not know, bands that are missing, complex pixels,
+            files without georeference.
     """
     given = {modality: files for modality, files in paths.items() if files}
     known = list(dict.fromkeys(item.modality for item in inputs))
@@ -87,6 +87,27 @@ def open_scenes(
         for modality in known
         if modality in given
     }
+
+
+def box_of(dataset: Any) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
+    left, bottom, right, top = dataset.bounds
+    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
+
+
+def require_real(name: object, dataset: Any) -> None:
+    """Refuse complex pixels, of which a reader would take the real part alone.
+
+    Raises:
+        InputError: the raster has some.
+    """
+    if any(kind.startswith("complex") for kind in dataset.dtypes):
+        raise InputError(
+            f"{name} has complex pixels: amplitude and phase, no backscatter.",
+            got=f"{', '.join(dict.fromkeys(dataset.dtypes))}, as in an SLC product",
+            expected="real numbers: sigma0",
+            hint="start from the GRD product, or calibrate, detect and terrain-correct it in SNAP",
+        )
 
 
 def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
@@ -107,8 +128,9 @@ def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[Path],
     boxes, transforms = [], []
     for path in dict.fromkeys([bands[finest].path, *(band.path for band in bands.values())]):
         with raster(path) as dataset:
+            require_real(path, dataset)
             _require_georeference(path, dataset)
-            boxes.append((dataset.crs, tuple(dataset.bounds)))
+            boxes.append((dataset.crs, box_of(dataset)))
             transforms.append(dataset.transform)
     return Scene(modality, bands, reading, transforms[0], tuple(boxes))
 

@@ -13,6 +13,8 @@ from fusmae.modalities import ModalityInput
 
 PRESENCE, EMBEDDING = "presence", "embedding"
 METADATA_KEY = "fusmae"
+# No unit of ours comes near it, and squares of what is far beyond overflow in the graph.
+_MAX_PIXEL = 1e6
 
 
 class Session:
@@ -56,6 +58,24 @@ class Session:
                 hint="dvc repro -f -s export; never edit metadata by hand",
             )
 
+    def require_inputs(self, inputs: Sequence[ModalityInput], what: str) -> None:
+        """Refuse data that lack an array of the graph, or have other bands in one of the same shape.
+
+        Args:
+            inputs: the arrays of the data.
+            what: where they are, for people.
+
+        Raises:
+            InputError: another order, other bands, units or sizes.
+        """
+        if not set(self.inputs) <= set(inputs):
+            raise InputError(
+                f"{what} holds other bands than the model takes.",
+                got=_listed(inputs),
+                expected=_listed(self.inputs),
+                hint="bring the data set that the model was trained on, or one made with the same `modalities`",
+            )
+
     def run(
         self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
@@ -69,7 +89,8 @@ class Session:
             `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives it.
 
         Raises:
-            InputError: no modality, an unknown one, a missing array, a wrong shape, or NaN pixels.
+            InputError: no modality, an unknown one, a missing array, a wrong shape, or pixels that are
+                no numbers of its units: NaN, infinite, huge.
         """
         present = self.check(pixels, modalities)
         batch = len(next(iter(pixels.values())))
@@ -120,10 +141,12 @@ class Session:
                     got={name: array.shape for name, array in pixels.items()},
                     expected=f"[B, {shape[0]}, {shape[1]}, {shape[2]}] with the same B in every array",
                 )
-            if not np.isfinite(pixels[item.name]).all():
+            with np.errstate(over="ignore"):  # as the graph gets them: what float32 can't hold is infinite there
+                values = np.abs(np.asarray(pixels[item.name], np.float32))
+            if not (values < _MAX_PIXEL).all():
                 raise InputError(
-                    f"Array {item.name} has NaN or infinite pixels.",
-                    expected="finite pixels",
+                    f"Array {item.name} has NaN or infinite pixels, or some beyond {_MAX_PIXEL:g}.",
+                    expected="pixels in the model's units",
                     hint=f"fill them, or leave {item.modality} out",
                 )
         return tuple(key for key in known if key in present)
@@ -144,6 +167,10 @@ def _open(path: Path, num_threads: int) -> Any:
                 f"{path} is no graph that onnxruntime can run: {str(error).splitlines()[0]}", hint="dvc repro export"
             ) from error
         raise
+
+
+def _listed(inputs: Sequence[ModalityInput]) -> str:
+    return "; ".join(f"{item.name} [{item.side_px} px, {item.units}] {', '.join(item.bands)}" for item in inputs)
 
 
 def _stated_arrays(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:

@@ -3,20 +3,25 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fusmae.files import file_sha256, written_whole
+from fusmae.errors import InputError, StorageError
+from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.inference.grid import Grid, Unit
 from fusmae.inference.scene import Scene
 
 _HEAD_BYTES = 2**16
+_KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,50 @@ class Work:
         with np.load(self._path(unit)) as arrays:
             return Result(arrays["probabilities"], arrays["has_data"], arrays["look"])
 
-    def clear(self) -> None:
-        """Remove the folder, and those of maps that would have had the same name."""
-        for folder in self._out.parent.glob(f".{self._out.name}.*"):
-            if folder.is_dir():
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other runs from the map until the block ends.
+
+        Its folder goes where the block succeeds or its scenes can't be used; after a kill or a full disk the next run
+        goes on there. On success the folders of maps that would have had the same name go, too: nobody makes one now.
+
+        Raises:
+            StorageError: another run holds the map, or its folder can't be written.
+        """
+        with _locked(self._out):
+            try:
+                yield
+            except InputError:
+                # Other scenes or options are other work: this folder would never be used again.
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            for folder in self._out.parent.glob(f".{escape(self._out.name)}.{'[0-9a-f]' * _KEY_DIGITS}"):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, unit: Unit) -> Path:
         return self.folder / f"unit-{unit.number:06d}.npz"
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    path = out.with_name(f".{out.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise StorageError(
+            f"Another run is writing {out}.", expected="one run a map", hint="wait for it, or name another --out"
+        ) from error
+    except OSError as error:
+        raise storage_error(out, error) from error
+    try:
+        yield
+    finally:
+        # While it is held: who opened the file before finds it without a name once it has the lock, and begins again.
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
@@ -89,7 +130,7 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
         "code": [file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def _facts(scene: Scene) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _caveats(found: Findings) -> Iterator[str]:
         )
     if drift.num_embedded < drift.num_tiles:
         others = drift.num_tiles - drift.num_embedded
-        yield f"the embedding is judged by the tiles with {drift.setting}; {counted(others, 'tile')} have others"
+        told = f"{counted(others, 'tile')} {'has' if others == 1 else 'have'} others"
+        yield f"the embedding is judged by the tiles with {drift.setting}; {told}"
 
 
 def _strangest(found: Findings) -> list[dict[str, Any]]:

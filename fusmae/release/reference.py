@@ -17,6 +17,8 @@ from fusmae.inference.embed import setting_name
 from fusmae.inference.session import EMBEDDING, Session
 
 _BATCH = 16
+# Below what either unit can hold: the rest of a sum's rounding.
+_CONSTANT = 1e-6
 
 
 def make_reference(
@@ -44,8 +46,10 @@ def make_reference(
 
     Raises:
         ShardError: shards that can't be read.
+        InputError: they hold other bands than the graph takes.
     """
     train, validation = ShardReader(shards, "train"), ShardReader(shards, "validation")
+    session.require_inputs(train.inputs, str(shards))
     scene_of = {pair.key: _acquisition(pair) for pair in pairs}
     held_out = _limited(_shuffled(validation.keys, seed), scene_of, tiles_per_scene)[:validation_tiles]
     of_train, train_embeddings = _describe(session, train, _shuffled(train.keys, seed)[:train_tiles])
@@ -56,7 +60,7 @@ def make_reference(
         graph_sha256=graph_sha256,
         bands=bands_of(session.inputs),
         train_quantiles=np.quantile(pooled, TRAIN_SHARES, axis=1).T.astype(np.float32),
-        train_std=pooled.std(axis=1, dtype=np.float64).astype(np.float32),
+        train_std=_deviations(pooled),
         train_embeddings=train_embeddings,
         validation_quantiles=of_validation,
         validation_embeddings=validation_embeddings,
@@ -73,6 +77,12 @@ def make_reference(
             "tiles_per_scene": tiles_per_scene,
         },
     )
+
+
+def _deviations(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each band; 1 where a band is the same everywhere, so that its distances are in its own units."""
+    found = pooled.std(axis=1, dtype=np.float64)
+    return np.where(found > _CONSTANT, found, 1.0).astype(np.float32)
 
 
 def _acquisition(pair: Pair) -> tuple[datetime, Any]:

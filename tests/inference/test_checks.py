@@ -1,5 +1,10 @@
 """Pixels in other units are refused with the option that mends them, and right ones are not."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -79,6 +84,44 @@ def test_an_offset_that_is_not_there_is_refused(model, scenes):
 def test_other_scales_of_s2_are_refused(tmp_path, model, change, named):
     with pytest.raises(InputError, match=named):
         check(model, s2_of(tmp_path, change))
+
+
+@pytest.mark.parametrize("value", [-9999.0, -32768.0, -3.4028235e38])
+def test_nodata_of_s1_that_the_file_does_not_state_is_refused_until_it_does(tmp_path, model, value):
+    def change(pixels):
+        pixels[:, :22] = value
+        return pixels
+
+    paths = s1_of(tmp_path, change)
+    with pytest.raises(
+        InputError, match=r"(?s)no measurements.*from -80 to 40 dB.*rio edit-info FILE --nodata"
+    ) as error:
+        check(model, paths)
+    number = re.search(r"most often (\S+)", str(error.value))[1]
+    rio = Path(sys.executable).with_name("rio")
+    subprocess.run([rio, "edit-info", paths["s1"][0], "--nodata", number], check=True)
+    check(model, paths)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(65535, np.uint16), (-9999, np.int16)])
+def test_nodata_of_s2_that_the_files_do_not_state_is_refused(tmp_path, model, value, kind):
+    def change(pixels, offset=0):
+        pixels = (pixels + offset).astype(kind)
+        pixels[:, : pixels.shape[1] // 3] = value
+        return pixels
+
+    with pytest.raises(InputError, match=rf"(?s)s2 scene has pixels that are no measurements.*most often {value}"):
+        check(model, s2_of(tmp_path, change))
+    with pytest.raises(InputError, match=r"(?s)rio edit-info FILE --nodata"):
+        check(model, s2_of(tmp_path, lambda pixels: change(pixels, 1000)), s2=Reading(offset=1000))
+
+
+def test_a_few_pixels_that_are_no_measurements_are_let_pass(tmp_path, model):
+    def change(pixels):
+        pixels[:, 5, 5:8] = -120
+        return pixels
+
+    check(model, s1_of(tmp_path, change))
 
 
 def test_a_scene_that_is_mostly_empty_is_judged_by_what_is_there(tmp_path, model):

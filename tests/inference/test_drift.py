@@ -175,6 +175,32 @@ def test_tiles_of_another_setting_count_for_their_bands_only(reference, threshol
     assert drift.measures[2].value == band_distance(reference, 2, quantiles[:4, 2])
 
 
+@pytest.mark.parametrize("num_both", [1, 25])
+def test_bands_that_few_tiles_have_are_compared_with_as_few(reference, thresholds, exported, num_both):
+    """The same landscape in 40 tiles, of which some have no S2: alarms are as rare as where all have it."""
+    num_alarms = 0
+    for seed in range(8):
+        pixels = landscape(exported.inputs, seed, 40)
+        quantiles = tile_quantiles(pixels, exported.inputs)
+        quantiles[num_both:, 2:] = np.nan
+        embeddings = exported.session.run(pixels)["embedding"]
+        embeddings[num_both:] = exported.session.run(pixels, ("s1",))["embedding"][num_both:]
+        settings = ("s1+s2",) * num_both + ("s1",) * (40 - num_both)
+        scene = SceneTiles(quantiles, embeddings, settings, np.zeros((40, 2), np.int64))
+        num_alarms += bool(judge_scene(reference, scene, thresholds, seed=0).beyond)
+    assert num_alarms <= 1
+
+
+def test_the_embedding_is_compared_with_as_few_tiles_as_have_the_setting(reference, thresholds, exported):
+    pixels = landscape(exported.inputs, 11, 30)
+    found = tile_quantiles(pixels, exported.inputs), exported.session.run(pixels)["embedding"]
+    usual = []
+    for settings in (("s1+s2",) * 30, ("s1+s2",) * 12 + ("s1",) * 9 + ("s2",) * 9):
+        scene = SceneTiles(*found, settings, np.zeros((30, 2), np.int64))
+        usual.append({item.name: item.usual for item in judge_scene(reference, scene, thresholds, seed=0).measures})
+    assert all((usual[1][name] > usual[0][name]) == (name in (MIXTURE, NOVELTY)) for name in usual[0])
+
+
 def test_the_same_scene_gives_the_same_answer(judge, exported):
     pixels = landscape(exported.inputs, 8)
     one, other = judge(pixels), judge(pixels)
@@ -227,11 +253,11 @@ def test_draws_are_of_whole_scenes():
         assert len(set(rows[:4].tolist())) == 4
 
 
-def test_a_reference_is_read_as_it_was_written_and_the_same_bytes_each_time(reference, tmp_path):
+def test_a_reference_is_read_as_it_was_written_and_the_same_bytes_each_time(reference, exported, tmp_path):
     for name in ("one.npz", "two.npz"):
         save_reference(reference, tmp_path / name)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    found = load_reference(tmp_path / "one.npz", reference.graph_sha256)
+    found = load_reference(tmp_path / "one.npz", reference.graph_sha256, exported.inputs)
     assert (found.bands, found.facts) == (reference.bands, reference.facts)
     np.testing.assert_array_equal(found.validation_quantiles, reference.validation_quantiles)
     assert set(found.train_embeddings) == {"s1+s2", "s1", "s2"}
@@ -239,20 +265,29 @@ def test_a_reference_is_read_as_it_was_written_and_the_same_bytes_each_time(refe
         np.testing.assert_array_equal(found.train_embeddings[setting], embeddings)
 
 
-def test_a_reference_of_another_graph_is_refused(reference, tmp_path):
-    save_reference(reference, tmp_path / "reference.npz")
-    with pytest.raises(InputError, match="another model"):
-        load_reference(tmp_path / "reference.npz", "0" * 64)
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"graph_sha256": "0" * 64}, "another model"),
+        ({"bands": ()}, "other bands than the model takes"),
+        ({"train_std": np.array([5, 5, 0, 400, 400], np.float32)}, "same everywhere in training"),
+        ({"train_std": np.array([5, 5, np.nan, 400, 400], np.float32)}, "same everywhere in training"),
+    ],
+)
+def test_a_reference_of_another_graph_or_without_deviations_is_refused(reference, exported, tmp_path, changes, named):
+    save_reference(replace(reference, **changes), tmp_path / "reference.npz")
+    with pytest.raises(InputError, match=named):
+        load_reference(tmp_path / "reference.npz", reference.graph_sha256, exported.inputs)
 
 
-def test_a_damaged_or_pickled_reference_is_refused(reference, tmp_path):
+def test_a_damaged_or_pickled_reference_is_refused(reference, exported, tmp_path):
     path = tmp_path / "reference.npz"
     save_reference(reference, path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="can't be read"):
-        load_reference(path, reference.graph_sha256)
+        load_reference(path, reference.graph_sha256, exported.inputs)
     np.savez(path, head=np.array([{"graph_sha256": reference.graph_sha256}], dtype=object))
     with pytest.raises(InputError, match="can't be read"):
-        load_reference(path, reference.graph_sha256)
+        load_reference(path, reference.graph_sha256, exported.inputs)
     with pytest.raises(InputError, match="no reference at"):
-        load_reference(tmp_path / "none.npz", reference.graph_sha256)
+        load_reference(tmp_path / "none.npz", reference.graph_sha256, exported.inputs)

@@ -98,6 +98,17 @@ def test_scenes_of_different_hemispheres_are_named():
         )
 
 
+@pytest.mark.parametrize(("left", "code"), [(179.974, 32660), (-180.024, 32601), (179.99, 32601)])
+def test_degrees_beyond_the_180th_meridian_are_refused_with_the_zone_to_warp_to(left, code):
+    with pytest.raises(InputError, match=rf"(?s)beyond the 180th meridian.*gdalwarp -t_srs EPSG:{code}"):
+        lay(scene(left, 60, 0.05, 0.04, crs="EPSG:4326", modality="s1"))
+
+
+@pytest.mark.parametrize("left", [179.9, -180])
+def test_degrees_up_to_the_180th_meridian_are_no_mistake(left):
+    assert lay(scene(left, 60, 0.1, 0.1, crs="EPSG:4326")).width_m > 5_000
+
+
 def test_less_ground_than_a_tile_is_refused():
     with pytest.raises(InputError, match=r"(?s)too small.*1190 x 5000 m"):
         lay(scene(400_000, 5_400_000, 1_190, 5_000))

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from rasterio.transform import rowcol
+from rasterio import open as opened
+from rasterio.transform import Affine, rowcol
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform
 
 from fusmae.errors import InputError
@@ -37,8 +38,6 @@ def test_s1_in_another_crs_shows_the_same_ground(tmp_path, scenes, model):
     bounds = (LEFT - 200, TOP - 1000, LEFT + 1200, TOP + 200)
     place, width, height = calculate_default_transform(UTM, "EPSG:4326", 140, 120, *bounds)
     degrees = np.full((2, height, width), np.nan, np.float32)
-    from rasterio import open as opened
-
     with opened(own) as dataset:
         reproject(
             ramp,
@@ -113,6 +112,57 @@ def test_nan_zero_and_stated_nodata_of_s1_are_empty(tmp_path, model, stated):
     # What was not warped is untouched, and nothing around is pulled towards nodata.
     assert empty.sum() <= 2 * (100 + 2 * 9)
     assert np.nanmin(found["s1_10m"]) > -40
+
+
+@pytest.mark.parametrize("shift_m", [0, 3.7])
+@pytest.mark.parametrize("nodata", [-9999.0, 0.0, np.nan])
+def test_nodata_of_one_band_of_s1_is_mixed_into_nothing(tmp_path, scenes, model, shift_m, nodata):
+    pixels = np.stack([band("VV", 960, 1200), band("VH", 960, 1200)])
+    pixels[1, 30:40, 30:40] = nodata
+    path = write_raster(
+        tmp_path / "s1.tif",
+        pixels,
+        names=("VV", "VH"),
+        left=LEFT - 100 - shift_m,
+        top=TOP + 100 + shift_m,
+        nodata=nodata,
+    )
+    found = read_all(model, {"s1": [path], "s2": [scenes.s2]})[0]["s1_10m"]
+    assert np.isnan(found[:, 20:30, 20:30]).sum() >= 2 * 9 * 9
+    assert np.isnan(found[0]).sum() == np.isnan(found[1]).sum() <= 12 * 12
+    assert np.nanmin(found) > -40
+
+
+@pytest.mark.parametrize("shift_m", [0, 3.7])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_nodata_of_one_band_of_s2_is_mixed_into_nothing(tmp_path, model, shift_m, nodata):
+    """B02, in a file of its own, sets the grid."""
+    pixels = {name: np.maximum(band(name, 960, 1200), 500) for name in ("B02", "B03")}
+    stack = np.stack([pixels["B03"], pixels["B02"]])
+    stack[0, 30:40, 30:40] = 0
+    write_raster(tmp_path / "s2" / "B02.tif", pixels["B02"][None])
+    write_raster(
+        tmp_path / "s2" / "rest.tif", stack, names=("B03", "B05"), left=LEFT - shift_m, top=TOP + shift_m, nodata=nodata
+    )
+    found = read_all(model, {"s2": [tmp_path / "s2"]})[0]
+    empty = np.isnan(found["s2_10m"])
+    assert 9 * 9 <= empty[0].sum() == empty[1].sum() <= 12 * 12
+    assert np.nanmin(found["s2_10m"]) >= 499
+    assert not np.isnan(found["s2_20m"]).any()
+
+
+def test_a_raster_that_is_stored_south_up_is_read_as_the_same_one_north_up(tmp_path, scenes, model):
+    for path in (scenes.s1, *scenes.s2.iterdir()):
+        with opened(path) as dataset:
+            pixels, names, own = dataset.read(), dataset.descriptions, dataset.transform
+        turned = Affine(own.a, 0, own.c, 0, -own.e, own.f + own.e * pixels.shape[1])
+        new = tmp_path / "south" / path.relative_to(scenes.s1.parent)
+        write_raster(new, pixels[:, ::-1].copy(), names=names, transform=turned)
+    expected, grid = read_all(model, scenes.paths)
+    found, same = read_all(model, {"s1": [tmp_path / "south" / "s1.tif"], "s2": [tmp_path / "south" / "s2"]})
+    assert same == grid
+    for name, array in expected.items():
+        assert np.array_equal(found[name], array)
 
 
 def test_power_becomes_decibels_and_the_offset_goes(tmp_path, model, scenes):

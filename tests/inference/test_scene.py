@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.transform import from_origin
 
 from fusmae.errors import InputError
 from fusmae.inference.scene import open_scenes, scene_date
 
-from .conftest import write_raster
+from .conftest import LEFT, TOP, write_raster
 
 
 def test_scenes_know_their_bands_and_place(scenes, model):
@@ -45,6 +46,15 @@ def test_ground_control_points_alone_are_refused_with_what_to_do(tmp_path, model
         dataset.gcps = (points, rasterio.CRS.from_epsg(4326))
     with pytest.raises(InputError, match=r"(?s)4 ground control points.*terrain-correct"):
         open_scenes(model.session.inputs, {"s1": [path]}, {})
+
+
+@pytest.mark.parametrize("kind", ["complex64", "complex_int16"])
+def test_complex_pixels_are_refused_with_what_to_do(tmp_path, model, kind):
+    profile = {"driver": "GTiff", "count": 2, "height": 24, "width": 24, "dtype": kind, "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "slc.tif", "w", transform=from_origin(LEFT, TOP, 10, 10), **profile) as dataset:
+        dataset.descriptions = ("VV", "VH")
+    with pytest.raises(InputError, match=r"(?s)slc\.tif has complex pixels.*SLC product.*GRD product.*SNAP"):
+        open_scenes(model.session.inputs, {"s1": [tmp_path / "slc.tif"]}, {})
 
 
 def test_the_date_is_that_of_file_names_and_of_s2_first(tmp_path, scenes, model):

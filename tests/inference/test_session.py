@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 
-from fusmae.errors import ExportError
+from fusmae.errors import ExportError, InputError
 from fusmae.inference.session import METADATA_KEY, Session
 
 
@@ -40,6 +41,38 @@ def test_metadata_of_another_graph_are_refused(exported, tmp_path, change, named
 def test_metadata_without_classes_are_refused(exported, tmp_path):
     with pytest.raises(ExportError, match="can't be read"):
         Session(edited(exported, tmp_path, lambda m: m.pop("classes")))
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300, np.float32(-3.4e38), np.nan, np.inf])
+def test_pixels_that_the_graph_could_not_hold_are_refused(exported, value):
+    pixels = exported.pixels(1)
+    pixels["s1_10m"] = pixels["s1_10m"].astype(np.float64)
+    pixels["s1_10m"][0, 0, 3, 4] = value
+    with pytest.raises(InputError, match="s1_10m has NaN or infinite pixels, or some beyond"):
+        exported.session.run(pixels)
+
+
+def test_an_integer_without_a_positive_is_too_large(exported):
+    pixels = exported.pixels(1)
+    pixels["s1_10m"] = np.full_like(pixels["s1_10m"], np.iinfo(np.int32).min, np.int32)
+    with pytest.raises(InputError, match="some beyond"):
+        exported.session.run(pixels)
+
+
+def test_numbers_of_any_width_give_the_same_answer(exported):
+    pixels = exported.pixels(1)
+    expected = exported.session.run(pixels)["probabilities"]
+    wide = exported.session.run({name: array.astype(np.float64) for name, array in pixels.items()})
+    assert np.array_equal(wide["probabilities"], expected)
+
+
+def test_data_of_other_bands_are_refused_and_more_arrays_are_not(exported):
+    more = exported.inputs[0].model_copy(update={"name": "s3_10m"})
+    exported.session.require_inputs([*exported.inputs, more], "shards")
+    swapped = [item.model_copy(update={"bands": item.bands[::-1]}) for item in exported.inputs]
+    for inputs in (swapped, exported.inputs[1:]):
+        with pytest.raises(InputError, match=r"(?s)shards holds other bands.*expected: s1_10m .*VV, VH"):
+            exported.session.require_inputs(inputs, "shards")
 
 
 def test_a_file_that_is_no_graph_is_named(tmp_path):

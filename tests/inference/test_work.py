@@ -1,9 +1,14 @@
 """Work is known by all that a map depends on, and by nothing else."""
 
 import os
+import threading
+import time
+from contextlib import suppress
 
 import numpy as np
+import pytest
 
+from fusmae.errors import InputError, StorageError
 from fusmae.inference.grid import lay_grid
 from fusmae.inference.scene import Reading, open_scenes
 from fusmae.inference.work import Result, Work, work_key
@@ -53,9 +58,73 @@ def test_what_was_kept_comes_back_to_the_bit(tmp_path, scenes, model):
     assert np.array_equal(found.look, values[None], equal_nan=True)
 
 
-def test_clearing_removes_work_of_this_map_only(tmp_path):
-    for name in (".map.tif.0123", ".map.tif.4567", ".other.tif.0123"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "map.tif").write_text("a map")
-    Work(tmp_path / "map.tif", "0123").clear()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tif.0123", "map.tif"]
+KEYS = ("0123456789abcdef", "fedcba9876543210")
+
+
+@pytest.fixture(params=["map.tif", "map[1].tif", "*.tif"])
+def out(tmp_path, request):
+    """A map beside work of its own, of an older run for it, and of other maps."""
+    name = request.param
+    for folder in (*(f".{name}.{key}" for key in KEYS), f".other.tif.{KEYS[0]}", f".{name}.b.tif.{KEYS[0]}"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / name).write_text("a map")
+    return tmp_path / name
+
+
+def beside(out):
+    return {path.name for path in out.parent.iterdir()}
+
+
+def test_a_map_that_is_done_removes_all_work_for_it_and_no_other(out):
+    before = beside(out)
+    with Work(out, KEYS[0]).claimed():
+        assert beside(out) == before | {f".{out.name}.lock"}
+    assert beside(out) == before - {f".{out.name}.{key}" for key in KEYS}
+
+
+def test_scenes_that_can_not_be_used_remove_the_work_on_them_alone(out):
+    before = beside(out)
+    with pytest.raises(InputError), Work(out, KEYS[0]).claimed():
+        raise InputError("cut short")
+    assert beside(out) == before - {f".{out.name}.{KEYS[0]}"}
+
+
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), KeyboardInterrupt(), RuntimeError()])
+def test_what_is_no_fault_of_the_scenes_removes_nothing(out, error):
+    before = beside(out)
+    with pytest.raises(type(error)), Work(out, KEYS[0]).claimed():
+        raise error
+    assert beside(out) == before
+
+
+def test_one_run_at_a_time_has_a_map_and_the_next_one_gets_it(out):
+    with Work(out, KEYS[0]).claimed():
+        with pytest.raises(StorageError, match="Another run is writing"), Work(out, KEYS[1]).claimed():
+            raise AssertionError("two runs at once")
+        with Work(out.with_name("other.tif"), KEYS[0]).claimed():
+            pass
+        assert (out.parent / f".{out.name}.lock").exists()
+    with Work(out, KEYS[1]).claimed():
+        pass
+
+
+def test_a_lock_that_is_removed_while_others_try_for_it_is_never_held_twice(tmp_path):
+    holders, most, num_claims = [], 0, 0
+
+    def claim():
+        nonlocal most, num_claims
+        for _ in range(200):
+            with suppress(StorageError), Work(tmp_path / "map.tif", KEYS[0]).claimed():
+                holders.append(1)
+                most, num_claims = max(most, len(holders)), num_claims + 1
+                time.sleep(0.0005)
+                holders.pop()
+
+    threads = [threading.Thread(target=claim) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert num_claims > 10
+    assert not list(tmp_path.iterdir())
