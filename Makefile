@@ -32,9 +32,13 @@ check: .venv/installed ## lint, types and import contracts only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed ## measure the claims of benchmarks/: ratios of one run, written to benchmarks/results
+bench: .venv/installed models/export/model.onnx ## measure the claims of benchmarks/: ratios of one run, written to benchmarks/results
 	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.synthetic_world
+
+models/export/model.onnx: .venv/installed
+	$(BIN)/dvc repro export
 
 ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlruns/mlflow.db) --host 127.0.0.1 --port 5000

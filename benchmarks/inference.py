@@ -1,8 +1,9 @@
 """How fast and in how much memory models are used: scenes against the bare session, onnxruntime against torch.
 
 `scene_fraction`: tiles a second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
-over those of the bare session on batches that were cut from the same scene before, in turns; the median of rounds. With
-a small model reading takes a larger share: the fraction is that of the model that the result names.
+over those of onnxruntime's own session, with its default options, on arrays that were cut from the same scene before,
+in turns; the median of rounds. With a small model reading takes a larger share: the fraction is that of the model that
+the result names.
 `scene_peak_rss_mb`: of `fusmae predict`, a process of its own, on 20,000 x 20,000 px, most of them nodata; strips are
 as wide, and memory as large, as with a full scene.
 `ort_to_torch_*`: tiles a second of the exported graph in onnxruntime over those of the same model in torch, eager
@@ -30,7 +31,7 @@ from fusmae.inference.grid import lay_grid
 from fusmae.inference.predict import Model, predict_map
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import open_scenes
-from fusmae.inference.session import Session
+from fusmae.inference.session import PRESENCE, Session
 from fusmae.inference.tiles import Batch, cut_batches, read_strips
 from fusmae.provenance import git_state
 
@@ -71,11 +72,12 @@ def main(
     Example: python -m benchmarks.inference --rounds 5
     """
     keep_freed_memory()
-    session = Session(model)
+    threads = os.cpu_count() or 1
+    session = Session(model, threads)
     for name, side_m in (("dense", DENSE_M), ("large", LARGE_M)):
         if not (folder / name).exists():
             make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
-    result: dict[str, Any] = compare_with_torch(session, weights, rounds)
+    result: dict[str, Any] = compare_with_torch(session, weights, rounds, threads)
     result |= measure_scene(session, model, folder, rounds)
     result |= measure_memory(model, folder)
     result |= {
@@ -85,6 +87,7 @@ def main(
             "parameters": _num_parameters(weights),
         },
         "rounds": rounds,
+        "threads": threads,
         "synthetic": True,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         **git_state(),
@@ -94,11 +97,11 @@ def main(
         typer.echo(f"{name}: {value}")
 
 
-def compare_with_torch(session: Session, weights: Path, rounds: int) -> dict[str, Any]:
+def compare_with_torch(session: Session, weights: Path, rounds: int, threads: int) -> dict[str, Any]:
     """Rates of both at each batch size, and the medians of the rounds' ratios."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     rates: dict[tuple[str, int], list[float]] = {}
     eager = _torch_model(weights)
     for _, size in itertools.product(range(rounds), BATCHES):
@@ -126,7 +129,11 @@ def compare_with_torch(session: Session, weights: Path, rounds: int) -> dict[str
 def measure_scene(session: Session, model: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Tiles a second of whole maps and of the bare session, in turns."""
     paths = {modality: [folder / "dense" / modality] for modality in session.metadata["modalities"]}
+    import onnxruntime
+
     batches, num_tiles = _batches(session, paths)
+    bare = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    feeds = [_feeds(batch) for batch in batches]
     fractions, scene_rates, bare_rates = [], [], []
     sha256 = file_sha256(model)
     for _ in range(rounds):
@@ -134,9 +141,9 @@ def measure_scene(session: Session, model: Path, folder: Path, rounds: int) -> d
         made = predict_map(Model(session, model.name, sha256), paths, folder / "map" / "dense.tif")
         scene_rates.append(made.num_tiles / (time.perf_counter() - start))
         start, done = time.perf_counter(), 0
-        for batch in itertools.cycle(batches):
-            session.run(batch.pixels, batch.modalities)
-            done += len(batch.columns)
+        for arrays in itertools.cycle(feeds):
+            bare.run(["probabilities"], arrays)
+            done += len(arrays[PRESENCE])
             if done >= num_tiles:
                 break
         bare_rates.append(done / (time.perf_counter() - start))
@@ -175,6 +182,11 @@ def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[Batch
         cut = cut_batches(read_strips(reader, grid.units()[:_NUM_STRIPS]), reader.inputs, grid.cell_m)
         batches = [item for item in cut if isinstance(item, Batch)]
     return batches, len(grid.tile_tops_m) * len(grid.tile_lefts_m)
+
+
+def _feeds(batch: Batch) -> dict[str, Any]:
+    """A batch of tiles with every modality, as onnxruntime takes it."""
+    return {**batch.pixels, PRESENCE: np.ones((len(batch.columns), len(batch.modalities)), np.float32)}
 
 
 def _runs_per_s(run: Callable[[], None]) -> float:
