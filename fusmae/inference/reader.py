@@ -98,7 +98,11 @@ class _Source:
         left, bottom, right, top = _bounds_on(grid, dataset)
         own_gsd_m = min((right - left) / dataset.width, (top - bottom) / dataset.height)
         self._empty = np.nan if is_float else empty
-        self._vrt = stack.enter_context(
+        self._rows_columns = _place_in(dataset, grid, gsd_m)
+        if self._rows_columns is not None:  # its pixels are the grid's: nothing to warp
+            self._empty, self._dataset = empty, dataset
+            return
+        self._dataset = stack.enter_context(
             WarpedVRT(
                 dataset,
                 crs=grid.crs,
@@ -117,8 +121,10 @@ class _Source:
         from rasterio.errors import RasterioError
         from rasterio.windows import Window
 
+        if self._rows_columns is not None:
+            row, column = row + self._rows_columns[0], column + self._rows_columns[1]
         try:
-            found = self._vrt.read(self._indexes, window=Window(column, row, width, height))
+            found = self._dataset.read(self._indexes, window=Window(column, row, width, height))
         except RasterioError as error:
             raise unreadable(self._path, error) from error
         pixels: Pixels = found.astype(np.float32)
@@ -128,6 +134,18 @@ class _Source:
             is_empty |= (found == self._empty) | ~np.isfinite(pixels)
         np.copyto(pixels, np.nan, where=is_empty)
         return pixels
+
+
+def _place_in(dataset: Any, grid: Grid, gsd_m: int) -> tuple[int, int] | None:
+    """Row and column of a file at which the grid begins, where the file has the grid's pixels, and all of them."""
+    transform = dataset.transform
+    if dataset.crs != grid.crs or (transform.a, transform.b, transform.d, transform.e) != (gsd_m, 0, 0, -gsd_m):
+        return None
+    row, column = (transform.f - grid.top) / gsd_m, (grid.left - transform.c) / gsd_m
+    is_whole = row == round(row) and column == round(column)
+    height, width = grid.height_m // gsd_m, grid.width_m // gsd_m
+    is_inside = 0 <= row <= dataset.height - height and 0 <= column <= dataset.width - width
+    return (round(row), round(column)) if is_whole and is_inside else None
 
 
 def _bounds_on(grid: Grid, dataset: Any) -> tuple[float, float, float, float]:

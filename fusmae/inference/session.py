@@ -1,7 +1,9 @@
 """An exported graph in onnxruntime: arrays in physical units in, probabilities out."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from fusmae.errors import ExportError, InputError
 from fusmae.modalities import ModalityInput
 
 PRESENCE, EMBEDDING = "presence", "embedding"
+PART = 8
+"""Tiles of a batch that run in one call, whatever the number of threads: operators may round by the size of a call."""
+
 METADATA_KEY = "fusmae"
 # No unit of ours comes near it, and squares of what is far beyond overflow in the graph.
 _MAX_PIXEL = 1e6
@@ -25,16 +30,21 @@ class Session:
         inputs: the pixel arrays it takes.
         embedding_dim: D, width of its embedding; 0 where it gives none.
 
+    A large batch runs in parts side by side, a thread or a few for each: threads that share every operator of one call
+    wait for one another at each. The parts are the same on any number of threads.
+
     Args:
         path: the ONNX file.
-        num_threads: of an operator; 0 for as many as there are cores.
+        num_threads: in all; 0 for as many as there are cores.
 
     Raises:
         ExportError: no ONNX file, one without our metadata, or one whose metadata describe another graph.
     """
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
-        self._session = _open(path, num_threads)
+        self._num_threads = num_threads or os.cpu_count() or 1
+        self._session = _open(path, self._num_threads)
+        self._pool: ThreadPoolExecutor | None = None
         found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if found is None:
             raise ExportError(f"{path} carries no fusmae metadata.", hint="dvc repro export")
@@ -102,8 +112,18 @@ class Session:
         }
         row = [float(key in present) for key in self.metadata["modalities"]]
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
+        return self._run(feeds, batch)
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[np.float32]]:
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        parts = [{name: array[at : at + PART] for name, array in feeds.items()} for at in range(0, batch, PART)]
+        if len(parts) < 2 or self._num_threads < 2:
+            found = [self._session.run(names, part) for part in parts]
+        else:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="session")
+            found = list(self._pool.map(lambda part: self._session.run(names, part), parts))
+        return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*found, strict=True), strict=True)}
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
         """Refuse what `run` can't be given, without running it.
@@ -142,8 +162,9 @@ class Session:
                     expected=f"[B, {shape[0]}, {shape[1]}, {shape[2]}] with the same B in every array",
                 )
             with np.errstate(over="ignore"):  # as the graph gets them: what float32 can't hold is infinite there
-                values = np.abs(np.asarray(pixels[item.name], np.float32))
-            if not (values < _MAX_PIXEL).all():
+                values = np.asarray(pixels[item.name], np.float32)
+            # The least and the largest are NaN where any is; no array is made for it.
+            if values.size and not (values.min() > -_MAX_PIXEL and values.max() < _MAX_PIXEL):
                 raise InputError(
                     f"Array {item.name} has NaN or infinite pixels, or some beyond {_MAX_PIXEL:g}.",
                     expected="pixels in the model's units",

@@ -122,8 +122,11 @@ class Encoder(nn.Module):
         present = None
         if presence is not None:
             present = {name: presence[:, column] for column, name in enumerate(self.in_chans) if name in tiles}
+        if present is not None and self.training:  # else what an absent modality's pixels hold has a gradient
             tiles = {name: torch.where(present[name][:, None, None, None], tiles[name], 0.0) for name in names}
         tokens = {name: self.embed[name](tiles[name], masks[name].ids_keep if masks else None) for name in names}
+        if present is not None and not self.training:  # the same for less: tokens are fewer than pixels
+            tokens = {name: torch.where(present[name][:, None, None], own, 0.0) for name, own in tokens.items()}
         attn_mask = None if present is None else key_mask_of(tokens, present)[:, None, None, :]
         if self.early_fusion:
             joined = self.first_block(tokens, present)
