@@ -2,8 +2,8 @@
 
 `scene_fraction`: tiles a second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
 over those of onnxruntime's own session, with its default options, on arrays that were cut from the same scene before,
-in turns; the median of rounds. With a small model reading takes a larger share: the fraction is that of the model that
-the result names.
+in turns; the median of rounds. With a small model reading takes a larger share: the quick start's tiny model is the
+worst case, and `small`, ViT-S untrained, is beside it.
 `scene_peak_rss_mb`: of `fusmae predict`, a process of its own, on 20,000 x 20,000 px, most of them nodata; strips are
 as wide, and memory as large, as with a full scene.
 `ort_to_torch_*`: tiles a second of the exported graph in onnxruntime over those of the same model in torch, eager
@@ -35,7 +35,7 @@ from fusmae.inference.session import PRESENCE, Session
 from fusmae.inference.tiles import Batch, cut_batches, read_strips
 from fusmae.provenance import git_state
 
-LARGE_M, DENSE_M = (200_000, 200_000), (60_000, 60_000)
+SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
 BATCHES = (1, 16)
 _TIMED_S = 6.0
 _NUM_STRIPS = 3
@@ -61,7 +61,7 @@ def main(
     weights: Annotated[Path, typer.Option(help="The checkpoint that it was exported from.")] = Path(
         "models/finetune/pretrained"
     ),
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 3,
     folder: Annotated[Path, typer.Option(help="Where scenes are made and kept.")] = Path(
         ".fusmae/benchmarks/inference"
     ),
@@ -69,23 +69,19 @@ def main(
 ) -> None:
     """Measure scenes and onnxruntime.
 
-    Example: python -m benchmarks.inference --rounds 5
+    Example: python -m benchmarks.inference --rounds 3
     """
     keep_freed_memory()
     threads = os.cpu_count() or 1
     session = Session(model, threads)
-    for name, side_m in (("dense", DENSE_M), ("large", LARGE_M)):
+    for name, side_m in SCENES_M.items():
         if not (folder / name).exists():
             make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
-    result: dict[str, Any] = compare_with_torch(session, weights, rounds, threads)
-    result |= measure_scene(session, model, folder, rounds)
+    result = measure(model, _trained(weights), folder, "dense", rounds)
     result |= measure_memory(model, folder)
+    path, eager = _untrained("small", session, folder)
+    result["small"] = measure(path, eager, folder, "dense_small", rounds)
     result |= {
-        "model": {
-            "sha256": file_sha256(model),
-            "file_mb": round(model.stat().st_size / 2**20, 1),
-            "parameters": _num_parameters(weights),
-        },
         "rounds": rounds,
         "threads": threads,
         "synthetic": True,
@@ -97,13 +93,27 @@ def main(
         typer.echo(f"{name}: {value}")
 
 
-def compare_with_torch(session: Session, weights: Path, rounds: int, threads: int) -> dict[str, Any]:
+def measure(model: Path, eager: Any, folder: Path, scene: str, rounds: int) -> dict[str, Any]:
+    """Both comparisons of one model."""
+    threads = os.cpu_count() or 1
+    session = Session(model, threads)
+    return {
+        **compare_with_torch(session, eager, rounds, threads),
+        **measure_scene(session, model, folder, scene, rounds),
+        "model": {
+            "sha256": file_sha256(model),
+            "file_mb": round(model.stat().st_size / 2**20, 1),
+            "parameters": sum(parameter.numel() for parameter in eager.parameters()),
+        },
+    }
+
+
+def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) -> dict[str, Any]:
     """Rates of both at each batch size, and the medians of the rounds' ratios."""
     import torch
 
     torch.set_num_threads(threads)
     rates: dict[tuple[str, int], float] = {}
-    eager = _torch_model(weights)
     for size in BATCHES:
         pixels = _noise(session, size)
         tensors = [torch.from_numpy(array) for array in pixels.values()]
@@ -123,11 +133,11 @@ def compare_with_torch(session: Session, weights: Path, rounds: int, threads: in
     }
 
 
-def measure_scene(session: Session, model: Path, folder: Path, rounds: int) -> dict[str, Any]:
+def measure_scene(session: Session, model: Path, folder: Path, scene: str, rounds: int) -> dict[str, Any]:
     """Tiles a second of whole maps and of the bare session, in turns."""
-    paths = {modality: [folder / "dense" / modality] for modality in session.metadata["modalities"]}
     import onnxruntime
 
+    paths = {modality: [folder / scene / modality] for modality in session.metadata["modalities"]}
     batches, num_tiles = _batches(session, paths)
     bare = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     feeds = [_feeds(batch) for batch in batches]
@@ -135,7 +145,7 @@ def measure_scene(session: Session, model: Path, folder: Path, rounds: int) -> d
     sha256 = file_sha256(model)
     for _ in range(rounds):
         start = time.perf_counter()
-        made = predict_map(Model(session, model.name, sha256), paths, folder / "map" / "dense.tif")
+        made = predict_map(Model(session, model.name, sha256), paths, folder / "map" / f"{scene}.tif")
         scene_rates.append(made.num_tiles / (time.perf_counter() - start))
         start, done = time.perf_counter(), 0
         for arrays in itertools.cycle(feeds):
@@ -165,7 +175,7 @@ def measure_memory(model: Path, folder: Path) -> dict[str, Any]:
     ).stdout.splitlines()
     return {
         "scene_peak_rss_mb": round(int(done[-1]) / 1024),
-        "scene_peak_px": [side // 10 for side in LARGE_M],
+        "scene_peak_px": [side // 10 for side in SCENES_M["large"]],
         "scene_peak_seconds": round(time.perf_counter() - start),
         "scene_peak_printed": done[0],
     }
@@ -210,7 +220,7 @@ def _noise(session: Session, size: int) -> dict[str, Any]:
     }
 
 
-def _torch_model(weights: Path) -> Any:
+def _trained(weights: Path) -> Any:
     from fusmae.release.export import Deployable
     from fusmae.training.build import build_preprocess, inputs_of
     from fusmae.training.checkpoint import load_checkpoint
@@ -221,8 +231,24 @@ def _torch_model(weights: Path) -> Any:
     return Deployable(preprocess, finetuned_classifier(checkpoint), inputs_of(checkpoint.preprocessing)).eval()
 
 
-def _num_parameters(weights: Path) -> int:
-    return sum(parameter.numel() for parameter in _torch_model(weights).parameters())
+def _untrained(size: str, session: Session, folder: Path) -> tuple[Path, Any]:
+    """A preset of `conf/model` as it is born, with the session's arrays and classes: as fast as a trained one."""
+    import torch
+    import yaml
+
+    from fusmae.models.heads import Classifier, ClassifierHead
+    from fusmae.release.export import Deployable, export_onnx, save_onnx
+    from fusmae.training.build import build_encoder, build_preprocess, describe_architecture
+
+    torch.manual_seed(0)
+    switches = yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8"))
+    encoder = build_encoder(describe_architecture(switches, session.inputs))
+    classifier = Classifier(encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
+    eager = Deployable(build_preprocess(session.metadata), classifier, session.inputs).eval()
+    path = folder / f"{size}.onnx"
+    graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=20)
+    save_onnx(graph, session.metadata, path)
+    return path, eager
 
 
 if __name__ == "__main__":
