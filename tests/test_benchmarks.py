@@ -1,0 +1,65 @@
+"""The numbers that are claimed are those that were measured, each from a commit that says with which code."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def result(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world"])
+def test_every_result_names_its_machine_and_a_commit_without_changes(name):
+    found = result(name)
+    assert re.fullmatch(r"[0-9a-f]{40}", found["commit"])
+    assert found["is_dirty"] is False
+    assert "cores" in found["machine"]
+
+
+@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world"])
+def test_readme_links_every_result(name):
+    assert f"(benchmarks/results/{name}.json)" in README
+
+
+def test_readme_states_the_loader_s_measured_ratios():
+    found = result("loader")
+    for key in ("ratio_to_torchgeo", "ratio_to_lmdb"):
+        assert f"{found[key]:.0f} ×" in README or f"{found[key]:.1f} ×" in README
+
+
+def test_readme_states_the_synthetic_world_s_measured_scores():
+    rows = {name: row["macro_ap"] for name, row in result("synthetic_world")["rows"].items()}
+    stated = README[README.index("The synthetic world separates") :].split("\n\n")[0]
+    for name in ("band means", "untrained network", "untrained encoder"):
+        assert f"{rows[name]:.2f}" in stated
+    for name in ("both", "s1", "s2"):
+        assert f"{rows[f'trained network, {name}']:.2f}" in stated
+
+
+def test_a_network_reads_more_in_the_synthetic_world_than_band_means_and_random_features_and_fused_most():
+    rows = {name: row["macro_ap_interval"] for name, row in result("synthetic_world")["rows"].items()}
+    both = rows["trained network, both"]
+    for name in ("band means", "band means and deviations", "untrained encoder", "untrained network"):
+        assert rows[name][1] < both[0] - 0.2
+    for name in ("trained network, s1", "trained network, s2"):
+        assert rows[name][1] < both[0]
+
+
+def test_readme_states_the_measured_speed_of_scenes_and_of_onnxruntime():
+    found = result("inference")
+    stated = README[README.index("## Map scenes") : README.index("## Prefect")]
+    for row in (found, found["small"]):
+        assert f"{row['scene_fraction']:.0%}".replace("%", " %") in stated
+        assert f"{row['ort_to_torch_batch1']:.1f} and {row['ort_to_torch_batch16']:.1f} ×" in stated
+
+
+def test_a_scene_of_20000_by_20000_pixels_stays_below_a_gigabyte_and_a_half():
+    found = result("inference")
+    assert found["scene_peak_px"] == [20_000, 20_000]
+    assert 0 < found["scene_peak_rss_mb"] <= 1536
