@@ -72,11 +72,7 @@ def promote(
         LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
     """
-    if force and not reason.strip():
-        raise PromotionError(
-            "To go on against the gate needs a reason with a name to it.",
-            expected='--reason "agreed with A. Person: flood response needs it today"',
-        )
+    _require_reason(force, reason)
     require_clean_checkout()
     require_committed(params)
     require_locked([evidence.index], evidence.shards, evidence.verdict)
@@ -103,6 +99,14 @@ def promote(
     change = Change("promote", challenger, file_sha256(report), forced=forced, reason=reason)
     entry: Entry = move_champion(name, change, seen)
     return "\n".join([*lines, sentence(entry), f"last entry of the ledger: {entry.sha256}"])
+
+
+def _require_reason(force: bool, reason: str) -> None:
+    if force and not reason.strip():
+        raise PromotionError(
+            "To go on against the gate needs a reason with a name to it.",
+            expected='--reason "agreed with A. Person: flood response needs it today"',
+        )
 
 
 def _verdict(
