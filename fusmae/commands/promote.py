@@ -10,10 +10,11 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.files import file_sha256
+from fusmae.inference.session import Session
 from fusmae.provenance import content_sha256, git_state
 from fusmae.release.artifacts import add_artifacts
 from fusmae.release.gate import Verdict, judge
-from fusmae.release.ledger import Entry, Ledger, sentence
+from fusmae.release.ledger import Ledger, sentence
 from fusmae.release.models import ModelFile, model_file
 from fusmae.release.origin import check_origin, require_committed, require_locked
 from fusmae.release.promotion import Change, move_champion, require_clean_checkout, require_recorded
@@ -66,8 +67,7 @@ def promote(
         What happened, as people read it.
 
     Raises:
-        PromotionError: the gate says no, the checkout is dirty, what it decides by is not what the commit names, or
-            force has no reason.
+        PromotionError: the gate says no, what decides is not what a commit names, or force has no reason.
         LedgerError: somebody else is at it.
         LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
@@ -92,13 +92,12 @@ def promote(
             got=f"no; the champion stays {seen or 'none'}",
             hint=f'open {folder / "verdict.html"}; to go on all the same: --force --reason "…", which is recorded',
         )
-    lines = [as_text(verdict), f"report: {folder / 'verdict.html'}"]
+    told = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
-        return "\n".join([*lines, "nothing was changed (--dry-run)"])
-    forced = force and not verdict.is_passed
-    change = Change("promote", challenger, file_sha256(report), forced=forced, reason=reason)
-    entry: Entry = move_champion(name, change, seen)
-    return "\n".join([*lines, sentence(entry), f"last entry of the ledger: {entry.sha256}"])
+        return f"{told}nothing was changed (--dry-run)"
+    change = Change("promote", challenger, file_sha256(report), forced=not verdict.is_passed, reason=reason)
+    entry = move_champion(name, change, seen)
+    return f"{told}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
 def _require_reason(force: bool, reason: str) -> None:
@@ -142,7 +141,7 @@ def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
     if champion is None:
         return ""
     try:
-        require_same(champion, reader)
+        require_same(champion, Session(champion.path), reader)
     except PromotionError as error:
         return f"champion {str(error).splitlines()[0]}"
     return ""

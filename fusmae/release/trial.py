@@ -86,9 +86,9 @@ def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: f
     Raises:
         PromotionError: a model knows other classes, or takes other arrays, than the test set has.
     """
-    for model in models:
-        require_same(model, reader)
     sessions = [Session(model.path) for model in models]
+    for model, session in zip(models, sessions, strict=True):
+        require_same(model, session, reader)
     latencies = _latencies(sessions, reader)
     return [
         _trial(model, session, reader, latency, threshold)
@@ -96,13 +96,12 @@ def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: f
     ]
 
 
-def require_same(model: ModelFile, reader: ShardReader) -> None:
+def require_same(model: ModelFile, session: Session, reader: ShardReader) -> None:
     """Refuse a model that can't be run on a test set.
 
     Raises:
         PromotionError: it knows other classes, or takes other arrays, than the test set has.
     """
-    session = Session(model.path)
     if tuple(session.metadata["classes"]) != reader.classes:
         raise PromotionError(
             f"{model.label} can't be judged on this test set: its classes are others.",
