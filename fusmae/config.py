@@ -151,7 +151,7 @@ class EvaluateConfig(Section):
 class ExportConfig(Section):
     """The ONNX graph and how closely it must follow torch."""
 
-    opset: int = Field(ge=18)
+    opset: int = Field(ge=23)
     max_abs_error: Rate
 
 

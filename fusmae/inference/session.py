@@ -14,8 +14,11 @@ from fusmae.errors import ExportError, InputError
 from fusmae.modalities import ModalityInput
 
 PRESENCE, EMBEDDING = "presence", "embedding"
-PART = 8
-"""Tiles of a batch that run in one call, whatever the number of threads: operators may round by the size of a call."""
+PART = 2
+"""Tiles of a batch that run in one call, whatever the number of threads: operators may round by the size of a call.
+
+Few enough for what lies between two operators to stay in a core's cache.
+"""
 
 METADATA_KEY = "fusmae"
 # No unit of ours comes near it, and squares of what is far beyond overflow in the graph.
@@ -30,8 +33,10 @@ class Session:
         inputs: the pixel arrays it takes.
         embedding_dim: D, width of its embedding; 0 where it gives none.
 
-    A large batch runs in parts side by side, a thread or a few for each: threads that share every operator of one call
-    wait for one another at each. The parts are the same on any number of threads.
+    A batch runs in parts side by side. Threads that share every operator of one call wait for one another at each, so
+    that a batch with a part or more a thread has one thread a part; a smaller one has all threads for every operator.
+    The weights are in memory once for either way. With a part or more a thread, answers are the same to the last bit on
+    any number of threads.
 
     Args:
         path: the ONNX file.
@@ -44,7 +49,8 @@ class Session:
     def __init__(self, path: Path, num_threads: int = 0) -> None:
         self._num_threads = num_threads or os.cpu_count() or 1
         self._session = _open(path, self._num_threads)
-        self._pool: ThreadPoolExecutor | None = None
+        self._single = _open(path, 1) if self._num_threads > 1 else self._session
+        self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="session")
         found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if found is None:
             raise ExportError(f"{path} carries no fusmae metadata.", hint="dvc repro export")
@@ -117,12 +123,11 @@ class Session:
     def _run(self, feeds: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[np.float32]]:
         names = [output.name for output in self._session.get_outputs()]
         parts = [{name: array[at : at + PART] for name, array in feeds.items()} for at in range(0, batch, PART)]
+        session = self._single if len(parts) >= self._num_threads else self._session
         if len(parts) < 2 or self._num_threads < 2:
-            found = [self._session.run(names, part) for part in parts]
+            found = [session.run(names, part) for part in parts]
         else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="session")
-            found = list(self._pool.map(lambda part: self._session.run(names, part), parts))
+            found = list(self._pool.map(lambda part: session.run(names, part), parts))
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*found, strict=True), strict=True)}
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -178,8 +183,9 @@ def _open(path: Path, num_threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    # Threads that wait spin otherwise, and take the cores from whatever reads the next batch.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for an operator spin: half as fast again for one tile. Else they spin on after a call, and take
+    # the cores from whatever comes next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an error class a status code, and nothing above them

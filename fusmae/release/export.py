@@ -17,6 +17,7 @@ from fusmae.inference.session import EMBEDDING, METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
+from fusmae.release.fused_attention import with_fused_attention
 from fusmae.release.translation import translations
 from fusmae.training.checkpoint import Checkpoint
 
@@ -89,7 +90,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
         model: as trained; is put in eval mode.
         inputs: the arrays it takes.
         num_modalities: M, columns of `presence`.
-        opset: ONNX operator set.
+        opset: ONNX operator set, 23 or later.
 
     Returns:
         An `onnx.ModelProto`.
@@ -101,7 +102,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
         # That every input has the same batch dimension is what is meant.
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
         program = torch.onnx.export(
-            model.eval(),
+            with_fused_attention(model.eval()),
             tuple(example),
             input_names=[*(item.name for item in inputs), PRESENCE],
             output_names=["logits", "probabilities", EMBEDDING],

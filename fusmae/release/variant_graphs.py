@@ -18,12 +18,14 @@ Feeds = Mapping[str, NDArray[np.float32]]
 
 CALIBRATION = (
     "MinMax over activations of real pairs of train, each in every modality setting; activations uint8 a tensor, "
-    "weights int8 a channel, 7 bits of it; patch embedding, attention products, norms, softmax and head fp32"
+    "weights int8 a channel, 7 bits of it; patch embedding, attention products, norms and head fp32"
 )
-HALVES = "weights and activations fp16; pixels up to the patch embedding, norms, softmax, pooling and head fp32"
+HALVES = (
+    "weights and activations fp16; pixels up to the patch embedding, norms, attention products, pooling and head fp32"
+)
 
 # Sums over many values, and exponents: half floats lose digits or overflow (65,504) in them.
-_FULL_PRECISION = ("LayerNormalization", "Softmax", "ReduceSum", "Sigmoid")
+_FULL_PRECISION = ("LayerNormalization", "Attention", "ReduceSum", "Sigmoid")
 
 
 def half_precision(graph: Any) -> Any:
@@ -42,7 +44,7 @@ def half_precision(graph: Any) -> Any:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     # A half float has 11 bits: DN of 10,001 would be read as 10,000, and 65,505 as infinite.
-    kept = [*_pixel_nodes(graph), *(node.name for node in _linear_layers(graph, ".head."))]
+    kept = [*_pixel_nodes(graph), *_mask_nodes(graph), *(node.name for node in _linear_layers(graph, ".head."))]
     _give_own_constants(graph, kept)
     with _quiet():
         model = OnnxModel(graph)
@@ -126,10 +128,21 @@ def _linear_layers(graph: Any, part: str) -> list[Any]:
 
 def _pixel_nodes(graph: Any) -> list[str]:
     """Names of all nodes from pixels to embedded patches, those included."""
-    maker = {name: node for node in graph.graph.node for name in node.output}
-    waiting = _linear_layers(graph, ".embed.")
-    if not waiting:
+    layers = _linear_layers(graph, ".embed.")
+    if not layers:
         raise _foreign("a Gemm with the weight classifier.encoder.embed.<modality>.proj.weight")
+    return _nodes_up_to(graph, layers)
+
+
+def _mask_nodes(graph: Any) -> list[str]:
+    """Names of all nodes that masks of attention come from; the converter can't cast one for several of its users."""
+    masks = {node.input[3] for node in graph.graph.node if node.op_type == "Attention" and len(node.input) > 3}
+    return _nodes_up_to(graph, [node for node in graph.graph.node if masks & set(node.output)])
+
+
+def _nodes_up_to(graph: Any, waiting: list[Any]) -> list[str]:
+    """Names of these nodes and of all that they depend on."""
+    maker = {name: node for node in graph.graph.node for name in node.output}
     found: dict[str, None] = {}  # in the order found: a set's order changes from process to process
     while waiting:
         node = waiting.pop()

@@ -79,3 +79,21 @@ def test_a_file_that_is_no_graph_is_named(tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"no graph")
     with pytest.raises(ExportError, match=r"no\.onnx is no graph"):
         Session(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize(("batch", "num_threads"), [(3, 2), (7, 2), (7, 4), (8, 4)])
+def test_with_a_part_for_each_thread_answers_are_the_same_to_the_last_bit(exported, batch, num_threads):
+    pixels = exported.pixels(batch)
+    expected = Session(exported.path, 1).run(pixels)
+    found = Session(exported.path, num_threads).run(pixels)
+    assert all(len(array) == batch for array in found.values())
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_with_more_threads_than_parts_answers_differ_by_rounding_at_most(exported, batch):
+    pixels = exported.pixels(batch)
+    expected = Session(exported.path, 1).run(pixels)
+    found = Session(exported.path, 8).run(pixels)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
