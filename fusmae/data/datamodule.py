@@ -14,15 +14,14 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from fusmae.data.augment import draw_geometry
 from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generator, generators
+from fusmae.data.sampler import Key, KeyedSampler, evaluation_share, training_share
 from fusmae.data.shards import ShardReader
-
-Key = tuple[int, int]
-"""(epoch, index): all that a pair's draws depend on besides the seed."""
+from fusmae.ranks import ranks
 
 
 class Batch(NamedTuple):
@@ -93,11 +92,11 @@ class PairDataset(Dataset[Batch]):
         return len(self.reader)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        gathered = self.reader.read([index for _, index in keys])
+        gathered = self.reader.read([key.pair for key in keys])
         return Batch(
             pixels={name: torch.from_numpy(array) for name, array in gathered.pixels.items()},
             labels=torch.from_numpy(gathered.labels).float(),
-            indices=torch.tensor([index for _, index in keys]),
+            indices=torch.tensor([key.pair for key in keys]),
             geometry=torch.from_numpy(self._geometry(keys)),
             noise=dict(zip(self.draws.modalities, torch.from_numpy(self._noise(keys)).unbind(1), strict=True)),
             dropped=self._dropped(keys[0]),
@@ -105,60 +104,23 @@ class PairDataset(Dataset[Batch]):
 
     def _noise(self, keys: Sequence[Key]) -> NDArray[np.float32]:
         noise = np.empty((len(keys), len(self.draws.modalities), self.draws.num_patches), np.float32)
-        for row, random in zip(noise, generators(self.draws.seed, Purpose.MASK, keys), strict=True):
+        for row, random in zip(noise, self._generators(Purpose.MASK, keys), strict=True):
             random.random(dtype=np.float32, out=row)
         return noise
 
     def _geometry(self, keys: Sequence[Key]) -> NDArray[np.float32]:
         if self.draws.augment is None:
             return np.tile(np.eye(2, 3, dtype=np.float32), (len(keys), 1, 1))
-        return draw_geometry(generators(self.draws.seed, Purpose.AUGMENT, keys), **self.draws.augment)
+        return draw_geometry(self._generators(Purpose.AUGMENT, keys), **self.draws.augment)
 
-    def _dropped(self, first: Key) -> str:
-        random = generator(self.draws.seed, Purpose.MODALITY_DROP, *first)
+    def _generators(self, purpose: Purpose, keys: Sequence[Key]) -> Iterator[np.random.Generator]:
+        return generators(self.draws.seed, purpose, ((key.epoch, key.pair) for key in keys))
+
+    def _dropped(self, key: Key) -> str:
+        random = generator(self.draws.seed, Purpose.MODALITY_DROP, key.epoch, key.first)
         if len(self.draws.modalities) < 2 or random.random() >= self.draws.modality_drop:
             return ""
         return self.draws.modalities[random.integers(len(self.draws.modalities))]
-
-
-class KeyedSampler(Sampler[Key]):
-    """Keys of an epoch, in an order that (seed, epoch) alone decides; each rank gets its own.
-
-    Batch k of all ranks together holds the pairs that batch k of one process with as many times the batch would hold.
-
-    Args:
-        num_pairs: pairs in the split.
-        seed: the run's seed; None keeps the split's order and epoch 0.
-        rank: of this process.
-        num_ranks: processes that share the split. In training each gets equally many pairs: up to `num_ranks - 1` of
-            them, others in each epoch, are left out.
-    """
-
-    def __init__(self, num_pairs: int, seed: int | None, rank: int = 0, num_ranks: int = 1) -> None:
-        self.num_pairs = num_pairs
-        self.seed = seed
-        self.rank = rank
-        self.num_ranks = num_ranks
-        self.epoch = 0
-        self.skip = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.seed is None:
-            return len(range(self.rank, self.num_pairs, self.num_ranks))
-        return self.num_pairs // self.num_ranks
-
-    def __iter__(self) -> Iterator[Key]:
-        if self.seed is None:
-            epoch, order = 0, np.arange(self.num_pairs)
-        else:
-            epoch, order = self.epoch, generator(self.seed, Purpose.ORDER, self.epoch).permutation(self.num_pairs)
-            order = order[: len(self) * self.num_ranks]
-        # The pairs that were given are skipped before the rest is dealt out: so another number of ranks may go on.
-        return ((epoch, int(index)) for index in order[self.skip :][self.rank :: self.num_ranks])
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -222,7 +184,7 @@ class PairDataModule(L.LightningDataModule):
 
     Args:
         shards: the folder with `manifest.json`.
-        batch_size: pairs in a batch.
+        batch_size: pairs in a batch of all ranks together.
         draws: what is drawn for training pairs; validation has no augmentation and no drop.
         num_workers: threads that make batches ahead; changes no result.
     """
@@ -236,13 +198,13 @@ class PairDataModule(L.LightningDataModule):
         self._readers: dict[Split, ShardReader] = {}
 
     def reader(self, split: Split) -> ShardReader:
-        """The split's shards, checksums verified once.
+        """The split's shards, checksums verified once, by the first of several processes.
 
         Raises:
             ShardError: see `ShardReader`.
         """
         if split not in self._readers:
-            self._readers[split] = ShardReader(self.shards, split)
+            self._readers[split] = ShardReader(self.shards, split, verify=ranks().is_first)
         return self._readers[split]
 
     def setup(self, stage: str) -> None:
@@ -266,17 +228,20 @@ class PairDataModule(L.LightningDataModule):
     def first(self, split: Split, count: int) -> Batch:
         """The first pairs of a split as one batch, not augmented."""
         draws = Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches)
-        return PairDataset(self.reader(split), draws).__getitems__([(0, index) for index in range(count)])
+        return PairDataset(self.reader(split), draws).__getitems__([Key(0, index, 0) for index in range(count)])
 
     def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
         reader = self.reader(split)
-        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, *_rank())
+        rank, num_ranks = _rank()
+        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, rank, num_ranks, self.batch_size)
+        share = training_share if is_training else evaluation_share
+        batch_size = share(len(reader), self.batch_size, num_ranks)
         loader = ResumableLoader(
             PairDataset(reader, draws),
-            self.batch_size,
+            batch_size,
             sampler=sampler,
             # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
-            drop_last=is_training and len(sampler) >= self.batch_size,
+            drop_last=is_training and len(sampler) >= batch_size,
             collate_fn=_as_is,
             pin_memory=torch.cuda.is_available(),
         )

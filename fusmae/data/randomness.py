@@ -24,7 +24,7 @@ def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.ran
         seed: the run's seed.
         purpose: what is drawn.
         epoch: 0 for the first.
-        index: the pair's index in its split, or the batch's.
+        index: the pair's index in its split; of a batch, its first pair's.
     """
     # The lowest counter word is left to the stream itself.
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, epoch, index]))

@@ -12,6 +12,8 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from fusmae.models.drop_path import DropPath
+
 MLP_RATIO = 4
 LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
 
@@ -21,9 +23,9 @@ Presence = Mapping[str, Tensor]
 
 def self_attention_block(dim: int, num_heads: int, drop_path: float = 0.0) -> nn.Module:
     """A timm `Block` with fused attention, set up as in MAE: `[B, L, D]` → `[B, L, D]`."""
-    block: nn.Module = Block(
-        dim, num_heads, mlp_ratio=MLP_RATIO, qkv_bias=True, drop_path=drop_path, norm_layer=LAYER_NORM
-    )
+    block: nn.Module = Block(dim, num_heads, mlp_ratio=MLP_RATIO, qkv_bias=True, norm_layer=LAYER_NORM)
+    if drop_path:
+        block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
     return block
 
 

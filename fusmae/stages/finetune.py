@@ -39,9 +39,10 @@ def finetune(config: Config, *, weights: Path, shards: Path, out: Path, run_file
         accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
-        machine = Machine(**config.runtime.machine)
-        trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)
-        fit(trainer, module, data, run.scratch)
+        trainer = build_trainer(Machine(**config.runtime.machine), section.epochs, config.seed, run.scratch, run.logger)
+        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+        if not run.is_first:
+            return
         architecture = {**start.architecture, "num_classes": len(classes), "readout": section.readout}
-        finished = Checkpoint(architecture, start.preprocessing, classes, run.facts, model.state_dict())
+        finished = Checkpoint(architecture, start.preprocessing, classes, run.facts, trained)
         save_checkpoint(out, finished)

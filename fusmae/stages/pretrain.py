@@ -10,8 +10,8 @@ from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.reconstructions import draw_reconstructions
 from fusmae.tracking import stage_run
-from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing
-from fusmae.training.checkpoint import Checkpoint, save_checkpoint
+from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing, part_of
+from fusmae.training.checkpoint import Checkpoint, load_weights, save_checkpoint
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 from fusmae.training.trainer import Machine, build_trainer, fit
 
@@ -19,7 +19,7 @@ from fusmae.training.trainer import Machine, build_trainer, fit
 def pretrain(
     config: Config, *, shards: Path, verdict: Path, statistics: Path, out: Path, pictures: Path, run_file: Path
 ) -> None:
-    """Train on `shards` that have the doctor's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
+    """Train on `shards` that have the examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
     require_verdict(verdict, shards)
     section, modalities = config.pretrain, tuple(config.data.modalities)
     num_patches = (config.data.tile_px // config.model.patch_px) ** 2
@@ -44,13 +44,17 @@ def pretrain(
         accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
-        machine = Machine(**config.runtime.machine)
-        trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger)
-        fit(trainer, module, data, run.scratch)
-        for name, weights in (("pretrained", model.state_dict()), ("random", initial)):
+        trainer = build_trainer(Machine(**config.runtime.machine), section.epochs, config.seed, run.scratch, run.logger)
+        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+        if not run.is_first:
+            return
+        for name, weights in (("pretrained", trained), ("random", initial)):
             save_checkpoint(out / name, Checkpoint(architecture, preprocessing, (), run.facts, weights))
         keys = data.reader("validation").keys[: section.num_pictures]
         batch = data.first("validation", len(keys))
         warning = data.reader("train").origin.warning
-        draw_reconstructions(pictures, module, batch, keys, config.data.modalities, known, warning)
+        # Not the module at hand: one process alone can't use a model that is shared out.
+        load_weights(whole := build_fusmae(architecture), trained, out / "pretrained")
+        whole_module = Reconstructor(whole, build_preprocess(preprocessing), recipe)
+        draw_reconstructions(pictures, whole_module, batch, keys, config.data.modalities, known, warning)
         run.log_folder(pictures)

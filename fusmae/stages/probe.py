@@ -8,6 +8,7 @@ import torch
 from fusmae.config import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.metrics import average_precisions
+from fusmae.ranks import require_one_process
 from fusmae.tracking import stage_run
 from fusmae.training.build import build_encoder, build_preprocess, modality_settings, part_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights, require_same_model, save_checkpoint
@@ -17,6 +18,7 @@ from fusmae.training.trainer import Machine, build_trainer, fit, predict
 
 def probe(config: Config, *, weights: Path, shards: Path, out: Path, run_file: Path) -> None:
     """Probe the encoder in the checkpoint folder `weights`; write encoder and chosen heads to `out`."""
+    require_one_process("probe")
     section, runtime, start = config.probe, config.runtime, load_checkpoint(weights)
     require_same_model(start, config.model.model_dump(mode="json"), weights)
     modalities, machine = tuple(config.data.modalities), Machine(**runtime.machine)

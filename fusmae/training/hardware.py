@@ -5,16 +5,22 @@ from pathlib import Path
 
 import torch
 
+from fusmae.ranks import ranks
+
 
 def describe_hardware(accelerator: str) -> dict[str, str]:
-    """Device and threads, as tags of a run.
+    """Device, threads and processes, as tags of a run.
 
     Args:
         accelerator: auto, cpu or gpu, as the trainer is told.
     """
     is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     device = torch.cuda.get_device_name() if is_on_gpu else _cpu_name()
-    return {"fusmae.device": device, "fusmae.num_threads": str(torch.get_num_threads())}
+    return {
+        "fusmae.device": device,
+        "fusmae.num_threads": str(torch.get_num_threads()),
+        "fusmae.num_processes": str(ranks().num_ranks),
+    }
 
 
 def _cpu_name() -> str:

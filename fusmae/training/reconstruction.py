@@ -13,6 +13,7 @@ from fusmae.models.fusmae import FusMAE, Reconstruction, reconstruction_loss
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+from fusmae.training.parallel import mean_weight, shard_blocks
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class PretrainRecipe:
 
     Attributes:
         base_lr: learning rate at batch 256.
-        batch_size: pairs in a batch.
+        batch_size: pairs in a batch of all processes together.
         weight_decay: not on 1-D parameters.
         warmup_epochs: of linear warm-up.
     """
@@ -41,6 +42,10 @@ class Reconstructor(L.LightningModule):
         self.preprocess = preprocess
         self.recipe = recipe
 
+    def configure_model(self) -> None:
+        """Share the model out where processes do (`fsdp`)."""
+        shard_blocks(self.model, self.device_mesh)
+
     def forward(self, batch: Batch) -> dict[str, Reconstruction]:
         """Mask and reconstruct a batch; a dropped modality is left out."""
         tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
@@ -59,10 +64,15 @@ class Reconstructor(L.LightningModule):
         losses = {key: reconstruction_loss(found) for key, found in self(batch).items()}
         for key, loss in losses.items():
             refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
-            self.log(f"{split}/loss_{key}", loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
+            self._log(f"{split}/loss_{key}", loss, batch)
         total = torch.stack(list(losses.values())).sum()
-        self.log(f"{split}/loss", total, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.indices))
+        self._log(f"{split}/loss", total, batch, prog_bar=True)
         return total
+
+    def _log(self, name: str, loss: Tensor, batch: Batch, *, prog_bar: bool = False) -> None:
+        """The mean over an epoch's pairs, of all processes."""
+        weight = mean_weight(len(batch.indices))
+        self.log(name, loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=weight, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW and its schedule, as Lightning wants them."""

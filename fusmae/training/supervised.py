@@ -14,6 +14,7 @@ from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+from fusmae.training.parallel import mean_weight, shard_blocks
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FinetuneRecipe:
 
     Attributes:
         base_lr: learning rate at batch 256.
-        batch_size: pairs in a batch.
+        batch_size: pairs in a batch of all processes together.
         weight_decay: not on 1-D parameters.
         warmup_epochs: of linear warm-up.
         layer_decay: factor on the learning rate from each layer to the one below.
@@ -44,6 +45,10 @@ class Finetuner(L.LightningModule):
         self.preprocess = preprocess
         self.recipe = recipe
 
+    def configure_model(self) -> None:
+        """Share the model out where processes do (`fsdp`)."""
+        shard_blocks(self.model, self.device_mesh)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one augmented batch, with one modality dropped now and then."""
         tiles = self.preprocess(batch.only(batch.present))
@@ -57,7 +62,9 @@ class Finetuner(L.LightningModule):
     def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
         loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
         refuse_non_finite(loss, f"{split} loss on {'+'.join(batch.present)}", self, batch_idx)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.indices))
+        weight = mean_weight(len(batch.indices))
+        # The mean over an epoch's pairs, of all processes.
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

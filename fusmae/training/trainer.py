@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
-from fusmae.data.randomness import Purpose, generator
+from fusmae.data.randomness import Purpose, generators
 from fusmae.files import written_whole
+from fusmae.models.drop_path import DropPath
+from fusmae.ranks import ranks
 from fusmae.training.guards import FiniteGradients
+from fusmae.training.parallel import PortableOptimizer, SameStart, Sharing, StopTogether, build_strategy
 
 LAST = "last"
 
@@ -28,22 +34,31 @@ class Machine:
     Attributes:
         accelerator: auto, cpu or gpu.
         checkpoint_every_steps: steps between resume checkpoints.
+        strategy: how several processes share the model.
     """
 
     accelerator: str
     checkpoint_every_steps: int
+    strategy: Sharing = "ddp"
 
 
-class KeyedDropout(Callback):
-    """Seeds torch before each batch by (seed, epoch, batch), so that drop path is the same after a restart."""
+class KeyedDropPath(Callback):
+    """Draws drop path by (seed, epoch, pair): the same after a restart, and on any number of processes."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed every device's generator."""
-        draw = generator(self.seed, Purpose.DROPOUT, trainer.current_epoch, batch_idx).integers(2**63)
-        torch.manual_seed(int(draw))
+        """Give every drop path its draws `[B]` for this batch."""
+        paths = [part for part in module.modules() if isinstance(part, DropPath)]
+        if not paths:
+            return
+        keys = [(trainer.current_epoch, index) for index in batch.indices.tolist()]
+        noise = np.empty((len(keys), len(paths)), np.float32)
+        for row, random in zip(noise, generators(self.seed, Purpose.DROPOUT, keys), strict=True):
+            random.random(dtype=np.float32, out=row)
+        for path, drawn in zip(paths, torch.from_numpy(noise).to(module.device).unbind(1), strict=True):
+            path.noise = drawn
 
 
 class CheckpointOnStop(Callback):
@@ -77,9 +92,13 @@ class WholeFileIO(TorchCheckpointIO):
             partial.write_bytes(content.getbuffer())
 
 
-def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logger: Logger | bool = False) -> L.Trainer:
-    """A Trainer with progress bar, resume checkpoints in `scratch` and bf16 where the hardware has it."""
+def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logger: Logger | None = None) -> L.Trainer:
+    """A Trainer with progress bar, resume checkpoints in `scratch` and bf16 where the hardware has it.
+
+    Several processes that torchrun started share each batch.
+    """
     _silence_hints()
+    place = ranks()
     resume = ModelCheckpoint(
         dirpath=scratch,
         filename=LAST,
@@ -92,20 +111,25 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
     has_bf16 = is_on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return L.Trainer(
         accelerator=machine.accelerator,
-        devices=1,
+        strategy=build_strategy(machine.strategy, place),
+        devices=place.num_local,
+        num_nodes=place.num_hosts,
         use_distributed_sampler=False,  # ours deals out the pairs itself
         precision="bf16-mixed" if has_bf16 else "32-true",
         max_epochs=epochs,
-        logger=logger,
+        logger=logger or False,
         callbacks=[
             resume,
-            KeyedDropout(seed),
+            SameStart(),
+            KeyedDropPath(seed),
             FiniteGradients(),
+            PortableOptimizer(),
+            StopTogether(),
             CheckpointOnStop(scratch),
             RichProgressBar(),
             *([LearningRateMonitor("epoch")] if logger else []),
         ],
-        plugins=[WholeFileIO()],
+        plugins=[WholeFileIO(), *_environment()],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         deterministic="warn",
@@ -114,10 +138,16 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
     )
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, scratch: Path) -> None:
-    """Train, from the resume checkpoint in `scratch` where there is one."""
+def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, scratch: Path) -> dict[str, Tensor]:
+    """Train, from the resume checkpoint in `scratch` where there is one.
+
+    Returns:
+        The module's weights, whole; where processes share one model out, on the first of them only.
+    """
     last = scratch / f"{LAST}.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.ckpt_path = last if last.exists() else None
+    trainer.fit(module, datamodule=data, weights_only=True)
+    return trainer.strategy.lightning_module_state_dict()
 
 
 def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[Any]:
@@ -126,6 +156,7 @@ def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[An
     trainer = L.Trainer(
         accelerator=machine.accelerator,
         devices=1,
+        plugins=_environment(),
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -135,6 +166,11 @@ def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[An
     return list(trainer.predict(module, loader) or [])
 
 
+def _environment() -> list[Any]:
+    """Where torchrun has not started several processes, one trains alone: Lightning would else ask SLURM how many."""
+    return [] if ranks().num_ranks > 1 else [LightningEnvironment()]
+
+
 def _silence_hints() -> None:
     # Hints for the library's users, not for ours; each is the intended behaviour.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -142,6 +178,7 @@ def _silence_hints() -> None:
         "Checkpoint directory .* exists and is not empty",
         "The number of training batches .* is smaller than the logging interval",
         "The '.*dataloader' does not have many workers",
+        "FSDP2-wrapped module .* returned a view tensor",
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -8,7 +8,9 @@ from itertools import chain
 import pytest
 import torch
 
-from fusmae.data.datamodule import KeyedSampler, ResumableLoader
+from fusmae.data.datamodule import ResumableLoader
+from fusmae.data.sampler import KeyedSampler, evaluation_share, training_share
+from fusmae.errors import TrainingError
 
 
 def flat(lists: list[list[int]]) -> list[int]:
@@ -23,7 +25,7 @@ def orders(num_pairs: int, num_ranks: int, epoch: int = 0, *, seed: int | None =
         sampler.skip = skip
         keys = list(sampler)
         assert skip or len(keys) == len(sampler)
-        found.append([index for _, index in keys])
+        found.append([key.pair for key in keys])
     return found
 
 
@@ -66,7 +68,7 @@ def test_another_number_of_ranks_goes_on_with_exactly_the_pairs_that_were_left(b
 
 def loader_of_rank(make_data, rank: int, num_ranks: int, monkeypatch) -> ResumableLoader:
     monkeypatch.setattr("fusmae.data.datamodule._rank", lambda: (rank, num_ranks))
-    return make_data(2).train_dataloader()
+    return make_data(2 * num_ranks).train_dataloader()
 
 
 def test_a_loader_of_two_ranks_resumes_as_one(make_data, monkeypatch):
@@ -84,6 +86,56 @@ def test_a_loader_of_two_ranks_resumes_as_one(make_data, monkeypatch):
     assert len(set(rest + given)) == 16
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2, 4])
+def test_every_rank_drops_the_modality_that_one_process_drops_from_the_same_batch(make_data, num_ranks, monkeypatch):
+    def dropped(rank: int, num_ranks: int) -> list[str]:
+        monkeypatch.setattr("fusmae.data.datamodule._rank", lambda: (rank, num_ranks))
+        return [batch.dropped for batch in make_data(4, modality_drop=0.6).train_dataloader()]
+
+    alone = dropped(0, 1)
+    assert len(set(alone)) > 1
+    assert all(dropped(rank, num_ranks) == alone for rank in range(num_ranks))
+
+
+@pytest.mark.parametrize("num_pairs", [5, 16, 17, 96, 101])
+@pytest.mark.parametrize("batch_size", [1, 4, 12, 256])
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
+def test_in_evaluation_ranks_have_equally_many_batches(num_pairs, batch_size, num_ranks):
+    share = evaluation_share(num_pairs, batch_size, num_ranks)
+    counts = {-(-len(order) // share) for order in orders(num_pairs, num_ranks, seed=None)}
+    assert len(counts) == 1
+    assert num_ranks > 1 or share == batch_size
+
+
+def test_in_evaluation_fewer_pairs_than_ranks_are_refused():
+    with pytest.raises(TrainingError, match="3 processes are to share 2 pairs"):
+        evaluation_share(2, 4, 3)
+
+
+def test_a_training_batch_is_shared_equally_or_refused():
+    assert [training_share(100, 12, num_ranks) for num_ranks in (1, 2, 3)] == [12, 6, 4]
+    with pytest.raises(TrainingError, match="can't be shared equally among 5 processes") as raised:
+        training_share(100, 12, 5)
+    assert "expected: a multiple of 5" in str(raised.value)
+
+
+def test_less_than_one_batch_is_for_one_process():
+    assert training_share(7, 12, 1) == 12
+    with pytest.raises(TrainingError, match="2 processes are to share less than one batch"):
+        training_share(7, 12, 2)
+
+
+def test_checksums_are_compared_by_the_first_process_alone(make_data, monkeypatch):
+    verified = []
+    monkeypatch.setattr("fusmae.data.shards._verify_all", verified.append)
+    for name, value in {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, str(value))
+    for rank, expected in (("1", 0), ("0", 2)):
+        monkeypatch.setenv("RANK", rank)
+        make_data().reader("train")
+        assert len(verified) == expected
+
+
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
@@ -91,7 +143,7 @@ import torch.distributed as dist
 from fusmae.data.datamodule import Draws, PairDataModule
 
 dist.init_process_group("gloo")
-data = PairDataModule(Path(sys.argv[1]), batch_size=2, draws=Draws(0, ("s1", "s2"), 9), num_workers=int(sys.argv[3]))
+data = PairDataModule(Path(sys.argv[1]), batch_size=4, draws=Draws(0, ("s1", "s2"), 9), num_workers=int(sys.argv[3]))
 loader = data.train_dataloader()
 found = []
 for epoch in (0, 1):

@@ -49,7 +49,7 @@ def test_an_extreme_pixel_stops_the_run_at_its_step(make_reconstructor, make_dat
         return batch
 
     order = list(data.train_dataloader().sampler)
-    step = [index for _, index in order].index(11) // 4
+    step = [key.pair for key in order].index(11) // 4
     monkeypatch.setattr(reader, "read", read_extreme)
     with pytest.raises(TrainingError, match=rf"loss of modality s\d is not finite at step {step} "):
         train(make_reconstructor(), data, tmp_path, epochs=1)
