@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fusmae.cli import embeddings, lineage, release, results, scenes, serve, stages
+from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages
 from fusmae.cli.call import options
 from fusmae.errors import FusmaeError
+from fusmae.outcome import exit_code, note_begin, note_end
 
 app = typer.Typer(
     help="Fus-MAE as a pipeline. `dvc repro` calls the stages in order; each can be run alone.",
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, release, lineage, scenes, embeddings, serve, results):
+for group in (stages, release, lineage, scenes, embeddings, serve, results, doctor):
     app.add_typer(group.app)
 
 
@@ -31,15 +32,20 @@ def _globals(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake becomes one paragraph and exit code 1."""
+    """Run the command line; a user's mistake becomes one paragraph and a non-zero exit code (see `outcome`)."""
     keep_caches_inside(Path.cwd())
+    note_begin()
     try:
         app(arguments)
-    except FusmaeError as error:
-        if options["debug"]:
+    except BaseException as error:
+        code = exit_code(error)
+        note_end(code)
+        if isinstance(error, SystemExit):
+            sys.exit(code)
+        if not isinstance(error, FusmaeError) or options["debug"]:
             raise
         typer.echo(f"fusmae: {error}", err=True)
-        sys.exit(1)
+        sys.exit(code)
 
 
 def keep_caches_inside(folder: Path) -> None:

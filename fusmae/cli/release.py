@@ -20,7 +20,9 @@ def promote(
     ),
     shards: Annotated[Path, typer.Option(help="Shards whose test split both are judged on.")] = Path("data/shards"),
     index: Annotated[Path, typer.Option(help="Index, which says what is of one place.")] = Path("data/index.parquet"),
-    verdict: Annotated[Path, typer.Option(help="The doctor's, which names the shards.")] = Path("data/verdict.json"),
+    verdict: Annotated[Path, typer.Option(help="The examination's, which names the shards.")] = Path(
+        "data/verdict.json"
+    ),
     reports: Annotated[Path, typer.Option(help="Where the gate's verdict goes.")] = Path("reports/gate"),
     force: Annotated[bool, typer.Option("--force", help="Go on where the gate says no; needs --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Why, and who agreed; stands in the ledger for good.")] = "",

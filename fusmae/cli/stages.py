@@ -11,14 +11,15 @@ app = typer.Typer()
 
 Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data, a folder a source.")]
 Shards = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
-Verdict = Annotated[Path, typer.Option(help="JSON that training waits for; the doctor writes it if nothing blocks.")]
+Verdict = Annotated[Path, typer.Option(help="JSON that training waits for; `examine` writes it if nothing blocks.")]
 Receipt = Annotated[Path, typer.Option(help="JSON that says what the raw data is.")]
 Index = Annotated[Path, typer.Option(help="Parquet file of the index.")]
 Statistics = Annotated[Path, typer.Option(help="JSON of band statistics.")]
 Weights = Annotated[Path, typer.Option(help="Checkpoint folder to start from.")]
 Exported = Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")]
 Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
-RunFile = Annotated[Path, typer.Option("--run", help="JSON that gets the MLflow run's id.")]
+# Not --run: torchrun, if it stands before the stage, takes that for one of its own options.
+RunFile = Annotated[Path, typer.Option("--run-file", help="JSON that gets the MLflow run's id.")]
 
 
 @app.command()
@@ -54,7 +55,7 @@ def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statis
 
 
 @app.command()
-def doctor(
+def examine(
     raw: Raw,
     index: Index,
     shards: Shards,
@@ -63,10 +64,10 @@ def doctor(
 ) -> None:
     """Check that the data is what it states: complete, in the right units, labelled right, splits apart.
 
-    Example: fusmae doctor --raw data/raw --index data/index.parquet --shards data/shards --out reports/doctor
+    Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
     --verdict data/verdict.json
     """
-    run_stage("doctor", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
+    run_stage("examine", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
 @app.command()
@@ -81,7 +82,7 @@ def pretrain(
     """Pretrain by masked reconstruction; goes on from where a killed run stopped.
 
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
-    --out models/pretrain --pictures reports/reconstructions --run reports/runs/pretrain.json
+    --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
     """
     run_stage(
         "pretrain", shards=shards, verdict=verdict, statistics=statistics, out=out, pictures=pictures, run_file=run
@@ -93,7 +94,7 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Train linear heads on a frozen encoder.
 
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
-    --run reports/runs/probe-pretrained.json
+    --run-file reports/runs/probe-pretrained.json
     """
     run_stage("probe", weights=weights, shards=shards, out=out, run_file=run)
 
@@ -103,7 +104,7 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Train encoder and head together.
 
     Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
-    --run reports/runs/finetune-pretrained.json
+    --run-file reports/runs/finetune-pretrained.json
     """
     run_stage("finetune", weights=weights, shards=shards, out=out, run_file=run)
 
@@ -169,19 +170,19 @@ def register(
     reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
     metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
     curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
-    report: Annotated[Path, typer.Option(help="Folder of the doctor's report.")],
+    report: Annotated[Path, typer.Option(help="Folder of the examination's report.")],
     index: Index,
     receipt: Receipt,
     pictures: Annotated[Path, typer.Option(help="Folder of reconstruction pictures.")],
-    run: Annotated[Path, typer.Option("--run", help="Run file of the training run.")],
+    run: Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")],
     out: Out,
 ) -> None:
     """Register the exported model in MLflow as `challenger`, with its card, its lineage and its variants.
 
     Example: fusmae register --exported models/export --variants models/variants --measured reports/variants
     --reference models/reference.npz --metrics reports/evaluate/metrics.json --curves reports/evaluate/pr.png
-    --report reports/doctor --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
-    --run reports/runs/finetune-pretrained.json --out reports/register
+    --report reports/examine --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
+    --run-file reports/runs/finetune-pretrained.json --out reports/register
     """
     run_stage(
         "register",

@@ -30,7 +30,7 @@ class Evidence:
     Attributes:
         shards: the data set; its test split counts.
         index: says which pairs are of one place.
-        verdict: the doctor's, which names the shards.
+        verdict: the examination's, which names the shards.
     """
 
     shards: Path

@@ -135,7 +135,7 @@ def require_tolerated(left_out: Sequence[LeftOut], tolerated: Mapping[str, int],
 
     Args:
         left_out: as `write_shards` gives it.
-        tolerated: how many, by the doctor's check.
+        tolerated: how many, by the examination's check.
         listing: where all of them are listed.
 
     Raises:

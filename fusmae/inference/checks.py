@@ -1,7 +1,7 @@
 """Whether a scene's pixels are in the model's units, by tiles from all over it, before hours are spent on them.
 
-A data set has its doctor (`fusmae.doctor`); a scene is judged alone and by fewer pixels, so that only what is far off
-is refused, and a person who knows better can say so.
+A data set is examined as a whole (`fusmae.examination`); a scene is judged alone and by fewer pixels, so that only what
+is far off is refused, and a person who knows better can say so.
 """
 
 from collections import defaultdict

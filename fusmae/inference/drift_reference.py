@@ -10,8 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.doctor.observe import Band
 from fusmae.errors import InputError
+from fusmae.examination.observe import Band
 from fusmae.files import written_whole
 from fusmae.modalities import ModalityInput
 

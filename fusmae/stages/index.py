@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fusmae.config import Config
 from fusmae.data.index import validate_index, write_index
-from fusmae.doctor.diagnosis import summarise
-from fusmae.doctor.examine import examine_index
-from fusmae.errors import DoctorError
+from fusmae.errors import ExaminationError
+from fusmae.examination.diagnosis import summarise
+from fusmae.examination.examine import examine_index
 from fusmae.sources import open_source
 
 
@@ -14,7 +14,7 @@ def index(config: Config, *, raw: Path, out: Path) -> None:
     """Write the index of the source's folder in `raw` to the parquet file `out`.
 
     Raises:
-        DoctorError: counts, labels or places are not what the dataset states: better said now than after sharding.
+        ExaminationError: counts, labels or places are not what the dataset states: better said now than after sharding.
     """
     source = open_source(config.data.source.name, config.data.source.settings)
     pairs = source.pairs(raw / source.name)
@@ -22,5 +22,5 @@ def index(config: Config, *, raw: Path, out: Path) -> None:
     facts = source.facts(raw / source.name)
     checks = examine_index(pairs, source.classes, facts, tolerated=config.data.tolerated)
     if any(check.blocks for check in checks):
-        raise DoctorError(summarise(checks))
+        raise ExaminationError(summarise(checks))
     write_index(pairs, out)

@@ -8,9 +8,9 @@ import pytest
 
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
-from fusmae.doctor.check import Check
-from fusmae.doctor.diagnosis import Diagnosis
-from fusmae.doctor.examine import examine
+from fusmae.examination.check import Check
+from fusmae.examination.diagnosis import Diagnosis
+from fusmae.examination.examine import examine_data
 from fusmae.modalities import ModalityInput
 from fusmae.sources.source import Facts
 
@@ -42,7 +42,9 @@ def diagnose(
         # Finished shards of the same pairs would be kept, whatever the reader gives now.
         rmtree(folder, ignore_errors=True)
         write_shards(sharded, read, folder, inputs=inputs, classes=columns, shard_pairs=7)
-        return examine(sharded if index is None else index, classes, facts, shards=folder, tolerated=tolerated or {})
+        return examine_data(
+            sharded if index is None else index, classes, facts, shards=folder, tolerated=tolerated or {}
+        )
 
     return run
 

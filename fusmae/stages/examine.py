@@ -1,4 +1,4 @@
-"""Stage doctor: whether the data is what it states; training waits for its verdict."""
+"""Stage examine: whether the data is what it states; training waits for its verdict."""
 
 from pathlib import Path
 
@@ -7,22 +7,22 @@ from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
 from fusmae.data.shards import read_origin
 from fusmae.data.verdict import write_verdict
-from fusmae.doctor.examine import examine
-from fusmae.doctor.report import write_report
-from fusmae.errors import DoctorError
+from fusmae.errors import ExaminationError
+from fusmae.examination.examine import examine_data
+from fusmae.examination.report import write_report
 from fusmae.sources import open_source
 
 
-def doctor(config: Config, *, raw: Path, index: Path, shards: Path, out: Path, verdict: Path) -> None:
+def examine(config: Config, *, raw: Path, index: Path, shards: Path, out: Path, verdict: Path) -> None:
     """Examine `index` and `shards`; write the report to `out` and, if nothing blocks, the `verdict`.
 
     Raises:
-        DoctorError: a check fails that `data.tolerated` does not excuse.
+        ExaminationError: a check fails that `data.tolerated` does not excuse.
     """
     data, runtime = config.data, config.runtime
     source = open_source(data.source.name, data.source.settings)
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
-        diagnosis = examine(
+        diagnosis = examine_data(
             read_index(index),
             source.classes,
             source.facts(raw / source.name),
@@ -32,5 +32,5 @@ def doctor(config: Config, *, raw: Path, index: Path, shards: Path, out: Path, v
         )
     write_report(out, diagnosis, title=source.name, is_synthetic=read_origin(shards).is_synthetic)
     if diagnosis.blocks:
-        raise DoctorError(diagnosis.summary(), hint=f"read {out / 'report.html'}")
+        raise ExaminationError(diagnosis.summary(), hint=f"read {out / 'report.html'}")
     write_verdict(verdict, shards)

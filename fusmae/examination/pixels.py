@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.shards import LeftOut
-from fusmae.doctor.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
-from fusmae.doctor.observe import BandTotals, Observation
+from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.observe import BandTotals, Observation
 from fusmae.modalities import BandStatistics, Statistics, Units
 
 MAX_NODATA_SHARE = 0.1

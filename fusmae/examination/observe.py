@@ -1,4 +1,4 @@
-"""What the doctor measures of a shard's pixels; every check of pixels reads these measures only."""
+"""What the examination measures of a shard's pixels; every check of pixels reads these measures only."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.data.shards import LeftOut
-from fusmae.doctor.check import INDEX_ANEW, Check, counted, joined, keys_left_out, some
-from fusmae.doctor.observe import Observation
+from fusmae.examination.check import INDEX_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.observe import Observation
 from fusmae.sources.source import Facts
 
 # Share of the wrong rows that a mistake must explain to be named; the rest may have other faults.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fusmae.data.shards import Shard, every_shard
-from fusmae.doctor.observe import HISTOGRAM_EDGES, merge, observe
+from fusmae.examination.observe import HISTOGRAM_EDGES, merge, observe
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.doctor.diagnosis import BandSummary
-from fusmae.doctor.observe import HISTOGRAM_EDGES
+from fusmae.examination.diagnosis import BandSummary
+from fusmae.examination.observe import HISTOGRAM_EDGES
 
 SPLIT_COLOURS: dict[Split, str] = {"train": "#4a8fe0", "validation": "#e39b2d", "test": "#d0508e"}
 _MAP_TEXT = "#808890"

@@ -1,4 +1,4 @@
-"""The doctor stands between a user's data and training."""
+"""The examination stands between a user's data and training."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.xdist_group("doctor"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("examine"), pytest.mark.timeout(900)]
 
 BANDS = {
     "s1/{key}.tif": ("VV", "VH"),
@@ -52,7 +52,7 @@ def write_pairs(raw, constant=()):
 
 @pytest.fixture(scope="module")
 def workspace(new_workspace, tmp_path_factory):
-    made = new_workspace(tmp_path_factory.mktemp("doctor") / "fusmae")
+    made = new_workspace(tmp_path_factory.mktemp("examine") / "fusmae")
     write_pairs(made.folder / "data" / "raw" / "folder", constant=("p4", "p7"))
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     params["data"]["source"] = {"name": "folder", "classes": ["water", "land"], "s2_offset": 0}
@@ -81,20 +81,20 @@ def test_a_finding_ends_repro_before_training_and_says_what_to_do(workspace, blo
     assert blocked.returncode != 0
     assert "constant" in blocked.stdout
     assert "p4" in blocked.stdout
-    assert "reports/doctor/report.html" in blocked.stdout
+    assert "reports/examine/report.html" in blocked.stdout
     assert "Running stage 'pretrain'" not in blocked.stdout
     assert not (workspace.folder / "data" / "verdict.json").exists()
-    report = json.loads((workspace.folder / "reports" / "doctor" / "report.json").read_text())
+    report = json.loads((workspace.folder / "reports" / "examine" / "report.json").read_text())
     assert {check["name"]: check["found"] for check in report["checks"]}["constant"] == 2
-    assert "p4" in (workspace.folder / "reports" / "doctor" / "report.html").read_text()
+    assert "p4" in (workspace.folder / "reports" / "examine" / "report.html").read_text()
 
 
 def test_a_finding_that_was_agreed_to_lets_training_start_and_shards_nothing_anew(workspace, blocked):
     pixels = workspace.folder / "data" / "shards" / "train" / "00000" / "pixels.npy"
     before = pixels.stat().st_mtime_ns
     tolerate(workspace, {"constant": 2})
-    printed = repro(workspace, "doctor").stdout
-    assert "Running stage 'doctor'" in printed
+    printed = repro(workspace, "examine").stdout
+    assert "Running stage 'examine'" in printed
     assert "Running stage 'shard'" not in printed
     assert pixels.stat().st_mtime_ns == before
     assert json.loads((workspace.folder / "data" / "verdict.json").read_text())["is_fit"] is True
@@ -106,7 +106,7 @@ def test_an_unreadable_pair_ends_shard_and_once_mended_only_its_shard_is_written
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     repro(workspace, "-f", "-s", "fetch")
-    done = repro(workspace, "doctor", check=False)
+    done = repro(workspace, "examine", check=False)
     assert done.returncode != 0
     assert "can't be taken into the shards" in done.stdout
     assert "p0_20m.tif" in done.stdout
@@ -114,7 +114,7 @@ def test_an_unreadable_pair_ends_shard_and_once_mended_only_its_shard_is_written
     (finished,) = {path.parent for path in (workspace.folder / "data").glob(".shards-*/test/*/pixels.npy")}
     path.write_bytes(whole)
     before = (finished / "pixels.npy").stat().st_mtime_ns
-    repro(workspace, "doctor")
+    repro(workspace, "examine")
     kept = workspace.folder / "data" / "shards" / "test" / "00000" / "pixels.npy"
     assert kept.stat().st_mtime_ns == before, "the shards that were finished are kept"
     assert not (workspace.folder / "data" / "left_out.json").exists()
@@ -123,8 +123,8 @@ def test_an_unreadable_pair_ends_shard_and_once_mended_only_its_shard_is_written
 
 def test_readme_s_synthetic_world_is_examined_and_called_so(new_workspace, tmp_path):
     made = new_workspace(tmp_path / "fusmae")
-    made.run(".venv/bin/dvc", "exp", "run", "-S", "data=synthetic", "-S", "data.source.num_pairs=50", "doctor")
-    report = (made.folder / "reports" / "doctor" / "report.html").read_text()
+    made.run(".venv/bin/dvc", "exp", "run", "-S", "data=synthetic", "-S", "data.source.num_pairs=50", "examine")
+    report = (made.folder / "reports" / "examine" / "report.html").read_text()
     assert "synthetic" in report.lower()
     manifest = json.loads((made.folder / "data" / "shards" / "manifest.json").read_text())
     assert manifest["origin"]["is_synthetic"] is True

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fusmae.data.index import SPLITS
-from fusmae.doctor.report import write_report
 from fusmae.errors import StorageError
+from fusmae.examination.report import write_report
 from fusmae.modalities import BandStatistics
 from fusmae.sources.source import Facts
 

@@ -1,4 +1,4 @@
-"""What one check of the doctor found."""
+"""What one check of the examination found."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

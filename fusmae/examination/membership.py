@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut
-from fusmae.doctor.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
-from fusmae.doctor.observe import Observation
+from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.observe import Observation
 
 
 def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Sequence[LeftOut]) -> Check:

@@ -1,4 +1,4 @@
-"""What the doctor says of a dataset."""
+"""What an examination says of a dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.shards import LeftOut
-from fusmae.doctor.check import Check
-from fusmae.doctor.observe import HISTOGRAM_EDGES, Band, BandTotals
+from fusmae.examination.check import Check
+from fusmae.examination.observe import HISTOGRAM_EDGES, Band, BandTotals
 from fusmae.modalities import BandStatistics
 
 
@@ -85,9 +85,9 @@ def summarise(checks: Sequence[Check]) -> str:
     """Of those that block: what fails, what was expected instead and what to do."""
     failing = [check for check in checks if check.blocks]
     if not failing:
-        return "The doctor finds nothing that blocks training."
+        return "The examination finds nothing that blocks training."
     fail = "fails" if len(failing) == 1 else "fail"
-    lines = [f"The doctor blocks training: {len(failing)} of {len(checks)} checks {fail}."]
+    lines = [f"The examination blocks training: {len(failing)} of {len(checks)} checks {fail}."]
     for check in failing:
         tolerated = f" ({check.tolerated:,} tolerated)" if check.tolerated else ""
         lines += [

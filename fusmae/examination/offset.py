@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
-from fusmae.doctor.check import SHARD_ANEW, Check, counted, joined, some
-from fusmae.doctor.observe import Observation
+from fusmae.examination.check import SHARD_ANEW, Check, counted, joined, some
+from fusmae.examination.observe import Observation
 
 FLOOR_DN = 900.0
 """A floor above this holds the offset of 1000, less what atmospheric correction may overshoot."""

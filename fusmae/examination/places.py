@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
-from fusmae.doctor.check import INDEX_ANEW, Check, counted, some
+from fusmae.examination.check import INDEX_ANEW, Check, counted, some
 
 DISTANCES_KM = (1.2, 2.4, 10.0)
 """Side of BigEarthNet's tiles, so that they touch; twice that; and where scenes hardly look alike any more."""

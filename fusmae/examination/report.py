@@ -1,12 +1,12 @@
-"""The doctor's report: a page for people, JSON for machines."""
+"""The report of an examination: a page for people, JSON for machines."""
 
 from html import escape
 from pathlib import Path
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.doctor.charts import SPLIT_COLOURS, histogram_svg, positions_png
-from fusmae.doctor.check import Check, Status, counted
-from fusmae.doctor.diagnosis import BandSummary, Diagnosis
+from fusmae.examination.charts import SPLIT_COLOURS, histogram_svg, positions_png
+from fusmae.examination.check import Check, Status, counted
+from fusmae.examination.diagnosis import BandSummary, Diagnosis
 from fusmae.files import write_json, write_text
 from fusmae.page import page, table
 
@@ -51,7 +51,7 @@ def _html(diagnosis: Diagnosis, title: str, *, is_synthetic: bool) -> str:
         "<h2>Left out of the shards</h2>",
         _left_out(diagnosis),
     ]
-    return page(f"{title}: the doctor’s report", "\n".join(sections))
+    return page(f"{title}: report of the examination", "\n".join(sections))
 
 
 def _head(diagnosis: Diagnosis, title: str, *, is_synthetic: bool) -> str:
@@ -66,7 +66,7 @@ def _head(diagnosis: Diagnosis, title: str, *, is_synthetic: bool) -> str:
     )
     return (
         f"<h1>{escape(title)}</h1>"
-        f'<p class="quiet">The doctor’s report on {counted(sum(diagnosis.num_pairs.values()), "pair")}</p>{synthetic}'
+        f'<p class="quiet">Examination of {counted(sum(diagnosis.num_pairs.values()), "pair")}</p>{synthetic}'
         f'<div class="card verdict {"blocks" if failing else "passed"}"><p><b>{escape(verdict)}</b></p>'
         f'<p class="quiet">{counted(len(diagnosis.checks), "check")}: {escape(summary)}</p></div>'
     )

@@ -12,8 +12,8 @@ import pytest
 
 from fusmae.data.index import read_index, write_index
 from fusmae.data.shard_writer import write_shards
-from fusmae.doctor.examine import CHECK_NAMES, examine, examine_index
 from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
+from fusmae.examination.examine import CHECK_NAMES, examine_data, examine_index
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.sources.bigearthnet.bands import MODALITIES
 from fusmae.sources.folder import FolderSource
@@ -32,7 +32,7 @@ def sample_pairs(sample_raw):
 
 @pytest.fixture(scope="module")
 def sample_shards(sample_raw, sample_pairs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("doctor") / "shards"
+    folder = tmp_path_factory.mktemp("examine") / "shards"
     source = SampleSource()
     write_shards(
         sample_pairs,
@@ -50,7 +50,7 @@ def examine_sample(sample_raw, sample_pairs, sample_shards):
     source = SampleSource()
 
     def run(tolerated):
-        return examine(
+        return examine_data(
             sample_pairs,
             source.classes,
             source.facts(sample_raw),
@@ -106,7 +106,7 @@ def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
     pairs, shards = source.pairs(raw), tmp_path / "shards"
     inputs = modality_inputs(modalities, 240)
     write_shards(pairs, partial(source.read, raw), shards, inputs=inputs, classes=("water",), shard_pairs=4)
-    diagnosis = examine(pairs, ("water",), source.facts(raw), shards=shards, tolerated={})
+    diagnosis = examine_data(pairs, ("water",), source.facts(raw), shards=shards, tolerated={})
     (check,) = [check for check in diagnosis.checks if check.name == "georeference"]
     assert (check.status, check.found, sorted(check.examples)) == ("blocks", 2, ["moved", "nowhere"])
 
@@ -114,7 +114,7 @@ def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
 def test_a_sound_dataset_does_not_block(diagnose):
     diagnosis = diagnose()
     assert not diagnosis.blocks
-    assert diagnosis.summary() == "The doctor finds nothing that blocks training."
+    assert diagnosis.summary() == "The examination finds nothing that blocks training."
 
 
 def test_the_sample_does_not_block_and_needs_no_tolerance(examine_sample):
@@ -153,7 +153,7 @@ def test_the_sample_with_an_offset_in_some_pairs_blocks(sample_pairs, sample_raw
         shard_pairs=16,
     )
     facts = source.facts(sample_raw)
-    diagnosis = examine(sample_pairs, source.classes, facts, shards=tmp_path / "shards", tolerated={})
+    diagnosis = examine_data(sample_pairs, source.classes, facts, shards=tmp_path / "shards", tolerated={})
     offset = next(check for check in diagnosis.checks if check.name == "offset")
     assert offset.status == "blocks"
     assert len(raised) - 3 <= offset.found <= len(raised)
@@ -170,7 +170,7 @@ def test_what_blocks_is_said_with_what_was_expected_and_what_to_do(diagnose, cha
     diagnosis = diagnose(read=_flat(changed))
     assert [check.name for check in diagnosis.checks if check.blocks] == ["constant"]
     assert diagnosis.summary().splitlines() == [
-        "The doctor blocks training: 1 of 14 checks fails.",
+        "The examination blocks training: 1 of 14 checks fails.",
         "constant: No band of a pair has one value only, unless it was clipped as dark water is.",
         "  got:      2 pairs with a band of one value: B05 in 2",
         "  expected: several values in each band of each pair",
@@ -194,8 +194,8 @@ def test_hints_force_the_stages_whose_raw_files_dvc_does_not_watch(diagnose):
 
 def test_shards_are_observed_in_other_processes_alike(pairs, classes, shards):
     with get_context("spawn").Pool(2) as pool:
-        there = examine(pairs, classes, Facts(), shards=shards, tolerated={}, map_shards=pool.imap)
-    here = examine(pairs, classes, Facts(), shards=shards, tolerated={})
+        there = examine_data(pairs, classes, Facts(), shards=shards, tolerated={}, map_shards=pool.imap)
+    here = examine_data(pairs, classes, Facts(), shards=shards, tolerated={})
     assert there.to_json() == here.to_json()
 
 
@@ -210,7 +210,7 @@ def test_a_misspelt_tolerance_is_found_before_any_shard_is_read(pairs, classes, 
         pytest.fail("a shard was read")
 
     with pytest.raises(ConfigError, match=r"data.tolerated names constnt"):
-        examine(pairs, classes, Facts(), shards=shards, tolerated={"constnt": 4}, map_shards=never)
+        examine_data(pairs, classes, Facts(), shards=shards, tolerated={"constnt": 4}, map_shards=never)
 
 
 def test_a_misspelt_tolerance_is_found_by_the_index_too(pairs, classes):
@@ -220,7 +220,7 @@ def test_a_misspelt_tolerance_is_found_by_the_index_too(pairs, classes):
 
 def test_absent_shards_are_said(tmp_path, pairs, classes):
     with pytest.raises(ShardError, match="There are no shards"):
-        examine(pairs, classes, Facts(), shards=tmp_path, tolerated={})
+        examine_data(pairs, classes, Facts(), shards=tmp_path, tolerated={})
 
 
 def test_an_index_alone_can_be_examined(pairs, classes):

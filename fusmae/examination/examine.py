@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import every_shard, read_left_out
-from fusmae.doctor.check import Check
-from fusmae.doctor.diagnosis import BandSummary, Diagnosis
-from fusmae.doctor.labels import check_classes, check_labels, class_counts
-from fusmae.doctor.membership import check_complete, check_counts
-from fusmae.doctor.observe import Observation, merge, observe
-from fusmae.doctor.offset import check_offset
-from fusmae.doctor.pixels import (
+from fusmae.errors import ConfigError
+from fusmae.examination.check import Check
+from fusmae.examination.diagnosis import BandSummary, Diagnosis
+from fusmae.examination.labels import check_classes, check_labels, class_counts
+from fusmae.examination.membership import check_complete, check_counts
+from fusmae.examination.observe import Observation, merge, observe
+from fusmae.examination.offset import check_offset
+from fusmae.examination.pixels import (
     check_constant,
     check_georeference,
     check_histograms,
@@ -25,8 +26,7 @@ from fusmae.doctor.pixels import (
     check_typical,
     check_units,
 )
-from fusmae.doctor.places import check_neighbours, check_places
-from fusmae.errors import ConfigError
+from fusmae.examination.places import check_neighbours, check_places
 from fusmae.sources.source import Facts
 
 CHECK_NAMES = (
@@ -50,7 +50,7 @@ CHECK_NAMES = (
 MapShards = Callable[[Callable[[Path], Observation], Sequence[Path]], Iterable[Observation]]
 
 
-def examine(
+def examine_data(
     pairs: Sequence[Pair],
     classes: Sequence[str],
     facts: Facts,
@@ -108,7 +108,7 @@ def examine(
 def examine_index(
     pairs: Sequence[Pair], classes: Sequence[str], facts: Facts, *, tolerated: Mapping[str, int] | None = None
 ) -> list[Check]:
-    """Ask an index the questions that need no imagery; arguments as of `examine`.
+    """Ask an index the questions that need no imagery; arguments as of `examine_data`.
 
     Raises:
         ConfigError: there is no check of a tolerated name.
@@ -132,7 +132,7 @@ def _require_known(tolerated: Mapping[str, int]) -> None:
     unknown = sorted(set(tolerated) - set(known))
     if unknown:
         raise ConfigError(
-            f"data.tolerated names {', '.join(unknown)}, which is no check of the doctor that can be agreed to.",
+            f"data.tolerated names {', '.join(unknown)}, which is no check of the examination that can be agreed to.",
             got=unknown,
             expected=f"some of {', '.join(known)}",
         )

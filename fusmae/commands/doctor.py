@@ -1,0 +1,97 @@
+"""What is wrong with the stack, and the command that mends each."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fusmae.stack.checkout import check_git, check_params, config_or_none
+from fusmae.stack.dvc_cache import check_cache, check_remote
+from fusmae.stack.dvc_locks import check_locks
+from fusmae.stack.dvc_project import check_project
+from fusmae.stack.finding import Check, Finding, Status, ask_all
+from fusmae.stack.gpu import check_gpu, gpu_devices
+from fusmae.stack.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
+from fusmae.stack.mlflow_checks import check_local_store, check_remote_store
+from fusmae.stack.prefect_checks import check_prefect
+from fusmae.stack.versions import check_imports, check_packages, check_python
+
+_PATIENCE_S = 8.0
+_WIDTH = 120
+_WRONG: tuple[Status, ...] = ("error", "warning")
+
+
+def doctor(*, params: Path, as_json: bool, is_strict: bool) -> tuple[bool, str]:
+    """Ask every question about the stack; changes nothing.
+
+    Args:
+        params: the parameters.
+        as_json: for machines instead of people.
+        is_strict: a warning counts as an error.
+
+    Returns:
+        Whether it is well, and what there is to say.
+    """
+    findings = ask_all(_checks(params), _PATIENCE_S)
+    statuses = Counter(finding.status for finding in findings)
+    is_well = not statuses["error"] and not (is_strict and statuses["warning"])
+    if as_json:
+        content = {"is_well": is_well, "findings": [finding.to_json() for finding in findings]}
+        return is_well, json.dumps(content, indent=2, ensure_ascii=False)
+    return is_well, _text(findings, statuses)
+
+
+def _checks(params: Path) -> list[Check]:
+    config = config_or_none(params)
+    accelerator = config.runtime.accelerator if config else "auto"
+    num_workers = config.runtime.num_workers if config else 0
+    pools = ("cpu", "gpu") if gpu_devices() else ("cpu",)
+    return [
+        Check("python", check_python),
+        Check("packages", check_packages),
+        Check("imports", check_imports),
+        Check("params", partial(check_params, params)),
+        Check("git", check_git),
+        Check("dvc project", check_project),
+        Check("dvc cache", check_cache),
+        Check("dvc locks", check_locks),
+        Check("dvc remote", check_remote, is_remote=True),
+        Check("mlflow", check_local_store),
+        Check("mlflow server", check_remote_store, is_remote=True),
+        Check("prefect", partial(check_prefect, pools), is_remote=True),
+        Check("disk", check_disk),
+        Check("shared memory", partial(check_shared_memory, num_workers)),
+        Check("open files", check_open_files),
+        Check("cores", check_cores),
+        Check("memory", check_memory),
+        Check("gpu", partial(check_gpu, accelerator)),
+    ]
+
+
+def _text(findings: Sequence[Finding], statuses: "Counter[Status]") -> str:
+    """A table of all, then a paragraph for each that is wrong, the errors first."""
+    table = Table("looked at", "answer", "found", box=box.SIMPLE)
+    for finding in findings:
+        table.add_row(finding.name, finding.status, finding.found)
+    console = Console(width=_WIDTH, highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    paragraphs = [_paragraph(finding) for status in _WRONG for finding in findings if finding.status == status]
+    total = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    return "\n\n".join([captured.get().strip("\n"), *paragraphs, total])
+
+
+def _paragraph(finding: Finding) -> str:
+    return "\n".join(
+        [
+            f"{finding.status}: {finding.name}",
+            f"  got:      {finding.found}",
+            f"  expected: {finding.expected}",
+            f"  next:     {finding.mend}",
+        ]
+    )

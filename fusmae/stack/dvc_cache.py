@@ -1,0 +1,107 @@
+"""Where DVC keeps data, how it gets from there into the workspace, and the remote that others get it from."""
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fusmae.stack.dvc_project import open_project
+from fusmae.stack.finding import Finding, described
+
+_PATIENCE_S = 3.0
+_PORTS = {"http": 80, "https": 443, "ssh": 22, "webdav": 80, "webdavs": 443}
+_LINKS = ["reflink", "hardlink", "symlink"]
+_RELINK = "cache.type reflink,hardlink,symlink,copy && dvc checkout --relink"
+
+
+def cache_folder() -> Path | None:
+    """The cache, or the nearest folder above it that is there already."""
+    project = open_project()
+    return _nearest(Path(project.cache.local.path)) if project else None
+
+
+def check_cache() -> Iterator[Finding]:
+    """A cache that can be written to, and the kind of link by which its files appear in the workspace."""
+    project = open_project()
+    if project is None:
+        yield Finding("dvc cache", "skipped", "no DVC project")
+        return
+    folder, root = _nearest(Path(project.cache.local.path)), Path(project.root_dir)
+    try:
+        # Two small files, removed at once: file systems state nothing that can be relied on.
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as source,
+            tempfile.TemporaryDirectory(dir=_nearest(Path(project.tmp_dir)), prefix=".doctor-") as target,
+        ):
+            works = _working_links(source, target)
+    except OSError as error:
+        yield Finding("dvc cache", "error", described(error), f"{folder} can be written to", f"ls -ld {folder}; df .")
+        return
+    yield Finding("dvc cache", "ok", f"{project.cache.local.path}, writable")
+    yield _link_finding(project.cache.local.cache_types, works, folder, root)
+
+
+def check_remote() -> Iterator[Finding]:
+    """The default remote, and whether it answers."""
+    project = open_project()
+    if project is None:
+        yield Finding("dvc remote", "skipped", "no DVC project")
+        return
+    name = project.config["core"].get("remote")
+    if not name:
+        found = "none is configured: shards and models are on this disk only"
+        mend = "dvc remote add --default storage s3://bucket/fusmae && dvc push"
+        yield Finding("dvc remote", "warning", found, "a remote that holds them", mend)
+        return
+    settings = project.config["remote"].get(name, {})
+    url = settings.get("url", "")
+    try:
+        _require_listener(settings.get("endpointurl") or url)
+        remote = project.cloud.get_remote(name)
+        is_there = remote.fs.exists(remote.path)
+    # Each kind of remote has a library of its own, with errors of its own.
+    except Exception as error:
+        mend = f"dvc remote modify --local {name} …   # credentials, endpoint: dvc remote list"
+        yield Finding("dvc remote", "error", f"{name} at {url}: {described(error)}", "a remote that answers", mend)
+        return
+    if is_there:
+        yield Finding("dvc remote", "ok", f"{name} at {url} answers")
+    else:
+        found = f"{name} at {url} answers, but has nothing there"
+        yield Finding("dvc remote", "warning", found, "what was pushed", "dvc push")
+
+
+def _require_listener(url: str) -> None:
+    """Refuse a server where nobody listens: some libraries would try for long, or say that the data is not there."""
+    split = urlsplit(url)
+    if split.hostname and split.scheme in _PORTS:
+        socket.create_connection((split.hostname, split.port or _PORTS[split.scheme]), timeout=_PATIENCE_S).close()
+
+
+def _nearest(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _working_links(source: str, target: str) -> list[str]:
+    from dvc.fs import localfs
+    from dvc_objects.fs.generic import test_links
+
+    works: list[str] = test_links(_LINKS, localfs, source, localfs, str(Path(target) / "file"))
+    return works
+
+
+def _link_finding(types: list[Any], works: list[str], folder: Path, root: Path) -> Finding:
+    kind = next((kind for kind in types if kind in works or kind == "copy"), "none")
+    better = [link for link in works if link != kind]
+    if kind == "none":
+        found = f"{', '.join(types)} is asked for and does not work here"
+        return Finding("dvc links", "error", found, "a kind of link that works", f"dvc config --local {_RELINK}")
+    if kind != "copy" or not better:
+        return Finding("dvc links", "ok", f"{kind} from the cache into the workspace")
+    is_apart = folder.stat().st_dev != root.stat().st_dev
+    why = f"{folder} is on another file system than the workspace" if is_apart else f"{' and '.join(better)} work here"
+    found = f"copy: all data stands twice on the disk ({why})"
+    expected = "links, where shards are large; linked files are read-only"
+    return Finding("dvc links", "warning", found, expected, f"dvc config --local {_RELINK}")

@@ -1,0 +1,95 @@
+"""What a check of the stack found, and how all checks are asked without waiting for servers one after the other."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from fusmae.mlflow_address import without_secrets
+
+Status = Literal["ok", "warning", "error", "skipped"]
+
+_FIRST = "mend what else is wrong here, then ask again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer of a check.
+
+    Attributes:
+        name: what was looked at.
+        status: `error` stops somebody's work, `warning` will sooner or later, `skipped` is not needed here.
+        found: what is there.
+        expected: what would be right; "" where nothing is wrong.
+        mend: the command that mends it.
+    """
+
+    name: str
+    status: Status
+    found: str
+    expected: str = ""
+    mend: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question about the stack.
+
+    Attributes:
+        name: of what it looks at.
+        ask: gives the findings; changes nothing.
+        is_remote: whether it waits for another machine.
+    """
+
+    name: str
+    ask: Callable[[], Iterable[Finding]]
+    is_remote: bool = False
+
+
+def ask_all(checks: Sequence[Check], patience_s: float) -> list[Finding]:
+    """Ask every check; one that breaks is an error of its own and stops no other.
+
+    Args:
+        checks: in the order of the answers.
+        patience_s: how long those that wait for other machines may take together.
+    """
+    answers: dict[str, list[Finding]] = {check.name: _answer(check) for check in checks if not check.is_remote}
+    waiting = [check for check in checks if check.is_remote]
+    # Daemons: a server that never answers must not keep the command from ending.
+    threads = [threading.Thread(target=_answer_into, args=(answers, check), daemon=True) for check in waiting]
+    for thread in threads:
+        thread.start()
+    pause = threading.Event()
+    for _ in range(int(patience_s / 0.05)):
+        if not any(thread.is_alive() for thread in threads):
+            break
+        pause.wait(0.05)
+    late = Finding("", "error", f"no answer within {patience_s:g} s", "an answer", "look whether it is up and in reach")
+    return [finding for check in checks for finding in answers.get(check.name, [replace(late, name=check.name)])]
+
+
+def _answer_into(answers: dict[str, list[Finding]], check: Check) -> None:
+    answers[check.name] = _answer(check)
+
+
+def _answer(check: Check) -> list[Finding]:
+    try:
+        found = list(check.ask())
+    except Exception as error:
+        # A check catches what it is for; whatever else breaks, a broken package above all, is a finding, too.
+        found = [Finding(check.name, "error", described(error), "a check that can be made", _FIRST)]
+    return [_shown(finding) for finding in found]
+
+
+def _shown(finding: Finding) -> Finding:
+    found, expected, mend = (without_secrets(text) for text in (finding.found, finding.expected, finding.mend))
+    return replace(finding, found=found, expected=expected, mend=mend)
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

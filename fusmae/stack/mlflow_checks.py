@@ -1,0 +1,150 @@
+"""Whether MLflow's store answers, and has the schema that the installed MLflow wants; nothing is made or imported."""
+
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from importlib import metadata, util
+from pathlib import Path
+from urllib.parse import quote
+
+from fusmae.mlflow_address import STORE, tracking_uri
+from fusmae.stack.finding import Finding, described
+from fusmae.stack.http import NoAnswerError, Server, server_at
+from fusmae.stack.versions import reinstall
+
+_UNSET = "unset MLFLOW_TRACKING_URI   # then it is SQLite in mlruns/"
+
+
+def check_local_store() -> Iterator[Finding]:
+    """The store in this folder: database, schema, artifacts; nothing where MLFLOW_TRACKING_URI names another."""
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///"):
+        yield _check_sqlite(Path(uri.removeprefix("sqlite:///")))
+        yield from _check_artifacts()
+    elif uri.startswith("file:") or "://" not in uri:
+        found = f"{uri} is a folder of files, which MLflow does not take since 3.13"
+        yield Finding("mlflow store", "error", found, "a server's address or a database", _UNSET)
+
+
+def check_remote_store() -> Iterator[Finding]:
+    """The store on a server or in its database; nothing where it is in this folder."""
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        yield from _check_server(_server())
+    elif "://" in uri and not uri.startswith(("sqlite:", "file:")):
+        yield _check_database(uri)
+
+
+def _check_sqlite(path: Path) -> Finding:
+    if not path.exists():
+        return Finding("mlflow store", "ok", f"{path} is not there yet: the first run makes it")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error as error:
+        found, reason = [], f"{path} is no MLflow database: {error}"
+    else:
+        reason = f"{path} names no schema: it was cut off as it was made"
+    shown = os.path.relpath(path)
+    if not found:
+        return Finding("mlflow store", "error", reason, "a database that MLflow made", f"mv {shown} {shown}.broken")
+    backup = f"cp {shown} {shown}.before"
+    return _schema_finding(str(path), found[0][0], f"{backup} && mlflow db upgrade sqlite:///{shown}")
+
+
+def _check_database(uri: str) -> Finding:
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(uri)
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+    except ImportError as error:
+        expected = "a driver that is installed, named in the address"
+        mend = "export MLFLOW_TRACKING_URI=postgresql+psycopg2://…"
+        return Finding("mlflow store", "error", f"{uri}: {described(error)}", expected, mend)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        return Finding("mlflow store", "error", f"{uri}: {described(error)}", "a database that answers", _UNSET)
+    # The address may hold a password: the variable stands for it.
+    return _schema_finding(uri, str(found), 'mlflow db upgrade "$MLFLOW_TRACKING_URI"   # after a backup')
+
+
+def _schema_finding(where: str, got: str, upgrade: str) -> Finding:
+    known = _revisions()
+    head = next((name for name in known if name not in known.values()), "")
+    if not head:
+        return Finding("mlflow store", "skipped", f"{where} answers; this MLflow brings no database to compare with")
+    if got == head:
+        return Finding("mlflow store", "ok", f"{where}, schema {got}")
+    if got in known:
+        return Finding("mlflow store", "error", f"{where} has the older schema {got}", f"schema {head}", upgrade)
+    found = f"{where} has schema {got}, which this MLflow does not know: a newer one made it"
+    return Finding("mlflow store", "error", found, f"schema {head}", reinstall("mlflow"))
+
+
+def _revisions() -> Mapping[str, str]:
+    """The revision that each one builds on, as MLflow's scripts state it; to import them takes seconds."""
+    package = util.find_spec("mlflow")
+    folders = (package.submodule_search_locations if package else None) or []
+    found = {}
+    for folder in folders:
+        for script in Path(folder).glob("store/db_migrations/versions/*.py"):
+            text = script.read_text(encoding="utf-8")
+            if revision := re.search(r"^revision = [\"'](\w+)", text, re.MULTILINE):
+                before = re.search(r"^down_revision = [\"'](\w+)", text, re.MULTILINE)
+                found[revision[1]] = before[1] if before else ""
+    return found
+
+
+def _check_artifacts() -> Iterator[Finding]:
+    folder = STORE / "artifacts"
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        mend = f"ls -ld {nearest}; df {nearest}"
+        yield Finding("mlflow artifacts", "error", described(error), f"{nearest} can be written to", mend)
+    else:
+        yield Finding("mlflow artifacts", "ok", f"{nearest}, writable")
+
+
+def _server() -> Server:
+    """The address as it was given, with user and password, for `tracking_uri` leaves those out."""
+    given = os.environ.get
+    name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
+    user = (name, password) if name else None
+    return server_at(given("MLFLOW_TRACKING_URI", ""), user, given("MLFLOW_TRACKING_TOKEN", ""))
+
+
+def _check_server(server: Server) -> Iterator[Finding]:
+    start = "mlflow server --backend-store-uri sqlite:///mlruns/mlflow.db   # on the server, or correct the address"
+    try:
+        health = server.get("/health")
+        store = server.get("/api/2.0/mlflow/experiments/search?max_results=1")
+        version = server.get("/version")
+    except NoAnswerError as error:
+        expected = "a server that answers, or MLFLOW_TRACKING_URI unset"
+        yield Finding("mlflow store", "error", f"{server.url} does not answer: {error}", expected, start)
+        return
+    if store.is_refusal:
+        mend = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=…"
+        yield Finding("mlflow store", "error", f"{server.url} does not know who asks", "a user that it knows", mend)
+    elif health.status != 200 or not isinstance(store.json(), dict) or store.status != 200:
+        found = f"{server.url} answers {health.status} to /health and {store.status} to a search"
+        yield Finding("mlflow store", "error", found, "an MLflow server whose database answers", start)
+    else:
+        yield Finding("mlflow store", "ok", f"{server.url} answers")
+        yield _version_finding(version.text.strip(), version.status)
+
+
+def _version_finding(there: str, status: int) -> Finding:
+    here = metadata.version("mlflow")
+    if status != 200:
+        return Finding("mlflow version", "skipped", f"the server does not tell it ({status})")
+    if there == here:
+        return Finding("mlflow version", "ok", f"{here} on both sides")
+    expected = "the same on both sides"
+    return Finding("mlflow version", "warning", f"{there} there, {here} here", expected, f"pip install mlflow=={here}")
