@@ -189,6 +189,13 @@ def _open(path: Path, num_threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an error class a status code, and nothing above them
+        if "External data path" in str(error):
+            raise ExportError(
+                f"{path} keeps weights in a file outside of its folder, or in one that is not there.",
+                got=str(error).splitlines()[0].partition("Error: ")[2],
+                expected="all weights in the ONNX file, as `fusmae export` writes it",
+                hint="don't use this file; get the model from the registry, or dvc repro export",
+            ) from error
         if not path.is_file() or type(error).__module__.partition(".")[0] == "onnxruntime":
             raise ExportError(
                 f"{path} is no graph that onnxruntime can run: {str(error).splitlines()[0]}", hint="dvc repro export"

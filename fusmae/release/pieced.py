@@ -98,7 +98,7 @@ def _locks(commit: str | None) -> Iterator[str]:
 
 
 def _at(commit: str) -> list[str]:
-    text = _git("show", f"{commit}:dvc.lock")
+    text = _git("show", "--end-of-options", f"{commit}:dvc.lock")
     return [text] if text else []
 
 

@@ -45,7 +45,7 @@ def opened(path: Path) -> Iterator[Any]:
     import rasterio
 
     # Without it GDAL lists the folder, of hundreds of files, each time it opens one of them.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path) as dataset:
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
         yield dataset
 
 

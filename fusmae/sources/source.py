@@ -13,7 +13,7 @@ from fusmae.modalities import Statistics
 
 @dataclass(frozen=True)
 class Facts:
-    """What a dataset states of itself, for the doctor to compare with what is there.
+    """What a dataset states of itself, for the examination to compare with what is there.
 
     Attributes:
         counts: pairs by split; None where it states none.

@@ -60,7 +60,7 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
 
     try:
         # A patch has no side files, and listing its folder for them takes longer than reading it.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path) as dataset:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
             count, crs, bounds = dataset.count, dataset.crs, tuple(dataset.bounds)
             pixels: NDArray[Any] = dataset.read(1)
     except RasterioError as error:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.progress import progress
-from fusmae.sources.transfer.remote import Line, RemoteFile, addresses, shown
+from fusmae.sources.transfer.remote import Line, RemoteFile, addresses, shown, without_secrets
 from fusmae.sources.transfer.segments import Segments, Show
 from fusmae.sources.transfer.server import ChangedError, DroppedError, Offer, RefusedError, Server, reach
 
@@ -35,12 +35,13 @@ def download(file: RemoteFile, segments: Segments, line: Line, *, by_hand: str) 
     """
     if segments.plan.is_verified and segments.is_whole():
         return
-    said = []
+    said, dropped = [], None
     for address in addresses(file, line):
         try:
             _download_from(address, file, segments, line)
         except RefusedError as error:
-            said.append(f"{shown(address)}: {error}")
+            said.append(f"{shown(address)}: {without_secrets(str(error))}")
+            dropped = error.__cause__ or dropped
         else:
             return
     raise SourceError(
@@ -48,7 +49,7 @@ def download(file: RemoteFile, segments: Segments, line: Line, *, by_hand: str) 
         got="\n            ".join(said),
         expected=f"a file with MD5 {file.md5}",
         hint=f"try again later, or download it by hand to {by_hand}, then `dvc repro -f -s fetch`",
-    )
+    ) from dropped
 
 
 def _download_from(address: str, file: RemoteFile, segments: Segments, line: Line) -> None:

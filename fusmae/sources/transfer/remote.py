@@ -1,5 +1,6 @@
 """What is to be had from elsewhere, and over which line."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -53,9 +54,14 @@ def addresses(file: RemoteFile, line: Line) -> tuple[str, ...]:
 
 
 def shown(address: str) -> str:
-    """An address for people to read: without the password that it may carry."""
+    """An address for people to read: without the password or the token that it may carry."""
     split = urlsplit(address)
-    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
+    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2], query="…" if split.query else ""))
+
+
+def without_secrets(text: str) -> str:
+    """What a server or a library said, without passwords and queries of the addresses in it."""
+    return re.sub(r"\?[^\s'\")]+", "?…", re.sub(r"://[^\s/]*@", "://", text))
 
 
 def _in_folder(mirror: str, name: str) -> str:

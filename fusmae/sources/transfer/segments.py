@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fusmae.files import write_json
+from fusmae.sources.transfer.remote import shown
 from fusmae.sources.transfer.server import CHUNK_BYTES, Offer, RefusedError
 from fusmae.sources.transfer.storage import remove, writing_to
 
@@ -59,15 +60,15 @@ class Segments:
         Raises:
             RefusedError: a mirror's file has another size than what was begun.
         """
-        plan = self.plan
+        plan, place = self.plan, shown(address)  # the plan is a file: no password belongs there
         is_other_size = None not in (plan.size, offer.size) and plan.size != offer.size
         if is_other_size and self.present and not is_own_address:
             raise RefusedError(f"has {offer.size} bytes; {plan.size} were begun from elsewhere")
-        if is_other_size or plan.editions.get(address, offer.edition) != offer.edition:
+        if is_other_size or plan.editions.get(place, offer.edition) != offer.edition:
             self.wipe()
         self.plan.size = offer.size if offer.size is not None else self.plan.size
         self.plan.is_verified = False
-        self.plan.editions[address] = offer.edition
+        self.plan.editions[place] = offer.edition
         self._store_plan()
 
     def missing(self) -> list[tuple[int, int]]:
