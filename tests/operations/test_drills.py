@@ -1,0 +1,129 @@
+"""What goes wrong at night: each drill ends in a finished run, the result of an undisturbed one, one MLflow run."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.operations.team import SHORT, kill_with_children, wait_for, worktrees
+
+pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(team):
+    """Weights of a run that nothing happened to."""
+    run = team.start("pretrain/pretrain", overrides=SHORT)
+    assert team.finish(run) == "COMPLETED", team.log.read_text()[-5000:]
+    return team.weights(run)
+
+
+@pytest.fixture
+def run(team, undisturbed):
+    """A run in mid-training, and what must be true of it in the end."""
+    team.forget_results()
+    started = team.start("pretrain/pretrain", overrides=SHORT)
+    yield started
+    assert team.finish(started) == "COMPLETED", team.log.read_text()[-5000:]
+    assert team.weights(started) == undisturbed
+    (made,) = team.mlflow_runs(started, "pretrain")
+    assert made["info"]["status"] == "FINISHED"
+    assert not [path for path in worktrees(team.folder) if path.name == started]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_trainer_that_is_ended_or_killed_is_tried_again(team, run, number):
+    os.kill(team.in_mid_training(run), number)
+
+
+def test_a_trainer_out_of_memory_is_tried_again(team, run):
+    trainer = team.in_mid_training(run)
+    # No more than it has: its next large allocation fails.
+    held = psutil.Process(trainer).memory_info().vms
+    resource.prlimit(trainer, resource.RLIMIT_AS, (held // 2, held // 2))
+    wait_for(lambda: not psutil.pid_exists(trainer), "the end of the trainer")
+
+
+def test_a_prefect_server_that_is_started_anew_does_not_lose_the_run(team, run, prefect_server):
+    team.in_mid_training(run)
+    prefect_server.stop()
+    time.sleep(5)
+    prefect_server.start()
+
+
+def test_a_full_disk_is_tried_again_once_there_is_room(team, undisturbed):
+    team.forget_results()
+    scratch = team.folder / ".fusmae" / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(scratch)], capture_output=True
+    ).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        started = team.start("pretrain/pretrain", overrides=SHORT)
+        trainer = team.in_mid_training(started)
+        filler = scratch / "filler"
+        with filler.open("wb") as file:
+            file.truncate(0)
+            free = shutil.disk_usage(scratch).free
+            os.posix_fallocate(file.fileno(), 0, free)
+        wait_for(lambda: not psutil.pid_exists(trainer), "the end of the trainer")
+        filler.unlink()
+        assert team.finish(started) == "COMPLETED", team.log.read_text()[-5000:]
+        assert team.weights(started) == undisturbed
+        assert len(team.mlflow_runs(started, "pretrain")) == 1
+    finally:
+        subprocess.run(["umount", str(scratch)], check=True)
+
+
+def test_a_database_that_is_gone_for_a_minute_is_waited_for(team, run, postgres):
+    team.in_mid_training(run)
+    postgres.stop()
+    time.sleep(60)
+    postgres.start()
+
+
+def test_the_run_of_a_killed_worker_is_seen_as_dead_and_runs_again(team, run):
+    trainer = team.in_mid_training(run)
+    worker = next(
+        found for found in team.workers if psutil.Process(found.pid).is_running() and is_above(found, trainer)
+    )
+    kill_with_children(worker.pid)
+    worker.wait(60)
+    team.start_worker("gpu")
+
+
+def is_above(worker, pid):
+    return worker.pid in [parent.pid for parent in psutil.Process(pid).parents()]
+
+
+def test_a_cancelled_run_ends_its_trainer_within_30_seconds_and_leaves_a_checkpoint_to_go_on_from(team, undisturbed):
+    team.forget_results()
+    started = team.start("pretrain/pretrain", overrides=SHORT)
+    trainer = team.in_mid_training(started)
+    team.run("prefect", "flow-run", "cancel", started)
+    wait_for(lambda: not psutil.pid_exists(trainer), "the end of the trainer", 40)
+    assert team.finish(started) == "CANCELLED"
+    (left,) = team.checkpoints()
+    assert left.stat().st_size > 0
+    again = team.start("pretrain/pretrain", overrides=SHORT)
+    assert team.finish(again) == "COMPLETED"
+    assert team.weights(again) == undisturbed
+    assert len(team.mlflow_runs(again, "pretrain")) == 1
+
+
+def test_a_stage_that_fails_for_what_it_was_given_is_not_tried_again(team):
+    # A learning rate at which the loss becomes infinite.
+    run = team.start("pretrain/pretrain", overrides=[*SHORT, "pretrain.base_lr=1.0e30"])
+    assert team.finish(run) == "FAILED"
+    (task,) = [
+        task
+        for task in team.ask("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=50)
+        if task["name"] == "pretrain"
+    ]
+    assert task["run_count"] == 1

@@ -1,0 +1,90 @@
+"""What happens by itself: events start deployments, and people are told of failures."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tests.operations.team import wait_for
+
+pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(900)]
+EMIT = (
+    "from flows.events import emit_{0}; emit_{0}({1}); "
+    "from prefect.events.worker import EventsWorker; EventsWorker.drain_all()"
+)
+
+
+@pytest.fixture
+def paused(team):
+    """No worker takes what an event starts: it would be a whole pipeline."""
+    team.run("prefect", "work-pool", "pause", "cpu")
+    yield
+    team.run("prefect", "work-pool", "resume", "cpu")
+
+
+def runs_of(team, deployment):
+    wanted = {"name": {"any_": [deployment]}}
+    return {run["id"]: run for run in team.ask("flow_runs/filter", deployments=wanted, limit=200)}
+
+
+@pytest.mark.parametrize(
+    ("command", "started"),
+    [
+        (("prefect", "event", "emit", "fusmae.raw-data.new", "--resource-id", "fusmae.source.folder"), "pipeline"),
+        (("python", "-c", EMIT.format("drift", "'a-scene', 'fusmae@champion'")), "pipeline"),
+        (("python", "-c", EMIT.format("champion", "'fusmae'")), "drift"),
+    ],
+)
+def test_an_event_starts_the_deployment_that_it_calls_for(team, paused, command, started):
+    before = runs_of(team, started)
+    team.run(*command)
+    made = wait_for(lambda: runs_of(team, started).keys() - before.keys(), f"a run of {started}")
+    (run,) = made
+    cause = {tag for tag in runs_of(team, started)[run]["tags"] if tag.startswith("auto")}
+    assert runs_of(team, started)[run]["created_by"]["type"] == "AUTOMATION", cause
+    team.run("prefect", "flow-run", "delete", run)
+
+
+def test_automations_are_brought_up_to_date_and_not_made_twice(team):
+    names = [found["name"] for found in team.ask("automations/filter", limit=100)]
+    printed = team.run("python", "-m", "flows.deploy")
+    assert printed.count("brought up to date") == len(names) == 5
+    assert sorted(found["name"] for found in team.ask("automations/filter", limit=100)) == sorted(names)
+
+
+class Told(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def webhook():
+    server = HTTPServer(("127.0.0.1", 0), Told)
+    server.heard = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+SAVE = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block
+Block(name="fusmae", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"}).save("fusmae", overwrite=True)
+"""
+
+
+def test_people_are_told_of_a_run_that_failed(team, webhook):
+    team.run("python", "-c", SAVE, f"http://127.0.0.1:{webhook.server_port}/hook")
+    run = team.start("evaluate/evaluate", overrides=["no.such=1"])
+    assert team.finish(run) == "FAILED"
+    (said,) = wait_for(lambda: webhook.heard, "the webhook")
+    text = json.loads(said)["text"]
+    assert run in text
+    assert "evaluate" in text
+    assert "failed" in text
