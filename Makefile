@@ -12,7 +12,7 @@ export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
 export RUSTUP_HOME ?= $(CURDIR)/.fusmae/rustup
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test check bench ui lock
+.PHONY: help pipeline test check audit bench ui lock
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,15 +22,19 @@ pipeline: .venv/installed ## fetch real pairs, train, evaluate, export, register
 	@$(BIN)/python -m fusmae summary
 
 # Two workers share the cores: torch's threads, waiting for one another, would stand in the way.
-test: check ## lint, types, import contracts, then every test
+test: check ## lint, types, import contracts, then every test, the audit among them
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
 		&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
-check: .venv/installed ## lint, types and import contracts only
+check: .venv/installed ## lint, security lint, types and import contracts only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml fusmae flows benchmarks deploy
+
+audit: .venv/installed ## known vulnerabilities of the locked versions, where their data can be reached
+	@$(BIN)/pytest -q -p no:cacheprovider tests/test_audit.py
 
 bench: .venv/installed models/export/model.onnx ## measure the claims of benchmarks/: ratios of one run, written to benchmarks/results
 	$(BIN)/python -m benchmarks.loader
@@ -47,9 +51,10 @@ COMPILE := uv pip compile --universal --generate-hashes --no-header --no-emit-in
 	--python-version 3.11 pyproject.toml
 
 # The service's lock holds the very versions that the tests run on.
-lock: ## write requirements.lock and requirements-serve.lock anew (needs uv)
+lock: ## write requirements.lock and those of the images anew (needs uv)
 	$(COMPILE) --all-extras -o requirements.lock
 	$(COMPILE) --extra serve --constraints requirements.lock -o requirements-serve.lock
+	$(COMPILE) --extra servers --constraints requirements.lock -o deploy/requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \

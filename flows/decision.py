@@ -28,7 +28,7 @@ def decide(command: str, name: str, *options: str) -> None:
         DecisionRefusedError: it was refused; the champion stays.
     """
     code = run_in_group(
-        [sys.executable, "-m", "fusmae", command, name, *options],
+        [sys.executable, "-m", "fusmae", command, *options, "--", name],
         environment={**os.environ, FLOW_RUN: str(flow_run.get_id() or "")},
     )
     if code:

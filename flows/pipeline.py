@@ -2,14 +2,19 @@
 
 from prefect import flow
 
-from flows.stage import run_stage, stage_names
+from flows.course import run_stages
+from flows.notice import tell
 
 
-@flow
-def pipeline() -> None:
-    """Run every DVC stage in the order of its graph; fails where a stage fails."""
-    for name in stage_names():
-        run_stage(name)
+@flow(on_failure=[tell], on_crashed=[tell])
+def pipeline(overrides: list[str] | None = None, commit: str = "") -> None:
+    """Run every DVC stage in the order of its graph; fails where a stage fails.
+
+    Args:
+        overrides: parameters that differ from params.yaml, such as pretrain.epochs=3 or model=small.
+        commit: commit, branch or tag to work at; by default that of the worker's checkout.
+    """
+    run_stages([], overrides or [], commit)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
 from prefect import flow
 
-from flows.stage import run_stages
+from flows.course import run_stages
+from flows.notice import tell
 
 
-@flow
-def pretrain() -> None:
-    """Pretrain the encoder by masked reconstruction."""
-    run_stages("pretrain")
+@flow(on_failure=[tell], on_crashed=[tell])
+def pretrain(overrides: list[str] | None = None, commit: str = "") -> None:
+    """Pretrain the encoder by masked reconstruction.
+
+    Args:
+        overrides: parameters that differ from params.yaml, such as pretrain.epochs=3 or model=small.
+        commit: commit, branch or tag to work at; by default that of the worker's checkout.
+    """
+    run_stages(["pretrain"], overrides or [], commit)
 
 
 if __name__ == "__main__":

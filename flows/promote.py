@@ -3,9 +3,11 @@
 from prefect import flow
 
 from flows.decision import decide
+from flows.events import emit_champion
+from flows.notice import tell
 
 
-@flow
+@flow(on_failure=[tell], on_crashed=[tell])
 def promote(name: str = "fusmae", version: str = "challenger", force: bool = False, reason: str = "") -> None:
     """Judge a version against the champion, and make it champion if the gate lets it pass.
 
@@ -16,6 +18,7 @@ def promote(name: str = "fusmae", version: str = "challenger", force: bool = Fal
         reason: why, and who agreed; stands in the ledger for good.
     """
     decide("promote", name, f"--version={version}", f"--reason={reason}", *(["--force"] if force else []))
+    emit_champion(name)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from prefect import flow
 
 from flows.decision import decide
+from flows.events import emit_champion
+from flows.notice import tell
 
 
-@flow
+@flow(on_failure=[tell], on_crashed=[tell])
 def rollback(name: str = "fusmae", to: str = "", reason: str = "") -> None:
     """Make an earlier champion champion again.
 
@@ -15,6 +17,7 @@ def rollback(name: str = "fusmae", to: str = "", reason: str = "") -> None:
         reason: why; stands in the ledger for good.
     """
     decide("rollback", name, f"--to={to}", f"--reason={reason}")
+    emit_champion(name)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,83 @@
-"""One DVC stage as one Prefect task, in a process group of its own."""
+"""One DVC stage as one Prefect task, in a process group of its own, tried again where that may help."""
 
-import os
-import sys
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
-from fusmae.process_group import run_in_group
-from fusmae.provenance import FLOW_RUN
+from flows.raw_data import fetching_alone
+from flows.workspace import Workspace
+from fusmae.outcome import OUTCOME, is_worth_another_try
+
+_DELAYS_S = [5.0, 30.0, 120.0, 300.0]
 
 
 class StageFailedError(RuntimeError):
     """`dvc repro` of a stage ended with a non-zero exit code."""
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(name: str) -> None:
+class StageCutOffError(StageFailedError):
+    """A stage failed for what passes: killed, out of memory, network, locks, a full disk."""
+
+
+def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), StageCutOffError)
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_DELAYS_S),
+    retry_delay_seconds=_DELAYS_S,
+    retry_condition_fn=_may_pass,
+)
+def run_stage(name: str, workspace: Workspace) -> None:
     """Bring one stage up to date; what it prints goes to the terminal.
 
     DVC decides whether there is anything to do, so lineage is the same with and without Prefect.
 
     Args:
         name: DVC's name of the stage: `probe@random`.
+        workspace: where.
 
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
     """
-    dvc = Path(sys.executable).with_name("dvc")
-    code = run_in_group(
-        [str(dvc), "repro", "--single-item", name], environment={**os.environ, FLOW_RUN: str(flow_run.get_id() or "")}
-    )
+    outcome = workspace.folder / ".fusmae" / "outcome"
+    outcome.parent.mkdir(exist_ok=True)
+    outcome.unlink(missing_ok=True)
+    command = ["dvc", "repro", *(["--pull"] if has_remote(workspace.folder) else []), name]
+    if name == "fetch":
+        with fetching_alone(workspace.home, workspace.folder):
+            code = workspace.run(*command, **{OUTCOME: str(outcome)})
+    else:
+        code = workspace.run(*command, **{OUTCOME: str(outcome)})
     if code:
-        raise StageFailedError(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
+        error = StageCutOffError if is_worth_another_try(outcome) else StageFailedError
+        raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
     get_run_logger().info("stage %s is up to date", name)
 
 
-def run_stages(*names: str) -> None:
-    """Run stages one after the other; DVC's matrix names are matched by their prefix.
+def has_remote(folder: Path) -> bool:
+    """Whether DVC has a default remote there."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def stage_names(folder: Path, *wanted: str) -> list[str]:
+    """Stages of dvc.yaml in an order that its graph allows; matrix ones are expanded, and matched by their prefix.
 
     Args:
-        names: stages as dvc.yaml names them, in the order of its graph.
+        folder: of the checkout.
+        wanted: names before the @; none for every stage.
     """
-    known = stage_names()
-    for name in names:
-        for full in known:
-            if full.split("@")[0] == name:
-                run_stage(full)
-
-
-def stage_names() -> list[str]:
-    """Every stage of dvc.yaml, matrix ones expanded, in an order that its graph allows."""
     import networkx
     from dvc.repo import Repo
 
-    with Repo(".") as repo:
-        graph = repo.index.graph
-        return [stage.addressing for stage in reversed(list(networkx.topological_sort(graph)))]
+    with Repo(str(folder)) as repo:
+        names = [stage.name for stage in reversed(list(networkx.topological_sort(repo.index.graph)))]
+    return [name for name in names if not wanted or name.split("@")[0] in wanted]

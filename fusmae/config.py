@@ -21,7 +21,7 @@ class DataConfig(Section):
         tile_m: side of a tile in metres.
         shard_pairs: pairs in one shard folder.
         modalities: bands, units and resolutions by modality.
-        tolerated: findings of a check of the doctor that don't block training, by the check's name.
+        tolerated: findings of a check of the examination that don't block training, by the check's name.
     """
 
     source: SourceConfig
@@ -120,6 +120,7 @@ class RuntimeConfig(Section):
 
     Attributes:
         num_workers: threads that make training's batches ahead, 0 for none.
+        strategy: how the processes that torchrun starts share a model: each has all of it (ddp), or a share (fsdp).
         scheduler: address of a Dask cluster for sharding; "" starts one on this machine.
         num_dask_workers: processes of the cluster on this machine, 0 for one a core.
         mirrors: addresses of folders with a dataset's archives, tried before its own.
@@ -128,6 +129,7 @@ class RuntimeConfig(Section):
 
     num_workers: int = Field(ge=0)
     accelerator: Literal["auto", "cpu", "gpu"]
+    strategy: Literal["ddp", "fsdp"]
     checkpoint_every_steps: int = Field(gt=0)
     scheduler: str
     num_dask_workers: int = Field(ge=0)
@@ -137,7 +139,7 @@ class RuntimeConfig(Section):
     @property
     def machine(self) -> dict[str, Any]:
         """What a trainer needs of it."""
-        return self.model_dump(include={"accelerator", "checkpoint_every_steps"})
+        return self.model_dump(include={"accelerator", "strategy", "checkpoint_every_steps"})
 
 
 class EvaluateConfig(Section):

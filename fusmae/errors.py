@@ -4,7 +4,7 @@ FusmaeError
 ├── ConfigError        params.yaml: an unknown key, a wrong type, values that don't fit together
 ├── SourceError        raw data: cannot be had, or is not what its source says it is
 ├── PairError          one pair: a missing side or band, pixels that can't be used
-├── DoctorError        data that training must not see
+├── ExaminationError        data that training must not see
 ├── ClusterError       the Dask cluster
 ├── ShardError         shards: a wrong checksum, an empty split, another format
 ├── CheckpointError    weights: another model, a damaged or foreign file
@@ -15,6 +15,7 @@ FusmaeError
 ├── PromotionError     a version that must not become champion, or a checkout that must not decide it
 ├── LineageError       what made a version is not known, not to be had, or does not make it again
 ├── LedgerError        the ledger of champions: changed, or somebody else writes
+├── CheckoutError      a second checkout of the project cannot be made
 └── StorageError       the disk is full, or a file cannot be written
 
 Each message says what is wrong, where, what was got, what was expected and what to run next.
@@ -53,7 +54,7 @@ class SourceError(FusmaeError):
 
 
 Fault = Literal["incomplete", "unreadable", "georeference", "grid", "nodata", "units", "labels"]
-"""What can be wrong with a pair; the doctor has a check for each."""
+"""What can be wrong with a pair; the examination has a check for each."""
 
 
 class PairError(FusmaeError):
@@ -84,14 +85,14 @@ CHECK_OF_FAULT: dict[Fault, str] = {
     "units": "units",
     "labels": "labels",
 }
-"""The doctor's check that a pair with a fault fails, as `data.tolerated` names it."""
+"""The examination's check that a pair with a fault fails, as `data.tolerated` names it."""
 
 
 def _restore(fault: Fault, text: str) -> PairError:
     return PairError(fault, text)
 
 
-class DoctorError(FusmaeError):
+class ExaminationError(FusmaeError):
     """A dataset is not what it states, or not what training needs."""
 
 
@@ -133,6 +134,10 @@ class LineageError(FusmaeError):
 
 class LedgerError(FusmaeError):
     """The ledger of champions was changed, or somebody else writes to it."""
+
+
+class CheckoutError(FusmaeError):
+    """A second checkout of the project cannot be made."""
 
 
 class StorageError(FusmaeError):

@@ -1,8 +1,6 @@
-"""MLflow's store: where it is, that it is there, and what runs and experiments it has."""
+"""MLflow's store: that it is there, and what runs and experiments it has."""
 
 import json
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,22 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fusmae.errors import RegistryError
-
-STORE = Path("mlruns")
-
-
-def tracking_uri() -> str:
-    """The server that MLFLOW_TRACKING_URI names, or a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute() / 'mlflow.db'}"
-
-
-def shown_uri() -> str:
-    """The tracking server as errors may name it: without user and password."""
-    return _without_secrets(tracking_uri())
-
-
-def _without_secrets(text: str) -> str:
-    return re.sub(r"://[^/@\s]+@", "://…@", text)
+from fusmae.mlflow_address import is_local, shown_uri, sign_in, store_folder, tracking_uri, without_secrets
 
 
 def connect() -> None:
@@ -38,13 +21,14 @@ def connect() -> None:
     """
     import mlflow
 
+    sign_in()
     mlflow.set_tracking_uri(tracking_uri())
     try:
         with _alone():
             mlflow.search_experiments(max_results=1)
     except Exception as error:
         raise RegistryError(
-            f"MLflow's store at {shown_uri()} does not answer: {_without_secrets(str(error))}",
+            f"MLflow's store at {shown_uri()} does not answer: {without_secrets(str(error))}",
             expected="a reachable server, or a database that this MLflow can read",
             hint="check MLFLOW_TRACKING_URI; unset, it is a SQLite file in mlruns/",
         ) from error
@@ -56,14 +40,9 @@ def _alone() -> Iterator[None]:
     if not is_local():
         yield
         return
-    STORE.mkdir(exist_ok=True)
-    with FileLock(STORE / "create.lock"):
+    store_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(store_folder() / "create.lock"):
         yield
-
-
-def is_local() -> bool:
-    """Whether the store is a SQLite file."""
-    return tracking_uri().startswith("sqlite")
 
 
 def find_run(run_file: Path) -> str | None:
@@ -95,4 +74,4 @@ def open_experiment(name: str) -> str:
         if found:
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; beside SQLite they belong in the project's folder.
-        return str(mlflow.create_experiment(name, (STORE / "artifacts").absolute().as_uri() if is_local() else None))
+        return str(mlflow.create_experiment(name, (store_folder() / "artifacts").as_uri() if is_local() else None))

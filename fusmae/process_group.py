@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-_GRACE_S = 30.0
+from fusmae import keeper
 
 
 def run_in_group(
@@ -21,7 +22,7 @@ def run_in_group(
     environment: Mapping[str, str] | None = None,
     stdout: IO[str] | None = None,
 ) -> int:
-    """Run a command to its end; if this process is told to end, so are the command and its children.
+    """Run a command to its end; if this process is told to end or is killed, so are the command and its children.
 
     DVC does not pass a signal on to the training process that it started.
 
@@ -32,15 +33,25 @@ def run_in_group(
         stdout: where its output goes; to this process's where None.
 
     Returns:
-        Its exit code.
+        Its exit code; 128 + the signal's number if one ended it.
     """
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", keeper.__file__, *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        start_new_session=True,
+    )
     try:
         with _stop_signals_raise():
             return process.wait()
     except BaseException:
         _end_group(process)
         raise
+    finally:
+        if process.stdin:
+            process.stdin.close()
 
 
 @contextmanager
@@ -65,7 +76,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """Ask the whole group to end (the trainer writes its checkpoint), then make it."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + keeper.GRACE_S
         while time.monotonic() < deadline:
             process.poll()  # else the dead leader would count as a member of its group
             os.killpg(process.pid, 0)

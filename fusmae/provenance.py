@@ -18,6 +18,9 @@ VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
 FLOW_RUN = "FUSMAE_FLOW_RUN_ID"
 """Environment variable by which a stage's process learns which Prefect flow run it is part of; no result knows it."""
 FLOW_RUN_TAG = "fusmae.flow_run"
+EXPERIMENT = "FUSMAE_EXPERIMENT"
+"""Environment variable with the name of the DVC experiment that the flow run becomes; no result knows it."""
+EXPERIMENT_TAG = "fusmae.dvc_experiment"
 
 
 def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
@@ -40,6 +43,12 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
 def flow_run() -> str:
     """Id of the Prefect flow run that this process is part of, or ""."""
     return os.environ.get(FLOW_RUN, "")
+
+
+def flow_tags() -> dict[str, str]:
+    """Which flow run and which DVC experiment this process is part of, as tags of an MLflow run; none by hand."""
+    found = {FLOW_RUN_TAG: flow_run(), EXPERIMENT_TAG: os.environ.get(EXPERIMENT, "")}
+    return {tag: value for tag, value in found.items() if value}
 
 
 def git_state() -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """MLflow runs: one a training stage, the same one after a restart."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,29 +10,33 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 
 from fusmae.files import write_json
-from fusmae.mlflow_store import connect, find_run, known_run, open_experiment, tracking_uri
-from fusmae.provenance import FLOW_RUN_TAG, flow_run, provenance, resume_key
+from fusmae.mlflow_address import tracking_uri
+from fusmae.mlflow_store import connect, find_run, known_run, open_experiment
+from fusmae.provenance import flow_tags, provenance, resume_key
+from fusmae.ranks import ranks
+from fusmae.scratch import scratch_folder, scratch_path
 from fusmae.training.hardware import describe_hardware
 
-SCRATCH = Path(".fusmae")
 _RUN_FILE = "run_id"
 
 
 @dataclass(frozen=True)
 class Run:
-    """An open MLflow run.
+    """An open MLflow run; of several processes that train together the first alone has it.
 
     Attributes:
-        run_id: MLflow's id.
-        logger: for a Lightning trainer; writes into the same run.
+        run_id: MLflow's id; "" in the other processes.
+        logger: for a Lightning trainer; writes into the same run. None in the other processes.
         scratch: folder for resume checkpoints; gone when the run is done.
         facts: provenance of whatever the stage makes.
+        is_first: whether this process writes what the stage makes.
     """
 
     run_id: str
-    logger: MLFlowLogger
+    logger: MLFlowLogger | None
     scratch: Path
     facts: dict[str, Any]
+    is_first: bool = True
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final numbers; MLflow admits no plus sign in a name."""
@@ -77,29 +80,29 @@ def stage_run(
     """
     import mlflow
 
+    key = resume_key(stage, {"seed": seed, **params}, inputs, Path(__file__).parent)
+    if not ranks().is_first:
+        yield Run("", None, scratch_path(stage, key), {}, is_first=False)
+        return
     connect()
     facts = {**provenance(stage, inputs, seed), "data": data}
-    scratch = SCRATCH / f"{stage}-{resume_key(stage, {'seed': seed, **params}, inputs, Path(__file__).parent)}"
-    scratch.mkdir(parents=True, exist_ok=True)
-    run_id = _remembered_run(scratch)
     mlflow.set_system_metrics_sampling_interval(2)  # type: ignore[no-untyped-call]
     mlflow.set_system_metrics_samples_before_logging(1)  # type: ignore[no-untyped-call]
-    with mlflow.start_run(
-        run_id=run_id, experiment_id=open_experiment(experiment), run_name=stage, log_system_metrics=True
-    ) as active:
-        if run_id is None:
-            mlflow.set_tags(_tags(facts))
-            mlflow.log_params(_flat({"seed": seed, **params}))
-            _log_inputs(facts["inputs"])
-            (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
-        # Of the last machine and flow that worked on it. Tags only: nothing that a stage makes may depend on them.
-        mlflow.set_tags({**describe_hardware(accelerator), **({FLOW_RUN_TAG: flow_run()} if flow_run() else {})})
-        logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
-        yield Run(active.info.run_id, logger, scratch, facts)
-    write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
-    # Those of cut-off runs with other parameters, too: nothing will go on from them.
-    for folder in SCRATCH.glob(f"{stage}-{'?' * 16}"):
-        shutil.rmtree(folder)
+    with scratch_folder(stage, key) as scratch:
+        run_id = _remembered_run(scratch)
+        with mlflow.start_run(
+            run_id=run_id, experiment_id=open_experiment(experiment), run_name=stage, log_system_metrics=True
+        ) as active:
+            if run_id is None:
+                mlflow.set_tags(_tags(facts))
+                mlflow.log_params(_flat({"seed": seed, **params}))
+                _log_inputs(facts["inputs"])
+                (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
+            # Of the last machine and flow that worked on it. Tags only: nothing that a stage makes may depend on them.
+            mlflow.set_tags({**describe_hardware(accelerator), **flow_tags()})
+            logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
+            yield Run(active.info.run_id, logger, scratch, facts)
+        write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
 
 
 def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:

@@ -65,7 +65,7 @@ def test_an_unknown_key_is_named_with_its_path(tmp_path):
             ("--raw", "r", "--receipt", "r", "--index", "none.parquet", "--out", "o", "--statistics", "s"),
             "dvc repro index",
         ),
-        ("probe", ("--weights", "w", "--shards", "s", "--out", "o", "--run", "r"), "There is no checkpoint in w"),
+        ("probe", ("--weights", "w", "--shards", "s", "--out", "o", "--run-file", "r"), "There is no checkpoint in w"),
         ("export", ("--weights", "w", "--shards", "s", "--out", "o"), "There is no checkpoint in w"),
         ("summary", (), "make pipeline"),
     ],

@@ -69,6 +69,12 @@ def test_there_are_presets_in_every_group():
     assert {name: len(found) >= 2 for name, found in GROUPS.items()} == dict.fromkeys(GROUPS, True)
 
 
+def test_the_preset_for_shared_out_models_changes_nothing_but_the_strategy(defaults):
+    shared = composed("model=large", "runtime=fsdp")
+    assert parse_config(shared, "composed").runtime.machine["strategy"] == "fsdp"
+    assert shared["runtime"] == defaults["runtime"] | {"strategy": "fsdp"}
+
+
 def test_params_yaml_is_the_composed_defaults(defaults):
     assert yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")) == defaults
 
@@ -211,13 +217,14 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text, expected):
 def test_machine_leaves_out_what_a_trainer_does_not_take(values):
     assert set(parse_config(values, "params.yaml").runtime.machine) == {
         "accelerator",
+        "strategy",
         "checkpoint_every_steps",
     }
 
 
 def test_warm_up_longer_than_the_run_is_refused_with_both_values():
-    text = message(composed("pretrain.epochs=3"))
-    assert "pretrain: got warmup_epochs 5; expected fewer than epochs, 3" in text
+    text = message(composed("pretrain.epochs=2"))
+    assert "pretrain: got warmup_epochs 2; expected fewer than epochs, 2" in text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class CardFacts:
         metadata: the graph's own.
         metrics: `metrics.json` of `fusmae evaluate`.
         parity: the parity report.
-        report: the doctor's.
+        report: the examination's.
         pairs: the index.
         lineage: what made the model.
         offer: its variants.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fusmae.doctor.check import counted
+from fusmae.examination.check import counted
 from fusmae.files import write_json, write_text
 from fusmae.inference.drift import Drift, Measure
 from fusmae.inference.drift_reference import Reference

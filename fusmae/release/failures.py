@@ -1,4 +1,4 @@
-"""What a model is known to fail at or not to be tested on, computed from its scores and the doctor's report."""
+"""What a model is known to fail at or not to be tested on, computed from its scores and the examination's report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def known_failures(rows: Rows, absent: list[str], random: Rows, report: Mapping[
         rows: the model's.
         absent: classes without a test pair.
         random: of the same model from initial weights.
-        report: the doctor's.
+        report: the examination's.
     """
     every = every_modality(rows)
     classes, num_test = report["classes"], report["pairs"]["test"]
@@ -95,7 +95,7 @@ def _no_gain(rows: Rows, random: Rows) -> list[str]:
 
 def _findings(report: Mapping[str, Any]) -> list[str]:
     return [
-        f"The doctor’s check `{check['name']}` {_STATUSES[check['status']]}: {check['got']}."
+        f"The examination’s check `{check['name']}` {_STATUSES[check['status']]}: {check['got']}."
         for check in report["checks"]
         if check["status"] in _STATUSES
     ]

@@ -123,10 +123,13 @@ class Ledger:
         with refusals_named(f"a place in {self.model}"):
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
-            tags = {ENTRY_TAG: chained.model_dump_json(), _HASH_TAG: chained.sha256}
-            client.create_model_version(
-                self.model, str(version.source), model_id=version.model_id, tags=tags, description=sentence(chained)
+            source = str(version.source)
+            # A server does not tell a version's model_id, and MLflow wants it beside such a source.
+            model_id = version.model_id or (
+                source.removeprefix("models:/") if source.startswith("models:/m-") else None
             )
+            tags = {ENTRY_TAG: chained.model_dump_json(), _HASH_TAG: chained.sha256}
+            client.create_model_version(self.model, source, model_id=model_id, tags=tags, description=sentence(chained))
         entries = self.entries()
         if chained.sha256 not in {written.sha256 for written in entries}:
             last = entries[-1]

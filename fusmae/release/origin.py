@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusmae.data.verdict import require_verdict
-from fusmae.errors import DoctorError, PromotionError
+from fusmae.errors import ExaminationError, PromotionError
 from fusmae.provenance import is_committed
 from fusmae.release.artifacts import read_artifact
 from fusmae.release.gate import Check
@@ -34,13 +34,13 @@ def require_committed(params: Path) -> None:
 def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
     """Refuse a test set other than the one that dvc.lock names.
 
-    Shards are known by their manifest, which the doctor's verdict names and dvc.lock the verdict: a whole data set is
-    not read for it.
+    Shards are known by their manifest, which the examination's verdict names and dvc.lock the verdict: a whole data set
+    is not read for it.
 
     Args:
         files: that are read beside the shards.
         shards: the data set.
-        verdict: the doctor's.
+        verdict: the examination's.
 
     Raises:
         PromotionError: a file is another, or there are other shards.
@@ -56,7 +56,7 @@ def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
             )
     try:
         require_verdict(verdict, shards)
-    except DoctorError as error:
+    except ExaminationError as error:
         raise PromotionError(
             f"{shards} are not the shards that dvc.lock names: {error}", hint=f"dvc checkout {shards}"
         ) from error

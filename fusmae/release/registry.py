@@ -11,7 +11,8 @@ import numpy as np
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.inference.session import EMBEDDING, PRESENCE
-from fusmae.mlflow_store import connect, find_run, known_run, open_experiment, shown_uri
+from fusmae.mlflow_address import shown_uri
+from fusmae.mlflow_store import connect, find_run, known_run, open_experiment
 from fusmae.modalities import ModalityInput
 
 CHALLENGER, CHAMPION = "challenger", "champion"

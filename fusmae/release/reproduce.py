@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fusmae.errors import LineageError
-from fusmae.mlflow_store import STORE
+from fusmae.mlflow_address import STORE
 from fusmae.process_group import run_in_group
 from fusmae.provenance import FLOW_RUN
 from fusmae.release.artifacts import read_artifact
@@ -23,7 +23,7 @@ from fusmae.release.lineage import METRICS, Lineage, installed_versions, run_fil
 from fusmae.release.locked import dvc_md5, read_lock
 from fusmae.release.runs import RunFacts, run_facts
 from fusmae.release.traced import Traced
-from fusmae.release.worktree import Worktree, require_commit
+from fusmae.worktree import Worktree, git
 
 # Unpacked or made anew from what is at hand within minutes; the others cost the network or a person's work.
 _CHEAP_SOURCES = ("sample", "synthetic")
@@ -78,6 +78,28 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
         if not keep:
             worktree.remove()
     return comparison
+
+
+def require_commit(commit: str | None) -> str:
+    """The commit, if this clone has it.
+
+    Raises:
+        LineageError: this is no clone, or it lacks the commit.
+    """
+    if commit is None:
+        raise LineageError(
+            "No commit names the code that made it: it was registered outside of a git checkout.",
+            hint="register from a clone of the project",
+        )
+    done = git("cat-file", "-e", f"{commit}^{{commit}}")
+    if done.returncode:
+        raise LineageError(
+            f"This clone does not have commit {commit}, whose code made it.",
+            got=done.stderr.strip() or "no such commit",
+            expected="a clone of the project with that commit",
+            hint="git fetch --all (in a shallow clone: git fetch --unshallow)",
+        )
+    return commit
 
 
 def _made_before(traced: Traced) -> Made:

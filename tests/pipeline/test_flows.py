@@ -40,15 +40,28 @@ def test_flow_fails_when_a_stage_fails(finished):
     assert json.loads((finished.folder / "reports" / "evaluate" / "metrics.json").read_text())["rows"]
 
 
-def test_the_deployments_of_prefect_yaml_are_accepted(finished):
-    prefect = (".venv/bin/prefect", "--no-prompt")
-    finished.run(*prefect, "work-pool", "create", "cpu", "--type", "process")
-    for name in ("pipeline", "promote", "rollback"):
-        # Prefect 3.8.8 makes it and then fails at looking for workers: its server refuses its client's nulls.
-        finished.run(*prefect, "deploy", "--name", name, check=False, FUSMAE_WORKSPACE=str(finished.folder))
-        printed = finished.run(*prefect, "deployment", "inspect", f"{name}/{name}", COLUMNS="200").stdout
-        assert f"flows/{name}.py:{name}" in printed
-        assert str(finished.folder) in printed
+DRIFT = "from flows.drift import drift; drift(model='fusmae@challenger')"
+SCENES = """
+import sys
+from pathlib import Path
+import rasterio
+scale, source, scene = float(sys.argv[1]), Path(sys.argv[2]), Path("scenes", sys.argv[3], "s2")
+scene.mkdir(parents=True)
+for path in source.glob("*.tif"):
+    with rasterio.open(path) as band:
+        profile, pixels = band.profile, band.read()
+    with rasterio.open(scene / path.name, "w", **profile) as out:
+        out.write((pixels * scale).astype(pixels.dtype))
+"""
+
+
+def test_the_drift_flow_names_scenes_that_are_unlike_the_training_data(finished):
+    patches = finished.folder / "data/raw/sample/v1_geotiff/BigEarthNet-S2-Example"
+    source = next(path for path in sorted(patches.iterdir()) if path.is_dir())
+    finished.python(SCENES, "5", str(source), "bright")
+    printed = finished.run(".venv/bin/python", "-c", DRIFT).stdout
+    assert "1 of 1 scenes drifted: bright" in printed
+    assert (finished.folder / "reports/drift/bright/drift.html").exists()
 
 
 def test_promotion_and_rollback_as_flows_write_the_ledger_with_their_run(finished):

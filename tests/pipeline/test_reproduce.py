@@ -24,7 +24,7 @@ REDUCED = {
     "evaluate": {"bootstrap_resamples": 10},
 }
 CHECKOUT = Path(".fusmae/reproduce/fusmae-1")
-STAGES = {"fetch", "index", "shard", "doctor", "pretrain", "evaluate", "export"} | {
+STAGES = {"fetch", "index", "shard", "examine", "pretrain", "evaluate", "export"} | {
     f"{stage}@{weights}" for stage in ("probe", "finetune") for weights in ("pretrained", "random")
 }
 

@@ -38,7 +38,7 @@ def shorten(workspace):
 def sharded(tmp_path_factory, new_workspace):
     workspace = new_workspace(tmp_path_factory.mktemp("sharded") / "fusmae")
     shorten(workspace)
-    workspace.run(".venv/bin/dvc", "repro", "doctor")
+    workspace.run(".venv/bin/dvc", "repro", "examine")
     return workspace
 
 

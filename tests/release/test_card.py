@@ -157,7 +157,7 @@ def test_known_failures_are_computed(facts):
         "falls where a modality is missing: s2 (0.300 instead of 0.600).",
         "higher without it: s1 (0.700, all 0.600).",
         "Pretraining does not beat random initial weights in micro AP: s2 (0.300, random 0.500).",
-        "The doctor’s check `clouds` warns: half of the pairs.",
+        "The examination’s check `clouds` warns: half of the pairs.",
     ):
         assert wanted in failures
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fusmae.doctor.observe import Band
+from fusmae.examination.observe import Band
 from fusmae.inference.drift import MIXTURE, NOVELTY, Drift, Measure
 from fusmae.inference.drift_reference import TILE_SHARES, TRAIN_SHARES, Reference
 from fusmae.inference.drift_tiles import SceneTiles

@@ -87,7 +87,7 @@ def register_all():
     counts = dict.fromkeys(SPLITS, 1)
     classes = dict.fromkeys(Session(GRAPH).metadata["classes"], counts)
     write_json(Path("metrics.json"), metrics)
-    write_json(Path("doctor/report.json"), {"pairs": counts, "classes": classes, "left_out": [], "checks": []})
+    write_json(Path("examine/report.json"), {"pairs": counts, "classes": classes, "left_out": [], "checks": []})
     write_json(Path("raw.json"), {"files": {}})
     write_json(
         GRAPH.with_name("parity.json"), {"num_pairs": 1, "max_abs_error_allowed": 1, "checks": [{"max_abs_error": 0}]}
@@ -98,7 +98,7 @@ def register_all():
     Path("pictures").mkdir()
     for name in ("pr.png", "pictures/1.png", "reference.npz"):
         Path(name).touch()
-    files = {"reference": "reference.npz", "metrics": "metrics.json", "curves": "pr.png", "report": "doctor"}
+    files = {"reference": "reference.npz", "metrics": "metrics.json", "curves": "pr.png", "report": "examine"}
     files |= {"index": "index.parquet", "receipt": "raw.json", "pictures": "pictures", "run_file": "none.json"}
     places = {name: Path(path) for name, path in files.items()}
     config = load_config(ROOT / "params.yaml")

@@ -11,9 +11,9 @@ from fusmae.files import write_json
 from fusmae.release.lineage import GitState, Lineage
 from fusmae.release.locked import LockedStage, dvc_md5
 from fusmae.release.models import ModelFile
-from fusmae.release.reproduce import RawData, make_again, require_code, set_up
+from fusmae.release.reproduce import RawData, make_again, require_code, require_commit, set_up
 from fusmae.release.traced import Traced
-from fusmae.release.worktree import Worktree, require_commit
+from fusmae.worktree import Worktree
 
 PARAMS = {"seed": 7, "data": {"source": {"name": "folder"}, "tile_m": 1200}}
 RECEIPT = {"source": {"name": "folder"}, "files": {"pairs.csv": "sha256:abc"}}

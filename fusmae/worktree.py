@@ -4,31 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fusmae.errors import LineageError
+from fusmae.errors import CheckoutError
 
 _NOTE = Path(".fusmae/worktree.txt")
-
-
-def require_commit(commit: str | None) -> str:
-    """The commit, if this clone has it.
-
-    Raises:
-        LineageError: this is no clone, or it lacks the commit.
-    """
-    if commit is None:
-        raise LineageError(
-            "No commit names the code that made it: it was registered outside of a git checkout.",
-            hint="register from a clone of the project",
-        )
-    done = _git("cat-file", "-e", f"{commit}^{{commit}}")
-    if done.returncode:
-        raise LineageError(
-            f"This clone does not have commit {commit}, whose code made it.",
-            got=done.stderr.strip() or "no such commit",
-            expected="a clone of the project with that commit",
-            hint="git fetch --all (in a shallow clone: git fetch --unshallow)",
-        )
-    return commit
 
 
 class Worktree:
@@ -46,7 +24,7 @@ class Worktree:
     def __init__(self, top: Path, commit: str, purpose: str) -> None:
         self._top, self._commit, self._purpose = top, commit, purpose
         # The project may lie in a folder of a larger repository.
-        self.folder = top.absolute() / _git("rev-parse", "--show-prefix").stdout.strip()
+        self.folder = top.absolute() / git("rev-parse", "--show-prefix").stdout.strip()
 
     @property
     def is_begun(self) -> bool:
@@ -58,13 +36,17 @@ class Worktree:
         """Check the commit out, in place of whatever is there.
 
         Raises:
-            LineageError: git refuses.
+            CheckoutError: git refuses.
         """
         self.remove()
         # No hooks: DVC's would fill the checkout from the cache.
-        done = _git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(self._top), self._commit)
+        done = git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(self._top), self._commit)
         if done.returncode:
-            raise LineageError(f"git does not check {self._commit} out to {self._top}.", got=done.stderr.strip())
+            raise CheckoutError(
+                f"git does not check {self._commit} out to {self._top}.",
+                got=done.stderr.strip(),
+                hint="run `git worktree prune`, and look whether the disk is full",
+            )
 
     def begin(self) -> None:
         """Note that everything is set up."""
@@ -77,14 +59,15 @@ class Worktree:
 
     def remove(self) -> None:
         """Remove the checkout, with all that is in it."""
-        if self._top.exists() and _git("worktree", "remove", "--force", str(self._top)).returncode:
+        if self._top.exists() and git("worktree", "remove", "--force", str(self._top)).returncode:
             shutil.rmtree(self._top)
-        _git("worktree", "prune")
+        git("worktree", "prune")
 
     @property
     def _noted(self) -> str:
         return f"{self._commit} {self._purpose}\n"
 
 
-def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def git(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run git here and keep what it says, whatever its exit code is."""
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607

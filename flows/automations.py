@@ -1,0 +1,102 @@
+"""What the server does by itself, as code: run again what died, and start what an event calls for.
+
+Automations of Prefect; `python -m flows.deploy` brings the server's up to date, by their names.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.automations import (
+    AutomationCore,
+    ChangeFlowRunState,
+    EventTrigger,
+    Posture,
+    ResourceSpecification,
+    RunDeployment,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+
+from flows.events import CHAMPION, DRIFT, RAW_DATA
+
+HEARTBEAT_S = 30
+"""Between two signs of life of a flow run, as prefect.yaml has it; Prefect's least."""
+_DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
+_ENDED = {
+    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused")
+}
+_OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.fusmae", "prefect.resource.role": "tag"})
+_RUN_AGAIN = ChangeFlowRunState(
+    name="AwaitingRetry", state=StateType.SCHEDULED, message="it died; it goes on from its last checkpoint", force=True
+)
+
+
+def dead_runs() -> AutomationCore:
+    """A run that gives no sign of life is dead, with its worker: its slot is freed, and it runs again."""
+    heartbeat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name="fusmae: run again what died without a word",
+        description="A flow run whose heartbeats stopped (worker killed, host gone) is scheduled again.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=_OURS,
+            for_each={"prefect.resource.id"},
+            after={heartbeat},
+            expect={heartbeat, *_ENDED},
+            threshold=1,
+            within=_DEAD_AFTER,
+        ),
+        actions=[_RUN_AGAIN],
+    )
+
+
+def crashed_runs() -> AutomationCore:
+    """A run whose process died with a last word runs again, too."""
+    return AutomationCore(
+        name="fusmae: run again what crashed",
+        description="A flow run whose process was ended from outside is scheduled again; one that failed is not.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=_OURS,
+            for_each={"prefect.resource.id"},
+            expect={"prefect.flow-run.Crashed"},
+            threshold=1,
+        ),
+        actions=[_RUN_AGAIN],
+    )
+
+
+def on_event(event: str, what: str, deployment: str, deployment_id: UUID) -> AutomationCore:
+    """An event of ours starts a deployment."""
+    return AutomationCore(
+        name=f"fusmae: {what}",
+        description=f"{event} starts {deployment}.",
+        trigger=EventTrigger(posture=Posture.Reactive, expect={event}, threshold=1),
+        actions=[RunDeployment(deployment_id=deployment_id)],
+    )
+
+
+REACTIONS = (
+    (RAW_DATA, "new raw data start the pipeline", "pipeline/pipeline"),
+    (DRIFT, "drift starts the pipeline", "pipeline/pipeline"),
+    (CHAMPION, "scenes are compared with a new champion's data", "drift/drift"),
+)
+"""Event, what it does, deployment that it starts."""
+
+
+def apply_automations() -> Iterator[str]:
+    """Make the automations that the server lacks and bring the others up to date; a line for each."""
+    with get_client(sync_client=True) as client:
+        reactions = [
+            on_event(event, what, name, client.read_deployment_by_name(name).id) for event, what, name in REACTIONS
+        ]
+        for wanted in (dead_runs(), crashed_runs(), *reactions):
+            known = client.read_automations_by_name(wanted.name)
+            for automation in known:
+                client.update_automation(automation.id, wanted)
+            if not known:
+                client.create_automation(wanted)
+            yield f"automation {wanted.name!r}: {'brought up to date' if known else 'made'}"

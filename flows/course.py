@@ -1,0 +1,81 @@
+"""The course of a flow run: a workspace, what it needs, its stages, and what becomes of their results."""
+
+import subprocess
+from collections.abc import Sequence
+
+from filelock import FileLock
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows.experiment import describe
+from flows.links import link, mlflow_runs
+from flows.remote import pull, push
+from flows.stage import run_stage, stage_names
+from flows.workspace import Workspace, open_workspace
+
+MAX_RUNS = 5
+"""How often a flow run may begin: more than that, and something else than a dead worker is at fault."""
+
+
+class GivenUpError(RuntimeError):
+    """A flow run died too often."""
+
+
+def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str) -> None:
+    """Bring stages up to date, one task each.
+
+    Args:
+        stages: as dvc.yaml names them, without what stands behind @; none for all.
+        overrides: of parameters.
+        commit: to work at; "" for the checkout's.
+
+    Raises:
+        GivenUpError: it began and died too often.
+        StageFailedError: a stage failed.
+    """
+    if (flow_run.get_run_count() or 0) > MAX_RUNS:
+        raise GivenUpError(f"this run began {MAX_RUNS} times and died each time; look at its worker and its memory")
+    with open_workspace(commit, overrides) as workspace:
+        if workspace.experiment:
+            pull(workspace)
+        names = stage_names(workspace.folder, *stages)
+        for name in names:
+            run_stage(name, workspace)
+        experiment = save(workspace, names, overrides) if workspace.experiment else ""
+        if experiment:
+            push(workspace)
+        link(workspace, experiment)
+
+
+@task(task_run_name="save", cache_policy=NO_CACHE, persist_result=False)
+def save(workspace: Workspace, stages: Sequence[str], overrides: Sequence[str]) -> str:
+    """Keep what the run changed as a DVC experiment of its commit; its name, or "" if nothing has changed.
+
+    Raises:
+        RuntimeError: DVC refuses.
+    """
+    if not _has_changed(workspace):
+        return ""
+    runs = [run["run_id"] for run in mlflow_runs(workspace.folder).values()]
+    message = describe(str(flow_run.get_id()), overrides, runs)
+    options = ["--force", "--name", workspace.experiment, "--message", message]
+    # DVC writes references that all worktrees of a clone have in common. Without names it would take the outputs of
+    # stages that did not run for up to date.
+    with FileLock(workspace.home / ".fusmae" / "experiment.lock"):
+        code = workspace.run("dvc", "exp", "save", *options, *stages)
+    if code:
+        raise RuntimeError(f"dvc exp save failed with exit code {code}")
+    get_run_logger().info("saved: dvc exp apply %s brings it into a checkout", workspace.experiment)
+    return workspace.experiment
+
+
+def _has_changed(workspace: Workspace) -> bool:
+    found = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no"],  # noqa: S607
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return bool(found.stdout)

@@ -1,0 +1,56 @@
+"""Flow drift: are new scenes like what the champion was trained on?"""
+
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.events import emit_drift
+from flows.notice import tell
+from fusmae.process_group import run_in_group
+
+_SENSORS = ("s1", "s2")
+_DRIFTED = 3
+
+
+class DriftFailedError(RuntimeError):
+    """`fusmae drift` could not compare a scene."""
+
+
+@flow(on_failure=[tell], on_crashed=[tell])
+def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "reports/drift") -> None:
+    """Compare every scene of a folder with the training data; one that is unlike them sends an event.
+
+    Args:
+        model: registered model with alias or version.
+        scenes: a folder with a folder a scene, in it s1 and s2 or one of them; relative to the worker's checkout.
+        out: where the reports go, a folder a scene.
+    """
+    found = sorted(path for path in Path(scenes).glob("*") if any((path / sensor).exists() for sensor in _SENSORS))
+    if not found:
+        get_run_logger().warning(
+            "there is no scene in %s: a scene is a folder with s1, s2 or both", Path(scenes).absolute()
+        )
+    drifted = [scene.name for scene in found if compare(scene, model, Path(out) / scene.name)]
+    for name in drifted:
+        emit_drift(name, model)
+    get_run_logger().info("%d of %d scenes drifted: %s", len(drifted), len(found), ", ".join(drifted) or "none")
+
+
+@task(task_run_name="{scene}", cache_policy=NO_CACHE, persist_result=False)
+def compare(scene: Path, model: str, out: Path) -> bool:
+    """Whether a scene is unlike the training data.
+
+    Raises:
+        DriftFailedError: it can't be compared.
+    """
+    given = [f"--{sensor}={scene / sensor}" for sensor in _SENSORS if (scene / sensor).exists()]
+    code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])
+    if code not in (0, _DRIFTED):
+        raise DriftFailedError(f"{scene} could not be compared: the text above says why")
+    return code == _DRIFTED
+
+
+if __name__ == "__main__":
+    drift()

@@ -1,0 +1,57 @@
+"""Overrides of a flow run become parameters of its worktree, and what it made a DVC experiment."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusmae.config import load_config
+from fusmae.errors import ConfigError
+
+# Hydra's grammar can do more: take a default away (~), read a variable of the environment (${oc.env:…}), search other
+# folders for groups.
+_OVERRIDE = re.compile(r"(?!hydra[.=])[a-z_]\w*(\.[a-z_]\w*)*=(?!.*\$\{)[^\x00-\x1f\x7f]*", re.IGNORECASE | re.ASCII)
+_GROUP = re.compile(r"\w+", re.ASCII)
+
+
+def compose(folder: Path, overrides: Sequence[str]) -> None:
+    """Write params.yaml anew from `conf/`, as `dvc exp run --set-param` does.
+
+    Args:
+        folder: of the checkout.
+        overrides: `pretrain.epochs=3`, or a config group: `model=small`.
+
+    Raises:
+        ConfigError: an override is none, or names or sets what the parameters don't know.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        name, _, value = override.partition("=")
+        is_group = (folder / "conf" / name).is_dir()
+        if not _OVERRIDE.fullmatch(override) or (is_group and not _GROUP.fullmatch(value)):
+            raise ConfigError(
+                f"{override!r} is no override.",
+                expected="name=value, as in pretrain.epochs=3 or model=small",
+                hint="dvc exp run -S … takes the same ones",
+            )
+    params = folder / "params.yaml"
+    try:
+        compose_and_dump(params, str(folder / "conf"), None, "config", str(folder / ".dvc" / "plugins"), overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"The overrides {list(overrides)} don't fit conf/: {error}", hint="look up the names in params.yaml"
+        ) from error
+    load_config(params)
+
+
+def describe(flow_run: str, overrides: Sequence[str], runs: Sequence[str]) -> str:
+    """The experiment's message: where it comes from and what it holds."""
+    return "\n".join(
+        [
+            f"Flow run {flow_run}",
+            *(f"override {override}" for override in overrides),
+            *(f"MLflow run {run}" for run in runs),
+        ]
+    )

@@ -1,0 +1,55 @@
+"""Raw data and archives of a host: fetched once, seen by every worktree that wants the same."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+_RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("data/raw.json")
+_SHARED = Path(".fusmae/raw")
+
+
+def share_raw_data(home: Path, folder: Path) -> None:
+    """Link raw data into a worktree: those of the checkout if they are of the same source, or else the host's.
+
+    Args:
+        home: the checkout.
+        folder: of the worktree.
+    """
+    (home / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
+    _link(folder / _DOWNLOADS, home / _DOWNLOADS)
+    source = _source(folder)
+    receipt = home / _RECEIPT
+    is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
+    raw = home / _RAW if is_same else home / _SHARED / _key(source)
+    (raw / source["name"]).mkdir(parents=True, exist_ok=True)
+    _link(folder / _RAW / source["name"], raw / source["name"])
+
+
+@contextmanager
+def fetching_alone(home: Path, folder: Path) -> Iterator[None]:
+    """Be the only run of the host that fetches this source: others wait and find it there."""
+    lock = home / _SHARED / f"{_key(_source(folder))}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    source: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["data"]["source"]
+    return source
+
+
+def _key(source: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(source, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{source['name']}-{digest[:12]}"
+
+
+def _link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target.absolute(), target_is_directory=True)

@@ -1,0 +1,77 @@
+"""Where training stages keep what they resume from: a folder a run, one process at a time."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fusmae.errors import TrainingError
+
+SCRATCH = "FUSMAE_SCRATCH"
+"""Environment variable with a folder that several checkouts share, so that a run goes on in another one."""
+_KEPT_DAYS = 30
+
+
+def scratch_path(stage: str, key: str) -> Path:
+    """Where the folder of a run is; see `scratch_folder`."""
+    return _root() / f"{stage}-{key}"
+
+
+def _root() -> Path:
+    return Path(os.environ.get(SCRATCH) or ".fusmae")
+
+
+@contextmanager
+def scratch_folder(stage: str, key: str) -> Iterator[Path]:
+    """The folder of one run, for this process alone; gone once the run is done, kept if it is cut off or fails.
+
+    Args:
+        stage: DVC's name of the stage.
+        key: of everything that the run's result depends on, 16 characters.
+
+    Raises:
+        TrainingError: another process is at this very run.
+    """
+    folder = scratch_path(stage, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        yield folder
+        shutil.rmtree(folder)
+        _lock_of(folder).unlink()
+    for other in _root().glob(f"{stage}-{'?' * 16}"):
+        _remove_left(other)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        lock = FileLock(_lock_of(folder)).acquire(timeout=1)
+    except Timeout as error:
+        raise TrainingError(
+            f"Another process trains this very run: it holds {_lock_of(folder)}.",
+            expected="one process a run",
+            hint="wait for it; then `dvc repro` takes its result from the cache",
+        ) from error
+    with lock:
+        yield
+
+
+def _remove_left(folder: Path) -> None:
+    """A cut-off run's with other parameters: nothing goes on from it here; elsewhere it may, for a while."""
+    is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
+    if os.environ.get(SCRATCH) and is_recent:
+        return
+    try:
+        with FileLock(_lock_of(folder)).acquire(timeout=0):
+            shutil.rmtree(folder)
+        _lock_of(folder).unlink()
+    except Timeout:
+        pass  # its process runs

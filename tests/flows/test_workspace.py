@@ -1,0 +1,97 @@
+"""A flow run's worktree: the host's cache, raw data and scratch, its own parameters, and nothing left."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import workspace as module
+from flows.workspace import open_workspace
+from fusmae.errors import CheckoutError, ConfigError
+from fusmae.scratch import SCRATCH
+
+ROOT = Path(__file__).parents[2]
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A clone of this project, with the run of a flow in progress."""
+    listed = git("-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "clone" / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.chdir(tmp_path / "clone")
+    for name in ("MLFLOW_TRACKING_URI", SCRATCH, "GIT_AUTHOR_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    git("init", "-q")
+    git("add", "-A")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "as it stands")
+    monkeypatch.setattr(module.flow_run, "get_id", lambda: "12345678-run")
+    monkeypatch.setattr(module.flow_run, "get_flow_name", lambda: "pretrain")
+    return tmp_path / "clone"
+
+
+def test_by_hand_a_flow_works_in_the_checkout(checkout):
+    with open_workspace("", []) as made:
+        assert made.folder == checkout
+        assert made.experiment == ""
+        assert "MLFLOW_TRACKING_URI" not in made.environment
+
+
+def test_with_overrides_it_works_in_a_worktree_that_is_gone_afterwards(checkout):
+    with open_workspace("", ["pretrain.epochs=7"]) as made:
+        assert made.folder != checkout
+        params = yaml.safe_load((made.folder / "params.yaml").read_text(encoding="utf-8"))
+        assert params["pretrain"]["epochs"] == 7
+        assert made.experiment == "pretrain-12345678"
+        assert made.commit == git("rev-parse", "HEAD")
+    assert not made.folder.exists()
+    assert str(made.folder) not in git("worktree", "list")
+    assert git("status", "--porcelain") == ""
+
+
+def test_cache_registry_scratch_and_raw_data_are_the_hosts(checkout):
+    with open_workspace("HEAD", []) as made:
+        cache = subprocess.run(
+            ["dvc", "cache", "dir"], cwd=made.folder, env=made.environment, capture_output=True, text=True, check=True
+        )
+        assert Path(cache.stdout.strip()) == checkout / ".dvc" / "cache"
+        assert made.environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{checkout}/mlruns/mlflow.db"
+        assert Path(made.environment[SCRATCH]).is_relative_to(checkout)
+        assert (made.folder / "data/downloads").resolve() == checkout / "data/downloads"
+        assert (made.folder / "data/raw/sample").resolve().is_relative_to(checkout / ".fusmae/raw")
+
+
+def test_a_killed_run_finds_its_worktree_and_commit_again(checkout, monkeypatch):
+    monkeypatch.setattr(module.Worktree, "remove", lambda self: None)  # a killed process removes nothing
+    killed = open_workspace("", ["seed=3"])
+    made = killed.__enter__()
+    (made.folder / "left").write_text("half done")
+    error = KeyboardInterrupt()
+    killed.__exit__(type(error), error, None)
+    monkeypatch.undo()
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(module.flow_run, "get_id", lambda: "12345678-run")
+    monkeypatch.setattr(module.flow_run, "get_flow_name", lambda: "pretrain")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "later")
+    with open_workspace("", ["seed=3"]) as again:
+        assert (again.folder / "left").read_text() == "half done"
+        assert again.commit == made.commit != git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("commit", "overrides", "error"),
+    [("no-such-branch", [], CheckoutError), ("--output=x", [], CheckoutError), ("", ["no.such=1"], ConfigError)],
+)
+def test_what_can_t_be_made_is_said_and_nothing_is_left(checkout, commit, overrides, error):
+    run = open_workspace(commit, overrides)
+    with pytest.raises(error):
+        run.__enter__()
+    assert git("worktree", "list").count("\n") == 0
+    assert not (checkout / "x").exists()
