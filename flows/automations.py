@@ -27,17 +27,19 @@ _ENDED = {
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused")
 }
 _OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.fusmae", "prefect.resource.role": "tag"})
+# Without force: Prefect marks no run as crashed that has ended, whenever the event of its end arrives.
+_CRASHED = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message="it gave no sign of life for a while")
 _RUN_AGAIN = ChangeFlowRunState(
-    name="AwaitingRetry", state=StateType.SCHEDULED, message="it died; it goes on from its last checkpoint", force=True
+    name="AwaitingRetry", state=StateType.SCHEDULED, message="it died; it goes on from its last checkpoint"
 )
 
 
 def dead_runs() -> AutomationCore:
-    """A run that gives no sign of life is dead, with its worker: its slot is freed, and it runs again."""
+    """A run that gives no sign of life is dead, with its worker: it has crashed, and its slot is freed."""
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
-        name="fusmae: run again what died without a word",
-        description="A flow run whose heartbeats stopped (worker killed, host gone) is scheduled again.",
+        name="fusmae: what gives no sign of life has crashed",
+        description="A flow run whose heartbeats stopped (worker killed, host gone) is marked as crashed.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -48,12 +50,12 @@ def dead_runs() -> AutomationCore:
             threshold=1,
             within=_DEAD_AFTER,
         ),
-        actions=[_RUN_AGAIN],
+        actions=[_CRASHED],
     )
 
 
 def crashed_runs() -> AutomationCore:
-    """A run whose process died with a last word runs again, too."""
+    """A run that crashed, by its own last word or for want of any, runs again."""
     return AutomationCore(
         name="fusmae: run again what crashed",
         description="A flow run whose process was ended from outside is scheduled again; one that failed is not.",

@@ -23,6 +23,8 @@ _PASSING = {
     "botocore.exceptions": ("EndpointConnectionError", "ConnectionError"),
     "fusmae.sources.transfer.server": ("DroppedError",),
 }
+# torch and oneDNN say it by a RuntimeError.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive", "out of memory")
 
 
 def note_begin() -> None:
@@ -64,6 +66,8 @@ def _passes(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.ESTALE):
         return True
     if isinstance(error, ConnectionError | TimeoutError | MemoryError):
+        return True
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY):
         return True
     return any(
         kind.__name__ in names and kind.__module__.startswith(package)

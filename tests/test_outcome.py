@@ -31,6 +31,8 @@ def caused(error, cause):
     [
         FULL,
         MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: 4096 bytes"),
+        RuntimeError("could not create a primitive"),
         ConnectionRefusedError(),
         requests.exceptions.ConnectionError(),
         requests.exceptions.ReadTimeout(),
@@ -51,7 +53,9 @@ def test_a_full_disk_passes_and_a_folder_without_permission_does_not(tmp_path):
         assert exit_code(caused(storage_error(tmp_path / "x", cause), cause)) == expected
 
 
-@pytest.mark.parametrize("error", [ConfigError("wrong"), ValueError("wrong"), RegistryError("no such model")])
+@pytest.mark.parametrize(
+    "error", [ConfigError("wrong"), ValueError("wrong"), RuntimeError("shapes"), RegistryError("no such model")]
+)
 def test_what_would_fail_again_ends_with_1(error):
     assert exit_code(error) == 1
 
