@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,8 @@ SHORT = (
     "runtime.checkpoint_every_steps=2",
 )
 BUCKET = "team"
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+# Not CRASHED: such a run is scheduled again.
+ENDED = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
 def wait_for(condition, what, seconds=240):
@@ -49,7 +51,9 @@ class Team:
         }
         self.api = clients["PREFECT_API_URL"]
         self.auth = tuple(clients["PREFECT_API_AUTH_STRING"].split(":", 1))
-        self.workers = []
+        self.workers = {}
+        self.is_over = threading.Event()
+        self.supervisor = threading.Thread(target=self.supervise, daemon=True)
         self.log = workspace.folder.parent / "workers.log"
 
     def run(self, *command, check=True):
@@ -68,11 +72,20 @@ class Team:
                 stderr=log,
                 start_new_session=True,
             )
-        self.workers.append(worker)
+        self.workers[pool] = worker
         return worker
 
+    def supervise(self):
+        """Start workers anew that end, as compose.yaml's `restart` does: Prefect's gives up on a server in trouble."""
+        while not self.is_over.wait(1):
+            for pool, worker in list(self.workers.items()):
+                if worker.poll() is not None:
+                    self.start_worker(pool)
+
     def stop(self):
-        for worker in self.workers:
+        self.is_over.set()
+        self.supervisor.join(60)
+        for worker in self.workers.values():
             kill_with_children(worker.pid)
             worker.wait(60)
 
@@ -194,5 +207,6 @@ def team(tmp_path_factory, servers, s3, mlflow_server, prefect_server):
     made.run("python", "-m", "flows.deploy")
     for pool in ("cpu", "gpu"):
         made.start_worker(pool)
+    made.supervisor.start()
     yield made
     made.stop()
