@@ -14,8 +14,9 @@ from fusmae.process_group import run_in_group
 # A command as DVC is one: it starts a child and dies of SIGTERM without telling it.
 STARTS_A_CHILD = "sh -c 'sleep 600 & echo $! > child; wait'"
 STARTER = f"""
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 from fusmae.process_group import run_in_group
 run_in_group(["sh", "-c", {STARTS_A_CHILD!r}], folder=Path(sys.argv[1]))
 """
