@@ -56,7 +56,10 @@ def run_in_group(
 
 @contextmanager
 def _stop_signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the wait, as Ctrl-C does; by default they would leave the command running alone."""
+    """Let SIGTERM and SIGHUP end the wait, as Ctrl-C does; by default they would leave the command running alone.
+
+    Where somebody handles them already, that stays: Prefect tells a cancelled run from a crashed one by its own.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -64,12 +67,14 @@ def _stop_signals_raise() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    unhandled = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in unhandled:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in unhandled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
