@@ -10,7 +10,6 @@ import boto3
 import pytest
 
 from tests.operations.services import Postgres, Servers, Service, is_open
-from tests.operations.team import team  # noqa: F401
 
 
 @pytest.fixture(scope="session")

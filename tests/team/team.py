@@ -10,11 +10,8 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 import requests
 import yaml
-
-from tests.pipeline.conftest import Workspace
 
 SHORT = (
     "pretrain.epochs=24",
@@ -194,19 +191,3 @@ def kill_with_children(pid):
 
 def worktrees(folder):
     return [path for path in (Path(folder) / ".fusmae" / "flow-runs").glob("*") if path.is_dir()]
-
-
-@pytest.fixture(scope="session")
-def team(tmp_path_factory, servers, s3, mlflow_server, prefect_server):
-    """A checkout with its deployments on MLflow's and Prefect's servers, a DVC remote, and a worker for each pool."""
-    made = Team(Workspace(tmp_path_factory.mktemp("team") / "fusmae"), servers, s3.client)
-    made.environment |= s3.env
-    s3.client.create_bucket(Bucket=BUCKET)
-    made.run("dvc", "remote", "add", "--local", "--default", "storage", f"s3://{BUCKET}/fusmae")
-    made.run("dvc", "remote", "modify", "--local", "storage", "endpointurl", s3.url)
-    made.run("python", "-m", "flows.deploy")
-    for pool in ("cpu", "gpu"):
-        made.start_worker(pool)
-    made.supervisor.start()
-    yield made
-    made.stop()

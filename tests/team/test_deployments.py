@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.operations.team import SHORT, wait_for, worktrees
+from tests.team.team import SHORT, wait_for, worktrees
 
-pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 DEPLOYED = {"preprocess", "pretrain", "finetune", "evaluate", "release", "pipeline", "promote", "rollback", "drift"}
 QUICK = (

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.operations.team import wait_for
+from tests.team.team import wait_for
 
-pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(900)]
 EMIT = (
     "from flows.events import emit_{0}; emit_{0}({1}); "
     "from prefect.events.worker import EventsWorker; EventsWorker.drain_all()"

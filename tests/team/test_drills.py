@@ -10,9 +10,9 @@ import time
 import psutil
 import pytest
 
-from tests.operations.team import SHORT, kill_with_children, wait_for, worktrees
+from tests.team.team import SHORT, kill_with_children, wait_for, worktrees
 
-pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
