@@ -5,6 +5,7 @@ Automations of Prefect; `python -m flows.deploy` brings the server's up to date,
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.automations import (
@@ -40,15 +41,8 @@ def dead_runs() -> AutomationCore:
     return AutomationCore(
         name="fusmae: what gives no sign of life has crashed",
         description="A flow run whose heartbeats stopped (worker killed, host gone) is marked as crashed.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=_OURS,
-            for_each={"prefect.resource.id"},
-            after={heartbeat},
-            expect={heartbeat, *_ENDED},
-            threshold=1,
-            within=_DEAD_AFTER,
+        trigger=_of_each_run(
+            posture=Posture.Proactive, after={heartbeat}, expect={heartbeat, *_ENDED}, within=_DEAD_AFTER
         ),
         actions=[_CRASHED],
     )
@@ -59,15 +53,18 @@ def crashed_runs() -> AutomationCore:
     return AutomationCore(
         name="fusmae: run again what crashed",
         description="A flow run whose process was ended from outside is scheduled again; one that failed is not.",
-        trigger=EventTrigger(
-            posture=Posture.Reactive,
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=_OURS,
-            for_each={"prefect.resource.id"},
-            expect={"prefect.flow-run.Crashed"},
-            threshold=1,
-        ),
+        trigger=_of_each_run(posture=Posture.Reactive, expect={"prefect.flow-run.Crashed"}),
         actions=[_RUN_AGAIN],
+    )
+
+
+def _of_each_run(**what: Any) -> EventTrigger:
+    return EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        match_related=_OURS,
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        **what,
     )
 
 

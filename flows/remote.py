@@ -3,32 +3,37 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.stage import has_remote
 from flows.workspace import Workspace
 from fusmae.worktree import git
 
-_OPTIONS = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 3, "retry_delay_seconds": [5.0, 30.0, 120.0]}
+_DELAYS_S = [5.0, 30.0, 120.0]
 
 
 class TransferFailedError(RuntimeError):
-    """`dvc push` or `dvc save` ended with a non-zero exit code."""
+    """`dvc push` ended with a non-zero exit code."""
 
 
 @task(task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
 def pull(workspace: Workspace) -> None:
     """Bring what the commit's dvc.lock names, and what others' runs made of the same inputs."""
-    if has_remote(workspace.folder) and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
+    if workspace.has_remote and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
         get_run_logger().warning("the remote has not all that dvc.lock names: what is missing is made")
 
 
-@task(task_run_name="push", **_OPTIONS)  # type: ignore[call-overload, untyped-decorator, unused-ignore]
+@task(
+    task_run_name="push",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_DELAYS_S),
+    retry_delay_seconds=_DELAYS_S,
+)
 def push(workspace: Workspace) -> None:
     """Send data, models and the run cache to the remote, and the experiment to where the clone came from.
 
     Raises:
         TransferFailedError: the remote does not take it.
     """
-    if not has_remote(workspace.folder):
+    if not workspace.has_remote:
         return
     if code := workspace.run("dvc", "push", "--run-cache", "--quiet"):
         raise TransferFailedError(f"dvc push failed with exit code {code}; the experiment is safe on this host")

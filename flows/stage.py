@@ -1,5 +1,6 @@
 """One DVC stage as one Prefect task, in a process group of its own, tried again where that may help."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +49,13 @@ def run_stage(name: str, workspace: Workspace) -> None:
     outcome = workspace.folder / ".fusmae" / "outcome"
     outcome.parent.mkdir(exist_ok=True)
     outcome.unlink(missing_ok=True)
-    command = ["dvc", "repro", *(["--pull"] if has_remote(workspace.folder) else []), name]
-    if name == "fetch":
-        with fetching_alone(workspace.home, workspace.folder):
-            code = workspace.run(*command, **{OUTCOME: str(outcome)})
-    else:
-        code = workspace.run(*command, **{OUTCOME: str(outcome)})
+    with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
+        options = ["--pull"] if workspace.has_remote else []
+        code = workspace.run("dvc", "repro", *options, name, **{OUTCOME: str(outcome)})
     if code:
         error = StageCutOffError if is_worth_another_try(outcome) else StageFailedError
         raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
     get_run_logger().info("stage %s is up to date", name)
-
-
-def has_remote(folder: Path) -> bool:
-    """Whether DVC has a default remote there."""
-    from dvc.repo import Repo
-
-    with Repo(str(folder)) as repo:
-        return bool(repo.config["core"].get("remote"))
 
 
 def stage_names(folder: Path, *wanted: str) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,7 +19,7 @@ from flows.experiment import compose
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
 from fusmae.mlflow_address import tracking_uri
-from fusmae.process_group import run_in_group
+from fusmae.process_group import own_programs_first, run_in_group
 from fusmae.provenance import EXPERIMENT, FLOW_RUN
 from fusmae.scratch import SCRATCH
 from fusmae.worktree import Worktree, git
@@ -44,6 +45,14 @@ class Workspace:
     experiment: str
     commit: str
     home: Path
+
+    @cached_property
+    def has_remote(self) -> bool:
+        """Whether DVC has a default remote there."""
+        from dvc.repo import Repo
+
+        with Repo(str(self.folder)) as repo:
+            return bool(repo.config["core"].get("remote"))
 
     def run(self, *command: str, **variables: str) -> int:
         """Run a program of this environment in it, with some more variables; its exit code."""
@@ -79,9 +88,10 @@ def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]
         noted = Path(f"{top}.commit")
         if not noted.exists():
             noted.write_text(_commit(commit or "HEAD"), encoding="utf-8")
-        worktree = Worktree(top, noted.read_text(encoding="utf-8"), json.dumps(list(overrides)))
+        at = noted.read_text(encoding="utf-8")
+        worktree = Worktree(top, at, json.dumps(list(overrides)))
         variables = _environment(home, run_id) | _shared(home, name)
-        made = Workspace(worktree.folder, variables, name, noted.read_text(encoding="utf-8"), home)
+        made = Workspace(worktree.folder, variables, name, at, home)
         with ExitStack() as after:
             after.callback(worktree.remove)
             if not worktree.is_begun:
@@ -114,10 +124,9 @@ def _cache(home: Path) -> str:
 
 
 def _environment(home: Path, run_id: str) -> dict[str, str]:
-    programs = Path(sys.executable).parent
     return {
         **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": own_programs_first(),
         # git must never wait for somebody to type a password.
         "GIT_TERMINAL_PROMPT": "0",
         # Relative, as the project's configuration has it, DVC looks for it in the wrong place at times.

@@ -54,6 +54,11 @@ def run_in_group(
             process.stdin.close()
 
 
+def own_programs_first() -> str:
+    """PATH for what is started: the programs of this environment come before others of the same name."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
 @contextmanager
 def _stop_signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the wait, as Ctrl-C does; by default they would leave the command running alone.

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fusmae.errors import LineageError
 from fusmae.mlflow_address import STORE
-from fusmae.process_group import run_in_group
+from fusmae.process_group import own_programs_first, run_in_group
 from fusmae.provenance import FLOW_RUN
 from fusmae.release.artifacts import read_artifact
 from fusmae.release.compare import Comparison, Made, compare
@@ -222,7 +222,7 @@ def _run_stages(folder: Path, lineage: Lineage) -> None:
     """Everything but registering, with a store of its own: neither the registry nor its aliases hear of it."""
     programs = Path(sys.executable).parent
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-    environment = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = {**kept, "PATH": own_programs_first()}
     threads = {run.num_threads for run in lineage.runs}
     if len(threads) == 1 and (count := threads.pop()):
         environment |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}

@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import requests
 import yaml
 
+from tests.operations import services
+
+wait_for = partial(services.wait_for, seconds=240)
 SHORT = (
     "pretrain.epochs=24",
     "pretrain.warmup_epochs=1",
@@ -22,15 +25,6 @@ SHORT = (
 BUCKET = "team"
 # Not CRASHED: such a run is scheduled again.
 ENDED = {"COMPLETED", "FAILED", "CANCELLED"}
-
-
-def wait_for(condition, what, seconds=240):
-    """What a condition gives, once it gives something."""
-    ends = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < ends, f"waited in vain for {what() if callable(what) else what}"
-        time.sleep(0.1)
-    return found
 
 
 class Team:
@@ -104,7 +98,7 @@ class Team:
 
     def finish(self, run, seconds=420):
         """Wait for the end; the state that it ended in."""
-        wait_for(lambda: self.has_ended(run), lambda: self.log.read_text()[-5000:], seconds)
+        wait_for(lambda: self.has_ended(run), lambda: self.log.read_text()[-5000:], seconds=seconds)
         return self.state(run)
 
     def has_ended(self, run):

@@ -98,7 +98,7 @@ def test_a_cancelled_run_ends_its_trainer_within_30_seconds_and_leaves_a_checkpo
     started = team.start("pretrain/pretrain", overrides=SHORT)
     trainer = team.in_mid_training(started)
     team.run("prefect", "flow-run", "cancel", started)
-    wait_for(lambda: not psutil.pid_exists(trainer), "the end of the trainer", 40)
+    wait_for(lambda: not psutil.pid_exists(trainer), "the end of the trainer", seconds=40)
     assert team.finish(started) == "CANCELLED"
     (left,) = team.checkpoints()
     assert left.stat().st_size > 0
