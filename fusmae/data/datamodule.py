@@ -34,6 +34,7 @@ class Batch(NamedTuple):
         geometry: `[B, 2, 3]` affine augmentation.
         noise: `[B, L]` uniform by modality, for masking.
         dropped: a modality that this batch does without, or "".
+        maps: `[B, h, w]` uint8, positions in the shards' `map_classes` or `NO_CLASS`; None if they weren't asked for.
     """
 
     pixels: dict[str, Tensor]
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     geometry: Tensor
     noise: dict[str, Tensor]
     dropped: str
+    maps: Tensor | None = None
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -55,11 +57,13 @@ class Batch(NamedTuple):
             labels=self.labels.pin_memory(),
             geometry=self.geometry.pin_memory(),
             noise={name: array.pin_memory() for name, array in self.noise.items()},
+            maps=None if self.maps is None else self.maps.pin_memory(),
         )
 
     def only(self, modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Pixels of some modalities, by input name."""
-        return {name: array for name, array in self.pixels.items() if name.rsplit("_", 1)[0] in modalities}
+        """Pixels of some modalities, by input name; `s1+s2` names both."""
+        wanted = {part for name in modalities for part in name.split("+")}
+        return {name: array for name, array in self.pixels.items() if name.rsplit("_", 1)[0] in wanted}
 
 
 @dataclass(frozen=True)
@@ -82,24 +86,37 @@ class Draws:
 
 
 class PairDataset(Dataset[Batch]):
-    """A split's pairs with keyed draws; `__getitems__` gives a whole batch at once."""
+    """A split's pairs, or some of them, with keyed draws; `__getitems__` gives a whole batch at once.
 
-    def __init__(self, reader: ShardReader, draws: Draws) -> None:
+    Args:
+        reader: the split.
+        draws: what is drawn for each pair.
+        rows: positions in the split that are used; None for all. A key's pair is a position among them.
+        with_maps: give land-cover maps too.
+    """
+
+    def __init__(
+        self, reader: ShardReader, draws: Draws, rows: Sequence[int] | None = None, *, with_maps: bool = False
+    ) -> None:
         self.reader = reader
         self.draws = draws
+        self.rows = rows
+        self.with_maps = with_maps
 
     def __len__(self) -> int:
-        return len(self.reader)
+        return len(self.reader if self.rows is None else self.rows)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        gathered = self.reader.read([key.pair for key in keys])
+        rows = [key.pair if self.rows is None else int(self.rows[key.pair]) for key in keys]
+        gathered = self.reader.read(rows)
         return Batch(
             pixels={name: torch.from_numpy(array) for name, array in gathered.pixels.items()},
             labels=torch.from_numpy(gathered.labels).float(),
-            indices=torch.tensor([key.pair for key in keys]),
+            indices=torch.tensor(rows),
             geometry=torch.from_numpy(self._geometry(keys)),
             noise=dict(zip(self.draws.modalities, torch.from_numpy(self._noise(keys)).unbind(1), strict=True)),
             dropped=self._dropped(keys[0]),
+            maps=torch.from_numpy(self.reader.read_maps(rows)) if self.with_maps else None,
         )
 
     def _noise(self, keys: Sequence[Key]) -> NDArray[np.float32]:
@@ -187,14 +204,27 @@ class PairDataModule(L.LightningDataModule):
         batch_size: pairs in a batch of all ranks together.
         draws: what is drawn for training pairs; validation has no augmentation and no drop.
         num_workers: threads that make batches ahead; changes no result.
+        train_rows: positions in train that are trained on; None for all.
+        with_maps: batches have land-cover maps too.
     """
 
-    def __init__(self, shards: Path, *, batch_size: int, draws: Draws, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        shards: Path,
+        *,
+        batch_size: int,
+        draws: Draws,
+        num_workers: int = 0,
+        train_rows: Sequence[int] | None = None,
+        with_maps: bool = False,
+    ) -> None:
         super().__init__()
         self.shards = shards
         self.batch_size = batch_size
         self.draws = draws
         self.num_workers = num_workers
+        self.train_rows = train_rows
+        self.with_maps = with_maps
         self._readers: dict[Split, ShardReader] = {}
 
     def reader(self, split: Split) -> ShardReader:
@@ -227,17 +257,28 @@ class PairDataModule(L.LightningDataModule):
 
     def first(self, split: Split, count: int) -> Batch:
         """The first pairs of a split as one batch, not augmented."""
+        return self._plain(split).__getitems__([Key(0, index, 0) for index in range(count)])
+
+    def batches(self, split: Split, rows: Sequence[int]) -> Iterator[Batch]:
+        """Some pairs of a split in the order given, batch by batch, not augmented."""
+        pairs = self._plain(split, rows)
+        for start in range(0, len(rows), self.batch_size):
+            keys = [Key(0, at, 0) for at in range(start, min(start + self.batch_size, len(rows)))]
+            yield pairs.__getitems__(keys)
+
+    def _plain(self, split: Split, rows: Sequence[int] | None = None) -> PairDataset:
         draws = Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches)
-        return PairDataset(self.reader(split), draws).__getitems__([Key(0, index, 0) for index in range(count)])
+        return PairDataset(self.reader(split), draws, rows, with_maps=self.with_maps)
 
     def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
         reader = self.reader(split)
+        pairs = PairDataset(reader, draws, self.train_rows if is_training else None, with_maps=self.with_maps)
         rank, num_ranks = _rank()
-        sampler = KeyedSampler(len(reader), draws.seed if is_training else None, rank, num_ranks, self.batch_size)
+        sampler = KeyedSampler(len(pairs), draws.seed if is_training else None, rank, num_ranks, self.batch_size)
         share = training_share if is_training else evaluation_share
-        batch_size = share(len(reader), self.batch_size, num_ranks)
+        batch_size = share(len(pairs), self.batch_size, num_ranks)
         loader = ResumableLoader(
-            PairDataset(reader, draws),
+            pairs,
             batch_size,
             sampler=sampler,
             # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.

@@ -1,7 +1,7 @@
 """The index: every pair of a dataset with its labels, split and place, as one parquet file."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +46,13 @@ class Pair:
     is_cloudy: bool = False
     lon: float | None = None
     lat: float | None = None
+
+    @property
+    def acquisition(self) -> tuple[datetime, Hashable]:
+        """What a scene is in a data set of tiles: those of one date within a degree of longitude and latitude."""
+        if self.lon is None or self.lat is None:
+            return self.date, self.place
+        return self.date, (round(self.lon), round(self.lat))
 
 
 def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:

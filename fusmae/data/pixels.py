@@ -1,5 +1,6 @@
 """Checks that a tile's pixels are what its modality says, before they reach a shard."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from fusmae.modalities import ModalityInput, Units
 
 PIXEL_DTYPES: dict[Units, np.dtype[Any]] = {"dB": np.dtype(np.float32), "DN": np.dtype(np.uint16)}
 
+NO_CLASS = 255
+"""In a land-cover map: this pixel has no class."""
 
+_MAP_GSD_M = 10
 _FARTHEST_DB = 300.0
 """What the shards' 16-bit hundredths of a dB can hold; nothing on earth is near it."""
 
@@ -80,3 +84,38 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
 
 def _is_whole(band: NDArray[Any]) -> bool:
     return np.issubdtype(band.dtype, np.integer) or bool((band == np.round(band)).all())
+
+
+def map_side_px(inputs: Sequence[ModalityInput]) -> int:
+    """Height and width of a tile's land-cover map: that of a 10 m grid, whatever the tile's bands have."""
+    return inputs[0].side_px * inputs[0].gsd_m // _MAP_GSD_M
+
+
+def check_map(key: str, land_cover: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:
+    """Give a land-cover map back if it is what it should be.
+
+    Args:
+        key: the pair's key, for errors.
+        land_cover: `[h, w]` numbers of classes, or `NO_CLASS`.
+        side_px: its height and width.
+        num_classes: of the maps.
+
+    Raises:
+        PairError: another size, or a number that is no class.
+    """
+    if land_cover.shape != (side_px, side_px):
+        raise PairError(
+            "grid",
+            f"Pair {key}: the land-cover map has another size.",
+            got=f"{land_cover.shape} px",
+            expected=f"{(side_px, side_px)} px at {_MAP_GSD_M} m",
+        )
+    unknown = np.setdiff1d(land_cover, [*range(num_classes), NO_CLASS])
+    if unknown.size:
+        raise PairError(
+            "labels",
+            f"Pair {key}: the land-cover map has numbers of no class.",
+            got=unknown[:5].tolist(),
+            expected=f"below {num_classes}, or {NO_CLASS} for no class",
+        )
+    return land_cover.astype(np.uint8, copy=False)

@@ -15,6 +15,9 @@ class Purpose(enum.IntEnum):
     MASK = 2
     MODALITY_DROP = 3
     DROPOUT = 4
+    LABEL_SUBSET = 5
+    CLOUD = 6
+    RESAMPLE = 7
 
 
 def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.random.Generator:

@@ -17,6 +17,7 @@ from fusmae.modalities import ModalityInput
 # What the kernel takes in one call; a record has a buffer a field.
 _BUFFERS_A_CALL = 1024
 _BYTES_A_CALL = 2**30
+_WHOLE = ""
 
 
 def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
@@ -24,6 +25,31 @@ def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
     return np.dtype(
         [(item.name, STORED_DTYPES[item.units], (len(item.bands), item.side_px, item.side_px)) for item in inputs]
     )
+
+
+def map_dtype(side_px: int) -> np.dtype[Any]:
+    """One pair's land-cover map: a record without fields."""
+    return np.dtype((np.uint8, (side_px, side_px)))
+
+
+def first_record(path: Path, count: int, dtype: np.dtype[Any]) -> int:
+    """Where the first record of a file of so many starts, in bytes.
+
+    Raises:
+        ShardError: the file is absent, or its header says something else.
+    """
+    if not path.exists():
+        raise damaged(path, "no such file", "a file of the shard")
+    shape = (count, *dtype.shape)
+    with path.open("rb") as file:
+        try:
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+        except ValueError as error:
+            raise damaged(path, error, "NumPy's array format") from error
+        if (found[0], found[2]) != (shape, dtype.base):
+            raise damaged(path, f"{found[0]} of {found[2]}", f"{shape} of {dtype.base}")
+        return file.tell()
 
 
 class _Descriptor:
@@ -62,16 +88,15 @@ class Buffers:
     """Arrays of a batch that records are read into.
 
     Args:
-        inputs: a record's fields.
+        dtype: of a record, with fields or without.
         count: records in the batch.
     """
 
-    def __init__(self, inputs: Sequence[ModalityInput], count: int) -> None:
-        dtype = record_dtype(inputs)
-        self._inputs = inputs
+    def __init__(self, dtype: np.dtype[Any], count: int) -> None:
+        fields = {name: dtype[name] for name in dtype.names} if dtype.names else {_WHOLE: dtype}
         self._record_bytes = dtype.itemsize
-        self._records_a_call = max(1, min(_BUFFERS_A_CALL // len(inputs), _BYTES_A_CALL // dtype.itemsize))
-        self._arrays = {item.name: np.empty((count, *dtype[item.name].shape), dtype[item.name].base) for item in inputs}
+        self._records_a_call = max(1, min(_BUFFERS_A_CALL // len(fields), _BYTES_A_CALL // dtype.itemsize))
+        self._arrays = {name: np.empty((count, *field.shape), field.base) for name, field in fields.items()}
         self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
 
     def fill(self, descriptor: int, start: int, at: int, rows: Sequence[int], path: Path) -> None:
@@ -91,9 +116,14 @@ class Buffers:
             if got != wanted:
                 raise damaged(path, f"{got} bytes at record {first}", f"{wanted} bytes")
 
-    def physical(self) -> dict[str, NDArray[Any]]:
-        """The batch by input name, in physical units."""
-        return {item.name: to_physical(self._arrays[item.name], item.units) for item in self._inputs}
+    def physical(self, inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
+        """The batch of records of pixels by input name, in physical units."""
+        return {item.name: to_physical(self._arrays[item.name], item.units) for item in inputs}
+
+    @property
+    def whole(self) -> NDArray[Any]:
+        """The batch of records without fields: `[count, …]`."""
+        return self._arrays[_WHOLE]
 
 
 def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int, int]]:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
-from fusmae.data.pixels import stack_bands
-from fusmae.data.records import record_dtype
+from fusmae.data.pixels import check_map, map_side_px, stack_bands
+from fusmae.data.records import map_dtype, record_dtype
 from fusmae.data.shards import (
     FORMAT,
     LABELS,
     MANIFEST,
+    MAPS,
     PIXELS,
     LeftOut,
     Origin,
@@ -37,6 +38,19 @@ ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
+class Maps:
+    """Land-cover maps of pairs.
+
+    Attributes:
+        classes: in the order of their numbers.
+        read: gives a pair's map `[h, w]` at 10 m; travels to other processes.
+    """
+
+    classes: tuple[str, ...]
+    read: Callable[[Pair], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
 class ShardJob:
     """All that one process needs to write one shard.
 
@@ -46,6 +60,7 @@ class ShardJob:
         read: gives a pair's `[h, w]` array by band name, at native resolution.
         inputs: the arrays to store.
         classes: class names; the order of label columns.
+        maps: land-cover maps to store; None for none.
     """
 
     path: Path
@@ -53,6 +68,7 @@ class ShardJob:
     read: ReadPair
     inputs: tuple[ModalityInput, ...]
     classes: tuple[str, ...]
+    maps: Maps | None = None
 
     @property
     def identity(self) -> str:
@@ -62,6 +78,7 @@ class ShardJob:
             [(pair.key, pair.s1, pair.s2, pair.labels) for pair in self.pairs],
             [item.model_dump(mode="json") for item in self.inputs],
             self.classes,
+            self.maps and self.maps.classes,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -86,6 +103,7 @@ def write_shards(
     inputs: Sequence[ModalityInput],
     classes: Sequence[str],
     shard_pairs: int,
+    maps: Maps | None = None,
     origin: Origin = Origin(),  # noqa: B008 — frozen
     run: Run = map,
 ) -> list[LeftOut]:
@@ -101,6 +119,7 @@ def write_shards(
         inputs: the arrays to store.
         classes: class names; the order of label columns.
         shard_pairs: pairs in one shard.
+        maps: land-cover maps to store; None for none.
         origin: the dataset.
         run: applies a function to every job and gives the results in their order.
 
@@ -110,7 +129,10 @@ def write_shards(
     Raises:
         StorageError: the disk is full.
     """
-    jobs = list(_plan(pairs, read, folder, tuple(inputs), tuple(classes), shard_pairs))
+    jobs = [
+        ShardJob(folder / name, members, read, tuple(inputs), tuple(classes), maps)
+        for name, members in _plan(pairs, shard_pairs)
+    ]
     _remove_partial(folder)
     written = list(run(write_shard, jobs))
     _remove_partial(folder)  # of workers that were taken for lost
@@ -123,6 +145,7 @@ def write_shards(
         "origin": asdict(origin),
         "inputs": [item.model_dump(mode="json") for item in inputs],
         "classes": list(classes),
+        "map_classes": list(maps.classes if maps else ()),
         "left_out": [asdict(item) for item in left_out],
         "splits": splits,
     }
@@ -155,19 +178,12 @@ def require_tolerated(left_out: Sequence[LeftOut], tolerated: Mapping[str, int],
         )
 
 
-def _plan(
-    pairs: Sequence[Pair],
-    read: ReadPair,
-    folder: Path,
-    inputs: tuple[ModalityInput, ...],
-    classes: tuple[str, ...],
-    shard_pairs: int,
-) -> Iterator[ShardJob]:
+def _plan(pairs: Sequence[Pair], shard_pairs: int) -> Iterator[tuple[str, tuple[Pair, ...]]]:
+    """Each shard's name, with that of its split, and its pairs."""
     for split in SPLITS:
         members = [pair for pair in pairs if pair.split == split]
         for number, start in enumerate(range(0, len(members), shard_pairs)):
-            chunk = tuple(members[start : start + shard_pairs])
-            yield ShardJob(folder / split / f"{number:05d}", chunk, read, inputs, classes)
+            yield f"{split}/{number:05d}", tuple(members[start : start + shard_pairs])
 
 
 def write_shard(job: ShardJob) -> WrittenShard:
@@ -178,33 +194,41 @@ def write_shard(job: ShardJob) -> WrittenShard:
     """
     if (kept := _finished(job)) is not None:
         return kept
-    records = np.empty(len(job.pairs), record_dtype(job.inputs))
-    labels = np.zeros((len(job.pairs), len(job.classes)), np.uint8)
+    files = _room(job)
     keys: list[str] = []
     left_out: list[LeftOut] = []
     for pair in job.pairs:
         try:
             bands = job.read(pair)
             arrays = {item.name: to_stored(stack_bands(pair.key, bands, item), item.units) for item in job.inputs}
+            if job.maps:
+                land_cover = job.maps.read(pair)
+                side_px, num_classes = map_side_px(job.inputs), len(job.maps.classes)
+                files[MAPS][len(keys)] = check_map(pair.key, land_cover, side_px, num_classes)
         except PairError as error:
             left_out.append(LeftOut(pair.key, error.fault, str(error)))
             continue
         for name, array in arrays.items():
-            records[name][len(keys)] = array
-        labels[len(keys), [job.classes.index(label) for label in pair.labels]] = 1
+            files[PIXELS][name][len(keys)] = array
+        files[LABELS][len(keys), [job.classes.index(label) for label in pair.labels]] = 1
         keys.append(pair.key)
-    sha256 = _save(job, keys, records[: len(keys)], labels[: len(keys)], left_out)
+    sha256 = _save(job, keys, {name: array[: len(keys)] for name, array in files.items()}, left_out)
     return WrittenShard(len(keys), sha256, tuple(left_out))
 
 
-def _save(
-    job: ShardJob, keys: list[str], records: NDArray[Any], labels: NDArray[np.uint8], left_out: list[LeftOut]
-) -> str:
+def _room(job: ShardJob) -> dict[str, NDArray[Any]]:
+    """Arrays for all of a job's pairs, by the file that each becomes."""
+    count = len(job.pairs)
+    files = {PIXELS: np.empty(count, record_dtype(job.inputs)), LABELS: np.zeros((count, len(job.classes)), np.uint8)}
+    return files | ({MAPS: np.empty(count, map_dtype(map_side_px(job.inputs)))} if job.maps else {})
+
+
+def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> str:
     # A cluster may run a job twice at a time: a worker was taken for lost, or the driver was killed and came back.
     own = job.path.with_name(f".{job.path.name}-{secrets.token_hex(8)}")
     try:
         own.mkdir(parents=True)
-        _fill(own, job, keys, records, labels, left_out)
+        _fill(own, job, keys, files, left_out)
         _take_place(own, job)
         return file_sha256(job.path / MANIFEST)
     except OSError as error:
@@ -213,15 +237,8 @@ def _save(
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _fill(
-    own: Path,
-    job: ShardJob,
-    keys: list[str],
-    records: NDArray[Any],
-    labels: NDArray[np.uint8],
-    left_out: list[LeftOut],
-) -> None:
-    for name, array in ((PIXELS, records), (LABELS, labels)):
+def _fill(own: Path, job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> None:
+    for name, array in files.items():
         _save_array(own / name, array)
     manifest = {
         "format": FORMAT,
@@ -229,7 +246,7 @@ def _fill(
         "inputs": [item.model_dump(mode="json") for item in job.inputs],
         "keys": keys,
         "left_out": [item.key for item in left_out],
-        "files": {name: file_sha256(own / name) for name in (PIXELS, LABELS)},
+        "files": {name: file_sha256(own / name) for name in files},
     }
     write_json(own / MANIFEST, manifest)
 

@@ -6,11 +6,12 @@ A shard is a folder of about a thousand pairs of one split:
     ├── pixels.npy     [N] records; one record is a pair: s1_10m [2, 120, 120] int16 in 0.01 dB, s2_10m [4, 120, 120]
     │                  uint16 DN, s2_20m [6, 60, 60] uint16, …: one field a modality and resolution
     ├── labels.npy     [N, K] uint8
+    ├── maps.npy       [N, h, w] uint8, classes of a land-cover map at 10 m; only where the source has maps
     └── manifest.json  inputs, keys in order, SHA-256 of each file
 
 A record is read by one system call straight into the batch: nothing is mapped, so that memory is bounded by the batch,
-whatever the dataset's size. `manifest.json` beside the splits states inputs, classes, origin, what was left out, the
-counts and SHA-256 of each shard's manifest, and the SHA-256 of all that.
+whatever the dataset's size. `manifest.json` beside the splits states inputs, classes, classes of maps, origin, what was
+left out, the counts and SHA-256 of each shard's manifest, and the SHA-256 of all that.
 """
 
 import hashlib
@@ -27,13 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.data.records import Buffers, Files, damaged, record_dtype
+from fusmae.data.pixels import map_side_px
+from fusmae.data.records import Buffers, Files, damaged, first_record, map_dtype, record_dtype
 from fusmae.errors import Fault, ShardError
 from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
 
-FORMAT = 2
-MANIFEST, PIXELS, LABELS = "manifest.json", "pixels.npy", "labels.npy"
+FORMAT = 3
+MANIFEST, PIXELS, LABELS, MAPS = "manifest.json", "pixels.npy", "labels.npy", "maps.npy"
 _OPEN_FILES = 64
 
 
@@ -103,7 +105,10 @@ class Shard:
         self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
         self.keys: list[str] = manifest["keys"]
         self.files: dict[str, str] = manifest["files"]
-        self._start = _first_record(path / PIXELS, (len(self.keys),), record_dtype(self.inputs))
+        self._dtypes = {PIXELS: record_dtype(self.inputs)}
+        if MAPS in self.files:
+            self._dtypes[MAPS] = map_dtype(map_side_px(self.inputs))
+        self._starts = {name: first_record(path / name, len(self), dtype) for name, dtype in self._dtypes.items()}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -115,13 +120,17 @@ class Shard:
 
     def read(self, rows: Sequence[int]) -> PixelBatch:
         """Gather pairs by their row, in the order given."""
-        buffers = Buffers(self.inputs, len(rows))
-        self.read_into(buffers, Files(1), 0, rows)
-        return PixelBatch(buffers.physical(), self.labels()[list(rows)])
+        buffers = self.buffers(PIXELS, len(rows))
+        self.read_into(buffers, PIXELS, Files(1), 0, rows)
+        return PixelBatch(buffers.physical(self.inputs), self.labels()[list(rows)])
 
-    def read_into(self, buffers: Buffers, files: Files, at: int, rows: Sequence[int]) -> None:
-        """Read rows to the places from `at` on."""
-        buffers.fill(files(self.path / PIXELS), self._start, at, rows, self.path / PIXELS)
+    def buffers(self, name: str, count: int) -> Buffers:
+        """Room for records of one of its files."""
+        return Buffers(self._dtypes[name], count)
+
+    def read_into(self, buffers: Buffers, name: str, files: Files, at: int, rows: Sequence[int]) -> None:
+        """Read rows of one of its files to the places from `at` on."""
+        buffers.fill(files(self.path / name), self._starts[name], at, rows, self.path / name)
 
 
 class ShardReader:
@@ -140,6 +149,7 @@ class ShardReader:
         manifest = _read_checked(folder)
         self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
+        self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])
         self.origin = Origin(**manifest["origin"])
         entries = manifest["splits"][split]
         if not sum(entry["count"] for entry in entries):
@@ -161,10 +171,28 @@ class ShardReader:
 
     def read(self, indices: Sequence[int]) -> PixelBatch:
         """Gather pairs by their index in the split, in the order given."""
-        buffers = Buffers(self.inputs, len(indices))
+        buffers = self._gathered(PIXELS, indices)
+        return PixelBatch(buffers.physical(self.inputs), self.labels[list(indices)])
+
+    def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Land-cover maps `[B, h, w]`: positions in `map_classes`, or `NO_CLASS`.
+
+        Raises:
+            ShardError: these shards have none.
+        """
+        if not self.map_classes:
+            raise ShardError(
+                f"The shards of {self.origin.name or 'this dataset'} have no land-cover maps.",
+                expected="a dataset that has some: BigEarthNet v2, SEN12MS or the synthetic world",
+                hint="choose another data.source in params.yaml",
+            )
+        return self._gathered(MAPS, indices).whole
+
+    def _gathered(self, name: str, indices: Sequence[int]) -> Buffers:
+        buffers = self._shards[0].buffers(name, len(indices))
         for at, shard, rows in self._located(indices):
-            shard.read_into(buffers, self._files, at, rows)
-        return PixelBatch(buffers.physical(), self.labels[list(indices)])
+            shard.read_into(buffers, name, self._files, at, rows)
+        return buffers
 
     def _located(self, indices: Sequence[int]) -> Iterator[tuple[int, Shard, list[int]]]:
         """Neighbours in the batch that lie in one shard, with their place in the batch."""
@@ -211,21 +239,6 @@ def read_origin(folder: Path) -> Origin:
         ShardError: no shards, or a damaged manifest.
     """
     return Origin(**_read_checked(folder)["origin"])
-
-
-def _first_record(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Where the first record starts, in bytes."""
-    if not path.exists():
-        raise damaged(path, "no such file", "the shard's pixels")
-    with path.open("rb") as file:
-        try:
-            np.lib.format.read_magic(file)
-            found = np.lib.format.read_array_header_1_0(file)
-        except ValueError as error:
-            raise damaged(path, error, "NumPy's array format") from error
-        if (found[0], found[2]) != (shape, dtype):
-            raise damaged(path, f"{found[0]} of {found[2]}", f"{shape} of {dtype}")
-        return file.tell()
 
 
 def read_manifest(path: Path) -> Any:

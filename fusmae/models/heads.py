@@ -1,9 +1,11 @@
-"""From latents to labels: read-outs, heads and the classifier that joins them to an encoder."""
+"""From latents to labels and maps: read-outs, heads and the classifier that joins them to an encoder."""
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusmae.models.attention import LAYER_NORM
@@ -19,17 +21,16 @@ def readout_dim(encoder: Encoder, readout: Readout) -> int:
     return encoder.dim * len(encoder.in_chans) if readout == "concat" else encoder.dim
 
 
-def _row_counts(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
-    """How many tokens each row has of each modality in the latents: `[B, 1]` by modality."""
-    counts = {}
+def _row_presence(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
+    """1 where a row has a modality of the latents, else 0: `[B, 1]` by modality."""
+    present = {}
     for column, name in enumerate(modalities):
         if name in latents.tokens:
             tokens = latents.tokens[name]
-            present = torch.ones_like(tokens[:, 0, :1])
+            present[name] = torch.ones_like(tokens[:, 0, :1])
             if latents.presence is not None:
-                present = latents.presence[:, column, None].to(tokens.dtype)
-            counts[name] = present * tokens.shape[1]
-    return counts
+                present[name] = latents.presence[:, column, None].to(tokens.dtype)
+    return present
 
 
 def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tensor:
@@ -45,7 +46,8 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
     """
     if readout == "cls":
         return latents.cls
-    counts = _row_counts(latents, modalities)
+    present = _row_presence(latents, modalities)
+    counts = {name: own * latents.tokens[name].shape[1] for name, own in present.items()}
     # Where, not a product: what stands in an absent modality's tokens must not matter.
     sums = {name: torch.where(count > 0, latents.tokens[name].sum(dim=1), 0.0) for name, count in counts.items()}
     if readout == "mean":
@@ -54,6 +56,22 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
     nothing = torch.zeros_like(latents.cls)
     means = [sums[name] / counts[name].clamp(min=1) if name in sums else nothing for name in modalities]
     return torch.cat(means, dim=1)
+
+
+def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
+    """At each place the mean of the tokens that are there; a missing modality never enters it.
+
+    Args:
+        latents: the encoder's output, of every patch.
+        modalities: every modality in the encoder's order, present or not.
+
+    Returns:
+        `[B, L, D]`, in `patchify`'s order.
+    """
+    present = _row_presence(latents, modalities)
+    total = torch.stack(list(present.values())).sum(dim=0).clamp(min=1)
+    own = [torch.where(there[..., None] > 0, latents.tokens[name], 0.0) for name, there in present.items()]
+    return torch.stack(own).sum(dim=0) / total[..., None]
 
 
 class ProbeHead(nn.Module):
@@ -84,6 +102,33 @@ class ClassifierHead(nn.Module):
         """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
         logits: Tensor = self.linear(self.norm(pooled))
         return logits
+
+
+class SegmenterHead(nn.Module):
+    """A map from a frozen encoder's tokens: batch norm without parameters, a linear layer a place, upsampling.
+
+    Args:
+        dim: width D of the tokens.
+        num_classes: K.
+        side_px: height and width H, W of the map.
+        modalities: every modality in the encoder's order.
+    """
+
+    def __init__(self, dim: int, num_classes: int, side_px: int, modalities: Sequence[str]) -> None:
+        super().__init__()
+        self.side_px, self.modalities = side_px, tuple(modalities)
+        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
+        # As a 1 × 1 convolution over the grid of patches.
+        self.linear = nn.Linear(dim, num_classes)
+        self.apply(initialise)
+
+    def forward(self, latents: Latents) -> Tensor:
+        """Latents of every patch to logits `[B, K, H, W]`."""
+        places = place_means(latents, self.modalities).float().transpose(1, 2)
+        logits: Tensor = self.linear(self.norm(places).transpose(1, 2)).transpose(1, 2)
+        grid_side = isqrt(logits.shape[2])
+        grid = logits.reshape(*logits.shape[:2], grid_side, grid_side)
+        return F.interpolate(grid, size=(self.side_px, self.side_px), mode="bilinear", align_corners=False)
 
 
 class Classifier(nn.Module):

@@ -17,7 +17,7 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import Fault, PairError, SourceError
 from fusmae.files import file_sha256
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster
-from fusmae.sources.source import Facts
+from fusmae.sources.source import Facts, no_maps
 
 _COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
@@ -38,6 +38,7 @@ class FolderSource:
     """
 
     name = "folder"
+    map_classes: tuple[str, ...] = ()
     licence = "as its owner states"
     is_synthetic = False
 
@@ -82,6 +83,10 @@ class FolderSource:
             to_units = _decibels if name == "s1" else _digital_numbers
             bands.update(zip(raster.names, to_units(pair.key, raster), strict=True))
         return bands
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """There are none; see `Source.read_map`."""
+        raise no_maps("a folder", pair)
 
     def facts(self, raw: Path) -> Facts:
         """Nothing is known of a user's data but what the settings say."""

@@ -1,6 +1,6 @@
 """One side of a pair as one GeoTIFF of several bands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +49,14 @@ def opened(path: Path) -> Iterator[Any]:
         yield dataset
 
 
-def read_raster(path: Path, key: str, *, hint: str) -> Raster:
-    """Read all bands of a georeferenced file.
+def read_raster(path: Path, key: str, *, hint: str, bands: Sequence[int] | None = None) -> Raster:
+    """Read bands of a georeferenced file.
 
     Args:
         path: the file.
         key: the pair's key, for errors.
         hint: what to do where the file is absent or damaged.
+        bands: numbers of the bands to read, from 1; None for all.
 
     Raises:
         PairError: the file is absent, cannot be read or has no georeference.
@@ -68,7 +69,7 @@ def read_raster(path: Path, key: str, *, hint: str) -> Raster:
         with opened(path) as dataset:
             names = tuple((name or "").strip() for name in dataset.descriptions)
             crs, bounds = dataset.crs, tuple(dataset.bounds)
-            pixels: NDArray[Any] = dataset.read()
+            pixels: NDArray[Any] = dataset.read(bands)
     except RasterioError as error:
         # rasterio's own text only points to the GDAL error that it wraps
         reason = error.__cause__ or error

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
+from fusmae.errors import PairError
 from fusmae.modalities import Statistics
 
 
@@ -34,12 +36,14 @@ class Source(Protocol):
     Attributes:
         name: as `params.yaml` writes it.
         classes: the class table, in the order of a label vector.
+        map_classes: classes of its land-cover maps, in the order of their numbers; none where it has no maps.
         licence: terms of the imagery and of what carries it.
         is_synthetic: its pixels are made up; shown wherever they, or what was learned from them, are.
     """
 
     name: str
     classes: tuple[str, ...]
+    map_classes: tuple[str, ...]
     licence: str
     is_synthetic: bool
 
@@ -84,6 +88,14 @@ class Source(Protocol):
         """
         ...
 
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """A pair's land-cover map on its 10 m grid: `[h, w]` positions in `map_classes`, `NO_CLASS` where it has none.
+
+        Raises:
+            PairError: the map is absent, unreadable, elsewhere, or of another size or type.
+        """
+        ...
+
     def facts(self, raw: Path) -> Facts:
         """What the dataset states of the pairs that these settings choose.
 
@@ -93,3 +105,8 @@ class Source(Protocol):
             SourceError: `raw` is damaged or not this dataset.
         """
         ...
+
+
+def no_maps(source: str, pair: Pair) -> PairError:
+    """The error of a source whose `map_classes` are none."""
+    return PairError("incomplete", f"Pair {pair.key} has no land-cover map: {source} has none.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
-from fusmae.data.shard_writer import require_tolerated, write_shards
+from fusmae.data.shard_writer import Maps, require_tolerated, write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.provenance import resume_key
@@ -18,6 +18,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
     """Write the shards of every pair in `index` to `out`, then train's `statistics`."""
     data, runtime = config.data, config.runtime
     source, pairs = open_source(data.source.name, data.source.settings), read_index(index)
+    folder = (raw / source.name).absolute()
     # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
     key = resume_key("shard", params, [receipt, index], Path(__file__).parents[1])
@@ -27,11 +28,12 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
         left_out = write_shards(
             pairs,
-            partial(source.read, (raw / source.name).absolute()),
+            partial(source.read, folder),
             unfinished.absolute(),
             inputs=data.inputs,
             classes=source.classes,
             shard_pairs=data.shard_pairs,
+            maps=Maps(source.map_classes, partial(source.read_map, folder)) if source.map_classes else None,
             origin=Origin(source.name, source.licence, source.is_synthetic),
             run=cluster.map,
         )

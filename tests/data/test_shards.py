@@ -191,7 +191,7 @@ def test_absent_shards_say_how_to_make_them(tmp_path):
 def test_another_format_is_named(copied):
     file = copied / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    with pytest.raises(ShardError, match=r"another shard format.\n  got:      99\n  expected: 2"):
+    with pytest.raises(ShardError, match=r"another shard format.\n  got:      99\n  expected: 3"):
         ShardReader(copied, "train")
 
 

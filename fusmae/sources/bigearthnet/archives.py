@@ -40,8 +40,13 @@ V2_ARCHIVES = (
         ),
         makes=v2.FOLDERS["s2"],
     ),
+    Archive(
+        name="Reference_Maps.tar.gz",
+        parts=(_v2_file("Reference_Maps.tar.gzaa", "b0cd1f0a31b49fcbfd61d80f963e759d"),),
+        makes=v2.MAPS_FOLDER,
+    ),
 )
-"""v2's pixels. Its reference maps are left where they are: nothing here reads them."""
+"""v2's pixels and land-cover maps."""
 
 
 def _v1_archive(name: str, md5: str, makes: str) -> Archive:
@@ -78,7 +83,7 @@ def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
 def fetch_v2(
     downloads: Path, raw: Path, line: Line, countries: Sequence[str], *, snow_and_clouds: bool
 ) -> dict[str, str]:
-    """Fetch the table, then of both archives what it names of the chosen countries; see `Source.fetch`.
+    """Fetch the table, then of all archives what it names of the chosen countries; see `Source.fetch`.
 
     Args:
         downloads: see `Source.fetch`, as for `raw`.
@@ -104,7 +109,7 @@ def fetch_v2(
 
 
 def _of_patches(names: set[str]) -> Callable[[str], bool]:
-    """Chooses `<modality>/<scene>/<patch>/<file>` of these patches."""
+    """Chooses `<top folder>/<scene>/<patch>/<file>` of these patches."""
 
     def is_wanted(member: str) -> bool:
         folders = member.split("/")

@@ -9,9 +9,10 @@ from fusmae.errors import PairError
 from fusmae.sources.bigearthnet.bands import MODALITIES
 from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
 
-_REFETCH = (
+REFETCH = (
     "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
 )
+"""What to do where a file is absent or damaged."""
 
 
 def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
@@ -33,21 +34,31 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
             "incomplete",
             f"Pair {key} lacks a side: {'; '.join(missing)} is absent.",
             expected=list(folders),
-            hint=_REFETCH,
+            hint=REFETCH,
         )
     bands: dict[str, Raster] = {}
     for modality, folder in folders.items():
         for name in MODALITIES[modality].bands:
-            bands[name] = _read_band(folder / f"{folder.name}_{name}.tif", key, name)
-    _check_ground(key, bands)
+            bands[name] = read_band(folder / f"{folder.name}_{name}.tif", key, name)
+    check_ground(key, bands)
     return {name: band.pixels for name, band in bands.items()}
 
 
-def _read_band(path: Path, key: str, band: str) -> Raster:
+def read_band(path: Path, key: str, band: str) -> Raster:
+    """Read one file of a patch.
+
+    Args:
+        path: the file.
+        key: the pair's key, for errors.
+        band: what is in it, for errors.
+
+    Raises:
+        PairError: it is absent, cannot be read, or is not one band with a georeference.
+    """
     try:
         plain = plain_raster(path.read_bytes())
     except FileNotFoundError as error:
-        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=_REFETCH) from error
+        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=REFETCH) from error
     except OSError as error:
         raise _unreadable(path, key, band, error) from error
     # GDAL also says best what is wrong with a damaged file.
@@ -71,16 +82,25 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
             "georeference",
             f"Pair {key}, band {band}: {path} is not one band with a georeference.",
             got=f"{count} bands, CRS {crs}",
-            hint=_REFETCH,
+            hint=REFETCH,
         )
     return Raster(pixels, str(crs), bounds)
 
 
 def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:
-    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=_REFETCH)
+    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=REFETCH)
 
 
-def _check_ground(key: str, bands: dict[str, Raster]) -> None:
+def check_ground(key: str, bands: dict[str, Raster]) -> None:
+    """Refuse bands of one pair that don't cover the same ground, to within a metre.
+
+    Args:
+        key: the pair's key, for errors.
+        bands: by name.
+
+    Raises:
+        PairError: another CRS or other bounds.
+    """
     first_name, first = next(iter(bands.items()))
     for name, band in bands.items():
         # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by whoever rewrote the file.

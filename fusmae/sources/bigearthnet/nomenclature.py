@@ -1,45 +1,48 @@
-"""The 19 classes of BigEarthNet, and which of v1's 43 CORINE labels each merges."""
+"""The 19 classes of BigEarthNet, and which of v1's 43 CORINE labels and codes each merges."""
 
 from collections.abc import Iterable
 
 from fusmae.errors import SourceError
 
-# Each class with the CORINE labels of BigEarthNet v1 that it merges. The order is that of the 19-class
-# nomenclature (CORINE's own), not the alphabet's; the spelling is v2's.
-_NOMENCLATURE: dict[str, tuple[str, ...]] = {
-    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
-    "Industrial or commercial units": ("Industrial or commercial units",),
-    "Arable land": ("Non-irrigated arable land", "Permanently irrigated land", "Rice fields"),
-    "Permanent crops": (
-        "Vineyards",
-        "Fruit trees and berry plantations",
-        "Olive groves",
-        "Annual crops associated with permanent crops",
-    ),
-    "Pastures": ("Pastures",),
-    "Complex cultivation patterns": ("Complex cultivation patterns",),
-    "Land principally occupied by agriculture, with significant areas of natural vegetation": (
-        "Land principally occupied by agriculture, with significant areas of natural vegetation",
-    ),
-    "Agro-forestry areas": ("Agro-forestry areas",),
-    "Broad-leaved forest": ("Broad-leaved forest",),
-    "Coniferous forest": ("Coniferous forest",),
-    "Mixed forest": ("Mixed forest",),
-    "Natural grassland and sparsely vegetated areas": ("Natural grassland", "Sparsely vegetated areas"),
-    "Moors, heathland and sclerophyllous vegetation": ("Moors and heathland", "Sclerophyllous vegetation"),
-    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
-    "Beaches, dunes, sands": ("Beaches, dunes, sands",),
-    "Inland wetlands": ("Inland marshes", "Peatbogs"),
-    "Coastal wetlands": ("Salt marshes", "Salines"),
-    "Inland waters": ("Water courses", "Water bodies"),
-    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+# Each class with the CORINE classes that it merges: their codes, and the labels that BigEarthNet v1 has for them. The
+# order is that of the 19-class nomenclature (CORINE's own), not the alphabet's; the spelling of the 19 is v2's.
+_NOMENCLATURE: dict[str, dict[int, str]] = {
+    "Urban fabric": {111: "Continuous urban fabric", 112: "Discontinuous urban fabric"},
+    "Industrial or commercial units": {121: "Industrial or commercial units"},
+    "Arable land": {211: "Non-irrigated arable land", 212: "Permanently irrigated land", 213: "Rice fields"},
+    "Permanent crops": {
+        221: "Vineyards",
+        222: "Fruit trees and berry plantations",
+        223: "Olive groves",
+        241: "Annual crops associated with permanent crops",
+    },
+    "Pastures": {231: "Pastures"},
+    "Complex cultivation patterns": {242: "Complex cultivation patterns"},
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": {
+        243: "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    },
+    "Agro-forestry areas": {244: "Agro-forestry areas"},
+    "Broad-leaved forest": {311: "Broad-leaved forest"},
+    "Coniferous forest": {312: "Coniferous forest"},
+    "Mixed forest": {313: "Mixed forest"},
+    "Natural grassland and sparsely vegetated areas": {321: "Natural grassland", 333: "Sparsely vegetated areas"},
+    "Moors, heathland and sclerophyllous vegetation": {322: "Moors and heathland", 323: "Sclerophyllous vegetation"},
+    "Transitional woodland, shrub": {324: "Transitional woodland/shrub"},
+    "Beaches, dunes, sands": {331: "Beaches, dunes, sands"},
+    "Inland wetlands": {411: "Inland marshes", 412: "Peatbogs"},
+    "Coastal wetlands": {421: "Salt marshes", 422: "Salines"},
+    "Inland waters": {511: "Water courses", 512: "Water bodies"},
+    "Marine waters": {521: "Coastal lagoons", 522: "Estuaries", 523: "Sea and ocean"},
 }
 
 CLASSES: tuple[str, ...] = tuple(_NOMENCLATURE)
 """The 19 classes in the nomenclature's order."""
 
-CLASS_OF_V1_LABEL: dict[str, str] = {label: name for name, labels in _NOMENCLATURE.items() for label in labels}
+CLASS_OF_V1_LABEL: dict[str, str] = {label: name for name, merged in _NOMENCLATURE.items() for label in merged.values()}
 """Class by CORINE label of v1."""
+
+CLASS_OF_CODE: dict[int, str] = {code: name for name, merged in _NOMENCLATURE.items() for code in merged}
+"""Class by CORINE code, as v2's reference maps have it; the codes of the 11 dropped labels are in no class."""
 
 DROPPED_V1_LABELS: frozenset[str] = frozenset(
     {

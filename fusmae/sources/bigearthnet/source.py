@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
@@ -12,8 +13,9 @@ from fusmae.sources.bigearthnet import v1, v2
 from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
 from fusmae.sources.bigearthnet.facts import v1_facts, v2_facts
 from fusmae.sources.bigearthnet.geotiff import read_pair_folders
+from fusmae.sources.bigearthnet.maps import read_reference_map
 from fusmae.sources.bigearthnet.nomenclature import CLASSES
-from fusmae.sources.source import Facts
+from fusmae.sources.source import Facts, no_maps
 
 
 class BigEarthNetSource:
@@ -54,6 +56,7 @@ class BigEarthNetSource:
                 expected="false",
                 hint="mend data.source in params.yaml",
             )
+        self.map_classes = CLASSES if version == 2 else ()
         self._version = version
         self._countries = tuple(countries)
         self._snow_and_clouds = snow_and_clouds
@@ -61,7 +64,7 @@ class BigEarthNetSource:
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Fetch the tables and both archives, of v2 only the chosen countries; see `Source.fetch`."""
+        """Fetch the tables and all archives, of v2 only the chosen countries; see `Source.fetch`."""
         from fusmae.sources.bigearthnet.archives import fetch_v1, fetch_v2
         from fusmae.sources.transfer.remote import Line
 
@@ -88,6 +91,12 @@ class BigEarthNetSource:
         """
         folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
         return validate_bands(pair.key, read_pair_folders(pair.key, folders))
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """Classes of v2's reference map `[120, 120]`; see `Source.read_map`."""
+        if self._version == 1:
+            raise no_maps("BigEarthNet v1", pair)
+        return read_reference_map(raw, pair, self.map_classes)
 
     def facts(self, raw: Path) -> Facts:
         """Official counts of what is chosen, labels of known patches, and the bands' statistics over v1."""

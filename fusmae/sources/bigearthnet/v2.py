@@ -26,6 +26,9 @@ TABLES_PAGE = "https://doi.org/10.5281/zenodo.10891137"
 FOLDERS = {"s1": "BigEarthNet-S1", "s2": "BigEarthNet-S2"}
 """Folder of each modality."""
 
+MAPS_FOLDER = "Reference_Maps"
+"""Folder of the land-cover maps, which are named after the s2 patch."""
+
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
 # A table cut by other tools may lack these; what it cannot say is not asked of it.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
@@ -25,7 +26,7 @@ from fusmae.sources.bigearthnet.places import with_places
 from fusmae.sources.sample import tables
 from fusmae.sources.sample.lmdb_values import read_values
 from fusmae.sources.sample.wheels import Wheel, download
-from fusmae.sources.source import Facts
+from fusmae.sources.source import Facts, no_maps
 from fusmae.sources.unpickle import Record, array_of, load_record
 
 LISTS_WHEEL = Wheel(
@@ -56,6 +57,7 @@ class SampleSource:
 
     name = "sample"
     classes = CLASSES
+    map_classes: tuple[str, ...] = ()
     is_synthetic = False
     licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
 
@@ -123,6 +125,10 @@ class SampleSource:
         else:
             bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in sides.items()})
         return validate_bands(pair.key, bands)
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """There are none; see `Source.read_map`."""
+        raise no_maps("the sample", pair)
 
 
 def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:

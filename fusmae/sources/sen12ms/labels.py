@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import SourceError
 
 LABELS_FILE = "IGBP_probability_labels.pkl"
@@ -61,6 +62,21 @@ def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
     counts = np.bincount(igbp.ravel(), minlength=NUM_IGBP + 1)[1 : NUM_IGBP + 1]
     total = int(counts.sum())
     return [int(count) / total for count in counts] if total else None
+
+
+def classes_of_pixels(igbp: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A land-cover tile's classes.
+
+    Args:
+        igbp: `[h, w]` numbers from 1; other values are unclassified.
+
+    Returns:
+        `[h, w]` positions in `CLASSES`; `NO_CLASS` where a pixel is unclassified.
+    """
+    positions = np.full(2**8, NO_CLASS, np.uint8)
+    for position, numbers in enumerate(_SIMPLIFIED_IGBP.values()):
+        positions[list(numbers)] = position
+    return positions[igbp]
 
 
 def read_shares(path: Path) -> dict[str, list[float]]:

@@ -14,7 +14,7 @@ from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandStatistics, Statistics
 from fusmae.sources.raster import Raster, check_same_ground, read_raster
 from fusmae.sources.sen12ms.archives import fetch_seasons
-from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, read_shares
+from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, classes_of_pixels, read_shares
 from fusmae.sources.sen12ms.land_cover import LandCover, lon_lat, read_land_covers
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.source import Facts
@@ -79,7 +79,7 @@ class Sen12msSource:
     """
 
     name = "sen12ms"
-    classes = CLASSES
+    classes = map_classes = CLASSES
     is_synthetic = False
     licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
 
@@ -139,6 +139,23 @@ class Sen12msSource:
             for side, raster in rasters.items()
             for band, pixels in zip(_BANDS[side][0], raster.pixels, strict=True)
         }
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """Classes of the land-cover tile `[256, 256]`; see `Source.read_map`."""
+        # Of the S2 side only where it lies is asked.
+        paths = {"land cover": raw / pair.s2.replace("s2_", "lc_"), "s2": raw / pair.s2}
+        rasters = {name: read_raster(path, pair.key, hint=_HINT, bands=[1]) for name, path in paths.items()}
+        found = rasters["land cover"]
+        if found.pixels.shape[1:] != (_SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint8:
+            raise PairError(
+                "grid",
+                f"Pair {pair.key}: {found.path} is not the map that it should be.",
+                got=f"{found.pixels.dtype} {list(found.pixels.shape[1:])}",
+                expected=f"uint8 {[_SIDE_PX, _SIDE_PX]}, IGBP classes in the first channel",
+                hint=_HINT,
+            )
+        check_same_ground(pair.key, rasters)
+        return classes_of_pixels(found.pixels[0])
 
     def facts(self, raw: Path) -> Facts:
         """The authors' counts and statistics; counts only of all seasons, for they state none of one.

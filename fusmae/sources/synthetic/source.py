@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet.maps import read_reference_map
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.source import Facts
 from fusmae.sources.synthetic.classes import CLASSES
@@ -25,7 +27,7 @@ class SyntheticSource:
     """
 
     name = "synthetic"
-    classes = CLASSES
+    classes = map_classes = CLASSES
     is_synthetic = True
     licence = "made up by fusmae (Apache-2.0): no imagery of any real place"
 
@@ -47,6 +49,10 @@ class SyntheticSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band."""
         return _reader().read(raw, pair)
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
+        """The world's classes `[120, 120]`; each pixel has one."""
+        return read_reference_map(raw, pair, self.map_classes)
 
     def facts(self, raw: Path) -> Facts:
         """How many pairs each split has by the world's plan, and the labels of one block of each."""

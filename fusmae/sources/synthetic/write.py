@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusmae.files import write_json, write_text, written_whole
+from fusmae.sources.bigearthnet import v2
 from fusmae.sources.bigearthnet.bands import MODALITIES, PATCH_M
 from fusmae.sources.bigearthnet.names import parse_patch_name
 from fusmae.sources.bigearthnet.places import utm_corner
@@ -15,7 +16,7 @@ from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import Scene, labels_of, make_scene
 from fusmae.sources.synthetic.tiff import Kind, geotiff
 
-S1_FOLDER, S2_FOLDER, MAPS_FOLDER = "BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps"
+S1_FOLDER, S2_FOLDER, MAPS_FOLDER = v2.FOLDERS["s1"], v2.FOLDERS["s2"], v2.MAPS_FOLDER
 CLEAN_TABLE = "metadata.parquet"
 SNOW_AND_CLOUD_TABLE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 COUNTRY = "Synthetic"

@@ -49,7 +49,7 @@ def v2_raw(sample_raw: Path, sample_pairs, tmp_path_factory: pytest.TempPathFact
         for band, pixels in source.read(sample_raw, pair).items():
             modality, name = ("s1", s1_name) if band.startswith("V") else ("s2", pair.key)
             write_band(raw / v2.patch_folder(modality, name) / f"{name}_{band}.tif", pixels, *corner)
-        # Ours don't read reference maps; torchgeo does.
+        # The sample has none: these are made up.
         scene_and_name = Path(v2.patch_folder("s2", pair.key)).relative_to("BigEarthNet-S2")
         reference = raw / "Reference_Maps" / scene_and_name / f"{pair.key}_reference_map.tif"
         write_band(reference, np.full((120, 120), 211, np.uint16), *corner)

@@ -62,14 +62,15 @@ def put(folder: Path, address: str, name: str, content: bytes) -> RemoteFile:
 
 @pytest.fixture
 def small_v2(v2_raw: Path, served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """v2's addresses lead to the sample's 24 pairs; the archives are split in two as the real ones are."""
+    """v2's addresses lead to the sample's 24 pairs; the archives are split into parts as the real ones are."""
     folder, address = served
     table = put(folder, address, v2.TABLE, (v2_raw / v2.TABLE).read_bytes())
     made = []
     for archive in archives.V2_ARCHIVES:
         content = packed(v2_raw, archive.makes)
-        halves = (content[: len(content) // 2], content[len(content) // 2 :])
-        parts = [put(folder, address, part.name, half) for part, half in zip(archive.parts, halves, strict=True)]
+        step = -(-len(content) // len(archive.parts))
+        pieces = [content[start : start + step] for start in range(0, len(content), step)]
+        parts = [put(folder, address, part.name, piece) for part, piece in zip(archive.parts, pieces, strict=True)]
         made.append(replace(archive, parts=tuple(parts)))
     monkeypatch.setattr(archives, "V2_TABLE", table)
     monkeypatch.setattr(archives, "V2_ARCHIVES", tuple(made))
@@ -87,6 +88,7 @@ def test_v2_is_fetched_unpacked_and_read(small_v2, tmp_path: Path):
     pairs = source.pairs(raw)
     for pair in pairs:
         source.read(raw, pair)
+        source.read_map(raw, pair)
     # Without a choice of countries the archives are unpacked whole.
     assert len(patches_in(raw)) == 48
     assert source.fetch(tmp_path / "downloads", raw) == sums
@@ -99,8 +101,10 @@ def test_of_v2_only_the_chosen_countries_are_unpacked(small_v2, v2_raw: Path, tm
     assert sums["countries"] == country
     pairs = source.pairs(raw)
     assert patches_in(raw) == {Path(side).name for pair in pairs for side in (pair.s1, pair.s2)}
+    assert {folder.name for folder in raw.glob("Reference_Maps/*/*")} == {pair.key for pair in pairs}
     for pair in pairs:
         source.read(raw, pair)
+        source.read_map(raw, pair)
 
 
 def fetch(folder: Path, *countries: str, snow_and_clouds: bool = False) -> set[str]:

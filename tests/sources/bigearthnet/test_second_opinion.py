@@ -122,12 +122,12 @@ def test_torchgeo_pairs_two_places_silently_and_ours_refuses(shared_bigearthnet:
 def test_addresses_and_checksums_are_those_of_torchgeo():
     theirs = {
         name: (BigEarthNetV2.url.format(name), md5)
-        for part in ("s1", "s2", "metadata")
+        for part in ("s1", "s2", "maps", "metadata")
         for name, md5 in BigEarthNetV2.metadata_locs[part]["files"].items()
     }
     parts = [part for archive in archives.V2_ARCHIVES for part in archive.parts]
     assert {part.name: (part.address, part.md5) for part in (archives.V2_TABLE, *parts)} == theirs
-    for archive, side in zip(archives.V2_ARCHIVES, ("s1", "s2"), strict=True):
+    for archive, side in zip(archives.V2_ARCHIVES, ("s1", "s2", "maps"), strict=True):
         assert archive.makes == BigEarthNetV2.dir_file_names[side]
         assert [part.name for part in archive.parts] == sorted(BigEarthNetV2.metadata_locs[side]["files"])
 

@@ -1,0 +1,61 @@
+"""BigEarthNet v2's reference maps: CORINE codes at 10 m, a GeoTIFF a patch."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.index import Pair
+from fusmae.data.pixels import NO_CLASS
+from fusmae.errors import PairError
+from fusmae.sources.bigearthnet.bands import PATCH_M
+from fusmae.sources.bigearthnet.geotiff import REFETCH, check_ground, read_band
+from fusmae.sources.bigearthnet.nomenclature import CLASS_OF_CODE
+from fusmae.sources.bigearthnet.v2 import FOLDERS, MAPS_FOLDER
+
+_SIDE_PX = PATCH_M // 10
+_GROUND_BAND = "B02"
+"""One band of the patch says where the map must lie; `read` compares the others with it."""
+
+
+def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """A pair's reference map.
+
+    Args:
+        raw: the raw folder.
+        pair: one of v2's.
+        classes: the classes to tell, of BigEarthNet's 19.
+
+    Returns:
+        `[120, 120]` positions in `classes`; `NO_CLASS` where CORINE has another class.
+
+    Raises:
+        PairError: the map is absent, unreadable, elsewhere, or of another size or type.
+    """
+    folder = raw / pair.s2
+    path = raw / MAPS_FOLDER / Path(pair.s2).relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
+    found = read_band(path, pair.key, "reference map")
+    ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key, _GROUND_BAND)
+    check_ground(pair.key, {_GROUND_BAND: ground, "reference map": found})
+    if found.pixels.shape != (_SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint16:
+        raise PairError(
+            "grid",
+            f"Pair {pair.key}: {path} is not the map that it should be.",
+            got=f"{found.pixels.dtype} {list(found.pixels.shape)}",
+            expected=f"uint16 {[_SIDE_PX, _SIDE_PX]}",
+            hint=REFETCH,
+        )
+    positions: NDArray[np.uint8] = _positions(tuple(classes))[found.pixels]
+    return positions
+
+
+@lru_cache(maxsize=2)
+def _positions(classes: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Position in `classes` by CORINE code, for all that a uint16 can hold."""
+    table = np.full(2**16, NO_CLASS, np.uint8)
+    for code, name in CLASS_OF_CODE.items():
+        if name in classes:
+            table[code] = classes.index(name)
+    return table

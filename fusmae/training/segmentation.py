@@ -1,0 +1,137 @@
+"""Segmentation: a frozen encoder, and a light head that draws a land-cover map from its tokens."""
+
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from fusmae.data.datamodule import Batch
+from fusmae.data.pixels import NO_CLASS, map_side_px
+from fusmae.models.encoder import Encoder
+from fusmae.models.heads import SegmenterHead
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.guards import refuse_non_finite
+from fusmae.training.optim import scheduled
+from fusmae.training.probe import Setting, setting_name
+
+
+class Segmenter(L.LightningModule):
+    """Trains a head on tokens of a frozen encoder in eval mode, with cross-entropy over pixels that have a class.
+
+    Args:
+        encoder: is left bit-identical.
+        preprocess: native pixels to normalised tiles.
+        setting: modalities that it is fed.
+        learning_rate: of AdamW, before the cosine.
+        num_classes: K, of the maps.
+    """
+
+    def __init__(
+        self, encoder: Encoder, preprocess: Preprocess, *, setting: Setting, learning_rate: float, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.encoder: Encoder = encoder.requires_grad_(False).eval()
+        self.preprocess = preprocess
+        self.setting = tuple(setting)
+        self.learning_rate = learning_rate
+        self.num_classes = num_classes
+        side_px = map_side_px(preprocess.inputs)
+        self.head = SegmenterHead(encoder.dim, num_classes, side_px, tuple(encoder.in_chans))
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """Put the head in training mode; the encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits `[B, K, H, W]`; pixels of other modalities are never read."""
+        with torch.no_grad():
+            latents = self.encoder(self.preprocess(batch.only(self.setting)))
+        logits: Tensor = self.head(latents)
+        return logits.float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch, not augmented."""
+        return self._loss(batch, "train", batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same loss."""
+        self._loss(batch, "validation", batch_idx)
+
+    def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
+        loss = pixel_loss(self(batch), _maps_of(batch))
+        name = setting_name(self.setting)
+        refuse_non_finite(loss, f"{split} segmentation loss on {name}", self, batch_idx)
+        # MLflow admits no plus sign in a name.
+        key = f"{split}/loss_{name.replace('+', '-')}"
+        self.log(key, loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
+        return loss
+
+    def predict_step(self, batch: Batch) -> Tensor:
+        """Confusion counts of each pair, `[B, K, K]` int32: true classes in rows, predicted ones in columns."""
+        predicted, maps = self(batch).argmax(dim=1), _maps_of(batch)
+        counts = [
+            multiclass_confusion_matrix(own, true, self.num_classes, ignore_index=NO_CLASS, validate_args=False)
+            for own, true in zip(predicted, maps, strict=True)
+        ]
+        return torch.stack(counts).int()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW without decay."""
+        optimizer = torch.optim.AdamW(self.head.parameters(), lr=self.learning_rate, weight_decay=0.0)
+        return scheduled(self, optimizer, warmup_epochs=0)
+
+
+def pixel_loss(logits: Tensor, maps: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that have a class; 0 where none has.
+
+    Args:
+        logits: `[B, K, H, W]`.
+        maps: `[B, H, W]` classes, or `NO_CLASS`.
+    """
+    # Pixels in one row: over images CUDA adds them up in another order each time.
+    pixels, classes = logits.movedim(1, -1).flatten(0, 2), maps.flatten()
+    total = F.cross_entropy(pixels, classes, ignore_index=NO_CLASS, reduction="sum")
+    # Not the mean of cross_entropy itself, which is NaN for a batch without a class.
+    return total / (maps != NO_CLASS).sum().clamp(min=1)
+
+
+def segmentation_scores(
+    confusion: NDArray[np.integer], classes: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of all pixels that have a class, counted together.
+
+    Args:
+        confusion: `[K, K]` pixels, true classes in rows, predicted ones in columns.
+        classes: K names.
+
+    Returns:
+        `miou`, the mean over the classes that have a pixel, and `accuracy`; then IoU by those classes' names.
+
+    Raises:
+        ValueError: no pixel has a class.
+    """
+    from sklearn.metrics import accuracy_score, jaccard_score
+
+    present = np.flatnonzero(confusion.sum(axis=1))
+    if not present.size:
+        raise ValueError("no pixel has a class")
+    true, predicted = (places.ravel() for places in np.indices(confusion.shape))
+    pixels = confusion.ravel()
+    ious = jaccard_score(true, predicted, labels=present, average=None, sample_weight=pixels)
+    accuracy = accuracy_score(true, predicted, sample_weight=pixels)
+    by_name = {classes[int(place)]: float(iou) for place, iou in zip(present, ious, strict=True)}
+    return {"miou": float(np.mean(ious)), "accuracy": float(accuracy)}, by_name
+
+
+def _maps_of(batch: Batch) -> Tensor:
+    """The batch's maps as classes that losses and metrics take, `[B, H, W]` int64."""
+    assert batch.maps is not None, "the data module was made without `with_maps`"  # noqa: S101
+    return batch.maps.long()
