@@ -1,7 +1,7 @@
 """params.yaml as frozen, typed sections; an unknown key or a wrong type names its path."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -11,6 +11,9 @@ from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.section import Rate, Section, Share
 from fusmae.source_config import SourceConfig
 from fusmae.thresholds import DriftThresholds, Thresholds
+from fusmae.training_config import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataConfig(Section):
@@ -45,74 +48,6 @@ class DataConfig(Section):
     def tile_px(self) -> int:
         """Side in pixels of the finest grid, to which every band is upsampled."""
         return max(item.side_px for item in self.inputs)
-
-
-class ModelConfig(Section):
-    """The architecture; see `fusmae.models` for what each switch does."""
-
-    patch_px: int = Field(gt=0)
-    dim: int = Field(gt=0)
-    # CLS joins after the first block: with one block it would see no token.
-    depth: int = Field(ge=2)
-    num_heads: int = Field(gt=0)
-    decoder_dim: int = Field(gt=0)
-    decoder_depth: int = Field(gt=0)
-    decoder_num_heads: int = Field(gt=0)
-    early_fusion: bool
-    feature_fusion: bool
-    masking: Literal["independent", "consistent"]
-    mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
-    target_norm: Literal["patch", "group", "band"]
-    decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class AugmentConfig(Section):
-    """Geometry, the same for every modality of a pair."""
-
-    flip: bool
-    turn: bool
-    min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class _EncoderTrainingConfig(Section):
-    """What every objective that changes the encoder is told."""
-
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    base_lr: Rate
-    weight_decay: float = Field(ge=0.0)
-    warmup_epochs: int = Field(ge=0)
-    modality_drop: Share
-    augment: AugmentConfig
-
-    @model_validator(mode="after")
-    def _warm_up_ends(self) -> "_EncoderTrainingConfig":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"got warmup_epochs {self.warmup_epochs}; expected fewer than epochs, {self.epochs}")
-        return self
-
-
-class PretrainConfig(_EncoderTrainingConfig):
-    """Masked reconstruction."""
-
-    num_pictures: int = Field(ge=0)
-
-
-class ProbeConfig(Section):
-    """Linear read-out of a frozen encoder; the learning rate is chosen on validation."""
-
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rates: list[Rate] = Field(min_length=1)
-    readout: Literal["mean", "cls", "concat"]
-
-
-class FinetuneConfig(_EncoderTrainingConfig):
-    """Supervised training of encoder and head."""
-
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
-    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
-    readout: Literal["mean", "cls", "concat"]
 
 
 class RuntimeConfig(Section):
@@ -216,6 +151,8 @@ class Config(Section):
     gate: Thresholds
     drift: DriftThresholds
     runtime: RuntimeConfig
+    # Checked by the stages of a study (`fusmae.study.variants`): no other stage is to depend on what it may hold.
+    study: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _model_fits_data(self) -> "Config":
@@ -235,6 +172,12 @@ class Config(Section):
             if getattr(model, switch) and len(self.data.modalities) < 2:
                 only = ", ".join(self.data.modalities)
                 raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
+        if self.pretrain.contrastive_weight and len(self.data.modalities) < 2:
+            raise ValueError("pretrain.contrastive_weight: got one modality; expected two, or 0")
+        for name in ("contrastive_weight", "ema_decay"):
+            # The one's projections, the other's copy of the model can't be shared out.
+            if self.runtime.strategy == "fsdp" and getattr(self.pretrain, name):
+                raise ValueError(f"pretrain.{name}: got {getattr(self.pretrain, name)} with fsdp; expected 0, or ddp")
         got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
         if got != expected:
             raise ValueError(f"model.mask_ratio: got {got}; expected the modalities {expected}")
@@ -266,8 +209,17 @@ def parse_config(values: Any, where: str) -> Config:
     Raises:
         ConfigError: names each wrong value's path, what was got and what was expected.
     """
+    return checked(Config, values, where)
+
+
+def checked(section: type[AnySection], values: Any, where: str) -> AnySection:
+    """Values as a section of params.yaml.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
     try:
-        return Config.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
         problems = "\n".join(_explain(item) for item in error.errors())
         raise ConfigError(

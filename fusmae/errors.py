@@ -4,7 +4,7 @@ FusmaeError
 ├── ConfigError        params.yaml: an unknown key, a wrong type, values that don't fit together
 ├── SourceError        raw data: cannot be had, or is not what its source says it is
 ├── PairError          one pair: a missing side or band, pixels that can't be used
-├── ExaminationError        data that training must not see
+├── ExaminationError   data that training must not see
 ├── ClusterError       the Dask cluster
 ├── ShardError         shards: a wrong checksum, an empty split, another format
 ├── CheckpointError    weights: another model, a damaged or foreign file
@@ -16,6 +16,7 @@ FusmaeError
 ├── LineageError       what made a version is not known, not to be had, or does not make it again
 ├── LedgerError        the ledger of champions: changed, or somebody else writes
 ├── CheckoutError      a second checkout of the project cannot be made
+├── StudyError         a study's cells: absent, damaged or not comparable
 └── StorageError       the disk is full, or a file cannot be written
 
 Each message says what is wrong, where, what was got, what was expected and what to run next.
@@ -138,6 +139,10 @@ class LedgerError(FusmaeError):
 
 class CheckoutError(FusmaeError):
     """A second checkout of the project cannot be made."""
+
+
+class StudyError(FusmaeError):
+    """A study's cells are absent, damaged or not comparable."""
 
 
 class StorageError(FusmaeError):

@@ -62,7 +62,7 @@ line.measured { stroke: var(--measured); stroke-width: 2; }
 .swatch { display: inline-block; width: 14px; height: 11px; border-radius: 2px; margin: 0 6px 0 0 !important; }
 .map { padding: 14px; } .map img { display: block; width: 100%; max-width: 900px; margin: 0 auto; }
 </style>
-</head>
+$head</head>
 <body><main>
 $body
 </main></body>
@@ -70,9 +70,9 @@ $body
 """)
 
 
-def page(title: str, body: str) -> str:
-    """A whole page of escaped parts."""
-    return _PAGE.substitute(title=escape(title), body=body)
+def page(title: str, body: str, head: str = "") -> str:
+    """A whole page of escaped parts; `head` stands in its head, behind the style that all pages share."""
+    return _PAGE.substitute(title=escape(title), body=body, head=head)
 
 
 def table(head: list[tuple[str, str]], rows: list[str]) -> str:

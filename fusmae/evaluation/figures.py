@@ -1,4 +1,4 @@
-"""Pictures that people look at: reconstructions and precision-recall curves."""
+"""Pictures that people look at: reconstructions, tiles and precision-recall curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,6 +54,27 @@ def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, 
                 axis.set_title(heading)
             if column == 0:
                 axis.set_ylabel(label)
+    _save(figure, path)
+
+
+def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -> None:
+    """Draw tiles side by side.
+
+    Args:
+        path: PNG to write.
+        title: above all.
+        images: as `displayed` gives them, by heading.
+        note: below all.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.1 * len(images), 4.0), layout="constrained")
+    axes = figure.subplots(1, len(images), squeeze=False)[0]
+    figure.suptitle(title, fontsize=8)
+    figure.supxlabel(note, fontsize=8)
+    for axis, (heading, image) in zip(axes, images.items(), strict=True):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], title=heading)
     _save(figure, path)
 
 

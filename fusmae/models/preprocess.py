@@ -15,11 +15,13 @@ class Preprocess(nn.Module):
     Args:
         inputs: the arrays that the model is fed, in channel order.
         statistics: mean and standard deviation of each band, in physical units.
+        is_stacked: give all modalities as one, named `s1+s2`, its bands in their order (SatViT's channel stack).
     """
 
-    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics) -> None:
+    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
+        self.is_stacked = is_stacked
         self.tile_px = max(item.side_px for item in self.inputs)
         for item in self.inputs:
             bands = [statistics[item.modality][band] for band in item.bands]
@@ -37,7 +39,8 @@ class Preprocess(nn.Module):
             pixels: `[B, C_g, h, w]` in physical units, of any number type, by input name (`s2_10m`).
 
         Returns:
-            `[B, C, H, W]` float32 by modality; a modality without arrays is left out.
+            `[B, C, H, W]` float32 by modality; a modality without arrays is left out, or stands in a stack as zeros,
+            each band's mean.
 
         Raises:
             ValueError: an unknown array, one of another shape, or a modality with only some of its arrays.
@@ -53,7 +56,19 @@ class Preprocess(nn.Module):
                 raise ValueError(f"{modality} lacks {absent}: give all of its arrays, or none")
             if not absent:
                 tiles[modality] = torch.cat([self._standardise(item, pixels[item.name]) for item in items], dim=1)
-        return tiles
+        return self._stacked(tiles) if self.is_stacked else tiles
+
+    def _stacked(self, tiles: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tiles `[B, C, H, W]` by modality as one of every band; those of a missing modality are zeros."""
+        given = next(iter(tiles.values()))
+        bands: dict[str, int] = {}
+        for item in self.inputs:
+            bands[item.modality] = bands.get(item.modality, 0) + len(item.bands)
+        parts = [
+            tiles[name] if name in tiles else given.new_zeros(len(given), count, *given.shape[2:])
+            for name, count in bands.items()
+        ]
+        return {"+".join(bands): torch.cat(parts, dim=1)}
 
     def _standardise(self, item: ModalityInput, array: Tensor) -> Tensor:
         """One array `[B, C_g, h, w]` to zero mean and unit deviation on the finest grid: `[B, C_g, H, W]`."""

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def make_reference(
     """
     train, validation = ShardReader(shards, "train"), ShardReader(shards, "validation")
     session.require_inputs(train.inputs, str(shards))
-    scene_of = {pair.key: _acquisition(pair) for pair in pairs}
+    scene_of = {pair.key: pair.acquisition for pair in pairs}
     held_out = _limited(_shuffled(validation.keys, seed), scene_of, tiles_per_scene)[:validation_tiles]
     of_train, train_embeddings = _describe(session, train, _shuffled(train.keys, seed)[:train_tiles])
     of_validation, validation_embeddings = _describe(session, validation, held_out)
@@ -83,13 +82,6 @@ def _deviations(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of each band; 1 where a band is the same everywhere, so that its distances are in its own units."""
     found = pooled.std(axis=1, dtype=np.float64)
     return np.where(found > _CONSTANT, found, 1.0).astype(np.float32)
-
-
-def _acquisition(pair: Pair) -> tuple[datetime, Any]:
-    """What a scene is in a data set of tiles: those of one date within a degree of longitude and latitude."""
-    if pair.lon is None or pair.lat is None:
-        return pair.date, pair.place
-    return pair.date, (round(pair.lon), round(pair.lat))
 
 
 def _shuffled(keys: Sequence[str], seed: int) -> list[str]:

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import torch
-
 from fusmae.config import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
+from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.evaluation.reconstructions import draw_reconstructions
 from fusmae.tracking import stage_run
-from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing, part_of
+from fusmae.training.build import build_fusmae, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights, save_checkpoint
+from fusmae.training.pretraining import build_pretraining
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 from fusmae.training.trainer import Machine, build_trainer, fit
 
@@ -25,14 +25,8 @@ def pretrain(
     num_patches = (config.data.tile_px // config.model.patch_px) ** 2
     draws = Draws(config.seed, modalities, num_patches, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=config.runtime.num_workers)
-    architecture = describe_architecture(config.model.model_dump(), data.reader("train").inputs)
-    known = read_statistics(statistics)
-    preprocessing = describe_preprocessing(data.reader("train").inputs, known)
-    torch.manual_seed(config.seed)
-    model = build_fusmae(architecture)
-    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    recipe = PretrainRecipe(section.base_lr, section.batch_size, section.weight_decay, section.warmup_epochs)
-    module = Reconstructor(model, build_preprocess(preprocessing), recipe)
+    known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)
+    start = build_pretraining(config.model.model_dump(), recipe, data.reader("train").inputs, known, config.seed)
     params = {"model": config.model.model_dump(), "pretrain": section.model_dump()}
     with stage_run(
         "pretrain",
@@ -44,17 +38,19 @@ def pretrain(
         accelerator=config.runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
-        trainer = build_trainer(Machine(**config.runtime.machine), section.epochs, config.seed, run.scratch, run.logger)
-        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+        machine, callbacks = Machine(**config.runtime.machine), pretraining_callbacks(data, **section.watch)
+        trainer = build_trainer(machine, section.epochs, config.seed, run.scratch, run.logger, callbacks)
+        trained = part_of(fit(trainer, start.module, data, run.scratch), "model.")
         if not run.is_first:
             return
-        for name, weights in (("pretrained", trained), ("random", initial)):
-            save_checkpoint(out / name, Checkpoint(architecture, preprocessing, (), run.facts, weights))
+        for name, weights in (("pretrained", trained), ("random", start.initial)):
+            checkpoint = Checkpoint(start.architecture, start.preprocessing, (), run.facts, weights)
+            save_checkpoint(out / name, checkpoint)
         keys = data.reader("validation").keys[: section.num_pictures]
         batch = data.first("validation", len(keys))
         warning = data.reader("train").origin.warning
         # Not the module at hand: one process alone can't use a model that is shared out.
-        load_weights(whole := build_fusmae(architecture), trained, out / "pretrained")
-        whole_module = Reconstructor(whole, build_preprocess(preprocessing), recipe)
+        load_weights(whole := build_fusmae(start.architecture), trained, out / "pretrained")
+        whole_module = Reconstructor(whole, build_preprocess(start.preprocessing), recipe)
         draw_reconstructions(pictures, whole_module, batch, keys, config.data.modalities, known, warning)
         run.log_folder(pictures)

@@ -12,22 +12,44 @@ from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
 
 
-def describe_architecture(switches: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, Any]:
-    """Every switch and size, with what follows from the inputs: tile side and band groups by modality."""
+def describe_architecture(
+    switches: Mapping[str, Any], inputs: Sequence[ModalityInput], *, is_stacked: bool = False
+) -> dict[str, Any]:
+    """Every switch and size, with what follows from the inputs: tile side and band groups by modality.
+
+    Args:
+        switches: section `model` of params.yaml.
+        inputs: the arrays that one tile consists of.
+        is_stacked: all modalities are one, as `Preprocess` stacks them; masked as the first is.
+    """
     groups: dict[str, list[int]] = {}
     for item in inputs:
         groups.setdefault(item.modality, []).append(len(item.bands))
+    if is_stacked:
+        first, name = next(iter(groups)), "+".join(groups)
+        switches = {**switches, "mask_ratio": {name: switches["mask_ratio"][first]}}
+        groups = {name: [count for counts in groups.values() for count in counts]}
     return {**switches, "tile_px": max(item.side_px for item in inputs), "groups": groups}
 
 
-def describe_preprocessing(inputs: Sequence[ModalityInput], statistics: Statistics) -> dict[str, Any]:
-    """Inputs and band statistics as plain JSON values."""
-    return {"inputs": [item.model_dump(mode="json") for item in inputs], "statistics": plain_statistics(statistics)}
+def describe_preprocessing(
+    inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False
+) -> dict[str, Any]:
+    """Inputs and band statistics as plain JSON values, and whether all modalities are stacked into one."""
+    return {
+        "inputs": [item.model_dump(mode="json") for item in inputs],
+        "statistics": plain_statistics(statistics),
+        "is_stacked": is_stacked,
+    }
 
 
 def build_preprocess(preprocessing: Mapping[str, Any]) -> Preprocess:
     """The front of every model, from what `describe_preprocessing` gave."""
-    return Preprocess(inputs_of(preprocessing), parse_statistics(preprocessing["statistics"]))
+    return Preprocess(
+        inputs_of(preprocessing),
+        parse_statistics(preprocessing["statistics"]),
+        is_stacked=preprocessing.get("is_stacked", False),
+    )
 
 
 def inputs_of(preprocessing: Mapping[str, Any]) -> tuple[ModalityInput, ...]:

@@ -62,5 +62,7 @@ def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: in
     # Not trainer.estimated_stepping_batches: it sets the loader up before a resume checkpoint's place in it is known.
     steps_per_epoch = len(module.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
     total, warmup = steps_per_epoch * (module.trainer.max_epochs or 1), steps_per_epoch * warmup_epochs
+    if module.trainer.max_steps > 0:
+        total = min(total, module.trainer.max_steps)
     schedule = warmup_cosine(optimizer, warmup_steps=warmup, total_steps=total)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,6 +1,7 @@
-"""Pretraining: masked reconstruction of every modality, summed 1:1."""
+"""Pretraining: masked reconstruction of every modality, summed 1:1, and the contrastive term where one is wanted."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import lightning as L
 import torch
@@ -11,6 +12,8 @@ from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
 from fusmae.models.fusmae import FusMAE, Reconstruction, reconstruction_loss
 from fusmae.models.preprocess import Preprocess
+from fusmae.ranks import ranks
+from fusmae.training.contrast import Contrast
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
@@ -25,12 +28,16 @@ class PretrainRecipe:
         batch_size: pairs in a batch of all processes together.
         weight_decay: not on 1-D parameters.
         warmup_epochs: of linear warm-up.
+        reconstruction_weight: of the reconstruction loss; 0 decodes nothing.
+        contrastive_weight: of the contrastive term; 0 leaves it out.
     """
 
     base_lr: float
     batch_size: int
     weight_decay: float
     warmup_epochs: int
+    reconstruction_weight: float = 1.0
+    contrastive_weight: float = 0.0
 
 
 class Reconstructor(L.LightningModule):
@@ -41,6 +48,8 @@ class Reconstructor(L.LightningModule):
         self.model = model
         self.preprocess = preprocess
         self.recipe = recipe
+        encoder = model.encoder
+        self.contrast = Contrast(tuple(encoder.in_chans), encoder.dim) if recipe.contrastive_weight else None
 
     def configure_model(self) -> None:
         """Share the model out where processes do (`fsdp`)."""
@@ -61,13 +70,34 @@ class Reconstructor(L.LightningModule):
         self._loss(batch, "validation", batch_idx)
 
     def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        losses = {key: reconstruction_loss(found) for key, found in self(batch).items()}
-        for key, loss in losses.items():
-            refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
-            self._log(f"{split}/loss_{key}", loss, batch)
-        total = torch.stack(list(losses.values())).sum()
+        terms = []
+        if self.recipe.reconstruction_weight:
+            losses = {key: reconstruction_loss(found) for key, found in self(batch).items()}
+            for key, loss in losses.items():
+                refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
+                # MLflow admits no plus sign in a name.
+                self._log(f"{split}/loss_{key.replace('+', '-')}", loss, batch)
+            terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
+        if self.contrast is not None and len(batch.present) > 1:
+            loss = self._contrastive_loss(self.contrast, batch)
+            refuse_non_finite(loss, f"{split} contrastive loss", self, batch_idx)
+            self._log(f"{split}/loss_contrastive", loss, batch)
+            terms.append(self.recipe.contrastive_weight * loss)
+        total = torch.stack(terms).sum()
         self._log(f"{split}/loss", total, batch, prog_bar=True)
         return total
+
+    def _contrastive_loss(self, contrast: Contrast, batch: Batch) -> Tensor:
+        tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
+        masks = self.model.draw_masks(tiles, batch.noise)
+        loss: Tensor = contrast(self.model.encoder, tiles, masks, self._of_all_processes)
+        return loss
+
+    def _of_all_processes(self, rows: Tensor) -> Tensor:
+        # In validation a process may have a pair more than another: each compares its own.
+        if ranks().num_ranks == 1 or not self.training:
+            return rows
+        return cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
 
     def _log(self, name: str, loss: Tensor, batch: Batch, *, prog_bar: bool = False) -> None:
         """The mean over an epoch's pairs, of all processes."""
@@ -78,5 +108,5 @@ class Reconstructor(L.LightningModule):
         """AdamW and its schedule, as Lightning wants them."""
         recipe = self.recipe
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
-        optimizer = adamw(parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay), (0.9, 0.95))
+        optimizer = adamw(parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay), (0.9, 0.95))
         return scheduled(self, optimizer, recipe.warmup_epochs)

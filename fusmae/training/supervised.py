@@ -1,7 +1,8 @@
-"""Finetuning: encoder and head together, on multi-label classes."""
+"""Finetuning: encoder and head together, on several classes a pair or on exactly one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import lightning as L
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class FinetuneRecipe:
         weight_decay: not on 1-D parameters.
         warmup_epochs: of linear warm-up.
         layer_decay: factor on the learning rate from each layer to the one below.
+        kind: multilabel, several classes a pair; multiclass, exactly one.
     """
 
     base_lr: float
@@ -34,10 +36,11 @@ class FinetuneRecipe:
     weight_decay: float
     warmup_epochs: int
     layer_decay: float
+    kind: Literal["multilabel", "multiclass"] = "multilabel"
 
 
 class Finetuner(L.LightningModule):
-    """Trains a Classifier with binary cross-entropy a class."""
+    """Trains a Classifier with binary cross-entropy a class, or with cross-entropy where a pair has one class."""
 
     def __init__(self, model: Classifier, preprocess: Preprocess, recipe: FinetuneRecipe) -> None:
         super().__init__()
@@ -59,8 +62,16 @@ class Finetuner(L.LightningModule):
         """Loss with every modality."""
         self._loss(self.model(self.preprocess(batch.pixels)), batch, "validation", batch_idx)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of each class, `[B, K]` float32, from logits `[B, K]`."""
+        logits = logits.float()
+        return logits.sigmoid() if self.recipe.kind == "multilabel" else logits.softmax(dim=1)
+
     def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+        if self.recipe.kind == "multilabel":
+            loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+        else:
+            loss = F.cross_entropy(logits.float(), batch.labels.argmax(dim=1))
         refuse_non_finite(loss, f"{split} loss on {'+'.join(batch.present)}", self, batch_idx)
         weight = mean_weight(len(batch.indices))
         # The mean over an epoch's pairs, of all processes.

@@ -3,6 +3,7 @@
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,21 @@ class CheckpointOnStop(Callback):
             trainer.save_checkpoint(self.scratch / f"{LAST}.ckpt")
 
 
+class ResumeCheckpoint(ModelCheckpoint):
+    """Writes at an epoch's last step only behind its validation: to go on from before it would leave that out."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after every so many steps, but not yet after an epoch's last."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save for the epoch's last step."""
+        super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
+
 class WholeFileIO(TorchCheckpointIO):
     """Resume checkpoints written beside and renamed: a kill or a full disk leaves the one before."""
 
@@ -92,14 +108,25 @@ class WholeFileIO(TorchCheckpointIO):
             partial.write_bytes(content.getbuffer())
 
 
-def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logger: Logger | None = None) -> L.Trainer:
+def build_trainer(
+    machine: Machine,
+    epochs: int,
+    seed: int,
+    scratch: Path,
+    logger: Logger | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    max_steps: int = -1,
+    is_validated: bool = True,
+) -> L.Trainer:
     """A Trainer with progress bar, resume checkpoints in `scratch` and bf16 where the hardware has it.
 
-    Several processes that torchrun started share each batch.
+    Several processes that torchrun started share each batch. `callbacks` come before its own. Training ends
+    after `max_steps`, if there are some, or `epochs`. Without `is_validated` the validation split isn't looked at.
     """
     _silence_hints()
     place = ranks()
-    resume = ModelCheckpoint(
+    resume = ResumeCheckpoint(
         dirpath=scratch,
         filename=LAST,
         every_n_train_steps=machine.checkpoint_every_steps,
@@ -117,8 +144,10 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
         use_distributed_sampler=False,  # ours deals out the pairs itself
         precision="bf16-mixed" if has_bf16 else "32-true",
         max_epochs=epochs,
+        max_steps=max_steps,
         logger=logger or False,
         callbacks=[
+            *callbacks,
             resume,
             SameStart(),
             KeyedDropPath(seed),
@@ -131,6 +160,7 @@ def build_trainer(machine: Machine, epochs: int, seed: int, scratch: Path, logge
         ],
         plugins=[WholeFileIO(), *_environment()],
         num_sanity_val_steps=0,
+        limit_val_batches=None if is_validated else 0,
         log_every_n_steps=10,
         deterministic="warn",
         default_root_dir=scratch,
@@ -179,6 +209,7 @@ def _silence_hints() -> None:
         "The number of training batches .* is smaller than the logging interval",
         "The '.*dataloader' does not have many workers",
         "FSDP2-wrapped module .* returned a view tensor",
+        "You're using the WeightAveraging callback with a model that overrides the configure_model",
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -25,6 +25,20 @@ def test_loss_ignores_visible_patches(make_fusmae: MakeFusMAE, tiles: Tiles, noi
         assert torch.equal(reconstruction_loss(other), reconstruction_loss(item))
 
 
+def test_pixels_of_visible_patches_are_no_target(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
+    """The same predictions, set beside a tile whose visible patches are others, cost the same."""
+    model = make_fusmae()
+    masks = model.draw_masks(tiles, noise)
+    other = {}
+    for name, tile in tiles.items():
+        patches = torch.where(masks[name].mask[..., None] == 1, patchify(tile, 4), 9.0)
+        other[name] = unpatchify(patches, 4)
+    latents = model.encoder(tiles, masks)
+    before, after = (_total_loss(model.reconstruct(latents, masks, wanted)) for wanted in (tiles, other))
+    assert torch.equal(before, after)
+    assert not torch.equal(_total_loss(model(other, noise)), before)
+
+
 def test_loss_sees_every_removed_patch(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     item = make_fusmae()(tiles, noise)["s2"]
     pred = item.pred.detach().requires_grad_()
@@ -66,6 +80,22 @@ def test_positions_reach_the_decoder(make_fusmae: MakeFusMAE):
     decoder.positions.zero_()
     same = decoder(latent, torch.arange(16)[None])[0, 1:]
     torch.testing.assert_close(same, same[:1].expand_as(same))
+
+
+def test_predictions_of_removed_patches_differ_and_go_with_their_positions(
+    make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles
+):
+    model = make_fusmae()
+    before = model(tiles, noise)["s1"]
+    removed = before.pred.detach()[:, 4:]
+    assert min(torch.pdist(row).min() for row in removed) > 1e-4
+    positions = model.decoders["s1"].positions
+    first, second = before.ids[0, 4:6].tolist()
+    positions[[first, second]] = positions[[second, first]].clone()
+    after = model(tiles, noise)["s1"].pred.detach()[0, 4:]
+    # Two mask tokens that change places change predictions, and nothing else moves.
+    torch.testing.assert_close(after[[1, 0]], removed[0, :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(after[2:], removed[0, 2:], atol=1e-5, rtol=0)
 
 
 def test_decoding_order_does_not_matter(make_fusmae: MakeFusMAE):

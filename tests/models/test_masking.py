@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fusmae.models.masking import Mask, draw_masks, num_visible
+from fusmae.models.masking import Mask, Strategy, draw_masks, num_visible
 
 RATIO = {"s1": 0.75, "s2": 0.75}
 
@@ -75,3 +75,23 @@ def test_mask_is_frozen() -> None:
     mask = Mask(torch.zeros(1), torch.zeros(1), torch.zeros(1))
     with pytest.raises(AttributeError):
         mask.mask = torch.ones(1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("strategy", ["independent", "consistent"])
+def test_over_many_draws_each_patch_is_removed_equally_often(strategy: Strategy) -> None:
+    torch.manual_seed(0)
+    masks = draw_masks(_noise(num_patches=16, batch=20_000), {"s1": 0.75, "s2": 0.5}, strategy)
+    for name, expected in (("s1", 0.75), ("s2", 0.5)):
+        # Five standard deviations of a share of 20 000 draws.
+        torch.testing.assert_close(masks[name].mask.mean(0), torch.full((16,), expected), atol=0.018, rtol=0)
+
+
+def test_over_many_draws_one_modalitys_mask_says_nothing_of_the_others_unless_consistent() -> None:
+    torch.manual_seed(0)
+    noise = _noise(num_patches=16, batch=20_000)
+    both = {}
+    for strategy in ("independent", "consistent"):
+        masks = draw_masks(noise, RATIO, strategy)
+        both[strategy] = (masks["s1"].mask * masks["s2"].mask).mean(0)
+    torch.testing.assert_close(both["independent"], torch.full((16,), 0.75**2), atol=0.018, rtol=0)
+    torch.testing.assert_close(both["consistent"], torch.full((16,), 0.75), atol=0.018, rtol=0)

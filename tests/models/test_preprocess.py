@@ -88,3 +88,41 @@ def test_arrays_that_do_not_fit_are_refused(pixels: dict[str, torch.Tensor], mes
 
 def test_statistics_are_no_weights() -> None:
     assert Preprocess(INPUTS, STATISTICS).state_dict() == {}
+
+
+def test_a_stack_has_the_bands_of_every_modality_in_order() -> None:
+    pixels = _pixels()
+    apart = Preprocess(INPUTS, STATISTICS)(pixels)
+    stacked = Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    # Their order is that of the inputs, not that in which pixels are given.
+    for given in (pixels, dict(reversed(pixels.items()))):
+        tiles = stacked(given)
+        assert list(tiles) == ["s1+s2"]
+        assert torch.equal(tiles["s1+s2"], torch.cat([apart["s1"], apart["s2"]], dim=1))
+
+
+@pytest.mark.parametrize(("absent", "zeros"), [("s1", slice(0, 2)), ("s2", slice(2, 7))])
+def test_a_modality_missing_from_a_stack_stands_there_as_zeros(absent: str, zeros: slice) -> None:
+    pixels = _pixels()
+    stacked = Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    whole = stacked(pixels)["s1+s2"]
+    found = stacked({name: array for name, array in pixels.items() if not name.startswith(absent)})["s1+s2"]
+    assert found.shape == whole.shape == (3, 7, 16, 16)
+    assert (found[:, zeros] == 0).all()
+    assert (whole[:, zeros] != 0).any()
+    whole[:, zeros] = 0
+    assert torch.equal(found, whole)
+
+
+def test_zeros_of_a_stack_are_each_bands_mean() -> None:
+    means = torch.tensor([band.mean for band in STATISTICS["s1"].values()])[None, :, None, None].expand(3, -1, 16, 16)
+    pixels, stacked = _pixels(), Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    without = {name: array for name, array in pixels.items() if name != "s1_10m"}
+    torch.testing.assert_close(stacked(without), stacked(pixels | {"s1_10m": means}), atol=1e-6, rtol=0)
+
+
+def test_a_part_of_a_modality_is_refused_in_a_stack_too() -> None:
+    pixels = _pixels()
+    del pixels["s2_20m"]
+    with pytest.raises(ValueError, match=r"lacks .*s2_20m"):
+        Preprocess(INPUTS, STATISTICS, is_stacked=True)(pixels)

@@ -1,8 +1,8 @@
 """Tiny modules over the tiny shards, trained by the real trainer on one thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
@@ -65,9 +65,15 @@ def preprocessing(inputs, statistics) -> dict[str, Any]:
 def make_reconstructor(architecture, preprocessing) -> Callable[..., Reconstructor]:
     """Makes a Reconstructor with equal weights at each call; switches and fields of the recipe may be given."""
 
-    def make(base_lr: float = 0.1, warmup_epochs: int = 1, **switches: Any) -> Reconstructor:
+    def make(
+        base_lr: float = 0.1,
+        warmup_epochs: int = 1,
+        reconstruction_weight: float = 1.0,
+        contrastive_weight: float = 0.0,
+        **switches: Any,
+    ) -> Reconstructor:
         torch.manual_seed(0)
-        recipe = PretrainRecipe(base_lr=base_lr, batch_size=4, weight_decay=0.05, warmup_epochs=warmup_epochs)
+        recipe = PretrainRecipe(base_lr, 4, 0.05, warmup_epochs, reconstruction_weight, contrastive_weight)
         return Reconstructor(build_fusmae(architecture | switches), build_preprocess(preprocessing), recipe)
 
     return make
@@ -77,10 +83,12 @@ def make_reconstructor(architecture, preprocessing) -> Callable[..., Reconstruct
 def make_finetuner(architecture, preprocessing, classes) -> Callable[..., Finetuner]:
     """Makes a Finetuner with drop path and equal weights at each call."""
 
-    def make(drop_path: float = 0.3, base_lr: float = 0.1) -> Finetuner:
+    def make(
+        drop_path: float = 0.3, base_lr: float = 0.1, kind: Literal["multilabel", "multiclass"] = "multilabel"
+    ) -> Finetuner:
         torch.manual_seed(0)
         encoder = build_encoder(architecture, drop_path=drop_path)
-        recipe = FinetuneRecipe(base_lr=base_lr, batch_size=4, weight_decay=0.05, warmup_epochs=1, layer_decay=0.65)
+        recipe = FinetuneRecipe(base_lr, 4, 0.05, warmup_epochs=1, layer_decay=0.65, kind=kind)
         model = Classifier(encoder, "mean", ClassifierHead(16, len(classes)))
         return Finetuner(model, build_preprocess(preprocessing), recipe)
 
@@ -89,7 +97,7 @@ def make_finetuner(architecture, preprocessing, classes) -> Callable[..., Finetu
 
 @pytest.fixture
 def train() -> Callable[..., L.Trainer]:
-    """Fits a module as the stages do, with the trainer that they build."""
+    """Fits a module as the stages do, with the trainer that they build; `watching` are callbacks that they give it."""
 
     def run(
         module: L.LightningModule,
@@ -99,8 +107,9 @@ def train() -> Callable[..., L.Trainer]:
         epochs: int = 3,
         every: int = 3,
         seed: int = 0,
+        watching: Sequence[Callback] = (),
     ) -> L.Trainer:
-        trainer = build_trainer(Machine("cpu", every), epochs, seed, scratch)
+        trainer = build_trainer(Machine("cpu", every), epochs, seed, scratch, callbacks=watching)
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
         fit(trainer, module, data, scratch)
         return trainer

@@ -70,8 +70,9 @@ class Curve(Callback):
 def make(kind, setting):
     torch.manual_seed(0)
     preprocess = build_preprocess(setting["preprocessing"])
-    if kind == "pretrain":
-        return Reconstructor(build_fusmae(setting["architecture"]), preprocess, PretrainRecipe(0.1, 4, 0.05, 1))
+    if kind in ("pretrain", "contrast"):
+        recipe = PretrainRecipe(0.1, 4, 0.05, 1, contrastive_weight=0.5 if kind == "contrast" else 0.0)
+        return Reconstructor(build_fusmae(setting["architecture"]), preprocess, recipe)
     encoder = build_encoder(setting["architecture"], drop_path=0.3)
     model = Classifier(encoder, "mean", ClassifierHead(encoder.dim, setting["num_classes"]))
     return Finetuner(model, preprocess, FinetuneRecipe(0.1, 4, 0.05, 1, 0.65))

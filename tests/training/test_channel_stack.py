@@ -5,10 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import zoom
 from torch import Tensor
 
+from fusmae.modalities import Statistics
 from fusmae.models.fusmae import reconstruction_loss
 from fusmae.training.build import build_fusmae
+from fusmae.training.pretraining import build_pretraining
+from fusmae.training.reconstruction import PretrainRecipe
 
 PATCH_PX, SIDE, BANDS = 8, 3, 7
 ARCHITECTURE = {
@@ -70,7 +74,7 @@ def block(weights: Weights, name: str, x: Tensor, num_heads: int) -> Tensor:
     return x + linear(weights, f"{name}.mlp.fc2", hidden)
 
 
-def reference_loss(weights: Weights, tiles: Tensor, noise: Tensor) -> float:
+def reference_loss(weights: Weights, tiles: Tensor, noise: Tensor, name: str = "stack") -> float:
     """The MAE's loss, pair by pair, without timm and without any of the project's code."""
     errors = []
     for tile, draw in zip(tiles, noise, strict=True):
@@ -83,34 +87,65 @@ def reference_loss(weights: Weights, tiles: Tensor, noise: Tensor) -> float:
         )
         order = np.argsort(draw.numpy(), kind="stable").tolist()
         visible, removed = order[:2], order[2:]  # 9 patches less round(9 · 0.75) = 7
-        tokens = linear(weights, "encoder.embed.stack.proj", patches[visible]) + positions(16)[visible]
+        tokens = linear(weights, f"encoder.embed.{name}.proj", patches[visible]) + positions(16)[visible]
         tokens = block(weights, "encoder.first_block", tokens, 2)
         tokens = torch.cat([weights["encoder.cls_token"][0], tokens])
         for at in range(2):
             tokens = block(weights, f"encoder.blocks.{at}", tokens, 2)
         latent = layer_norm(weights, "encoder.norm", tokens)[1:]
-        decoded = weights["decoders.stack.mask_token"][0].repeat(SIDE * SIDE, 1)
-        decoded[visible] = linear(weights, "decoders.stack.embed", latent)
+        decoded = weights[f"decoders.{name}.mask_token"][0].repeat(SIDE * SIDE, 1)
+        decoded[visible] = linear(weights, f"decoders.{name}.embed", latent)
         decoded = decoded + positions(12)
         for at in range(2):
-            decoded = block(weights, f"decoders.stack.blocks.{at}", decoded, 3)
-        pred = linear(weights, "decoders.stack.head", layer_norm(weights, "decoders.stack.norm", decoded))
+            decoded = block(weights, f"decoders.{name}.blocks.{at}", decoded, 3)
+        pred = linear(weights, f"decoders.{name}.head", layer_norm(weights, f"decoders.{name}.norm", decoded))
         mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True, correction=1)
         target = (patches - mean) / torch.sqrt(variance + 1e-6)
         errors += [((pred[at] - target[at]) ** 2).mean().item() for at in removed]
     return float(np.mean(errors))
 
 
+def reference_tile(pixels: dict[str, Tensor], row: int, statistics: Statistics) -> Tensor:
+    """One pair's bands on the 10 m grid, each standardised, s1's before s2's and fine ones before coarse ones."""
+    bands = []
+    for modality, arrays in (("s1", ("s1_10m",)), ("s2", ("s2_10m", "s2_20m", "s2_60m"))):
+        moments = list(statistics[modality].values())
+        native = [band for name in arrays for band in pixels[name][row].numpy().astype(np.float64)]
+        for band, known in zip(native, moments, strict=True):
+            standard = (band - known.mean) / known.std
+            bands.append(zoom(standard, 24 / len(band), order=1, mode="nearest", grid_mode=True))
+    return torch.tensor(np.stack(bands), dtype=torch.float32)
+
+
+def shifted(model: torch.nn.Module) -> Weights:
+    """Weights as after training: with biases of zero and norms of one, a part left out might not show."""
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_channel_stack_equals_a_plain_mae_written_apart(seed):
     torch.manual_seed(seed)
     model = build_fusmae(ARCHITECTURE)
-    # Weights as after training: with biases of zero and norms of one, a part left out might not show.
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
+    weights = shifted(model)
     tiles, noise = torch.randn(3, BANDS, 24, 24) * 2 + 1, torch.rand(3, 9)
     found = reconstruction_loss(model({"stack": tiles}, {"stack": noise})["stack"]).item()
-    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     assert found == pytest.approx(reference_loss(weights, tiles, noise), rel=1e-5)
     moved = weights | {"encoder.blocks.1.mlp.fc2.weight": weights["encoder.blocks.1.mlp.fc2.weight"] * 3}
     assert found != pytest.approx(reference_loss(moved, tiles, noise), rel=1e-5)
+
+
+def test_stacked_pixels_of_two_modalities_cost_what_a_plain_mae_written_apart_says(inputs, statistics, make_data):
+    """From shards as stored to the loss that is trained on: upsampling and all."""
+    switches = {name: value for name, value in ARCHITECTURE.items() if name not in ("tile_px", "groups")}
+    switches |= {"mask_ratio": {"s1": 0.75, "s2": 0.5}}
+    recipe = PretrainRecipe(base_lr=0.1, batch_size=4, weight_decay=0.05, warmup_epochs=1)
+    start = build_pretraining(switches, recipe, inputs, statistics, seed=0, is_stacked=True)
+    weights = shifted(start.module.model)
+    batch = make_data(modalities=start.modalities).first("train", 4)
+    found = start.module.training_step(batch, 0).item()
+    tiles = torch.stack([reference_tile(batch.pixels, row, statistics) for row in range(4)])
+    assert found == pytest.approx(reference_loss(weights, tiles, batch.noise["s1+s2"], "s1+s2"), rel=1e-4)
+    turned = tiles[:, [1, 0, 2, 3, 4, 5, 6]]
+    assert found != pytest.approx(reference_loss(weights, turned, batch.noise["s1+s2"], "s1+s2"), rel=1e-3)

@@ -26,6 +26,9 @@ WEIGHTS_ATOL = 1e-3
 PAIRS = {
     f"{kind}-{way}": (f"{kind}-alone", f"{kind}-{way}") for kind in ("pretrain", "finetune") for way in ("ddp", "fsdp")
 }
+# All pairs of a batch are one another's negatives, on whichever process they are.
+CONTRAST = {"contrast-ddp": ("contrast-alone", "contrast-ddp")}
+TRAINED = PAIRS | CONTRAST
 SWITCHES = {
     "patch_px": 8, "dim": 16, "depth": 3, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2,
     "early_fusion": True, "feature_fusion": True, "masking": "independent", "mask_ratio": {"s1": 0.75, "s2": 0.75},
@@ -57,7 +60,7 @@ def folder(tmp_path_factory, shards, inputs, statistics, classes):
 def results(folder):
     """What became of each job, by its name and rank."""
     begun = {"scratch": "switched", "how": "cut"}
-    alone = [{"name": f"{kind}-alone", "kind": kind} for kind in ("pretrain", "finetune")]
+    alone = [{"name": f"{kind}-alone", "kind": kind} for kind in ("pretrain", "finetune", "contrast")]
     shared = [
         {"name": f"{kind}-{way}", "kind": kind, "strategy": way}
         for kind in ("pretrain", "finetune")
@@ -69,6 +72,7 @@ def results(folder):
             False,
             [
                 *shared,
+                {"name": "contrast-ddp", "kind": "contrast"},
                 {"name": "switched-2", "strategy": "fsdp", "step": 7, **begun},
                 {"name": "told", "step": 5, "rank": 1, "how": "tell"},
                 {"name": "uneven", "own_scratch": True},
@@ -81,10 +85,10 @@ def results(folder):
     return {path.stem: torch.load(path) for path in folder.glob("*.pt")}
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", TRAINED)
 def test_two_processes_have_the_loss_of_one_at_every_step(results, pair):
     """With augmentation, masks, modality drop and, in finetuning, drop path: every draw is the pair's."""
-    one, two = (results[f"{name}-0"] for name in PAIRS[pair])
+    one, two = (results[f"{name}-0"] for name in TRAINED[pair])
     assert list(two["train"]) == list(range(1, NUM_STEPS + 1))
     assert two["train"] == pytest.approx(one["train"], **CURVE)
     assert len(set(one["train"].values())) == NUM_STEPS
@@ -99,6 +103,21 @@ def test_validation_loss_of_two_processes_counts_each_of_five_pairs_once(results
     assert results[f"{two}-1"]["validation"] == results[f"{two}-0"]["validation"]
 
 
+def test_the_contrastive_term_is_validated_where_processes_have_unequal_pairs(results):
+    """Five pairs: three on one process and two on the other, each compared with its own."""
+    for rank in (0, 1):
+        found = results[f"contrast-ddp-{rank}"]
+        assert found["ended"] == "done"
+        assert list(found["validation"]) == [0, 1, 2]
+
+
+def with_gradients(weights):
+    """All but the biases of keys, which a softmax takes no notice of."""
+    return {
+        name: tensor.reshape(3, -1)[::2] if name.endswith("qkv.bias") else tensor for name, tensor in weights.items()
+    }
+
+
 def assert_near(found, expected):
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -107,9 +126,9 @@ def assert_near(found, expected):
         )
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", TRAINED)
 def test_two_processes_end_with_nearly_the_weights_of_one(results, pair):
-    one, two = (results[f"{name}-0"]["weights"] for name in PAIRS[pair])
+    one, two = (with_gradients(results[f"{name}-0"]["weights"]) for name in TRAINED[pair])
     assert_near(two, one)
 
 

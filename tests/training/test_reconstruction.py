@@ -63,6 +63,25 @@ def test_a_dropped_modality_has_no_loss_and_its_pixels_do_not_matter(make_recons
     assert module.training_step(without, 0).item() != module.training_step(batch, 0).item()
 
 
+def test_each_patch_of_an_epochs_batches_is_removed_equally_often_and_apart_from_the_other_modality(
+    make_reconstructor, make_data
+):
+    """From the keyed noise of the loader: 7 of 9 patches are removed."""
+    model, loader = make_reconstructor().model, make_data(17).train_dataloader()
+    removed = {"s1": [], "s2": []}
+    for epoch in range(150):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            for name, mask in model.draw_masks(dict.fromkeys(batch.noise), batch.noise).items():
+                assert (mask.mask.sum(1) == 7).all()
+                removed[name].append(mask.mask)
+    s1, s2 = (torch.cat(masks) for masks in removed.values())
+    assert len(s1) == 150 * 17
+    for share, expected in ((s1.mean(0), 7 / 9), (s2.mean(0), 7 / 9), ((s1 * s2).mean(0), (7 / 9) ** 2)):
+        # Five standard deviations of a share of 2550 draws.
+        torch.testing.assert_close(share, torch.full((9,), expected), atol=0.05, rtol=0)
+
+
 def test_augmented_pixels_are_what_is_masked_and_wanted(make_reconstructor, batch):
     module = make_reconstructor()
     tiles = apply_geometry(module.preprocess(batch.pixels), batch.geometry)

@@ -1,0 +1,115 @@
+"""The sections `model`, `pretrain`, `probe` and `finetune` of params.yaml."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from fusmae.section import Rate, Section, Share
+
+
+class ModelConfig(Section):
+    """The architecture; see `fusmae.models` for what each switch does."""
+
+    patch_px: int = Field(gt=0)
+    dim: int = Field(gt=0)
+    # CLS joins after the first block: with one block it would see no token.
+    depth: int = Field(ge=2)
+    num_heads: int = Field(gt=0)
+    decoder_dim: int = Field(gt=0)
+    decoder_depth: int = Field(gt=0)
+    decoder_num_heads: int = Field(gt=0)
+    early_fusion: bool
+    feature_fusion: bool
+    masking: Literal["independent", "consistent"]
+    mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
+    target_norm: Literal["patch", "group", "band"]
+    decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class AugmentConfig(Section):
+    """Geometry, the same for every modality of a pair."""
+
+    flip: bool
+    turn: bool
+    min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class _EncoderTrainingConfig(Section):
+    """What every objective that changes the encoder is told."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    base_lr: Rate
+    weight_decay: float = Field(ge=0.0)
+    warmup_epochs: int = Field(ge=0)
+    modality_drop: Share
+    augment: AugmentConfig
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "_EncoderTrainingConfig":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"got warmup_epochs {self.warmup_epochs}; expected fewer than epochs, {self.epochs}")
+        return self
+
+
+class PretrainConfig(_EncoderTrainingConfig):
+    """Masked reconstruction, and what is weighed beside it.
+
+    Attributes:
+        reconstruction_weight: of the reconstruction loss; 0 leaves it out.
+        contrastive_weight: of the contrastive term between modalities; 0 leaves it out.
+        ema_decay: keep the running mean of the weights instead of the last ones; 0 is off.
+        evidence_pairs: of train and of validation, for the kNN score after each epoch; 0 is off.
+        patience: epochs without a better kNN score after which training stops; 0 is off.
+    """
+
+    num_pictures: int = Field(ge=0)
+    reconstruction_weight: float = Field(ge=0.0)
+    contrastive_weight: float = Field(ge=0.0)
+    ema_decay: float = Field(ge=0.0, lt=1.0)
+    evidence_pairs: int = Field(ge=0)
+    patience: int = Field(ge=0)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the module is trained by."""
+        return self.model_dump(
+            include={
+                "base_lr", "batch_size", "weight_decay", "warmup_epochs", "reconstruction_weight", "contrastive_weight"
+            }
+        )  # fmt: skip
+
+    @property
+    def watch(self) -> dict[str, Any]:
+        """What looks on while it is trained."""
+        return self.model_dump(include={"evidence_pairs", "patience", "ema_decay"})
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "PretrainConfig":
+        if not self.reconstruction_weight and not self.contrastive_weight:
+            raise ValueError("got reconstruction_weight 0 and contrastive_weight 0; expected one above 0")
+        if not self.reconstruction_weight and self.modality_drop:
+            raise ValueError(
+                f"got modality_drop {self.modality_drop} with reconstruction_weight 0; expected modality_drop 0: "
+                "the contrastive term needs two modalities"
+            )
+        if self.patience and not self.evidence_pairs:
+            raise ValueError(f"got patience {self.patience} with evidence_pairs 0; expected evidence_pairs above 0")
+        return self
+
+
+class ProbeConfig(Section):
+    """Linear read-out of a frozen encoder; the learning rate is chosen on validation."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rates: list[Rate] = Field(min_length=1)
+    readout: Literal["mean", "cls", "concat"]
+
+
+class FinetuneConfig(_EncoderTrainingConfig):
+    """Supervised training of encoder and head."""
+
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
+    readout: Literal["mean", "cls", "concat"]

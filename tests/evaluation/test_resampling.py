@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
+
+from fusmae.evaluation.metrics import average_precisions
+from fusmae.evaluation.resampling import difference, headline_draws, miou_draws, over_seeds, place_resamples
+
+NUM_PAIRS, NUM_CLASSES, DRAWS = 60, 4, 12
+PLACES = [f"place {number % 17}" for number in range(NUM_PAIRS)]
+WHOLE = np.ones((1, NUM_PAIRS), np.int32)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """The last class has a single pair, so that most draws have none of it, or several."""
+    made = (np.random.default_rng(0).random((NUM_PAIRS, NUM_CLASSES)) < [0.5, 0.3, 0.1, 0]).astype(np.uint8)
+    made[7, 3] = 1
+    return made
+
+
+@pytest.fixture
+def probabilities(labels) -> np.ndarray:
+    """With ties."""
+    return (np.random.default_rng(1).random(labels.shape) * 0.7 + 0.3 * labels).round(1).astype(np.float32)
+
+
+@pytest.fixture
+def weights() -> np.ndarray:
+    return place_resamples(PLACES, DRAWS, 0)
+
+
+def test_places_are_drawn_whole_and_as_many_as_there_are(weights):
+    assert weights.shape == (DRAWS, NUM_PAIRS)
+    for place in range(17):
+        of_place = weights[:, place::17]
+        assert (of_place == of_place[:, :1]).all()
+    assert (weights[:, :17].sum(axis=1) == 17).all()
+
+
+def test_a_place_is_drawn_once_on_average_as_if_by_chance():
+    first = place_resamples([str(number) for number in range(50)], 400, 0)
+    assert first.mean() == 1
+    assert first.var() == pytest.approx(1 - 1 / 50, abs=0.03)
+    np.testing.assert_allclose(first.mean(axis=0), 1, atol=0.25)
+
+
+def test_resamples_are_seeded_and_more_of_them_leave_the_first_alone(weights):
+    np.testing.assert_array_equal(place_resamples(PLACES, 2 * DRAWS, 0)[:DRAWS], weights)
+    assert not np.array_equal(place_resamples(PLACES, DRAWS, 1), weights)
+
+
+def test_macro_ap_of_the_whole_set_is_scikit_learns(labels, probabilities):
+    (found,) = headline_draws("multilabel", labels, probabilities, WHOLE)
+    assert found == pytest.approx(average_precision_score(labels, probabilities, average="macro"), abs=1e-6)
+    assert found == pytest.approx(average_precisions(labels, probabilities)[1], abs=1e-6)
+
+
+def test_macro_ap_of_a_draw_is_that_of_the_repeated_rows_over_the_classes_they_have(labels, probabilities, weights):
+    expected = []
+    for row in weights:
+        pairs = np.repeat(np.arange(NUM_PAIRS), row)
+        present = labels[pairs].any(axis=0)
+        expected.append(average_precision_score(labels[pairs][:, present], probabilities[pairs][:, present]))
+    np.testing.assert_allclose(headline_draws("multilabel", labels, probabilities, weights), expected, atol=1e-6)
+    lacking = [not (labels[:, 3] @ row) for row in weights]
+    assert any(lacking)
+    assert not all(lacking)
+
+
+def test_macro_ap_of_a_draw_is_scikit_learns_with_weights(labels, probabilities, weights):
+    found = headline_draws("multilabel", labels[:, :2], probabilities[:, :2], weights)
+    expected = [average_precision_score(labels[:, :2], probabilities[:, :2], sample_weight=row) for row in weights]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_half_precision_probabilities_are_scored_as_they_are(labels, probabilities, weights):
+    half = probabilities.astype(np.float16)
+    np.testing.assert_array_equal(
+        headline_draws("multilabel", labels, half, weights),
+        headline_draws("multilabel", labels, half.astype(np.float32), weights),
+    )
+
+
+def test_a_draw_without_any_label_scores_nothing(labels, probabilities):
+    assert headline_draws("multilabel", np.zeros_like(labels), probabilities, WHOLE).tolist() == [0.0]
+
+
+def test_accuracy_of_a_draw_is_that_of_the_repeated_rows(probabilities, weights):
+    truth = np.random.default_rng(2).integers(NUM_CLASSES, size=NUM_PAIRS)
+    found = headline_draws("multiclass", np.eye(NUM_CLASSES)[truth], probabilities, weights)
+    predicted = probabilities.argmax(axis=1)
+    expected = [accuracy_score(np.repeat(truth, row), np.repeat(predicted, row)) for row in weights]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_miou_of_a_draw_is_that_of_the_repeated_pixels(weights):
+    random = np.random.default_rng(3)
+    # The last class is predicted, but never true.
+    truth, predicted = random.integers(2, size=(NUM_PAIRS, 30)), random.integers(3, size=(NUM_PAIRS, 30))
+    confusions = np.zeros((NUM_PAIRS, 3, 3), np.int64)
+    for pair in range(NUM_PAIRS):
+        np.add.at(confusions[pair], (truth[pair], predicted[pair]), 1)
+    expected = [
+        jaccard_score(
+            np.repeat(truth, row, axis=0).ravel(),
+            np.repeat(predicted, row, axis=0).ravel(),
+            labels=[0, 1],
+            average="macro",
+        )
+        for row in weights
+    ]
+    np.testing.assert_allclose(miou_draws(confusions, weights), expected)
+
+
+def test_perfect_maps_have_an_miou_of_one_and_maps_without_a_pixel_none(weights):
+    assert miou_draws(np.tile(np.diag([5, 3, 0]), (NUM_PAIRS, 1, 1)), weights) == pytest.approx(1)
+    assert (miou_draws(np.zeros((NUM_PAIRS, 3, 3)), weights) == 0).all()
+
+
+def test_a_row_does_not_differ_from_itself(labels, probabilities, weights):
+    one, again = (headline_draws("multilabel", labels, probabilities, weights) for _ in range(2))
+    found = difference(one, again)
+    assert (found.mean, found.low, found.high, found.share_below_zero) == (0, 0, 0, 0)
+
+
+def test_a_difference_is_first_minus_second_with_its_percentiles():
+    apart = np.arange(-20, 81) / 100
+    found = difference(0.5 + apart, np.full(101, 0.5), confidence=0.9)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.3, -0.15, 0.75))
+    assert found.share_below_zero == pytest.approx(20 / 101)
+
+
+def test_pairing_narrows_the_interval(labels, probabilities):
+    weights = place_resamples(PLACES, 100, 0)
+    draws = headline_draws("multilabel", labels, probabilities, weights)
+    others = headline_draws("multilabel", labels, probabilities, place_resamples(PLACES, 100, 1))
+    paired, unpaired = difference(draws + 0.01, draws), difference(draws + 0.01, others)
+    assert paired.high - paired.low < 1e-9
+    assert unpaired.high - unpaired.low > 0.05
+
+
+def test_one_seed_is_left_as_it_is():
+    draws = np.random.default_rng(0).random((1, 9))
+    np.testing.assert_array_equal(over_seeds(draws, 0), draws[0])
+
+
+def test_seeds_are_drawn_with_replacement_within_each_resample():
+    draws = np.array([[0.0], [1.0], [2.0]]) + np.arange(300) * 10
+    found = over_seeds(draws, 0) - np.arange(300) * 10
+    np.testing.assert_allclose(found * 3, (found * 3).round(), atol=1e-9)
+    assert (found.min(), found.max()) == pytest.approx((0, 2))
+    # The spread of a mean of three that are drawn from three with variance 2/3.
+    assert found.var() == pytest.approx(2 / 9, rel=0.2)
+
+
+def test_rows_have_the_same_seeds_in_a_draw():
+    one = np.random.default_rng(0).random((3, 50))
+    assert np.ptp(over_seeds(one + 0.25, 7) - over_seeds(one, 7)) < 1e-12
+    assert not np.array_equal(over_seeds(one, 7), over_seeds(one, 8))
