@@ -12,7 +12,7 @@ export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
 export RUSTUP_HOME ?= $(CURDIR)/.fusmae/rustup
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test check audit bench ui lock
+.PHONY: help pipeline test check audit bench study ui lock
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,11 @@ bench: .venv/installed models/export/model.onnx ## measure the claims of benchma
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.synthetic_world
+
+STUDY ?=
+study: .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='-S study_size=gpu' and the like
+	cd study && PATH=$(CURDIR)/$(BIN):$$PATH dvc exp run $(STUDY)
+	@echo "look at study/report/report.html"
 
 models/export/model.onnx: .venv/installed
 	$(BIN)/dvc repro export

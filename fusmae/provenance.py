@@ -55,7 +55,7 @@ def git_state() -> dict[str, Any]:
     """Commit, and whether a file differs from it or code is new; None and False outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
     # Stages and DVC write dvc.lock as they go: it says nothing about the code that ran.
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude,glob)**/dvc.lock")
     # A new file beside the code may be imported, or composed into params.yaml.
     added = _git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS)
     return {"commit": commit, "is_dirty": bool(changed or added)}

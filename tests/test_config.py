@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 
 from fusmae.config import load_config, parse_config
 from fusmae.errors import ConfigError
+from fusmae.training.reconstruction import PretrainRecipe
 
 REPOSITORY = Path(__file__).parents[1]
 GROUPS = {
@@ -225,6 +227,69 @@ def test_machine_leaves_out_what_a_trainer_does_not_take(values):
 def test_warm_up_longer_than_the_run_is_refused_with_both_values():
     text = message(composed("pretrain.epochs=2"))
     assert "pretrain: got warmup_epochs 2; expected fewer than epochs, 2" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"reconstruction_weight": 0.0},
+            "pretrain: got reconstruction_weight 0 and contrastive_weight 0; expected one above 0",
+        ),
+        (
+            {"reconstruction_weight": 0.0, "contrastive_weight": 1.0, "modality_drop": 0.2},
+            "pretrain: got modality_drop 0.2 with reconstruction_weight 0; expected modality_drop 0: "
+            "the contrastive term needs two modalities",
+        ),
+        (
+            {"patience": 3, "evidence_pairs": 0},
+            "pretrain: got patience 3 with evidence_pairs 0; expected evidence_pairs above 0",
+        ),
+        ({"contrastive_weight": -0.1}, "pretrain.contrastive_weight: got -0.1; expected: Input should be greater"),
+        ({"ema_decay": 1.0}, "pretrain.ema_decay: got 1.0; expected: Input should be less than 1"),
+        ({"evidence_pairs": -1}, "pretrain.evidence_pairs: got -1; expected: Input should be greater"),
+    ],
+)
+def test_pretraining_by_nothing_or_watched_by_nothing_is_refused(values, changes, expected):
+    values["pretrain"] |= changes
+    assert expected in message(values)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reconstruction_weight": 0.0, "contrastive_weight": 1.0, "modality_drop": 0.0},
+        {"contrastive_weight": 0.1, "modality_drop": 0.2},
+        {"patience": 3, "evidence_pairs": 100},
+        {"evidence_pairs": 0, "ema_decay": 0.99},
+    ],
+)
+def test_either_term_alone_and_every_watcher_that_has_what_it_needs_are_accepted(values, changes):
+    values["pretrain"] |= changes
+    assert parse_config(values, "params.yaml").pretrain.model_dump(include=changes.keys()) == changes
+
+
+def test_the_contrastive_term_of_one_modality_is_refused(values):
+    del values["data"]["modalities"]["s1"], values["model"]["mask_ratio"]["s1"]
+    values["model"].update(early_fusion=False, feature_fusion=False)
+    values["pretrain"]["contrastive_weight"] = 0.1
+    assert "pretrain.contrastive_weight: got one modality; expected two, or 0" in message(values)
+
+
+@pytest.mark.parametrize("name", ["contrastive_weight", "ema_decay"])
+def test_what_a_shared_out_model_cannot_do_is_refused(values, name):
+    values["pretrain"][name] = 0.5
+    values["runtime"]["strategy"] = "fsdp"
+    assert f"pretrain.{name}: got 0.5 with fsdp; expected 0, or ddp" in message(values)
+    values["runtime"]["strategy"] = "ddp"
+    assert parse_config(values, "params.yaml").runtime.strategy == "ddp"
+
+
+def test_pretraining_is_split_into_what_trains_and_what_watches(defaults):
+    section = parse_config(defaults, "params.yaml").pretrain
+    assert PretrainRecipe(**section.recipe).contrastive_weight == section.contrastive_weight
+    assert set(section.recipe) == {field.name for field in dataclasses.fields(PretrainRecipe)}
+    assert set(section.watch) == {"evidence_pairs", "patience", "ema_decay"}
 
 
 @pytest.mark.parametrize(

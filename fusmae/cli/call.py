@@ -22,10 +22,10 @@ def load_params() -> Any:
     return load_config(options["params"])
 
 
-def run_stage(stage: str, **paths: Path) -> None:
+def run_stage(stage: str, **arguments: Any) -> None:
     """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
     keep_freed_memory()
-    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **paths)
+    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **arguments)
 
 
 def run_command(command: str, **arguments: Any) -> Any:

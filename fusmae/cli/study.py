@@ -1,0 +1,78 @@
+"""One command a stage of a study (study/dvc.yaml)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusmae.cli.call import run_stage
+from fusmae.cli.stages import Index, Out, RunFile, Shards, Statistics, Verdict
+
+app = typer.Typer()
+
+Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
+Seed = Annotated[int, typer.Option(help="Of weights, order, masks and label subsets.")]
+
+
+@app.command()
+def study_pretrain(
+    variant: Variant,
+    seed: Seed,
+    shards: Shards,
+    verdict: Verdict,
+    statistics: Statistics,
+    out: Out,
+    run: RunFile,
+) -> None:
+    """Pretrain one variant of a study; goes on from where a killed run stopped.
+
+    Example: fusmae --params study/params.yaml study-pretrain --variant joint --seed 1 --shards study/data/shards
+    --verdict study/data/verdict.json --statistics study/data/statistics.json --out study/models/joint-1
+    --run-file study/runs/pretrain-joint-1.json
+    """
+    run_stage(
+        "study_pretrain",
+        variant=variant,
+        seed=seed,
+        shards=shards,
+        verdict=verdict,
+        statistics=statistics,
+        out=out,
+        run_file=run,
+    )
+
+
+@app.command()
+def study_measure(
+    variant: Variant,
+    seed: Seed,
+    weights: Annotated[Path, typer.Option(help="Checkpoint folder that `fusmae study-pretrain` wrote.")],
+    shards: Shards,
+    index: Index,
+    out: Out,
+    run: RunFile,
+) -> None:
+    """Measure one variant of a study by every protocol, label share and condition.
+
+    Example: fusmae --params study/params.yaml study-measure --variant joint --seed 1 --weights study/models/joint-1
+    --shards study/data/shards --index study/data/index.parquet --out study/cells/joint-1
+    --run-file study/runs/measure-joint-1.json
+    """
+    run_stage(
+        "study_measure", variant=variant, seed=seed, weights=weights, shards=shards, index=index, out=out, run_file=run
+    )
+
+
+@app.command()
+def study_report(
+    cells: Annotated[Path, typer.Option(help="Folder with what `fusmae study-measure` wrote.")],
+    shards: Shards,
+    out: Out,
+    runs: Annotated[Path, typer.Option(help="Folder of run files; the report is added to their MLflow runs.")],
+) -> None:
+    """Put every cell of a study into one page, with tables and plots.
+
+    Example: fusmae --params study/params.yaml study-report --cells study/cells --shards study/data/shards
+    --out study/report --runs study/runs
+    """
+    run_stage("study_report", cells=cells, shards=shards, out=out, runs=runs)

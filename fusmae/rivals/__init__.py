@@ -1,0 +1,6 @@
+"""Published backbones as frozen feature extractors, to be probed on the same data and bands as our own encoder."""
+
+from fusmae.rivals.build import RIVALS, build_rival
+from fusmae.rivals.rival import Rival
+
+__all__ = ["RIVALS", "Rival", "build_rival"]

@@ -1,0 +1,134 @@
+"""What all rivals have in common: bands by name, one size, frozen weights, a setting to one vector."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusmae.errors import ConfigError
+from fusmae.files import file_sha256
+from fusmae.modalities import ModalityInput, Statistics
+from fusmae.models.preprocess import Preprocess
+from fusmae.rivals.weights import WeightNames, load_backbone
+
+
+class Rival(nn.Module):
+    """A published backbone: physical pixels in, one vector a tile out; always frozen and in eval mode.
+
+    Pixels are standardised by the data's own statistics and brought to the finest grid, as for our encoder. The whole
+    tile is then resized to the side that the backbone was trained with, so larger tiles are seen at a coarser scale.
+
+    Args:
+        inputs: the arrays that it is fed.
+        statistics: mean and standard deviation of each band, in physical units.
+
+    Attributes:
+        name: as in `RIVALS`.
+        bands: bands that the backbone knows, by modality, in the order that it is fed.
+        is_fixed: it takes exactly `bands` and others are left out; otherwise it takes any of them, and a band that it
+            doesn't know is an error.
+        side_px: height and width that it was trained with.
+        dim: D, width of the features.
+        weight_names: what a file of weights may lack or have more.
+        origin: where the weights are from, as a sentence for a report.
+        modalities: those of `inputs`.
+        chosen: the bands it is fed, by modality.
+
+    Raises:
+        ConfigError: the data lacks a band or has one that the backbone can't use.
+    """
+
+    name: ClassVar[str]
+    bands: ClassVar[Mapping[str, tuple[str, ...]]]
+    is_fixed: ClassVar[bool]
+    side_px: ClassVar[int]
+    dim: ClassVar[int] = 768
+    weight_names: ClassVar[WeightNames]
+
+    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(inputs, statistics)
+        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs))
+        self.origin = "random initial weights (no file was given)"
+        self.chosen: dict[str, tuple[str, ...]] = {}
+        for key in self.modalities:
+            given = [band for item in inputs if item.modality == key for band in item.bands]
+            self.chosen[key] = self._choose(key, given)
+            order = torch.tensor([given.index(band) for band in self.chosen[key]])
+            self.register_buffer(f"{key}_order", order, persistent=False)
+        self.backbone: Any = self._build()
+        self.requires_grad_(False)
+        self.eval()
+
+    def _build(self) -> nn.Module:
+        """The backbone with random initial weights."""
+        raise NotImplementedError
+
+    def _features(self, tiles: dict[str, Tensor]) -> Tensor:
+        """Standardised tiles `[B, C, side_px, side_px]` by modality, bands as in `chosen`, to `[B, D]`."""
+        raise NotImplementedError
+
+    def _choose(self, key: str, given: Sequence[str]) -> tuple[str, ...]:
+        """The bands of a modality that the backbone is fed, in its own order."""
+        known = self.bands.get(key)
+        if known is None:
+            raise ConfigError(f"{self.name} has no modality {key}.", got=key, expected=" or ".join(self.bands))
+        missing = [band for band in known if band not in given] if self.is_fixed else []
+        unknown = [] if self.is_fixed else [band for band in given if band not in known]
+        if missing or unknown:
+            wrong = f"needs {', '.join(missing)}" if missing else f"knows no {', '.join(unknown)}"
+            raise ConfigError(
+                f"{self.name} {wrong} of {key}.",
+                got=", ".join(given),
+                expected=("all of " if self.is_fixed else "any of ") + ", ".join(known),
+                hint="change data.modalities in params.yaml, or leave this rival out",
+            )
+        return tuple(band for band in known if band in given)
+
+    def load(self, path: Path) -> None:
+        """Take weights from a file.
+
+        Raises:
+            CheckpointError: it is absent, damaged or of another model.
+        """
+        load_backbone(self.backbone, path, self.weight_names, self.name)
+        self.origin = f"weights of {path.name}, sha256 {file_sha256(path)}"
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whoever asks: a trainer puts every module that it holds in training mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, pixels: dict[str, Tensor], setting: tuple[str, ...]) -> Tensor:
+        """Features of tiles of which only some modalities are given.
+
+        Args:
+            pixels: `[B, C_g, h, w]` in physical units, by input name (`s2_10m`); what is of no modality in `setting`
+                is not looked at.
+            setting: modalities that are given: `("s1", "s2")`, `("s1",)`.
+
+        Returns:
+            `[B, D]`.
+
+        Raises:
+            ValueError: a modality that there is not, or one whose arrays are absent or of another shape.
+        """
+        if not setting or not set(setting) <= set(self.modalities):
+            raise ValueError(f"unknown setting {setting}, expected some of {self.modalities}")
+        names = [item.name for item in self.preprocess.inputs if item.modality in setting]
+        absent = [name for name in names if name not in pixels]
+        if absent:
+            raise ValueError(f"arrays {absent} are absent, got {sorted(pixels)}")
+        tiles = self.preprocess({name: pixels[name] for name in names})
+        return self._features({key: self._fitted(key, tile) for key, tile in tiles.items()})
+
+    def _fitted(self, key: str, tile: Tensor) -> Tensor:
+        """A tile `[B, C, H, W]` with all bands to those that are fed, `[B, C', side_px, side_px]`."""
+        chosen = tile.index_select(1, self.get_buffer(f"{key}_order"))
+        if chosen.shape[-1] == self.side_px:
+            return chosen
+        size = (self.side_px, self.side_px)
+        return F.interpolate(chosen, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,98 @@
+"""A published file of weights, read without running anything from it, into a backbone that it must fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fusmae.errors import CheckpointError
+
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class WeightNames:
+    """Where a file of weights may differ from the backbone, by how tensors' names begin.
+
+    Attributes:
+        optional: of the backbone; may be absent from the file, as published.
+        ignored: of the file; parts of pretraining that the backbone doesn't have.
+        published: what in torchgeo names the file to be had.
+    """
+
+    optional: tuple[str, ...]
+    ignored: tuple[str, ...]
+    published: str
+
+
+def load_backbone(backbone: nn.Module, path: Path, names: WeightNames, rival: str) -> None:
+    """Load weights that must fit name by name and shape by shape, but for what is optional or ignored.
+
+    Raises:
+        CheckpointError: the file is absent or damaged, or says what is missing, left over or of another shape.
+    """
+    hint = f"give {rival}'s own file: {names.published} in torchgeo says where it is"
+    weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(names.ignored)}
+    own: dict[str, Tensor] = backbone.state_dict()
+    missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(names.optional))
+    extra = sorted(weights.keys() - own.keys())
+    shapes = {
+        name: f"{tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if weights[name].shape != own[name].shape
+    }
+    if missing or extra or shapes:
+        raise CheckpointError(
+            f"The weights in {path} do not fit {rival}.",
+            got={"missing": missing[:5], "left over": extra[:5], "shapes": dict(list(shapes.items())[:5])},
+            expected=f"{len(own)} tensors of {rival}'s names and shapes",
+            hint=hint,
+        )
+    backbone.load_state_dict(weights, strict=False)
+
+
+def _read(path: Path, hint: str) -> dict[str, Tensor]:
+    """The file's tensors by name."""
+    if not path.is_file():
+        raise CheckpointError(f"There is no file of weights {path}.", expected="a file", hint=hint)
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(
+            f"{path} is no file of weights.", got=path.suffix, expected=" or ".join(_SUFFIXES), hint=hint
+        )
+    try:
+        if path.suffix == ".safetensors":
+            loaded: Any = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a foreign file makes a reader raise can't be told beforehand
+        # Not its text: torch's tells how to load what is not trusted.
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors.",
+            got=type(error).__name__,
+            expected="a state dict; nothing else in a pickle is read",
+            hint=hint,
+        ) from error
+    flat = _flat(loaded)
+    if not flat or not all(isinstance(value, Tensor) for value in flat.values()):
+        raise CheckpointError(
+            f"{path} holds no state dict.", got=type(loaded).__name__, expected="tensors by name", hint=hint
+        )
+    return flat
+
+
+def _flat(loaded: Any) -> dict[str, Any]:
+    """Values by full name: CROMA's file has a state dict a part, Copernicus-FM's may have one under `model`."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    if isinstance(loaded.get("model"), Mapping):
+        return dict(loaded["model"])
+    flat: dict[str, Any] = {}
+    for name, value in loaded.items():
+        flat |= (
+            {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return flat

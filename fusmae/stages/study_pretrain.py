@@ -1,0 +1,54 @@
+"""Stage study_pretrain: one variant and seed of a study, to the weights that it is measured by."""
+
+from pathlib import Path
+
+from fusmae.config import Config
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.statistics import read_statistics
+from fusmae.data.verdict import require_verdict
+from fusmae.evaluation.evidence import pretraining_callbacks
+from fusmae.files import write_json
+from fusmae.ranks import require_one_process
+from fusmae.study.variants import variant_config, variant_of
+from fusmae.tracking import stage_run
+from fusmae.training.build import part_of
+from fusmae.training.checkpoint import Checkpoint, save_checkpoint
+from fusmae.training.history import History
+from fusmae.training.pretraining import build_pretraining
+from fusmae.training.reconstruction import PretrainRecipe
+from fusmae.training.trainer import Machine, build_trainer, fit
+
+
+def study_pretrain(
+    config: Config, *, variant: str, seed: int, shards: Path, verdict: Path, statistics: Path, out: Path, run_file: Path
+) -> None:
+    """Write the checkpoint folder `out`, with `history.json` in it; a rival's weights are no matter of ours."""
+    require_one_process("study_pretrain")
+    require_verdict(verdict, shards)
+    chosen, own = variant_of(config, variant), variant_config(config, variant, seed)
+    section, modalities = own.pretrain, tuple(own.data.modalities)
+    names = ("+".join(modalities),) if chosen.is_stacked else modalities
+    num_patches = (own.data.tile_px // own.model.patch_px) ** 2
+    draws = Draws(seed, names, num_patches, section.modality_drop, section.augment.model_dump())
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=own.runtime.num_workers)
+    reader, history = data.reader("train"), History()
+    inputs = [item for item in reader.inputs if item.modality in modalities]
+    known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)
+    start = build_pretraining(own.model.model_dump(), recipe, inputs, known, seed, is_stacked=chosen.is_stacked)
+    with stage_run(
+        f"study-{variant}-{seed}",
+        experiment=own.register_as.experiment,
+        seed=seed,
+        params={"variant": chosen.model_dump(), "model": own.model.model_dump(), "pretrain": section.model_dump()},
+        inputs=[shards, statistics],
+        run_file=run_file,
+        accelerator=own.runtime.accelerator,
+        data=reader.origin.described,
+    ) as run:
+        weights = start.initial
+        if chosen.start == "pretrained":
+            machine, callbacks = Machine(**own.runtime.machine), pretraining_callbacks(data, **section.watch)
+            trainer = build_trainer(machine, section.epochs, seed, run.scratch, run.logger, [*callbacks, history])
+            weights = part_of(fit(trainer, start.module, data, run.scratch), "model.")
+        save_checkpoint(out, Checkpoint(start.architecture, start.preprocessing, (), run.facts, weights))
+        write_json(out / "history.json", history.state_dict() | {"run_id": run.run_id})

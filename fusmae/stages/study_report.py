@@ -1,0 +1,31 @@
+"""Stage study_report: every cell of a study as one page, tables and plots."""
+
+from pathlib import Path
+
+from fusmae.config import Config
+from fusmae.errors import StudyError
+from fusmae.study.about import study_about
+from fusmae.study.report import write_report
+from fusmae.study.results import read_cell
+from fusmae.study.variants import study_of
+from fusmae.tracking import log_to_run
+
+REFERENCE = "fusmae"
+"""The variant that others are compared with."""
+
+
+def study_report(config: Config, *, cells: Path, shards: Path, out: Path, runs: Path) -> None:
+    """Write `out` from the folder `cells`; the page goes to the MLflow run of each cell, too."""
+    study = study_of(config)
+    names = [f"{variant}-{seed}" for variant in study.run for seed in study.seeds]
+    absent = [name for name in names if not (cells / name).exists()]
+    if absent:
+        raise StudyError(
+            f"{len(absent)} of {len(names)} cells are not measured yet.",
+            got=f"no {', '.join(absent[:5])}{' …' if len(absent) > 5 else ''} in {cells}",
+            hint="make study",
+        )
+    found = [read_cell(cells / name) for name in names]
+    write_report(found, out, study.title, study_about(config, shards, found), REFERENCE)
+    for name in names:
+        log_to_run(runs / f"measure-{name}.json", {}, out)

@@ -1,0 +1,138 @@
+"""A variant's weights opened, and its cell written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusmae.config import Config
+from fusmae.data.datamodule import PairDataModule
+from fusmae.data.index import Pair
+from fusmae.data.statistics import parse_statistics
+from fusmae.files import written_whole
+from fusmae.models.fusmae import FusMAE
+from fusmae.models.preprocess import Preprocess
+from fusmae.rivals import build_rival
+from fusmae.study.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
+from fusmae.study.gallery import failure_pictures, reconstruction_pictures
+from fusmae.study.measure import Measured
+from fusmae.study.results import PICTURES, Cell, write_cell, write_pictures
+from fusmae.study.variants import study_of
+from fusmae.study_config import VariantConfig
+from fusmae.tracking import Run
+from fusmae.training.build import build_fusmae, build_preprocess, inputs_of
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+from fusmae.training.hardware import describe_hardware
+from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A variant's weights, ready to use.
+
+    Attributes:
+        about: what it is.
+        encoder: frozen.
+        checkpoint: weights to train further; None for a rival.
+        reconstructor: model and preprocessing of what was trained to reconstruct; None otherwise.
+        history: of its pretraining.
+    """
+
+    about: str
+    encoder: FrozenEncoder
+    checkpoint: Checkpoint | None
+    reconstructor: tuple[FusMAE, Preprocess] | None
+    history: Mapping[str, Any]
+
+
+def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int) -> Opened:
+    """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
+
+    Raises:
+        CheckpointError: weights are absent, damaged or of another model.
+    """
+    checkpoint = load_checkpoint(folder)
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    if variant.start not in ("pretrained", "random"):
+        inputs = inputs_of(checkpoint.preprocessing)
+        statistics = parse_statistics(checkpoint.preprocessing["statistics"])
+        weights = Path(variant.weights) if variant.weights else None
+        rival = build_rival(variant.start, inputs, statistics, weights, seed)
+        return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
+    encoder = CheckpointEncoder(checkpoint, folder)
+    reconstructor = None
+    if variant.start == "pretrained" and config.pretrain.reconstruction_weight:
+        load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)
+        reconstructor = model.eval(), build_preprocess(checkpoint.preprocessing)
+    return Opened(variant.about, encoder, checkpoint, reconstructor, history)
+
+
+def write_measured(
+    out: Path,
+    config: Config,
+    name: str,
+    opened: Opened,
+    measured: Measured,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+    run: Run,
+) -> None:
+    """Write the cell `out`, pictures included, whole or not at all."""
+    book, history = measured.book, opened.history
+    cost = {
+        "parameters": opened.encoder.num_parameters,
+        "pretrain_seconds": history["seconds"],
+        "pretrain_epochs": max((len(points) for points in history["points"].values()), default=0),
+        "pairs_per_second": history["pairs"] / history["seconds"] if history["seconds"] else 0.0,
+    }
+    git, shards = run.facts["git"], str(data.shards)
+    origin = {
+        "run": run.run_id,
+        "pretrain_run": history["run_id"],
+        "commit": git["commit"],
+        "is_dirty": git["is_dirty"],
+        "data": run.facts["inputs"][shards],
+        "device": describe_hardware(config.runtime.accelerator)["fusmae.device"],
+        "warning": data.reader("test").origin.warning,
+    }
+    cell = Cell(
+        variant=name,
+        seed=config.seed,
+        about=opened.about,
+        rows=book.rows,
+        cost=cost,
+        reconstruction=measured.reconstruction,
+        retrieval=measured.retrieval,
+        history=history["points"],
+        origin=origin,
+        classes=book.classes,
+    )
+    with written_whole(out) as partial:
+        partial.mkdir()
+        write_cell(partial, cell, book.labels, book.predictions, book.confusions)
+        write_pictures(partial, _pictures(partial / PICTURES, config, opened, measured, data, pairs))
+
+
+def _pictures(
+    folder: Path,
+    config: Config,
+    opened: Opened,
+    measured: Measured,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+) -> list[Any]:
+    count, found = study_of(config).num_pictures, []
+    if not count:
+        return []
+    # A stack has no tile a modality that could be drawn by itself.
+    if opened.reconstructor is not None and not opened.reconstructor[1].is_stacked and opened.checkpoint is not None:
+        model, preprocess = opened.reconstructor
+        module = Reconstructor(model, preprocess, PretrainRecipe(**config.pretrain.recipe))
+        statistics = parse_statistics(opened.checkpoint.preprocessing["statistics"])
+        found += reconstruction_pictures(folder, module, data, pairs, config.data.modalities, statistics, count)
+    best = next((row for row in reversed(measured.book.rows) if row.name in measured.book.predictions), None)
+    if best is not None:
+        name = f"{best.protocol}/{best.share:g}/{measured.book.rows[0].condition}"
+        found += failure_pictures(folder, data, pairs, measured.book.predictions[name], count)
+    return found

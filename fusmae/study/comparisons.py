@@ -1,0 +1,96 @@
+"""What a study was made to answer, answered by paired differences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fusmae.study.summary import BOTH, Line, Study, Use
+
+RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
+"""Variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
+
+Answer = Literal["yes", "no difference shown", "worse"]
+ANSWERS: tuple[Answer, ...] = ("yes", "no difference shown", "worse")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line minus another, on the same resamples of test places and seeds.
+
+    Attributes:
+        one: the line asked about.
+        other: what it is compared with.
+        difference: of the mean headline scores.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    one: Line
+    other: Line
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def answer(self) -> Answer:
+        """Is the one better? An interval with zero in it shows nothing."""
+        if self.low > 0:
+            return "yes"
+        return "worse" if self.high < 0 else "no difference shown"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and its answer for every protocol and share that has one.
+
+    Attributes:
+        key: short name, for machines.
+        text: for people.
+        answers: by protocol and share.
+    """
+
+    key: str
+    text: str
+    answers: Mapping[Use, Comparison]
+
+    def where(self, answer: Answer) -> list[Use]:
+        """Protocols and shares that got an answer."""
+        return [use for use, found in self.answers.items() if found.answer == answer]
+
+
+def compare(one: Line, other: Line) -> Comparison:
+    """One line minus the other.
+
+    Args:
+        one: any line of a study.
+        other: another one, of the same kind.
+    """
+    from fusmae.evaluation.resampling import difference
+
+    apart = difference(one.draws, other.draws)
+    return Comparison(one, other, one.headline.mean - other.headline.mean, apart.low, apart.high)
+
+
+def verdict(study: Study) -> list[Question]:
+    """Every question that the study's variants can answer."""
+    frozen = [use for use in study.uses if use[0] != "finetune"]
+    tuned = [use for use in study.uses if use[0] == "finetune"]
+    asked = [
+        ("random_init", "Does pretraining beat random initialisation?", frozen, (RANDOM,)),
+        ("from_scratch", "Does pretraining beat supervised training from scratch?", tuned, (RANDOM,)),
+        ("better_single", "Does fusing both modalities beat the better single one?", study.uses, SINGLES),
+        ("joint_tokens", "Is cross-attention at least as good as joint tokens?", study.uses, (JOINT,)),
+    ]
+    questions = [Question(key, text, _answers(study, uses, rivals)) for key, text, uses, rivals in asked]
+    return [question for question in questions if question.answers]
+
+
+def _answers(study: Study, uses: Iterable[Use], rivals: Sequence[str]) -> dict[Use, Comparison]:
+    """The reference under both modalities against the best of its rivals, each with all it can take."""
+    answers = {}
+    for use in uses:
+        own = study.line(study.reference, use, BOTH)
+        others = [line for name in rivals if (line := study.line(name, use)) is not None]
+        if own is not None and others:
+            answers[use] = compare(own, max(others, key=lambda line: line.headline.mean))
+    return answers

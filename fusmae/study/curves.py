@@ -1,0 +1,100 @@
+"""What is read off the test set's predictions: precision-recall curves, confusion counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.study.results import Found, Row
+from fusmae.study.summary import Study, Use
+
+_POINTS = 100
+_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class MicroCurve:
+    """Micro-averaged precision over recall of one seed, thinned evenly in recall.
+
+    Attributes:
+        variant: its name.
+        use: protocol and share.
+        seed: that it is of.
+        recall: ascending.
+        precision: likewise.
+    """
+
+    variant: str
+    use: Use
+    seed: int
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of a row: `[K, K]`, rows true, columns predicted; or, of labels side by side, `[K, 2, 2]` a class."""
+
+    use: Use
+    seeds: tuple[int, ...]
+    counts: NDArray[Any]
+
+
+def micro_curves(study: Study) -> list[MicroCurve]:
+    """A curve a variant, protocol and share that has predictions, of the variant's first seed that has them."""
+    from sklearn.metrics import precision_recall_curve
+
+    curves = []
+    for variant in study.variants:
+        for use in study.uses:
+            predicted = _predicted(study, variant, use)
+            if not predicted:
+                continue
+            found, row = predicted[0]
+            precision, recall, _ = precision_recall_curve(
+                found.labels.ravel(), found.predictions[row.name].ravel(), drop_intermediate=True
+            )
+            at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
+            curves.append(MicroCurve(variant, use, found.cell.seed, recall[::-1][at], precision[::-1][at]))
+    return curves
+
+
+def confusions(study: Study) -> list[Confusion]:
+    """The reference's counts, one a protocol, with all labels; summed over seeds."""
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    counted = []
+    for use in study.largest_uses:
+        cells = [
+            (found, found.confusions[row.name])
+            for found, row in _rows(study, study.reference, use)
+            if row.name in found.confusions
+        ]
+        if not cells:
+            cells = [
+                (found, multilabel_confusion_matrix(found.labels, found.predictions[row.name] >= _THRESHOLD))
+                for found, row in _predicted(study, study.reference, use)
+                if row.kind == "multilabel"
+            ]
+        if cells:
+            seeds = tuple(found.cell.seed for found, _ in cells)
+            counted.append(Confusion(use, seeds, np.sum([counts for _, counts in cells], axis=0)))
+    return counted
+
+
+def _rows(study: Study, variant: str, use: Use) -> list[tuple[Found, Row]]:
+    """A variant's rows of a use, given all that it can take, by seed."""
+    own = study.own_condition(variant)
+    return [
+        (found, row)
+        for found in study.of(variant)
+        for row in found.cell.rows
+        if (row.protocol, row.share) == use and row.condition == own
+    ]
+
+
+def _predicted(study: Study, variant: str, use: Use) -> Sequence[tuple[Found, Row]]:
+    rows = _rows(study, variant, use)
+    return [(found, row) for found, row in rows if row.name in found.predictions and found.labels.any()]

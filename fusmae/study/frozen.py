@@ -1,0 +1,76 @@
+"""A variant's encoder as a function from pixels to features; its weights are never changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fusmae.models.heads import pool
+from fusmae.rivals.rival import Rival
+from fusmae.training.build import build_encoder, build_preprocess, inputs_of, part_of
+from fusmae.training.checkpoint import Checkpoint, load_weights
+
+
+class FrozenEncoder(Protocol):
+    """What kNN and probe need of an encoder.
+
+    Attributes:
+        modalities: that it has, by their names in the data.
+        num_parameters: of the encoder alone.
+    """
+
+    modalities: tuple[str, ...]
+    num_parameters: int
+
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """Physical pixels `[B, C, h, w]` by input name, of the modalities in `setting`, to `[B, D]` float32."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Move it."""
+        ...
+
+
+class CheckpointEncoder(nn.Module):
+    """The encoder of a pretraining checkpoint, in eval mode, read out as the mean of its tokens."""
+
+    def __init__(self, checkpoint: Checkpoint, where: Path) -> None:
+        super().__init__()
+        self.preprocess = build_preprocess(checkpoint.preprocessing)
+        self.encoder = build_encoder(checkpoint.architecture).requires_grad_(False)
+        load_weights(self.encoder, part_of(checkpoint.weights, "encoder."), where)
+        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs_of(checkpoint.preprocessing)))
+        self.num_parameters = _count(self.encoder)
+        self.eval()
+
+    @torch.no_grad()
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """See `FrozenEncoder`."""
+        latents = self.encoder(self.preprocess(pixels))
+        return pool(latents, "mean", tuple(self.encoder.in_chans)).float()
+
+
+class RivalEncoder:
+    """A rival under the same protocol."""
+
+    def __init__(self, rival: Rival) -> None:
+        self.rival = rival
+        self.modalities = rival.modalities
+        self.num_parameters = _count(rival)
+
+    @torch.no_grad()
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """See `FrozenEncoder`."""
+        found: Tensor = self.rival(pixels, tuple(setting))
+        return found.float()
+
+    def to(self, device: torch.device) -> "RivalEncoder":
+        """Move it."""
+        self.rival.to(device)
+        return self
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

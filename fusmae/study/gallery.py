@@ -1,0 +1,109 @@
+"""A cell's pictures: test tiles as a model fills them in, and those that it gets most wrong."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.data.datamodule import Batch, PairDataModule
+from fusmae.data.index import Pair
+from fusmae.evaluation.figures import Image, displayed, save_tiles
+from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.modalities import Modality, ModalityInput, Statistics
+from fusmae.study.results import Picture
+from fusmae.training.reconstruction import Reconstructor
+
+
+def reconstruction_pictures(
+    folder: Path,
+    module: Reconstructor,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+    modalities: Mapping[str, Modality],
+    statistics: Statistics,
+    count: int,
+) -> list[Picture]:
+    """Draw some test tiles, evenly spread over the split; `folder` is written anew.
+
+    Args:
+        folder: of the cell's pictures.
+        module: pretrained.
+        data: its draws give each tile its masks.
+        pairs: by key: where each is.
+        modalities: band order.
+        statistics: to undo the normalisation.
+        count: how many.
+    """
+    reader = data.reader("test")
+    rows = np.unique(np.linspace(0, len(reader) - 1, count).astype(int)).tolist()
+    keys = [reader.keys[row] for row in rows]
+    batch = whole(list(data.batches("test", rows)))
+    batch = batch._replace(pixels=batch.only(tuple(modalities)))
+    draw_reconstructions(folder, module, batch, keys, modalities, statistics, reader.origin.warning)
+    return [
+        Picture(f"{at:02d}_{key}.png", "reconstruction", key, "true, masked, predicted", pairs[key].lon, pairs[key].lat)
+        for at, key in enumerate(keys)
+    ]
+
+
+def failure_pictures(
+    folder: Path,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+    probabilities: NDArray[Any],
+    count: int,
+) -> list[Picture]:
+    """Draw the test tiles whose labels a model finds least likely.
+
+    Args:
+        folder: of the cell's pictures; added to.
+        data: where test is.
+        pairs: by key: labels, and where each is.
+        probabilities: `[N, K]` of test.
+        count: how many.
+    """
+    reader = data.reader("test")
+    labels, chances = (
+        np.asarray(reader.labels, np.float64),
+        np.clip(np.asarray(probabilities, np.float64), 1e-6, 1 - 1e-6),
+    )
+    surprise = -(labels * np.log(chances) + (1 - labels) * np.log(1 - chances)).sum(axis=1)
+    rows = np.argsort(-surprise, kind="stable")[:count].tolist()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for at, (row, batch) in enumerate((row, next(data.batches("test", [row]))) for row in rows):
+        key, classes = reader.keys[row], reader.classes
+        said = [
+            f"{classes[k]} {chances[row, k]:.2f}" for k in np.argsort(-chances[row])[: max(2, int(labels[row].sum()))]
+        ]
+        caption = f"true: {'; '.join(pairs[key].labels)}. Said: {'; '.join(said)}."
+        file = f"failure_{at:02d}_{key}.png"
+        save_tiles(folder / file, key, _images(batch, reader.inputs), reader.origin.warning)
+        found.append(Picture(file, "failure", key, caption, pairs[key].lon, pairs[key].lat))
+    return found
+
+
+def whole(batches: Sequence[Batch]) -> Batch:
+    """Batches as one."""
+    import torch
+
+    first = batches[0]
+    return first._replace(
+        pixels={name: torch.cat([batch.pixels[name] for batch in batches]) for name in first.pixels},
+        labels=torch.cat([batch.labels for batch in batches]),
+        indices=torch.cat([batch.indices for batch in batches]),
+        geometry=torch.cat([batch.geometry for batch in batches]),
+        noise={name: torch.cat([batch.noise[name] for batch in batches]) for name in first.noise},
+    )
+
+
+def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
+    """A tile's modalities as people look at them, from the bands at 10 m."""
+    images = {}
+    for modality in dict.fromkeys(item.modality for item in inputs):
+        finest = min((item for item in inputs if item.modality == modality), key=lambda item: item.gsd_m)
+        pixels = batch.pixels[finest.name][0].numpy()
+        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)))
+    return images

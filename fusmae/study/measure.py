@@ -1,0 +1,169 @@
+"""Measure one variant and seed in every way that the study asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fusmae.config import Config
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.index import Pair
+from fusmae.evaluation.resampling import place_resamples
+from fusmae.evaluation.subsets import label_subset
+from fusmae.models.fusmae import FusMAE
+from fusmae.models.preprocess import Preprocess
+from fusmae.study import diagnostics, supervised
+from fusmae.study.conditions import Weather, conditions_of
+from fusmae.study.features import SplitFeatures, collect_features
+from fusmae.study.frozen import FrozenEncoder
+from fusmae.study.heads import head_probabilities
+from fusmae.study.rows import RowBook
+from fusmae.study.variants import study_of
+from fusmae.training.checkpoint import Checkpoint
+from fusmae.training.trainer import Machine
+
+RESAMPLING_SEED = 0
+"""One for a whole study: its rows must be scored on the same resamples, and see the same clouds."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cell's rows and evidence are made of.
+
+    Attributes:
+        book: rows with predictions.
+        reconstruction: see `Cell`.
+        retrieval: see `Cell`.
+    """
+
+    book: RowBook
+    reconstruction: Mapping[str, Mapping[str, float]]
+    retrieval: Mapping[str, Mapping[str, float]]
+
+
+class Measurement:
+    """A variant's encoder on a data set.
+
+    Args:
+        config: the variant's own.
+        encoder: frozen.
+        checkpoint: weights to train further; None for a rival.
+        is_scratch: those are as initialised.
+        data: every split; its draws give test its masks.
+        pairs: of the index, by key.
+        scratch: for resume checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        encoder: FrozenEncoder,
+        checkpoint: Checkpoint | None,
+        *,
+        is_scratch: bool,
+        data: PairDataModule,
+        pairs: Mapping[str, Pair],
+        scratch: Path,
+    ) -> None:
+        self.config, self.study = config, study_of(config)
+        self.encoder, self.checkpoint, self.is_scratch = encoder, checkpoint, is_scratch
+        self.data, self.scratch = data, scratch
+        self.machine = Machine(**config.runtime.machine)
+        self.device = torch.device("cuda" if self.machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+        self.weather = Weather(RESAMPLING_SEED, self.study.clouded_share)
+        available = tuple(dict.fromkeys(item.modality for item in data.reader("test").inputs))
+        self.conditions = conditions_of(available, encoder.modalities)
+        self.train_labels = np.asarray(data.reader("train").labels)
+        reader = data.reader("test")
+        scenes = [repr(pairs[key].acquisition) for key in reader.keys]
+        weights = place_resamples(scenes, self.study.bootstrap_resamples, RESAMPLING_SEED)
+        self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights)
+
+    def features(self) -> SplitFeatures:
+        """Of every split, under each condition."""
+        return collect_features(self.encoder, self.data, self.conditions, self.weather, self.device)
+
+    def add_heads(self, features: SplitFeatures) -> None:
+        """Rows of kNN and probe at every label share."""
+        validation = np.asarray(self.data.reader("validation").labels)
+        for protocol in ("knn", "probe"):
+            if protocol not in self.study.protocols:
+                continue
+            for share in self.study.shares:
+                rows = label_subset(self.train_labels, share, self.config.seed)
+                found = head_probabilities(
+                    protocol,
+                    features,
+                    self.conditions,
+                    rows,
+                    self.train_labels,
+                    validation,
+                    kind=self.study.kind,
+                    neighbours=self.study.neighbours,
+                )
+                for condition, probabilities in found.items():
+                    self.book.add(protocol, share, condition, probabilities)
+
+    def add_finetuned(self) -> None:
+        """Rows of encoder and head trained together, at every label share; a rival has none."""
+        if "finetune" not in self.study.protocols or self.checkpoint is None:
+            return
+        recipe = self.config.finetune.model_dump()
+        draws = self._draws(recipe["modality_drop"], recipe["augment"])
+        for share in self.study.shares:
+            module = supervised.finetune(
+                self._task("finetune", share, draws),
+                self.checkpoint,
+                kind=self.study.kind,
+                num_classes=self.train_labels.shape[1],
+                recipe=recipe,
+                is_scratch=self.is_scratch,
+            )
+            found = supervised.finetuned_probabilities(module, self.data, self.conditions, self.weather, self.device)
+            for condition, probabilities in found.items():
+                self.book.add("finetune", share, condition, probabilities)
+
+    def add_maps(self) -> None:
+        """Rows of a head that draws land-cover maps; none for a rival, or where the data has no maps."""
+        classes = self.data.reader("test").map_classes
+        if "segment" not in self.study.protocols or self.checkpoint is None or not classes:
+            return
+        draws = self._draws(0.0, None)
+        with_maps = PairDataModule(self.data.shards, batch_size=self.data.batch_size, draws=draws, with_maps=True)
+        for share in self.study.shares:
+            for setting in dict.fromkeys(condition.setting for condition in self.conditions):
+                task = self._task(f"segment-{'-'.join(setting)}", share, draws)
+                module = supervised.segment(task, self.checkpoint, setting, len(classes))
+                found = supervised.map_confusions(module, with_maps, self.conditions, self.weather, self.device)
+                for condition, confusions in found.items():
+                    self.book.add_maps(share, condition, confusions, classes)
+
+    def evidence(self, features: SplitFeatures, reconstructor: tuple[FusMAE, Preprocess] | None) -> Measured:
+        """Rows so far, and what the encoder knows without labels.
+
+        Args:
+            features: of every split.
+            reconstructor: (model, preprocess) of what was trained to reconstruct; None otherwise.
+        """
+        reconstruction = {}
+        if reconstructor is not None:
+            model, preprocess = reconstructor
+            reconstruction = diagnostics.reconstruction(model, preprocess, self.data, self.device)
+        return Measured(self.book, reconstruction, diagnostics.retrieval(features, self.encoder.modalities))
+
+    def _draws(self, modality_drop: float, augment: Mapping[str, Any] | None) -> Draws:
+        return Draws(self.config.seed, self.encoder.modalities, 1, modality_drop, augment)
+
+    def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
+        steps = self.study.finetune if name == "finetune" else self.study.segment
+        rows = label_subset(self.train_labels, share, self.config.seed)
+        return supervised.Task(self.data.shards, rows, steps, draws, self.machine, self.scratch / f"{name}-{share:g}")
+
+
+def named_draws(modalities: Sequence[str], config: Config) -> Draws:
+    """Draws that give the pairs of a study their masks."""
+    num_patches = (config.data.tile_px // config.model.patch_px) ** 2
+    return Draws(config.seed, tuple(modalities), num_patches)

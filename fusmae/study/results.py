@@ -1,0 +1,183 @@
+"""What a study's cell leaves behind: one variant and seed, measured in every way that the study asks for.
+
+A cell is a folder:
+
+    fusmae-0/
+    ├── cell.json        rows with scores and bootstrap draws, cost, evidence, training curves, where it all came from
+    ├── predictions.npz  `labels` [N, K]; by row name (`probe/0.1/s1+s2`) probabilities [N, K] float16;
+    │                    by `confusion/<row name>` a [K, K] count matrix, rows true, columns predicted
+    └── pictures/        PNGs with pictures.json: what each shows and where on Earth that is
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import StudyError
+from fusmae.files import write_json, written_whole
+
+CELL, PREDICTIONS, PICTURES = "cell.json", "predictions.npz", "pictures"
+
+Kind = Literal["multilabel", "multiclass", "segmentation"]
+HEADLINE: Mapping[Kind, str] = {"multilabel": "macro_ap", "multiclass": "accuracy", "segmentation": "miou"}
+"""The score that rows of a kind are compared by, and that is bootstrapped."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of using an encoder, measured over the whole test set.
+
+    Attributes:
+        protocol: knn, probe, finetune or segment.
+        share: of the training labels, 0..1.
+        condition: what the encoder was given: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
+        kind: what was predicted.
+        scores: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy: by name.
+        per_class: AP of each class, or its IoU; only classes that the test set has.
+        draws: the headline score on resamples of the test places, the same resamples for every row of a study, so that
+            the difference of two rows' draws is a paired bootstrap.
+    """
+
+    protocol: str
+    share: float
+    condition: str
+    kind: Kind
+    scores: Mapping[str, float]
+    per_class: Mapping[str, float]
+    draws: Sequence[float]
+
+    @property
+    def name(self) -> str:
+        """`probe/0.1/s1+s2`."""
+        return f"{self.protocol}/{self.share:g}/{self.condition}"
+
+    @property
+    def headline(self) -> float:
+        """The score that it is compared by."""
+        return self.scores[HEADLINE[self.kind]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant and one seed.
+
+    Attributes:
+        variant: its name in the study.
+        seed: of weights, order, masks and label subsets.
+        about: what the variant is, in a sentence.
+        rows: what was measured.
+        cost: `parameters` of the encoder, `pretrain_seconds`, `pretrain_epochs`, `pairs_per_second` of pretraining.
+        reconstruction: by modality `{"model", "band mean", "nearest"}`: mean squared error on removed patches of test,
+            in the units of the model's targets; empty for what reconstructs nothing.
+        retrieval: by direction (`s1 → s2`) `{"recall@1", "recall@5", "chance@1", "chance@5", "candidates"}`; empty for
+            what has one sensor.
+        history: training curves: points (epoch, value) by name (`train/loss`, `validation/knn`).
+        origin: `run` and `pretrain_run` (MLflow), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
+            `warning` (of made-up data).
+        classes: names, in the order of a label vector.
+    """
+
+    variant: str
+    seed: int
+    about: str
+    rows: Sequence[Row]
+    cost: Mapping[str, float]
+    reconstruction: Mapping[str, Mapping[str, float]]
+    retrieval: Mapping[str, Mapping[str, float]]
+    history: Mapping[str, Sequence[tuple[float, float]]]
+    origin: Mapping[str, Any]
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a cell's gallery.
+
+    Attributes:
+        file: in the folder of pictures.
+        kind: a reconstruction, or a tile that the model got wrong.
+        key: the pair's.
+        caption: what is to be seen.
+        lon: longitude of the tile's centre in degrees (WGS 84); None where the source can't tell.
+        lat: latitude, likewise.
+    """
+
+    file: str
+    kind: Literal["reconstruction", "failure"]
+    key: str
+    caption: str
+    lon: float | None = None
+    lat: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cell read back.
+
+    Attributes:
+        cell: its numbers.
+        labels: `[N, K]`, or empty where there are only maps.
+        predictions: probabilities `[N, K]` by row name.
+        confusions: `[K, K]` counts by row name.
+        pictures: its gallery.
+        folder: where its pictures lie.
+    """
+
+    cell: Cell
+    labels: NDArray[Any]
+    predictions: Mapping[str, NDArray[Any]]
+    confusions: Mapping[str, NDArray[Any]]
+    pictures: Sequence[Picture] = field(default_factory=tuple)
+    folder: Path = Path()
+
+
+def write_cell(
+    folder: Path,
+    cell: Cell,
+    labels: NDArray[Any],
+    predictions: Mapping[str, NDArray[Any]],
+    confusions: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write a cell's numbers; the folder's pictures are the caller's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"labels": labels.astype(np.uint8)}
+    arrays |= {name: found.astype(np.float16) for name, found in predictions.items()}
+    arrays |= {f"confusion/{name}": found.astype(np.int64) for name, found in confusions.items()}
+    with written_whole(folder / PREDICTIONS) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_json(folder / CELL, asdict(cell))
+
+
+def write_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
+    """Write the list of a cell's pictures, which are in `folder`/pictures already."""
+    write_json(folder / PICTURES / "pictures.json", [asdict(picture) for picture in pictures])
+
+
+def read_cell(folder: Path) -> Found:
+    """Read a cell.
+
+    Raises:
+        StudyError: the folder is no cell, or a damaged one.
+    """
+    listed = folder / PICTURES / "pictures.json"
+    try:
+        values = json.loads((folder / CELL).read_text(encoding="utf-8"))
+        cell = Cell(**{**values, "rows": [Row(**row) for row in values["rows"]]})
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        pictures = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StudyError(f"{folder} is no cell of a study, or a damaged one: {error}", hint="make study") from error
+    return Found(
+        cell,
+        arrays.pop("labels"),
+        {name: found for name, found in arrays.items() if not name.startswith("confusion/")},
+        {name.removeprefix("confusion/"): found for name, found in arrays.items() if name.startswith("confusion/")},
+        [Picture(**picture) for picture in pictures],
+        folder / PICTURES,
+    )

@@ -1,0 +1,68 @@
+"""From predictions to rows: scores over the whole test set, and draws for intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.evaluation.metrics import score
+from fusmae.evaluation.multiclass import class_scores, confusion
+from fusmae.evaluation.resampling import headline_draws, miou_draws
+from fusmae.study.results import Kind, Row
+from fusmae.training.segmentation import segmentation_scores
+
+_THRESHOLD = 0.5
+
+
+@dataclass
+class RowBook:
+    """Rows of one cell as they come in, with what the report draws from them.
+
+    Attributes:
+        kind: of the label vectors.
+        labels: of test, `[N, K]`.
+        classes: K names.
+        weights: `[draws, N]`, how often each test pair is in each resample.
+        rows: so far.
+        predictions: probabilities `[N, K]` by row name.
+        confusions: `[K, K]` by row name.
+    """
+
+    kind: Kind
+    labels: NDArray[Any]
+    classes: Sequence[str]
+    weights: NDArray[np.int32]
+    rows: list[Row] = field(default_factory=list)
+    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)
+    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
+        """Score probabilities `[N, K]` of the label vectors."""
+        if self.kind == "multilabel":
+            found = score(self.labels, probabilities, self.classes, _THRESHOLD, 0, 0)
+            scores = {name: getattr(found, name) for name in ("macro_ap", "micro_ap", "macro_f1", "micro_f1")}
+            per_class = found.per_class_ap
+        else:
+            scores, per_class = class_scores(self.labels, probabilities, self.classes)
+        draws = headline_draws("multilabel" if self.kind == "multilabel" else "multiclass",
+                               self.labels, probabilities, self.weights)  # fmt: skip
+        row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws))
+        self.rows.append(row)
+        self.predictions[row.name] = probabilities
+        if self.kind == "multiclass":
+            self.confusions[row.name] = confusion(self.labels, probabilities)
+
+    def add_maps(self, share: float, condition: str, confusions: NDArray[Any], classes: Sequence[str]) -> None:
+        """Score land-cover maps by their confusions `[N, K, K]`, a pair each."""
+        total = confusions.sum(axis=0)
+        scores, per_class = segmentation_scores(total, classes)
+        draws = _rounded(miou_draws(confusions, self.weights))
+        row = Row("segment", share, condition, "segmentation", scores, per_class, draws)
+        self.rows.append(row)
+        self.confusions[row.name] = total
+
+
+def _rounded(draws: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 5) for value in draws]

@@ -1,0 +1,208 @@
+"""A study's cells put together: a line for each way of using a variant, over its seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.study.comparable import check_comparable
+from fusmae.study.results import HEADLINE, Found, Kind, Row
+
+BOTH = "s1+s2"
+_PROTOCOLS = ("knn", "probe", "finetune", "segment")
+_SCORE_NAMES = {
+    "macro_ap": "macro AP",
+    "micro_ap": "micro AP",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "miou": "mean IoU",
+}
+# Draws travel in the page with so many digits; every interval is of the rounded ones, so that all say the same.
+DIGITS = 5
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds; no deviation of one seed."""
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One way of using one variant, over its seeds.
+
+    Attributes:
+        variant: its name.
+        protocol: see `Row`, as are `share`, `condition` and `kind`.
+        share: of the training labels.
+        condition: what the encoder was given.
+        kind: what was predicted.
+        seeds: that it was measured with.
+        scores: by name.
+        per_class: AP or IoU, the mean over seeds.
+        draws: `[B]` the headline score on the study's resamples of places and seeds.
+        low: lower end of the 95 % interval.
+        high: upper end.
+    """
+
+    variant: str
+    protocol: str
+    share: float
+    condition: str
+    kind: Kind
+    seeds: tuple[int, ...]
+    scores: Mapping[str, Spread]
+    per_class: Mapping[str, float]
+    draws: NDArray[np.float64]
+    low: float
+    high: float
+
+    @property
+    def headline(self) -> Spread:
+        """The score that it is compared by."""
+        return self.scores[HEADLINE[self.kind]]
+
+    @property
+    def metric(self) -> str:
+        """The headline score's name, for people."""
+        return score_name(HEADLINE[self.kind])
+
+    @property
+    def label(self) -> str:
+        """`fusmae · probe · 10 % · s1+s2`."""
+        return " · ".join((self.variant, self.protocol, percent(self.share), self.condition))
+
+
+Use = tuple[str, float]
+"""A protocol and a share of labels."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that can be compared.
+
+    Attributes:
+        cells: sorted by variant, the reference first, and seed.
+        reference: the variant that others are compared with.
+        lines: in order of variant, protocol, share, condition.
+    """
+
+    cells: Sequence[Found]
+    reference: str
+    lines: Sequence[Line]
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Names, the reference first."""
+        return tuple(dict.fromkeys(found.cell.variant for found in self.cells))
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """Every protocol and share, sorted."""
+        return tuple(sorted({(line.protocol, line.share) for line in self.lines}, key=_order_of_use))
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Every condition, both whole modalities first."""
+        return tuple(sorted({line.condition for line in self.lines}, key=lambda name: (name != BOTH, len(name), name)))
+
+    def own_condition(self, variant: str) -> str:
+        """Both modalities, or the one that a variant for a single modality takes."""
+        of_variant = [line.condition for line in self.lines if line.variant == variant]
+        return BOTH if BOTH in of_variant or not of_variant else of_variant[0]
+
+    def line(self, variant: str, use: Use, condition: str | None = None) -> Line | None:
+        """The line of a use, under the variant's own condition unless another is named; None where it is absent."""
+        wanted = (variant, *use, condition or self.own_condition(variant))
+        return self._by_key.get(wanted)
+
+    def of(self, variant: str) -> list[Found]:
+        """A variant's cells by seed."""
+        return [found for found in self.cells if found.cell.variant == variant]
+
+    @cached_property
+    def largest_uses(self) -> tuple[Use, ...]:
+        """Each protocol with its largest share."""
+        return tuple(dict(self.uses).items())
+
+    @cached_property
+    def _by_key(self) -> Mapping[tuple[str, str, float, str], Line]:
+        return {(line.variant, line.protocol, line.share, line.condition): line for line in self.lines}
+
+
+def summarise(cells: Sequence[Found], reference: str) -> Study:
+    """Put a study's cells together.
+
+    Args:
+        cells: at least one of the reference.
+        reference: name of the variant that others are compared with.
+
+    Raises:
+        StudyError: the cells can't be compared; it names them.
+    """
+    check_comparable(cells, reference)
+    order = {name: at for at, name in enumerate(dict.fromkeys(found.cell.variant for found in cells))}
+    ordered = sorted(
+        cells,
+        key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed),
+    )
+    grouped: dict[tuple[str, str], list[tuple[int, Row]]] = {}
+    for found in ordered:
+        for row in found.cell.rows:
+            grouped.setdefault((found.cell.variant, row.name), []).append((found.cell.seed, row))
+    lines = [_line(variant, rows) for (variant, _), rows in grouped.items()]
+    return Study(ordered, reference, lines)
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean and standard deviation (of a sample) over seeds."""
+    array = np.array(list(values), np.float64)
+    return Spread(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None)
+
+
+def spreads(tables: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Mean and deviation over seeds of every number that the tables, one a seed, have."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: spread(table[name] for table in tables if name in table) for name in names}
+
+
+def percent(share: float) -> str:
+    """`10 %`."""
+    return f"{100 * share:g} %"
+
+
+def score_name(name: str) -> str:
+    """A score's name, for people."""
+    return _SCORE_NAMES.get(name, name)
+
+
+def _line(variant: str, rows: Sequence[tuple[int, Row]]) -> Line:
+    from fusmae.evaluation.resampling import over_seeds
+
+    first = rows[0][1]
+    draws = np.round(over_seeds(np.array([row.draws for _, row in rows], np.float64), _SEED), DIGITS)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Line(
+        variant,
+        first.protocol,
+        first.share,
+        first.condition,
+        first.kind,
+        tuple(seed for seed, _ in rows),
+        spreads([row.scores for _, row in rows]),
+        {name: found.mean for name, found in spreads([row.per_class for _, row in rows]).items()},
+        draws,
+        float(low),
+        float(high),
+    )
+
+
+def _order_of_use(use: Use) -> tuple[int, str, float]:
+    protocol, share = use
+    known = _PROTOCOLS.index(protocol) if protocol in _PROTOCOLS else len(_PROTOCOLS)
+    return known, protocol, share

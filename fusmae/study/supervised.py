@@ -1,0 +1,155 @@
+"""Training with some of the labels: encoder and head together, or a head that draws maps on frozen tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
+from fusmae.study.conditions import Condition, Weather, seen
+from fusmae.study_config import StepsConfig
+from fusmae.training.build import build_encoder, build_preprocess, part_of
+from fusmae.training.checkpoint import Checkpoint, load_weights
+from fusmae.training.segmentation import Segmenter
+from fusmae.training.supervised import Finetuner, FinetuneRecipe
+from fusmae.training.trainer import Machine, build_trainer, fit
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training of the study is told.
+
+    Attributes:
+        shards: where the pairs are.
+        rows: of train, whose labels are used.
+        steps: how long, in batches of how many pairs, at which learning rate.
+        draws: of augmentation and modality drop.
+        machine: what it runs on.
+        scratch: for its resume checkpoints.
+    """
+
+    shards: Path
+    rows: NDArray[np.int64]
+    steps: StepsConfig
+    draws: Draws
+    machine: Machine
+    scratch: Path
+
+    @property
+    def batch_size(self) -> int:
+        """No larger than there are pairs."""
+        return min(self.steps.batch_size, len(self.rows))
+
+    @property
+    def epochs(self) -> int:
+        """As many as its steps begin; the steps are the same for every share of labels."""
+        return -(-self.steps.steps // (len(self.rows) // self.batch_size))
+
+    def data(self, *, with_maps: bool = False) -> PairDataModule:
+        """Its pairs."""
+        return PairDataModule(
+            self.shards,
+            batch_size=self.batch_size,
+            draws=self.draws,
+            train_rows=[int(row) for row in self.rows],
+            with_maps=with_maps,
+        )
+
+
+def finetune(
+    task: Task,
+    checkpoint: Checkpoint,
+    *,
+    kind: Literal["multilabel", "multiclass"],
+    num_classes: int,
+    recipe: dict[str, Any],
+    is_scratch: bool,
+) -> Finetuner:
+    """A classifier trained from a pretraining checkpoint's weights, in eval mode.
+
+    Args:
+        task: what it is told.
+        checkpoint: pretrained or initial weights.
+        kind: what a label vector means.
+        num_classes: K.
+        recipe: section `finetune` of params.yaml; its length and learning rate are the task's.
+        is_scratch: weights are as initialised: every layer learns at the full rate.
+    """
+    encoder = build_encoder(checkpoint.architecture, drop_path=recipe["drop_path"])
+    load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
+    torch.manual_seed(task.draws.seed)
+    head = ClassifierHead(readout_dim(encoder, recipe["readout"]), num_classes)
+    module = Finetuner(
+        Classifier(encoder, recipe["readout"], head),
+        build_preprocess(checkpoint.preprocessing),
+        FinetuneRecipe(
+            base_lr=task.steps.learning_rate * 256 / task.batch_size,
+            batch_size=task.batch_size,
+            weight_decay=recipe["weight_decay"],
+            warmup_epochs=task.epochs // 10,
+            layer_decay=1.0 if is_scratch else recipe["layer_decay"],
+            kind=kind,
+        ),
+    )
+    _train(task, module, task.data())
+    return module.eval()
+
+
+@torch.no_grad()
+def finetuned_probabilities(
+    module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
+) -> dict[str, NDArray[Any]]:
+    """Probabilities `[N, K]` of test by condition name, of one model whatever it is given."""
+    module.to(device)
+    parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in conditions}
+    for batch in data.batches("test", range(len(data.reader("test")))):
+        for condition in conditions:
+            pixels = {name: array.to(device) for name, array in seen(batch, condition, weather).items()}
+            logits = module.model(module.preprocess(pixels))
+            parts[condition.name].append(module.probabilities(logits).cpu())
+    return {name: torch.cat(found).numpy() for name, found in parts.items()}
+
+
+def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
+    """A map-drawing head trained on a frozen encoder's tokens, in eval mode."""
+    encoder = build_encoder(checkpoint.architecture)
+    load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
+    torch.manual_seed(task.draws.seed)
+    module = Segmenter(
+        encoder,
+        build_preprocess(checkpoint.preprocessing),
+        setting=setting,
+        learning_rate=task.steps.learning_rate,
+        num_classes=num_classes,
+    )
+    _train(task, module, task.data(with_maps=True))
+    return module.eval()
+
+
+@torch.no_grad()
+def map_confusions(
+    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
+) -> dict[str, NDArray[Any]]:
+    """Confusions `[N, K, K]` of test's maps, a pair each, by the name of each condition that has the head's setting."""
+    module.to(device)
+    own = [condition for condition in conditions if condition.setting == module.setting]
+    parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in own}
+    for batch in data.batches("test", range(len(data.reader("test")))):
+        for condition in own:
+            assert batch.maps is not None  # noqa: S101
+            pixels = {name: array.to(device) for name, array in seen(batch, condition, weather).items()}
+            given = batch._replace(pixels=pixels, maps=batch.maps.to(device))
+            parts[condition.name].append(module.predict_step(given).cpu())
+    return {name: torch.cat(found).numpy() for name, found in parts.items()}
+
+
+def _train(task: Task, module: L.LightningModule, data: PairDataModule) -> None:
+    steps, seed = task.steps.steps, task.draws.seed
+    trainer = build_trainer(task.machine, task.epochs, seed, task.scratch, max_steps=steps, is_validated=False)
+    fit(trainer, module, data, task.scratch)

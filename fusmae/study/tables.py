@@ -1,0 +1,131 @@
+"""The study's numbers for machines and terminals: JSON for `dvc metrics`, CSV for `dvc plots`, markdown."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusmae.study.comparisons import Question
+from fusmae.study.curves import MicroCurve
+from fusmae.study.summary import Line, Spread, Study, percent
+
+
+def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> dict[str, Any]:
+    """Headline scores and answers as nested JSON.
+
+    Args:
+        study: what was measured.
+        questions: what it answers.
+        warnings: what must stand above every number, as of synthetic data.
+    """
+    scores: dict[str, Any] = {}
+    for line in _own(study):
+        of_protocol = scores.setdefault(line.variant, {}).setdefault(line.protocol, {})
+        of_protocol[percent(line.share)] = {
+            "metric": line.metric,
+            "score": line.headline.mean,
+            "std": line.headline.std,
+            "low": line.low,
+            "high": line.high,
+            "seeds": len(line.seeds),
+        }
+    return {
+        "warning": " ".join(warnings),
+        "reference": study.reference,
+        "scores": scores,
+        "verdict": _answers(questions),
+    }
+
+
+def as_markdown(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> str:
+    """The answers and every row, as people read them in a terminal or on a code host."""
+    lines = [f"**{warning}**\n" for warning in warnings]
+    lines += [
+        "| question | protocol | labels | against | answer | difference | 95 % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for question in questions:
+        for (protocol, share), found in question.answers.items():
+            cells = [question.text, protocol, percent(share), found.other.variant, found.answer]
+            cells += [f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "| variant | protocol | labels | given | score | mean ± std | 95 % | seeds |", "|" + "---|" * 8]
+    for line in study.lines:
+        cells = [line.variant, line.protocol, percent(line.share), line.condition, line.metric]
+        cells += [with_deviation(line.headline), f"{line.low:.3f} to {line.high:.3f}", str(len(line.seeds))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return (
+        "\n".join([*lines, "", "95 %: percentile bootstrap over test places and seeds; differences are paired."]) + "\n"
+    )
+
+
+def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> None:
+    """Write the CSV files, each with a header.
+
+    Args:
+        folder: where to; made here.
+        study: what was measured.
+        curves: of precision over recall.
+    """
+    folder.mkdir()
+    own = list(_own(study))
+    use = ("variant", "protocol", "share")
+    efficiency = ((*_use(line), line.headline.mean, line.low, line.high) for line in own)
+    _write(folder / "label_efficiency.csv", (*use, "score", "low", "high"), efficiency)
+    scores = (
+        (*_use(line), line.condition, name, found.mean, found.std, len(line.seeds))
+        for line in study.lines
+        for name, found in line.scores.items()
+    )
+    _write(folder / "scores.csv", (*use, "condition", "score", "mean", "std", "seeds"), scores)
+    per_class = ((*_use(line), name, score) for line in own for name, score in line.per_class.items())
+    _write(folder / "per_class.csv", (*use, "class", "score"), per_class)
+    training = (
+        (found.cell.variant, found.cell.seed, epoch, name, value)
+        for found in study.cells
+        for name, points in found.cell.history.items()
+        for epoch, value in points
+    )
+    _write(folder / "training.csv", ("variant", "seed", "epoch", "name", "value"), training)
+    points = (
+        (curve.variant, *curve.use, recall, precision)
+        for curve in curves
+        for recall, precision in zip(curve.recall, curve.precision, strict=True)
+    )
+    _write(folder / "precision_recall.csv", (*use, "recall", "precision"), points)
+
+
+def with_deviation(found: Spread, digits: int = 3) -> str:
+    """`0.712 ± 0.004`."""
+    deviation = "" if found.std is None else f" ± {found.std:.{digits}f}"
+    return f"{found.mean:.{digits}f}{deviation}"
+
+
+def _own(study: Study) -> Iterable[Line]:
+    """The lines of the main table: each variant given all that it can take."""
+    return (line for line in study.lines if line.condition == study.own_condition(line.variant))
+
+
+def _use(line: Line) -> tuple[str, str, float]:
+    return line.variant, line.protocol, line.share
+
+
+def _answers(questions: Sequence[Question]) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for question in questions:
+        for (protocol, share), found in question.answers.items():
+            answers.setdefault(question.key, {}).setdefault(protocol, {})[percent(share)] = {
+                "against": found.other.variant,
+                "answer": found.answer,
+                "difference": found.difference,
+                "low": found.low,
+                "high": found.high,
+            }
+    return answers
+
+
+def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)

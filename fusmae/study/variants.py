@@ -1,0 +1,58 @@
+"""A variant's whole configuration: the study's, with the variant's own values laid over it."""
+
+from fusmae.config import Config, checked, parse_config
+from fusmae.errors import ConfigError
+from fusmae.study_config import StudyConfig, VariantConfig
+
+
+def study_of(config: Config) -> StudyConfig:
+    """The section `study`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.study is None:
+        raise ConfigError(
+            "These parameters have no section `study`.",
+            hint="`make study` writes study/params.yaml; then `fusmae --params study/params.yaml …`",
+        )
+    return checked(StudyConfig, config.study, where="section study")
+
+
+def variant_of(config: Config, name: str) -> VariantConfig:
+    """One of the study's variants.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    variants = study_of(config).variants
+    if name not in variants:
+        raise ConfigError("The study has no variant of that name.", got=name, expected=sorted(variants))
+    return variants[name]
+
+
+def variant_config(config: Config, name: str, seed: int) -> Config:
+    """The configuration that a variant is trained with.
+
+    Fewer modalities take their masks and the fusion between them along.
+
+    Raises:
+        ConfigError: the variant's values don't fit.
+    """
+    variant, values = variant_of(config, name), config.model_dump(mode="json")
+    unknown = [modality for modality in variant.modalities if modality not in config.data.modalities]
+    if unknown:
+        raise ConfigError(
+            f"study.variants.{name}.modalities names some that the data lacks.",
+            got=unknown,
+            expected=f"some of {list(config.data.modalities)}",
+        )
+    values["seed"] = seed
+    values["model"] |= variant.model
+    values["pretrain"] |= variant.pretrain
+    if variant.modalities:
+        for section, key in (("data", "modalities"), ("model", "mask_ratio")):
+            values[section][key] = {name: values[section][key][name] for name in variant.modalities}
+    if len(values["data"]["modalities"]) < 2 or variant.is_stacked:
+        values["model"] |= {"early_fusion": False, "feature_fusion": False}
+    return parse_config(values, where=f"study.variants.{name}")

@@ -1,0 +1,69 @@
+"""What an encoder is given in a test."""
+
+import pytest
+import torch
+
+from fusmae.study.conditions import Condition, Weather, conditions_of, seen
+
+WEATHER = Weather(seed=0, share=0.6)
+BOTH = ("s1", "s2")
+CLEAR, CLOUDY = Condition("s1+s2", BOTH, False), Condition("s1+clouded s2", BOTH, True)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny):
+    return next(tiny.data().batches("test", range(4)))
+
+
+def test_both_modalities_are_seen_together_alone_and_under_clouds():
+    assert conditions_of(BOTH, BOTH) == [
+        CLEAR,
+        Condition("s1", ("s1",), False),
+        Condition("s2", ("s2",), False),
+        CLOUDY,
+    ]
+
+
+def test_what_has_radar_alone_sees_no_clouds_and_nothing_of_s2():
+    assert conditions_of(BOTH, ("s1",)) == [
+        Condition("s1+s2", ("s1",), False),
+        Condition("s1", ("s1",), False),
+        Condition("s1+clouded s2", ("s1",), False),
+    ]
+
+
+def test_what_has_s2_alone_has_no_row_of_radar_and_sees_clouds():
+    assert conditions_of(BOTH, ("s2",)) == [
+        Condition("s1+s2", ("s2",), False),
+        Condition("s2", ("s2",), False),
+        Condition("s1+clouded s2", ("s2",), True),
+    ]
+
+
+def test_data_of_radar_alone_has_one_condition():
+    assert conditions_of(("s1",), ("s1",)) == [Condition("s1", ("s1",), False)]
+
+
+def test_an_encoder_is_given_its_own_modalities_and_no_more(batch):
+    assert set(seen(batch, Condition("s1+s2", ("s1",), False), WEATHER)) == {"s1_10m"}
+    assert set(seen(batch, CLEAR, WEATHER)) == set(batch.pixels)
+
+
+def test_without_clouds_pixels_are_the_batchs(batch):
+    found = seen(batch, CLEAR, WEATHER)
+    assert all(torch.equal(found[name].float(), array.float()) for name, array in batch.pixels.items())
+
+
+def test_clouds_hide_s2_and_leave_s1_untouched(batch):
+    found = seen(batch, CLOUDY, WEATHER)
+    assert torch.equal(found["s1_10m"], batch.pixels["s1_10m"])
+    for name in ("s2_10m", "s2_20m", "s2_60m"):
+        assert (found[name].float() != batch.pixels[name].float()).any(), name
+
+
+def test_every_encoder_sees_the_same_clouds(batch):
+    joint, alone = seen(batch, CLOUDY, WEATHER), seen(batch, Condition("s1+clouded s2", ("s2",), True), WEATHER)
+    assert alone.keys() == joint.keys() - {"s1_10m"}
+    assert all(torch.equal(array.float(), joint[name].float()) for name, array in alone.items())
+    other = seen(batch, CLOUDY, Weather(seed=1, share=0.6))
+    assert (other["s2_10m"].float() != joint["s2_10m"].float()).any()

@@ -1,0 +1,72 @@
+"""What an encoder knows without labels."""
+
+import pytest
+import torch
+
+from fusmae.evaluation.fills import reconstruction_errors, target_band_means
+from fusmae.evaluation.retrieval import cross_modal_retrieval
+from fusmae.study.conditions import Weather, conditions_of
+from fusmae.study.diagnostics import reconstruction, retrieval
+from fusmae.study.features import collect_features
+from fusmae.study.frozen import CheckpointEncoder
+from fusmae.training.build import build_fusmae, build_preprocess
+
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+CPU = torch.device("cpu")
+BOTH = ("s1", "s2")
+NAMES = {"fusmae": BOTH, "fusmae-consistent": BOTH, "s1-only": ("s1",), "stack": ("s1+s2",)}
+
+
+def opened(tiny, variant):
+    checkpoint = tiny.untrained(variant)
+    model = build_fusmae(checkpoint.architecture)
+    model.load_state_dict(checkpoint.weights)
+    return model.eval(), build_preprocess(checkpoint.preprocessing)
+
+
+def whole(tiny, split, names):
+    count = len(tiny.data().reader(split))
+    return next(tiny.data(count, names).batches(split, range(count)))
+
+
+@pytest.mark.parametrize("variant", NAMES)
+def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tiny, variant):
+    names = NAMES[variant]
+    model, preprocess = opened(tiny, variant)
+    train, test = (whole(tiny, split, names) for split in ("train", "test"))
+    with torch.no_grad():
+        means = target_band_means(model, [preprocess(train.only(names))])
+        errors = reconstruction_errors(model, preprocess(test.only(names)), test.noise, means)
+    found = reconstruction(model, preprocess, tiny.data(4, names), CPU)
+    assert tuple(found) == names
+    for name, by_way in found.items():
+        assert set(by_way) == {"model", "band mean", "nearest"}
+        assert by_way == pytest.approx(errors[name].means, rel=1e-4)
+        assert min(by_way.values()) > 0.1
+
+
+@pytest.fixture
+def features(tiny):
+    def collect(variant):
+        encoder = CheckpointEncoder(tiny.untrained(variant), "here")
+        conditions = conditions_of(BOTH, encoder.modalities)
+        return collect_features(encoder, tiny.data(), conditions, Weather(0, 0.6), CPU), encoder.modalities
+
+    return collect
+
+
+def test_retrieval_goes_both_ways_between_tiles_that_are_encoded_alone(features):
+    found, modalities = features("fusmae")
+    both_ways = retrieval(found, modalities)
+    assert both_ways == {
+        "s1 → s2": cross_modal_retrieval(found.test["s1"], found.test["s2"]),
+        "s2 → s1": cross_modal_retrieval(found.test["s2"], found.test["s1"]),
+    }
+    assert both_ways["s1 → s2"]["candidates"] == 6
+    assert both_ways["s1 → s2"]["chance@1"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("variant", ["s1-only", "s2-only"])
+def test_one_sensor_retrieves_nothing(features, variant):
+    assert retrieval(*features(variant)) == {}

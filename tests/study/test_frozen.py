@@ -1,0 +1,76 @@
+"""A variant's encoder as a function from pixels to features."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusmae.errors import CheckpointError
+from fusmae.models.heads import pool
+from fusmae.study.frozen import CheckpointEncoder
+from fusmae.training.build import build_encoder, build_preprocess, part_of
+
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+HERE = Path("the checkpoint")
+BOTH = ("s1", "s2")
+
+
+@pytest.fixture(scope="module")
+def batch(tiny):
+    return next(tiny.data().batches("test", range(4)))
+
+
+def encoder_of(tiny, variant):
+    return CheckpointEncoder(tiny.untrained(variant), HERE)
+
+
+def test_features_are_the_mean_of_the_encoders_tokens(tiny, batch):
+    checkpoint = tiny.untrained()
+    encoder = build_encoder(checkpoint.architecture).eval()
+    encoder.load_state_dict(part_of(checkpoint.weights, "encoder."))
+    with torch.no_grad():
+        expected = pool(encoder(build_preprocess(checkpoint.preprocessing)(batch.pixels)), "mean", BOTH)
+    found = encoder_of(tiny, "fusmae").features(batch.pixels, BOTH)
+    assert (found.shape, found.dtype) == ((4, 16), torch.float32)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("variant", ["fusmae", "joint", "stack"])
+def test_one_modality_alone_has_features_of_its_own(tiny, batch, variant):
+    encoder = encoder_of(tiny, variant)
+    assert encoder.modalities == BOTH
+    alone = encoder.features(batch.only(("s1",)), ("s1",))
+    assert torch.isfinite(alone).all()
+    assert not torch.allclose(alone, encoder.features(batch.pixels, BOTH), atol=1e-3)
+
+
+@pytest.mark.parametrize(("variant", "own"), [("s1-only", ("s1",)), ("s2-only", ("s2",))])
+def test_an_encoder_of_one_modality_is_known_by_it(tiny, batch, variant, own):
+    encoder = encoder_of(tiny, variant)
+    assert encoder.modalities == own
+    assert encoder.features(batch.only(own), own).shape == (4, 16)
+
+
+def test_weights_stay_as_they_are_and_ask_for_no_gradient(tiny, batch):
+    encoder = encoder_of(tiny, "fusmae")
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    assert not encoder.features(batch.pixels, BOTH).requires_grad
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_the_encoder_alone_is_counted_not_its_decoders(tiny):
+    checkpoint = tiny.untrained()
+    counted = sum(tensor.numel() for tensor in part_of(checkpoint.weights, "encoder.").values())
+    buffers = sum(buffer.numel() for buffer in build_encoder(checkpoint.architecture).buffers())
+    assert counted - buffers <= encoder_of(tiny, "fusmae").num_parameters <= counted
+    assert encoder_of(tiny, "fusmae").num_parameters < sum(tensor.numel() for tensor in checkpoint.weights.values())
+
+
+def test_weights_of_another_model_are_refused(tiny):
+    checkpoint, other = tiny.untrained("fusmae"), tiny.untrained("s1-only")
+    mixed = type(checkpoint)(checkpoint.architecture, checkpoint.preprocessing, (), {}, other.weights)
+    with pytest.raises(CheckpointError):
+        CheckpointEncoder(mixed, HERE)

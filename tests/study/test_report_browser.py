@@ -1,0 +1,165 @@
+"""The study's page in a real browser, without a network."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from fusmae.study.comparisons import compare
+from fusmae.study.report import write_report
+from fusmae.study.summary import summarise
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+
+
+@pytest.fixture(scope="module")
+def study(cells, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "out"
+    write_report(cells, folder, "A study", {"data": "made up"}, "fusmae")
+    return summarise(cells, "fusmae"), (folder / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    options.add_argument("--headless=new")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(study, driver):
+    _emulate(driver, "light", 1200)
+    driver.get(study[1])
+    return driver
+
+
+def _emulate(driver, scheme, width):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
+def _column(page, at):
+    rows = page.find_elements(By.CSS_SELECTOR, "#scores ~ .card tbody tr")
+    return [float(row.find_elements(By.XPATH, "./*")[at].get_attribute("data-value")) for row in rows]
+
+
+def test_page_loads_without_an_error_or_a_request(study, driver):
+    driver.get_log("performance")
+    driver.get(study[1])
+    errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    # The browser's own first tab asks for its parts too.
+    asked = {request["request"]["url"] for request in sent if request["documentURL"] == study[1]}
+    assert {url for url in asked if not url.startswith("data:")} == {study[1]}
+
+
+def test_every_picture_is_drawn_and_described(page):
+    drawn = page.execute_async_script(
+        """
+        const done = arguments[0], images = [...document.images];
+        images.forEach((image) => { image.loading = "eager"; });
+        Promise.allSettled(images.map((image) => image.decode())).then(() =>
+          done(images.map((image) => [image.naturalWidth, image.alt])));
+        """
+    )
+    assert len(drawn) == 6
+    assert all(width > 0 and alt for width, alt in drawn)
+
+
+def test_charts_take_their_colours_from_the_page(page):
+    strokes = "return [...document.querySelectorAll('.chart path')].map((path) => getComputedStyle(path).stroke)"
+    light = page.execute_script(strokes)
+    _emulate(page, "dark", 1200)
+    dark = page.execute_script(strokes)
+    assert "rgb(31, 111, 196)" in light
+    assert "rgb(31, 111, 196)" not in dark
+    assert "rgb(108, 176, 247)" in dark
+
+
+def test_head_sorts_both_ways_by_click(page):
+    head = page.find_element(By.CSS_SELECTOR, "#scores ~ .card th[data-column='2']")
+    before = _column(page, 2)
+    head.find_element(By.TAG_NAME, "button").click()
+    assert (_column(page, 2), head.get_attribute("aria-sort")) == (sorted(before), "ascending")
+    head.find_element(By.TAG_NAME, "button").click()
+    assert (_column(page, 2), head.get_attribute("aria-sort")) == (sorted(before, reverse=True), "descending")
+    assert before not in (sorted(before), sorted(before, reverse=True))
+
+
+def test_head_sorts_by_keyboard_and_only_one_is_sorted(page):
+    first, second = (
+        page.find_element(By.CSS_SELECTOR, f"#scores ~ .card th[data-column='{at}'] button") for at in (2, 4)
+    )
+    first.send_keys(Keys.ENTER)
+    second.send_keys(Keys.SPACE)
+    assert _column(page, 4) == sorted(_column(page, 4))
+    assert len(page.find_elements(By.CSS_SELECTOR, "#scores ~ .card th[aria-sort]")) == 1
+
+
+def test_missing_numbers_stand_last_whichever_way(page):
+    # Random weights were not pretrained: they have no speed of it.
+    heads = page.find_elements(By.CSS_SELECTOR, "#scores ~ .card th[data-column]")
+    for _ in range(2):
+        heads[-1].find_element(By.TAG_NAME, "button").click()
+        names = [row.text for row in page.find_elements(By.CSS_SELECTOR, "#scores ~ .card tbody th a")]
+        assert names[-1] == "random"
+
+
+def test_page_compares_any_two_rows_as_python_does(study, page):
+    lines = study[0].lines
+    output = page.find_element(By.ID, "difference")
+    for one, other in ((0, 60), (60, 0), (5, 90), (33, 33)):
+        Select(page.find_element(By.ID, "row-a")).select_by_value(str(one))
+        Select(page.find_element(By.ID, "row-b")).select_by_value(str(other))
+        expected = compare(lines[one], lines[other])
+        shown = [float(output.get_attribute(f"data-{name}")) for name in ("mean", "low", "high")]
+        assert shown == pytest.approx([expected.difference, expected.low, expected.high], abs=1e-9)
+        for value in (expected.difference, expected.low, expected.high):
+            assert f"{abs(value):.4f}" in output.text
+
+
+def test_comparison_says_which_way_it_goes(study, page):
+    at = {line.label: str(number) for number, line in enumerate(study[0].lines)}
+    output = page.find_element(By.ID, "difference")
+    for one, other, words in (("fusmae", "s1-only", "A is higher"), ("s1-only", "fusmae", "A is lower")):
+        for element, variant in (("row-a", one), ("row-b", other)):
+            Select(page.find_element(By.ID, element)).select_by_value(at[f"{variant} · probe · 1 % · s1+s2"])
+        assert words in output.text
+
+
+def test_phone_scrolls_no_page_sideways_and_keeps_the_contents_in_sight(study, page):
+    _emulate(page, "light", 390)
+    page.get(study[1])
+    for folded in page.find_elements(By.TAG_NAME, "details"):
+        page.execute_script("arguments[0].open = true", folded)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    page.execute_script("document.getElementById('origin').scrollIntoView()")
+    assert page.execute_script("return document.querySelector('nav').getBoundingClientRect().top") == 0
+    assert page.execute_script("return document.getElementById('origin').getBoundingClientRect().top") > 0
+
+
+def test_dark_system_makes_a_dark_page(page):
+    background = "return getComputedStyle(document.body).backgroundColor"
+    light = page.execute_script(background)
+    _emulate(page, "dark", 1200)
+    assert page.execute_script(background) != light
