@@ -39,19 +39,23 @@ def task(tiny, tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tiny):
+    return tiny.untrained()
+
+
 @pytest.fixture
-def finetune(tiny):
+def finetune(tiny, checkpoint):
     def run(task, *, kind="multilabel", is_scratch=False, **changes):
         recipe = tiny.config.finetune.model_dump() | changes
-        checkpoint = tiny.untrained()
         return supervised.finetune(task, checkpoint, kind=kind, num_classes=4, recipe=recipe, is_scratch=is_scratch)
 
     return run
 
 
 @pytest.fixture
-def segment(tiny):
-    return lambda task, setting=BOTH: supervised.segment(task, tiny.untrained(), setting, 4)
+def segment(checkpoint):
+    return lambda task, setting=BOTH: supervised.segment(task, checkpoint, setting, 4)
 
 
 @pytest.fixture
@@ -112,6 +116,7 @@ def test_no_row_without_a_label_is_read(train, task, monkeypatch):
 
 @each
 def test_a_seed_gives_the_same_weights_again_and_another_one_others(train, task, tmp_path):
+    # One after the other: each run finds torch's own generator in another state.
     first, again, other = (train(task(seed=seed)).state_dict() for seed in (1, 1, 2))
     # What was resumed from would be no second run.
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -127,9 +132,9 @@ def test_what_begins_as_initialised_has_no_layer_decay(finetune, task, steps_tak
     assert len(set(steps_taken[0])) > 2
 
 
-def test_finetuning_begins_at_the_checkpoints_weights_and_moves_all_of_them(tiny, finetune, task):
+def test_finetuning_moves_the_encoders_weights(checkpoint, finetune, task):
     encoder = finetune(task(), modality_drop=0.0).model.encoder
-    before = part_of(tiny.untrained().weights, "encoder.")
+    before = part_of(checkpoint.weights, "encoder.")
     moved = [name for name, parameter in encoder.named_parameters() if not torch.equal(parameter, before[name])]
     assert len(moved) > 0.8 * len(list(encoder.named_parameters()))
     assert not encoder.training
@@ -155,9 +160,9 @@ def test_one_class_a_pair_is_learned_by_a_softmax(tiny, finetune, task):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_segmentation_leaves_the_encoder_as_it_is_and_trains_the_head(tiny, segment, task):
+def test_segmentation_leaves_the_encoder_as_it_is_and_trains_the_head(checkpoint, segment, task):
     module = segment(task())
-    before = part_of(tiny.untrained().weights, "encoder.")
+    before = part_of(checkpoint.weights, "encoder.")
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.encoder.state_dict().items())
     untrained = segment(task(steps=1))
     assert not torch.equal(module.head.linear.weight, untrained.head.linear.weight)
