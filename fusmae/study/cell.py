@@ -107,6 +107,7 @@ def write_measured(
         history=history["points"],
         origin=origin,
         classes=book.classes,
+        map_classes=data.reader("test").map_classes,
     )
     with written_whole(out) as partial:
         partial.mkdir()

@@ -28,10 +28,16 @@ def classes_section(study: Study, curves: Sequence[MicroCurve], counted: Sequenc
     return "".join(parts)
 
 
+def _names(study: Study, use: Use) -> Sequence[str]:
+    cell = study.cells[0].cell
+    protocol, _ = use
+    return cell.map_classes if protocol == "segment" else cell.classes
+
+
 def _per_class(study: Study) -> str:
-    names = study.cells[0].cell.classes
     parts: list[str] = []
     for use in study.largest_uses:
+        names = _names(study, use)
         lines = {name: line for name in study.variants if (line := study.line(name, use)) is not None}
         rows = [
             row(escape(name), (_bar(line.per_class.get(name), study.variants.index(of)) for of, line in lines.items()))
@@ -43,6 +49,7 @@ def _per_class(study: Study) -> str:
         columns = [Column("class", is_number=False), *(Column(of, title=origins(study, of)) for of in lines)]
         title = _title(use)
         parts.append(details(title, sortable(columns, rows, f"Scores of each class: {title}"), is_open=not parts))
+    names = study.cells[0].cell.classes
     absent = [name for name in names if not any(name in line.per_class for line in study.lines)]
     note = f'<p class="quiet">Classes that the test set lacks: {escape("; ".join(absent))}.</p>' if absent else ""
     return f'<p class="quiet">AP of each class, or its IoU; the mean over seeds.</p>{note}{"".join(parts)}'
@@ -57,7 +64,7 @@ def _bar(value: float | None, at: int) -> str:
 
 
 def _confusion(study: Study, found: Confusion, *, is_open: bool) -> str:
-    names = study.cells[0].cell.classes
+    names = _names(study, found.use)
     body = _by_class(names, found) if found.counts.ndim == 3 else _matrix(names, found)
     return details(_title(found.use), body, is_open=is_open)
 

@@ -28,6 +28,7 @@ def check_comparable(cells: Sequence[Found], reference: str) -> None:
             "A variant and seed are there more than once.", got=", ".join(repeated), expected="one cell each"
         )
     _same(cells, "lists of classes", lambda found: tuple(found.cell.classes))
+    _same(cells, "lists of map classes", lambda found: tuple(found.cell.map_classes))
     _same(cells, "test labels", lambda found: (found.labels.shape, found.labels.tobytes()))
     for found in cells:
         _check_rows(found)

@@ -80,6 +80,7 @@ class Cell:
         origin: `run` and `pretrain_run` (MLflow), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
             `warning` (of made-up data).
         classes: names, in the order of a label vector.
+        map_classes: names of the land-cover maps' classes, in their order; empty where the data has no maps.
     """
 
     variant: str
@@ -92,6 +93,7 @@ class Cell:
     history: Mapping[str, Sequence[tuple[float, float]]]
     origin: Mapping[str, Any]
     classes: Sequence[str]
+    map_classes: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -53,13 +53,16 @@ def test_the_report_has_both_variants_and_says_that_the_data_is_made_up(studied)
 
 
 def test_metrics_and_plots_are_dvcs_too(studied):
-    metrics = json.loads(dvc(studied, "metrics", "show", "--json"))[""]["data"]
-    summary = json.loads((studied.folder / "study" / "report" / "summary.json").read_text(encoding="utf-8"))
-    assert metrics["report/summary.json"]["data"] == summary
-    shown = dvc(studied, "plots", "show", "--json")
-    assert "label_efficiency.csv" in shown
-    assert "training.csv" in shown
-    assert '"errors"' not in shown
+    shown = json.loads(dvc(studied, "metrics", "show", "--json"))[""]["data"]["report/summary.json"]["data"]["scores"]
+    written = json.loads((studied.folder / "study" / "report" / "summary.json").read_text(encoding="utf-8"))["scores"]
+    assert set(shown) == {"fusmae", "s1-only"}
+    for variant, by_protocol in shown.items():
+        assert set(by_protocol) == {"knn", "probe", "finetune", "segment"}
+        assert by_protocol["probe"]["20 %"]["score"] == written[variant]["probe"]["20 %"]["score"]
+    plots = dvc(studied, "plots", "show", "--json")
+    assert "label_efficiency.csv" in plots
+    assert "training.csv" in plots
+    assert '"errors"' not in plots
 
 
 def test_git_sees_parameters_and_lock_and_no_stray_file(studied):

@@ -132,6 +132,7 @@ def _cell(variant, seed, rows, classes, warning, random):
             "warning": warning,
         },
         list(classes),
+        [],
     )
 
 

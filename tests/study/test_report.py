@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from fusmae.errors import StudyError
 from fusmae.study.curves import confusions, micro_curves
 from fusmae.study.report import write_report
+from fusmae.study.results import Cell, Row, read_cell, write_cell
 from fusmae.study.summary import summarise
 
 ABOUT = {"data": "made-up tiles <of nothing>"}
@@ -169,3 +170,15 @@ def test_reconstruction_that_no_fill_loses_to_is_said_to_be_so(cells, tmp_path):
         html.append((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "<td>below band mean and nearest</td>" in html[0]
     assert "<td>not below band mean or nearest</td>" in html[1]
+
+
+def test_confusions_of_maps_have_the_maps_classes_for_names(tmp_path):
+    maps = ("sea", "sand")
+    row = Row("segment", 1.0, "s1+s2", "segmentation", {"miou": 0.5, "accuracy": 0.6}, {"sea": 0.5, "sand": 0.5}, [0.5])
+    origin = {"run": "r", "commit": "c", "is_dirty": False, "data": "d", "device": "cpu", "warning": ""}
+    cell = Cell("fusmae", 0, "about", [row], {"parameters": 1.0}, {}, {}, {}, origin, ["a", "b", "c"], maps)
+    write_cell(tmp_path / "cell", cell, np.zeros((4, 3)), {}, {row.name: np.array([[3, 1], [2, 4]])})
+    write_report([read_cell(tmp_path / "cell")], tmp_path / "report", "Maps", {}, "fusmae")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "sand" in page
+    assert "sea" in page
