@@ -18,6 +18,7 @@ from fusmae.training.history import History
 from fusmae.training.pretraining import build_pretraining
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 from fusmae.training.trainer import Machine, build_trainer, fit
+from tests.training.cut import CutError, CutOff
 
 SWITCHES = {
     "patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1,
@@ -30,21 +31,10 @@ OFF = {"evidence_pairs": 0, "patience": 0, "ema_decay": 0.0}
 Weights = dict[str, Tensor]
 
 
-class CutError(BaseException):
-    """Like a kill."""
+class CutOffAnywhere(CutOff):
+    """Ends it in the validation behind a step, too."""
 
-
-class CutOff(Callback):
-    """Ends the process's work before step `step`, or in the validation behind it."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            raise CutError
-
-    on_validation_batch_start = on_train_batch_start
+    on_validation_batch_start = CutOff.on_train_batch_start
 
 
 class WeightsByStep(Callback):
@@ -212,7 +202,7 @@ def test_a_run_with_a_running_mean_cut_off_ends_with_the_weights_of_an_undisturb
     watch = {"ema_decay": 0.75, "evidence_pairs": 17, "every": every}
     expected = weights_of(run(tmp_path / "a", **watch)[0])
     with pytest.raises(CutError):
-        run(tmp_path / "b", CutOff(cut), **watch)
+        run(tmp_path / "b", CutOffAnywhere(cut), **watch)
     module, trainer = run(tmp_path / "b", **watch)
     assert trainer.global_step == 12
     assert_equal(module, expected)
@@ -244,7 +234,7 @@ def test_a_run_cut_off_counts_the_epochs_without_a_rise_on(run, tmp_path, monkey
     scores = [0.5, 0.4, 0.3, 0.9, 0.9, 0.9]
     expected = weights_of(run(tmp_path / "a", Scores(scores, monkeypatch), **watch)[0])
     with pytest.raises(CutError):
-        run(tmp_path / "b", Scores(scores, monkeypatch), CutOff(10), **watch)
+        run(tmp_path / "b", Scores(scores, monkeypatch), CutOffAnywhere(10), **watch)
     resumed = Scores(scores, monkeypatch)
     module, trainer = run(tmp_path / "b", resumed, **watch)
     assert resumed.epochs == [2]

@@ -6,21 +6,7 @@ from lightning.pytorch.callbacks import Callback
 
 from fusmae.training import history
 from fusmae.training.history import History
-
-
-class CutError(BaseException):
-    """Like a kill."""
-
-
-class CutOff(Callback):
-    """Ends the process's work before step `step`."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            raise CutError
+from tests.training.cut import CutError, CutOff
 
 
 @pytest.fixture

@@ -12,23 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fusmae.errors import StorageError
+from tests.training.cut import CutError, CutOff
 
 AUGMENT = {"flip": True, "turn": True, "min_crop": 0.8}
-
-
-class CutError(BaseException):
-    """Like a kill: no Exception, and Lightning has no handler of its own for it."""
-
-
-class CutOff(Callback):
-    """Ends the process's work before step `step`."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            raise CutError
 
 
 class CutOffInValidation(Callback):
