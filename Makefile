@@ -42,8 +42,9 @@ bench: .venv/installed models/export/model.onnx ## measure the claims of benchma
 	$(BIN)/python -m benchmarks.synthetic_world
 
 STUDY ?=
-study: .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='-S study_size=gpu' and the like
-	cd study && PATH=$(CURDIR)/$(BIN):$$PATH dvc exp run $(STUDY)
+study: .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='study_size=gpu' and the like
+	$(BIN)/python -m fusmae study $(STUDY)
+	cd study && PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 	@echo "look at study/report/report.html"
 
 models/export/model.onnx: .venv/installed

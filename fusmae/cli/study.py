@@ -1,17 +1,29 @@
-"""One command a stage of a study (study/dvc.yaml)."""
+"""A study's parameters, and one command a stage of study/dvc.yaml."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import run_stage
+from fusmae.cli.call import run_command, run_stage
 from fusmae.cli.stages import Index, Out, RunFile, Shards, Statistics, Verdict
 
 app = typer.Typer()
 
 Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
 Seed = Annotated[int, typer.Option(help="Of weights, order, masks and label subsets.")]
+
+
+@app.command()
+def study(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Other values, as study_size=gpu.")] = None,
+    out: Annotated[Path, typer.Option(help="Parameters that the stages of a study read.")] = Path("study/params.yaml"),
+) -> None:
+    """Write a study's parameters from conf/study.yaml; `dvc repro` in study/ then runs it, as `make study` does.
+
+    Example: fusmae study study_size=gpu 'study.seeds=[1,2,3]' pretrain.epochs=100
+    """
+    run_command("study", overrides=overrides or [], out=out)
 
 
 @app.command()

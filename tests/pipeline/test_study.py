@@ -31,7 +31,7 @@ def stages_run(printed):
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory, new_workspace):
     workspace = new_workspace(tmp_path_factory.mktemp("studied") / "fusmae")
-    options = " ".join(f"-S '{override}'" for override in OVERRIDES)
+    options = " ".join(f"'{override}'" for override in OVERRIDES)
     workspace.printed = workspace.run("make", "study", f"STUDY={options}", OMP_NUM_THREADS="1").stdout
     return workspace
 

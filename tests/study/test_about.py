@@ -26,7 +26,7 @@ def test_the_model_is_described_as_it_is(about):
 
 
 def test_lengths_and_protocols_are_the_studys(about):
-    told = about("study.protocols=[knn, finetune]", "study.neighbours=7")
+    told = about("study.protocols=[knn, finetune]", "study.neighbours=7", "study.seeds=[1, 2]")
     assert told["Protocols"].startswith("knn, finetune;")
     for part in ("k = 7", "6 steps of 4 pairs"):
         assert part in told["Protocols"]

@@ -1,0 +1,46 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fusmae.commands.study import study
+from fusmae.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def composed(out, *overrides):
+    study(overrides=overrides, out=out, conf=CONF)
+    return yaml.safe_load(out.read_text(encoding="utf-8"))
+
+
+def test_a_study_is_composed_with_the_values_that_are_asked_for(tmp_path):
+    found = composed(tmp_path / "params.yaml", "study_size=gpu", "study.seeds=[7]", "pretrain.epochs=33")
+    assert found["study"]["title"].endswith("on a GPU")
+    assert (found["study"]["seeds"], found["pretrain"]["epochs"]) == ([7], 33)
+
+
+@pytest.mark.parametrize("override", ["study_size=huge", "pretrain.epoch=3", "no equals sign"])
+def test_an_override_that_names_nothing_is_told(tmp_path, override):
+    with pytest.raises(ConfigError, match="study_size=gpu") as told:
+        composed(tmp_path / "params.yaml", override)
+    assert override in str(told.value)
+
+
+def test_a_wrong_value_of_a_variant_is_told_by_its_path(tmp_path):
+    with pytest.raises(ConfigError, match="masking"):
+        composed(tmp_path / "params.yaml", "study.variants.joint.model.masking=odd")
+
+
+def test_the_command_says_what_is_wrong_in_one_paragraph():
+    done = subprocess.run(
+        [CONF.parent / ".venv/bin/fusmae", "study", "study_size=huge", "--out", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CONF.parent,
+    )
+    assert done.returncode == 1
+    assert "huge" in done.stderr
+    assert "Traceback" not in done.stderr
