@@ -14,7 +14,7 @@ def result(name):
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world"])
+@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world", "study_gpu"])
 def test_every_result_names_its_machine_and_a_commit_without_changes(name):
     found = result(name)
     assert re.fullmatch(r"[0-9a-f]{40}", found["commit"])
@@ -22,7 +22,7 @@ def test_every_result_names_its_machine_and_a_commit_without_changes(name):
     assert "cores" in found["machine"]
 
 
-@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world"])
+@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world", "study_gpu"])
 def test_readme_links_every_result(name):
     assert f"(benchmarks/results/{name}.json)" in README
 
@@ -64,3 +64,17 @@ def test_a_scene_of_20000_by_20000_pixels_stays_below_a_gigabyte_and_a_half():
     found = result("inference")
     assert found["scene_peak_px"] == [20_000, 20_000]
     assert 0 < found["scene_peak_rss_mb"] <= 1536
+
+
+def test_readme_states_the_study_s_measured_scores():
+    cells = result("study_gpu")["cells"]
+    stated = README[README.index("## Does pretraining pay?") : README.index("## Map scenes")]
+
+    def scores(variant, protocol):
+        found = cells[f"{variant}-11"]["macro_ap"]
+        return [f"{found[f'{protocol}/{share}/s1+s2']:.2f}" for share in ("0.01", "0.1", "1")]
+
+    for variant, protocol in (("fusmae", "probe"), ("random", "probe"), ("contrastive", "probe")):
+        assert ", ".join(scores(variant, protocol)) in " ".join(stated.split())
+    for variant in ("fusmae", "random"):
+        assert ", ".join(scores(variant, "finetune")) in " ".join(stated.split())
