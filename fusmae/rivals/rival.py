@@ -1,5 +1,6 @@
 """What all rivals have in common: bands by name, one size, frozen weights, a setting to one vector."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +16,7 @@ from fusmae.models.preprocess import Preprocess
 from fusmae.rivals.weights import WeightNames, load_backbone
 
 
-class Rival(nn.Module):
+class Rival(nn.Module, ABC):
     """A published backbone: physical pixels in, one vector a tile out; always frozen and in eval mode.
 
     Pixels are standardised by the data's own statistics and brought to the finest grid, as for our encoder. The whole
@@ -63,13 +64,13 @@ class Rival(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    @abstractmethod
     def _build(self) -> nn.Module:
         """The backbone with random initial weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
         """Standardised tiles `[B, C, side_px, side_px]` by modality, bands as in `chosen`, to `[B, D]`."""
-        raise NotImplementedError
 
     def _choose(self, key: str, given: Sequence[str]) -> tuple[str, ...]:
         """The bands of a modality that the backbone is fed, in its own order."""

@@ -10,7 +10,7 @@ from fusmae.data.index import read_index
 from fusmae.ranks import require_one_process
 from fusmae.study.cell import open_variant, write_measured
 from fusmae.study.measure import Measurement, named_draws
-from fusmae.study.variants import study_of, variant_config, variant_of
+from fusmae.study.variants import model_modalities, study_of, variant_config, variant_of
 from fusmae.tracking import stage_run
 
 
@@ -20,8 +20,7 @@ def study_measure(
     """Write the cell `out` of the variant whose checkpoint is in `weights`."""
     require_one_process("study_measure")
     chosen, own, study = variant_of(config, variant), variant_config(config, variant, seed), study_of(config)
-    modalities = tuple(own.data.modalities)
-    draws = named_draws(("+".join(modalities),) if chosen.is_stacked else modalities, own)
+    draws = named_draws(model_modalities(chosen, own), own)
     data = PairDataModule(shards, batch_size=own.evaluate.batch_size, draws=draws)
     pairs = {pair.key: pair for pair in read_index(index)}
     opened = open_variant(own, chosen, weights, seed)

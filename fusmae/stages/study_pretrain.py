@@ -9,7 +9,7 @@ from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.files import write_json
 from fusmae.ranks import require_one_process
-from fusmae.study.variants import variant_config, variant_of
+from fusmae.study.variants import model_modalities, variant_config, variant_of
 from fusmae.tracking import stage_run
 from fusmae.training.build import part_of
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
@@ -26,13 +26,12 @@ def study_pretrain(
     require_one_process("study_pretrain")
     require_verdict(verdict, shards)
     chosen, own = variant_of(config, variant), variant_config(config, variant, seed)
-    section, modalities = own.pretrain, tuple(own.data.modalities)
-    names = ("+".join(modalities),) if chosen.is_stacked else modalities
+    section, names = own.pretrain, model_modalities(chosen, own)
     num_patches = (own.data.tile_px // own.model.patch_px) ** 2
     draws = Draws(seed, names, num_patches, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=own.runtime.num_workers)
     reader, history = data.reader("train"), History()
-    inputs = [item for item in reader.inputs if item.modality in modalities]
+    inputs = [item for item in reader.inputs if item.modality in own.data.modalities]
     known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)
     start = build_pretraining(own.model.model_dump(), recipe, inputs, known, seed, is_stacked=chosen.is_stacked)
     with stage_run(

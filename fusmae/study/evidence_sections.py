@@ -36,7 +36,7 @@ def _reconstruction(study: Study) -> str:
     ]
     note = (
         '<p class="quiet">Mean squared error on removed patches of the test set, in units of the model’s targets '
-        "(less is better), against filling them with the band’s mean or the nearest visible pixel.</p>"
+        "(less is better), against filling them with the band’s mean or the nearest visible patch.</p>"
     )
     return note + sortable(columns, rows, "Reconstruction errors")
 

@@ -77,6 +77,7 @@ class Measurement:
         available = tuple(dict.fromkeys(item.modality for item in data.reader("test").inputs))
         self.conditions = conditions_of(available, encoder.modalities)
         self.train_labels = np.asarray(data.reader("train").labels)
+        self.labelled = {share: label_subset(self.train_labels, share, config.seed) for share in self.study.shares}
         reader = data.reader("test")
         scenes = [repr(pairs[key].acquisition) for key in reader.keys]
         weights = place_resamples(scenes, self.study.bootstrap_resamples, RESAMPLING_SEED)
@@ -92,8 +93,7 @@ class Measurement:
         for protocol in ("knn", "probe"):
             if protocol not in self.study.protocols:
                 continue
-            for share in self.study.shares:
-                rows = label_subset(self.train_labels, share, self.config.seed)
+            for share, rows in self.labelled.items():
                 found = head_probabilities(
                     protocol,
                     features,
@@ -159,7 +159,7 @@ class Measurement:
 
     def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
         steps = self.study.finetune if name == "finetune" else self.study.segment
-        rows = label_subset(self.train_labels, share, self.config.seed)
+        rows = self.labelled[share]
         return supervised.Task(self.data.shards, rows, steps, draws, self.machine, self.scratch / f"{name}-{share:g}")
 
 

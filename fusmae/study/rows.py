@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.multiclass import class_scores, confusion
 from fusmae.evaluation.resampling import headline_draws, miou_draws
-from fusmae.study.results import Kind, Row
+from fusmae.study.results import Row
 from fusmae.training.segmentation import segmentation_scores
 
 _THRESHOLD = 0.5
@@ -30,7 +30,7 @@ class RowBook:
         confusions: `[K, K]` by row name.
     """
 
-    kind: Kind
+    kind: Literal["multilabel", "multiclass"]
     labels: NDArray[Any]
     classes: Sequence[str]
     weights: NDArray[np.int32]
@@ -46,8 +46,7 @@ class RowBook:
             per_class = found.per_class_ap
         else:
             scores, per_class = class_scores(self.labels, probabilities, self.classes)
-        draws = headline_draws("multilabel" if self.kind == "multilabel" else "multiclass",
-                               self.labels, probabilities, self.weights)  # fmt: skip
+        draws = headline_draws(self.kind, self.labels, probabilities, self.weights)
         row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws))
         self.rows.append(row)
         self.predictions[row.name] = probabilities

@@ -31,6 +31,17 @@ def variant_of(config: Config, name: str) -> VariantConfig:
     return variants[name]
 
 
+def model_modalities(variant: VariantConfig, config: Config) -> tuple[str, ...]:
+    """What a variant's model has, in order; one pseudo-modality where all are stacked.
+
+    Args:
+        variant: which.
+        config: its own, from `variant_config`.
+    """
+    names = tuple(config.data.modalities)
+    return ("+".join(names),) if variant.is_stacked else names
+
+
 def variant_config(config: Config, name: str, seed: int) -> Config:
     """The configuration that a variant is trained with.
 
