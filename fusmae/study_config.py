@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.section import Rate, Section, Share
+from fusmae.training_config import ReadoutName
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]
@@ -57,6 +58,7 @@ class StudyConfig(Section):
         seeds: of weights, order, masks and label subsets; each gives a cell a variant.
         shares: of the training labels.
         protocols: how an encoder is used.
+        readout: how kNN and probe see an encoder's tokens; a rival has its own.
         neighbours: k of kNN.
         finetune: of encoder and head together.
         segment: of the head on frozen tokens.
@@ -72,6 +74,7 @@ class StudyConfig(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     shares: list[Share] = Field(min_length=1)
     protocols: list[Protocol] = Field(min_length=1)
+    readout: ReadoutName
     neighbours: int = Field(gt=0)
     finetune: StepsConfig
     segment: StepsConfig

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from fusmae.section import Rate, Section, Share
 
+ReadoutName = Literal["mean", "cls", "concat", "spread"]
+"""How tokens become one vector: see `fusmae.models.heads.Readout`."""
+
 
 class ModelConfig(Section):
     """The architecture; see `fusmae.models` for what each switch does."""
@@ -24,6 +27,10 @@ class ModelConfig(Section):
     mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
     target_norm: Literal["patch", "group", "band"]
     decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+
+    def num_patches(self, tile_px: int) -> int:
+        """L, of one modality's tile of so many pixels a side."""
+        return (tile_px // self.patch_px) ** 2
 
 
 class AugmentConfig(Section):
@@ -104,7 +111,7 @@ class ProbeConfig(Section):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     learning_rates: list[Rate] = Field(min_length=1)
-    readout: Literal["mean", "cls", "concat"]
+    readout: ReadoutName
 
 
 class FinetuneConfig(_EncoderTrainingConfig):
@@ -112,4 +119,4 @@ class FinetuneConfig(_EncoderTrainingConfig):
 
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
-    readout: Literal["mean", "cls", "concat"]
+    readout: ReadoutName

@@ -12,13 +12,18 @@ from fusmae.models.attention import LAYER_NORM
 from fusmae.models.encoder import Encoder, Latents
 from fusmae.models.initialise import initialise
 
-Readout = Literal["mean", "cls", "concat"]
-"""mean: of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side."""
+Readout = Literal["mean", "cls", "concat", "spread"]
+"""mean: of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each modality's
+mean and the standard deviation over its tokens, side by side."""
+
+_SPREAD_FLOOR = 1e-6
+"""Under the root: its slope at no spread would be infinite."""
 
 
 def readout_dim(encoder: Encoder, readout: Readout) -> int:
-    """The width of what `pool` gives: D, or M·D for `concat`."""
-    return encoder.dim * len(encoder.in_chans) if readout == "concat" else encoder.dim
+    """The width of what `pool` gives: D, M·D for `concat`, 2·M·D for `spread`."""
+    parts = {"mean": 1, "cls": 1, "concat": len(encoder.in_chans), "spread": 2 * len(encoder.in_chans)}
+    return encoder.dim * parts[readout]
 
 
 def _row_presence(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -42,7 +47,8 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
         modalities: every modality in the encoder's order, present or not.
 
     Returns:
-        `[B, D]`; `[B, M·D]` for `concat`, with zeros for a missing modality.
+        `[B, D]`; `[B, M·D]` for `concat`, `[B, 2·M·D]` for `spread` (means, then deviations), with zeros for a missing
+        modality.
     """
     if readout == "cls":
         return latents.cls
@@ -55,7 +61,18 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
         return torch.stack(list(sums.values())).sum(dim=0) / total
     nothing = torch.zeros_like(latents.cls)
     means = [sums[name] / counts[name].clamp(min=1) if name in sums else nothing for name in modalities]
-    return torch.cat(means, dim=1)
+    if readout == "concat":
+        return torch.cat(means, dim=1)
+    spreads = [_spread(latents.tokens[name], present[name]) if name in sums else nothing for name in modalities]
+    return torch.cat([*means, *spreads], dim=1)
+
+
+def _spread(tokens: Tensor, present: Tensor) -> Tensor:
+    """Standard deviation over tokens `[B, L, D]`, `[B, D]`; 0 in rows where `present` `[B, 1]` is 0."""
+    # Before the square, not after: a NaN in an absent row would reach the gradient.
+    known = torch.where(present[..., None] > 0, tokens, 0.0)
+    variance = (known - known.mean(dim=1, keepdim=True)).square().mean(dim=1)
+    return torch.where(present > 0, (variance + _SPREAD_FLOOR).sqrt(), 0.0)
 
 
 def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:

@@ -38,6 +38,18 @@ def patch_moments(patches: Tensor, runs: Sequence[int]) -> tuple[Tensor, Tensor]
     if not runs:
         return patches.new_zeros(()), patches.new_ones(())
     parts = torch.split(patches, list(runs), dim=-1)
-    means = [part.mean(dim=-1, keepdim=True).expand_as(part) for part in parts]
-    stds = [(part.var(dim=-1, keepdim=True) + VARIANCE_FLOOR).sqrt().expand_as(part) for part in parts]
-    return torch.cat(means, dim=-1), torch.cat(stds, dim=-1)
+    moments = [_moments(part) for part in parts]
+    if len(parts) == 1:
+        return moments[0]
+    means, stds = (
+        torch.cat([moment.expand_as(part) for moment, part in zip(column, parts, strict=True)], dim=-1)
+        for column in zip(*moments, strict=True)
+    )
+    return means, stds
+
+
+def _moments(part: Tensor) -> tuple[Tensor, Tensor]:
+    mean = part.mean(dim=-1, keepdim=True)
+    # Not Tensor.var: on a CPU its one pass over the data takes several times as long as these two.
+    deviation = torch.linalg.vector_norm(part - mean, dim=-1, keepdim=True)
+    return mean, (deviation.square() / (part.shape[-1] - 1) + VARIANCE_FLOOR).sqrt()

@@ -22,7 +22,7 @@ def pretrain(
     """Train on `shards` that have the examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
     require_verdict(verdict, shards)
     section, modalities = config.pretrain, tuple(config.data.modalities)
-    num_patches = (config.data.tile_px // config.model.patch_px) ** 2
+    num_patches = config.model.num_patches(config.data.tile_px)
     draws = Draws(config.seed, modalities, num_patches, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=config.runtime.num_workers)
     known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)

@@ -27,7 +27,7 @@ def study_pretrain(
     require_verdict(verdict, shards)
     chosen, own = variant_of(config, variant), variant_config(config, variant, seed)
     section, names = own.pretrain, model_modalities(chosen, own)
-    num_patches = (own.data.tile_px // own.model.patch_px) ** 2
+    num_patches = own.model.num_patches(own.data.tile_px)
     draws = Draws(seed, names, num_patches, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=own.runtime.num_workers)
     reader, history = data.reader("train"), History()

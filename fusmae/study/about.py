@@ -8,6 +8,14 @@ from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.study.results import Found
 from fusmae.study.variants import study_of
+from fusmae.training_config import ReadoutName
+
+_READOUTS: dict[ReadoutName, str] = {
+    "mean": "the mean of all tokens",
+    "cls": "the CLS token",
+    "concat": "each sensor's mean over its tokens",
+    "spread": "each sensor's mean and deviation over its tokens",
+}
 
 
 def study_about(config: Config, shards: Path, cells: Sequence[Found]) -> dict[str, str]:
@@ -26,7 +34,8 @@ def study_about(config: Config, shards: Path, cells: Sequence[Found]) -> dict[st
         + ", ".join(f"{name} {ratio:g}" for name, ratio in model.mask_ratio.items()),
         "Pretraining": f"{pretrain.epochs} epochs of all training pairs in batches of {pretrain.batch_size}, without "
         f"labels; {seconds / 60:.0f} minutes for all cells together",
-        "Protocols": f"{', '.join(study.protocols)}; read-out: mean of all tokens. kNN: k = {study.neighbours}, "
+        "Protocols": f"{', '.join(study.protocols)}. kNN and probe read an encoder out as {_READOUTS[study.readout]}, "
+        f"finetune as {_READOUTS[config.finetune.readout]}; a rival as it does itself. kNN: k = {study.neighbours}, "
         "cosine. Probe: logistic regression on standardised frozen features, its regularisation chosen on the whole "
         f"validation split. Finetune: {study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share "
         f"of labels. Segment: a linear map of frozen tokens, {study.segment.steps} steps.",

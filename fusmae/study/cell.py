@@ -60,7 +60,7 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
         weights = Path(variant.weights) if variant.weights else None
         rival = build_rival(variant.start, inputs, statistics, weights, seed)
         return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
-    encoder = CheckpointEncoder(checkpoint, folder)
+    encoder = CheckpointEncoder(checkpoint, folder, study_of(config).readout)
     reconstructor = None
     if variant.start == "pretrained" and config.pretrain.reconstruction_weight:
         load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)

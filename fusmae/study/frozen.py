@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fusmae.models.heads import pool
+from fusmae.models.heads import Readout, pool
 from fusmae.rivals.rival import Rival
 from fusmae.training.build import build_encoder, build_preprocess, inputs_of, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights
@@ -34,10 +34,17 @@ class FrozenEncoder(Protocol):
 
 
 class CheckpointEncoder(nn.Module):
-    """The encoder of a pretraining checkpoint, in eval mode, read out as the mean of its tokens."""
+    """The encoder of a pretraining checkpoint, in eval mode.
 
-    def __init__(self, checkpoint: Checkpoint, where: Path) -> None:
+    Args:
+        checkpoint: of pretraining.
+        where: it was found, for errors.
+        readout: how its tokens become features.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, where: Path, readout: Readout) -> None:
         super().__init__()
+        self.readout = readout
         self.preprocess = build_preprocess(checkpoint.preprocessing)
         self.encoder = build_encoder(checkpoint.architecture).requires_grad_(False)
         load_weights(self.encoder, part_of(checkpoint.weights, "encoder."), where)
@@ -47,9 +54,11 @@ class CheckpointEncoder(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
-        """See `FrozenEncoder`."""
+        """See `FrozenEncoder`; where the read-out has a part for each modality, D is that of those in `setting`."""
         latents = self.encoder(self.preprocess(pixels))
-        return pool(latents, "mean", tuple(self.encoder.in_chans)).float()
+        # Not every modality of the encoder: parts of an absent one would be constant, and features of two sensors
+        # alone would lie in different dimensions, so that retrieval could not compare them.
+        return pool(latents, self.readout, tuple(latents.tokens)).float()
 
 
 class RivalEncoder:

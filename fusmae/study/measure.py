@@ -165,5 +165,4 @@ class Measurement:
 
 def named_draws(modalities: Sequence[str], config: Config) -> Draws:
     """Draws that give the pairs of a study their masks."""
-    num_patches = (config.data.tile_px // config.model.patch_px) ** 2
-    return Draws(config.seed, tuple(modalities), num_patches)
+    return Draws(config.seed, tuple(modalities), config.model.num_patches(config.data.tile_px))

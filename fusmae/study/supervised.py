@@ -20,6 +20,9 @@ from fusmae.training.segmentation import Segmenter
 from fusmae.training.supervised import Finetuner, FinetuneRecipe
 from fusmae.training.trainer import Machine, build_trainer, fit
 
+_WARMUP_SHARE = 0.1
+"""Of a finetuning's length, whatever the share of labels."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -92,7 +95,7 @@ def finetune(
             base_lr=task.steps.learning_rate * 256 / task.batch_size,
             batch_size=task.batch_size,
             weight_decay=recipe["weight_decay"],
-            warmup_epochs=task.epochs // 10,
+            warmup_epochs=task.epochs * _WARMUP_SHARE,
             layer_decay=1.0 if is_scratch else recipe["layer_decay"],
             kind=kind,
         ),

@@ -57,11 +57,11 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) 
     return LambdaLR(optimizer, factor)
 
 
-def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: int) -> OptimizerLRScheduler:
-    """Optimizer with warm-up and cosine over the trainer's whole run, in Lightning's form."""
+def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: float) -> OptimizerLRScheduler:
+    """Optimizer with warm-up, whole epochs or not, and cosine over the trainer's whole run, in Lightning's form."""
     # Not trainer.estimated_stepping_batches: it sets the loader up before a resume checkpoint's place in it is known.
     steps_per_epoch = len(module.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-    total, warmup = steps_per_epoch * (module.trainer.max_epochs or 1), steps_per_epoch * warmup_epochs
+    total, warmup = steps_per_epoch * (module.trainer.max_epochs or 1), round(steps_per_epoch * warmup_epochs)
     if module.trainer.max_steps > 0:
         total = min(total, module.trainer.max_steps)
     schedule = warmup_cosine(optimizer, warmup_steps=warmup, total_steps=total)

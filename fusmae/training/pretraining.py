@@ -28,11 +28,6 @@ class Pretraining:
     architecture: dict[str, Any]
     preprocessing: dict[str, Any]
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What the model has, in order; one pseudo-modality where all are stacked."""
-        return tuple(self.architecture["groups"])
-
 
 def build_pretraining(
     switches: Mapping[str, Any],

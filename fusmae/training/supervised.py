@@ -26,7 +26,7 @@ class FinetuneRecipe:
         base_lr: learning rate at batch 256.
         batch_size: pairs in a batch of all processes together.
         weight_decay: not on 1-D parameters.
-        warmup_epochs: of linear warm-up.
+        warmup_epochs: of linear warm-up, or a part of one.
         layer_decay: factor on the learning rate from each layer to the one below.
         kind: multilabel, several classes a pair; multiclass, exactly one.
     """
@@ -34,7 +34,7 @@ class FinetuneRecipe:
     base_lr: float
     batch_size: int
     weight_decay: float
-    warmup_epochs: int
+    warmup_epochs: float
     layer_decay: float
     kind: Literal["multilabel", "multiclass"] = "multilabel"
 

@@ -58,7 +58,7 @@ def _inputs(batch: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("early_fusion", "readout", "head"),
-    [(True, "mean", ClassifierHead), (False, "concat", ProbeHead)],
+    [(True, "mean", ClassifierHead), (False, "concat", ProbeHead), (True, "spread", ProbeHead)],
 )
 def test_exported_graph_agrees_with_torch_at_any_batch_size(
     tmp_path: Path, early_fusion: bool, readout: Readout, head: type[nn.Module]

@@ -8,7 +8,7 @@ from fusmae.models.encoder import Encoder, Latents
 from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, pool, readout_dim
 
 NAMES = ("s1", "s2")
-READOUTS = pytest.mark.parametrize("readout", ["mean", "cls", "concat"])
+READOUTS = pytest.mark.parametrize("readout", ["mean", "cls", "concat", "spread"])
 
 
 def _latents(presence: Tensor | None = None) -> Latents:
@@ -28,6 +28,23 @@ def test_concat_is_each_modalitys_mean_side_by_side() -> None:
     torch.testing.assert_close(pool(latents, "concat", NAMES), expected)
 
 
+def test_spread_is_each_modalitys_mean_then_its_deviation_over_tokens() -> None:
+    latents = _latents()
+    means = [tokens.mean(1) for tokens in latents.tokens.values()]
+    deviations = [(tokens.var(1, unbiased=False) + 1e-6).sqrt() for tokens in latents.tokens.values()]
+    torch.testing.assert_close(pool(latents, "spread", NAMES), torch.cat(means + deviations, dim=1))
+
+
+def test_spread_has_a_finite_gradient_where_all_tokens_are_equal_or_absent() -> None:
+    latents = _latents(presence=torch.tensor([[True, True], [False, True]]))
+    tokens = torch.ones(2, 3, 8)
+    tokens[1] = torch.nan
+    latents.tokens["s1"] = tokens.requires_grad_()
+    pool(latents, "spread", NAMES)[:, 16:].sum().backward()
+    assert tokens.grad is not None
+    assert torch.isfinite(tokens.grad).all()
+
+
 def test_cls_is_the_cls_latent() -> None:
     latents = _latents()
     assert pool(latents, "cls", NAMES) is latents.cls
@@ -42,6 +59,9 @@ def test_absent_tokens_never_enter_a_pool(filler: float) -> None:
     torch.testing.assert_close(mean[0], (3 * own["s1"] + 5 * own["s2"])[0] / 8)
     torch.testing.assert_close(mean[1], own["s2"][1])
     torch.testing.assert_close(concat[1], torch.cat([torch.zeros(8), own["s2"][1]]))
+    spread = pool(latents, "spread", NAMES)[1]
+    assert (spread[16:24] == 0).all()
+    torch.testing.assert_close(spread[24:], (latents.tokens["s2"][1].var(0, unbiased=False) + 1e-6).sqrt())
 
 
 def test_concat_keeps_the_place_of_a_modality_missing_from_the_batch() -> None:

@@ -27,12 +27,18 @@ def test_the_model_is_described_as_it_is(about):
 
 def test_lengths_and_protocols_are_the_studys(about):
     told = about("study.protocols=[knn, finetune]", "study.neighbours=7", "study.seeds=[1, 2]")
-    assert told["Protocols"].startswith("knn, finetune;")
+    assert told["Protocols"].startswith("knn, finetune.")
     for part in ("k = 7", "6 steps of 4 pairs"):
         assert part in told["Protocols"]
     assert told["Pretraining"].startswith("2 epochs of all training pairs in batches of 8")
     assert told["Seeds"].startswith("1, 2:")
     assert "20 resamples" in told["Intervals"]
+
+
+def test_read_outs_are_said_in_words(about):
+    told = about("study.readout=spread", "finetune.readout=cls")["Protocols"]
+    assert "kNN and probe read an encoder out as each sensor's mean and deviation over its tokens" in told
+    assert "finetune as the CLS token" in told
 
 
 def test_small_shares_of_labels_are_not_rounded_away(about):

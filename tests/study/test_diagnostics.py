@@ -49,7 +49,7 @@ def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tin
 @pytest.fixture
 def features(tiny):
     def collect(variant):
-        encoder = CheckpointEncoder(tiny.untrained(variant), "here")
+        encoder = CheckpointEncoder(tiny.untrained(variant), "here", "mean")
         conditions = conditions_of(BOTH, encoder.modalities)
         return collect_features(encoder, tiny.data(), conditions, Weather(0, 0.6), CPU), encoder.modalities
 

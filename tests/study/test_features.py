@@ -34,7 +34,7 @@ class Counting:
 
 
 def collected(tiny, variant="fusmae", batch_size=4):
-    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), Path("here")))
+    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), Path("here"), "mean"))
     conditions = conditions_of(BOTH, encoder.modalities)
     return encoder, collect_features(encoder, tiny.data(batch_size), conditions, WEATHER, CPU)
 

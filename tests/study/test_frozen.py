@@ -21,8 +21,8 @@ def batch(tiny):
     return next(tiny.data().batches("test", range(4)))
 
 
-def encoder_of(tiny, variant):
-    return CheckpointEncoder(tiny.untrained(variant), HERE)
+def encoder_of(tiny, variant, readout="mean"):
+    return CheckpointEncoder(tiny.untrained(variant), HERE, readout)
 
 
 def test_features_are_the_mean_of_the_encoders_tokens(tiny, batch):
@@ -34,6 +34,16 @@ def test_features_are_the_mean_of_the_encoders_tokens(tiny, batch):
     found = encoder_of(tiny, "fusmae").features(batch.pixels, BOTH)
     assert (found.shape, found.dtype) == ((4, 16), torch.float32)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("readout", "parts"), [("cls", 1), ("concat", 2), ("spread", 4)])
+def test_features_are_read_out_as_told_and_of_one_sensor_alone_have_its_parts_only(tiny, batch, readout, parts):
+    encoder = encoder_of(tiny, "fusmae", readout)
+    assert encoder.features(batch.pixels, BOTH).shape == (4, parts * 16)
+    one, other = (encoder.features(batch.only((name,)), (name,)) for name in BOTH)
+    assert one.shape == other.shape == (4, 16 if readout == "cls" else parts // 2 * 16)
+    for alone in (one, other):
+        assert (alone.std(dim=0) > 0).all()
 
 
 @pytest.mark.parametrize("variant", ["fusmae", "joint", "stack"])
@@ -73,4 +83,4 @@ def test_weights_of_another_model_are_refused(tiny):
     checkpoint, other = tiny.untrained("fusmae"), tiny.untrained("s1-only")
     mixed = type(checkpoint)(checkpoint.architecture, checkpoint.preprocessing, (), {}, other.weights)
     with pytest.raises(CheckpointError):
-        CheckpointEncoder(mixed, HERE)
+        CheckpointEncoder(mixed, HERE, "mean")

@@ -20,7 +20,7 @@ def measure(tiny, tiny_config, tmp_path):
         own, checkpoint = variant_config(tiny_config(*overrides), variant, 1), tiny.untrained(variant)
         return Measurement(
             own,
-            CheckpointEncoder(checkpoint, Path("here")),
+            CheckpointEncoder(checkpoint, Path("here"), "mean"),
             None if is_rival else checkpoint,
             is_scratch=False,
             data=data or tiny.data(),
@@ -80,7 +80,7 @@ def test_resamples_and_clouds_are_those_of_every_variant_and_seed(tiny, tiny_con
     own, checkpoint = variant_config(tiny_config(), "s2-only", 7), tiny.untrained("s2-only", 7)
     other = Measurement(
         own,
-        CheckpointEncoder(checkpoint, Path("here")),
+        CheckpointEncoder(checkpoint, Path("here"), "mean"),
         checkpoint,
         is_scratch=True,
         data=tiny.data(),

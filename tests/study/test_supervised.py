@@ -94,6 +94,15 @@ def test_the_learning_rate_begins_at_its_peak_and_ends_near_zero(train, task, st
     assert peaks[-1] < 0.05 * max(peaks)
 
 
+@pytest.mark.parametrize("rows", SHARES, ids=len)
+def test_finetuning_warms_up_over_its_first_tenth_at_any_share_of_labels(finetune, task, steps_taken, rows):
+    finetune(task(rows, steps=20))
+    peaks = [max(rates) for rates in steps_taken]
+    assert len(peaks) == 20
+    assert peaks[0] == pytest.approx(0.5e-2)
+    assert peaks[1] == peaks[2] == pytest.approx(1e-2)
+
+
 @each
 def test_no_row_without_a_label_is_read(train, task, monkeypatch):
     asked = {"read": set(), "read_maps": set()}

@@ -76,11 +76,10 @@ def test_part_of_takes_whole_prefixes_only():
     assert part_of(weights, "heads.s1.")["weight"].item() == 0
 
 
-@pytest.mark.parametrize("readout", ["mean", "cls", "concat"])
+@pytest.mark.parametrize(("readout", "width"), [("mean", 16), ("cls", 16), ("concat", 32), ("spread", 64)])
 def test_finetuned_classifier_is_rebuilt_from_its_checkpoint(
-    architecture, preprocessing, classes, batch, tmp_path, readout
+    architecture, preprocessing, classes, batch, tmp_path, readout, width
 ):
-    width = 32 if readout == "concat" else 16
     model = Classifier(build_encoder(architecture, drop_path=0.5), readout, ClassifierHead(width, 4)).eval()
     architecture = architecture | {"num_classes": 4, "readout": readout}
     save_checkpoint(tmp_path / "c", Checkpoint(architecture, preprocessing, classes, {}, model.state_dict()))

@@ -143,7 +143,7 @@ def test_stacked_pixels_of_two_modalities_cost_what_a_plain_mae_written_apart_sa
     recipe = PretrainRecipe(base_lr=0.1, batch_size=4, weight_decay=0.05, warmup_epochs=1)
     start = build_pretraining(switches, recipe, inputs, statistics, seed=0, is_stacked=True)
     weights = shifted(start.module.model)
-    batch = make_data(modalities=start.modalities).first("train", 4)
+    batch = make_data(modalities=tuple(start.architecture["groups"])).first("train", 4)
     found = start.module.training_step(batch, 0).item()
     tiles = torch.stack([reference_tile(batch.pixels, row, statistics) for row in range(4)])
     assert found == pytest.approx(reference_loss(weights, tiles, batch.noise["s1+s2"], "s1+s2"), rel=1e-4)

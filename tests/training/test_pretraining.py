@@ -42,11 +42,11 @@ def test_initial_weights_stay_what_they_were_while_the_module_is_trained(start, 
 @pytest.mark.parametrize("is_stacked", [False, True])
 def test_what_a_checkpoint_will_say_rebuilds_model_and_tiles(start, make_data, tmp_path, is_stacked):
     made = start(is_stacked=is_stacked, **(SEPARATE if is_stacked else {}))
-    assert made.modalities == (("s1+s2",) if is_stacked else ("s1", "s2"))
+    assert tuple(made.architecture["groups"]) == (("s1+s2",) if is_stacked else ("s1", "s2"))
     save_checkpoint(tmp_path / "c", Checkpoint(made.architecture, made.preprocessing, (), {}, made.initial))
     found = load_checkpoint(tmp_path / "c")
     load_weights(model := build_fusmae(found.architecture), found.weights, "here")
-    batch = make_data(modalities=made.modalities).first("train", 4)
+    batch = make_data(modalities=tuple(made.architecture["groups"])).first("train", 4)
     tiles = build_preprocess(found.preprocessing)(batch.pixels)
     expected = made.module(batch)
     for name, reconstruction in model(tiles, batch.noise).items():
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_before_there_were_stacks_is_none(start):
 def test_a_stack_is_trained_and_logs_a_name_without_a_plus_sign(start, make_data, tmp_path, train, weights_of):
     made = start(is_stacked=True, **SEPARATE)
     before = weights_of(made.module)
-    trainer = train(made.module, make_data(17, modalities=made.modalities), tmp_path, epochs=1)
+    trainer = train(made.module, make_data(17, modalities=tuple(made.architecture["groups"])), tmp_path, epochs=1)
     assert set(trainer.callback_metrics) == {
         f"{split}/{name}" for split in ("train", "validation") for name in ("loss", "loss_s1-s2")
     }

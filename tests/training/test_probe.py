@@ -113,11 +113,11 @@ def test_predictions_come_in_the_loaders_order_and_in_eval_mode(make_prober, mak
             torch.testing.assert_close(found, expected[name][at], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("readout", ["mean", "cls", "concat"])
-def test_every_readout_trains(make_prober, make_data, tmp_path: Path, train, readout):
+@pytest.mark.parametrize(("readout", "width"), [("mean", 16), ("cls", 16), ("concat", 32), ("spread", 64)])
+def test_every_readout_trains(make_prober, make_data, tmp_path: Path, train, readout, width):
     module = make_prober(readout=readout)
     train(module, make_data(), tmp_path, epochs=1)
-    assert module.heads["s2"][0].linear.in_features == (32 if readout == "concat" else 16)
+    assert module.heads["s2"][0].linear.in_features == width
 
 
 def test_the_best_score_is_chosen_for_each_setting():

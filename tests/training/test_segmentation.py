@@ -3,13 +3,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.errors import TrainingError
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
-from fusmae.training.segmentation import Segmenter, pixel_loss, segmentation_scores
+from fusmae.training.segmentation import Segmenter, pair_confusions, pixel_loss, segmentation_scores
 from fusmae.training.trainer import Machine, predict
 
 MAP_CLASSES = ("dark", "bright", "absent")
@@ -130,6 +131,17 @@ def test_confusions_of_a_pair_do_not_depend_on_the_batch(make_segmenter, make_da
     module, machine = make_segmenter(), Machine("cpu", 10)
     by_size = [torch.cat(predict(machine, module, make_data(size).loader("test"))) for size in (1, 4)]
     assert torch.equal(*by_size)
+
+
+def test_confusions_are_those_of_torchmetrics():
+    torch.manual_seed(0)
+    predicted, maps = torch.randint(0, 3, (4, 6, 6)), torch.randint(0, 3, (4, 6, 6))
+    maps[0, :2], maps[1] = NO_CLASS, NO_CLASS
+    expected = [
+        multiclass_confusion_matrix(own, true, 3, ignore_index=NO_CLASS)
+        for own, true in zip(predicted, maps, strict=True)
+    ]
+    assert torch.equal(pair_confusions(predicted, maps, 3), torch.stack(expected).int())
 
 
 def test_pixels_without_a_class_have_no_influence(make_segmenter, make_data):
