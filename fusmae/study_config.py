@@ -47,12 +47,25 @@ class StepsConfig(Section):
     learning_rate: Rate
 
 
+class FocusConfig(Section):
+    """Some of the classes, scored by themselves, too.
+
+    Attributes:
+        about: what they have in common: "classes that need both sensors".
+        classes: names.
+    """
+
+    about: str = Field(min_length=1)
+    classes: list[str] = Field(min_length=1)
+
+
 class StudyConfig(Section):
     """What is compared.
 
     Attributes:
         title: of the report.
         kind: what a label vector means: several classes, or exactly one.
+        focus: classes that the questions are asked about once more; `multilabel` only.
         variants: ways to come by an encoder, by name.
         run: names of the variants that are run.
         seeds: of weights, order, masks and label subsets; each gives a cell a variant.
@@ -69,6 +82,7 @@ class StudyConfig(Section):
 
     title: str = Field(min_length=1)
     kind: Literal["multilabel", "multiclass"]
+    focus: FocusConfig | None
     variants: dict[str, VariantConfig]
     run: list[str] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
@@ -81,6 +95,12 @@ class StudyConfig(Section):
     clouded_share: Share
     bootstrap_resamples: int = Field(ge=20)
     num_pictures: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _focus_has_a_score(self) -> "StudyConfig":
+        if self.focus and self.kind != "multilabel":
+            raise ValueError(f"got study.focus with kind {self.kind}; expected kind multilabel, or focus null")
+        return self
 
     @model_validator(mode="after")
     def _variants_are_known(self) -> "StudyConfig":

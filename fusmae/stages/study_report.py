@@ -26,6 +26,7 @@ def study_report(config: Config, *, cells: Path, shards: Path, out: Path, runs: 
             hint="make study",
         )
     found = [read_cell(cells / name) for name in names]
-    write_report(found, out, study.title, study_about(config, shards, found), REFERENCE)
+    focus = study.focus.about if study.focus else ""
+    write_report(found, out, study.title, study_about(config, shards, found), REFERENCE, focus)
     for name in names:
         log_to_run(runs / f"measure-{name}.json", {}, out)

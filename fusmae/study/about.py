@@ -8,6 +8,7 @@ from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.study.results import Found
 from fusmae.study.variants import study_of
+from fusmae.study_config import StudyConfig
 from fusmae.training_config import ReadoutName
 
 _READOUTS: dict[ReadoutName, str] = {
@@ -39,6 +40,7 @@ def study_about(config: Config, shards: Path, cells: Sequence[Found]) -> dict[st
         "cosine. Probe: logistic regression on standardised frozen features, its regularisation chosen on the whole "
         f"validation split. Finetune: {study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share "
         f"of labels. Segment: a linear map of frozen tokens, {study.segment.steps} steps.",
+        **_focus(study),
         "Labels": f"{', '.join(f'{100 * share:g}%' for share in study.shares)} of train: nested, stratified, without "
         "replacement; another draw for each seed, the same one for every variant",
         "Conditions": "kNN, probe and segment have a head for each set of modalities; finetune has one model for all, "
@@ -49,3 +51,9 @@ def study_about(config: Config, shards: Path, cells: Sequence[Found]) -> dict[st
         "same ones for every row, so that differences are paired. With few seeds they come out somewhat narrow.",
         "Machine": "; ".join(devices),
     }
+
+
+def _focus(study: StudyConfig) -> dict[str, str]:
+    if study.focus is None:
+        return {}
+    return {"In focus": f"{study.focus.about}: {'; '.join(study.focus.classes)}. Their score is the mean of their APs"}

@@ -35,6 +35,7 @@ def check_comparable(cells: Sequence[Found], reference: str) -> None:
     _same(
         [found for found in cells if found.cell.rows], "numbers of draws", lambda found: len(found.cell.rows[0].draws)
     )
+    _same(cells, "numbers of draws of classes in focus", _focus_draws)
     for protocol in sorted({row.protocol for found in cells for row in found.cell.rows}):
         _check_kinds(cells, protocol)
 
@@ -60,6 +61,10 @@ def caveats(cells: Sequence[Found]) -> list[str]:
     if dirty := [_name(cell) for cell in cells if cell.cell.origin.get("is_dirty")]:
         found.append(f"The code had changes that no commit holds when these were measured: {', '.join(dirty)}.")
     return found
+
+
+def _focus_draws(found: Found) -> set[int]:
+    return {len(row.focus_draws) for row in found.cell.rows if row.kind == "multilabel"}
 
 
 def _check_rows(found: Found) -> None:

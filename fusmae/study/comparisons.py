@@ -4,13 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fusmae.study.summary import BOTH, Line, Study, Use
+from fusmae.study.summary import BOTH, Line, Study, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
 """Variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
 
 Answer = Literal["yes", "no difference shown", "worse"]
 ANSWERS: tuple[Answer, ...] = ("yes", "no difference shown", "worse")
+
+_FUSED = "Does fusing both modalities beat the better single one?"
+_CROSSED = "Is cross-attention at least as good as joint tokens?"
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,25 @@ def compare(one: Line, other: Line) -> Comparison:
     return Comparison(one, other, one.headline.mean - other.headline.mean, apart.low, apart.high)
 
 
-def verdict(study: Study) -> list[Question]:
-    """Every question that the study's variants can answer."""
+def verdict(study: Study, focus: str = "") -> list[Question]:
+    """Every question that the study's variants can answer.
+
+    Args:
+        study: what was measured.
+        focus: what the classes in focus have in common; "" where none are.
+    """
     frozen = [use for use in study.uses if use[0] != "finetune"]
     tuned = [use for use in study.uses if use[0] == "finetune"]
+    focused = in_focus(study)
     asked = [
-        ("random_init", "Does pretraining beat random initialisation?", frozen, (RANDOM,)),
-        ("from_scratch", "Does pretraining beat supervised training from scratch?", tuned, (RANDOM,)),
-        ("better_single", "Does fusing both modalities beat the better single one?", study.uses, SINGLES),
-        ("joint_tokens", "Is cross-attention at least as good as joint tokens?", study.uses, (JOINT,)),
+        ("random_init", "Does pretraining beat random initialisation?", study, frozen, (RANDOM,)),
+        ("from_scratch", "Does pretraining beat supervised training from scratch?", study, tuned, (RANDOM,)),
+        ("better_single", _FUSED, study, study.uses, SINGLES),
+        ("joint_tokens", _CROSSED, study, study.uses, (JOINT,)),
+        ("better_single_in_focus", f"{_FUSED} ({focus})", focused, focused.uses, SINGLES),
+        ("joint_tokens_in_focus", f"{_CROSSED} ({focus})", focused, focused.uses, (JOINT,)),
     ]
-    questions = [Question(key, text, _answers(study, uses, rivals)) for key, text, uses, rivals in asked]
+    questions = [Question(key, text, _answers(scored, uses, rivals)) for key, text, scored, uses, rivals in asked]
     return [question for question in questions if question.answers]
 
 

@@ -11,6 +11,7 @@ import torch
 from fusmae.config import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
+from fusmae.errors import ConfigError
 from fusmae.evaluation.resampling import place_resamples
 from fusmae.evaluation.subsets import label_subset
 from fusmae.models.fusmae import FusMAE
@@ -22,6 +23,7 @@ from fusmae.study.frozen import FrozenEncoder
 from fusmae.study.heads import head_probabilities
 from fusmae.study.rows import RowBook
 from fusmae.study.variants import study_of
+from fusmae.study_config import StudyConfig
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.trainer import Machine
 
@@ -81,7 +83,8 @@ class Measurement:
         reader = data.reader("test")
         scenes = [repr(pairs[key].acquisition) for key in reader.keys]
         weights = place_resamples(scenes, self.study.bootstrap_resamples, RESAMPLING_SEED)
-        self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights)
+        focus = _columns(self.study, reader.classes)
+        self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
 
     def features(self) -> SplitFeatures:
         """Of every split, under each condition."""
@@ -161,6 +164,18 @@ class Measurement:
         steps = self.study.finetune if name == "finetune" else self.study.segment
         rows = self.labelled[share]
         return supervised.Task(self.data.shards, rows, steps, draws, self.machine, self.scratch / f"{name}-{share:g}")
+
+
+def _columns(study: StudyConfig, classes: Sequence[str]) -> list[int]:
+    """Of the classes in focus.
+
+    Raises:
+        ConfigError: the data has no such class.
+    """
+    names = study.focus.classes if study.focus else []
+    if unknown := [name for name in names if name not in classes]:
+        raise ConfigError("study.focus names classes that the data lacks.", got=unknown, expected=f"some of {classes}")
+    return [classes.index(name) for name in names]
 
 
 def named_draws(modalities: Sequence[str], config: Config) -> Draws:

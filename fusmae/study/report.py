@@ -24,7 +24,9 @@ from fusmae.study.tables import as_markdown, as_metrics, write_plots
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_report(cells: Sequence[Found], out: Path, title: str, about: Mapping[str, str], reference: str) -> None:
+def write_report(
+    cells: Sequence[Found], out: Path, title: str, about: Mapping[str, str], reference: str, focus: str = ""
+) -> None:
     """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv`, all of them or none.
 
     Args:
@@ -33,13 +35,14 @@ def write_report(cells: Sequence[Found], out: Path, title: str, about: Mapping[s
         title: of the page.
         about: what was run, line by line: data set, pairs, sizes, machine.
         reference: name of the variant that others are compared with.
+        focus: what the classes in focus have in common; "" where none are.
 
     Raises:
         StudyError: cells can't be compared, or a picture can't be read.
         StorageError: the disk is full.
     """
     study = summarise(cells, reference)
-    questions, curves = verdict(study), micro_curves(study)
+    questions, curves = verdict(study, focus), micro_curves(study)
     warnings = list(dict.fromkeys(str(warning) for found in cells if (warning := found.cell.origin.get("warning"))))
     with written_whole(out) as partial:
         partial.mkdir()

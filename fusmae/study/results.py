@@ -11,7 +11,7 @@ A cell is a folder:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,9 @@ Kind = Literal["multilabel", "multiclass", "segmentation"]
 HEADLINE: Mapping[Kind, str] = {"multilabel": "macro_ap", "multiclass": "accuracy", "segmentation": "miou"}
 """The score that rows of a kind are compared by, and that is bootstrapped."""
 
+FOCUS = "focus_ap"
+"""Name of the score of the classes in focus: the mean of their APs."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -41,6 +44,7 @@ class Row:
         per_class: AP of each class, or its IoU; only classes that the test set has.
         draws: the headline score on resamples of the test places, the same resamples for every row of a study, so that
             the difference of two rows' draws is a paired bootstrap.
+        focus_draws: the same of the score of the classes in focus; empty where none are.
     """
 
     protocol: str
@@ -50,6 +54,7 @@ class Row:
     scores: Mapping[str, float]
     per_class: Mapping[str, float]
     draws: Sequence[float]
+    focus_draws: Sequence[float] = ()
 
     @property
     def name(self) -> str:
@@ -60,6 +65,13 @@ class Row:
     def headline(self) -> float:
         """The score that it is compared by."""
         return self.scores[HEADLINE[self.kind]]
+
+    @property
+    def in_focus(self) -> "Row | None":
+        """The same use of the encoder, scored by the classes in focus alone; None where none are."""
+        if not self.focus_draws:
+            return None
+        return replace(self, scores={HEADLINE[self.kind]: self.scores[FOCUS]}, draws=self.focus_draws, focus_draws=())
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.evaluation.metrics import score
+from fusmae.evaluation.metrics import average_precisions, score
 from fusmae.evaluation.multiclass import class_scores, confusion
 from fusmae.evaluation.resampling import headline_draws, miou_draws
-from fusmae.study.results import Row
+from fusmae.study.results import FOCUS, Row
 from fusmae.training.segmentation import segmentation_scores
 
 _THRESHOLD = 0.5
@@ -25,6 +25,7 @@ class RowBook:
         labels: of test, `[N, K]`.
         classes: K names.
         weights: `[draws, N]`, how often each test pair is in each resample.
+        focus: columns of the classes in focus; empty where none are.
         rows: so far.
         predictions: probabilities `[N, K]` by row name.
         confusions: `[K, K]` by row name.
@@ -34,6 +35,7 @@ class RowBook:
     labels: NDArray[Any]
     classes: Sequence[str]
     weights: NDArray[np.int32]
+    focus: Sequence[int] = ()
     rows: list[Row] = field(default_factory=list)
     predictions: dict[str, NDArray[Any]] = field(default_factory=dict)
     confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -47,7 +49,12 @@ class RowBook:
         else:
             scores, per_class = class_scores(self.labels, probabilities, self.classes)
         draws = headline_draws(self.kind, self.labels, probabilities, self.weights)
-        row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws))
+        focus_draws: list[float] = []
+        if self.focus:
+            own = self.labels[:, self.focus], probabilities[:, self.focus]
+            scores[FOCUS] = average_precisions(*own)[1]
+            focus_draws = _rounded(headline_draws(self.kind, *own, self.weights))
+        row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws), focus_draws)
         self.rows.append(row)
         self.predictions[row.name] = probabilities
         if self.kind == "multiclass":

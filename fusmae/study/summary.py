@@ -1,6 +1,6 @@
 """A study's cells put together: a line for each way of using a variant, over its seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.study.comparable import check_comparable
-from fusmae.study.results import HEADLINE, Found, Kind, Row
+from fusmae.study.results import FOCUS, HEADLINE, Found, Kind, Row
 
 BOTH = "s1+s2"
 _PROTOCOLS = ("knn", "probe", "finetune", "segment")
@@ -18,6 +18,7 @@ _SCORE_NAMES = {
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "miou": "mean IoU",
+    FOCUS: "macro AP in focus",
 }
 # Draws travel in the page with so many digits; every interval is of the rounded ones, so that all say the same.
 DIGITS = 5
@@ -151,12 +152,20 @@ def summarise(cells: Sequence[Found], reference: str) -> Study:
         cells,
         key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed),
     )
+    return Study(ordered, reference, _lines(ordered, lambda row: row))
+
+
+def in_focus(study: Study) -> Study:
+    """The same cells scored by the classes in focus alone; without lines where none are."""
+    return Study(study.cells, study.reference, _lines(study.cells, lambda row: row.in_focus))
+
+
+def _lines(cells: Sequence[Found], scored: Callable[[Row], Row | None]) -> list[Line]:
     grouped: dict[tuple[str, str], list[tuple[int, Row]]] = {}
-    for found in ordered:
-        for row in found.cell.rows:
+    for found in cells:
+        for row in filter(None, map(scored, found.cell.rows)):
             grouped.setdefault((found.cell.variant, row.name), []).append((found.cell.seed, row))
-    lines = [_line(variant, rows) for (variant, _), rows in grouped.items()]
-    return Study(ordered, reference, lines)
+    return [_line(variant, rows) for (variant, _), rows in grouped.items()]
 
 
 def spread(values: Iterable[float]) -> Spread:

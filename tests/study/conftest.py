@@ -163,7 +163,8 @@ TINY = (
     "model.patch_px=8", "model.dim=16", "model.depth=2", "model.num_heads=2",
     "model.decoder_dim=16", "model.decoder_depth=1", "model.decoder_num_heads=2",
     "pretrain.epochs=2", "pretrain.batch_size=8", "pretrain.warmup_epochs=0", "pretrain.evidence_pairs=8",
-    "study.shares=[0.2, 1.0]", "study.neighbours=3", "study.num_pictures=2", "study.bootstrap_resamples=20",
+    "study.focus=null", "study.shares=[0.2, 1.0]", "study.neighbours=3", "study.num_pictures=2",
+    "study.bootstrap_resamples=20",
     "study.finetune={steps: 6, batch_size: 4, learning_rate: 1.0e-3}",
     "study.segment={steps: 6, batch_size: 4, learning_rate: 1.0e-2}",
 )  # fmt: skip

@@ -41,6 +41,12 @@ def test_read_outs_are_said_in_words(about):
     assert "finetune as the CLS token" in told
 
 
+def test_classes_in_focus_are_named(about):
+    assert "In focus" not in about()
+    told = about("study.focus={about: wet ones, classes: [water, ice]}")["In focus"]
+    assert told.startswith("wet ones: water; ice.")
+
+
 def test_small_shares_of_labels_are_not_rounded_away(about):
     assert about("study.shares=[0.001, 0.005, 0.07, 1.0]")["Labels"].startswith("0.1%, 0.5%, 7%, 100% of train")
 

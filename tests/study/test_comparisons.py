@@ -53,6 +53,40 @@ def test_answer_about_joint_tokens_follows_the_numbers_either_way(cells, by, ans
     assert _answers(_shifted(cells, "joint", by), "joint_tokens") == {answer}
 
 
+def _focused(cells, variant, by):
+    """Cells with a score in focus for every row, which is the headline; of a variant, moved."""
+    moved = []
+    for found in cells:
+        extra = by if found.cell.variant == variant else 0.0
+        rows = [
+            replace(
+                row,
+                scores={**row.scores, "focus_ap": row.headline + extra},
+                focus_draws=[draw + extra for draw in row.draws],
+            )
+            for row in found.cell.rows
+        ]
+        moved.append(replace(found, cell=replace(found.cell, rows=rows)))
+    return moved
+
+
+@pytest.mark.parametrize(("by", "answer"), [(-0.3, "yes"), (0.3, "worse")])
+def test_classes_in_focus_are_asked_about_by_themselves(cells, by, answer):
+    questions = {found.key: found for found in verdict(summarise(_focused(cells, "joint", by), "fusmae"), "the two")}
+    asked = questions["joint_tokens_in_focus"]
+    assert asked.text == "Is cross-attention at least as good as joint tokens? (the two)"
+    assert {found.answer for found in asked.answers.values()} == {answer}
+    assert set(asked.answers) == set(questions["joint_tokens"].answers)
+    unmoved = {found.key: found for found in verdict(summarise(cells, "fusmae"))}
+    for use, found in questions["joint_tokens"].answers.items():
+        assert found.difference == unmoved["joint_tokens"].answers[use].difference
+    assert "better_single_in_focus" in questions
+
+
+def test_without_classes_in_focus_nothing_is_asked_about_them(cells):
+    assert not [found.key for found in verdict(summarise(cells, "fusmae")) if "focus" in found.key]
+
+
 def test_interval_with_zero_in_it_shows_no_difference(cells):
     study = summarise(cells, "fusmae")
     line = study.line("fusmae", ("probe", 0.1))

@@ -7,6 +7,7 @@ import pytest
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.shard_writer import write_shards
+from fusmae.errors import ConfigError
 from fusmae.study.frozen import CheckpointEncoder
 from fusmae.study.measure import Measurement, named_draws
 from fusmae.study.variants import variant_config
@@ -89,6 +90,22 @@ def test_resamples_and_clouds_are_those_of_every_variant_and_seed(tiny, tiny_con
     )
     assert one.weather == other.weather
     np.testing.assert_array_equal(one.book.weights, other.book.weights)
+
+
+def test_classes_in_focus_are_known_by_their_names(tiny, measure):
+    one, *_, last = tiny.data().reader("test").classes
+    measurement = measure(
+        "study.protocols=[knn]", "study.shares=[1.0]", f"study.focus={{about: two, classes: [{last}, {one}]}}"
+    )
+    assert list(measurement.book.focus) == [3, 0]
+    names_after(measurement)
+    assert all(len(row.focus_draws) == len(row.draws) == 20 for row in measurement.book.rows)
+
+
+def test_a_class_in_focus_that_the_data_lacks_is_refused(measure):
+    with pytest.raises(ConfigError, match=r"study\.focus") as told:
+        measure("study.focus={about: none, classes: [lava]}")
+    assert "lava" in str(told.value)
 
 
 def test_what_reconstructs_nothing_has_no_errors_of_it(measure):

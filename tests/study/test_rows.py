@@ -46,6 +46,24 @@ def test_macro_ap_is_scikit_learns_on_the_whole_set(labels, probabilities, weigh
     assert set(row.scores) == {"macro_ap", "micro_ap", "macro_f1", "micro_f1"}
 
 
+def test_classes_in_focus_are_scored_by_themselves_on_the_same_resamples(labels, probabilities, weights):
+    book, alone = (RowBook("multilabel", labels, CLASSES, weights, focus) for focus in ([0, 2], ()))
+    for made in (book, alone):
+        made.add("probe", 0.1, "s1+s2", probabilities)
+    (row,), (without,) = book.rows, alone.rows
+    own = labels[:, [0, 2]], probabilities[:, [0, 2]]
+    assert row.scores["focus_ap"] == pytest.approx(average_precision_score(*own, average="macro"))
+    focused = row.in_focus
+    assert focused.headline == row.scores["focus_ap"]
+    assert focused.name == row.name
+    few = RowBook("multilabel", own[0], CLASSES[:2], weights)
+    few.add("probe", 0.1, "s1+s2", own[1])
+    assert list(focused.draws) == list(few.rows[0].draws)
+    assert without.in_focus is None
+    assert row.draws == without.draws
+    assert without.scores == {name: score for name, score in row.scores.items() if name != "focus_ap"}
+
+
 def test_a_row_has_a_draw_of_its_headline_for_every_resample(labels, probabilities, weights):
     book = RowBook("multilabel", labels, CLASSES, weights)
     book.add("probe", 0.1, "s1+s2", probabilities)

@@ -55,6 +55,12 @@ def test_a_variant_without_values_of_its_own_is_the_study_itself(config):
     assert variant_config(config, "fusmae", config.seed) == config
 
 
+def test_classes_in_focus_need_several_labels_a_pair(compose):
+    given = parse_config(compose("study.kind=multiclass"), where="test")
+    with pytest.raises(ConfigError, match=r"study\.focus"):
+        study_of(given)
+
+
 def test_a_variants_values_are_laid_over_the_studys(config):
     own = variant_config(config, "early-consistent", 1)
     assert (own.model.early_fusion, own.model.feature_fusion, own.model.masking) == (True, False, "consistent")
