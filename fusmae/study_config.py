@@ -22,6 +22,7 @@ class VariantConfig(Section):
         model: values that differ from section `model`.
         pretrain: values that differ from section `pretrain`.
         weights: file of a rival's weights; "" for random ones.
+        weights_sha256: of that file, which `fusmae study` fills in: so a changed file is measured anew.
     """
 
     about: str = Field(min_length=1)
@@ -31,6 +32,7 @@ class VariantConfig(Section):
     model: dict[str, Any] = Field(default_factory=dict)
     pretrain: dict[str, Any] = Field(default_factory=dict)
     weights: str = ""
+    weights_sha256: str = ""
 
 
 class StepsConfig(Section):

@@ -10,7 +10,8 @@ from fusmae.config import Config
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.statistics import parse_statistics
-from fusmae.files import written_whole
+from fusmae.errors import CheckpointError
+from fusmae.files import file_sha256, written_whole
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
 from fusmae.rivals import build_rival
@@ -50,14 +51,14 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
     Raises:
-        CheckpointError: weights are absent, damaged or of another model.
+        CheckpointError: weights are absent, damaged, changed or of another model.
     """
     checkpoint = load_checkpoint(folder)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     if variant.start not in ("pretrained", "random"):
         inputs = inputs_of(checkpoint.preprocessing)
         statistics = parse_statistics(checkpoint.preprocessing["statistics"])
-        weights = Path(variant.weights) if variant.weights else None
+        weights = _unchanged(variant) if variant.weights else None
         rival = build_rival(variant.start, inputs, statistics, weights, seed)
         return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
     encoder = CheckpointEncoder(checkpoint, folder, study_of(config).readout)
@@ -66,6 +67,20 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
         load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)
         reconstructor = model.eval(), build_preprocess(checkpoint.preprocessing)
     return Opened(variant.about, encoder, checkpoint, reconstructor, history)
+
+
+def _unchanged(variant: VariantConfig) -> Path:
+    """A rival's file of weights, which is the one that the study was composed with."""
+    weights = Path(variant.weights)
+    found = file_sha256(weights) if weights.is_file() else "no such file"
+    if found != variant.weights_sha256:
+        raise CheckpointError(
+            f"{weights} is not the file of weights that the study was composed with.",
+            got=found,
+            expected=variant.weights_sha256,
+            hint="make study STUDY='…' once more",
+        )
+    return weights
 
 
 def write_measured(

@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,22 @@ def test_an_override_that_names_nothing_is_told(tmp_path, override):
 def test_a_wrong_value_of_a_variant_is_told_by_its_path(tmp_path):
     with pytest.raises(ConfigError, match="masking"):
         composed(tmp_path / "params.yaml", "study.variants.joint.model.masking=odd")
+
+
+def test_a_rivals_weights_are_known_by_what_is_in_the_file(tmp_path):
+    weights, hashes = tmp_path / "a b.pth", []
+    for content in (b"one", b"other"):
+        weights.write_bytes(content)
+        found = composed(tmp_path / "params.yaml", f"study.variants.dofa.weights='{weights}'")
+        assert found["study"]["variants"]["dofa"]["weights"] == str(weights)
+        hashes.append(found["study"]["variants"]["dofa"]["weights_sha256"])
+    assert hashes == [hashlib.sha256(content).hexdigest() for content in (b"one", b"other")]
+
+
+def test_a_file_of_weights_that_is_not_there_is_told_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match=r"study\.variants\.dofa\.weights names no file") as told:
+        composed(tmp_path / "params.yaml", "study.variants.dofa.weights=nowhere.pth")
+    assert "nowhere.pth" in str(told.value)
 
 
 def test_the_command_says_what_is_wrong_in_one_paragraph():

@@ -13,13 +13,15 @@ import torchgeo.models
 from sklearn.metrics import average_precision_score
 
 from fusmae.data.shards import MANIFEST
-from fusmae.errors import StudyError
+from fusmae.errors import CheckpointError, StudyError
 from fusmae.files import file_sha256
 from fusmae.provenance import git_state
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
+from fusmae.study.cell import open_variant
 from fusmae.study.results import read_cell
+from fusmae.study.variants import variant_of
 from fusmae.training.checkpoint import load_checkpoint
 from fusmae.training.hardware import describe_hardware
 
@@ -245,6 +247,15 @@ def test_a_rival_says_what_weights_it_has_and_is_measured_frozen(workshop, monke
     assert cell.cell.cost["parameters"] > 1e7
     assert (cell.cell.reconstruction, cell.cell.history) == ({}, {})
     assert {picture.kind for picture in cell.pictures} == {"failure"}
+
+
+def test_weights_that_changed_since_the_study_was_composed_are_not_measured(workshop, tiny_config, tmp_path):
+    given, folder = tmp_path / "weights.pth", workshop.pretrain("croma")
+    given.write_bytes(b"other weights")
+    own = tiny_config(f"study.variants.croma.weights='{given}'", f"study.variants.croma.weights_sha256={'0' * 64}")
+    with pytest.raises(CheckpointError, match="composed with") as told:
+        open_variant(own, variant_of(own, "croma"), folder, 1)
+    assert file_sha256(given) in str(told.value)
 
 
 def test_the_report_is_of_all_cells_and_goes_to_the_run_of_each(workshop, found):

@@ -1,0 +1,84 @@
+"""What a finished study found, without its draws, predictions and pictures: a file small enough to be kept.
+
+make study && python -m benchmarks.study --out benchmarks/results/study_quick.json
+"""
+
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusmae.config import load_config
+from fusmae.data.index import SPLITS
+from fusmae.data.shards import ShardReader
+from fusmae.files import write_json
+from fusmae.stages.study_report import REFERENCE
+from fusmae.study.comparisons import verdict
+from fusmae.study.results import Found, read_cell
+from fusmae.study.summary import summarise
+from fusmae.study.tables import as_metrics
+from fusmae.study.variants import study_of
+
+DIGITS = 4
+
+
+def main(
+    study: Annotated[Path, typer.Option(help="folder of the study")] = Path("study"),
+    out: Annotated[Path, typer.Option(help="the JSON")] = Path("benchmarks/results/study_quick.json"),
+    note: Annotated[str, typer.Option(help="what a reader must know besides")] = "",
+) -> None:
+    """Write the study's answers, scores, costs and evidence."""
+    config = load_config(study / "params.yaml")
+    own = study_of(config)
+    cells = [read_cell(study / "cells" / f"{variant}-{seed}") for variant in own.run for seed in own.seeds]
+    origins = [found.cell.origin for found in cells]
+    summed = summarise(cells, REFERENCE)
+    warnings = sorted({origin["warning"] for origin in origins if origin.get("warning")})
+    found = as_metrics(summed, verdict(summed, own.focus.about if own.focus else ""), warnings)
+    readers = {split: ShardReader(study / "data" / "shards", split, verify=False) for split in SPLITS}
+    sections = {"source": config.data.source, "model": config.model, "pretrain": config.pretrain}
+    write_json(
+        out,
+        {
+            "note": note,
+            "synthetic": bool(warnings),
+            "commit": _only({origin["commit"] for origin in origins}),
+            "is_dirty": any(origin["is_dirty"] for origin in origins),
+            "data": _only({origin["data"] for origin in origins}),
+            "machine": f"{_only({origin['device'] for origin in origins})}, {os.cpu_count()} cores, "
+            f"Python {platform.python_version()}",
+            "pairs": {split: len(reader) for split, reader in readers.items()},
+            **{name: section.model_dump(mode="json") for name, section in sections.items()},
+            "study": own.model_dump(mode="json", exclude={"variants", "title"}),
+            **_rounded(found),
+            "cells": {f"{cell.cell.variant}-{cell.cell.seed}": _cell(cell) for cell in cells},
+        },
+    )
+    print(f"wrote {out}")
+
+
+def _only(values: set[str]) -> str:
+    if len(values) != 1:
+        raise SystemExit(f"The study's cells differ: got {sorted(values)}; expected one. `dvc repro -f` in the study")
+    return values.pop()
+
+
+def _cell(found: Found) -> dict[str, Any]:
+    """Of every condition, where the summary has a variant's own alone."""
+    cell = found.cell
+    rows = {row.name: row.headline for row in cell.rows}
+    focus = {row.name: row.in_focus.headline for row in cell.rows if row.in_focus}
+    evidence = {"reconstruction": cell.reconstruction, "retrieval": cell.retrieval}
+    return dict(_rounded({"cost": cell.cost, **evidence, "headline": rows, "in_focus": focus}))
+
+
+def _rounded(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    return round(values, DIGITS) if isinstance(values, float) else values
+
+
+if __name__ == "__main__":
+    typer.run(main)
