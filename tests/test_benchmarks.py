@@ -8,13 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STUDY = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 
 
 def result(name):
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world", "study_gpu"])
+IN_README = ("loader", "inference", "synthetic_world", "study_gpu", "study_quick")
+RESULTS = sorted(path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", RESULTS)
 def test_every_result_names_its_machine_and_a_commit_without_changes(name):
     found = result(name)
     assert re.fullmatch(r"[0-9a-f]{40}", found["commit"])
@@ -22,7 +27,12 @@ def test_every_result_names_its_machine_and_a_commit_without_changes(name):
     assert "cores" in found["machine"]
 
 
-@pytest.mark.parametrize("name", ["loader", "inference", "synthetic_world", "study_gpu"])
+@pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("study_")])
+def test_the_study_s_page_links_each_of_its_results(name):
+    assert f"(../benchmarks/results/{name}.json)" in STUDY
+
+
+@pytest.mark.parametrize("name", IN_README)
 def test_readme_links_every_result(name):
     assert f"(benchmarks/results/{name}.json)" in README
 
@@ -78,3 +88,40 @@ def test_readme_states_the_study_s_measured_scores():
         assert ", ".join(scores(variant, protocol)) in " ".join(stated.split())
     for variant in ("fusmae", "random"):
         assert ", ".join(scores(variant, "finetune")) in " ".join(stated.split())
+
+
+def test_the_study_s_page_states_the_measured_scores_of_every_variant_at_the_default_size():
+    found = result("study_quick")
+    assert set(found["scores"]) == set(found["study"]["run"])
+    for variant, by_protocol in found["scores"].items():
+        shares = [
+            " ".join(_short(by_protocol[protocol][share]["score"]) for share in ("1 %", "10 %", "100 %"))
+            for protocol in ("knn", "probe", "finetune", "segment")
+        ]
+        assert f"| `{variant}` | {' | '.join(shares)} |" in STUDY
+
+
+def test_the_study_s_page_says_of_the_default_size_what_its_intervals_say():
+    verdict = result("study_quick")["verdict"]
+
+    def answered(key, answer):
+        return {
+            f"{protocol} {share}"
+            for protocol, by_share in verdict[key].items()
+            for share, found in by_share.items()
+            if found["answer"] == answer
+        }
+
+    every = {f"{protocol} {share} %" for protocol in ("probe", "segment") for share in (1, 10, 100)}
+    assert answered("random_init", "yes") == every | {"knn 10 %"}
+    assert answered("from_scratch", "yes") == {"finetune 1 %", "finetune 100 %"}
+    assert answered("better_single", "yes") == {"finetune 1 %", "finetune 10 %", "finetune 100 %", "segment 1 %"}
+    maps = {"segment 1 %", "segment 10 %", "segment 100 %"}
+    assert answered("joint_tokens", "yes") == {"finetune 10 %", "finetune 100 %"} | maps
+    assert answered("joint_tokens", "worse") == {"probe 100 %"}
+    assert len(answered("joint_tokens_in_focus", "no difference shown")) == 9
+    assert answered("better_single_in_focus", "worse") == {"finetune 1 %"}
+
+
+def _short(score):
+    return f"{score:.3f}".removeprefix("0")
