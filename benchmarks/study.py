@@ -5,6 +5,7 @@ make study && python -m benchmarks.study --out benchmarks/results/study_quick.js
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,7 @@ def main(
             "synthetic": bool(warnings),
             "commit": _only({origin["commit"] for origin in origins}),
             "is_dirty": any(origin["is_dirty"] for origin in origins),
+            "changed": _changed(study),
             "data": _only({origin["data"] for origin in origins}),
             "machine": f"{_only({origin['device'] for origin in origins})}, {os.cpu_count()} cores, "
             f"Python {platform.python_version()}",
@@ -57,6 +59,13 @@ def main(
         },
     )
     print(f"wrote {out}")
+
+
+def _changed(study: Path) -> list[str]:
+    """Files that differ from the commit now: `study/params.yaml` does in every study but the default one."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no"]
+    printed = subprocess.run(command, cwd=study, capture_output=True, text=True, check=True).stdout
+    return [line[3:] for line in printed.splitlines()]
 
 
 def _only(values: set[str]) -> str:
