@@ -91,8 +91,9 @@ def test_readme_states_the_study_s_measured_scores():
         assert ", ".join(scores(variant, "finetune")) in " ".join(stated.split())
 
 
-def test_the_study_s_page_states_the_measured_scores_of_every_variant_at_the_default_size():
-    found = result("study_quick")
+@pytest.mark.parametrize("name", ["study_quick", "study_options"])
+def test_the_study_s_page_states_the_measured_scores_of_every_variant(name):
+    found = result(name)
     assert set(found["scores"]) == set(found["study"]["run"])
     for variant, by_protocol in found["scores"].items():
         shares = [
@@ -106,12 +107,7 @@ def test_the_study_s_page_says_of_the_default_size_what_its_intervals_say():
     verdict = result("study_quick")["verdict"]
 
     def answered(key, answer):
-        return {
-            f"{protocol} {share}"
-            for protocol, by_share in verdict[key].items()
-            for share, found in by_share.items()
-            if found["answer"] == answer
-        }
+        return _answers(verdict, key, answer)
 
     every = {f"{protocol} {share} %" for protocol in ("probe", "segment") for share in (1, 10, 100)}
     assert answered("random_init", "yes") == every | {"knn 10 %"}
@@ -122,6 +118,28 @@ def test_the_study_s_page_says_of_the_default_size_what_its_intervals_say():
     assert answered("joint_tokens", "worse") == {"probe 100 %"}
     assert len(answered("joint_tokens_in_focus", "no difference shown")) == 9
     assert answered("better_single_in_focus", "worse") == {"finetune 1 %"}
+
+
+def test_the_study_s_page_says_of_the_other_read_out_what_its_intervals_say():
+    verdict = result("study_spread")["verdict"]
+    assert _answers(verdict, "random_init", "yes") == {
+        f"{name} {share} %" for name in ("knn", "probe") for share in (1, 10, 100)
+    }
+    for key, better in (
+        ("joint_tokens", {"knn 10 %", "knn 100 %"}),
+        ("joint_tokens_in_focus", {"knn 10 %", "probe 1 %"}),
+    ):
+        assert _answers(verdict, key, "yes") == better
+        assert _answers(verdict, key, "worse") == set()
+
+
+def _answers(verdict, key, answer):
+    return {
+        f"{protocol} {share}"
+        for protocol, by_share in verdict[key].items()
+        for share, found in by_share.items()
+        if found["answer"] == answer
+    }
 
 
 def _short(score):
