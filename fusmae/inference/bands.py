@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.errors import InputError
+from fusmae.rasters import data_bands
 
 _ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
 # What a Sentinel-2 product's quality folder holds is named after bands too.
@@ -124,9 +125,11 @@ def _bands_in(path: Path, wanted: Mapping[str, int]) -> list[_Band]:
     with raster(path) as dataset:
         pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
         found = []
-        for index, description in zip(dataset.indexes, dataset.descriptions, strict=True):
+        indexes = data_bands(dataset)
+        for index in indexes:
+            description = dataset.descriptions[index - 1]
             names = _names((description or "",), wanted) or _names(dataset.tags(index).values(), wanted)
-            if not names and dataset.count == 1:
+            if not names and len(indexes) == 1:
                 names = _names((path.stem,), wanted)
             found.append(_Band(BandFile(path, index, pixel), names))
         return found

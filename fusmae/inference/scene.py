@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fusmae.errors import InputError
 from fusmae.inference.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
+from fusmae.rasters import box_of
 
 S1Units = Literal["dB", "power"]
 _DATE = re.compile(r"(?<!\d)(20\d{6})T(\d{6})(?!\d)")
@@ -87,12 +88,6 @@ def open_scenes(
         for modality in known
         if modality in given
     }
-
-
-def box_of(dataset: Any) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
-    left, bottom, right, top = dataset.bounds
-    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
 def require_real(name: object, dataset: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from fusmae import rasters
 from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.inference.grid import Grid, Unit
@@ -127,7 +128,7 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
         "model": model_sha256,
         "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
         "grid": repr(grid),
-        "code": [file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))],
+        "code": [file_sha256(file) for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(rasters.__file__))],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
