@@ -1,9 +1,9 @@
 """What a raster file says of itself, read alike for training, maps and the service.
 
 - **Scale and offset** are applied. Backscatter is then what the file says (dB, or power). For digital numbers
-  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by 10,000
-  (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset makes a
-  little negative is 0. A statement that leads to impossible pixels is refused.
+  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by
+  10,000 (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset
+  makes a little negative is 0. A statement that leads to impossible pixels is refused.
 - **Nodata** is what a band states as nodata, what is not finite, and what the file's mask (internal or beside it) or
   alpha band hides. An alpha band is no data band.
 - **0** is a value, unless the file states it, or all bands of a modality are 0: `zero_is_nodata` says when that counts.
@@ -42,7 +42,7 @@ _MAX_MEDIAN_DN, _MAX_REFLECTANCE = 30_000.0, 3.0
 _FAR_BELOW_DN, _MAX_FAR_BELOW_SHARE = -300.0, 0.05
 _SAMPLE_PX = 128
 _UNSTATE = (
-    'python -c "import rasterio, sys; d = rasterio.open(sys.argv[1], \'r+\'); d.scales = (1,) * d.count; '
+    "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (1,) * d.count; "
     'd.offsets = (0,) * d.count; d.close()" FILE'
 )
 

@@ -90,7 +90,7 @@ def check_constant(observed: Observation) -> Check:
 
 
 def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """No pair is NaN, infinite or largely nodata; a band that is 0 where others have data is dark water, no finding."""
+    """No pair is NaN, infinite or largely nodata; a band that is 0 where others have data is water."""
     share = observed.measures.nodata_share.max(axis=1, initial=0)
     dn = observed.columns(lambda band: band.units == "DN")
     ones = observed.keys_where(observed.measures.one_share[:, dn].max(axis=1, initial=0) > 0)
@@ -101,8 +101,8 @@ def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         *([f"{counted(len(empty), 'pair')} with more than {MAX_NODATA_SHARE:.0%} nodata"] if empty else []),
     ]
     edges = (
-        f"; {counted(len(ones), 'pair')} with pixels that are 1 in all bands of S2, as along the edge of a swath, which "
-        f"is no finding: {', '.join(some(ones))}"
+        f"; {counted(len(ones), 'pair')} with pixels that are 1 in all bands of S2, as along the edge of a swath, "
+        f"which is no finding: {', '.join(some(ones))}"
         if ones
         else ""
     )

@@ -183,9 +183,7 @@ class _Lattice:
         """What is stated, by band."""
         return [value for file in self._files for value in file.statement.nodata]
 
-    def read(
-        self, names: Sequence[str], target: _Target, others: "Sequence[_Lattice]", tally: Counter[str]
-    ) -> Floats:
+    def read(self, names: Sequence[str], target: _Target, others: "Sequence[_Lattice]", tally: Counter[str]) -> Floats:
         """Bands on the grid.
 
         Args:

@@ -52,8 +52,8 @@ def read_tile(
     """Arrays `[1, C, h, w]` of one tile from its files, finite, and warnings.
 
     A modality may come in several files. Bands are found by their description, one that is alone in its file by the
-    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it. As in a map, a little
-    nodata is filled with the tile's own means, and a modality with more than a tenth of it is absent.
+    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it. As in a map, a
+    little nodata is filled with the tile's own means, and a modality with more than a tenth of it is absent.
 
     Args:
         files: a modality's files, by its key.
@@ -69,12 +69,14 @@ def read_tile(
     warnings: list[str] = []
     for modality, uploads in files.items():
         wanted = [item for item in inputs if item.modality == modality]
-        found_files = [_read_file(upload, wanted) for upload in uploads]
-        found = [raster for raster, _ in found_files]
+        files_read = [_read_file(upload, wanted) for upload in uploads]
+        found = [raster for raster, _ in files_read]
+        if zero_is_nodata([value for _, stated in files_read for value in stated], wanted[0].units):
+            _empty_zeros(found, wanted)
         rasters |= {f"file {number} of {modality}": raster for number, raster in enumerate(found, 1)}
         bands = _bands(modality, found, wanted)
         read = {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands]) for i in wanted}
-        share = _fill(read, [value for _, stated in found_files for value in stated], wanted)
+        share = _fill(read)
         if share <= MAX_EMPTY_SHARE:
             arrays |= {name: array[None] for name, array in read.items()}
         if share:
@@ -98,14 +100,18 @@ def read_tile(
     return arrays, warnings
 
 
-def _fill(
-    arrays: Mapping[str, NDArray[np.float32]], nodata: Sequence[float | None], wanted: Sequence[ModalityInput]
-) -> float:
+def _empty_zeros(rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> None:
+    """Put NaN where all of a modality's bands are 0."""
+    bands = {band for item in wanted for band in item.bands}
+    places = [[place for place, name in enumerate(raster.names) if name in bands] for raster in rasters]
+    used = [(raster, chosen) for raster, chosen in zip(rasters, places, strict=True) if chosen]
+    flags = nowhere_but(0, [np.nan_to_num(raster.pixels[chosen]) for raster, chosen in used])
+    for (raster, _), zero in zip(used, flags, strict=True):
+        raster.pixels[:, zero] = np.nan
+
+
+def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
     """Fill nodata in a modality's arrays `[C, h, w]` where that is possible; gives its largest share in one of them."""
-    if zero_is_nodata(nodata, wanted[0].units):
-        zero = nowhere_but(0, [np.nan_to_num(array) for array in arrays.values()])
-        for array, flags in zip(arrays.values(), zero, strict=True):
-            array[:, flags] = np.nan
     share = 0.0
     for array in arrays.values():
         empty = np.isnan(array).any(axis=0)
@@ -219,7 +225,7 @@ def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityIn
 
 
 def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]:
-    """The band's mean over each pixel of the model's grid."""
+    """The band's mean over what has data in each pixel of the model's grid; NaN where nothing has."""
     height, width = band.shape
     if height % item.side_px or width % item.side_px:
         raise InputError(
@@ -229,4 +235,9 @@ def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]
             hint=f"resample it to {item.gsd_m} m",
         )
     blocks = band.reshape(item.side_px, height // item.side_px, item.side_px, width // item.side_px)
-    return np.asarray(blocks.mean((1, 3)))
+    has_data = np.isfinite(blocks)
+    if has_data.all():
+        return np.asarray(blocks.mean((1, 3)))
+    counts = has_data.sum((1, 3))
+    sums = np.where(has_data, blocks, 0).sum((1, 3), dtype=np.float64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)

@@ -74,8 +74,8 @@ def opened(path: Path) -> Iterator[Any]:
     """Open one of many rasters of a folder for reading; gives rasterio's dataset."""
     import rasterio
 
-    # Otherwise GDAL lists the folder, of hundreds of files, each time it opens one of them. What lies beside a file, its
-    # mask or its statements, is found by name.
+    # Otherwise GDAL lists the folder, of hundreds of files, each time it opens one of them. A mask or statements beside
+    # a file are found by their names.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path, driver="GTiff") as dataset:
         yield dataset
 
@@ -139,7 +139,9 @@ def _require_georeference(key: str, path: Path, dataset: Any, hint: str) -> None
         f"Pair {key}: {path} has no georeference.",
         got=f"CRS {dataset.crs}, {len(points)} ground control points",
         expected="a CRS and a transform",
-        hint=f"terrain-correct it in SNAP, or `gdalwarp -t_srs EPSG:… {path} NEW`, and cut tiles anew" if points else hint,
+        hint=f"terrain-correct it in SNAP, or `gdalwarp -t_srs EPSG:… {path} NEW`, and cut tiles anew"
+        if points
+        else hint,
     )
 
 
@@ -171,8 +173,9 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
         fault,
         f"Pair {key}: {raster.path} is no tile.",
         got=got,
-        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres" if tile_m else "square pixels in "
-        "metres, north up",
+        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres"
+        if tile_m
+        else "square pixels in metres, north up",
         hint=_cut_anew(raster, tile_m, gsd_m),
     )
 
@@ -191,7 +194,7 @@ def _fault_of_place(raster: Raster) -> str:
 
 
 def _lon_lat(raster: Raster, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """Longitudes and latitudes of points at these distances from the centre; None where the CRS has no place on earth."""
+    """Longitudes and latitudes of points at these distances from the centre; None where the CRS has no place."""
     from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 

@@ -212,9 +212,9 @@ def _without_nodata(raster: Raster) -> NDArray[Any]:
     if raster.nodata is None:
         return raster.pixels
     is_s1 = raster.pixels.dtype.kind == "f"
-    return np.where(raster.nodata if is_s1 else raster.nodata.any(axis=0), np.nan if is_s1 else 0, raster.pixels).astype(
-        raster.pixels.dtype
-    )
+    pixels = raster.pixels.copy()
+    np.copyto(pixels, np.nan if is_s1 else 0, where=raster.nodata if is_s1 else raster.nodata.any(axis=0))
+    return pixels
 
 
 def _check_side(key: str, side: str, raster: Raster) -> None:
