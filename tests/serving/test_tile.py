@@ -161,6 +161,8 @@ def test_a_modality_with_much_nodata_is_absent_as_in_a_map(client, exported, til
 
 @pytest.mark.parametrize(("nodata", "value"), [(None, 0), (0, 0), (65535, 65535)])
 def test_nodata_of_s2_is_filled_and_zero_in_some_bands_is_a_value(client, exported, tile, s1, s2, nodata, value):
+    tile = {name: array if name == "s1_10m" else np.maximum(array, 1) for name, array in tile.items()}
+    s2 = {name: np.maximum(band, 1) for name, band in s2.items()}
     holes = {name: np.where(CORNER, np.uint16(value), band) for name, band in s2.items()}
     arrays = filled(filled(tile, "s2_10m", CORNER), "s2_20m", CORNER[::2, ::2])
     same(ask(client, ("s1", geotiff(s1)), ("s2", geotiff(holes, nodata=nodata))), exported.session.run(arrays))
