@@ -225,7 +225,7 @@ def _digital_numbers(key: str, raster: Raster, files: Sequence[Raster]) -> NDArr
         raise _wrong_units(key, raster, "whole numbers from 0 to 65535", "store reflectance times 10,000 as uint16")
     for other in files:
         if other.nodata is not None:
-            numbers[:, touched(other.nodata.any(axis=0), (numbers.shape[1], numbers.shape[2]))] = 0
+            numbers[:, touched(np.asarray(other.nodata.any(axis=0)), (numbers.shape[1], numbers.shape[2]))] = 0
     return numbers
 
 

@@ -230,7 +230,7 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
     pixel = gsd_m or "GSD"
     return (
         f"{advice}: gdalwarp -t_srs EPSG:{code} -te {left} {bottom} {left + tile_m} {bottom + tile_m} "
-        f"-tr {pixel} {pixel} -r bilinear SCENE {raster.path}"
+        f"-tr {pixel} {pixel} -r bilinear -overwrite SCENE {raster.path}"
     )
 
 

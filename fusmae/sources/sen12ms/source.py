@@ -129,8 +129,8 @@ class Sen12msSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters = {
-            side: read_raster(raw / path, pair.key, hint=_HINT, units=units)
-            for side, path, units in (("s1", pair.s1, "dB"), ("s2", pair.s2, "DN"))
+            "s1": read_raster(raw / pair.s1, pair.key, hint=_HINT, units="dB"),
+            "s2": read_raster(raw / pair.s2, pair.key, hint=_HINT, units="DN"),
         }
         for side, raster in rasters.items():
             _check_side(pair.key, side, raster)
