@@ -53,6 +53,26 @@ def wiped(paths, rows_m, columns_m, value=0):
             dataset.write(pixels)
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
+def test_one_pixel_that_is_not_finite_is_filled_with_its_tiles_means(scenes, model, value):
+    expected = embedded(model, scenes.paths)
+    with rasterio.open(scenes.s1, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[1, 30, 40] = value
+        dataset.write(pixels)
+        tile = pixels[:, 24:48, 24:48].copy()
+    tile[:, 6, 16] = np.nan
+    tile[:, 6, 16] = np.nanmean(tile, axis=(1, 2))
+    found = embedded(model, scenes.paths)
+    pixels = {"s1_10m": tile[None]}
+    for item in model.session.inputs[1:]:
+        whole = np.stack([band(name, 720, 960) for name in item.bands])
+        first, side = 240 // item.gsd_m, item.side_px
+        pixels[item.name] = whole[None, :, first : first + side, first : first + side]
+    np.testing.assert_allclose(found[1].embeddings[1], model.session.run(pixels)["embedding"][0], atol=1e-5)
+    np.testing.assert_array_equal(found[0].embeddings, expected[0].embeddings)
+
+
 @pytest.mark.parametrize("setting", [("s1", "s2"), ("s1",), ("s2",)])
 def test_embeddings_are_those_of_tiles_cut_by_hand(scenes, model, setting):
     units = embedded(model, {modality: scenes.paths[modality] for modality in setting})
