@@ -14,6 +14,7 @@ from fusmae.inference.bands import BandFile, unreadable
 from fusmae.inference.grid import Grid
 from fusmae.inference.scene import Scene, box_of
 from fusmae.modalities import ModalityInput
+from fusmae.s1_units import FACTOR
 
 Pixels = NDArray[np.float32]
 # Coarser than the source by more than this: the mean of all that lies in a pixel, else what is around its centre.
@@ -22,6 +23,7 @@ _MEAN_FROM = 1.5
 _CACHE_BYTES = 256 * 2**20
 # Both products say so: no reflectance and no backscatter is ever exactly 0.
 _EMPTY = 0
+_MAX_NEGATIVE_SHARE = 0.05
 
 
 class SceneReader:
@@ -156,16 +158,21 @@ def _bounds_on(grid: Grid, dataset: Any) -> tuple[float, float, float, float]:
 
 
 def _in_units(pixels: Pixels, scene: Scene) -> Pixels:
-    if scene.reading.units == "power":
-        if (pixels < 0).any():
+    units = scene.reading.units
+    if units != "dB":
+        is_negative = pixels < 0
+        # Noise that was taken off leaves a few; they are no measurements.
+        if is_negative.mean() > _MAX_NEGATIVE_SHARE:
             raise InputError(
-                f"The {scene.modality} scene is no linear power: it has negative pixels.",
-                expected="power, never negative",
-                hint="leave out --s1-units power if it is in dB; "
+                f"The {scene.modality} scene is no linear {units}: it has negative pixels.",
+                got=f"{is_negative.mean():.0%} of a tile's pixels are negative",
+                expected=f"{units}, never negative",
+                hint=f"leave out --{scene.modality}-units {units} if it is in dB; "
                 "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
             )
+        np.copyto(pixels, np.nan, where=pixels <= 0)
         np.log10(pixels, out=pixels)
-        pixels *= 10
+        pixels *= FACTOR[units]
     if scene.reading.offset:
         pixels -= scene.reading.offset
         # Atmospheric correction makes the darkest water a little less than nothing.
