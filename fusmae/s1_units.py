@@ -110,6 +110,11 @@ class Evidence:
         return self.likelier if self.odds >= _SURE_ODDS else None
 
     @property
+    def is_uncalibrated(self) -> bool:
+        """Whether even the lower reading is above all ground: digital numbers of the sensor, or a picture."""
+        return max(self.medians_db["power"].values(), default=0.0) > MEDIAN_DB_RANGE[1]
+
+    @property
     def described(self) -> str:
         """`as power VV -5.5, VH -9.0 dB; as amplitude VV -11.0, VH -18.1 dB`."""
         return "; ".join(
@@ -152,6 +157,20 @@ def weigh(levels: Levels) -> Evidence:
     if fits[first] == -inf:
         return Evidence(None, 1.0, medians)
     return Evidence(first, exp(min(fits[first] - fits[second], 700.0)), medians)
+
+
+def conversion_to_decibels(evidence: Evidence) -> str:
+    """What to do with linear pixels before they are given: a formula only where it can't silently be the wrong one."""
+    if evidence.is_uncalibrated:
+        return "calibrate it to sigma0 first: uncalibrated numbers can't be converted to dB"
+    choice = "10 * log10(power) or 20 * log10(amplitude)"
+    if evidence.sure:
+        factor = FACTOR[evidence.sure]
+        return (
+            f"convert with {factor:g} * log10({evidence.sure}): of what ground scatters this is {evidence.how_sure}; "
+            f"to be certain, {HOW_TO_TELL}"
+        )
+    return f"find out which it is, then convert with {choice}: these levels fit both; {HOW_TO_TELL}"
 
 
 def doubt_of_decibels(levels_db: Levels) -> str:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,13 @@ class FoundBands:
         order: a name for every band, in the order of the files and of the bands in them, as `--s2-bands` takes them;
             `other` where the model takes none of that name from there.
         names: product names that were seen, whether the model takes them or not.
+        overruled: bands that the files call otherwise than they were told: `coastal.tif[1], B01, as B02`.
     """
 
     wanted: dict[str, BandFile]
     order: tuple[str, ...]
     names: frozenset[str]
+    overruled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,14 @@ def find_bands(
         InputError: no such file, one that can't be opened, bands that are missing or can't be told apart.
     """
     bands = [band for path in scene_files(modality, paths) for band in _bands_in(modality, path, wanted)]
+    overruled: list[str] = []
     if given is not None:
         _require_fitting(modality, bands, given)
-        bands = [_Band(band.file, names_in(modality, (name,), wanted)) for band, name in zip(bands, given, strict=True)]
+        told = [
+            replace(band, names=names_in(modality, (name,), wanted)) for band, name in zip(bands, given, strict=True)
+        ]
+        overruled = [_overruled(old, new) for old, new in zip(bands, told, strict=True) if old.names and new.names]
+        bands = told
     _require_all(modality, bands, wanted)
     found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
     names_of = {file: name for name, file in found.items()}
@@ -94,6 +101,7 @@ def find_bands(
         wanted=found,
         order=tuple(names_of.get(band.file, UNNEEDED) for band in bands),
         names=frozenset(name for band in bands if len(band.names) == 1 for name in band.names),
+        overruled=tuple(filter(None, overruled)),
     )
 
 
@@ -131,18 +139,24 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]
         pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
         found = []
         for index, description, unit in zip(dataset.indexes, dataset.descriptions, dataset.units, strict=True):
-            tags = dataset.tags(index)
-            texts = tuple(text for text in (description, *tags.values()) if text)
-            names = names_in(modality, (description or "",), wanted) or names_in(
-                modality, tags.values(), wanted, synonyms=False
-            )
+            tags = tuple(dataset.tags(index).values())
+            texts = (description or "", *tags)
+            names = names_in(modality, texts[:1], wanted) or names_in(modality, tags, wanted, synonyms=False)
             if not names and dataset.count == 1:
                 texts = (path.stem,)
                 names = names_in(modality, texts, wanted)
-            # The nearest that states units counts: the band, its file, the product's folder.
-            stated = (stated_units(near) for near in ((unit or "", *texts), (path.stem,), (path.parent.name,)))
-            found.append(_Band(BandFile(path, index, pixel, next(filter(None, stated), None)), names, texts))
+            found.append(_Band(BandFile(path, index, pixel, stated_units((unit or "", *texts))), names, texts))
+    if any(band.file.stated_units for band in found):
         return found
+    # Names of the file and of its folder, which is the product, speak for all bands alike.
+    stated = stated_units((path.stem,)) or stated_units((path.parent.name,))
+    return [replace(band, file=replace(band.file, stated_units=stated)) for band in found]
+
+
+def _overruled(stated: _Band, told: _Band) -> str:
+    if set(stated.names) & set(told.names):
+        return ""
+    return f"{stated.file.path.name}[{stated.file.index}], {'/'.join(stated.names)}, as {'/'.join(told.names)}"
 
 
 def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]) -> None:

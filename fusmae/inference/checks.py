@@ -25,7 +25,11 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
         InputError: names what is wrong and the option that mends it.
     """
     units = {item.modality: item.units for item in reader.inputs}
-    warnings: list[str] = []
+    warnings = [
+        f"--{modality}-bands overrules what the files say: {'; '.join(scene.overruled)}"
+        for modality, scene in scenes.items()
+        if scene.overruled
+    ]
     for modality, tiles in sample_tiles(reader, scenes).items():
         if units[modality] == "dB":
             warnings += check_backscatter(modality, pooled(tiles), scenes[modality])

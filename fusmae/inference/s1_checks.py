@@ -87,7 +87,7 @@ def _refuse_linear(modality: str, bands: Samples, stated: S1Units | None) -> Non
 
 
 def _guess(evidence: Evidence, stated: S1Units | None) -> str:
-    if _is_uncalibrated(evidence):
+    if evidence.is_uncalibrated:
         return "uncalibrated numbers"
     guess = evidence.sure if stated in (None, "dB") else stated
     return f"linear {guess or 'power or amplitude'}"
@@ -95,7 +95,7 @@ def _guess(evidence: Evidence, stated: S1Units | None) -> str:
 
 def _conversion(modality: str, evidence: Evidence, stated: S1Units | None) -> str:
     """What to do about a linear scene: an option only where it can't silently be the wrong one."""
-    if _is_uncalibrated(evidence):
+    if evidence.is_uncalibrated:
         return (
             "calibrate it to sigma0 first (SNAP: Radiometric, Calibrate): uncalibrated numbers can't be converted; "
             "if they are dB stretched to a picture, bring the product itself"
@@ -116,10 +116,6 @@ def _conversion(modality: str, evidence: Evidence, stated: S1Units | None) -> st
     return f"find out which it is, then {choice}: these levels fit both; {HOW_TO_TELL}"
 
 
-def _is_uncalibrated(evidence: Evidence) -> bool:
-    return max(evidence.medians_db["power"].values(), default=0.0) > MEDIAN_DB_RANGE[1]
-
-
 def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: S1Units | None) -> list[str]:
     negative = max(float((pixels < 0).mean()) for pixels in bands.values())
     if negative > _MAX_NEGATIVE_SHARE:
@@ -131,7 +127,7 @@ def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: S1U
             "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
     evidence, other = weigh(measure_levels(bands)), _OTHER[units]
-    if _is_uncalibrated(evidence):  # refused for its level
+    if evidence.is_uncalibrated:  # refused for its level
         return []
     if evidence.sure == other and stated != units:
         raise InputError(

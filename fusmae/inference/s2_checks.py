@@ -180,7 +180,7 @@ def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) ->
 
 
 def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:
-    """`darkest of 12 bands: B12 from 1,050, B04 from 1,080, B02 from 1,100`."""
+    """`99 % of a tile's pixels are above 1,050 in B12, 1,080 in B04, 1,100 in B02, the darkest bands`."""
     names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
     lowest = {
         name: float(np.nanmedian(column))
@@ -188,8 +188,8 @@ def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str
         if np.isfinite(column).any()
     }
     first = sorted(lowest, key=lambda name: lowest[name])[:3]
-    shown = ", ".join(f"{name} from {lowest[name]:,.0f}" for name in first)
-    return f"in tiles all over it {1 - FLOOR_QUANTILE:.0%} of the pixels are at and above a floor; darkest: {shown}"
+    shown = ", ".join(f"{lowest[name]:,.0f} in {name}" for name in first)
+    return f"{100 * (1 - FLOOR_QUANTILE):g} % of a tile's pixels are above {shown}, the darkest bands"
 
 
 def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:

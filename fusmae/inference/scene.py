@@ -44,6 +44,7 @@ class Scene:
         bands: by name, all that the model takes.
         order: a name for every band of the files, in their order, as `--s2-bands` takes them.
         names: product names that the files state, whether the model takes them or not.
+        overruled: bands that the files call otherwise than `reading.bands` does, for people.
         reading: how to understand the pixels.
         transform: affine transform of the finest band.
         boxes: `(crs, (left, bottom, right, top))` of each file that is used, the finest band's first.
@@ -54,6 +55,7 @@ class Scene:
     bands: dict[str, BandFile]
     order: tuple[str, ...]
     names: frozenset[str]
+    overruled: tuple[str, ...]
     reading: Reading
     transform: Any
     boxes: tuple[tuple[Any, tuple[float, float, float, float]], ...]
@@ -163,7 +165,9 @@ def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[str | 
             boxes.append((dataset.crs, box_of(dataset)))
             transforms.append(dataset.transform)
             states_offset |= any(dataset.offsets)
-    return Scene(modality, bands, found.order, found.names, reading, transforms[0], tuple(boxes), states_offset)
+    return Scene(
+        modality, bands, found.order, found.names, found.overruled, reading, transforms[0], tuple(boxes), states_offset
+    )
 
 
 def _require_georeference(path: Path, dataset: Any) -> None:
