@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import inf, log10
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
@@ -176,15 +176,15 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         ),
         expected=f"S1 medians from {low:g} to {high:g} dB with decimals; S2 up to some thousands",
         examples=some(findings),
-        hint=f"{_conversion(observed, observed.keys_where(is_linear))}read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
+        hint=f"{_conversion(observed, is_linear)}read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
     )
 
 
-def _conversion(observed: Observation, keys: Sequence[str]) -> str:
-    """What to do with the pairs that are linear; "" where there are none."""
-    if not keys:
+def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
+    """What to do with the pairs that are linear, `[N]`; "" where there are none."""
+    rows = np.flatnonzero(is_linear)
+    if not rows.size:
         return ""
-    rows = np.isin(observed.keys, keys)
     medians = {
         observed.bands[column].name: float(np.median(observed.measures.median[rows, column]))
         for column in observed.columns(lambda band: band.units == "dB")
