@@ -10,6 +10,7 @@ from typing import Any
 from fusmae.errors import InputError
 from fusmae.inference.band_names import names_in, other_modality
 from fusmae.inference.scene_files import scene_files, stored_in
+from fusmae.rasters import data_bands
 from fusmae.s1_units import S1Units, stated_units
 
 UNNEEDED = "other"
@@ -138,14 +139,16 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]
     with raster(path) as dataset:
         pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
         found = []
-        for index, description, unit in zip(dataset.indexes, dataset.descriptions, dataset.units, strict=True):
+        indexes = data_bands(dataset)
+        for index in indexes:
             tags = tuple(dataset.tags(index).values())
-            texts = (description or "", *tags)
+            texts = (dataset.descriptions[index - 1] or "", *tags)
             names = names_in(modality, texts[:1], wanted) or names_in(modality, tags, wanted, synonyms=False)
-            if not names and dataset.count == 1:
+            if not names and len(indexes) == 1:
                 texts = (path.stem,)
                 names = names_in(modality, texts, wanted)
-            found.append(_Band(BandFile(path, index, pixel, stated_units((unit or "", *texts))), names, texts))
+            stated = stated_units((dataset.units[index - 1] or "", *texts))
+            found.append(_Band(BandFile(path, index, pixel, stated), names, texts))
     if any(band.file.stated_units for band in found):
         return found
     # Names of the file and of its folder, which is the product, speak for all bands alike.

@@ -10,6 +10,7 @@ from typing import Any
 from fusmae.errors import InputError
 from fusmae.inference.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
+from fusmae.rasters import box_of
 from fusmae.s1_units import S1Units
 
 # With a time, as in products' names, or of a day alone. What only begins like a date with a time is none of a day.
@@ -99,12 +100,6 @@ def open_scenes(
         for modality in known
         if modality in given
     }
-
-
-def box_of(dataset: Any) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
-    left, bottom, right, top = dataset.bounds
-    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
 def require_real(name: object, dataset: Any) -> None:
