@@ -27,6 +27,8 @@ Verdict = Literal["offset", "none", "unknown"]
 
 # A floor below this is no overshoot of correction: nothing was added.
 _DARK_DN = 600.0
+# Nor is one band's, the cirrus band's of L1C above all, which is nearly black everywhere.
+_BLACK_DN = 150.0
 # Between these lies water with the offset that correction made negative; its long waves are equal to within the last.
 _WATER_DN = (680.0, 1010.0)
 _WATER_RANGE_DN = 250.0
@@ -61,8 +63,8 @@ def judge_floors(floors: ArrayLike) -> NDArray[np.int8]:
         floors: `[…, C]`, as for `dark_level`.
     """
     level = np.nan_to_num(dark_level(floors), nan=(_DARK_DN + BRIGHT_DN) / 2)
-    is_offset = (level >= BRIGHT_DN) | is_overshot_water(floors)
-    return np.select([is_offset, level < _DARK_DN], [1, -1], 0).astype(np.int8)
+    is_dark = (level < _DARK_DN) | (_ordered(floors)[0][..., 0] < _BLACK_DN)
+    return np.select([is_dark, (level >= BRIGHT_DN) | is_overshot_water(floors)], [-1, 1], 0).astype(np.int8)
 
 
 def is_overshot_water(floors: ArrayLike) -> NDArray[np.bool_]:
