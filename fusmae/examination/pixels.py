@@ -157,7 +157,7 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
     refused = keys_left_out(left_out, "units")
     kinds = {
         "left out: not in the stated units": refused,
-        "whose S1 looks like linear power, not dB": observed.keys_where(is_linear),
+        "whose S1 looks linear, not dB": observed.keys_where(is_linear),
         f"whose S1 has a median outside {low:g} to {high:g} dB": observed.keys_where(is_far),
         "whose S1 is cut to whole numbers": observed.keys_where(is_whole),
         "whose S2 looks like 8-bit pictures, not digital numbers": observed.keys if is_8_bit else [],
@@ -181,10 +181,10 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
 
 
 def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
-    """What to do with the pairs that are linear, `[N]`; "" where there are none."""
+    """How pairs become dB, by the levels of those that are linear, `[N]`."""
     rows = np.flatnonzero(is_linear)
     if not rows.size:
-        return ""
+        return "convert linear S1 to dB (10 * log10 of power, 20 * log10 of amplitude); "
     medians = {
         observed.bands[column].name: float(np.median(observed.measures.median[rows, column]))
         for column in observed.columns(lambda band: band.units == "dB")
