@@ -296,13 +296,18 @@ def test_a_scene_of_which_a_part_holds_the_offset_is_refused_with_where(covers, 
     assert check_digital_numbers("s2", tiles(*covers), scene_named("scene", offset=0))
 
 
-def test_half_a_scene_with_the_offset_is_refused(tmp_path, model):
-    def change(pixels):
-        pixels[..., pixels.shape[-1] // 2 :] += 1000
-        return pixels
-
-    with pytest.raises(InputError, match=r"A part of the s2 scene holds the offset"):
-        check(model, s2_of(tmp_path, change))
+@pytest.mark.parametrize("is_upper", [False, True])
+def test_half_a_scene_with_the_offset_is_refused(tmp_path, model, is_upper):
+    """Fields with shadows in every tile, and two products side by side or one above the other."""
+    random = np.random.default_rng(0)
+    for name in ("B02", "B03", "B05"):
+        pixels = random.uniform(100, 2000, (1, 1200 // GSD_M[name], 1200 // GSD_M[name])).astype(np.uint16)
+        side = pixels.shape[-1] // 2
+        pixels[(slice(None), slice(side)) if is_upper else (..., slice(side, None))] += np.uint16(1000)
+        write_raster(tmp_path / "s2" / f"{name}.tif", pixels, gsd_m=GSD_M[name])
+    for offset in (None, 1000):
+        with pytest.raises(InputError, match=r"A part of the s2 scene holds the offset"):
+            check(model, {"s2": [tmp_path / "s2"]}, s2=Reading(offset=offset))
 
 
 def test_light_that_changes_over_a_scene_is_no_offset_in_a_part_of_it(tmp_path, model):
