@@ -183,9 +183,7 @@ def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) ->
         return False
     steps = np.nanmedian(bright[:, has_both], axis=0) - np.nanmedian(dark[:, has_both], axis=0)
     low, high = _MIXED_STEP_DN
-    return bool(
-        low <= np.quantile(steps, _LEAST_STEP_QUANTILE) <= high and np.median(steps) <= _MAX_MIXED_STEP_DN
-    )
+    return bool(low <= np.quantile(steps, _LEAST_STEP_QUANTILE) <= high and np.median(steps) <= _MAX_MIXED_STEP_DN)
 
 
 def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:
