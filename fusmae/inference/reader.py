@@ -31,6 +31,7 @@ from fusmae.rasters import (
     statement_of,
     zero_is_nodata,
 )
+from fusmae.s1_units import FACTOR
 
 Pixels = NDArray[np.float32]
 # Coarser than the source by more than this: the mean of all that lies in a pixel, else what is around its centre.
@@ -39,6 +40,8 @@ _MEAN_FROM = 1.5
 _CACHE_BYTES = 256 * 2**20
 # Of a file's own pixels that are warped at once: bounds memory where they are much finer than the grid's.
 _MAX_NATIVE_PIXELS = 2**24
+# Noise that was taken off leaves a few negative pixels of power.
+_MAX_NEGATIVE_SHARE = 0.05
 
 
 class SceneReader:
@@ -469,19 +472,21 @@ def _bounds_on(grid: Grid, dataset: Any) -> tuple[float, float, float, float]:
 
 
 def _in_units(pixels: Pixels, scene: Scene) -> Pixels:
-    if scene.reading.units == "power":
-        if (pixels < 0).any():
+    units = scene.reading.units
+    if units != "dB":
+        is_negative = pixels < 0
+        if is_negative.mean() > _MAX_NEGATIVE_SHARE:
             raise InputError(
-                f"The {scene.modality} scene is no linear power: it has negative pixels.",
-                expected="power, never negative",
-                hint="leave out --s1-units power if it is in dB; "
+                f"The {scene.modality} scene is no linear {units}: it has negative pixels.",
+                got=f"{is_negative.mean():.0%} of a tile's pixels are negative",
+                expected=f"{units}, never negative",
+                hint=f"leave out --{scene.modality}-units {units} if it is in dB; "
                 "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
             )
-        with np.errstate(divide="ignore"):
-            np.log10(pixels, out=pixels)
-        pixels *= 10
         # 0 in one band is no power at all.
-        np.copyto(pixels, np.nan, where=~np.isfinite(pixels).all(axis=0))
+        np.copyto(pixels, np.nan, where=(pixels <= 0).any(axis=0))
+        np.log10(pixels, out=pixels)
+        pixels *= FACTOR[units]
     if scene.reading.offset:
         pixels -= scene.reading.offset
         # Atmospheric correction makes the darkest water a little less than nothing.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.files import file_sha256
+from fusmae.files import file_sha256, visible_files
 from fusmae.modalities import ModalityInput
 from fusmae.rasters import touched
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
@@ -55,7 +55,7 @@ class FolderSource:
     ) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Gives the table's SHA-256 and one of all rasters, by name."""
         _read_table(raw)
-        files = {side: sorted((raw / side).rglob("*.tif")) for side in _SUFFIXES}
+        files = {side: visible_files(raw / side, (".tif",)) for side in _SUFFIXES}
         for side, found in files.items():
             if not found:
                 raise SourceError(f"There is no GeoTIFF in {raw / side}.", expected=f"{side}/<key>.tif", hint=_HINT)

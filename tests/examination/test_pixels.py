@@ -198,7 +198,7 @@ def test_linear_power_with_a_negative_pixel_is_found_too(ask, changed):
 
     check = ask("units", read=changed(nearly_power))
     assert (check.status, check.found) == ("blocks", 28)
-    assert check.got == "28 pairs whose S1 looks like linear power, not dB"
+    assert check.got == "28 pairs whose S1 looks linear, not dB"
 
 
 def test_backscatter_far_from_any_ground_blocks(ask, changed):
