@@ -19,10 +19,11 @@ def is_temporary() -> bool:
 
 
 def _home_of(folder: Path) -> Path:
-    for top in (folder, *folder.parents):
-        if top.parts[-4:-1] == _TEMPORARY:
+    top = _git_top(folder)
+    for exps in top.parents:
+        if exps.parts[-3:] == _TEMPORARY:
             # DVC checks the whole git repository out, of which the project may be one folder.
-            return _home_of(_git_top(top.parents[3]) / folder.relative_to(top))
+            return _home_of(_git_top(exps.parents[2]) / folder.relative_to(top))
     return folder
 
 
