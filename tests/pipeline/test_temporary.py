@@ -52,8 +52,8 @@ def state_of(folder):
 
 def test_experiments_in_temporary_checkouts_run_and_their_mlflow_runs_are_kept(finished, copied):
     original, outside = state_of(finished.folder / "mlruns"), set(Path("/var/tmp").glob("*/*/*"))
-    dvc(copied, "exp", "run", "--temp", "-S", "pretrain.epochs=1", "-n", "by-hand", "pretrain")
-    dvc(copied, "exp", "run", "--queue", "-S", "pretrain.epochs=2", "-n", "queued", "pretrain")
+    dvc(copied, "exp", "run", "--temp", "-S", "pretrain.epochs=3", "-n", "by-hand", "pretrain")
+    dvc(copied, "exp", "run", "--queue", "-S", "pretrain.epochs=4", "-n", "queued", "pretrain")
     dvc(copied, "queue", "start")
     deadline = time.monotonic() + 600
     while "Success" not in (status := dvc(copied, "queue", "status")):
@@ -65,7 +65,7 @@ def test_experiments_in_temporary_checkouts_run_and_their_mlflow_runs_are_kept(f
     assert sorted(experiments) == ["by-hand", "queued"]
 
     runs = {run["epochs"]: run for run in json.loads(copied.python(RUNS).splitlines()[-1])}
-    assert {"1", "2"} < runs.keys()
+    assert {"3", "4"} < runs.keys()
     artifacts = (copied.folder / "mlruns" / "artifacts").as_uri()
     for run in runs.values():
         assert run["status"] == "FINISHED"
