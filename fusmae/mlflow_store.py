@@ -57,8 +57,8 @@ def _open_file(uri: str, path: Path) -> None:
         # some characters of that folder's name would end in an SQL error.
         SqlAlchemyStore(uri, path.parent.as_uri())  # type: ignore[no-untyped-call]
     mlflow.search_experiments(max_results=1)
-    for moved in update_addresses(path):
-        text = f"MLflow's artifacts were in {moved.folder}: its database names {path.parent} from now on."
+    for folder in sorted({moved.folder for moved in update_addresses(path)}):
+        text = f"MLflow's artifacts were in {folder}: its database names {path.parent} from now on."
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
 
 
