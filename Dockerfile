@@ -25,6 +25,8 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
     && useradd --create-home --uid 1000 fusmae \
     && install --directory --owner 1000 --group 1000 /work
 COPY deploy deploy
+# In the checkout, where it outlasts the container.
+ENV DVC_SITE_CACHE_DIR=/work/.fusmae/dvc
 USER 1000
 WORKDIR /work
 CMD ["dvc", "repro"]

@@ -10,6 +10,12 @@ export ORT_DISABLE_TELEMETRY := 1
 export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
 # pip asks a Rust compiler for its version, and rustup's stand-in for one would then set up a home.
 export RUSTUP_HOME ?= $(CURDIR)/.fusmae/rustup
+# DVC's state: .dvc/config could name a relative folder only, with which `dvc exp run --temp` and `--queue` fail. So the
+# environment's Python names it, to whatever it runs, activated or not; `make`, where the environment is an older one.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.fusmae/dvc
+define NAME_DVC_STATE
+import os, sys; os.environ.setdefault("DVC_SITE_CACHE_DIR", os.path.join(os.path.dirname(sys.prefix), ".fusmae", "dvc"))
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help pipeline test check audit bench study ui lock
@@ -51,7 +57,7 @@ models/export/model.onnx: .venv/installed
 	$(BIN)/dvc repro export
 
 ui: .venv/installed ## open the MLflow UI on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///mlruns/mlflow.db) --host 127.0.0.1 --port 5000
+	$(BIN)/python -m fusmae ui
 
 COMPILE := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 pyproject.toml
@@ -69,4 +75,5 @@ lock: ## write requirements.lock and those of the images anew (needs uv)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@echo '$(NAME_DVC_STATE)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dvc_state.pth"
 	@touch $@

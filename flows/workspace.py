@@ -18,7 +18,7 @@ from prefect.runtime import deployment, flow_run
 from flows.experiment import compose
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
-from fusmae.mlflow_address import tracking_uri
+from fusmae.mlflow_address import is_local, tracking_uri
 from fusmae.process_group import own_programs_first, run_in_group
 from fusmae.provenance import EXPERIMENT, FLOW_RUN
 from fusmae.scratch import SCRATCH
@@ -129,7 +129,7 @@ def _environment(home: Path, run_id: str) -> dict[str, str]:
         "PATH": own_programs_first(),
         # git must never wait for somebody to type a password.
         "GIT_TERMINAL_PROMPT": "0",
-        # Relative, as the project's configuration has it, DVC looks for it in the wrong place at times.
+        # A worker's host may have another environment than the one `make` installs, which sets it, too.
         "DVC_SITE_CACHE_DIR": str(home / ".fusmae" / "dvc"),
         FLOW_RUN: run_id,
     }
@@ -138,7 +138,8 @@ def _environment(home: Path, run_id: str) -> dict[str, str]:
 def _shared(home: Path, experiment: str) -> dict[str, str]:
     """What the runs of a host have in common, so that nothing is lost with a worktree."""
     return {
-        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(),
+        # A server's address as it was given, with user and password.
+        "MLFLOW_TRACKING_URI": tracking_uri() if is_local() else os.environ["MLFLOW_TRACKING_URI"],
         SCRATCH: str(home / ".fusmae" / "scratch"),
         EXPERIMENT: experiment,
         **_signature(),

@@ -3,9 +3,15 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from types import ModuleType
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from fusmae.errors import RegistryError
+from fusmae.home import home_folder
 
 STORE = Path("mlruns")
+DATABASE = "mlflow.db"
 # scheme, user, password, rest
 _SIGNED_ADDRESS = re.compile(r"^(https?://)([^:@/?#]*)(?::([^/?#]*))?@(.*)$")
 
@@ -14,19 +20,95 @@ def tracking_uri() -> str:
     """The server that MLFLOW_TRACKING_URI names, or a SQLite file in the project's folder.
 
     A web server's address comes without user and password: MLflow prints it at the end of each run.
+
+    Raises:
+        RegistryError: there is no address for that file, or SQLAlchemy is not installed.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute() / 'mlflow.db'}"
-    return _SIGNED_ADDRESS.sub(r"\1\4", uri)
+    path = store_path()
+    return sqlite_uri(path) if path else _SIGNED_ADDRESS.sub(r"\1\4", _given())
+
+
+def store_path() -> Path | None:
+    """The SQLite file; None where the store is a server, or a database of another kind.
+
+    Raises:
+        RegistryError: SQLAlchemy is not installed, which takes a SQLite address apart.
+    """
+    given = _given()
+    if not given:
+        return home_folder() / STORE / DATABASE
+    if not given.startswith("sqlite"):
+        return None
+    # A relative path is one of the checkout: a stage may run in a temporary one.
+    name = _sqlalchemy_url().make_url(given).database
+    return home_folder() / name if name and name != ":memory:" and not name.startswith("file:") else None
+
+
+def sqlite_uri(path: Path) -> str:
+    """MLflow's address of a SQLite file, whatever characters the path has.
+
+    Raises:
+        RegistryError: the path is no text, or SQLAlchemy is not installed.
+    """
+    # With the driver's name: of a bare `sqlite:///…` MLflow makes a folder, named like the path with its % escapes.
+    url = _sqlalchemy_url().URL.create("sqlite+pysqlite", database=str(path.absolute()))
+    try:
+        return str(url.render_as_string(hide_password=False))
+    except UnicodeEncodeError as error:
+        raise RegistryError(
+            "MLflow's store can't be in this folder: its path has bytes that are no text.",
+            got=ascii(str(path)),
+            expected="a path in UTF-8",
+            hint="rename the folder",
+        ) from error
+
+
+def _sqlalchemy_url() -> ModuleType:
+    try:
+        from sqlalchemy.engine import url
+    except ImportError as error:
+        raise RegistryError(
+            "MLflow's store is a SQLite file, and SQLAlchemy, which reads those, is not installed.",
+            got="the packages of requirements-serve.lock, which speak to MLflow's server only",
+            expected="a server's address in MLFLOW_TRACKING_URI",
+            hint="export MLFLOW_TRACKING_URI=http://…, or name a file: --model models/export/model.onnx",
+        ) from error
+    return url
+
+
+def _given() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def is_local() -> bool:
+    """Whether the store is a SQLite file."""
+    return store_path() is not None
 
 
 def store_folder() -> Path:
-    """Of the SQLite file; what belongs to it is beside it, wherever a stage runs."""
-    return Path(tracking_uri().removeprefix("sqlite:///")).absolute().parent
+    """Folder of the SQLite file; what belongs to it is beside it, wherever a stage runs.
+
+    Raises:
+        RegistryError: the store is no SQLite file.
+    """
+    path = store_path()
+    if path is None:
+        raise RegistryError(f"MLflow's store at {shown_uri()} has no folder here.")
+    return path.parent
+
+
+def local_path(address: str) -> Path | None:
+    """The folder that an artifact address names; None where it is not on this machine."""
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return None if parts.scheme else Path(address)
 
 
 def shown_uri() -> str:
-    """The tracking server as errors may name it: without user and password."""
-    return without_secrets(tracking_uri())
+    """The store as errors may name it: a file's path, or an address without user and password."""
+    path = store_path()
+    return str(path) if path else without_secrets(tracking_uri())
 
 
 def without_secrets(text: str) -> str:
@@ -38,12 +120,7 @@ def without_secrets(text: str) -> str:
 
 def sign_in() -> None:
     """Hand on user and password of the server's address by MLflow's own variables, which it shows nowhere."""
-    signed = _SIGNED_ADDRESS.match(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    signed = _SIGNED_ADDRESS.match(_given())
     if signed:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(signed[2])
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(signed[3] or "")
-
-
-def is_local() -> bool:
-    """Whether the store is a SQLite file."""
-    return tracking_uri().startswith("sqlite")

@@ -3,35 +3,104 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
+from rich.console import Console
 
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import is_local, shown_uri, sign_in, store_folder, tracking_uri, without_secrets
+from fusmae.mlflow_address import is_local, shown_uri, sign_in, store_folder, store_path, tracking_uri, without_secrets
+from fusmae.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
+
+MINIMUM_SERVER = "3.0"
+"""Oldest server that this project works with: models are logged by an interface that MLflow 2 lacks."""
 
 
 def connect() -> None:
-    """Point MLflow at its store and make the store where it is missing.
+    """Point MLflow at its store, make the store where it is missing, and let a moved one name its present folder.
 
     Several processes that open a SQLite file which does not exist yet break it for good: a file lock lets one make it.
 
     Raises:
-        RegistryError: the store does not answer.
+        RegistryError: the store does not answer, or its server is too old.
     """
     import mlflow
 
     sign_in()
-    mlflow.set_tracking_uri(tracking_uri())
+    uri, path = tracking_uri(), store_path()
+    mlflow.set_tracking_uri(uri)
     try:
-        with _alone():
+        if path is None:
+            require_version(_server_version(uri))
             mlflow.search_experiments(max_results=1)
+        else:
+            with _alone():
+                _open_file(uri, path)
+    except RegistryError:
+        raise
     except Exception as error:
         raise RegistryError(
             f"MLflow's store at {shown_uri()} does not answer: {without_secrets(str(error))}",
             expected="a reachable server, or a database that this MLflow can read",
             hint="check MLFLOW_TRACKING_URI; unset, it is a SQLite file in mlruns/",
         ) from error
+
+
+def _open_file(uri: str, path: Path) -> None:
+    import mlflow
+
+    if not path.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        # Made by `search_experiments`, its first experiment would keep artifacts in the working folder, and
+        # some characters of that folder's name would end in an SQL error.
+        SqlAlchemyStore(uri, path.parent.as_uri())  # type: ignore[no-untyped-call]
+    mlflow.search_experiments(max_results=1)
+    for folder in sorted({moved.folder for moved in update_addresses(path)}):
+        text = f"MLflow's artifacts were in {folder}: its database names {path.parent} from now on."
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def require_version(found: str) -> None:
+    """Refuse an older server: what it lacks would come out after hours of training.
+
+    Args:
+        found: the server's version; "" where it does not tell.
+
+    Raises:
+        RegistryError: it is older than `MINIMUM_SERVER`.
+    """
+    from importlib.metadata import version
+
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        is_older = bool(found) and Version(found) < Version(MINIMUM_SERVER)
+    except InvalidVersion:
+        return
+    if is_older:
+        here = version("mlflow-skinny")
+        raise RegistryError(
+            f"MLflow's server at {shown_uri()} is too old for the MLflow here, which is {here}.",
+            got=found,
+            expected=f"{MINIMUM_SERVER} or later",
+            hint=f"on the server, after a backup of its database: pip install mlflow=={here}, "
+            "mlflow db upgrade <its database's address>, and start it again",
+        )
+
+
+@cache
+def _server_version(uri: str) -> str:
+    """The version that a server states, asked for once a process; "" where it states none, or is a database."""
+    if not uri.startswith(("http://", "https://")):
+        return ""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    answer = http_request(credentials, "/version", "GET", raise_on_status=False)  # type: ignore[no-untyped-call]
+    return answer.text.strip() if answer.status_code == 200 else ""
 
 
 @contextmanager
@@ -66,12 +135,28 @@ def known_run(run_id: str) -> str | None:
 
 
 def open_experiment(name: str) -> str:
-    """The experiment's id; it is made where it is missing."""
+    """The experiment's id; it is made where it is missing.
+
+    Raises:
+        RegistryError: its artifacts would be written into the folder of another store, of which this one is a copy.
+    """
     import mlflow
 
+    path = store_path()
     with _alone():
         found = mlflow.get_experiment_by_name(name)
-        if found:
-            return str(found.experiment_id)
-        # A server keeps artifacts where it was told to; beside SQLite they belong in the project's folder.
-        return str(mlflow.create_experiment(name, (store_folder() / "artifacts").as_uri() if is_local() else None))
+        if path is None:
+            # A server keeps artifacts where it was told to.
+            return str(found.experiment_id if found else mlflow.create_experiment(name))
+        if found is None:
+            return str(mlflow.create_experiment(name, (path.parent / ARTIFACTS).as_uri()))
+        for other in outdated_addresses(path):
+            if found.artifact_location.startswith(f"{other.address}/"):
+                raise RegistryError(
+                    f"MLflow's database {path} is a copy, and not all of its artifacts came along: "
+                    f"a run would write into the other store's.",
+                    got=f"{other.missing}, which {path.parent} lacks",
+                    expected=f"the artifacts that the database names, in {path.parent}",
+                    hint=other.copy_command,
+                )
+        return str(found.experiment_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fusmae.errors import TrainingError
+from fusmae.home import home_folder, is_temporary
 
 SCRATCH = "FUSMAE_SCRATCH"
 """Environment variable with a folder that several checkouts share, so that a run goes on in another one."""
@@ -22,6 +23,8 @@ def scratch_path(stage: str, key: str) -> Path:
 
 
 def _root() -> Path:
+    if is_temporary() and not os.environ.get(SCRATCH):
+        return home_folder() / ".fusmae" / "scratch"  # where flows have theirs
     return Path(os.environ.get(SCRATCH) or ".fusmae")
 
 
@@ -67,7 +70,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _remove_left(folder: Path) -> None:
     """A cut-off run's with other parameters: nothing goes on from it here; elsewhere it may, for a while."""
     is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
-    if os.environ.get(SCRATCH) and is_recent:
+    if (os.environ.get(SCRATCH) or is_temporary()) and is_recent:
         return
     try:
         with FileLock(_lock_of(folder)).acquire(timeout=0):

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,59 @@ def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
     printed = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0] * 4, printed
     assert len({out.split()[-1] for out, _ in printed}) == 1
+
+
+class OldServer(BaseHTTPRequestHandler):
+    """Says of itself what a server of MLflow says; asked for anything else it knows nothing."""
+
+    version, asked = "2.22.1", []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        self.send_response(200 if self.path == "/version" else 404)
+        self.end_headers()
+        self.wfile.write(self.version.encode() if self.path == "/version" else b"")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(store, monkeypatch):
+    """An address at which `OldServer` answers."""
+    monkeypatch.setattr(OldServer, "asked", [])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldServer) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{running.server_port}")
+        yield running
+        running.shutdown()
+
+
+def test_a_server_that_is_too_old_is_refused_before_a_stage_begins(store, server):
+    with (
+        pytest.raises(
+            RegistryError, match=r"too old(.|\n)*2\.22\.1(.|\n)*3\.0 or later(.|\n)*mlflow db upgrade"
+        ) as raised,
+        open_run(store),
+    ):
+        pytest.fail("the stage began")
+    assert version("mlflow") in str(raised.value)
+    assert OldServer.asked == ["/version"]
+    with pytest.raises(RegistryError, match="too old"):
+        connect()
+    assert OldServer.asked == ["/version"]  # once a process
+
+
+@pytest.mark.parametrize("stated", ["3.0.0", "99.1", "3.1.0.dev0", "a proxy's page"])
+def test_any_other_server_is_asked_on(server, monkeypatch, stated):
+    monkeypatch.setattr(OldServer, "version", stated)
+    with pytest.raises(RegistryError, match="does not answer"):
+        connect()
+    assert OldServer.asked[0] == "/version"
+    assert "experiments/search" in OldServer.asked[1]
 
 
 def test_an_error_never_shows_the_password_of_the_tracking_server(store, monkeypatch):

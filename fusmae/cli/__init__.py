@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages, study
+from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages, study, ui
 from fusmae.cli.call import options
 from fusmae.errors import FusmaeError
 from fusmae.outcome import exit_code, note_begin, note_end
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, release, lineage, scenes, embeddings, serve, results, doctor, study):
+for group in (stages, release, lineage, scenes, embeddings, serve, results, doctor, study, ui):
     app.add_typer(group.app)
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fusmae.errors import LineageError
-from fusmae.mlflow_address import STORE
+from fusmae.mlflow_address import DATABASE, STORE, sqlite_uri
 from fusmae.process_group import own_programs_first, run_in_group
 from fusmae.provenance import FLOW_RUN
 from fusmae.release.artifacts import read_artifact
@@ -152,7 +152,7 @@ def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict
 def _runs_in(folder: Path, lineage: Lineage) -> list[RunFacts]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder / STORE / 'mlflow.db'}")
+    client = MlflowClient(sqlite_uri(folder / STORE / DATABASE))
     return [run_facts(json.loads((folder / path).read_text()), client) for path in run_files(lineage.stages)]
 
 

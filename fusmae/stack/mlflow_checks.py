@@ -2,28 +2,32 @@
 
 import os
 import re
+import shlex
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from importlib import metadata, util
 from pathlib import Path
-from urllib.parse import quote
 
-from fusmae.mlflow_address import STORE, tracking_uri
+from fusmae.errors import RegistryError
+from fusmae.mlflow_address import sqlite_uri, store_path, tracking_uri
+from fusmae.mlflow_artifacts import ARTIFACTS, outdated_addresses
+from fusmae.mlflow_store import MINIMUM_SERVER, require_version
 from fusmae.stack.finding import Finding, described
 from fusmae.stack.http import NoAnswerError, Server, server_at
 from fusmae.stack.versions import reinstall
 
+_UPDATE = "python -c 'from fusmae.mlflow_store import connect; connect()'"
 _UNSET = "unset MLFLOW_TRACKING_URI   # then it is SQLite in mlruns/"
 
 
 def check_local_store() -> Iterator[Finding]:
     """The store in this folder: database, schema, artifacts; nothing where MLFLOW_TRACKING_URI names another."""
-    uri = tracking_uri()
-    if uri.startswith("sqlite:///"):
-        yield _check_sqlite(Path(uri.removeprefix("sqlite:///")))
-        yield from _check_artifacts()
+    uri, path = tracking_uri(), store_path()
+    if path:
+        yield _check_sqlite(path)
+        yield from _check_artifacts(path)
     elif uri.startswith("file:") or "://" not in uri:
         found = f"{uri} is a folder of files, which MLflow does not take since 3.13"
         yield Finding("mlflow store", "error", found, "a server's address or a database", _UNSET)
@@ -34,7 +38,7 @@ def check_remote_store() -> Iterator[Finding]:
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         yield from _check_server(_server())
-    elif "://" in uri and not uri.startswith(("sqlite:", "file:")):
+    elif "://" in uri and not uri.startswith(("sqlite", "file:")):
         yield _check_database(uri)
 
 
@@ -42,17 +46,17 @@ def _check_sqlite(path: Path) -> Finding:
     if not path.exists():
         return Finding("mlflow store", "ok", f"{path} is not there yet: the first run makes it")
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2)) as connection:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error as error:
         found, reason = [], f"{path} is no MLflow database: {error}"
     else:
         reason = f"{path} names no schema: it was cut off as it was made"
-    shown = os.path.relpath(path)
+    shown = shlex.quote(os.path.relpath(path))
     if not found:
         return Finding("mlflow store", "error", reason, "a database that MLflow made", f"mv {shown} {shown}.broken")
     backup = f"cp {shown} {shown}.before"
-    return _schema_finding(str(path), found[0][0], f"{backup} && mlflow db upgrade sqlite:///{shown}")
+    return _schema_finding(str(path), found[0][0], f"{backup} && mlflow db upgrade {shlex.quote(sqlite_uri(path))}")
 
 
 def _check_database(uri: str) -> Finding:
@@ -99,16 +103,31 @@ def _revisions() -> Mapping[str, str]:
     return found
 
 
-def _check_artifacts() -> Iterator[Finding]:
-    folder = STORE / "artifacts"
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+def _check_artifacts(database: Path) -> Iterator[Finding]:
+    folder = database.parent / ARTIFACTS
+    nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
-        mend = f"ls -ld {nearest}; df {nearest}"
+        mend = f"ls -ld {shlex.quote(str(nearest))}; df {shlex.quote(str(nearest))}"
         yield Finding("mlflow artifacts", "error", described(error), f"{nearest} can be written to", mend)
-    else:
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        outdated = outdated_addresses(database) if database.exists() else []
+    except SQLAlchemyError:
+        return  # what is wrong with the database is a finding already
+    if not outdated:
         yield Finding("mlflow artifacts", "ok", f"{nearest}, writable")
+    for other in outdated:
+        found, expected = f"the database names artifacts in {other.folder}", f"artifacts in {other.store}"
+        if other.missing is None:
+            found += ": it was moved or copied from there"
+            yield Finding("mlflow artifacts", "warning", found, expected, _UPDATE)
+        else:
+            found += f", and {other.missing} did not come along"
+            yield Finding("mlflow artifacts", "error", found, expected, f"{other.copy_command}; {_UPDATE}")
 
 
 def _server() -> Server:
@@ -146,5 +165,9 @@ def _version_finding(there: str, status: int) -> Finding:
         return Finding("mlflow version", "skipped", f"the server does not tell it ({status})")
     if there == here:
         return Finding("mlflow version", "ok", f"{here} on both sides")
-    expected = "the same on both sides"
-    return Finding("mlflow version", "warning", f"{there} there, {here} here", expected, f"pip install mlflow=={here}")
+    found, mend = f"{there} there, {here} here", f"pip install mlflow=={here}   # on the server"
+    try:
+        require_version(there)
+    except RegistryError:
+        return Finding("mlflow version", "error", found, f"{MINIMUM_SERVER} or later on the server", mend)
+    return Finding("mlflow version", "warning", found, "the same on both sides", mend)

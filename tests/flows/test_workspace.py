@@ -9,6 +9,7 @@ import yaml
 from flows import workspace as module
 from flows.workspace import open_workspace
 from fusmae.errors import CheckoutError, ConfigError
+from fusmae.mlflow_address import sqlite_uri
 from fusmae.scratch import SCRATCH
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +63,18 @@ def test_cache_registry_scratch_and_raw_data_are_the_hosts(checkout):
             ["dvc", "cache", "dir"], cwd=made.folder, env=made.environment, capture_output=True, text=True, check=True
         )
         assert Path(cache.stdout.strip()) == checkout / ".dvc" / "cache"
-        assert made.environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{checkout}/mlruns/mlflow.db"
+        assert made.environment["MLFLOW_TRACKING_URI"] == sqlite_uri(checkout / "mlruns" / "mlflow.db")
         assert Path(made.environment[SCRATCH]).is_relative_to(checkout)
         assert (made.folder / "data/downloads").resolve() == checkout / "data/downloads"
         assert (made.folder / "data/raw/sample").resolve().is_relative_to(checkout / ".fusmae/raw")
+
+
+@pytest.mark.parametrize("given", ["sqlite:///mlruns/mlflow.db", "http://me:secret@127.0.0.1:5000"])
+def test_a_store_that_is_named_is_the_same_in_the_worktree(checkout, monkeypatch, given):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    with open_workspace("HEAD", []) as made:
+        wanted = given if given.startswith("http") else sqlite_uri(checkout / "mlruns" / "mlflow.db")
+        assert made.environment["MLFLOW_TRACKING_URI"] == wanted
 
 
 def test_a_killed_run_finds_its_worktree_and_commit_again(checkout, monkeypatch):

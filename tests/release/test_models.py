@@ -38,12 +38,10 @@ def registered(template, tmp_path, monkeypatch, exported):
 
 
 @pytest.fixture
-def stored(template):
-    """The graph in the registry's own folder, which copies share; as it was afterwards."""
-    (path,) = (template / "mlruns").rglob("artifacts/model.onnx")
-    content = path.read_bytes()
-    yield path
-    path.write_bytes(content)
+def stored(registered, tmp_path):
+    """The graph in the registry's own folder."""
+    (path,) = (tmp_path / "mlruns").rglob("artifacts/model.onnx")
+    return path
 
 
 @pytest.fixture

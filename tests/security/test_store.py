@@ -22,7 +22,7 @@ def test_the_address_given_to_mlflow_has_no_password(monkeypatch, password):
     assert tracking_uri() == shown_uri() == "https://host:5000/mlflow?x=1"
 
 
-@pytest.mark.parametrize("uri", ["https://host:5000/a@b", "http://127.0.0.1:5000", "sqlite:////tmp/a@b.db"])
+@pytest.mark.parametrize("uri", ["https://host:5000/a@b", "http://127.0.0.1:5000", "sqlite+pysqlite:////tmp/a%40b.db"])
 def test_an_address_without_a_password_stays_as_it_is(monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert tracking_uri() == uri

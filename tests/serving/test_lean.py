@@ -106,8 +106,8 @@ def test_a_sqlite_store_needs_more_than_the_lock_and_says_so(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("fusmae: ")
-    assert "unsupported URI 'sqlite:" in done.stderr
-    assert "'http', 'https'" in done.stderr
+    assert "SQLAlchemy, which reads those, is not installed" in done.stderr
+    assert "MLFLOW_TRACKING_URI=http://" in done.stderr
 
 
 def pins(path):

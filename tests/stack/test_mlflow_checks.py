@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.mlflow_address import sqlite_uri
 from fusmae.stack.mlflow_checks import _revisions, check_local_store, check_remote_store
 
 from .conftest import answering, only
@@ -128,12 +129,32 @@ def test_a_server_that_answers_is_well(project, monkeypatch):
         assert list(check_local_store()) == []
 
 
-def test_a_server_of_another_version_is_a_warning(project, monkeypatch):
-    with answering(ANSWERS | {"/version": "3.9.0"}) as address:
+@pytest.mark.parametrize(("there", "status"), [("3.9.0", "warning"), ("99.1", "warning"), ("2.22.1", "error")])
+def test_a_server_of_another_version_is_a_warning_and_one_that_is_too_old_an_error(project, monkeypatch, there, status):
+    with answering(ANSWERS | {"/version": there}) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         _, version = check_remote_store()
-    assert version.status == "warning"
-    assert "3.9.0 there" in version.found
+    assert version.status == status
+    assert f"{there} there" in version.found
+    assert "on the server" in version.mend
+
+
+def test_a_database_in_a_folder_of_any_name_is_looked_at(project, monkeypatch):
+    folder = project / "50%41 ü?a=b#c 'd'"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = database("0" * 12)
+    found = found_of("mlflow store")
+    assert "schema 000000000000" in found.found
+    path.unlink()
+    subprocess.run(
+        [sys.executable, "-c", BEFORE.replace('f"sqlite:///{sys.argv[1]}"', "sys.argv[1]"), sqlite_uri(path)],
+        check=True,
+        capture_output=True,
+    )
+    command = found_of("mlflow store").mend.replace("mlflow db", f"{sys.executable} -m mlflow db")
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+    assert found_of("mlflow store").status == "ok"
 
 
 def test_a_server_that_is_down_is_an_error_within_seconds(project, monkeypatch, nobody):

@@ -1,0 +1,29 @@
+"""MLflow's web interface on this project's store."""
+
+import os
+import sys
+
+from fusmae.mlflow_address import shown_uri, tracking_uri
+from fusmae.mlflow_store import connect
+
+
+def ui(*, host: str, port: int) -> str:
+    """Become MLflow's web server on a database; a tracking server has an interface of its own.
+
+    Args:
+        host: where the server listens.
+        port: where the server listens.
+
+    Returns:
+        Where to look, if the store is a server.
+
+    Raises:
+        RegistryError: the store does not answer.
+    """
+    connect()
+    uri = tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        # Not on the command line: a database's address may hold a password.
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
+        os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)])  # noqa: S606
+    return f"MLflow's interface is at {shown_uri()}"
