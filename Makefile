@@ -32,11 +32,12 @@ test: check ## lint, types, import contracts, then every test, the audit among t
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
 		&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
-check: .venv/installed ## lint, security lint, types and import contracts only
+check: .venv/installed ## lint, security lint, types, import contracts and declared packages only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry --no-ansi fusmae flows benchmarks deploy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml fusmae flows benchmarks deploy
 
 audit: .venv/installed ## known vulnerabilities of the locked versions, where their data can be reached

@@ -27,6 +27,7 @@ import typer
 
 from benchmarks.scene_data import make_scene
 from fusmae.allocator import keep_freed_memory
+from fusmae.config import load_config
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.grid import lay_grid
 from fusmae.inference.predict import Model, predict_map
@@ -80,7 +81,8 @@ def main(
             make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
     result = measure(model, _trained(weights), folder, "dense", rounds)
     result |= measure_memory(model, folder)
-    path, eager = _untrained("small", session, folder)
+    eager, path = untrained("small", session), folder / "small.onnx"
+    save_graph(eager, session, path, load_config(Path("params.yaml")).export.opset)
     result["small"] = measure(path, eager, folder, "dense_small", rounds)
     result |= {
         "rounds": rounds,
@@ -116,7 +118,7 @@ def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) 
     torch.set_num_threads(threads)
     rates: dict[tuple[str, int], float] = {}
     for size in BATCHES:
-        pixels = _noise(session, size)
+        pixels = noise(session, size)
         tensors = [torch.from_numpy(array) for array in pixels.values()]
         tensors.append(torch.ones(size, len(session.metadata["modalities"])))
 
@@ -230,7 +232,8 @@ def _by_turns(runs: dict[str, Callable[[], None]], seconds: float) -> dict[str, 
     return {name: statistics.median(found) for name, found in taken.items()}
 
 
-def _noise(session: Session, size: int) -> dict[str, Any]:
+def noise(session: Session, size: int) -> dict[str, Any]:
+    """A batch of normally distributed pixels, by the session's inputs."""
     random = np.random.default_rng(size)
     return {
         item.name: random.normal(
@@ -251,24 +254,28 @@ def _trained(weights: Path) -> Any:
     return Deployable(preprocess, finetuned_classifier(checkpoint), inputs_of(checkpoint.preprocessing)).eval()
 
 
-def _untrained(size: str, session: Session, folder: Path) -> tuple[Path, Any]:
+def untrained(size: str, session: Session) -> Any:
     """A preset of `conf/model` as it is born, with the session's arrays and classes: as fast as a trained one."""
     import torch
     import yaml
 
     from fusmae.models.heads import Classifier, ClassifierHead
-    from fusmae.release.export import Deployable, export_onnx, save_onnx
+    from fusmae.release.export import Deployable
     from fusmae.training.build import build_encoder, build_preprocess, describe_architecture
 
     torch.manual_seed(0)
     switches = yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8"))
     encoder = build_encoder(describe_architecture(switches, session.inputs))
     classifier = Classifier(encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
-    eager = Deployable(build_preprocess(session.metadata), classifier, session.inputs).eval()
-    path = folder / f"{size}.onnx"
-    graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=23)
+    return Deployable(build_preprocess(session.metadata), classifier, session.inputs).eval()
+
+
+def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
+    """Export a model that takes what the session takes."""
+    from fusmae.release.export import export_onnx, save_onnx
+
+    graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=opset)
     save_onnx(graph, session.metadata, path)
-    return path, eager
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ Work pools, `prefect deploy --all` and automations.
 
 import os
 import sys
-from functools import partialmethod
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
@@ -37,10 +36,6 @@ def deploy() -> None:
 
     # Each worker has its own: it must not be filled in here.
     os.environ.pop("FUSMAE_WORKSPACE", None)
-    # Prefect 3.8 asks for workers with nulls, which its own server refuses: it would stop after the first deployment.
-    PrefectClient.read_workers_for_work_pool = partialmethod(  # type: ignore[assignment, method-assign]
-        PrefectClient.read_workers_for_work_pool, offset=0, limit=200
-    )
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
     try:
         app()

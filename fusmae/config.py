@@ -86,9 +86,14 @@ class EvaluateConfig(Section):
 
 
 class ExportConfig(Section):
-    """The ONNX graph and how closely it must follow torch."""
+    """The ONNX graph and how closely it must follow torch.
 
-    opset: int = Field(ge=23)
+    Attributes:
+        opset: ONNX operator set; the older, the more runtimes run the graph.
+        max_abs_error: largest difference of logits and of probabilities.
+    """
+
+    opset: int = Field(ge=17, le=25)
     max_abs_error: Rate
 
 

@@ -317,3 +317,7 @@ def test_a_wrong_setting_of_a_source_is_named_without_the_source_in_its_path(val
 def test_the_settings_of_a_source_are_all_but_its_name():
     config = parse_config(composed("data=synthetic", "data.source.num_pairs=500"), "composed")
     assert config.data.source.settings == {"num_pairs": 500, "seed": 0}
+
+
+def test_the_schedule_s_old_name_is_the_same_recipe():
+    assert composed("schedule=paper") == composed("schedule=mae")

@@ -88,4 +88,4 @@ def test_the_lock_holds_the_pins_that_are_known_to_work():
     pins = dict(line.split(" ")[0].split("==") for line in lock.splitlines() if "==" in line and line[:1].isalpha())
     assert tuple(map(int, pins["fastapi"].split("."))) < (0, 155)
     assert (pins["torch"], pins["torchvision"], pins["mlflow"]) == ("2.14.1", "0.29.1", "3.17.2")
-    assert (pins["prefect"], pins["dvc"]) == ("3.8.8", "3.67.1")
+    assert (pins["prefect"], pins["dvc"]) == ("3.9.1", "3.67.1")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.allocator import keep_freed_memory
+from fusmae.cli.packages import require_packages
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
@@ -30,6 +31,7 @@ def run_stage(stage: str, **arguments: Any) -> None:
 
 def run_command(command: str, **arguments: Any) -> Any:
     """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
+    require_packages(command)
     keep_freed_memory()
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)

@@ -93,12 +93,12 @@ def _places(shapes: Any) -> dict[str, Any]:
 
 
 def _geo(geometry: Geometry) -> bytes:
-    from pyproj import CRS
+    from rasterio.crs import CRS
 
     column = {
         "encoding": "WKB",
         "geometry_types": [geometry.kind],
-        "crs": CRS.from_user_input(geometry.crs).to_json_dict(),
+        "crs": CRS.from_user_input(geometry.crs).to_dict(projjson=True),
         "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
     }
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()

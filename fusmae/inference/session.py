@@ -1,5 +1,6 @@
 """An exported graph in onnxruntime: arrays in physical units in, probabilities out."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ Few enough for what lies between two operators to stay in a core's cache.
 """
 
 METADATA_KEY = "fusmae"
+DIGEST_KEY = "fusmae_sha256"
+"""The property that holds the SHA-256 of all bytes before it, in hexadecimal: the file's last entry."""
 # No unit of ours comes near it, and squares of what is far beyond overflow in the graph.
 _MAX_PIXEL = 1e6
 
@@ -43,7 +46,8 @@ class Session:
         num_threads: in all; 0 for as many as there are cores.
 
     Raises:
-        ExportError: no ONNX file, one without our metadata, or one whose metadata describe another graph.
+        ExportError: no ONNX file, one without our metadata, one whose metadata describe another graph, or one that was
+            changed after it was exported.
     """
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
@@ -51,7 +55,8 @@ class Session:
         self._session = _open(path, self._num_threads)
         self._single = _open(path, 1) if self._num_threads > 1 else self._session
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="session")
-        found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        properties = self._session.get_modelmeta().custom_metadata_map
+        found = properties.get(METADATA_KEY)
         if found is None:
             raise ExportError(f"{path} carries no fusmae metadata.", hint="dvc repro export")
         try:
@@ -62,6 +67,9 @@ class Session:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
             ) from error
+        # Builds before this one wrote no digest.
+        if "digest" in self.metadata or DIGEST_KEY in properties:
+            _check_digest(path, properties.get(DIGEST_KEY, ""))
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
         # As wide as the model; a graph may be without it.
@@ -176,6 +184,29 @@ class Session:
                     hint=f"fill them, or leave {item.modality} out",
                 )
         return tuple(key for key in known if key in present)
+
+
+def digest_entry(digest: str) -> bytes:
+    """The digest as the ONNX file's last bytes: one more entry of its properties (protobuf's field 14)."""
+    pair = b"".join(bytes([0x08 * n + 2, len(text)]) + text.encode() for n, text in ((1, DIGEST_KEY), (2, digest)))
+    return bytes([0x08 * 14 + 2, len(pair)]) + pair
+
+
+def _check_digest(path: Path, stated: str) -> None:
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END) - len(digest_entry(stated))
+        file.seek(0)
+        content = hashlib.sha256()
+        while length > 0 and (piece := file.read(min(length, 2**20))):
+            content.update(piece)
+            length -= len(piece)
+    if content.hexdigest() != stated:
+        raise ExportError(
+            f"{path} was changed or damaged after it was exported.",
+            got=f"SHA-256 {content.hexdigest()} of its content",
+            expected=f"SHA-256 {stated or '(the entry is missing)'}, as the file itself says",
+            hint="copy it again from where it came from, or export it again: dvc repro -f -s export",
+        )
 
 
 def _open(path: Path, num_threads: int) -> Any:

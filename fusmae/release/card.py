@@ -92,6 +92,7 @@ def model_card(facts: CardFacts) -> str:
         "Intended use": _intended(facts, trained),
         "Out of scope": _out_of_scope(trained),
         "Inputs": _inputs(facts.metadata),
+        "Runtime": _runtime(facts.metadata),
         "Data": _data(facts),
         "Scores": [as_markdown(facts.metrics).rstrip()],
         "Where a modality is missing": _missing(facts),
@@ -161,6 +162,14 @@ def _inputs(metadata: Mapping[str, Any]) -> list[str]:
         "",
         "dB is 10·log10 of backscatter; DN is reflectance times 10,000 (baselines from 04.00 on: subtract 1,000).",
         "An absent modality's arrays may hold anything; its column in `presence` is 0.",
+    ]
+
+
+def _runtime(metadata: Mapping[str, Any]) -> list[str]:
+    needs = metadata["runtime"]
+    return [
+        f"onnxruntime {needs['onnxruntime'].removeprefix('>=')} or later, or another runtime of ONNX with operator set "
+        f"{needs['opset']} and IR version {needs['ir_version']}."
     ]
 
 

@@ -1,5 +1,6 @@
 """The ONNX graph: physical units in, upsampling and normalisation inside, probabilities out."""
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from fusmae.errors import ExportError
 from fusmae.files import written_whole
-from fusmae.inference.session import EMBEDDING, METADATA_KEY, PRESENCE
+from fusmae.inference.session import DIGEST_KEY, EMBEDDING, METADATA_KEY, PRESENCE, digest_entry
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
-from fusmae.release.fused_attention import with_fused_attention
+from fusmae.release.fused_attention import with_onnx_attention
+from fusmae.release.operator_set import exported_at, runtime_of, with_operator_set
 from fusmae.release.translation import translations
 from fusmae.training.checkpoint import Checkpoint
 
@@ -90,7 +92,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
         model: as trained; is put in eval mode.
         inputs: the arrays it takes.
         num_modalities: M, columns of `presence`.
-        opset: ONNX operator set, 23 or later.
+        opset: ONNX operator set, `OLDEST` to `NEWEST` of `operator_set`.
 
     Returns:
         An `onnx.ModelProto`.
@@ -102,28 +104,28 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
         # That every input has the same batch dimension is what is meant.
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
         program = torch.onnx.export(
-            with_fused_attention(model.eval()),
+            with_onnx_attention(model.eval(), opset),
             tuple(example),
             input_names=[*(item.name for item in inputs), PRESENCE],
             output_names=["logits", "probabilities", EMBEDDING],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
-            opset_version=opset,
+            opset_version=exported_at(opset),
             dynamo=True,
-            custom_translation_table=translations(),
+            custom_translation_table=translations(opset),
             external_data=False,
             verbose=False,
         )
     if program is None:
         raise ExportError("torch.onnx.export gave no program.")
-    return program.model_proto
+    return with_operator_set(program.model_proto, opset)
 
 
 def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
-    """Check a graph and write it with metadata as one JSON property.
+    """Check a graph and write it with metadata as one JSON property, and with a digest of all that as another.
 
     Args:
         model: an `onnx.ModelProto`.
-        metadata: what the graph takes and gives, and where it comes from.
+        metadata: what the graph takes and gives, and where it comes from; what it needs to run is added.
         path: file to write.
     """
     import onnx
@@ -131,7 +133,23 @@ def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
     for node in model.graph.node:
         # The exporter notes stack traces: paths of this machine, and other bytes in another folder.
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    stated = {**metadata, "runtime": runtime_of(model), "digest": DIGEST_KEY}
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stated, sort_keys=True)})
     onnx.checker.check_model(model, full_check=True)
+    write_graph(model, path)
+
+
+def write_graph(model: Any, path: Path) -> None:
+    """Write a graph with a digest of what it holds, in place of any other digest.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        path: file to write.
+    """
+    properties = [item for item in model.metadata_props if item.key != DIGEST_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(properties)
+    content = model.SerializeToString()
     with written_whole(path) as partial:
-        onnx.save(model, partial)
+        # ONNX's last field is its properties: the bytes before this entry are all that the file holds.
+        partial.write_bytes(content + digest_entry(hashlib.sha256(content).hexdigest()))

@@ -1,6 +1,7 @@
-"""Attention as ONNX's one operator: a third fewer operators to run than its products and transpositions apart."""
+"""Attention for export: ONNX's one operator where the operator set has it, plain products and a softmax where not."""
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,34 +10,44 @@ from torch import Tensor, nn
 
 from fusmae.models.attention import CrossAttention
 
+OPERATOR_SINCE = 23
+"""The first operator set of ONNX that has `Attention`."""
+
 # Its exponential is 0 in any precision; half precision makes it infinite, which comes to the same.
 _UNSEEN = -1e9
 
+Attend = Callable[[Sequence[Tensor], int, Tensor | None], Tensor]
+"""Query `[B, L_q, D]`, key and value `[B, L_c, D]`, those of the same tokens joined along D; number of heads; mask or
+None → `[B, L_q, D]`."""
 
-def with_fused_attention(model: nn.Module) -> Any:
+
+def with_onnx_attention(model: nn.Module, opset: int) -> Any:
     """A model for export, that shares the weights of the one it is made from; the names of the weights stay.
 
-    Its attention does with `Attention` of ONNX's operator set 23 what the model's own does.
+    Its attention does what the model's own does, by operators that the operator set has.
 
     Args:
         model: in eval mode; isn't changed.
+        opset: ONNX operator set.
     """
+    attend = _attend_by_operator if opset >= OPERATOR_SINCE else _attend_by_products
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     fused = copy.deepcopy(model, shared)
     for parent in list(fused.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Attention):
-                setattr(parent, name, _SelfAttention(child))
+                setattr(parent, name, _SelfAttention(child, attend))
             elif isinstance(child, CrossAttention):
-                setattr(parent, name, _CrossAttention(child))
+                setattr(parent, name, _CrossAttention(child, attend))
     return fused
 
 
 class _SelfAttention(nn.Module):
     """timm's `Attention`, without the options that this project doesn't use."""
 
-    def __init__(self, trained: Attention) -> None:
+    def __init__(self, trained: Attention, attend: Attend) -> None:
         super().__init__()
+        self.attend = attend
         options = (trained.q_norm, trained.k_norm, trained.norm)
         if trained.gate is not None or not all(isinstance(option, nn.Identity) for option in options):
             raise NotImplementedError("attention with norms or a gate has no export of its own yet")
@@ -44,30 +55,52 @@ class _SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """`[B, L, D]` → `[B, L, D]`; the mask `[B, 1, 1, L]` is True for keys to see."""
-        query, key, value = self.qkv(tokens).chunk(3, dim=-1)
-        out: Tensor = self.proj(_attend(query, key, value, self.num_heads, attn_mask))
+        out: Tensor = self.proj(self.attend([self.qkv(tokens)], self.num_heads, attn_mask))
         return out
 
 
 class _CrossAttention(nn.Module):
     """See `CrossAttention`."""
 
-    def __init__(self, trained: CrossAttention) -> None:
+    def __init__(self, trained: CrossAttention, attend: Attend) -> None:
         super().__init__()
+        self.attend = attend
         self.num_heads, self.q, self.kv, self.proj = trained.num_heads, trained.q, trained.kv, trained.proj
 
     def forward(self, query: Tensor, context: Tensor, key_mask: Tensor | None = None) -> Tensor:
         """See `CrossAttention.forward`."""
-        key, value = self.kv(context).chunk(2, dim=-1)
         attn_mask = None if key_mask is None else key_mask[:, None, None, :]
-        out: Tensor = self.proj(_attend(self.q(query), key, value, self.num_heads, attn_mask))
+        out: Tensor = self.proj(self.attend([self.q(query), self.kv(context)], self.num_heads, attn_mask))
         return out
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int, attn_mask: Tensor | None) -> Tensor:
-    """Query `[B, L_q, D]`, key and value `[B, L_c, D]` → `[B, L_q, D]`."""
+def _attend_by_operator(projected: Sequence[Tensor], num_heads: int, attn_mask: Tensor | None) -> Tensor:
+    dim = sum(tokens.shape[-1] for tokens in projected) // 3
+    query, key, value = (part for tokens in projected for part in tokens.split(dim, dim=-1))
     bias = None
     if attn_mask is not None:  # onnxruntime wants it for every query
-        bias = torch.where(attn_mask, 0.0, _UNSEEN).expand(-1, -1, query.shape[1], -1)
-    found: Tensor = torch.onnx.ops.attention(query, key, value, bias, q_num_heads=num_heads, kv_num_heads=num_heads)[0]
-    return found
+        bias = _bias(attn_mask).expand(-1, -1, query.shape[1], -1)
+    out: Tensor = torch.onnx.ops.attention(query, key, value, bias, q_num_heads=num_heads, kv_num_heads=num_heads)[0]
+    return out
+
+
+def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: Tensor | None) -> Tensor:
+    head_dim = sum(tokens.shape[-1] for tokens in projected) // (3 * num_heads)
+    # Heads are split off once for query, key and value: operators that only move numbers cost a tiny model a tenth.
+    query, key, value = (
+        part
+        for tokens in projected
+        for part in tokens.unflatten(-1, (tokens.shape[-1] // head_dim, head_dim)).transpose(1, 2).split(num_heads, 1)
+    )
+    if attn_mask is not None:
+        # Added inside the product, as one more entry of each query (1) and key: a sum over all pairs of tokens would
+        # cost a ViT-S a tenth of its time.
+        query = nn.functional.pad(query, (0, 1), value=1.0)
+        key = torch.cat([key, _bias(attn_mask).transpose(-2, -1).expand(-1, num_heads, -1, -1)], dim=-1)
+    scores = query @ key.transpose(-2, -1) * head_dim**-0.5
+    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def _bias(attn_mask: Tensor) -> Tensor:
+    """The mask `[B, 1, 1, L]` as a summand of the scores."""
+    return torch.where(attn_mask, 0.0, _UNSEEN)

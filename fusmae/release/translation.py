@@ -1,8 +1,10 @@
-"""How torch's linear layers become ONNX: matrix products with a bias (Gemm) over all tokens of a batch.
+"""How some of torch's operators become ONNX, where the exporter's own translation takes more time.
 
-The exporter's own translation takes more time; quantised, these stay one operator.
+Linear layers are matrix products with a bias (Gemm) over all tokens of a batch; quantised, they stay one operator.
+GELU, where the operator set lacks it, has the form that onnxruntime knows and makes one operator again.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,9 @@ import torch
 
 # The exporter's own operator set; it converts what it has made to the one that is asked for.
 from onnxscript import opset18 as op
+
+GELU_SINCE = 20
+"""The first operator set of ONNX that has `Gelu`."""
 
 
 def _linear(tokens: Any, weight: Any, bias: Any = None) -> Any:
@@ -21,6 +26,15 @@ def _linear(tokens: Any, weight: Any, bias: Any = None) -> Any:
     return op.Reshape(op.Gemm(flat, weight, bias, transB=1), op.Constant(value_ints=[-1, *inner, int(weight.shape[0])]))
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """For `torch.onnx.export(custom_translation_table=…)`."""
-    return {torch.ops.aten.linear.default: _linear}
+def _gelu(values: Any, approximate: str = "none") -> Any:
+    """Values of any shape → the same, by the error function."""
+    if approximate != "none":
+        raise NotImplementedError(f"GELU approximated by {approximate} has no export of its own yet")
+    cumulative = op.Add(op.Erf(op.Div(values, op.Constant(value_float=math.sqrt(2)))), op.Constant(value_float=1.0))
+    return op.Mul(op.Mul(values, cumulative), op.Constant(value_float=0.5))
+
+
+def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """For `torch.onnx.export(custom_translation_table=…)`, at an ONNX operator set."""
+    own = {torch.ops.aten.linear.default: _linear}
+    return own if opset >= GELU_SINCE else {**own, torch.ops.aten.gelu.default: _gelu}

@@ -25,7 +25,7 @@ HALVES = (
 )
 
 # Sums over many values, and exponents: half floats lose digits or overflow (65,504) in them.
-_FULL_PRECISION = ("LayerNormalization", "Attention", "ReduceSum", "Sigmoid")
+_FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
 
 
 def half_precision(graph: Any) -> Any:
@@ -44,7 +44,12 @@ def half_precision(graph: Any) -> Any:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     # A half float has 11 bits: DN of 10,001 would be read as 10,000, and 65,505 as infinite.
-    kept = [*_pixel_nodes(graph), *_mask_nodes(graph), *(node.name for node in _linear_layers(graph, ".head."))]
+    kept = [
+        *_pixel_nodes(graph),
+        *_mask_nodes(graph),
+        *_score_nodes(graph),
+        *(node.name for node in _linear_layers(graph, ".head.")),
+    ]
     _give_own_constants(graph, kept)
     with _quiet():
         model = OnnxModel(graph)
@@ -138,6 +143,18 @@ def _mask_nodes(graph: Any) -> list[str]:
     """Names of all nodes that masks of attention come from; the converter can't cast one for several of its users."""
     masks = {node.input[3] for node in graph.graph.node if node.op_type == "Attention" and len(node.input) > 3}
     return _nodes_up_to(graph, [node for node in graph.graph.node if masks & set(node.output)])
+
+
+def _score_nodes(graph: Any) -> list[str]:
+    """Names of the nodes from product to softmax of attention that was taken apart: scores can overflow half floats."""
+    maker = {name: node for node in graph.graph.node for name in node.output}
+    found = []
+    for node in graph.graph.node:
+        if node.op_type == "Softmax":
+            while node.op_type != "MatMul":
+                found.append(node.name)
+                node = maker[node.input[0]]
+    return found
 
 
 def _nodes_up_to(graph: Any, waiting: list[Any]) -> list[str]:

@@ -24,8 +24,9 @@ def export(config: Config, *, weights: Path, shards: Path, out: Path) -> None:
     with written_whole(out) as partial:
         partial.mkdir()
         save_onnx(graph, metadata, partial / "model.onnx")
+        session = Session(partial / "model.onnx")
         parity = check_parity(
-            Session(partial / "model.onnx"),
+            session,
             model.reference,
             lambda indices: reader.read(indices).pixels,
             len(reader),
@@ -33,4 +34,4 @@ def export(config: Config, *, weights: Path, shards: Path, out: Path) -> None:
             max_abs_error=config.export.max_abs_error,
         )
         write_json(partial / "parity.json", parity)
-        write_json(partial / "preprocessing.json", metadata)
+        write_json(partial / "preprocessing.json", session.metadata)

@@ -18,6 +18,7 @@ from fusmae.files import file_sha256
 from fusmae.inference import drift_reference as reference_module
 from fusmae.inference.drift import MIXTURE, NOVELTY
 from fusmae.inference.drift_reference import REFERENCE, save_reference
+from fusmae.release.export import write_graph
 from fusmae.release.reference import make_reference
 from fusmae.release.registry import register_graph
 
@@ -228,7 +229,7 @@ def test_a_graph_without_an_embedding_is_refused(tmp_path, judged, exported, sce
     graph = onnx.load(exported.path)
     (output,) = (item for item in graph.graph.output if item.name == "embedding")
     graph.graph.output.remove(output)
-    onnx.save(graph, tmp_path / "older.onnx")
+    write_graph(graph, tmp_path / "older.onnx")
     with pytest.raises(ExportError, match=r"older\.onnx gives no embedding"):
         judged(tmp_path / "out", scenes, model=str(tmp_path / "older.onnx"))
 
@@ -240,7 +241,7 @@ def test_a_registered_version_brings_its_own_reference(tmp_path, judged, exporte
     facts = {"inputs": exported.inputs, "num_modalities": 2, "num_classes": 3, "tags": {}, "experiment": "test"}
     older = onnx.load(exported.path)
     older.doc_string = "older"
-    onnx.save(older, tmp_path / "older.onnx")
+    write_graph(older, tmp_path / "older.onnx")
     shutil.copy(world.reference, tmp_path / REFERENCE)
     for path, extra in ((tmp_path / "older.onnx", []), (exported.path, [tmp_path / REFERENCE])):
         shutil.copy(path, tmp_path / "model.onnx")

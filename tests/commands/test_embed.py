@@ -22,6 +22,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
+from fusmae.release.export import write_graph
 from fusmae.release.reference import make_reference
 
 from ..inference.conftest import LEFT, TOP, band, make_scenes, write_raster
@@ -258,7 +259,7 @@ def test_a_graph_without_an_embedding_is_refused(tmp_path, embedded, exported, s
     graph = onnx.load(exported.path)
     (output,) = (item for item in graph.graph.output if item.name == "embedding")
     graph.graph.output.remove(output)
-    onnx.save(graph, tmp_path / "older.onnx")
+    write_graph(graph, tmp_path / "older.onnx")
     with pytest.raises(ExportError, match=r"older\.onnx gives no embedding"):
         embedded(tmp_path / "tiles.parquet", scenes, model=str(tmp_path / "older.onnx"))
     assert not (tmp_path / "tiles.parquet").exists()

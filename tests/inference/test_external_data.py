@@ -8,6 +8,7 @@ import pytest
 
 from fusmae.errors import ExportError
 from fusmae.inference.session import Session
+from fusmae.release.export import write_graph
 
 OUTSIDE = "keeps weights in a file outside of its folder"
 
@@ -22,7 +23,7 @@ def with_external_data(exported, folder: Path, location: str, **stated: int) -> 
     weight.data_location = onnx.TensorProto.EXTERNAL
     for key, value in entries.items():
         weight.external_data.add(key=key, value=str(value))
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    write_graph(model, folder / "model.onnx")
     return folder / "model.onnx"
 
 

@@ -66,6 +66,7 @@ def facts(tmp_path):
             "tile_m": 240,
             "tile_px": 24,
             "data": "made: free to use.",
+            "runtime": {"opset": 17, "ir_version": 8, "onnxruntime": ">=1.12"},
             "trained": trained,
         },
         "metrics": {

@@ -1,4 +1,4 @@
-"""Attention as one operator: what it gives is what the model gives, and the model stays as it was."""
+"""Attention for export: what it gives is what the model gives, and the model stays as it was."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from timm.layers import Attention
 
 from fusmae.models.attention import LAYER_NORM
 from fusmae.release.export import Deployable, export_onnx
-from fusmae.release.fused_attention import with_fused_attention
+from fusmae.release.fused_attention import with_onnx_attention
 
 
 @pytest.fixture
@@ -21,16 +21,17 @@ def arrays(exported, presence):
     return [*(torch.from_numpy(pixels[item.name]) for item in exported.inputs), torch.tensor(presence)]
 
 
-def test_a_model_with_fused_attention_answers_as_the_model_in_every_setting(exported, model):
+@pytest.mark.parametrize("opset", [17, 23])
+def test_a_model_with_attention_for_export_answers_as_the_model_in_every_setting(exported, model, opset):
     given = arrays(exported, [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
-        for own, fused in zip(model(*given), with_fused_attention(model)(*given), strict=True):
-            torch.testing.assert_close(fused, own, rtol=1e-5, atol=1e-5)
+        for own, other in zip(model(*given), with_onnx_attention(model, opset)(*given), strict=True):
+            torch.testing.assert_close(other, own, rtol=1e-5, atol=1e-5)
 
 
 def test_the_model_itself_and_its_weights_stay(model):
     before = [type(module) for module in model.modules()]
-    fused = with_fused_attention(model)
+    fused = with_onnx_attention(model, 23)
     assert [type(module) for module in model.modules()] == before
     own = dict(model.named_parameters())
     assert dict(fused.named_parameters()).keys() == own.keys()
@@ -44,7 +45,14 @@ def test_attention_is_one_operator_a_block(exported, model):
     assert counts["Softmax"] == counts["IsNaN"] == 0
 
 
+def test_where_the_operator_set_lacks_it_attention_is_two_products_and_a_softmax(exported, model):
+    graph = export_onnx(model, exported.inputs, 2, opset=22)
+    counts = Counter(node.op_type for node in graph.graph.node)
+    assert (counts["Attention"], counts["Softmax"], counts["MatMul"]) == (0, 3, 6)
+    assert counts["IsNaN"] == 0
+
+
 def test_attention_with_options_of_other_models_is_refused():
     other = torch.nn.Sequential(Attention(8, num_heads=2, qk_norm=True, norm_layer=LAYER_NORM))
     with pytest.raises(NotImplementedError, match="attention with norms"):
-        with_fused_attention(other)
+        with_onnx_attention(other, 17)

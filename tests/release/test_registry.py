@@ -6,6 +6,7 @@ import pytest
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
+from fusmae.release.export import write_graph
 from fusmae.release.registry import find_by_reference, register_graph
 
 
@@ -43,7 +44,7 @@ def test_same_file_is_the_same_version_and_another_file_is_the_next(exported, st
     assert (again.number, again.is_new) == ("1", False)
     graph = onnx.load(exported.path)
     graph.doc_string = "another"
-    onnx.save(graph, store / "other.onnx")
+    write_graph(graph, store / "other.onnx")
     second = register(exported, store, store / "other.onnx")
     assert (second.number, second.is_new) == ("2", True)
     client = MlflowClient()
@@ -109,7 +110,7 @@ def test_a_graph_without_an_embedding_promises_none(exported, store):
     graph = onnx.load(exported.path)
     (output,) = (item for item in graph.graph.output if item.name == "embedding")
     graph.graph.output.remove(output)
-    onnx.save(graph, store / "older.onnx")
+    write_graph(graph, store / "older.onnx")
     register(exported, store, store / "older.onnx")
     outputs = mlflow.pyfunc.load_model("models:/tiny/1").metadata.get_output_schema().input_names()
     assert outputs == ["logits", "probabilities"]

@@ -17,7 +17,7 @@ from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export import Deployable, export_onnx, save_onnx
+from fusmae.release.export import Deployable, export_onnx, save_onnx, write_graph
 from fusmae.release.variant_report import Variant
 from fusmae.release.variant_trial import Latency, compare_latencies, compare_scores, is_finite_at_extremes
 from fusmae.release.variants import make_variants
@@ -67,7 +67,7 @@ def changed(source, path, change):
     for item in graph.graph.initializer:
         value = change(item.name, numpy_helper.to_array(item))
         item.CopyFrom(numpy_helper.from_array(value, item.name))
-    onnx.save(graph, path)
+    write_graph(graph, path)
     return path
 
 
@@ -212,7 +212,7 @@ def test_a_graph_of_another_exporter_is_refused(source, train, tmp_path):
     for node in graph.graph.node:
         for at, name in enumerate(node.input):
             node.input[at] = name.replace(".embed.", ".project.")
-    onnx.save(graph, tmp_path / "foreign.onnx")
+    write_graph(graph, tmp_path / "foreign.onnx")
     with pytest.raises(ExportError, match="not by this version's exporter"):
         make_variants(tmp_path / "foreign.onnx", train, tmp_path, num_pairs=2, seed=0)
 

@@ -20,6 +20,7 @@ import pytest
 import uvicorn
 
 from fusmae.inference.session import Session
+from fusmae.release.export import write_graph
 from fusmae.release.registry import register_graph
 from fusmae.serving.app import make_app
 from fusmae.serving.limits import Limits
@@ -162,7 +163,7 @@ def turned(path, to):
     graph = onnx.load(path)
     (weight,) = [item for item in graph.graph.initializer if item.name.endswith("head.linear.weight")]
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
-    onnx.save(graph, to)
+    write_graph(graph, to)
     return to
 
 

@@ -30,7 +30,7 @@ class Lean(PathFinder):
         return None if name.partition(".")[0] in blocked else super().find_spec(name, path, target)
 
 sys.meta_path = [Lean if finder is PathFinder else finder for finder in sys.meta_path]
-for name in ("torch", "timm", "lightning", "pandas", "sqlalchemy", "sklearn", "onnx", "matplotlib"):
+for name in ("torch", "timm", "lightning", "pandas", "sqlalchemy", "sklearn", "onnx", "scipy"):
     assert not find_spec(name) and name not in sys.modules, name
 sys.path.insert(0, {str(ROOT)!r})
 from fusmae.cli import main

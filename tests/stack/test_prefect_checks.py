@@ -9,8 +9,8 @@ from fusmae.stack.prefect_checks import check_prefect
 from .conftest import answering, only, statuses
 
 
-def answers(status="READY", version="3.8.8", pools=("cpu",)):
-    """What Prefect 3.8.8's server says."""
+def answers(status="READY", version="3.9.1", pools=("cpu",)):
+    """What Prefect 3.9.1's server says."""
     found = {"/api/health": "true", "/api/admin/version": json.dumps(version)}
     return found | {f"/api/work_pools/{pool}": json.dumps({"name": pool, "status": status}) for pool in pools}
 

@@ -36,7 +36,7 @@ def test_a_fastapi_that_breaks_prefect_s_server_is_named_with_the_reason_and_the
     found = {finding.name: finding for finding in check_packages()}
     assert found["package fastapi"].status == "error"
     assert "Prefect's server does not start" in found["package fastapi"].found
-    assert "<0.155" in found["package fastapi"].expected
+    assert "<0.151" in found["package fastapi"].expected
     assert "pip install --require-hashes -r requirements.lock" in found["package fastapi"].mend
 
 

@@ -1,0 +1,127 @@
+"""What an older ONNX operator set costs: the same model exported for each, in onnxruntime.
+
+The three that are compared stand for all: 17 to 19 have neither attention nor GELU as an operator, 20 to 22 have GELU,
+23 and later have both. Graphs run by turns, each on one thread whose CPU time is taken, so that other load on the
+machine matters little. `ratio` is a graph's time for a batch over that of operator set 23 in the same round: the median
+of rounds, with the smallest and the largest. `tiny` and `small` (ViT-S) are presets of `conf/model`, untrained.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.inference import noise, save_graph, untrained
+from fusmae.files import write_json
+from fusmae.inference.session import PRESENCE, Session
+from fusmae.provenance import git_state
+
+SIZES, BATCHES, OPSETS = ("tiny", "small"), (1, 16), (17, 21, 23)
+# CPU seconds of a graph in a round, at least.
+_ROUND_S = 0.1
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    model: Annotated[Path, typer.Option(help="ONNX file that names the arrays.")] = Path("models/export/model.onnx"),
+    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 9,
+    folder: Annotated[Path, typer.Option(help="Where graphs are made.")] = Path(".fusmae/benchmarks/operator_sets"),
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/operator_sets.json"),
+) -> None:
+    """Compare operator sets.
+
+    Example: python -m benchmarks.operator_sets --rounds 9
+    """
+    session = Session(model, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for size in SIZES:
+        eager = untrained(size, session)
+        for opset in OPSETS:
+            save_graph(eager, session, folder / f"{size}-{opset}.onnx", opset)
+    measure(session, folder, rounds, out)
+
+
+def measure(session: Session, folder: Path, rounds: int, out: Path) -> None:
+    """Compare the graphs in a folder and write what was found.
+
+    Args:
+        session: with the arrays that the graphs take.
+        folder: graphs, as `main` names them.
+        rounds: of each comparison.
+        out: JSON to write.
+    """
+    import onnxruntime
+
+    result = {
+        f"{size}_batch{batch_size}": compare(
+            {opset: folder / f"{size}-{opset}.onnx" for opset in OPSETS}, _feeds(session, batch_size), rounds
+        )
+        for size in SIZES
+        for batch_size in BATCHES
+    }
+    report = {
+        "by_model_and_batch": result,
+        "rounds": rounds,
+        "threads": 1,
+        "onnxruntime": onnxruntime.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **git_state(),
+    }
+    write_json(out, report)
+    for name, rows in result.items():
+        for opset, row in rows.items():
+            typer.echo(f"{name} {opset}: {row}")
+
+
+def compare(graphs: Mapping[int, Path], feeds: dict[str, Any], rounds: int) -> dict[str, dict[str, float]]:
+    """CPU milliseconds per batch, and their ratio to those of the newest operator set, by operator set."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = {
+        opset: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for opset, path in graphs.items()
+    }
+    taken: dict[int, list[float]] = {opset: [] for opset in sessions}
+    for turn in range(rounds):
+        # Each follows each: what one leaves in the caches is no one's lasting gain.
+        for opset in np.roll(list(sessions), turn).tolist():
+            taken[opset].append(_mean_s(sessions[opset], feeds))
+    newest, rows = taken[max(taken)], {}
+    for opset, seconds in taken.items():
+        ratios = [one / other for one, other in zip(seconds, newest, strict=True)]
+        rows[str(opset)] = {
+            "ms": round(1000 * statistics.median(seconds), 2),
+            "ratio": round(statistics.median(ratios), 3),
+            "ratio_low": round(min(ratios), 3),
+            "ratio_high": round(max(ratios), 3),
+        }
+    return rows
+
+
+def _feeds(session: Session, batch_size: int) -> dict[str, Any]:
+    presence = np.ones((batch_size, len(session.metadata["modalities"])), np.float32)
+    return noise(session, batch_size) | {PRESENCE: presence}
+
+
+def _mean_s(session: Any, feeds: dict[str, Any]) -> float:
+    """Mean CPU seconds per batch; the first run isn't timed."""
+    session.run(["probabilities"], feeds)
+    start, runs = time.thread_time(), 0
+    while not runs or time.thread_time() < start + _ROUND_S:
+        session.run(["probabilities"], feeds)
+        runs += 1
+    return (time.thread_time() - start) / runs
+
+
+if __name__ == "__main__":
+    app()
