@@ -12,6 +12,7 @@ from fusmae.section import Rate, Section, Share
 from fusmae.source_config import SourceConfig
 from fusmae.thresholds import DriftThresholds, Thresholds
 from fusmae.training_config import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
+from fusmae.utf8 import read_utf8
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -188,10 +189,10 @@ def load_config(path: Path) -> Config:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is absent or no YAML, or a value is wrong; names each value's path.
+        ConfigError: the file is absent, not UTF-8 or no YAML, or a value is wrong; names each value's path.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_utf8(path, raises=ConfigError))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is not there.", hint="run from the project's folder, or pass --params") from error
     except yaml.YAMLError as error:

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pydantic import ValidationError
 
 from fusmae.config import load_config, parse_config
 from fusmae.errors import ConfigError
+from fusmae.source_config import FolderConfig
 from fusmae.training.reconstruction import PretrainRecipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -317,3 +319,15 @@ def test_a_wrong_setting_of_a_source_is_named_without_the_source_in_its_path(val
 def test_the_settings_of_a_source_are_all_but_its_name():
     config = parse_config(composed("data=synthetic", "data.source.num_pairs=500"), "composed")
     assert config.data.source.settings == {"num_pairs": 500, "seed": 0}
+
+
+@pytest.mark.parametrize("classes", [["Gewässer", "Gewa\u0308sser"], ["a;b"], ["a|b"], [" "], ["a", "a"]])
+def test_class_names_that_a_table_can_t_tell_apart_are_refused(classes):
+    with pytest.raises(ValidationError, match="differ from one another, without"):
+        FolderConfig(name="folder", classes=classes, s2_offset=0)
+
+
+def test_params_that_are_not_utf8_name_the_line(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("seed: 0\n# Größe\n".encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"params.yaml, line 2: not UTF-8"):
+        load_config(tmp_path / "params.yaml")
