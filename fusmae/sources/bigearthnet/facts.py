@@ -35,6 +35,27 @@ _V2_FLAGGED: Mapping[str, tuple[int, int, int]] = {
     "Switzerland": (5, 9, 0),
 }
 
+_V2_TILES: Mapping[str, str] = {
+    "Austria": "33TWM 33TWN 33TXN 33UUP 33UWP 33UWQ 33UXP 33UXQ",
+    "Belgium": "31UER 31UGR 31UGS",
+    "Finland": "34VDM 34VDN 34VDR 34VER 34WFS 34WFT 34WFU 34WFV 35VLG 35VLJ 35VNH 35VNJ 35VNK 35VNL 35VPJ 35VPK 35WPN "
+    "35WPP 35WPR 36VVQ 36VVR",
+    "Ireland": "29UNB 29UPA 29UPB 29UPU 29UPV",
+    "Kosovo": "34TEN",
+    "Lithuania": "34UDG 34UEG 35ULA 35ULB 35UMA 35UMB 35VLC",
+    "Luxembourg": "31UGR",
+    "Portugal": "29SNB 29SNC 29SND",
+    "Serbia": "34TCR 34TCS 34TEN 34TEP 34TEQ 34TFN",
+    "Switzerland": "32TMT",
+}
+
+V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
+    tile: tuple(country for country, others in _V2_TILES.items() if tile in others.split())
+    for tiles in _V2_TILES.values()
+    for tile in tiles.split()
+}
+"""Countries by MGRS tile, in the complete tables of v2."""
+
 # Copied from v2's table: every class is in one of them, so a class map shifted by one shows.
 _V2_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_63_14": (  # Ireland, validation
