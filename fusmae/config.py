@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.section import Rate, Section, Share
-from fusmae.source_config import SourceConfig
+from fusmae.source_config import Sen12msConfig, SourceConfig
 from fusmae.thresholds import DriftThresholds, Thresholds
 from fusmae.training_config import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
 from fusmae.utf8 import read_utf8
@@ -154,6 +154,18 @@ class Config(Section):
     runtime: RuntimeConfig
     # Checked by the stages of a study (`fusmae.study.variants`): no other stage is to depend on what it may hold.
     study: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _labels_fit_what_is_trained(self) -> "Config":
+        if isinstance(self.data.source, Sen12msConfig) and self.data.source.labels == "single":
+            kind = (self.study or {}).get("kind", "multilabel")
+            if kind != "multiclass":
+                raise ValueError(
+                    "data.source.labels: got single; expected multi: finetune, probe, evaluate, export and the gate "
+                    "take any number of classes per pair, and would train and judge with the wrong loss and scores "
+                    "where each has exactly one (a study with `kind: multiclass` takes single)"
+                )
+        return self
 
     @model_validator(mode="after")
     def _model_fits_data(self) -> "Config":
