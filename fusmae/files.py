@@ -4,9 +4,9 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fusmae.errors import StorageError
@@ -97,3 +97,20 @@ def storage_error(path: Path, error: OSError, kept: str = "what stood there befo
             hint="make room, then run the same command again",
         )
     return StorageError(f"{path} could not be written: {error}", hint="check the folder's permissions")
+
+
+def visible_files(folder: Path, endings: Collection[str]) -> list[Path]:
+    """Files under a folder, at any depth, by the ending of their names (`.tif`, in lower case), in the order of paths.
+
+    Hidden ones are left out: copies that editors and file managers make beside the files that people put there.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in endings and not is_hidden(path.relative_to(folder)) and path.is_file()
+    )
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a path inside a folder is no content: `.ipynb_checkpoints/`, `._B02.tif` (macOS), `~$x` (Office)."""
+    return any(part.startswith((".", "~$")) or part == "__MACOSX" for part in path.parts)

@@ -2,20 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fusmae.cli.call import load_params, run_command
+from fusmae.cli.scene_options import S1, S2, S1Bands, S1Units, S2Bands, S2Offset, Units, given
 
 app = typer.Typer()
 
 DRIFT_EXIT = 3
-
-
-class _Units(StrEnum):
-    DB = "dB"
-    POWER = "power"
 
 
 class _Split(StrEnum):
@@ -25,14 +21,6 @@ class _Split(StrEnum):
 
 
 Model = Annotated[str, typer.Option(help="NAME@ALIAS, NAME/VERSION, or an ONNX file.")]
-S1 = Annotated[
-    list[Path] | None, typer.Option(help="Sentinel-1: a GeoTIFF or a folder of them; may be given several times.")
-]
-S2 = Annotated[list[Path] | None, typer.Option(help="Sentinel-2, likewise.")]
-S1Bands = Annotated[str, typer.Option(help="Names of all S1 bands in file order: VV,VH.")]
-S2Bands = Annotated[str, typer.Option(help="Names of all S2 bands in file order: B02,B03,…")]
-S1Units = Annotated[_Units, typer.Option(help="`power` converts S1 from linear power.")]
-S2Offset = Annotated[int | None, typer.Option(help="What to take off S2: 1000 from processing baseline 04.00 on.")]
 
 
 @app.command()
@@ -44,7 +32,7 @@ def embed(
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; a tile where absent.")] = None,
     s1_bands: S1Bands = "",
     s2_bands: S2Bands = "",
-    s1_units: S1Units = _Units.DB,
+    s1_units: S1Units = Units.DB,
     s2_offset: S2Offset = None,
     check: Annotated[bool, typer.Option(help="Refuse pixels that look like other units than the model's.")] = True,
     shards: Annotated[Path | None, typer.Option(help="Embed a data set's pairs instead of a scene.")] = None,
@@ -62,7 +50,7 @@ def embed(
         run_command(
             "embed",
             model=model,
-            given=_given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset),
+            given=given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset),
             out=out,
             stride=stride,
             is_checked=check,
@@ -73,14 +61,6 @@ def embed(
     )
 
 
-def _given(
-    s1: list[Path] | None, s2: list[Path] | None, s1_bands: str, s2_bands: str, s1_units: _Units, s2_offset: int | None
-) -> Any:
-    from fusmae.commands.reading import Given
-
-    return Given(tuple(s1 or ()), tuple(s2 or ()), s1_bands, s2_bands, s1_units.value, s2_offset)
-
-
 @app.command()
 def drift(
     model: Model,
@@ -89,7 +69,7 @@ def drift(
     s2: S2 = None,
     s1_bands: S1Bands = "",
     s2_bands: S2Bands = "",
-    s1_units: S1Units = _Units.DB,
+    s1_units: S1Units = Units.DB,
     s2_offset: S2Offset = None,
     check: Annotated[bool, typer.Option(help="Count pixels that look like other units as drift.")] = True,
     reference: Annotated[
@@ -102,8 +82,8 @@ def drift(
 
     Example: fusmae drift --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out reports/drift
     """
-    given = _given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
-    config, arguments = load_params(), {"model": model, "given": given, "out": out, "reference": reference}
+    scenes = given(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
+    config, arguments = load_params(), {"model": model, "given": scenes, "out": out, "reference": reference}
     is_drift, text = run_command("drift", config=config, is_checked=check, **arguments)
     typer.echo(text)
     if is_drift:

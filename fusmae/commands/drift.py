@@ -9,7 +9,7 @@ from typing import Any
 from fusmae.commands.reading import Given
 from fusmae.config import Config
 from fusmae.errors import InputError
-from fusmae.inference.checks import check_pixels
+from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.drift import judge_scene
 from fusmae.inference.drift_reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift_tiles import describe_tiles, spread_units
@@ -103,7 +103,7 @@ def _side_by_side(scenes: dict[str, Scene], session: Session) -> Grid:
 def _unit_faults(reader: SceneReader, scenes: dict[str, Scene]) -> str:
     """What `fusmae predict` would refuse, in its words."""
     try:
-        check_pixels(reader, scenes)
+        print_warnings(check_pixels(reader, scenes))
     except InputError as error:
         if error.__cause__ is not None:  # a file that can't be read is no drift
             raise

@@ -11,7 +11,7 @@ from fusmae.commands.reading import Given
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
-from fusmae.inference.checks import check_pixels
+from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
 from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
 from fusmae.inference.grid import Grid, lay_grid
@@ -79,7 +79,7 @@ def _embed_scenes(
     grid = lay_grid(scenes, session.inputs, stride or session.inputs[0].side_px * session.inputs[0].gsd_m)
     with SceneReader(scenes, session.inputs, grid) as reader:
         if is_checked:
-            check_pixels(reader, scenes)
+            print_warnings(check_pixels(reader, scenes))
         units = grid.units()
         found = _tracked(embedded_units(session, reader, units), len(units))
         return write_tables(out, _unit_tables(found, grid, model), Geometry("Polygon", grid.crs))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fusmae.commands.reading import Given
 from fusmae.errors import InputError
 from fusmae.inference.predict import Map, Model, predict_map
-from fusmae.inference.scene import Reading, S1Units
 from fusmae.inference.session import Session
 from fusmae.release.models import model_file
 
@@ -16,14 +16,9 @@ _MOST_NAMED = 5
 def predict(
     *,
     model: str,
-    s1: Sequence[Path],
-    s2: Sequence[Path],
+    given: Given,
     out: Path,
     stride: int | None,
-    s1_bands: str,
-    s2_bands: str,
-    s1_units: S1Units,
-    s2_offset: int | None,
     date: datetime | None,
     is_checked: bool,
 ) -> str:
@@ -41,21 +36,14 @@ def predict(
     session = Session(found.path)
     made = predict_map(
         Model(session, found.label, found.sha256),
-        {"s1": s1, "s2": s2},
+        given.paths,
         out,
-        readings={
-            "s1": Reading(bands=_names(s1_bands), units=s1_units),
-            "s2": Reading(bands=_names(s2_bands), offset=s2_offset),
-        },
+        readings=given.readings,
         stride_m=stride,
         is_checked=is_checked,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
     )
     return _summary(made, session.metadata["classes"])
-
-
-def _names(text: str) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in text.split(",")) if text else None
 
 
 def _summary(made: Map, classes: Sequence[str]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusmae.inference.scene import Reading, S1Units
+from fusmae.inference.scene import Reading
+from fusmae.s1_units import S1Units
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class Given:
     """Scenes as a command line gives them.
 
     Attributes:
-        s1: Sentinel-1 files and folders.
+        s1: Sentinel-1 files, folders and archives, as they were given.
         s2: likewise.
         s1_bands: names in file order, with commas; "" to trust the files.
         s2_bands: likewise.
@@ -20,16 +21,16 @@ class Given:
         s2_offset: to take off.
     """
 
-    s1: tuple[Path, ...] = ()
-    s2: tuple[Path, ...] = ()
+    s1: tuple[str | Path, ...] = ()
+    s2: tuple[str | Path, ...] = ()
     s1_bands: str = ""
     s2_bands: str = ""
     s1_units: S1Units = "dB"
     s2_offset: int | None = None
 
     @property
-    def paths(self) -> dict[str, tuple[Path, ...]]:
-        """Files and folders by modality."""
+    def paths(self) -> dict[str, tuple[str | Path, ...]]:
+        """Files, folders and archives by modality."""
         return {"s1": self.s1, "s2": self.s2}
 
     @property

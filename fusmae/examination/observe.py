@@ -13,12 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.shards import Shard
 from fusmae.modalities import ModalityInput, Units
+from fusmae.s2_offset import FLOOR_QUANTILE
 
 # Pairs read at a time: bounds memory, whatever the size of a shard.
 _CHUNK = 64
-FLOOR_QUANTILE = 0.01
-"""Share of a band's valid pixels below its dark floor: a few bad pixels don't make a floor."""
-
 HISTOGRAM_EDGES: dict[Units, NDArray[np.float64]] = {
     "dB": np.arange(-60, 30.5, 0.5),
     "DN": np.arange(0, 20_100, 100, dtype=np.float64),

@@ -1,13 +1,10 @@
 """Whether S2 digital numbers hold the 1000 that processing baselines from 04.00 on add, and all or none do.
 
-Dates don't tell: archives are processed anew. Two signals do. The dark floor: some pixels of an acquisition are
-nearly black in some band (shadow, water, needles), so that where none is below 900 something was added. A pair with
-a dark floor holds no offset; one without may be all cloud, so that bright pairs count where there are many of them in
-an acquisition. And the baseline in the product's name, `_N0400_`, which counts where the pair's own floor agrees:
-sources may have taken the offset off.
+`fusmae.s2_offset` says what one pair's bands tell. A pair with dark floors holds no offset; one without may be all
+cloud, so that bright pairs count where there are many of them in an acquisition. The baseline in the product's name,
+`_N0400_`, counts where the pair's own floors agree: sources may have taken the offset off.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,24 +17,20 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair
 from fusmae.examination.check import SHARD_ANEW, Check, counted, joined, some
 from fusmae.examination.observe import Observation
-
-FLOOR_DN = 900.0
-"""A floor above this holds the offset of 1000, less what atmospheric correction may overshoot."""
+from fusmae.s2_offset import adds_offset, dark_level, judge_floors, named_baseline
 
 MIN_PAIRS = 8
 """Fewer pairs of one acquisition may all be cloud."""
 
-# Of pairs with the offset a few seem to have none: atmospheric correction makes the darkest water negative.
+# Of pairs with the offset a few may seem to have none: atmospheric correction makes the darkest water negative.
 _OFFSET_SHARE = 0.95
 # Bright pairs up to this share may lie under thick cloud that nobody flagged. Clouds cover fewer: 12 % of BigEarthNet's
 # pairs have any snow, cloud or shadow in them, and what is bright from edge to edge is a part of those.
 _MAX_BRIGHT_SHARE = 0.1
 # One cloud may cover a tile and its neighbour; of few pairs these are a large share.
 _MIN_BRIGHT = 3
-_BASELINE = re.compile(r"_N(\d{4})_")
-_OFFSET_BASELINE = 400
-# What the public archives name products that were made elsewhere; BigEarthNet v2 is such a one.
-_NO_BASELINE = 9999
+# What the others tell counts for pairs that tell nothing where these are fewer.
+_MIN_TOLD_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,12 +83,13 @@ def check_offset(pairs: Sequence[Pair], observed: Observation, stated: int) -> C
 
 
 def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
-    floors = _pair_floors(observed)
+    floors = observed.measures.floor[:, observed.columns(lambda band: band.units == "DN")]
+    signs, is_told = judge_floors(floors), ~np.isnan(dark_level(floors))
     rows_of: dict[datetime, list[int]] = defaultdict(list)
     members = {pair.key: pair for pair in pairs}
     for row, key in enumerate(observed.keys):
         pair = members.get(key)
-        if pair is not None and not pair.is_cloudy and not np.isnan(floors[row]):
+        if pair is not None and not pair.is_cloudy and is_told[row]:
             rows_of[pair.date].append(row)
     offset: set[int] = set()
     clear: set[int] = set()
@@ -113,50 +107,40 @@ def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
 
     large = [rows for rows in rows_of.values() if len(rows) >= MIN_PAIRS]
     small = [row for rows in rows_of.values() if len(rows) < MIN_PAIRS for row in rows]
-    tell(f"the dark floor of {counted(len(large), 'acquisition')}", [_by_floor(rows, floors) for rows in large])
-    tell("the baseline in product names", [_by_name(observed.keys, untold(chain(*large, small)), floors)])
+    tell(f"the dark floor of {counted(len(large), 'acquisition')}", [_by_floor(rows, signs) for rows in large])
+    tell("the baseline in product names", [_by_name(observed.keys, untold(chain(*large, small)), signs)])
     small = untold(small)
     if len(small) >= MIN_PAIRS:
-        tell("the dark floor of small acquisitions together", [_by_floor(small, floors)])
+        tell("the dark floor of small acquisitions together", [_by_floor(small, signs)])
     # An acquisition may hide a few. Where many do, these are no clouds.
-    bright = [row for row in untold(chain(*large, small)) if floors[row] >= FLOOR_DN]
+    bright = [row for row in untold(chain(*large, small)) if signs[row] == 1]
     if len(bright) + len(clear) >= MIN_PAIRS and _are_many(bright, len(bright) + len(clear)):
         tell("the dark floor of all pairs together", [(bright, [])])
     return _Verdicts([observed.keys[row] for row in offset], [observed.keys[row] for row in clear], signals)
 
 
-def _by_floor(rows: Sequence[int], floors: NDArray[np.float32]) -> tuple[list[int], list[int]]:
+def _by_floor(rows: Sequence[int], signs: NDArray[np.int8]) -> tuple[list[int], list[int]]:
     """Of rows that are judged together those with and without the offset; bright ones that may be cloud are neither."""
-    bright = [row for row in rows if floors[row] >= FLOOR_DN]
-    if len(bright) >= _OFFSET_SHARE * len(rows):
+    bright, dark = ([row for row in rows if signs[row] == sign] for sign in (1, -1))
+    num_told = len(bright) + len(dark)
+    if len(bright) >= _OFFSET_SHARE * num_told and num_told > _MIN_TOLD_SHARE * len(rows):
         return list(rows), []
-    dark = [row for row in rows if floors[row] < FLOOR_DN]
-    return bright if _are_many(bright, len(rows)) else [], dark
+    return bright if _are_many(bright, num_told) else [], dark
 
 
 def _are_many(bright: Sequence[int], num_rows: int) -> bool:
     return len(bright) >= _MIN_BRIGHT and len(bright) > _MAX_BRIGHT_SHARE * num_rows
 
 
-def _pair_floors(observed: Observation) -> NDArray[np.float32]:
-    """The darkest band's floor of each pair; NaN where no band has contrast."""
-    columns = observed.columns(lambda band: band.units == "DN")
-    floors = observed.measures.floor[:, columns]
-    lowest = np.where(np.isnan(floors), np.inf, floors).min(axis=1, initial=np.inf)
-    return np.where(np.isinf(lowest), np.nan, lowest).astype(np.float32)
-
-
-def _by_name(keys: Sequence[str], rows: Sequence[int], floors: NDArray[np.float32]) -> tuple[list[int], list[int]]:
-    """Rows with and without the offset, where the baseline in the name and the pair's own floor agree."""
+def _by_name(keys: Sequence[str], rows: Sequence[int], signs: NDArray[np.int8]) -> tuple[list[int], list[int]]:
+    """Rows with and without the offset, where the baseline in the name and the pair's own floors agree."""
     offset, clear = [], []
     for row in rows:
-        found = _BASELINE.search(keys[row])
-        baseline = int(found[1]) if found else _NO_BASELINE
-        if baseline == _NO_BASELINE:
+        named = named_baseline([keys[row]])
+        if named is None:
             continue
-        has_offset, is_bright = baseline >= _OFFSET_BASELINE, bool(floors[row] >= FLOOR_DN)
-        if has_offset and is_bright:
+        if adds_offset(named[0]) and signs[row] == 1:
             offset.append(row)
-        elif not has_offset and not is_bright:
+        elif not adds_offset(named[0]) and signs[row] == -1:
             clear.append(row)
     return offset, clear

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, log10
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import BandTotals, Observation
 from fusmae.modalities import BandStatistics, Statistics, Units
+from fusmae.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
 
 MAX_NODATA_SHARE = 0.1
 """A model can do without a corner of a tile; with more it learns where the swath ends."""
@@ -44,16 +45,9 @@ have as little as 0.3 of them."""
 TYPICAL: dict[Units, Limits] = {"DN": Limits(1, 3), "dB": Limits(1, 3)}
 """Real data of one scene or season may be beyond these, so that people must judge."""
 
-MEDIAN_DB_RANGE = (-40.0, 5.0)
-"""Calm water is some -32 dB in VH, a city about 0 dB in VV."""
-
-_LINEAR_SHARE = 0.95
-"""Power is never negative; of dB only bright buildings are at 0 and above."""
-
 _MAX_CROSSED_SHARE = 0.2
-_CROSSED_DB = 1.0
-"""Over calm water both polarisations are noise, and either may be above the other by a little; nowhere else is VH above
-VV by as much. That is 1 of the sample's 60 pairs, so that far fewer than half of the pairs tell of a swap in some."""
+"""Over calm water either polarisation may be above the other. That is 1 of the sample's 60 pairs, so that far fewer
+than half of the pairs tell of a swap in some."""
 
 _MAX_8_BIT = 255
 
@@ -154,7 +148,7 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
     measures = observed.measures
     db = observed.columns(lambda band: band.units == "dB")
     low, high = MEDIAN_DB_RANGE
-    is_linear = (measures.nonnegative_share[:, db] > _LINEAR_SHARE).any(axis=1)
+    is_linear = (measures.nonnegative_share[:, db] > LINEAR_SHARE).any(axis=1)
     is_far = ((measures.median[:, db] < low) | (measures.median[:, db] > high)).any(axis=1) & ~is_linear
     # One tile of whole numbers is chance for no sensor.
     is_whole = (measures.is_whole[:, db] & ~measures.is_constant[:, db]).any(axis=1) & ~is_linear
@@ -182,8 +176,21 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         ),
         expected=f"S1 medians from {low:g} to {high:g} dB with decimals; S2 up to some thousands",
         examples=some(findings),
-        hint=f"convert power with 10 * log10(power), read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
+        hint=f"{_conversion(observed, is_linear)}read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
     )
+
+
+def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
+    """What to do with the pairs that are linear, `[N]`; "" where there are none."""
+    rows = np.flatnonzero(is_linear)
+    if not rows.size:
+        return ""
+    medians = {
+        observed.bands[column].name: float(np.median(observed.measures.median[rows, column]))
+        for column in observed.columns(lambda band: band.units == "dB")
+    }
+    levels = {name: 10 * log10(median) for name, median in medians.items() if median > 0}
+    return f"{conversion_to_decibels(weigh(Levels(levels)))}; "
 
 
 def check_polarisation(observed: Observation) -> Check:
@@ -194,7 +201,7 @@ def check_polarisation(observed: Observation) -> Check:
         got, expected = "there are no VV and VH to compare", "VV and VH"
         return Check("polarisation", "blocks", what, 0, got, expected, is_skipped=True)
     mean = observed.measures.mean
-    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > _CROSSED_DB)
+    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > CROSSED_DB)
     share = len(crossed) / len(observed.keys)
     is_swapped = share > _MAX_CROSSED_SHARE
     return Check(
@@ -202,7 +209,7 @@ def check_polarisation(observed: Observation) -> Check:
         severity="blocks",
         what=what,
         found=len(crossed) if is_swapped else 0,
-        got=f"VH is above VV by more than {_CROSSED_DB:g} dB in {len(crossed):,} of "
+        got=f"VH is above VV by more than {CROSSED_DB:g} dB in {len(crossed):,} of "
         f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
         expected=f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
         examples=some(crossed) if is_swapped else (),

@@ -1,17 +1,23 @@
 """Which file and which band in it holds each band of a scene, by name."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fusmae.errors import InputError
+from fusmae.inference.band_names import names_in, other_modality
+from fusmae.inference.scene_files import scene_files, stored_in
+from fusmae.rasters import data_bands
+from fusmae.s1_units import S1Units, stated_units
 
-_ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
-# What a Sentinel-2 product's quality folder holds is named after bands too.
-_QUALITY = "QI_DATA"
+UNNEEDED = "other"
+"""What an advice calls a band that the model does not take."""
+
+_BLANK = "?"
+_MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -22,52 +28,82 @@ class BandFile:
         path: the file.
         index: the band's number in it, from 1.
         pixel: side of a pixel in units of the file's own CRS.
+        stated_units: units that its name, its tags or its file's name state.
     """
 
     path: Path
     index: int
     pixel: float
+    stated_units: S1Units | None = None
+
+
+@dataclass(frozen=True)
+class FoundBands:
+    """Bands of a scene.
+
+    Attributes:
+        wanted: those that the model takes, by name.
+        order: a name for every band, in the order of the files and of the bands in them, as `--s2-bands` takes them;
+            `other` where the model takes none of that name from there.
+        names: product names that were seen, whether the model takes them or not.
+        overruled: bands that the files call otherwise than they were told: `coastal.tif[1], B01, as B02`.
+    """
+
+    wanted: dict[str, BandFile]
+    order: tuple[str, ...]
+    names: frozenset[str]
+    overruled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Band:
     file: BandFile
     names: tuple[str, ...]
+    texts: tuple[str, ...] = ()
 
 
 def find_bands(
-    modality: str, paths: Sequence[Path], wanted: Mapping[str, int], given: Sequence[str] | None = None
-) -> dict[str, BandFile]:
+    modality: str,
+    paths: Sequence[str | Path],
+    wanted: Mapping[str, int],
+    given: Sequence[str] | None = None,
+    units: S1Units = "dB",
+) -> FoundBands:
     """Find the bands of a scene.
 
     A band is known by its description, else by its tags, else (a file of one band) by the file's name:
-    `T33UUP_20170613T101031_B02.tif`. `B2` is `B02`. Where several files hold a band, the one whose pixel is nearest to
-    what the model takes is used.
+    `T33UUP_20170613T101031_B02.tif`. `B2` and `blue` are `B02`. Where several files hold a band, the one whose pixel is
+    nearest to what the model takes is used, and of those in several units the one in the units that the reader was
+    told: `Sigma0_VV_db` for dB.
 
     Args:
         modality: `s1` or `s2`, for errors.
-        paths: rasters, or folders of them.
+        paths: rasters, or folders and archives of them.
         wanted: ground sampling distance in metres by band name, as the model takes it.
         given: names of all bands, in the order of the files and of the bands in them, instead of what files say.
-
-    Returns:
-        The wanted bands by name.
+        units: of S1 files.
 
     Raises:
         InputError: no such file, one that can't be opened, bands that are missing or can't be told apart.
     """
-    bands = [band for path in _listed(modality, paths) for band in _bands_in(path, wanted)]
+    bands = [band for path in scene_files(modality, paths) for band in _bands_in(modality, path, wanted)]
+    overruled: list[str] = []
     if given is not None:
-        if len(given) != len(bands):
-            raise InputError(
-                f"--{modality}-bands does not fit the {modality} files.",
-                got=f"{len(given)} names: {', '.join(given)}",
-                expected=f"{len(bands)} names, one a band: {_described(bands)}",
-                hint="name every band in the order of the files; any word for those that the model does not need",
-            )
-        bands = [_Band(band.file, _names((name,), wanted) or (name,)) for band, name in zip(bands, given, strict=True)]
+        _require_fitting(modality, bands, given)
+        told = [
+            replace(band, names=names_in(modality, (name,), wanted)) for band, name in zip(bands, given, strict=True)
+        ]
+        overruled = [_overruled(old, new) for old, new in zip(bands, told, strict=True) if old.names and new.names]
+        bands = told
     _require_all(modality, bands, wanted)
-    return {name: _nearest(name, gsd_m, bands) for name, gsd_m in wanted.items()}
+    found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
+    names_of = {file: name for name, file in found.items()}
+    return FoundBands(
+        wanted=found,
+        order=tuple(names_of.get(band.file, UNNEEDED) for band in bands),
+        names=frozenset(name for band in bands if len(band.names) == 1 for name in band.names),
+        overruled=tuple(filter(None, overruled)),
+    )
 
 
 @contextmanager
@@ -80,7 +116,7 @@ def raster(path: Path) -> Iterator[Any]:
     import rasterio
     from rasterio.errors import RasterioError
 
-    if not path.exists():
+    if not stored_in(path).exists():
         raise InputError(f"There is no file {path}.", hint="check --s1 and --s2")
     try:
         with rasterio.open(path) as dataset:
@@ -99,77 +135,113 @@ def unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def _listed(modality: str, paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in _ENDINGS and _QUALITY not in file.relative_to(path).parts
-        )
-        if not inside:
-            raise InputError(
-                f"{path} holds no raster.",
-                expected=f"files that end in {', '.join(_ENDINGS)}",
-                hint=f"check --{modality}",
-            )
-        files += inside
-    return files
-
-
-def _bands_in(path: Path, wanted: Mapping[str, int]) -> list[_Band]:
+def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]:
     with raster(path) as dataset:
         pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
         found = []
-        for index, description in zip(dataset.indexes, dataset.descriptions, strict=True):
-            names = _names((description or "",), wanted) or _names(dataset.tags(index).values(), wanted)
-            if not names and dataset.count == 1:
-                names = _names((path.stem,), wanted)
-            found.append(_Band(BandFile(path, index, pixel), names))
+        indexes = data_bands(dataset)
+        for index in indexes:
+            tags = tuple(dataset.tags(index).values())
+            texts = (dataset.descriptions[index - 1] or "", *tags)
+            names = names_in(modality, texts[:1], wanted) or names_in(modality, tags, wanted, synonyms=False)
+            if not names and len(indexes) == 1:
+                texts = (path.stem,)
+                names = names_in(modality, texts, wanted)
+            stated = stated_units((dataset.units[index - 1] or "", *texts))
+            found.append(_Band(BandFile(path, index, pixel, stated), names, texts))
+    if any(band.file.stated_units for band in found):
         return found
+    # Names of the file and of its folder, which is the product, speak for all bands alike.
+    stated = stated_units((path.stem,)) or stated_units((path.parent.name,))
+    return [replace(band, file=replace(band.file, stated_units=stated)) for band in found]
 
 
-def _names(texts: Any, wanted: Mapping[str, int]) -> tuple[str, ...]:
-    """Wanted names that texts hold as words: `B02` in `T33UUP_B02_10m`, `b2` or `B2 (blue)`."""
-    return tuple(name for name in wanted if any(_pattern(name).search(text) for text in texts))
+def _overruled(stated: _Band, told: _Band) -> str:
+    if set(stated.names) & set(told.names):
+        return ""
+    return f"{stated.file.path.name}[{stated.file.index}], {'/'.join(stated.names)}, as {'/'.join(told.names)}"
 
 
-def _pattern(name: str) -> re.Pattern[str]:
-    without_zero = re.sub(r"^([A-Za-z]+)0(?=\d)", r"\g<1>0?", name)
-    return re.compile(rf"(?<![A-Za-z0-9]){without_zero}(?![A-Za-z0-9])", re.IGNORECASE)
+def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]) -> None:
+    """Refuse names that can't be those of the bands, one a band."""
+    if len(given) != len(bands):
+        raise InputError(
+            f"--{modality}-bands does not fit the {modality} files.",
+            got=f"{len(given)} names: {', '.join(given)}",
+            expected=f"{len(bands)} names, one per band: {_described(bands)}",
+            hint=_to_fill_in(modality, bands),
+        )
+    blanks = [str(number) for number, name in enumerate(given, 1) if not name or _BLANK in name]
+    if blanks:
+        raise InputError(
+            f"--{modality}-bands has blanks.",
+            got=f"no name at {', '.join(blanks)} of {', '.join(given)}",
+            expected=f"a name for each band: {_described(bands)}",
+            hint=f"put the band's name where the blank is, or `{UNNEEDED}` where the model does not need it",
+        )
 
 
 def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int]) -> None:
     known = {band.names[0] for band in bands if len(band.names) == 1}
     missing = [name for name in wanted if name not in known]
-    if missing:
+    if not missing:
+        return
+    looks_like = other_modality(modality, [" ".join(band.texts) for band in bands])
+    if looks_like and not known:
         raise InputError(
-            f"The {modality} scene lacks {'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}.",
+            f"What --{modality} names looks like {looks_like}.",
             got=_described(bands),
-            expected=f"bands {', '.join(wanted)}, named by description, by tag or by file name",
-            hint=f"bring the missing ones; if they are there without a name, say which band is which: "
-            f"--{modality}-bands {','.join(wanted)}",
+            expected=f"bands {', '.join(wanted)}",
+            hint=f"give it as --{looks_like}",
         )
+    unnamed = [band for band in bands if len(band.names) != 1]
+    if len(unnamed) < len(missing):
+        hint = "bring the missing ones: there are fewer bands without a name than bands that are missing"
+        if not known:
+            hint += "; if this is another sensor's file, give it with that sensor's option"
+    else:
+        hint = f"bring the missing ones; or name those without a name: {_to_fill_in(modality, bands)}"
+    raise InputError(
+        f"The {modality} scene lacks {'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}.",
+        got=_described(bands),
+        expected=f"bands {', '.join(wanted)}, named by description, by tag or by file name",
+        hint=hint,
+    )
 
 
-def _nearest(name: str, gsd_m: int, bands: Sequence[_Band]) -> BandFile:
+def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[_Band], units: S1Units) -> BandFile:
     # Pixels in degrees are all "nearest" to nothing, but order the same way.
     files = [band.file for band in bands if band.names == (name,)]
     distances = [abs(file.pixel - gsd_m) for file in files]
     nearest = [file for file, distance in zip(files, distances, strict=True) if distance == min(distances)]
     if len(nearest) > 1:
+        told = [file for file in nearest if file.stated_units == units]
+        nearest = told or [file for file in nearest if file.stated_units is None] or nearest
+    if len(nearest) > 1:
+        is_one_file = len({file.path for file in nearest}) == 1
         raise InputError(
-            f"Several files hold band {name}.",
+            f"{nearest[0].path} holds band {name} several times."
+            if is_one_file
+            else f"Several files hold band {name}.",
             got=", ".join(f"{file.path} band {file.index}" for file in nearest),
             expected="one",
-            hint="give one scene at a time, file by file if its folder holds more",
+            hint=("" if is_one_file else "give one scene at a time, file by file if its folder holds more; or ")
+            + f"say which to use: {_to_fill_in(modality, bands, nearest)}",
         )
     return nearest[0]
 
 
+def _to_fill_in(modality: str, bands: Sequence[_Band], doubtful: Collection[BandFile] = ()) -> str:
+    """The option that names bands in their order, with a blank for each that is not known: a shell takes it as it is,
+    this program does not.
+    """
+    names = [band.names[0] if len(band.names) == 1 and band.file not in doubtful else _BLANK for band in bands]
+    return (
+        f"--{modality}-bands {shlex.quote(','.join(names))}, each {_BLANK} replaced by the band's name, or by "
+        f"`{UNNEEDED}` where the model shall not take it"
+    )
+
+
 def _described(bands: Sequence[_Band]) -> str:
-    shown = [f"{band.file.path.name}[{band.file.index}] {'/'.join(band.names) or '?'}" for band in bands[:20]]
-    return ", ".join(shown) + (f" and {len(bands) - 20} more" if len(bands) > 20 else "")
+    shown = [f"{band.file.path.name}[{band.file.index}] {'/'.join(band.names) or '?'}" for band in bands[:_MOST_SHOWN]]
+    return ", ".join(shown) + (f" and {len(bands) - _MOST_SHOWN} more" if len(bands) > _MOST_SHOWN else "")

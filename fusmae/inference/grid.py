@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fusmae.errors import InputError
 from fusmae.inference.ground import common_box, metric_crs
 from fusmae.inference.scene import Scene
@@ -12,6 +15,7 @@ from fusmae.modalities import ModalityInput
 
 # A cell is at least this part of the stride: overlapping tiles show no more detail than that.
 _CELLS_PER_STRIDE = 5
+_ROUNDING_M = 1e-3
 # Columns of tiles that are read at once: bounds memory whatever the scene's width.
 _STRIP_M = 60_000
 
@@ -46,13 +50,15 @@ class Grid:
 
     Attributes:
         crs: in which a unit is a metre.
-        left: of the first cell, in `crs`.
+        left: of the first cell, in `crs`; it may lie before the scenes' ground, by less than a pixel of every array.
         top: likewise.
         tile_m: side of a tile.
         stride_m: from a tile to the next; the last of a row or column may be nearer.
         cell_m: side of the map's pixels.
-        width_m: of the whole, a multiple of cell_m.
+        width_m: of the whole, a multiple of cell_m; the last cells and tiles may reach beyond the scenes' ground.
         height_m: likewise.
+        ground_m: top, left, bottom and right of the ground that all scenes cover, from the grid's top and left; None
+            for the whole grid.
     """
 
     crs: Any
@@ -63,6 +69,22 @@ class Grid:
     cell_m: int
     width_m: int
     height_m: int
+    ground_m: tuple[float, float, float, float] | None = None
+
+    def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which rows `[h]` and columns `[w]` of pixels have their centre on the scenes' ground.
+
+        Args:
+            gsd_m: side of a pixel.
+            box_m: top, left, height and width of a window, in metres of the grid.
+        """
+        top_m, left_m, height_m, width_m = box_m
+        first_m, start_m, last_m, end_m = self.ground_m or (0, 0, self.height_m, self.width_m)
+        rows, columns = (
+            from_m + (np.arange(side_m // gsd_m) + 0.5) * gsd_m
+            for from_m, side_m in ((top_m, height_m), (left_m, width_m))
+        )
+        return (rows > first_m) & (rows < last_m), (columns > start_m) & (columns < end_m)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -99,8 +121,10 @@ class Grid:
         ]
 
 
-def lay_grid(scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], stride_m: int | None) -> Grid:
-    """The grid over the ground that all scenes cover.
+def lay_grid(
+    scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], stride_m: int | None, *, has_cells: bool = True
+) -> Grid:
+    """The grid over the ground that all scenes cover, to its last pixel.
 
     It is in the CRS of the S2 scene (of S1 where there is no other) and in step with its pixels; in the UTM zone of
     the scene's centre where that CRS does not measure metres on the ground (degrees, feet, Web Mercator).
@@ -109,6 +133,8 @@ def lay_grid(scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], strid
         scenes: by modality.
         inputs: the arrays that the model takes.
         stride_m: from tile to tile; None for half a tile.
+        has_cells: whether cells are reported, as in a map; where only tiles are, the grid reaches less far beyond the
+            ground.
 
     Raises:
         InputError: scenes that don't overlap, less ground than a tile, a stride that does not fit the tile.
@@ -119,23 +145,24 @@ def lay_grid(scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], strid
     cell_m = next(
         cell
         for cell in range(step_m, stride_m + 1, step_m)
-        if stride_m % cell == 0 and cell * _CELLS_PER_STRIDE >= stride_m
+        if stride_m % cell == 0 and (cell * _CELLS_PER_STRIDE >= stride_m or not has_cells)
     )
     main = scenes["s2"] if "s2" in scenes else next(iter(scenes.values()))
     crs = metric_crs(main)
     left, bottom, right, top = common_box(scenes, crs)
     # In step with the main scene's pixels, so that they are taken as they are.
     at_left, at_top = (main.transform.c, main.transform.f) if crs == main.crs else (0.0, 0.0)
-    left = at_left + _ceil((left - at_left) / step_m) * step_m
-    top = at_top - _ceil((at_top - top) / step_m) * step_m
-    width_m, height_m = (_floor(side / cell_m) * cell_m for side in (right - left, top - bottom))
-    if min(width_m, height_m) < tile_m:
+    grid_left = at_left + _floor((left - at_left) / step_m) * step_m
+    grid_top = at_top - _floor((at_top - top) / step_m) * step_m
+    width_m, height_m = (_ceil(side / cell_m) * cell_m for side in (right - grid_left, grid_top - bottom))
+    if min(right - left, top - bottom) < tile_m - _ROUNDING_M:
         raise InputError(
             "The scenes have less ground in common than a tile." if len(scenes) > 1 else "The scene is too small.",
             got=f"{max(0, right - left):.0f} x {max(0, top - bottom):.0f} m",
             expected=f"{tile_m} x {tile_m} m at least, which the model sees at once",
         )
-    return Grid(crs, left, top, tile_m, stride_m, cell_m, width_m, height_m)
+    ground_m = (grid_top - top, left - grid_left, grid_top - bottom, right - grid_left)
+    return Grid(crs, grid_left, grid_top, tile_m, stride_m, cell_m, width_m, height_m, ground_m)
 
 
 def _checked_stride(stride_m: int | None, tile_m: int, step_m: int) -> int:

@@ -6,12 +6,9 @@ from typing import Any
 
 from fusmae.errors import InputError
 from fusmae.inference.scene import Scene
+from fusmae.rasters import Box, measures_metres, utm_code
 
-# Metres of a CRS may differ from those on the ground by this share; UTM is within 0.1 %.
-_MAX_SCALE_ERROR = 0.01
-_EARTH_RADIUS_M = 6_371_000.0
 _ROUNDING_DEG = 1e-6
-Box = tuple[float, float, float, float]
 
 
 def metric_crs(scene: Scene) -> Any:
@@ -24,13 +21,9 @@ def metric_crs(scene: Scene) -> Any:
 
     unit = 1000.0 if scene.crs.is_projected else 0.01
     lons, lats = _lon_lat(scene, (0, unit, 0), (0, 0, unit))
-    shrinking = math.cos(math.radians(lats[0]))
-    steps = [
-        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
-    ]
-    if all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps):
+    if measures_metres(lons, lats, unit):
         return scene.crs
-    return CRS.from_epsg(_utm_code(lons[0], lats[0]))
+    return CRS.from_epsg(utm_code(lons[0], lats[0]))
 
 
 def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
@@ -64,13 +57,8 @@ def _require_one_world(scene: Scene) -> None:
                 got=f"longitudes from {left:.4f} to {right:.4f}",
                 expected="longitudes from -180 to 180, or a CRS in metres",
                 # `rio warp` loses the other half, too.
-                hint=f"gdalwarp -t_srs EPSG:{_utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
+                hint=f"gdalwarp -t_srs EPSG:{utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
             )
-
-
-def _utm_code(lon: float, lat: float) -> int:
-    zone = min(60, int((lon + 180) // 6) + 1)
-    return (32600 if lat >= 0 else 32700) + zone
 
 
 def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:

@@ -15,12 +15,13 @@ from fusmae.errors import InputError, StorageError
 from fusmae.files import storage_error, write_json
 from fusmae.inference.ahead import ahead
 from fusmae.inference.blend import blended
-from fusmae.inference.checks import check_pixels
+from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.grid import Grid, Unit, lay_grid
 from fusmae.inference.product import Rasters, write_rasters
 from fusmae.inference.quicklook import save_quicklook
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import Reading, Scene, open_scenes, scene_date
+from fusmae.inference.scene_files import stored_in
 from fusmae.inference.session import Session
 from fusmae.inference.stac import stac_item
 from fusmae.inference.tiles import Batch, Cells, cut_batches, read_strips
@@ -67,7 +68,7 @@ class Map:
 
 def predict_map(
     model: Model,
-    paths: Mapping[str, Sequence[Path]],
+    paths: Mapping[str, Sequence[str | Path]],
     out: Path,
     *,
     readings: Mapping[str, Reading] | None = None,
@@ -81,7 +82,7 @@ def predict_map(
 
     Args:
         model: a tile classifier.
-        paths: files and folders by modality; one modality is enough.
+        paths: files, folders and archives by modality; one modality is enough.
         out: the map, `….tif`; the other files are named after it.
         readings: how to understand the files, by modality.
         stride_m: from tile to tile; None for half a tile.
@@ -95,19 +96,21 @@ def predict_map(
     inputs = model.session.inputs
     scenes = open_scenes(inputs, paths, readings or {})
     grid = lay_grid(scenes, inputs, stride_m)
+    date, date_source = (taken, "--date") if taken is not None else _date(scenes)
     work = Work(out, work_key(model.sha256, scenes, grid))
     # Claimed once there is something to keep, and held until the map is there, long after the reader is closed.
     with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:
             if is_checked:
-                check_pixels(reader, scenes)
+                print_warnings(check_pixels(reader, scenes))
             claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
         num_tiles = _count_tiles(grid, work)
         if not num_tiles:
             raise _all_empty(scenes)
         with _disk_named(out):
-            files, counts = _publish(model, scenes, grid, work, out, taken)
+            facts = _facts(model, scenes, grid) | {"datetime_from": date_source}
+            files, counts = _publish(model, scenes, grid, work, out, date, facts)
     return Map(files, grid, num_tiles, num_kept, counts)
 
 
@@ -198,17 +201,21 @@ def _disk_named(out: Path) -> Iterator[None]:
 
 
 def _publish(
-    model: Model, scenes: Mapping[str, Scene], grid: Grid, work: Work, out: Path, taken: datetime | None
+    model: Model,
+    scenes: Mapping[str, Scene],
+    grid: Grid,
+    work: Work,
+    out: Path,
+    date: datetime,
+    facts: Mapping[str, Any],
 ) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
     """Write every file in the work's folder, then move all of them to where they belong, the map last."""
     name, classes = out.stem, model.session.metadata["classes"]
-    facts = _facts(model, scenes, grid)
     tags = {key.upper(): ", ".join(value) if isinstance(value, list) else str(value) for key, value in facts.items()}
     rasters: Rasters = write_rasters(work.folder, name, grid, blended(grid, work), classes, tags)
     title = f"{name}: {model.label} on {'+'.join(scenes)}, tiles of {grid.tile_m} m every {grid.stride_m} m"
     save_quicklook(work.folder / f"{name}.png", rasters, classes, grid, title)
-    date, source = _date(scenes, taken)
-    properties = {f"fusmae:{key}": value for key, value in facts.items()} | {"fusmae:datetime_from": source}
+    properties = {f"fusmae:{key}": value for key, value in facts.items()}
     write_json(work.folder / f"{name}.json", stac_item(name, grid, classes, date, properties))
     aux = rasters.classes.with_name(f"{rasters.classes.name}.aux.xml")
     made = [aux, rasters.classes, work.folder / f"{name}.png", work.folder / f"{name}.json", rasters.probabilities]
@@ -230,11 +237,10 @@ def _facts(model: Model, scenes: Mapping[str, Scene], grid: Grid) -> dict[str, A
     }
 
 
-def _date(scenes: Mapping[str, Scene], taken: datetime | None) -> tuple[datetime, str]:
-    if taken is not None:
-        return taken, "--date"
+def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:
+    """When the scenes were taken, and what tells it."""
     named = scene_date(scenes)
     if named is not None:
         return named, "file names"
-    newest = max(path.stat().st_mtime for scene in scenes.values() for path in scene.files)
+    newest = max(stored_in(path).stat().st_mtime for scene in scenes.values() for path in scene.files)
     return datetime.fromtimestamp(newest, UTC), "time of the files' last change: their names tell no date"

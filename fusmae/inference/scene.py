@@ -5,14 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fusmae.errors import InputError
 from fusmae.inference.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
+from fusmae.rasters import box_of
+from fusmae.s1_units import S1Units
 
-S1Units = Literal["dB", "power"]
-_DATE = re.compile(r"(?<!\d)(20\d{6})T(\d{6})(?!\d)")
+# With a time, as in products' names, or of a day alone. What only begins like a date with a time is none of a day.
+_DATE_AND_TIME = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)T(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)", re.I)
+_DAY = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d|T\d)", re.I)
+_PRODUCT = re.compile(r"S[12][A-D]?_|.*\.SAFE$", re.I)
+_FIRST_IMAGE = datetime(2014, 4, 3, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Reading:
 
     Attributes:
         bands: names of all bands in the order of the files; None to trust the files.
-        units: `power` for S1 in linear power, which becomes dB.
+        units: of S1; power and amplitude become dB.
         offset: what to take off every S2 digital number: 1000 from processing baseline 04.00 on; None for nothing,
             after a check that there is none.
     """
@@ -38,16 +43,24 @@ class Scene:
     Attributes:
         modality: `s1` or `s2`.
         bands: by name, all that the model takes.
+        order: a name for every band of the files, in their order, as `--s2-bands` takes them.
+        names: product names that the files state, whether the model takes them or not.
+        overruled: bands that the files call otherwise than `reading.bands` does, for people.
         reading: how to understand the pixels.
         transform: affine transform of the finest band.
         boxes: `(crs, (left, bottom, right, top))` of each file that is used, the finest band's first.
+        states_offset: whether a file states an offset of its pixels (GDAL's), which readers apply.
     """
 
     modality: str
     bands: dict[str, BandFile]
+    order: tuple[str, ...]
+    names: frozenset[str]
+    overruled: tuple[str, ...]
     reading: Reading
     transform: Any
     boxes: tuple[tuple[Any, tuple[float, float, float, float]], ...]
+    states_offset: bool = False
 
     @property
     def crs(self) -> Any:
@@ -61,13 +74,13 @@ class Scene:
 
 
 def open_scenes(
-    inputs: Sequence[ModalityInput], paths: Mapping[str, Sequence[Path]], readings: Mapping[str, Reading]
+    inputs: Sequence[ModalityInput], paths: Mapping[str, Sequence[str | Path]], readings: Mapping[str, Reading]
 ) -> dict[str, Scene]:
     """Find the bands of each scene and where it lies.
 
     Args:
         inputs: the arrays that the model takes.
-        paths: files and folders by modality; a modality without any is absent.
+        paths: files, folders and archives by modality; a modality without any is absent.
         readings: how to understand them, by modality.
 
     Raises:
@@ -89,12 +102,6 @@ def open_scenes(
     }
 
 
-def box_of(dataset: Any) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
-    left, bottom, right, top = dataset.bounds
-    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
-
-
 def require_real(name: object, dataset: Any) -> None:
     """Refuse complex pixels, of which a reader would take the real part alone.
 
@@ -111,28 +118,51 @@ def require_real(name: object, dataset: Any) -> None:
 
 
 def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
-    """When the scenes were taken, by the names of files and folders, S2 first; None where these don't tell."""
+    """When the scenes were taken, by the names of files and folders, S2 first; None where these don't tell.
+
+    The nearest name counts: the file's, its folder's, then those of the product that it is a part of. What is no date
+    (June 31st, second 60) is passed over. A name with a day alone gives its midnight.
+    """
     for modality in sorted(scenes, reverse=True):
         for file in scenes[modality].files:
-            # The nearest name counts: a product's folder, not the archive that it lies in.
-            for name in reversed(file.absolute().parts):
-                if found := _DATE.search(name):
-                    return datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            folder, *above = reversed(file.absolute().parts[:-1])
+            # An archive's or a run's own date may stand above.
+            for name in (file.name, folder, *(name for name in above if _PRODUCT.match(name))):
+                found = _date_in(name)
+                if found is not None:
+                    return found
     return None
 
 
-def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[Path], reading: Reading) -> Scene:
+def _date_in(name: str) -> datetime | None:
+    for pattern in (_DATE_AND_TIME, _DAY):
+        for match in pattern.finditer(name):
+            digits = "".join(number for number in match.groups() if number.isdigit())
+            try:
+                found = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            if found >= _FIRST_IMAGE:
+                return found
+    return None
+
+
+def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[str | Path], reading: Reading) -> Scene:
     wanted = {band: item.gsd_m for item in inputs if item.modality == modality for band in item.bands}
-    bands = find_bands(modality, paths, wanted, reading.bands)
+    found = find_bands(modality, paths, wanted, reading.bands, reading.units)
+    bands = found.wanted
     finest = min(wanted, key=lambda name: (wanted[name], bands[name].pixel))
-    boxes, transforms = [], []
+    boxes, transforms, states_offset = [], [], False
     for path in dict.fromkeys([bands[finest].path, *(band.path for band in bands.values())]):
         with raster(path) as dataset:
             require_real(path, dataset)
             _require_georeference(path, dataset)
             boxes.append((dataset.crs, box_of(dataset)))
             transforms.append(dataset.transform)
-    return Scene(modality, bands, reading, transforms[0], tuple(boxes))
+            states_offset |= any(dataset.offsets)
+    return Scene(
+        modality, bands, found.order, found.names, found.overruled, reading, transforms[0], tuple(boxes), states_offset
+    )
 
 
 def _require_georeference(path: Path, dataset: Any) -> None:

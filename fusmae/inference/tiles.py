@@ -28,11 +28,13 @@ class Strip:
         unit: which.
         pixels: `[C, h, w]` by input name, NaN where there is no data.
         empty: `[h, w]` by input name, true there.
+        ground: rows `[h]` and columns `[w]` by input name that lie on the scenes' ground.
     """
 
     unit: Unit
     pixels: dict[str, Pixels]
     empty: dict[str, NDArray[np.bool_]]
+    ground: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,15 @@ def _read_slab(reader: SceneReader, unit: Unit, number: int) -> Strip:
     tile_m, grid = reader.grid.tile_m, reader.grid
     top_m = number * tile_m
     height_m, width_m = min(tile_m, grid.height_m - top_m), unit.lefts_m[-1] + tile_m - unit.left_m
-    pixels = {item.name: reader.read(item, top_m, unit.left_m, height_m, width_m) for item in reader.inputs}
-    return Strip(unit, pixels, {name: np.isnan(array[0]) for name, array in pixels.items()})
+    box_m = top_m, unit.left_m, height_m, width_m
+    pixels = {item.name: reader.read_counted(item, *box_m) for item in reader.inputs}
+    ground = {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs}
+    return Strip(unit, pixels, {name: np.isnan(array[0]) for name, array in pixels.items()}, ground)
 
 
 def _joined(unit: Unit, slabs: list[Strip], offset_m: int, inputs: tuple[ModalityInput, ...]) -> Strip:
     if len(slabs) == 1:
-        return Strip(unit, slabs[0].pixels, slabs[0].empty)
+        return Strip(unit, slabs[0].pixels, slabs[0].empty, slabs[0].ground)
     upper, lower = slabs
     rows = {item.name: offset_m // item.gsd_m for item in inputs}
     return Strip(
@@ -121,6 +125,10 @@ def _joined(unit: Unit, slabs: list[Strip], offset_m: int, inputs: tuple[Modalit
             for name, row in rows.items()
         },
         {name: np.concatenate([upper.empty[name][row:], lower.empty[name][:row]]) for name, row in rows.items()},
+        {
+            name: (np.concatenate([upper.ground[name][0][row:], lower.ground[name][0][:row]]), upper.ground[name][1])
+            for name, row in rows.items()
+        },
     )
 
 
@@ -131,14 +139,26 @@ def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str,
     for item in inputs:
         if not strip.empty[item.name].any():
             continue
-        empty = np.concatenate([[0], strip.empty[item.name].sum(axis=0).cumsum()])
-        starts = _starts_px(strip.unit, item)
-        share = (empty[starts + item.side_px] - empty[starts]) / item.side_px**2
-        is_absent[item.modality] |= share > MAX_EMPTY_SHARE
+        # Beyond the scenes' ground there is nothing that could lack data.
+        ground = _ground(strip, item)
+        empty, whole = (_per_tile(flags, strip.unit, item) for flags in (ground & strip.empty[item.name], ground))
+        is_absent[item.modality] |= empty > MAX_EMPTY_SHARE * whole
     return [
         tuple(modality for modality in modalities if not is_absent[modality][column])
         for column in range(len(strip.unit.lefts_m))
     ]
+
+
+def _ground(strip: Strip, item: ModalityInput) -> NDArray[np.bool_]:
+    rows, columns = strip.ground[item.name]
+    return rows[:, None] & columns
+
+
+def _per_tile(flags: NDArray[np.bool_], unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
+    """How many flags `[h, w]` lie in each tile of a unit."""
+    sums = np.concatenate([[0], flags.sum(axis=0).cumsum()])
+    starts = _starts_px(unit, item)
+    return np.asarray(sums[starts + item.side_px] - sums[starts])
 
 
 def _starts_px(unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
@@ -158,26 +178,31 @@ def _batch(
         for tile, column in zip(tiles, columns, strict=True):
             tile[:] = source[:, :, starts[column] : starts[column] + item.side_px]
             if has_empty:
-                _fill(tile)
+                fill_nodata(tile)
         pixels[item.name] = tiles
     return Batch(strip.unit, columns, modalities, pixels)
 
 
-def _fill(tile: Pixels) -> None:
-    """Put each band's mean where the tile `[C, h, w]` has no data."""
+def fill_nodata(tile: Pixels) -> None:
+    """Put each band's mean where the tile `[C, h, w]` has no data, which is NaN in all bands."""
     empty = np.isnan(tile[0])
     if empty.any():
         tile[:, empty] = tile[:, ~empty].mean(axis=1, dtype=np.float64)[:, None]
 
 
 def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> NDArray[np.bool_]:
-    """Cells of which some modality has half the pixels or more."""
+    """Cells of which some modality has half of the pixels that lie on the scenes' ground, or more."""
     found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
     finest: dict[str, ModalityInput] = {}
     for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True):
         finest[item.modality] = item
     for item in finest.values():
-        found |= _cell_means((~strip.empty[item.name]).astype(np.float32)[None], strip.unit, item, cell_m)[0] >= 0.5
+        ground = _ground(strip, item)
+        data, whole = (
+            _cell_means(flags.astype(np.float32)[None], strip.unit, item, cell_m)[0]
+            for flags in (ground & ~strip.empty[item.name], ground)
+        )
+        found |= (whole > 0) & (data >= 0.5 * whole)
     return found
 
 

@@ -19,9 +19,12 @@ from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.inference.grid import Grid, Unit
 from fusmae.inference.scene import Scene
+from fusmae.inference.scene_files import stored_in
 
 _HEAD_BYTES = 2**16
 _KEY_DIGITS = 16
+# Units and rasters are read by modules of the floor below.
+_CODE = (Path(__file__).parent, Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
         "model": model_sha256,
         "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
         "grid": repr(grid),
-        "code": [file_sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))],
+        "code": [file_sha256(file) for folder in _CODE for file in sorted(folder.glob("*.py"))],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
@@ -139,7 +142,9 @@ def _facts(scene: Scene) -> dict[str, Any]:
 
 
 def _identity(path: Path) -> list[Any]:
-    found = path.stat()
-    with path.open("rb") as file:
+    # Of an archive all of its members change with it.
+    stored = stored_in(path)
+    found = stored.stat()
+    with stored.open("rb") as file:
         head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
     return [found.st_size, found.st_mtime_ns, head]

@@ -8,24 +8,19 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.modalities import ModalityInput
-
-_LINEAR_SHARE = 0.95
-"""Power is never negative; of dB only bright buildings are at 0 and above."""
-
-_MEDIAN_DB_RANGE = (-40.0, 5.0)
-"""Calm water is some -32 dB in VH, a city about 0 dB in VV."""
+from fusmae.s1_units import (
+    CROSSED_DB,
+    MEDIAN_DB_RANGE,
+    POSSIBLE_DB,
+    conversion_to_decibels,
+    is_linear,
+    measure_levels,
+    weigh,
+)
+from fusmae.s2_offset import FLOOR_QUANTILE, OFFSET, judge_floors
 
 _MAX_REFLECTANCE = 2.0
 """Reflectance of clouds and snow may be above 1; digital numbers of a whole tile are never as small."""
-
-_FLOOR_DN = 900.0
-"""A floor above this may hold the offset of 1000, less what atmospheric correction may overshoot."""
-
-_CROSSED_DB = 1.0
-"""VH is above VV by as much over calm water only, where both are noise."""
-
-_POSSIBLE_DB = (-80.0, 40.0)
-"""Noise over calm water and the brightest ship lie within."""
 
 _SATURATED_DN = np.iinfo(np.uint16).max
 _MAX_STRANGE_SHARE = 0.001
@@ -58,38 +53,48 @@ def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInp
             warnings += _crossed(pixels[item.name], item)
     names = [item.name for item in inputs if item.units == "DN" and item.name in pixels]
     for tile in range(len(pixels[names[0]]) if names else 0):
-        numbers = np.concatenate([np.asarray(pixels[name][tile], np.float32).ravel() for name in names])
-        warnings += [f"tile {tile}: {text}" for text in _odd_numbers(numbers, tile)]
+        bands = [np.asarray(band, np.float32).ravel() for name in names for band in pixels[name][tile]]
+        warnings += [f"tile {tile}: {text}" for text in _odd_numbers(bands, tile)]
     return warnings
 
 
 def _check_decibels(array: NDArray[Any], item: ModalityInput) -> None:
     for tile, tile_bands in enumerate(array):
-        for name, band in zip(item.bands, tile_bands, strict=True):
-            got = f"{band.min():.4g} to {band.max():.4g}"
-            low, high = _MEDIAN_DB_RANGE
-            if (band >= 0).mean() > _LINEAR_SHARE:
-                raise InputError(
-                    f"Tile {tile}, band {name} looks like linear power, not dB.",
-                    got=got,
-                    expected="dB, mostly between -30 and 0",
-                    hint="convert with 10 * log10(power)",
-                )
-            if not low <= np.median(band) <= high:
-                raise InputError(
-                    f"Tile {tile}, band {name} is no backscatter in dB.",
-                    got=f"{got}, median {np.median(band):.4g}",
-                    expected=f"a median from {low:g} to {high:g} dB",
-                    hint=_NODATA_HINT,
-                )
-            strange = float(((band < _POSSIBLE_DB[0]) | (band > _POSSIBLE_DB[1])).mean())
-            if strange > _MAX_STRANGE_SHARE:
-                raise InputError(
-                    f"Tile {tile}, band {name} has pixels that are no measurements.",
-                    got=f"{got}; {strange:.1%} of them beyond what is expected",
-                    expected=f"{_POSSIBLE_DB[0]:g} to {_POSSIBLE_DB[1]:g} dB, but for {_MAX_STRANGE_SHARE:.1%} of them",
-                    hint=_NODATA_HINT,
-                )
+        bands = dict(zip(item.bands, np.asarray(tile_bands, np.float32), strict=True))
+        linear = {name: band for name, band in bands.items() if is_linear(band)}
+        if linear:
+            evidence = weigh(measure_levels(linear))
+            raise InputError(
+                f"Tile {tile}, band {next(iter(linear))} is linear, not dB.",
+                got=f"{_range(next(iter(linear.values())))}; {evidence.described}",
+                expected="dB, mostly between -30 and 0",
+                hint=conversion_to_decibels(evidence),
+            )
+        for name, band in bands.items():
+            _check_band(tile, name, band)
+
+
+def _check_band(tile: int, name: str, band: NDArray[np.float32]) -> None:
+    low, high = MEDIAN_DB_RANGE
+    if not low <= np.median(band) <= high:
+        raise InputError(
+            f"Tile {tile}, band {name} is no backscatter in dB.",
+            got=f"{_range(band)}, median {np.median(band):.4g}",
+            expected=f"a median from {low:g} to {high:g} dB",
+            hint=_NODATA_HINT,
+        )
+    strange = float(((band < POSSIBLE_DB[0]) | (band > POSSIBLE_DB[1])).mean())
+    if strange > _MAX_STRANGE_SHARE:
+        raise InputError(
+            f"Tile {tile}, band {name} has pixels that are no measurements.",
+            got=f"{_range(band)}; {strange:.1%} of them beyond what is expected",
+            expected=f"{POSSIBLE_DB[0]:g} to {POSSIBLE_DB[1]:g} dB, but for {_MAX_STRANGE_SHARE:.1%} of them",
+            hint=_NODATA_HINT,
+        )
+
+
+def _range(band: NDArray[np.float32]) -> str:
+    return f"{band.min():.4g} to {band.max():.4g}"
 
 
 def _crossed(array: NDArray[Any], item: ModalityInput) -> list[str]:
@@ -99,11 +104,12 @@ def _crossed(array: NDArray[Any], item: ModalityInput) -> list[str]:
     return [
         f"tile {tile}: VH is {above:.1f} dB above VV: over calm water that may be; otherwise they are swapped"
         for tile, above in enumerate(vh - vv)
-        if above > _CROSSED_DB
+        if above > CROSSED_DB
     ]
 
 
-def _odd_numbers(numbers: NDArray[np.float32], tile: int) -> list[str]:
+def _odd_numbers(bands: Sequence[NDArray[np.float32]], tile: int) -> list[str]:
+    numbers = np.concatenate(bands)
     lowest, highest = float(numbers.min()), float(numbers.max())
     if lowest < 0 or highest > _SATURATED_DN:
         raise InputError(
@@ -129,9 +135,10 @@ def _odd_numbers(numbers: NDArray[np.float32], tile: int) -> list[str]:
     found = []
     if highest <= _MAX_8_BIT:
         found.append(f"S2 is at most {highest:g}: it may be an 8-bit picture, not digital numbers")
-    if lowest > _FLOOR_DN:
+    floors = [np.quantile(band[band != 0], FLOOR_QUANTILE) if band.any() else np.nan for band in bands]
+    if judge_floors(floors) == 1:
         found.append(
-            f"no S2 pixel is below {_FLOOR_DN:g}: under thick cloud that may be; otherwise subtract the 1000 that "
+            f"no S2 band has dark pixels: over cloud, snow or sand that may be; otherwise subtract the {OFFSET} that "
             "processing baselines from 04.00 on add"
         )
     if (share := float((numbers == 0).mean())) > _MAX_NODATA_SHARE:

@@ -1,6 +1,5 @@
 """The GeoTIFFs of a folder, found by key: whatever form of Unicode and whichever ending their names have."""
 
-import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -9,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fusmae.errors import PairError, SourceError
+from fusmae.files import visible_files
 from fusmae.sources.pairs_table import LAYOUT_HINT
 from fusmae.utf8 import composed
 
@@ -18,13 +18,9 @@ _ENDINGS = (".tif", ".tiff")
 @lru_cache(maxsize=8)
 def _listing(folder: Path, _changed_ns: int) -> Mapping[str, tuple[Path, ...]]:
     files: dict[str, list[Path]] = defaultdict(list)
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            if path.suffix.lower() in _ENDINGS and not name.startswith("."):
-                files[composed(path.with_suffix("").relative_to(folder).as_posix())].append(path)
-    return {key: tuple(sorted(paths)) for key, paths in files.items()}
+    for path in visible_files(folder, _ENDINGS):
+        files[composed(path.with_suffix("").relative_to(folder).as_posix())].append(path)
+    return {key: tuple(paths) for key, paths in files.items()}
 
 
 def rasters_by_key(folder: Path) -> Mapping[str, tuple[Path, ...]]:

@@ -31,10 +31,25 @@ def test_half_a_tile_is_the_stride_and_a_fifth_of_it_the_cell():
     assert grid.shape == (50, 100)
 
 
-def test_the_last_tile_ends_with_the_scene():
+@pytest.mark.parametrize(("width_m", "reach_m"), [(12_360, 12_360), (12_361, 12_480), (12_430, 12_480)])
+def test_the_last_tile_holds_the_scenes_last_pixel(width_m, reach_m):
+    grid = lay(scene(400_000, 5_300_000, width_m, 6_000))
+    assert grid.width_m == reach_m
+    assert grid.tile_lefts_m[-2:] == (10_800, reach_m - 1_200)
+    assert grid.ground_m == (0, 0, 6_000, width_m)
+
+
+def test_where_only_tiles_are_wanted_they_reach_less_far():
+    grid = lay_grid({"s2": scene(400_000, 5_300_000, 12_010, 6_000)}, INPUTS, 1200, has_cells=False)
+    assert grid.width_m == 12_060
+
+
+def test_pixels_beyond_the_ground_are_known():
     grid = lay(scene(400_000, 5_300_000, 12_430, 6_000))
-    assert grid.width_m == 12_360
-    assert grid.tile_lefts_m[-2:] == (10_800, 11_160)
+    rows, columns = grid.is_ground(10, (0, 11_280, 1_200, 1_200))
+    assert rows.all()
+    assert columns.sum() == 115
+    assert columns[:115].all()
 
 
 @pytest.mark.parametrize("stride_m", [0, -60, 100, 500, 1260])
@@ -65,8 +80,8 @@ def test_the_grid_is_in_step_with_the_pixels_of_s2_wherever_s1_begins():
     grid = lay(s1, scene(399_990, 5_300_010, 9_000, 9_000))
     assert (grid.left - 399_990) % 60 == 0
     assert (5_300_010 - grid.top) % 60 == 0
-    assert 400_037 <= grid.left < 400_097
-    assert 5_299_929 < grid.top <= 5_299_989
+    assert 399_977 < grid.left <= 400_037
+    assert 5_299_989 <= grid.top < 5_300_049
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:2263"])

@@ -87,21 +87,99 @@ def test_coarser_arrays_are_means_of_finer_files(tmp_path, scenes, model):
     assert np.abs(found["s2_20m"][0] - means).max() <= 0.5
 
 
-@pytest.mark.parametrize("nodata", [None, 0])
-def test_zero_is_no_data_whether_stated_or_not(tmp_path, model, nodata):
+def s2_stack(tmp_path, change, **options):
+    """S2 as one file at 10 m."""
     pixels = np.stack([band(name, 480, 480) for name in ("B02", "B03")] + [band("B02", 480, 480, seed=2)])
-    pixels[1, 10:20, 5:9] = 0
-    path = write_raster(tmp_path / "s2.tif", pixels, names=("B02", "B03", "B05"), nodata=nodata)
-    found, _ = read_all(model, {"s2": [path]})
+    change(pixels)
+    return {"s2": [write_raster(tmp_path / "s2.tif", pixels, names=("B02", "B03", "B05"), **options)]}
+
+
+def test_a_zero_that_the_file_states_as_nodata_is_no_data_in_any_band(tmp_path, model):
+    def change(pixels):
+        pixels[1, 10:20, 5:9] = 0
+
+    found, _ = read_all(model, s2_stack(tmp_path, change, nodata=0))
     empty = np.isnan(found["s2_10m"])
     assert empty[0].sum() == empty[1].sum() == 40
     assert empty[:, 10:20, 5:9].all()
 
 
+@pytest.mark.parametrize("nodata", [None, 65535])
+def test_zero_in_some_bands_is_a_value_where_the_file_does_not_state_it(tmp_path, model, nodata):
+    def change(pixels):
+        pixels[1, 10:20, 5:9] = pixels[2, 10:20] = 0
+
+    found, _ = read_all(model, s2_stack(tmp_path, change, nodata=nodata))
+    assert (found["s2_10m"][1, 10:20, 5:9] == 0).all()
+    assert (found["s2_20m"][0, 5:10] == 0).all()
+    assert not any(np.isnan(array).any() for array in found.values())
+
+
+@pytest.mark.parametrize(("nodata", "is_empty"), [(None, True), (0, True), (65535, False)])
+def test_zero_in_all_bands_is_no_data_unless_the_file_states_another_number(tmp_path, model, nodata, is_empty):
+    def change(pixels):
+        pixels[:, 10:20, 6:12] = 0
+
+    found, _ = read_all(model, s2_stack(tmp_path, change, nodata=nodata))
+    assert np.isnan(found["s2_10m"]).sum() == 2 * 60 * is_empty
+    assert np.isnan(found["s2_20m"]).sum() == 15 * is_empty
+
+
+@pytest.mark.parametrize("crs", [UTM, "EPSG:32632"])
+def test_zero_in_all_bands_of_one_resolution_is_a_value_where_another_has_data(tmp_path, scenes, model, crs):
+    """Dark water in a file a band; as the files are, and warped, with S1 giving the grid of the other zone."""
+    path = scenes.s2 / "T33UUP_20200607T101031_B05.tif"
+    with opened(path, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, 10:20, 10:30] = 0
+        dataset.write(pixels)
+    for path in scenes.s2.iterdir():
+        with opened(path, "r+") as dataset:
+            pixels = dataset.read()
+            pixels[:, : 120 // int(dataset.res[0])] = 0
+            dataset.write(pixels)
+    if crs != UTM:
+        for path in scenes.s2.iterdir():
+            with opened(path) as dataset:
+                wanted = calculate_default_transform(UTM, crs, dataset.width, dataset.height, *dataset.bounds)
+                moved = np.zeros((1, wanted[2], wanted[1]), np.uint16)
+                reproject(dataset.read(), moved, src_transform=dataset.transform, src_crs=UTM, dst_transform=wanted[0],
+                          dst_crs=crs, resampling=Resampling.nearest)  # fmt: skip
+            write_raster(path, moved, transform=wanted[0], crs=crs)
+        scenes.s2.rename(tmp_path / "s2_moved")
+        (lon, lat) = (tmp_path / "s2_moved", scenes.s1)
+        opened_scenes = open_scenes(model.session.inputs, {"s1": [lat], "s2": [lon]}, {})
+        grid = lay_grid({"s1": opened_scenes["s1"]}, model.session.inputs, None)
+        with SceneReader(opened_scenes, model.session.inputs, grid) as reader:
+            found = {item.name: reader.read(item, 0, 0, grid.height_m, grid.width_m) for item in reader.inputs}
+    else:
+        found, _ = read_all(model, scenes.paths)
+    # Some rows from the first, which are 0 in all bands, and well inside the water.
+    assert np.isnan(found["s2_10m"][:, 2:8, 20:60]).all()
+    assert np.isnan(found["s2_20m"][:, 2:4, 12:28]).all()
+    assert (found["s2_20m"][:, 13:17, 14:26] == 0).all()
+    assert (found["s2_10m"][:, 24:40, 20:60] > 0).all()
+
+
+@pytest.mark.parametrize("shift_m", [0, 3.7])
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("stated", [None, -9999.0])
+def test_what_is_not_finite_is_no_data_on_the_grid_and_off_it(tmp_path, scenes, model, shift_m, value, stated):
+    pixels = np.stack([band("VV", 960, 1200), band("VH", 960, 1200)])
+    pixels[1, 30:40, 30:40] = value
+    place = {"left": LEFT - 100 - shift_m, "top": TOP + 100 + shift_m}
+    path = write_raster(tmp_path / "s1.tif", pixels, names=("VV", "VH"), nodata=stated, **place)
+    found = read_all(model, {"s1": [path], "s2": [scenes.s2]})[0]["s1_10m"]
+    assert np.isnan(found[:, 20:30, 20:30]).sum() >= 2 * 9 * 9
+    assert np.isnan(found[0]).sum() == np.isnan(found[1]).sum() <= 12 * 12
+    assert np.isfinite(found[~np.isnan(found)]).all()
+    assert np.nanmin(found) > -40
+
+
 @pytest.mark.parametrize("stated", [np.nan, -9999.0, None])
 def test_nan_zero_and_stated_nodata_of_s1_are_empty(tmp_path, model, stated):
     pixels = np.stack([band("VV", 480, 480), band("VH", 480, 480)])
-    pixels[0, 3, 4], pixels[1, 5, 6] = 0, np.nan
+    pixels[:, 3, 4], pixels[1, 5, 6] = 0, np.nan
     pixels[:, 20:30, 20:30] = 0 if stated is None else stated
     path = write_raster(tmp_path / "s1.tif", pixels, names=("VV", "VH"), nodata=stated)
     found, _ = read_all(model, {"s1": [path]})
@@ -134,12 +212,12 @@ def test_nodata_of_one_band_of_s1_is_mixed_into_nothing(tmp_path, scenes, model,
 
 
 @pytest.mark.parametrize("shift_m", [0, 3.7])
-@pytest.mark.parametrize("nodata", [None, 0])
+@pytest.mark.parametrize("nodata", [65535, 0])
 def test_nodata_of_one_band_of_s2_is_mixed_into_nothing(tmp_path, model, shift_m, nodata):
     """B02, in a file of its own, sets the grid."""
     pixels = {name: np.maximum(band(name, 960, 1200), 500) for name in ("B02", "B03")}
     stack = np.stack([pixels["B03"], pixels["B02"]])
-    stack[0, 30:40, 30:40] = 0
+    stack[0, 30:40, 30:40] = nodata
     write_raster(tmp_path / "s2" / "B02.tif", pixels["B02"][None])
     write_raster(
         tmp_path / "s2" / "rest.tif", stack, names=("B03", "B05"), left=LEFT - shift_m, top=TOP + shift_m, nodata=nodata

@@ -74,10 +74,10 @@ def punched(tmp_path, height_px):
     s1 = np.random.default_rng(0).normal(-12, 2, (2, 24, 96)).astype(np.float32)
     s1[:, :height_px] = np.nan
     write_raster(scenes.s1, s1, names=("VV", "VH"))
-    name = scenes.s2 / "T33UUP_20200607T101031_B02.tif"
-    s2 = np.full((1, 24, 96), 700, np.uint16)
-    s2[..., :24] = 0
-    write_raster(name, s2)
+    for name, gsd_m in (("B02", 10), ("B03", 10), ("B05", 20)):
+        s2 = np.full((1, 240 // gsd_m, 960 // gsd_m), 700, np.uint16)
+        s2[..., : 240 // gsd_m] = 0
+        write_raster(scenes.s2 / f"T33UUP_20200607T101031_{name}.tif", s2, gsd_m=gsd_m)
     return scenes
 
 

@@ -1,0 +1,40 @@
+"""How much of a scene has no data and why, in sentences for the person who asked for a map."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from fusmae.rasters import MASKED, NOT_FINITE, STATED
+
+PIXELS = "pixels"
+ALL_ZERO = "0 in all bands"
+ALL_ONE = "1 in all bands"
+SOME_BANDS = "without data in some bands only"
+_REASONS = (STATED, MASKED, NOT_FINITE, ALL_ZERO)
+_MAX_SHARE_OF_SOME_BANDS = 0.01
+
+Tallies = Mapping[str, Counter[str]]
+"""Pixels that were read, by input name and then by `PIXELS` (all of them) and what was found of them."""
+
+
+def nodata_sentences(tallies: Tallies) -> tuple[str, ...]:
+    """What was read without data: one sentence per input, and what may surprise."""
+    return tuple(sentence for name, tally in tallies.items() for sentence in _sentences(name, tally))
+
+
+def _sentences(name: str, tally: Counter[str]) -> list[str]:
+    found = []
+    reasons = [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]
+    if reasons:
+        share = sum(tally[reason] for reason in _REASONS) / tally[PIXELS]
+        found.append(f"{name}: {share:.1%} of {tally[PIXELS]:,} pixels have no data: {', '.join(reasons)}")
+    if tally[SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[PIXELS]:
+        found.append(
+            f"{name}: {tally[SOME_BANDS]:,} pixels are {SOME_BANDS}, and count as no data; if 0 is a value there, as "
+            "over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
+        )
+    if tally[ALL_ONE]:
+        found.append(
+            f"{name}: {tally[ALL_ONE]:,} pixels are {ALL_ONE}, as along the edge of a swath; they are taken for data: "
+            "if they are none, set them to 0 in all bands"
+        )
+    return found

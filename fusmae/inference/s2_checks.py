@@ -1,0 +1,217 @@
+"""Whether a Sentinel-2 scene is in digital numbers, with or without the offset that its reader was told."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import InputError
+from fusmae.inference.product_metadata import StatedOffset, stated_level, stated_offset
+from fusmae.inference.sample import OVERRIDE, SampledTile, Samples, pooled, refuse_strange
+from fusmae.inference.scene import Scene
+from fusmae.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_overshot_water, judge_floors
+
+_SATURATED_DN = 65535
+_MAX_8_BIT = 255.0
+_MAX_REFLECTANCE = 3.0
+# Fewer pixels have no floor.
+_MIN_PIXELS = 50
+# Nothing is as bright in its darkest pixels but cloud and snow, which tell nothing of an offset.
+_CLOUD_DN = 2500.0
+# Of the tiles that tell anything.
+_MIN_DARK_SHARE, _MIN_BRIGHT_SHARE = 0.2, 0.5
+_MIN_MIXED_TILES, _MIN_MIXED_SHARE = 2, 0.1
+# Two parts of a scene that only the offset sets apart differ by 1000 where they differ least, and not by far more in
+# most bands: sand and water do, snow and plants are equal in some.
+_MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
+
+_Finding = Literal["offset", "none", "unknown", "mixed"]
+
+
+def check_digital_numbers(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
+    """Refuse a scene in other units, with unstated nodata, or with another offset than its reader was told.
+
+    Args:
+        modality: for errors.
+        tiles: pixels as the files have them.
+        scene: with the offset that its reader was told.
+
+    Returns:
+        What can't be known from the pixels, and should be looked at.
+
+    Raises:
+        InputError: names what is wrong and the option that mends it.
+    """
+    bands = pooled(tiles)
+    _refuse_other_units(modality, bands, scene)
+    return [*_check_offset(modality, tiles, scene), *_check_level(modality, scene)]
+
+
+def _refuse_other_units(modality: str, bands: Samples, scene: Scene) -> None:
+    numbers = np.concatenate(list(bands.values()))
+    # Files that state an offset themselves may be negative where correction overshot.
+    lowest = -OFFSET if scene.states_offset else 0
+    is_strange = (numbers < lowest) | (numbers == _SATURATED_DN)
+    refuse_strange(modality, numbers, is_strange, f"digital numbers from {lowest} to {_SATURATED_DN - 1}")
+    highest = float(numbers.max())
+    if scene.reading.offset is None and highest <= _MAX_8_BIT:
+        is_reflectance = highest <= _MAX_REFLECTANCE
+        raise InputError(
+            f"The {modality} scene looks like {'reflectance from 0 to 1' if is_reflectance else 'an 8-bit picture'}, "
+            "not digital numbers.",
+            got=f"at most {highest:.4g}",
+            expected="reflectance times 10,000: up to some thousands",
+            hint="multiply by 10,000 first: `rio calc '(* 10000 (read 1))' … --dtype uint16`"
+            if is_reflectance
+            else f"bring the product's own bands, not its pictures; {OVERRIDE}",
+        )
+
+
+def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
+    stated = stated_offset(scene.files)
+    floors = _floors(tiles)
+    verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
+    finding = _finding(verdicts, floors)
+    option, told = f"--{modality}-offset", scene.reading.offset
+    known = "" if stated is None else f"; {stated.source} says {stated.offset or 'none'}"
+    got = _described(tiles, floors) + known
+    if told and scene.states_offset:
+        raise InputError(
+            f"The {modality} scene's files state an offset of their own, which is taken off already.",
+            got=f"{option} {told}",
+            expected=f"no {option}",
+            hint=f"leave out {option}",
+        )
+    if finding == "mixed" and told != 0:
+        raise InputError(
+            f"A part of the {modality} scene holds the offset of {OFFSET} of processing baselines from 04.00 on, "
+            "and a part does not.",
+            got=_where(tiles, verdicts) + known,
+            expected="one offset in the whole scene",
+            hint=f"take {OFFSET} off the products of baseline 04.00 and later before they are joined; if no part holds "
+            f"it (a cloud may look like this), {option} 0",
+        )
+    if told is None:
+        return _without_option(modality, option, finding, stated, got)
+    if told == 0:
+        is_doubtful = finding in ("offset", "mixed") and (stated is None or stated.offset)
+        return [f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})"] if is_doubtful else []
+    return _with_option(modality, option, told, finding, stated, got)
+
+
+def _without_option(modality: str, option: str, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
+    if finding == "none" or (stated is not None and not stated.offset):
+        return []
+    if stated is not None:
+        raise InputError(
+            f"The {modality} scene holds the offset of {stated.offset} that processing baselines from 04.00 on add.",
+            got=got,
+            expected="no offset, or that it is said",
+            hint=f"{option} {stated.offset} takes it off; {option} 0 if it was taken off before",
+        )
+    if finding == "offset":
+        raise InputError(
+            f"The {modality} scene looks as if it held the offset of {OFFSET} that processing baselines from 04.00 on "
+            "add.",
+            got=got,
+            expected="some pixels nearly black in some bands",
+            hint=f"{option} 1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
+            f"higher number); {option} 0 if it is earlier, or was taken off: sand and snow look alike",
+        )
+    return [
+        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option} "
+        f"{OFFSET} if the product's baseline is 04.00 or later (_N0400_ in its name) and it was not taken off, "
+        f"{option} 0 if not. Taken as without"
+    ]
+
+
+def _with_option(
+    modality: str, option: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str
+) -> list[str]:
+    says_none = stated is not None and not stated.offset
+    if finding == "none" or (finding == "unknown" and says_none):
+        raise InputError(
+            f"The {modality} scene does not hold an offset of {told}.",
+            got=got,
+            expected=f"hardly a pixel far below {told}",
+            hint=f"leave out {option}; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
+        )
+    if says_none:
+        return [f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"]
+    if finding == "unknown" and stated is None:
+        return [
+            f"Whether the {modality} scene holds an offset can't be known from its pixels ({got}): {told} is taken off"
+        ]
+    return []
+
+
+def _floors(tiles: Sequence[SampledTile]) -> NDArray[np.float32]:
+    """Dark floors `[tiles, C]`; NaN for a band without contrast or with too few pixels."""
+    names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
+    return np.array([[_floor(tile.bands.get(name)) for name in names] for tile in tiles], np.float32)
+
+
+def _floor(pixels: NDArray[np.float32] | None) -> float:
+    if pixels is None or pixels.size < _MIN_PIXELS or pixels.min() == pixels.max():
+        return float("nan")
+    return float(np.quantile(pixels, FLOOR_QUANTILE))
+
+
+def _finding(verdicts: NDArray[np.int8], floors: NDArray[np.float32]) -> _Finding:
+    bright, dark = verdicts == 1, verdicts == -1
+    num_bright, num_dark = int(bright.sum()), int(dark.sum())
+    if num_dark == 0:
+        num_judged = int((dark_level(floors) <= _CLOUD_DN).sum())
+        return "offset" if num_bright and num_bright >= _MIN_BRIGHT_SHARE * num_judged else "unknown"
+    num_least = max(_MIN_MIXED_TILES, _MIN_MIXED_SHARE * (num_bright + num_dark))
+    if min(num_bright, num_dark) >= num_least and _differ_by_offset(floors[bright], floors[dark]):
+        return "mixed"
+    return "none" if num_dark >= _MIN_DARK_SHARE * (num_bright + num_dark) else "unknown"
+
+
+def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) -> bool:
+    """Whether the offset is what sets bright tiles apart from dark ones, and not what covers the ground."""
+    if is_overshot_water(bright).mean() >= _MIN_BRIGHT_SHARE:
+        return True
+    steps = np.nanmedian(bright, axis=0) - np.nanmedian(dark, axis=0)
+    low, high = _MIXED_STEP_DN
+    return bool(low <= np.nanmin(steps) <= high and np.nanmedian(steps) <= _MAX_MIXED_STEP_DN)
+
+
+def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:
+    """`99 % of a tile's pixels are above 1,050 in B12, 1,080 in B04, 1,100 in B02, the darkest bands`."""
+    names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
+    lowest = {
+        name: float(np.nanmedian(column))
+        for name, column in zip(names, floors.T, strict=True)
+        if np.isfinite(column).any()
+    }
+    first = sorted(lowest, key=lambda name: lowest[name])[:3]
+    shown = ", ".join(f"{lowest[name]:,.0f} in {name}" for name in first)
+    return f"{100 * (1 - FLOOR_QUANTILE):g} % of a tile's pixels are above {shown}, the darkest bands"
+
+
+def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:
+    parts = []
+    for verdict, text in ((1, "as with the offset"), (-1, "as without")):
+        corners = np.array([(t.left, t.top) for t, found in zip(tiles, verdicts, strict=True) if found == verdict])
+        (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
+        parts.append(
+            f"{len(corners)} of {len(tiles)} tiles {text}, their upper left corners from ({left:.0f}, {top:.0f}) to "
+            f"({right:.0f}, {bottom:.0f})"
+        )
+    return "; ".join(parts)
+
+
+def _check_level(modality: str, scene: Scene) -> list[str]:
+    """A model that takes B10 learned from L1C; one without it, from L2A as far as is known."""
+    stated = stated_level(scene.files, scene.names)
+    if stated is None or (stated[0] == "L1C") == ("B10" in scene.bands):
+        return []
+    level, source = stated
+    taken = "L2A (no B10 among its bands)" if level == "L1C" else "L1C (B10 is among its bands)"
+    return [
+        f"The {modality} scene is of level {level} ({source}), but the model seems to have learned from {taken}: "
+        "atmosphere makes other numbers of the same ground; bring that level if there is one"
+    ]

@@ -1,0 +1,101 @@
+"""Tiles from all over a scene, as its files have them: what a scene is judged by."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import InputError
+from fusmae.inference.grid import Grid
+from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene import Scene
+
+Samples = dict[str, NDArray[np.float32]]
+OVERRIDE = "if the pixels are right all the same, --no-check"
+MAX_STRANGE_SHARE = 0.001
+
+# Tiles with data that are looked at, and how many are read to find them in a scene that is largely empty.
+_ENOUGH, _AT_MOST = 24, 96
+
+
+@dataclass(frozen=True)
+class SampledTile:
+    """One modality's pixels of a tile.
+
+    Attributes:
+        left: of the tile, in the grid's CRS.
+        top: likewise.
+        bands: pixels with data by name.
+    """
+
+    left: float
+    top: float
+    bands: Samples
+
+
+def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, list[SampledTile]]:
+    """Tiles with data by modality, far from one another.
+
+    Pixels are those of the files: linear S1 is not converted, and no offset is taken off S2.
+
+    Raises:
+        InputError: a file can't be read.
+    """
+    raw = {
+        modality: replace(scene, reading=replace(scene.reading, units="dB", offset=None))
+        for modality, scene in scenes.items()
+    }
+    grid, tiles = reader.grid, defaultdict[str, dict[tuple[int, int], Samples]](dict)
+    counts: dict[str, int] = defaultdict(int)
+    with SceneReader(raw, reader.inputs, grid) as raw_reader:
+        for place in _places(grid):
+            wanting = [item for item in raw_reader.inputs if counts[item.modality] < _ENOUGH]
+            for item in wanting:
+                pixels = raw_reader.read(item, *place, grid.tile_m, grid.tile_m)
+                has_data = np.isfinite(pixels).all(axis=0)
+                if has_data.any():
+                    found = tiles[item.modality].setdefault(place, {})
+                    found.update(zip(item.bands, pixels[:, has_data], strict=True))
+            for modality in {item.modality for item in wanting}:
+                counts[modality] = len(tiles[modality])
+    return {
+        modality: [SampledTile(grid.left + left_m, grid.top - top_m, bands) for (top_m, left_m), bands in found.items()]
+        for modality, found in tiles.items()
+    }
+
+
+def pooled(tiles: Sequence[SampledTile]) -> Samples:
+    """All tiles' pixels by band."""
+    parts: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    for tile in tiles:
+        for name, pixels in tile.bands.items():
+            parts[name].append(pixels)
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def refuse_strange(modality: str, pixels: NDArray[np.float32], is_strange: NDArray[np.bool_], expected: str) -> None:
+    """Refuse pixels of which many are no measurements.
+
+    Raises:
+        InputError: names the value that is most often among them.
+    """
+    if is_strange.mean() <= MAX_STRANGE_SHARE:
+        return
+    values, counts = np.unique(pixels[is_strange], return_counts=True)
+    raise InputError(
+        f"The {modality} scene has pixels that are no measurements.",
+        got=f"{is_strange.mean():.2%} of them, most often {float(values[counts.argmax()]):.17g}",
+        expected=f"{expected}, but for {MAX_STRANGE_SHARE:.1%} of the pixels",
+        hint=f"if they are nodata, let the files say so: rio edit-info FILE --nodata VALUE; {OVERRIDE}",
+    )
+
+
+def _places(grid: Grid) -> Iterator[tuple[int, int]]:
+    """Corners of tiles, each far from those before it."""
+    tops, lefts = grid.tile_tops_m, grid.tile_lefts_m
+    # Steps by the plastic number's powers fill a square evenly however many there are.
+    steps = np.arange(min(_AT_MOST, len(tops) * len(lefts)))[:, None] * [0.7548776662466927, 0.5698402909980532]
+    rows, columns = ((0.5 + steps) % 1 * [len(tops), len(lefts)]).astype(int).T
+    yield from dict.fromkeys((tops[row], lefts[column]) for row, column in zip(rows, columns, strict=True))

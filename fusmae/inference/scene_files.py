@@ -1,0 +1,146 @@
+"""From what a person names to rasters that GDAL opens: files, folders, archives; addresses elsewhere are refused."""
+
+import re
+import shlex
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from fusmae.errors import InputError
+from fusmae.files import is_hidden, visible_files
+
+ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
+# What a Sentinel-2 product's quality folder holds is named after bands too.
+_QUALITY = "QI_DATA"
+# Pictures of a scene, as archives name them: they are no bands, though their names may hold a band's.
+_PICTURE = re.compile(
+    r"(?<![A-Za-z0-9])(thumb(nail)?s?|overviews?|previews?|quick-?looks?|ql|browse|tci|pvi|visual)(?![A-Za-z0-9])", re.I
+)
+_ARCHIVES = {".zip": "vsizip", ".tar": "vsitar"}
+# In braces GDAL takes an archive's path as it is, and pathlib has no doubled slash to lose.
+_MEMBER = re.compile(r"/(vsi(?:zip|tar))/\{(.+?)\}/")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_COPY = {"http": "curl -fLO", "https": "curl -fLO", "ftp": "curl -fLO", "s3": "aws s3 cp", "gs": "gcloud storage cp"}
+
+
+def scene_files(modality: str, given: Sequence[str | Path]) -> list[Path]:
+    """Rasters of a scene, folder by folder in the order of their names.
+
+    A folder's hidden files, quality masks and pictures are left out; a file that is named itself is not. A file in an
+    archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
+
+    Args:
+        modality: `s1` or `s2`, for errors.
+        given: files, folders, archives (`.zip`, `.tar`), or GDAL's paths into archives (`/vsizip/scene.zip/VV.tif`).
+
+    Raises:
+        InputError: an address that is not on this machine, or a folder or an archive without a raster.
+    """
+    return [file for item in given for file in _files_of(modality, item)]
+
+
+def stored_in(path: Path) -> Path:
+    """The file on this machine that holds a raster: itself, or the archive that it is in."""
+    member = _MEMBER.match(str(path))
+    return Path(member[2]) if member else path
+
+
+def _files_of(modality: str, given: str | Path) -> list[Path]:
+    text = str(given)
+    if text.startswith("/vsi"):
+        kind, archive, inside = _split_virtual(text)
+        # A raster that is named is taken as it is, as outside of archives.
+        if inside.lower().endswith(ENDINGS):
+            return [_member(kind, archive, inside)]
+        return _listed_archive(modality, kind, archive, inside)
+    if _SCHEME.match(text) and not Path(text).exists():
+        parts = urlsplit(text)
+        if parts.scheme.lower() != "file":
+            raise _elsewhere(text, parts.scheme.lower())
+        text = unquote(parts.path)
+    path = Path(text)
+    kind_of_archive = _ARCHIVES.get(path.suffix.lower())
+    if kind_of_archive and path.is_file():
+        return _listed_archive(modality, kind_of_archive, path, "")
+    if not path.is_dir():
+        return [path]
+    return _require_some(modality, path, visible_files(path, ENDINGS), path)
+
+
+def _split_virtual(text: str) -> tuple[str, Path, str]:
+    """GDAL's handler, the archive and the path in it."""
+    handler, _, rest = text[1:].partition("/")
+    if handler not in _ARCHIVES.values() or "/vsi" in f"/{rest}":
+        raise _elsewhere(text, handler)
+    braced = re.match(r"\{(.+?)\}/?", rest)
+    if braced:
+        return handler, Path(braced[1]), rest[braced.end() :]
+    path = PurePosixPath(rest)
+    for candidate in (*reversed(path.parents), path):
+        # pathlib took one of two slashes where a caller made a path of the text.
+        for archive in (Path(candidate), Path("/") / candidate):
+            if archive.is_file():
+                inside = path.relative_to(candidate).as_posix()
+                return handler, archive, "" if inside == "." else inside
+    raise InputError(
+        f"There is no archive in {text}.",
+        expected=f"/{handler}/ARCHIVE/NAME, where ARCHIVE is a file on this machine",
+        hint=f"give the archive itself: {', '.join(_ARCHIVES)} are listed as folders are",
+    )
+
+
+def _listed_archive(modality: str, kind: str, archive: Path, inside: str) -> list[Path]:
+    try:
+        if kind == "vsizip":
+            with zipfile.ZipFile(archive) as opened_zip:
+                names = opened_zip.namelist()
+        else:
+            with tarfile.open(archive) as opened_tar:
+                names = [member.name for member in opened_tar.getmembers() if member.isfile()]
+    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise InputError(
+            f"{archive} can't be read as an archive: {error}.", hint="unpack it, then give the folder"
+        ) from (error)
+    folder = PurePosixPath(inside)
+    members = [PurePosixPath(name) for name in sorted(names)]
+    chosen = [
+        _member(kind, archive, member.as_posix())
+        for member in members
+        if member.is_relative_to(folder)
+        and member.suffix.lower() in ENDINGS
+        and not is_hidden(member.relative_to(folder))
+    ]
+    return _require_some(modality, archive / folder, chosen, _member(kind, archive, inside))
+
+
+def _member(kind: str, archive: Path, inside: str) -> Path:
+    return Path(f"/{kind}/{{{archive.absolute()}}}/{inside}")
+
+
+def _require_some(modality: str, named: Path, files: Sequence[Path], root: Path) -> list[Path]:
+    """Rasters that are bands; `root` is what their paths begin with."""
+    bands = [
+        file
+        for file in files
+        if _QUALITY not in file.relative_to(root).parts
+        and not any(_PICTURE.search(part) for part in file.relative_to(root).parts)
+    ]
+    if not bands:
+        raise InputError(
+            f"{named} holds no raster." if not files else f"{named} holds pictures and quality masks only.",
+            got=", ".join(file.name for file in files[:5]) or None,
+            expected=f"files that end in {', '.join(ENDINGS)}",
+            hint=f"check --{modality}" + ("; a file that is a band all the same can be given itself" if files else ""),
+        )
+    return bands
+
+
+def _elsewhere(text: str, kind: str) -> InputError:
+    copying = f"{_COPY[kind]} {shlex.quote(text)}{' .' if kind in ('s3', 'gs') else ''}" if kind in _COPY else ""
+    return InputError(
+        f"{text} is not on this machine.",
+        expected="a file, folder or archive here (a map reads its scene many times), or /vsizip/ and /vsitar/ to one",
+        hint="copy it first, then give the copy" + f": {copying}" * bool(copying),
+    )

@@ -1,0 +1,381 @@
+"""What a raster file says of itself, read alike for training, maps and the service.
+
+- **Scale and offset** are applied. Backscatter is then what the file says (dB, or power). For digital numbers
+  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by 10,000
+  (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset makes a
+  little negative is 0. A statement that leads to impossible pixels is refused.
+- **Nodata** is what a band states as nodata, what is not finite, and what the file's mask (internal or beside it) or
+  alpha band hides. An alpha band is no data band.
+- **0** is a value, unless the file states it, or all bands of a modality are 0: `zero_is_nodata` says when that counts.
+- Rows from south to north and columns from east to west are turned round.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import InputError
+from fusmae.modalities import Units
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+
+DN_OF_REFLECTANCE = 10_000.0
+MAX_REFLECTANCE_STEP = 0.05
+"""Nothing is stored in twenty steps of reflectance: a coarser scale is one of digital numbers."""
+
+STATED, MASKED, NOT_FINITE = "stated as nodata", "masked", "not finite"
+"""Why a pixel is nodata."""
+
+# A metre of a CRS may differ from one on the ground by this share; UTM is within 0.1 %.
+_MAX_SCALE_ERROR = 0.01
+_EARTH_RADIUS_M = 6_371_000.0
+# Impossible pixels: what a wrong scale or offset makes of right numbers, and nothing on earth does.
+_FEW_PIXELS = 500
+_MEDIAN_DB_RANGE, _LEAST_SPREAD_DB = (-60.0, 30.0), 0.5
+_MAX_MEDIAN_DN, _MAX_REFLECTANCE = 30_000.0, 3.0
+_FAR_BELOW_DN, _MAX_FAR_BELOW_SHARE = -300.0, 0.05
+_SAMPLE_PX = 128
+_UNSTATE = (
+    "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (1,) * d.count; "
+    'd.offsets = (0,) * d.count; d.close()" FILE'
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a file says of some of its bands.
+
+    Attributes:
+        indexes: numbers of the bands in the file, from 1.
+        nodata: number that stands for nodata, by band; None where none is stated.
+        factors: what stored numbers are multiplied with to be in the modality's units, by band.
+        offsets: what is added then, by band.
+        text: scale and offset as the file states them, for errors; "" where it states none.
+        alpha: number of the alpha band; None for none.
+        has_mask: whether the file has a mask, internal or beside it.
+    """
+
+    indexes: tuple[int, ...]
+    nodata: tuple[float | None, ...]
+    factors: tuple[float, ...]
+    offsets: tuple[float, ...]
+    text: str = ""
+    alpha: int | None = None
+    has_mask: bool = False
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether stored numbers are in other units than the modality's."""
+        return bool(self.text)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Pixels of some bands.
+
+    Attributes:
+        stored: `[C, h, w]` in the file's own type.
+        why: `[C, h, w]` or `[1, h, w]` flags of nodata by reason; only reasons that occur.
+        statement: what the file says of them.
+    """
+
+    stored: NDArray[Any]
+    why: dict[str, Flags]
+    statement: Statement
+
+    @property
+    def is_nodata(self) -> Flags | None:
+        """`[C, h, w]`, true where a band has no data; None where all have."""
+        if not self.why:
+            return None
+        found = np.zeros(self.stored.shape, np.bool_)
+        for flags in self.why.values():
+            found |= flags
+        return found
+
+    def in_units(self, units: Units) -> Floats:
+        """`[C, h, w]` in the modality's units, NaN where a band has no data."""
+        values = scaled(self.stored, self.statement, units)
+        empty = self.is_nodata
+        if empty is not None:
+            np.copyto(values, np.nan, where=empty)
+        return values
+
+
+def data_bands(dataset: Any) -> tuple[int, ...]:
+    """Numbers of a file's bands without its alpha band."""
+    alpha = _alpha_band(dataset)
+    return tuple(index for index in dataset.indexes if index != alpha)
+
+
+def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int] | None = None) -> Statement:
+    """What a file says of some bands.
+
+    Args:
+        name: the file, for errors.
+        dataset: rasterio's, open.
+        units: of the modality.
+        indexes: numbers of the bands, from 1; None for all but alpha.
+
+    Raises:
+        InputError: a scale that is 0, negative or no number.
+    """
+    chosen = tuple(indexes) if indexes is not None else data_bands(dataset)
+    stated = [(dataset.scales[index - 1], dataset.offsets[index - 1]) for index in chosen]
+    wrong = [pair for pair in stated if not (math.isfinite(pair[0]) and pair[0] > 0 and math.isfinite(pair[1]))]
+    if wrong:
+        raise InputError(
+            f"{name} states a scale that makes no pixels.",
+            got=_described(*wrong[0]),
+            expected="a scale above 0",
+            hint=_unstate(name, units),
+        )
+    is_scaled = any(pair != (1.0, 0.0) for pair in stated)
+    in_units = [_in_units(*pair, units) for pair in stated]
+    return Statement(
+        indexes=chosen,
+        nodata=tuple(dataset.nodatavals[index - 1] for index in chosen),
+        factors=tuple(factor for factor, _ in in_units),
+        offsets=tuple(offset for _, offset in in_units),
+        text="; ".join(dict.fromkeys(_described(*pair) for pair in stated)) if is_scaled else "",
+        alpha=_alpha_band(dataset),
+        has_mask=has_mask(dataset),
+    )
+
+
+def has_mask(dataset: Any) -> bool:
+    """Whether a file has a mask of its own, internal or beside it."""
+    from rasterio.enums import MaskFlags
+
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
+    """Read bands and what is nodata in them; masks are read only where a file has them.
+
+    Args:
+        dataset: rasterio's, open.
+        statement: of this file.
+        window: rasterio's; None for the whole.
+
+    Raises:
+        rasterio.errors.RasterioError: the file is damaged.
+    """
+    stored: NDArray[Any] = dataset.read(list(statement.indexes), window=window)
+    why = {}
+    if (stated := _stated_nodata(stored, statement.nodata)) is not None:
+        why[STATED] = stated
+    if statement.has_mask:
+        why[MASKED] = dataset.read_masks(statement.indexes[0], window=window)[None] == 0
+    if statement.alpha is not None:
+        hidden = dataset.read(statement.alpha, window=window)[None] == 0
+        why[MASKED] = why[MASKED] | hidden if MASKED in why else hidden
+    if stored.dtype.kind == "f":
+        # NaN is what most files state as nodata; that they do changes nothing.
+        why[NOT_FINITE] = ~np.isfinite(stored)
+    return Bands(stored, {reason: flags for reason, flags in why.items() if flags.any()}, statement)
+
+
+def scaled(stored: NDArray[Any], statement: Statement, units: Units) -> Floats:
+    """Stored numbers `[C, h, w]` in the modality's units; a new array."""
+    if not statement.is_scaled:
+        return stored.astype(np.float32)
+    factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
+    values = stored * factors + offsets
+    if units == "DN":
+        # Atmospheric correction makes the darkest water a little less than nothing.
+        values[(values < 0) & (values >= offsets)] = 0
+    found: Floats = values.astype(np.float32)
+    return found
+
+
+def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
+    """Whether a pixel that is 0 in all bands of a modality has no data.
+
+    It has none in dB. In digital numbers it has none unless every band states another nodata: then 0 is a value.
+
+    Args:
+        nodata: what is stated, by band of the modality.
+        units: of the modality.
+    """
+    return units == "dB" or any(value is None or value == 0 for value in nodata)
+
+
+def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
+    """Flags of the same ground on another grid: true where any pixel with a flag lies in or over the new pixel.
+
+    Args:
+        flags: `[..., h, w]`.
+        shape: height and width of the new grid.
+    """
+    for axis, size in zip((-2, -1), shape, strict=True):
+        if size != flags.shape[axis]:
+            starts = np.arange(size) * flags.shape[axis] // size
+            flags = np.logical_or.reduceat(flags, starts, axis=axis)
+    return flags
+
+
+def nowhere_but(value: int, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
+    """Where all bands of a modality have one value, over all of its resolutions.
+
+    Args:
+        value: that value.
+        arrays: `[..., C, h, w]` of one ground, each at its own resolution.
+
+    Returns:
+        `[..., h, w]` of each array: true where its bands have the value and so have all others over the same ground.
+    """
+    same = [(array == value).all(axis=-3) for array in arrays]
+    if not any(flags.any() for flags in same):
+        return same
+    found = []
+    for flags in same:
+        others = [touched(~other, (flags.shape[-2], flags.shape[-1])) for other in same if other is not flags]
+        found.append(flags & ~np.any(others, axis=0) if others else flags)
+    return found
+
+
+def require_possible(name: object, samples: Sequence[Bands], units: Units) -> None:
+    """Refuse pixels that a stated scale or offset makes impossible.
+
+    Args:
+        name: the file, for errors.
+        samples: some of its pixels.
+        units: of the modality.
+
+    Raises:
+        InputError: names the statement and the command that takes it out of the file.
+    """
+    if not samples or not samples[0].statement.is_scaled:
+        return
+    statement = samples[0].statement
+    values = [bands.in_units(units) for bands in samples]
+    numbers = np.concatenate([part[np.isfinite(part)] for part in values])
+    stored = np.concatenate([bands.stored[np.isfinite(part)] for bands, part in zip(samples, values, strict=True)])
+    if numbers.size < _FEW_PIXELS:
+        return
+    low, median, high = (float(value) for value in np.percentile(numbers, [1, 50, 99]))
+    if units == "dB":
+        wrong = not _MEDIAN_DB_RANGE[0] < median < _MEDIAN_DB_RANGE[1] or high - low < _LEAST_SPREAD_DB
+    else:
+        is_reflectance = stored.dtype.kind == "f" and float(np.percentile(stored, 99)) <= _MAX_REFLECTANCE
+        far_below = float((numbers < _FAR_BELOW_DN).mean())
+        is_applied = is_reflectance and max(statement.factors) < DN_OF_REFLECTANCE * MAX_REFLECTANCE_STEP
+        wrong = is_applied or median > _MAX_MEDIAN_DN or far_below > _MAX_FAR_BELOW_SHARE
+    if wrong:
+        middle = float(np.median(stored))
+        raise InputError(
+            f"{name} states a scale or an offset that its numbers can't have.",
+            got=f"{statement.text}: stored {middle:.4g} becomes {median:.4g}, 98 % from {low:.4g} to {high:.4g}",
+            expected="backscatter in dB" if units == "dB" else "reflectance, or digital numbers of some thousands",
+            hint=_unstate(name, units),
+        )
+
+
+def sample_windows(dataset: Any) -> list[Any]:
+    """Windows from all over a file, enough to judge it by."""
+    from rasterio.windows import Window
+
+    height, width = min(_SAMPLE_PX, dataset.height), min(_SAMPLE_PX, dataset.width)
+    rows = np.linspace(0, dataset.height - height, 3).astype(int)
+    columns = np.linspace(0, dataset.width - width, 3).astype(int)
+    places = dict.fromkeys((int(row), int(column)) for row in rows for column in columns)
+    return [Window(column, row, width, height) for row, column in places]
+
+
+def is_turned(transform: Any) -> bool:
+    """Whether rows don't run from west to east or from east to west: rotated or sheared."""
+    return bool(transform.b or transform.d)
+
+
+def north_up(pixels: NDArray[Any], transform: Any) -> NDArray[Any]:
+    """Pixels `[C, h, w]` with rows from north to south and columns from west to east, whatever the file's order."""
+    return pixels[:, :: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
+
+
+def box_of(dataset: Any) -> Box:
+    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
+    left, bottom, right, top = dataset.bounds
+    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
+
+
+def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -> bool:
+    """Whether a CRS's units are metres on the ground.
+
+    Args:
+        lons: of a point and of those `unit` to its right and above it.
+        lats: likewise.
+        unit: how far these are, in units of the CRS.
+    """
+    shrinking = math.cos(math.radians(lats[0]))
+    steps = [
+        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
+    ]
+    return all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps)
+
+
+def utm_code(lon: float, lat: float) -> int:
+    """EPSG code of the UTM zone of a point."""
+    zone = min(60, int((lon + 180) // 6) + 1)
+    return (32600 if lat >= 0 else 32700) + zone
+
+
+def _alpha_band(dataset: Any) -> int | None:
+    from rasterio.enums import ColorInterp
+
+    for index, kind, text in zip(dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True):
+        # A fourth band of a picture is called alpha by its writer, even where its name says that it is B08.
+        if kind is ColorInterp.alpha and (not text or "alpha" in text.lower()):
+            return int(index)
+    return None
+
+
+def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
+    if units == "DN" and scale < MAX_REFLECTANCE_STEP:
+        # Rounded: 10,000 times 0.0001 must be 1.
+        return float(f"{scale * DN_OF_REFLECTANCE:.12g}"), float(f"{offset * DN_OF_REFLECTANCE:.12g}")
+    return scale, offset
+
+
+def _described(scale: float, offset: float) -> str:
+    return f"scale {scale:g}, offset {offset:g}"
+
+
+def _unstate(name: object, units: Units) -> str:
+    right = "dB" if units == "dB" else "reflectance times 10,000"
+    command = _UNSTATE.replace("FILE", str(name))
+    return f"if its numbers are {right} as they stand, take the statement out: {command}; else state the right scale"
+
+
+def _stated_nodata(stored: NDArray[Any], nodata: Sequence[float | None]) -> Flags | None:
+    """`[C, h, w]` flags; None where no band has a number that the file states."""
+    if all(_as_stored(value, stored.dtype) is None for value in nodata):
+        return None
+    numbers = [_as_stored(value, stored.dtype) for value in nodata]
+    if len(set(numbers)) == 1:
+        return np.asarray(stored == numbers[0])
+    flags = np.zeros(stored.shape, np.bool_)
+    for place, number in enumerate(numbers):
+        if number is not None:
+            flags[place] = stored[place] == number
+    return flags
+
+
+def _as_stored(value: float | None, dtype: np.dtype[Any]) -> Any:
+    """A stated nodata as the file's own type has it; None where no pixel can have it, or as NaN finds itself."""
+    if value is None or not math.isfinite(value):
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
+    if dtype.kind not in "iu":
+        return value
+    limits = np.iinfo(dtype)
+    return dtype.type(value) if value == round(value) and limits.min <= value <= limits.max else None

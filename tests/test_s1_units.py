@@ -1,0 +1,135 @@
+"""Power, amplitude and dB are told apart by levels that ground has, or it is said that they can't be."""
+
+import numpy as np
+import pytest
+
+from fusmae.s1_units import (
+    FACTOR,
+    Levels,
+    conversion_to_decibels,
+    doubt_of_decibels,
+    is_linear,
+    is_scaled,
+    measure_levels,
+    stated_units,
+    weigh,
+)
+
+GROUND = {
+    "calm water": (-23, -29, 1.8),
+    "rough sea": (-13, -24, 2.5),
+    "noise over water": (-24, -26, 2),
+    "desert": (-17, -26, 2.5),
+    "bright sand": (-15, -24, 2),
+    "steppe": (-13, -21, 2.5),
+    "fields": (-11, -18, 3),
+    "fields, filtered": (-11, -17, 1.4),
+    "forest": (-8, -14, 2.4),
+    "forest, filtered": (-8, -14, 1),
+    "wet forest": (-7, -12.5, 2.2),
+    "city": (-2, -9, 5),
+    "suburb": (-6, -13, 4),
+    "ice": (-4, -9, 3),
+    "Europe": (-12.6, -19.3, 5),
+}
+"""VV, VH and spread in dB."""
+
+
+def levels(ground, units):
+    vv, vh, spread = (value * 10 / FACTOR[units] for value in GROUND[ground])
+    return Levels({"VV": vv, "VH": vh}, spread)
+
+
+@pytest.mark.parametrize("ground", GROUND)
+@pytest.mark.parametrize("units", FACTOR)
+def test_no_ground_in_either_units_is_surely_taken_for_the_other(ground, units):
+    assert weigh(levels(ground, units)).sure in (None, units)
+
+
+@pytest.mark.parametrize(
+    ("ground", "units"),
+    [
+        ("calm water", "power"),
+        ("calm water", "amplitude"),
+        ("desert", "power"),
+        ("fields", "power"),
+        ("fields", "amplitude"),
+        ("forest", "amplitude"),
+        ("city", "power"),
+        ("Europe", "power"),
+    ],
+)
+def test_levels_that_only_one_reading_explains_are_told_surely(ground, units):
+    evidence = weigh(levels(ground, units))
+    assert evidence.sure == units
+    assert f"convert with {FACTOR[units]:g} * log10({units})" in conversion_to_decibels(evidence)
+
+
+@pytest.mark.parametrize(
+    ("ground", "units"), [("forest", "power"), ("desert", "amplitude"), ("rough sea", "amplitude")]
+)
+def test_levels_that_both_readings_explain_advise_neither(ground, units):
+    text = conversion_to_decibels(weigh(levels(ground, units)))
+    assert text.startswith("find out which it is")
+    assert "power" in text
+    assert "amplitude" in text
+
+
+def test_one_polarisation_alone_is_weighed_too():
+    assert weigh(Levels({"VV": -20.0})).sure == "power"
+    assert weigh(Levels({"VH": -9.0})).sure in (None, "amplitude")
+
+
+@pytest.mark.parametrize("median_dn", [150, 40_000])
+def test_digital_numbers_of_the_sensor_are_neither(median_dn):
+    evidence = weigh(
+        measure_levels({"VV": np.full(9, median_dn, np.float32), "VH": np.full(9, median_dn / 2, np.float32)})
+    )
+    assert evidence.is_uncalibrated
+    assert conversion_to_decibels(evidence).startswith("calibrate it")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_decibels_are_not_linear_and_positive_numbers_are(kind):
+    decibels = np.array([-11, -8, -20, -15] * 10).astype(kind)
+    assert not is_linear(decibels)
+    assert is_linear((10 ** (decibels / 10)).astype(np.float32))
+
+
+@pytest.mark.parametrize("ground", GROUND)
+def test_right_decibels_are_not_doubted(ground):
+    vv, vh, spread = GROUND[ground]
+    assert not doubt_of_decibels(Levels({"VV": vv, "VH": vh}, spread))
+
+
+def test_decibels_that_were_computed_with_the_other_factor_are_doubted():
+    assert "half" in doubt_of_decibels(Levels({"VV": -5.5, "VH": -9.0}, 1.2))
+    assert "twice" in doubt_of_decibels(Levels({"VV": -24.0, "VH": -38.0}, 6.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("S1A_IW_20200607T010800_DVP_RTC10_G_gaunem_0000_VV", "amplitude"),
+        ("S1A_IW_20200607T010800_DVP_RTC30_G_gpuned_1E3F_VV", "power"),
+        ("S1B_IW_20200607T010800_SVR_RTC30_G_sdwfcm_1E3F_VH", "dB"),
+        ("gAun_VV", "amplitude"),
+        ("S1A_gPun_rtcm01", "power"),
+        ("Sigma0_VV_db", "dB"),
+        ("gamma0-vv-dB", "dB"),
+        ("linear_power", "power"),
+        ("Amplitude_VV", "amplitude"),
+        ("Sigma0_VV", None),
+        ("VV", None),
+        ("dB or power", None),
+        ("sandbank", None),
+    ],
+)
+def test_names_state_units(name, units):
+    assert stated_units([name]) == units
+
+
+def test_decibels_times_100_are_known_as_such():
+    assert is_scaled(-1121)
+    assert not is_scaled(-12)
+    assert not is_scaled(-9999)
