@@ -16,20 +16,6 @@ from fusmae.sources.columns import Columns
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHECKED = (
-    "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
-    "satellite, date, column and row; the country is one of the tile's; no name stands twice; "
-    "a place has the same classes on all dates"
-)
-"""What is compared, for people."""
-
-NOT_CHECKED = (
-    "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
-    "Luxembourg) and 34TEN (Serbia, Kosovo); from the table alone, the classes of places that have one date only; "
-    "splits, but by their numbers and that no place is in two"
-)
-"""What the table states once only, so that a mistake in it can't be seen there."""
-
 _MAX_BETWEEN_VERSIONS_S = 10
 """The two versions of a name are 8 s apart at most."""
 

@@ -56,6 +56,19 @@ V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
 }
 """Countries by MGRS tile, in the complete tables of v2."""
 
+V2_CHECKED = (
+    "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
+    "satellite, date, column and row; the country is one of the tile's; no name stands twice"
+)
+"""What `agreement` compares in v2's table, for people."""
+
+V2_NOT_CHECKED = (
+    "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
+    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, but by the checks `labels` (places with several dates) and "
+    "`maps`; splits, but by their numbers and that no place is in two"
+)
+"""What the table states once only, so that a mistake in it can't be seen there."""
+
 # Copied from v2's table: every class is in one of them, so a class map shifted by one shows.
 _V2_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_63_14": (  # Ireland, validation
@@ -181,7 +194,13 @@ _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
 
 def v1_facts() -> Facts:
     """What v1 states."""
-    return Facts(counts=V1_COUNTS, labels=_V1_LABELS, statistics=published_statistics())
+    return Facts(
+        counts=V1_COUNTS,
+        labels=_V1_LABELS,
+        statistics=published_statistics(),
+        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name stands twice",
+        not_checked="classes, which stand in one file per patch; splits, but by their numbers",
+    )
 
 
 def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
@@ -194,7 +213,14 @@ def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
     tables = (_V2_CLEAR, _V2_FLAGGED) if snow_and_clouds else (_V2_CLEAR,)
     rows = [table[country] for table in tables for country in countries or table if country in table]
     counts = dict(zip(SPLITS, map(sum, zip(*rows, strict=True)), strict=True)) if rows else None
-    return Facts(counts=counts, labels=_V2_LABELS, statistics=published_statistics())
+    return Facts(
+        counts=counts,
+        labels=_V2_LABELS,
+        statistics=published_statistics(),
+        cross_checked=V2_CHECKED,
+        not_checked=V2_NOT_CHECKED,
+        has_labels_by_place=True,
+    )
 
 
 def known_labels() -> dict[str, tuple[str, ...]]:

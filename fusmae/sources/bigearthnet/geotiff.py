@@ -6,13 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusmae.errors import PairError
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.bigearthnet.bands import MODALITIES, RESTORE
 from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
-
-REFETCH = (
-    "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
-)
-"""What to do where a file is absent or damaged."""
 
 
 def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
@@ -34,7 +29,7 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
             "incomplete",
             f"Pair {key} lacks a side: {'; '.join(missing)} is absent.",
             expected=list(folders),
-            hint=REFETCH,
+            hint=RESTORE,
         )
     bands: dict[str, Raster] = {}
     for modality, folder in folders.items():
@@ -58,7 +53,7 @@ def read_band(path: Path, key: str, band: str) -> Raster:
     try:
         plain = plain_raster(path.read_bytes())
     except FileNotFoundError as error:
-        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=REFETCH) from error
+        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=RESTORE) from error
     except OSError as error:
         raise _unreadable(path, key, band, error) from error
     # GDAL also says best what is wrong with a damaged file.
@@ -82,13 +77,13 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
             "georeference",
             f"Pair {key}, band {band}: {path} is not one band with a georeference.",
             got=f"{count} bands, CRS {crs}",
-            hint=REFETCH,
+            hint=RESTORE,
         )
     return Raster(pixels, str(crs), bounds)
 
 
 def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:
-    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=REFETCH)
+    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=RESTORE)
 
 
 def check_ground(key: str, bands: dict[str, Raster]) -> None:
@@ -111,4 +106,5 @@ def check_ground(key: str, bands: dict[str, Raster]) -> None:
                 f"Pair {key}: bands {name} and {first_name} don't cover the same ground.",
                 got=f"{name}: {band.crs} {band.bounds}",
                 expected=f"{first_name}: {first.crs} {first.bounds}",
+                hint=RESTORE,
             )

@@ -185,7 +185,7 @@ def test_v2_folders_as_torchgeo_generates_them_are_indexed_and_their_int16_pixel
     for pair in pairs:
         with pytest.raises(PairError, match=r"band VV(.|\n)*int16 \[120, 120\](.|\n)*float32 \[120, 120\]") as caught:
             source.read(tmp_path, pair)
-        assert caught.value.fault == "grid"
+        assert caught.value.fault == "units"
 
 
 def test_v1_folders_as_torchgeo_generates_them_are_indexed_and_each_fault_of_their_pixels_named(tmp_path: Path):
