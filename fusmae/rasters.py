@@ -1,9 +1,9 @@
 """What a raster file says of itself, read alike for training, maps and the service.
 
 - **Scale and offset** are applied. Backscatter is then what the file says (dB, or power). For digital numbers
-  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by 10,000
-  (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset makes a
-  little negative is 0. A statement that leads to impossible pixels is refused.
+  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by
+  10,000 (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset
+  makes a little negative is 0. A statement that leads to impossible pixels is refused.
 - **Nodata** is what a band states as nodata, what is not finite, and what the file's mask (internal or beside it) or
   alpha band hides. An alpha band is no data band.
 - **0** is a value, unless the file states it, or all bands of a modality are 0: `zero_is_nodata` says when that counts.
@@ -179,21 +179,32 @@ def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
         why[MASKED] = why[MASKED] | hidden if MASKED in why else hidden
     if stored.dtype.kind == "f":
         # NaN is what most files state as nodata; that they do changes nothing.
-        why[NOT_FINITE] = ~np.isfinite(stored)
+        why[NOT_FINITE] = ~np.isfinite(_as_float32(stored) if stored.dtype.itemsize > 4 else stored)
     return Bands(stored, {reason: flags for reason, flags in why.items() if flags.any()}, statement)
 
 
-def scaled(stored: NDArray[Any], statement: Statement, units: Units) -> Floats:
-    """Stored numbers `[C, h, w]` in the modality's units; a new array."""
+def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipped: bool = True) -> Floats:
+    """Stored numbers `[C, h, w]` in the modality's units; a new array.
+
+    Args:
+        stored: in the file's own type.
+        statement: what the file says of them.
+        units: of the modality.
+        is_clipped: whether digital numbers that an offset makes a little negative become 0.
+    """
     if not statement.is_scaled:
-        return stored.astype(np.float32)
+        return _as_float32(stored)
     factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
     values = stored * factors + offsets
-    if units == "DN":
+    if units == "DN" and is_clipped:
         # Atmospheric correction makes the darkest water a little less than nothing.
         values[(values < 0) & (values >= offsets)] = 0
-    found: Floats = values.astype(np.float32)
-    return found
+    return _as_float32(values)
+
+
+def _as_float32(values: NDArray[Any]) -> Floats:
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, which is nodata
+        return values.astype(np.float32)
 
 
 def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
@@ -256,9 +267,10 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
     if not samples or not samples[0].statement.is_scaled:
         return
     statement = samples[0].statement
-    values = [bands.in_units(units) for bands in samples]
-    numbers = np.concatenate([part[np.isfinite(part)] for part in values])
-    stored = np.concatenate([bands.stored[np.isfinite(part)] for bands, part in zip(samples, values, strict=True)])
+    stored = np.concatenate([bands.stored.reshape(len(bands.stored), -1) for bands in samples], axis=1)
+    is_data = np.concatenate([~_flags(bands).reshape(len(bands.stored), -1) for bands in samples], axis=1)
+    numbers = scaled(stored[..., None], statement, units, is_clipped=False)[is_data]
+    stored = stored[is_data]
     if numbers.size < _FEW_PIXELS:
         return
     low, median, high = (float(value) for value in np.percentile(numbers, [1, 50, 99]))
@@ -277,6 +289,10 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
             expected="backscatter in dB" if units == "dB" else "reflectance, or digital numbers of some thousands",
             hint=_unstate(name, units),
         )
+
+
+def _flags(bands: Bands) -> Flags:
+    return np.zeros(bands.stored.shape, np.bool_) if bands.is_nodata is None else bands.is_nodata
 
 
 def sample_windows(dataset: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from fusmae.inference.drift_reference import REFERENCE, Reference, load_referenc
 from fusmae.inference.drift_tiles import describe_tiles, spread_units
 from fusmae.inference.embed import require_embedding
 from fusmae.inference.grid import Grid, lay_grid
+from fusmae.inference.nodata import nodata_sentences
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import Scene, open_scenes
 from fusmae.inference.session import Session
@@ -55,6 +56,7 @@ def drift(
     with SceneReader(scenes, session.inputs, grid) as reader:
         tiles = describe_tiles(session, reader, units, _bar(len(units)))
         faults = _unit_faults(reader, scenes) if is_checked else ""
+        nodata = nodata_sentences(reader.tallies)
     findings = Findings(
         judge_scene(compared, tiles, config.drift, config.seed),
         faults,
@@ -70,7 +72,7 @@ def drift(
         (grid.left, grid.top),
     )
     write_drift_report(out, findings)
-    return findings.is_drift, f"{as_text(findings)}\nreport: {out / 'drift.html'}"
+    return findings.is_drift, "\n".join([as_text(findings), *nodata, f"report: {out / 'drift.html'}"])
 
 
 def _reference(model: ModelFile, session: Session, given: Path | None) -> Reference:
@@ -96,7 +98,7 @@ def _reference(model: ModelFile, session: Session, given: Path | None) -> Refere
 def _side_by_side(scenes: dict[str, Scene], session: Session) -> Grid:
     """Whole tiles from the top left: one that ends with the scene would count ground of others a second time."""
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
-    grid = lay_grid(scenes, session.inputs, tile_m)
+    grid = lay_grid(scenes, session.inputs, tile_m, has_cells=False)
     return replace(grid, width_m=grid.width_m // tile_m * tile_m, height_m=grid.height_m // tile_m * tile_m)
 
 

@@ -15,6 +15,7 @@ from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
 from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
 from fusmae.inference.grid import Grid, lay_grid
+from fusmae.inference.nodata import LOOK_AT_NODATA, nodata_sentences
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import open_scenes
 from fusmae.inference.session import EMBEDDING, Session
@@ -47,11 +48,13 @@ def embed(
     found = model_file(model)
     session = Session(found.path)
     require_embedding(session, found.label)
+    nodata: tuple[str, ...] = ()
     if shards:
         summary = _embed_pairs(found, session, shards, split or "test", index, out)
     else:
-        summary = f"{_embed_scenes(found, session, given, stride, is_checked, out):,} tiles"
-    return f"{summary}, {session.embedding_dim} numbers each, by {found.label}\nwrote {out}"
+        num_tiles, nodata = _embed_scenes(found, session, given, stride, is_checked, out)
+        summary = f"{num_tiles:,} tiles"
+    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {found.label}", *nodata, f"wrote {out}"])
 
 
 def _require_one_kind(
@@ -73,16 +76,19 @@ def _require_one_kind(
 
 def _embed_scenes(
     model: ModelFile, session: Session, given: Given, stride: int | None, is_checked: bool, out: Path
-) -> int:
+) -> tuple[int, tuple[str, ...]]:
+    """The number of tiles, and sentences on nodata."""
     scenes = open_scenes(session.inputs, given.paths, given.readings)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
-    grid = lay_grid(scenes, session.inputs, stride or session.inputs[0].side_px * session.inputs[0].gsd_m)
+    tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
+    grid = lay_grid(scenes, session.inputs, stride or tile_m, has_cells=False)
     with SceneReader(scenes, session.inputs, grid) as reader:
         if is_checked:
             print_warnings(check_pixels(reader, scenes))
         units = grid.units()
         found = _tracked(embedded_units(session, reader, units), len(units))
-        return write_tables(out, _unit_tables(found, grid, model), Geometry("Polygon", grid.crs))
+        num_tiles = write_tables(out, _unit_tables(found, grid, model), Geometry("Polygon", grid.crs))
+        return num_tiles, nodata_sentences(reader.tallies)
 
 
 def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) -> Iterator[Any]:
@@ -107,7 +113,7 @@ def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) ->
         raise InputError(
             "There is no tile with data: the scenes are nodata where they overlap.",
             expected="at least one tile of which a sensor has 90 %",
-            hint="look at the files; `rio info` shows what they call nodata (0 and NaN always are)",
+            hint=LOOK_AT_NODATA,
         )
 
 

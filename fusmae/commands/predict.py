@@ -55,6 +55,7 @@ def _summary(made: Map, classes: Sequence[str]) -> str:
         f"{made.num_tiles:,} tiles of {made.grid.tile_m} m, one every {made.grid.stride_m} m; "
         f"{rows} x {columns} pixels of {made.grid.cell_m} m, {made.counts[0]:,} without data",
         *shares,
+        *made.nodata,
         *(f"wrote {path}" for path in made.files),
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Checks that a tile's pixels are what its modality says, before they reach a shard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fusmae.errors import PairError
 from fusmae.modalities import ModalityInput, Units
+from fusmae.rasters import Flags, nowhere_but
 
 PIXEL_DTYPES: dict[Units, np.dtype[Any]] = {"dB": np.dtype(np.float32), "DN": np.dtype(np.uint16)}
 
@@ -44,6 +45,24 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
             )
         _check_band(f"Pair {key}, band {name}", bands[name], item)
     return np.stack([bands[name] for name in item.bands]).astype(PIXEL_DTYPES[item.units], copy=False)
+
+
+def all_bands_are(value: int, pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> dict[str, Flags]:
+    """Where all bands of a modality have one value, over all of its resolutions: 0 is nodata there.
+
+    Args:
+        value: that value.
+        pixels: `[B, C, h, w]` by input name.
+        inputs: what these are.
+
+    Returns:
+        `[B, h, w]` by input name.
+    """
+    found: dict[str, Flags] = {}
+    for modality in dict.fromkeys(item.modality for item in inputs):
+        names = [item.name for item in inputs if item.modality == modality]
+        found.update(zip(names, nowhere_but(value, [pixels[name] for name in names]), strict=True))
+    return found
 
 
 def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:

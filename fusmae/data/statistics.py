@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Split
+from fusmae.data.pixels import all_bands_are
 from fusmae.data.shards import Shard, shard_paths
 from fusmae.errors import ShardError
 from fusmae.files import write_json
@@ -81,13 +82,20 @@ def measure_shard(path: Path) -> dict[str, Moments]:
     total = {item.name: Moments(0, np.zeros(len(item.bands)), np.zeros(len(item.bands))) for item in shard.inputs}
     for start in range(0, len(shard), _BATCH):
         batch = shard.read(range(start, min(start + _BATCH, len(shard))))
+        empty = all_bands_are(0, batch.pixels, shard.inputs)
         for name, array in batch.pixels.items():
-            total[name] = total[name].joined(_moments_of(array))
+            total[name] = total[name].joined(_moments_of(array, empty[name]))
     return total
 
 
-def _moments_of(array: NDArray[Any]) -> Moments:
-    """Of `[B, C, h, w]`."""
+def _moments_of(array: NDArray[Any], empty: NDArray[np.bool_]) -> Moments:
+    """Of `[B, C, h, w]` without the pixels `[B, h, w]` that are nodata."""
+    if empty.any():
+        data = np.moveaxis(array, 1, 0)[:, ~empty].astype(np.float64)
+        if not data.size:
+            return Moments(0, np.zeros(len(data)), np.zeros(len(data)))
+        mean = data.mean(1)
+        return Moments(data.shape[1], mean, ((data - mean[:, None]) ** 2).sum(1))
     mean = array.mean((0, 2, 3), dtype=np.float64)
     squares = ((array - mean[:, None, None]) ** 2).sum((0, 2, 3))
     return Moments(array.shape[0] * array.shape[2] * array.shape[3], mean, squares)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.data.pixels import NO_CLASS
+from fusmae.data.pixels import NO_CLASS, all_bands_are
 from fusmae.data.shards import Shard
 from fusmae.modalities import ModalityInput, Units
 from fusmae.s2_offset import FLOOR_QUANTILE
@@ -83,7 +83,8 @@ class BandMeasures:
         mean: of the pixels.
         median: of the pixels.
         floor: the dark floor, `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
-        zero_share: share of pixels that are exactly 0, which is nodata in digital numbers.
+        nodata_share: share of pixels that are 0 in all bands of the modality, over all resolutions, which is nodata.
+        one_share: share of pixels that are 1 in all bands, as along the edge of a swath.
         nonnegative_share: share of pixels of 0 and above.
         is_constant: every pixel has the same value.
         is_whole: every pixel is a whole number.
@@ -92,7 +93,8 @@ class BandMeasures:
     mean: NDArray[np.float32]
     median: NDArray[np.float32]
     floor: NDArray[np.float32]
-    zero_share: NDArray[np.float32]
+    nodata_share: NDArray[np.float32]
+    one_share: NDArray[np.float32]
     nonnegative_share: NDArray[np.float32]
     is_constant: NDArray[np.bool_]
     is_whole: NDArray[np.bool_]
@@ -141,7 +143,8 @@ def observe(path: Path) -> Observation:
     for start in range(0, len(shard.keys), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(shard.keys)))
         batch = shard.read(rows)
-        measured = [_measure(batch.pixels[item.name], item) for item in shard.inputs]
+        zero, one = (all_bands_are(value, batch.pixels, shard.inputs) for value in (0, 1))
+        measured = [_measure(batch.pixels[i.name], i, zero[i.name], one[i.name]) for i in shard.inputs]
         chunks.append(
             Observation(
                 bands=tuple(Band(item.modality, band, item.units) for item in shard.inputs for band in item.bands),
@@ -161,7 +164,7 @@ def merge(observations: Iterable[Observation]) -> Observation:
     parts = [part for part in observations if part.keys]
     if not parts:
         number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
-        measures = BandMeasures(number, number, number, number, number, flag, flag)
+        measures = BandMeasures(number, number, number, number, number, number, flag, flag)
         return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8), number)
     return Observation(
         bands=parts[0].bands,
@@ -195,8 +198,11 @@ def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:
     return BandMeasures(**{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names})
 
 
-def _measure(pixels: NDArray[Any], item: ModalityInput) -> tuple[list[BandTotals], BandMeasures]:
-    """Measure `[B, C, h, w]`."""
+def _measure(
+    pixels: NDArray[Any], item: ModalityInput, zero: NDArray[np.bool_], one: NDArray[np.bool_]
+) -> tuple[list[BandTotals], BandMeasures]:
+    """Measure `[B, C, h, w]`, of which some pixels `[B, h, w]` are 0 or 1 in all bands of the modality."""
+    shape = pixels.shape[:2]
     # Sorted pixels give every order statistic at once.
     pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
     size = pixels.shape[-1]
@@ -221,7 +227,8 @@ def _measure(pixels: NDArray[Any], item: ModalityInput) -> tuple[list[BandTotals
         mean=(sums / size).astype(np.float32),
         median=pixels[..., size // 2].astype(np.float32),
         floor=np.where(is_constant, np.nan, _floor(pixels, zeros, negative)).astype(np.float32),
-        zero_share=(zeros / size).astype(np.float32),
+        nodata_share=np.broadcast_to(zero.mean((1, 2), dtype=np.float32)[:, None], shape),
+        one_share=np.broadcast_to(one.mean((1, 2), dtype=np.float32)[:, None], shape),
         nonnegative_share=(1 - negative / size).astype(np.float32),
         is_constant=is_constant,
         is_whole=_is_whole(pixels),

@@ -84,21 +84,29 @@ def check_constant(observed: Observation) -> Check:
 
 
 def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """No pair is NaN, infinite or largely nodata."""
-    share = observed.measures.zero_share.max(axis=1, initial=0)
+    """No pair is NaN, infinite or largely nodata; a band that is 0 where others have data is water."""
+    share = observed.measures.nodata_share.max(axis=1, initial=0)
+    dn = observed.columns(lambda band: band.units == "DN")
+    ones = observed.keys_where(observed.measures.one_share[:, dn].max(axis=1, initial=0) > 0)
     empty = observed.keys_where(share > MAX_NODATA_SHARE)
     not_finite = keys_left_out(left_out, "nodata")
     sentences = [
         *([f"{counted(len(not_finite), 'pair')} left out: NaN or infinite"] if not_finite else []),
-        *([f"{counted(len(empty), 'pair')} with more than {MAX_NODATA_SHARE:.0%} nodata in a band"] if empty else []),
+        *([f"{counted(len(empty), 'pair')} with more than {MAX_NODATA_SHARE:.0%} nodata"] if empty else []),
     ]
+    edges = (
+        f"; {counted(len(ones), 'pair')} with pixels that are 1 in all bands of S2, as along the edge of a swath, "
+        f"which is no finding: {', '.join(some(ones))}"
+        if ones
+        else ""
+    )
     return Check(
         name="nodata",
         severity="blocks",
-        what="Pixels are finite and nearly all are data (0 is nodata).",
+        what="Pixels are finite and nearly all are data (0 in all bands of a modality is nodata).",
         found=len({*empty, *not_finite}),
-        got=joined(sentences, f"at most {share.max(initial=0):.1%} nodata in a band of a pair"),
-        expected=f"finite pixels, and at most {MAX_NODATA_SHARE:.0%} of 0 in each band",
+        got=joined(sentences, f"at most {share.max(initial=0):.1%} nodata in a pair") + edges,
+        expected=f"finite pixels, and at most {MAX_NODATA_SHARE:.0%} of 0 in all bands",
         examples=some([*empty, *not_finite]),
         hint=f"fill these pairs' nodata, then {SHARD_ANEW}; leave them out of the raw data, then {INDEX_ANEW}; or "
         "agree to them in data.tolerated.nodata",
@@ -157,7 +165,7 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
     refused = keys_left_out(left_out, "units")
     kinds = {
         "left out: not in the stated units": refused,
-        "whose S1 looks like linear power, not dB": observed.keys_where(is_linear),
+        "whose S1 looks linear, not dB": observed.keys_where(is_linear),
         f"whose S1 has a median outside {low:g} to {high:g} dB": observed.keys_where(is_far),
         "whose S1 is cut to whole numbers": observed.keys_where(is_whole),
         "whose S2 looks like 8-bit pictures, not digital numbers": observed.keys if is_8_bit else [],
@@ -181,10 +189,10 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
 
 
 def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
-    """What to do with the pairs that are linear, `[N]`; "" where there are none."""
+    """How pairs become dB, by the levels of those that are linear, `[N]`."""
     rows = np.flatnonzero(is_linear)
     if not rows.size:
-        return ""
+        return "convert linear S1 to dB (10 * log10 of power, 20 * log10 of amplitude); "
     medians = {
         observed.bands[column].name: float(np.median(observed.measures.median[rows, column]))
         for column in observed.columns(lambda band: band.units == "dB")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fusmae.band_names import names_in, other_modality
 from fusmae.errors import InputError
-from fusmae.inference.band_names import names_in, other_modality
 from fusmae.inference.scene_files import scene_files, stored_in
 from fusmae.rasters import data_bands
 from fusmae.s1_units import S1Units, stated_units

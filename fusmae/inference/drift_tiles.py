@@ -13,6 +13,7 @@ from fusmae.errors import InputError
 from fusmae.inference.drift_reference import tile_quantiles
 from fusmae.inference.embed import scene_batches, setting_name
 from fusmae.inference.grid import Grid, Unit
+from fusmae.inference.nodata import LOOK_AT_NODATA
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.session import EMBEDDING, Session
 
@@ -64,7 +65,7 @@ def describe_tiles(session: Session, reader: SceneReader, units: Sequence[Unit],
         raise InputError(
             "There is no tile with data where the scene was looked at.",
             expected="tiles of which a sensor has 90 %",
-            hint="look at the files; `rio info` shows what they call nodata (0 and NaN always are)",
+            hint=LOOK_AT_NODATA,
         )
     quantiles, embeddings, settings, corners = zip(*parts, strict=True)
     return SceneTiles(

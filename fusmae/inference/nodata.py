@@ -12,6 +12,11 @@ SOME_BANDS = "without data in some bands only"
 _REASONS = (STATED, MASKED, NOT_FINITE, ALL_ZERO)
 _MAX_SHARE_OF_SOME_BANDS = 0.01
 
+LOOK_AT_NODATA = (
+    "look at the files: `rio info` shows what they state as nodata; what is not finite, what a mask or an alpha band "
+    "hides, and 0 in all bands have no data either"
+)
+
 Tallies = Mapping[str, Counter[str]]
 """Pixels that were read, by input name and then by `PIXELS` (all of them) and what was found of them."""
 

@@ -17,6 +17,7 @@ from fusmae.inference.ahead import ahead
 from fusmae.inference.blend import blended
 from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.grid import Grid, Unit, lay_grid
+from fusmae.inference.nodata import LOOK_AT_NODATA, nodata_sentences
 from fusmae.inference.product import Rasters, write_rasters
 from fusmae.inference.quicklook import save_quicklook
 from fusmae.inference.reader import SceneReader
@@ -57,6 +58,7 @@ class Map:
         num_tiles: predicted, in this run or before it was killed.
         num_kept: strips that an earlier run had left.
         counts: cells by class number; 0 for nodata.
+        nodata: sentences on what this run read without data, and why.
     """
 
     files: tuple[Path, ...]
@@ -64,6 +66,7 @@ class Map:
     num_tiles: int
     num_kept: int
     counts: NDArray[np.int64]
+    nodata: tuple[str, ...] = ()
 
 
 def predict_map(
@@ -105,13 +108,14 @@ def predict_map(
                 print_warnings(check_pixels(reader, scenes))
             claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
+            nodata = nodata_sentences(reader.tallies)
         num_tiles = _count_tiles(grid, work)
         if not num_tiles:
-            raise _all_empty(scenes)
+            raise _all_empty(scenes, nodata)
         with _disk_named(out):
             facts = _facts(model, scenes, grid) | {"datetime_from": date_source}
             files, counts = _publish(model, scenes, grid, work, out, date, facts)
-    return Map(files, grid, num_tiles, num_kept, counts)
+    return Map(files, grid, num_tiles, num_kept, counts, nodata)
 
 
 def predicted_units(session: Session, items: Iterable[Batch | Cells]) -> Iterator[tuple[Unit, Result, int]]:
@@ -175,13 +179,13 @@ def _count_tiles(grid: Grid, work: Work) -> int:
     return sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
 
 
-def _all_empty(scenes: Mapping[str, Scene]) -> InputError:
+def _all_empty(scenes: Mapping[str, Scene], nodata: Sequence[str]) -> InputError:
     files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])
     return InputError(
         "There is no tile with data: the scenes are nodata where they overlap.",
-        got=files,
+        got="; ".join([files, *nodata]),
         expected="at least one tile of which a sensor has 90 %",
-        hint="look at the files; `rio info` shows what they call nodata (0 and NaN always are)",
+        hint=LOOK_AT_NODATA,
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,12 +102,16 @@ class SceneReader:
     def _read(self, item: ModalityInput, box_m: tuple[int, int, int, int], tally: Counter[str]) -> Pixels:
         target = _Target(self.grid, item.gsd_m, *(metres // item.gsd_m for metres in box_m))
         lattices = self._lattices[item.modality]
-        pixels = np.full((len(item.bands), *target.shape), np.nan, np.float32)
+        parts = []
         for lattice in lattices:
             places = [place for place, name in enumerate(item.bands) if name in lattice.names]
             if places:
                 others = [other for other in lattices if other is not lattice]
-                pixels[places] = lattice.read([item.bands[place] for place in places], target, others, tally)
+                names = [item.bands[place] for place in places]
+                parts.append((places, lattice.read(names, target, others, tally)))
+        pixels = parts[0][1] if len(parts) == 1 else np.empty((len(item.bands), *target.shape), np.float32)
+        for places, part in parts if len(parts) > 1 else ():
+            pixels[places] = part
         missing = np.isnan(pixels)
         empty = missing.any(axis=0)
         if empty.any():
@@ -223,7 +227,7 @@ class _Lattice:
         """`[C, h, w]` of a block in the modality's units, NaN where a band has no data."""
         from rasterio.errors import RasterioError
 
-        values = np.empty((len(names), block.height, block.width), np.float32)
+        values: Floats | None = None
         inner = _inner(block)
         reasons: dict[str, Flags] = {}
         for file in self._files:
@@ -235,12 +239,20 @@ class _Lattice:
                 bands = read_bands(file.dataset, chosen, self._window(block))
             except RasterioError as error:
                 raise unreadable(file.path, error) from error
-            values[places] = north_up(bands.in_units(self._units), self._stored)
+            part = np.ascontiguousarray(north_up(bands.in_units(self._units), self._stored))
+            if places == list(range(len(names))):
+                values = part
+            else:
+                values = np.empty((len(names), *part.shape[1:]), np.float32) if values is None else values
+                values[places] = part
             for reason, flags in bands.why.items():
-                here = north_up(flags, self._stored)[inner].any(axis=0)
+                here = np.asarray(north_up(flags, self._stored)[inner].any(axis=0))
                 reasons[reason] = reasons[reason] | here if reason in reasons else here
-        tally[PIXELS] += math.prod(values[inner].shape[1:])
-        counted = np.zeros(values[inner].shape[1:], np.bool_)
+        if values is None:
+            raise ValueError(names)
+        shape = values[inner].shape[1:]
+        tally[PIXELS] += math.prod(shape)
+        counted = np.zeros(shape, np.bool_)
         for reason, here in reasons.items():
             tally[reason] += int((here & ~counted).sum())
             counted |= here
@@ -267,7 +279,8 @@ class _Lattice:
         values = self._values(self.names, block, Counter())
         is_data = (np.isfinite(values) & (values != 0)).any(axis=0).astype(np.float32)[None]
         is_finer = target.gsd_m > self._gsd_m * _MEAN_FROM
-        return self._onto(is_data, block, target, Resampling.max if is_finer else _nearest())[0] > 0
+        found = self._onto(is_data, block, target, Resampling.max if is_finer else _nearest())
+        return np.asarray(found[0] > 0)
 
     def _block(self, target: _Target) -> _Block | None:
         """The lattice's pixels that a target needs; None where there are none."""
@@ -399,16 +412,13 @@ def _require_one_offset(scene: Scene, path: Any, statement: Statement) -> None:
 
 def _chosen(statement: Statement, places: Sequence[int]) -> Statement:
     """What is said of some of a statement's bands."""
-    return Statement(
-        *(tuple(part[place] for place in places) for part in _by_band(statement)),
-        text=statement.text,
-        alpha=statement.alpha,
-        has_mask=statement.has_mask,
+    return replace(
+        statement,
+        indexes=tuple(statement.indexes[place] for place in places),
+        nodata=tuple(statement.nodata[place] for place in places),
+        factors=tuple(statement.factors[place] for place in places),
+        offsets=tuple(statement.offsets[place] for place in places),
     )
-
-
-def _by_band(statement: Statement) -> tuple[tuple[Any, ...], ...]:
-    return statement.indexes, statement.nodata, statement.factors, statement.offsets
 
 
 def _has_all(values: Floats, number: int) -> bool:

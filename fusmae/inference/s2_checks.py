@@ -22,8 +22,10 @@ _CLOUD_DN = 2500.0
 # Of the tiles that tell anything.
 _MIN_DARK_SHARE, _MIN_BRIGHT_SHARE = 0.2, 0.5
 _MIN_MIXED_TILES, _MIN_MIXED_SHARE = 2, 0.1
+_MIN_STEP_SHARE = 0.85
 # Two parts of a scene that only the offset sets apart differ by 1000 where they differ least, and not by far more in
 # most bands: sand and water do, snow and plants are equal in some.
+_LEAST_STEP_QUANTILE = 0.2  # one band of a few pixels may be off
 _MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
 
 _Finding = Literal["offset", "none", "unknown", "mixed"]
@@ -161,11 +163,13 @@ def _floor(pixels: NDArray[np.float32] | None) -> float:
 def _finding(verdicts: NDArray[np.int8], floors: NDArray[np.float32]) -> _Finding:
     bright, dark = verdicts == 1, verdicts == -1
     num_bright, num_dark = int(bright.sum()), int(dark.sum())
+    num_judged = int((dark_level(floors) <= _CLOUD_DN).sum())
     if num_dark == 0:
-        num_judged = int((dark_level(floors) <= _CLOUD_DN).sum())
         return "offset" if num_bright and num_bright >= _MIN_BRIGHT_SHARE * num_judged else "unknown"
     num_least = max(_MIN_MIXED_TILES, _MIN_MIXED_SHARE * (num_bright + num_dark))
-    if min(num_bright, num_dark) >= num_least and _differ_by_offset(floors[bright], floors[dark]):
+    # Light and haze change by and by, an offset from one pixel to the next.
+    is_step = num_bright + num_dark >= _MIN_STEP_SHARE * num_judged
+    if is_step and min(num_bright, num_dark) >= num_least and _differ_by_offset(floors[bright], floors[dark]):
         return "mixed"
     return "none" if num_dark >= _MIN_DARK_SHARE * (num_bright + num_dark) else "unknown"
 
@@ -174,9 +178,12 @@ def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) ->
     """Whether the offset is what sets bright tiles apart from dark ones, and not what covers the ground."""
     if is_overshot_water(bright).mean() >= _MIN_BRIGHT_SHARE:
         return True
-    steps = np.nanmedian(bright, axis=0) - np.nanmedian(dark, axis=0)
+    has_both = np.isfinite(bright).any(axis=0) & np.isfinite(dark).any(axis=0)
+    if not has_both.any():
+        return False
+    steps = np.nanmedian(bright[:, has_both], axis=0) - np.nanmedian(dark[:, has_both], axis=0)
     low, high = _MIXED_STEP_DN
-    return bool(low <= np.nanmin(steps) <= high and np.nanmedian(steps) <= _MAX_MIXED_STEP_DN)
+    return bool(low <= np.quantile(steps, _LEAST_STEP_QUANTILE) <= high and np.median(steps) <= _MAX_MIXED_STEP_DN)
 
 
 def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:

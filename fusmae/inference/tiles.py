@@ -197,12 +197,14 @@ def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> N
     for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True):
         finest[item.modality] = item
     for item in finest.values():
-        ground = _ground(strip, item)
-        data, whole = (
-            _cell_means(flags.astype(np.float32)[None], strip.unit, item, cell_m)[0]
-            for flags in (ground & ~strip.empty[item.name], ground)
+        side = cell_m // item.gsd_m
+        rows, columns = (
+            flags[: cells * side].reshape(cells, side).mean(axis=1, dtype=np.float32)
+            for flags, cells in zip(strip.ground[item.name], found.shape, strict=True)
         )
-        found |= (whole > 0) & (data >= 0.5 * whole)
+        whole = rows[:, None] * columns
+        data = (_ground(strip, item) & ~strip.empty[item.name]).astype(np.float32)
+        found |= (whole > 0) & (_cell_means(data[None], strip.unit, item, cell_m)[0] >= 0.5 * whole)
     return found
 
 

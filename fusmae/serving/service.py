@@ -21,7 +21,8 @@ from fusmae.serving.units import check_units
 from fusmae.serving.watch import Watcher
 
 _NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
-_Read = Callable[[LoadedModel], dict[str, NDArray[Any]]]
+_Tile = tuple[dict[str, NDArray[Any]], list[str]]
+_Read = Callable[[LoadedModel], _Tile]
 
 
 class Service:
@@ -79,9 +80,10 @@ class Service:
             InputError: what the model can't be run on.
         """
         if media_type == "application/json":
-            return await self._predict(lambda model: read_json(body, model.session.inputs))
+            return await self._predict(lambda model: (read_json(body, model.session.inputs), []))
         if media_type in _NPZ_TYPES:
-            return await self._predict(lambda model: read_npz(body, model.session.inputs, self._limits.max_batch))
+            limit = self._limits.max_batch
+            return await self._predict(lambda model: (read_npz(body, model.session.inputs, limit), []))
         raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
     async def predict_tile(self, files: Mapping[str, Sequence[Upload]]) -> Prediction:
@@ -109,7 +111,7 @@ class Service:
         )
 
     def _checked(self, read: _Read, model: LoadedModel) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[str]]:
-        pixels = read(model)
+        pixels, warnings = read(model)
         modalities = model.session.check(pixels)
         num_tiles = len(next(iter(pixels.values())))
         if not 0 < num_tiles <= self._limits.max_batch:
@@ -119,10 +121,10 @@ class Service:
                 expected=f"1 to {self._limits.max_batch} a request",
                 hint="ask in several requests: those at the same time share batches",
             )
-        return pixels, modalities, check_units(pixels, model.session.inputs)
+        return pixels, modalities, warnings + check_units(pixels, model.session.inputs)
 
 
-def _read_known(files: Mapping[str, Sequence[Upload]], model: LoadedModel) -> dict[str, NDArray[Any]]:
+def _read_known(files: Mapping[str, Sequence[Upload]], model: LoadedModel) -> _Tile:
     known = model.session.metadata["modalities"]
     foreign = sorted(set(files) - set(known))
     if foreign:

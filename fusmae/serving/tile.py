@@ -10,12 +10,24 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene import require_real
+from fusmae.inference.tiles import MAX_EMPTY_SHARE, fill_nodata
 from fusmae.modalities import ModalityInput
+from fusmae.rasters import (
+    box_of,
+    is_turned,
+    north_up,
+    nowhere_but,
+    read_bands,
+    require_possible,
+    statement_of,
+    zero_is_nodata,
+)
 from fusmae.sources.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0
 _MAX_BANDS = 64
 _MAX_BLOCK_MB = 64
+_MAX_DIRECTORIES = 16
 """GDAL unpacks whole blocks, and a small file may state a huge one."""
 
 _DESCRIBE = "name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like …_VV.tif"
@@ -34,11 +46,14 @@ class Upload:
     content: bytes
 
 
-def read_tile(files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
-    """Arrays `[1, C, h, w]` of one tile from its files.
+def read_tile(
+    files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput]
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Arrays `[1, C, h, w]` of one tile from its files, finite, and warnings.
 
     A modality may come in several files. Bands are found by their description, one that is alone in its file by the
-    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it.
+    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it. As in a map, a
+    little nodata is filled with the tile's own means, and a modality with more than a tenth of it is absent.
 
     Args:
         files: a modality's files, by its key.
@@ -46,26 +61,69 @@ def read_tile(files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityIn
 
     Raises:
         InputError: no GeoTIFF, complex pixels, no or another CRS, another grid or extent than a tile's, a missing or
-            unnamed band.
+            unnamed band, nodata in all modalities, a scale that can't be right.
         PairError: files of different ground.
     """
     rasters: dict[str, Raster] = {}
     arrays: dict[str, NDArray[Any]] = {}
+    warnings: list[str] = []
     for modality, uploads in files.items():
         wanted = [item for item in inputs if item.modality == modality]
-        found = [_read_file(upload, wanted) for upload in uploads]
+        files_read = [_read_file(upload, wanted) for upload in uploads]
+        found = [raster for raster, _ in files_read]
+        if zero_is_nodata([value for _, stated in files_read for value in stated], wanted[0].units):
+            _empty_zeros(found, wanted)
         rasters |= {f"file {number} of {modality}": raster for number, raster in enumerate(found, 1)}
         bands = _bands(modality, found, wanted)
-        arrays |= {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands])[None] for i in wanted}
+        read = {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands]) for i in wanted}
+        share = _fill(read)
+        if share <= MAX_EMPTY_SHARE:
+            arrays |= {name: array[None] for name, array in read.items()}
+        if share:
+            warnings.append(
+                f"{modality}: {share:.1%} of the pixels have no data: "
+                + ("filled with the tile's means" if share <= MAX_EMPTY_SHARE else "the tile is answered without it")
+            )
     if not rasters:
         raise InputError(
             "The form has no file.", expected=f"files in fields named {sorted({item.modality for item in inputs})}"
         )
     check_same_ground("in the request", rasters)
-    return arrays
+    if not arrays:
+        raise InputError(
+            "The tile has no data.",
+            got="; ".join(warnings),
+            expected=f"a modality of which at most {MAX_EMPTY_SHARE:.0%} of the pixels have no data",
+            hint="no data are what a file states as nodata, masks or hides by alpha, what is not finite, and 0 in all "
+            "bands",
+        )
+    return arrays, warnings
 
 
-def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
+def _empty_zeros(rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> None:
+    """Put NaN where all of a modality's bands are 0."""
+    bands = {band for item in wanted for band in item.bands}
+    places = [[place for place, name in enumerate(raster.names) if name in bands] for raster in rasters]
+    used = [(raster, chosen) for raster, chosen in zip(rasters, places, strict=True) if chosen]
+    flags = nowhere_but(0, [np.nan_to_num(raster.pixels[chosen]) for raster, chosen in used])
+    for (raster, _), zero in zip(used, flags, strict=True):
+        raster.pixels[:, zero] = np.nan
+
+
+def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
+    """Fill nodata in a modality's arrays `[C, h, w]` where that is possible; gives its largest share in one of them."""
+    share = 0.0
+    for array in arrays.values():
+        empty = np.isnan(array).any(axis=0)
+        share = max(share, float(empty.mean()))
+        array[:, empty] = np.nan
+        if not empty.all():
+            fill_nodata(array)
+    return share
+
+
+def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster, tuple[float | None, ...]]:
+    """A file's bands in the model's units, NaN where they have no data, and what it states as nodata."""
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.io import MemoryFile
@@ -78,14 +136,16 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> Raster:
             rasterio.open(memory.name, driver="GTiff", sharing=False) as dataset,
         ):
             _check_grid(upload.name, dataset, wanted)
-            names = tuple((name or "").strip() for name in dataset.descriptions)
+            statement = statement_of(upload.name, dataset, wanted[0].units)
+            names = tuple((dataset.descriptions[index - 1] or "").strip() for index in statement.indexes)
             if names == ("",):  # as archives keep a band a file
                 names = (Path(upload.name).stem.rpartition("_")[2],)
-            pixels: NDArray[np.float32] = dataset.read(out_dtype="float32")
-            # 0 in digital numbers is what training saw there, too. By value: a mask has blocks of its own, of any size.
-            if dataset.nodata is not None and not (wanted[0].units == "DN" and dataset.nodata == 0):
-                pixels[pixels == np.float32(dataset.nodata)] = np.nan
-            return Raster(Path(upload.name), pixels, names, dataset.crs, tuple(dataset.bounds))
+            if statement.has_mask:
+                _check_mask(upload.name, memory.name)
+            bands = read_bands(dataset, statement)
+            require_possible(upload.name, [bands], wanted[0].units)
+            pixels = north_up(bands.in_units(wanted[0].units), dataset.transform)
+            return Raster(Path(upload.name), pixels, names, dataset.crs, box_of(dataset)), statement.nodata
     except RasterioError as error:
         raise InputError(
             f"{upload.name} is no GeoTIFF that can be read: {error.__cause__ or error}", expected="a GeoTIFF"
@@ -103,16 +163,15 @@ def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> Non
             expected="the UTM zone that its product came in",
             hint="rio warp --dst-crs EPSG:326ZZ",
         )
-    left, bottom, right, top = dataset.bounds
+    left, bottom, right, top = box_of(dataset)
     sides = (right - left, top - bottom)
-    is_turned = bool(dataset.transform.b or dataset.transform.d) or dataset.transform.e > 0
-    if is_turned or any(abs(side - tile_m) > _MAX_SHIFT_M for side in sides):
+    if is_turned(dataset.transform) or any(abs(side - tile_m) > _MAX_SHIFT_M for side in sides):
         raise InputError(
             f"{name} is not one tile.",
             got=f"{sides[0]:g} × {sides[1]:g} m, {dataset.width} × {dataset.height} px"
-            + (", turned or bottom up" if is_turned else ""),
-            expected=f"{tile_m} × {tile_m} m, north up",
-            hint="cut it first",
+            + (", turned" if is_turned(dataset.transform) else ""),
+            expected=f"{tile_m} × {tile_m} m, rows along the CRS's axes",
+            hint=f"cut it first: gdalwarp -te LEFT BOTTOM RIGHT TOP -tr {wanted[0].gsd_m} {wanted[0].gsd_m} SCENE TILE",
         )
     block_mb = _block_mb(dataset)
     if max(dataset.width, dataset.height) > finest or dataset.count > _MAX_BANDS or block_mb > _MAX_BLOCK_MB:
@@ -121,6 +180,25 @@ def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> Non
             got=f"{dataset.count} bands of {dataset.width} × {dataset.height} px in blocks of up to {block_mb:.1f} MB",
             expected=f"at most {finest} × {finest} px, {_MAX_BANDS} bands and blocks of {_MAX_BLOCK_MB} MB",
         )
+
+
+def _check_mask(name: str, path: str) -> None:
+    """Refuse a mask whose blocks, which may have any size, take much memory: a directory of the file's own."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    for number in range(2, _MAX_DIRECTORIES + 2):
+        try:
+            with rasterio.open(f"GTIFF_DIR:{number}:{path}", sharing=False) as dataset:
+                block_mb = _block_mb(dataset)
+        except RasterioError:
+            return
+        if block_mb > _MAX_BLOCK_MB or number > _MAX_DIRECTORIES:
+            raise InputError(
+                f"{name} has a mask that is larger than a tile's.",
+                got=f"blocks of {block_mb:.1f} MB",
+                expected=f"blocks of {_MAX_BLOCK_MB} MB, and at most {_MAX_DIRECTORIES} directories",
+            )
 
 
 def _block_mb(dataset: Any) -> float:
@@ -147,7 +225,7 @@ def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityIn
 
 
 def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]:
-    """The band's mean over each pixel of the model's grid."""
+    """The band's mean over what has data in each pixel of the model's grid; NaN where nothing has."""
     height, width = band.shape
     if height % item.side_px or width % item.side_px:
         raise InputError(
@@ -157,4 +235,9 @@ def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]
             hint=f"resample it to {item.gsd_m} m",
         )
     blocks = band.reshape(item.side_px, height // item.side_px, item.side_px, width // item.side_px)
-    return np.asarray(blocks.mean((1, 3)))
+    has_data = np.isfinite(blocks)
+    if has_data.all():
+        return np.asarray(blocks.mean((1, 3)))
+    counts = has_data.sum((1, 3))
+    sums = np.where(has_data, blocks, 0).sum((1, 3), dtype=np.float64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)

@@ -1,17 +1,19 @@
 """What raw datasets look like on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fusmae.modalities import ModalityInput
 from fusmae.sources.source import Facts, Source
 
 
-def open_source(name: str, settings: Mapping[str, Any]) -> Source:
+def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[ModalityInput] = ()) -> Source:
     """The reader of a raw dataset.
 
     Args:
         name: as `data.source.name` in `params.yaml`.
         settings: the rest of `data.source`.
+        inputs: what tiles consist of; a source of files that a user brings checks them by it.
     """
     # Imported one at a time: each brings libraries that the others do without.
     match name:
@@ -34,7 +36,7 @@ def open_source(name: str, settings: Mapping[str, Any]) -> Source:
         case "folder":
             from fusmae.sources.folder import FolderSource
 
-            return FolderSource(**settings)
+            return FolderSource(**settings, inputs=inputs)
     raise ValueError(name)
 
 

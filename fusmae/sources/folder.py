@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair, Split
-from fusmae.errors import Fault, PairError, SourceError
+from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256
+from fusmae.modalities import ModalityInput
+from fusmae.rasters import touched
 from fusmae.sources.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
-from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster
+from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.raster_folder import absent_raster, find_raster, rasters_by_key
 from fusmae.sources.source import Facts, no_maps
 from fusmae.utf8 import composed
@@ -32,6 +34,7 @@ class FolderSource:
         classes: the class table, in the order of a label vector.
         s2_offset: what the products add to every S2 digital number, if it was not subtracted: 1000 from baseline
             04.00 on.
+        inputs: what tiles consist of, to check the ground and the pixels of files with; none to take them as they are.
     """
 
     name = "folder"
@@ -39,9 +42,10 @@ class FolderSource:
     licence = "as its owner states"
     is_synthetic = False
 
-    def __init__(self, classes: Sequence[str], s2_offset: int = 0) -> None:
+    def __init__(self, classes: Sequence[str], s2_offset: int = 0, inputs: Sequence[ModalityInput] = ()) -> None:
         self.classes = tuple(composed(name) for name in classes)
         self._s2_offset = s2_offset
+        self._inputs = tuple(inputs)
 
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
@@ -68,18 +72,28 @@ class FolderSource:
         return sorted((self._pair(raw, row) for row in rows), key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides by the names that the files give their bands; see `Source.read`."""
+        """Both sides by the names that the files give their bands; see `Source.read`.
+
+        Scale and offset that files state are applied. Where a file has no data in a band, S1 is NaN and S2 is 0, in all
+        of its bands.
+        """
         paths = _files(raw, pair.key)
         for side in _SUFFIXES:
             if not paths[side].exists():
                 raise absent_raster(raw / side, pair.key)
-        rasters = {name: read_raster(path, pair.key, hint=LAYOUT_HINT) for name, path in paths.items()}
+        rasters = {
+            name: read_raster(path, pair.key, hint=LAYOUT_HINT, units="dB" if name == "s1" else "DN")
+            for name, path in paths.items()
+        }
+        for raster in rasters.values():
+            require_ground(pair.key, raster, self._inputs)
         check_same_ground(pair.key, rasters)
         bands: dict[str, NDArray[Any]] = {}
+        s2 = [raster for name, raster in rasters.items() if name != "s1"]
         for name, raster in rasters.items():
             _check_names(pair.key, raster, bands)
-            to_units = _decibels if name == "s1" else _digital_numbers
-            bands.update(zip(raster.names, to_units(pair.key, raster), strict=True))
+            pixels = _decibels(pair.key, raster) if name == "s1" else _digital_numbers(pair.key, raster, s2)
+            bands.update(zip(raster.names, pixels, strict=True))
         return bands
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -166,21 +180,30 @@ def _check_names(key: str, raster: Raster, known: Collection[str]) -> None:
 def _decibels(key: str, raster: Raster) -> NDArray[np.float32]:
     if raster.pixels.dtype.kind != "f":
         raise _wrong_units(key, raster, "dB as floating-point numbers", "export S1 as float32")
-    return raster.pixels.astype(np.float32, copy=False)
+    decibels = raster.pixels.astype(np.float32)
+    decibels[:, (decibels == 0).all(axis=0)] = np.nan
+    if raster.nodata is not None:
+        decibels[raster.nodata] = np.nan
+    return decibels
 
 
-def _digital_numbers(key: str, raster: Raster) -> NDArray[np.uint16]:
+def _digital_numbers(key: str, raster: Raster, files: Sequence[Raster]) -> NDArray[np.uint16]:
+    """Pixels `[C, h, w]`; 0 where one of S2's files has no data in a band."""
+    found = np.rint(raster.pixels) if raster.is_scaled else raster.pixels
     with np.errstate(invalid="ignore"):  # what does not fit becomes another number, and is found by that
-        numbers = raster.pixels.astype(np.uint16)
-    if not (numbers == raster.pixels).all():
+        numbers = found.astype(np.uint16)
+    is_right = numbers == found
+    if raster.nodata is not None:
+        is_right |= raster.nodata
+    if not is_right.all():
         raise _wrong_units(key, raster, "whole numbers from 0 to 65535", "store reflectance times 10,000 as uint16")
+    for other in files:
+        if other.nodata is not None:
+            numbers[:, touched(np.asarray(other.nodata.any(axis=0)), (numbers.shape[1], numbers.shape[2]))] = 0
     return numbers
 
 
 def _wrong_units(key: str, raster: Raster, expected: str, hint: str) -> PairError:
-    num_nan = int(np.isnan(raster.pixels).sum())
-    if num_nan:
-        hint = "leave the pair out, or fill its nodata"
-    got = f"{raster.pixels.dtype}, {np.nanmin(raster.pixels):.4g} to {np.nanmax(raster.pixels):.4g}, {num_nan} NaN"
-    fault: Fault = "nodata" if num_nan else "units"
-    return PairError(fault, f"Pair {key}: {raster.path} has other pixels.", got=got, expected=expected, hint=hint)
+    data = raster.pixels if raster.nodata is None else raster.pixels[~raster.nodata]
+    got = f"{data.dtype}, {data.min():.4g} to {data.max():.4g}"
+    return PairError("units", f"Pair {key}: {raster.path} has other pixels.", got=got, expected=expected, hint=hint)

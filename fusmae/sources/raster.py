@@ -1,17 +1,34 @@
 """One side of a pair as one GeoTIFF of several bands."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import PairError
+from fusmae.errors import Fault, InputError, PairError
+from fusmae.modalities import ModalityInput, Units
+from fusmae.rasters import (
+    box_of,
+    data_bands,
+    is_turned,
+    measures_metres,
+    north_up,
+    read_bands,
+    require_possible,
+    scaled,
+    statement_of,
+    utm_code,
+)
 
 _MAX_SHIFT_M = 1.0
 _M_PER_DEGREE = 111_195.0
+# Pixels whose side differs by less are as large.
+_MAX_PIXEL_ERROR = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,10 +37,14 @@ class Raster:
 
     Attributes:
         path: the file, for errors.
-        pixels: `[C, h, w]`, in the file's own type.
+        pixels: `[C, h, w]`, from north to south and from west to east; in the file's own type, or in the modality's
+            units where the file states a scale.
         names: description of each band, as the file states it; "" where it states none.
         crs: rasterio's coordinate reference system.
         bounds: left, bottom, right, top in units of `crs`.
+        nodata: `[C, h, w]`, true where a band has no data; None where all have.
+        is_scaled: whether the file states a scale or an offset, which were applied.
+        transform: affine transform of the file's own rows and columns; None for one that is known to be north up.
     """
 
     path: Path
@@ -31,6 +52,9 @@ class Raster:
     names: tuple[str, ...]
     crs: Any
     bounds: tuple[float, float, float, float]
+    nodata: NDArray[np.bool_] | None = None
+    is_scaled: bool = False
+    transform: Any = None
 
     @property
     def ground(self) -> str:
@@ -38,28 +62,38 @@ class Raster:
         left, bottom, right, top = self.bounds
         return f"{self.crs} from ({left:.10g}, {bottom:.10g}) to ({right:.10g}, {top:.10g}) in {self.path}"
 
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Width and height in units of `crs`."""
+        left, bottom, right, top = self.bounds
+        return right - left, top - bottom
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open one of many rasters of a folder for reading; gives rasterio's dataset."""
     import rasterio
 
-    # Without it GDAL lists the folder, of hundreds of files, each time it opens one of them.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
+    # Otherwise GDAL lists the folder, of hundreds of files, each time it opens one of them. A mask or statements beside
+    # a file are found by their names.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path, driver="GTiff") as dataset:
         yield dataset
 
 
-def read_raster(path: Path, key: str, *, hint: str, bands: Sequence[int] | None = None) -> Raster:
-    """Read bands of a georeferenced file.
+def read_raster(
+    path: Path, key: str, *, hint: str, bands: Sequence[int] | None = None, units: Units | None = None
+) -> Raster:
+    """Read bands of a georeferenced file, and what it says of itself.
 
     Args:
         path: the file.
         key: the pair's key, for errors.
         hint: what to do where the file is absent or damaged.
-        bands: numbers of the bands to read, from 1; None for all.
+        bands: numbers of the bands to read, from 1; None for all but alpha.
+        units: of the modality; None for numbers that have none, as those of classes, which are taken as they stand.
 
     Raises:
-        PairError: the file is absent, cannot be read or has no georeference.
+        PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
     """
     from rasterio.errors import RasterioError
 
@@ -67,18 +101,137 @@ def read_raster(path: Path, key: str, *, hint: str, bands: Sequence[int] | None 
         raise PairError("incomplete", f"Pair {key} lacks a file: {path} is absent.", hint=hint)
     try:
         with opened(path) as dataset:
-            names = tuple((name or "").strip() for name in dataset.descriptions)
-            crs, bounds = dataset.crs, tuple(dataset.bounds)
-            pixels: NDArray[Any] = dataset.read(bands)
+            _require_georeference(key, path, dataset, hint)
+            chosen = tuple(bands or data_bands(dataset))
+            names = tuple((dataset.descriptions[index - 1] or "").strip() for index in chosen)
+            crs, bounds, transform = dataset.crs, box_of(dataset), dataset.transform
+            if units is None:
+                pixels = north_up(dataset.read(chosen), transform)
+                return Raster(path, pixels, names, crs, bounds, transform=transform)
+            statement = statement_of(path, dataset, units, chosen)
+            found = read_bands(dataset, statement)
+            require_possible(path, [found], units)
     except RasterioError as error:
         # rasterio's own text only points to the GDAL error that it wraps
         reason = error.__cause__ or error
         raise PairError("unreadable", f"Pair {key}: {path} cannot be read: {reason}", hint=hint) from error
-    if crs is None:
-        raise PairError(
-            "georeference", f"Pair {key}: {path} has no georeference.", expected="a CRS and a transform", hint=hint
-        )
-    return Raster(path, pixels, names, crs, bounds)
+    except InputError as error:
+        raise PairError("units", f"Pair {key}: {error}") from error
+    nodata = found.is_nodata
+    return Raster(
+        path,
+        north_up(scaled(found.stored, statement, units) if statement.is_scaled else found.stored, transform),
+        names,
+        crs,
+        bounds,
+        None if nodata is None else north_up(nodata, transform),
+        statement.is_scaled,
+        transform,
+    )
+
+
+def _require_georeference(key: str, path: Path, dataset: Any, hint: str) -> None:
+    if dataset.crs is not None and not dataset.transform.is_identity:
+        return
+    points, _ = dataset.gcps
+    raise PairError(
+        "georeference",
+        f"Pair {key}: {path} has no georeference.",
+        got=f"CRS {dataset.crs}, {len(points)} ground control points",
+        expected="a CRS and a transform",
+        hint=f"terrain-correct it in SNAP, or `gdalwarp -t_srs EPSG:… {path} NEW`, and cut tiles anew"
+        if points
+        else hint,
+    )
+
+
+def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) -> None:
+    """Refuse a file that is no tile: turned, not in metres, of another side or with other pixels.
+
+    Args:
+        key: the pair's key, for errors.
+        raster: one of the pair's files, whose bands are named.
+        inputs: what tiles consist of; none to check only what every tile must be.
+
+    Raises:
+        PairError: names what it is, what it should be, and the command that cuts it anew.
+    """
+    got = _fault_of_place(raster)
+    fault: Fault = "georeference" if got else "grid"
+    tile_m = inputs[0].side_px * inputs[0].gsd_m if inputs else 0
+    gsds_m = {item.gsd_m for item in inputs if set(item.bands) & set(raster.names)}
+    height, width = raster.pixels.shape[1:]
+    pixel = raster.sides[0] / width, raster.sides[1] / height
+    is_square = abs(pixel[0] / pixel[1] - 1) < _MAX_PIXEL_ERROR
+    is_whole = not tile_m or all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
+    if not got and is_square and is_whole:
+        return
+    got = got or f"{raster.sides[0]:g} x {raster.sides[1]:g} m, pixels of {pixel[0]:g} x {pixel[1]:g} m"
+    gsd_m = next(iter(gsds_m), None) if len(gsds_m) == 1 else None
+    pixels = f" with pixels of {gsd_m} m" if gsd_m else ""
+    raise PairError(
+        fault,
+        f"Pair {key}: {raster.path} is no tile.",
+        got=got,
+        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres"
+        if tile_m
+        else "square pixels in metres, north up",
+        hint=_cut_anew(raster, tile_m, gsd_m),
+    )
+
+
+def _fault_of_place(raster: Raster) -> str:
+    """What is wrong with a file's CRS or transform; "" where nothing is."""
+    turn = raster.transform
+    if turn is not None and is_turned(turn):
+        angle = math.degrees(math.atan2(turn.d, turn.a))
+        return f"rows that are turned by {angle:.3g}° in {raster.crs.to_string()}"
+    if raster.crs.is_geographic:
+        return f"degrees: {raster.ground}"
+    if not _is_metric(raster):
+        return f"units of {raster.crs.to_string()}, which are no metres on the ground there"
+    return ""
+
+
+def _lon_lat(raster: Raster, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]] | None:
+    """Longitudes and latitudes of points at these distances from the centre; None where the CRS has no place."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.warp import transform
+
+    left, bottom, right, top = raster.bounds
+    x, y = (left + right) / 2, (bottom + top) / 2
+    try:
+        lons, lats = transform(raster.crs, "EPSG:4326", [x + step for step in across], [y + step for step in up])
+    except CPLE_BaseError:
+        return None
+    return (lons, lats) if all(map(math.isfinite, (*lons, *lats))) else None
+
+
+def _is_metric(raster: Raster) -> bool:
+    step = 1000.0
+    found = _lon_lat(raster, (0, step, 0), (0, 0, step))
+    # A local grid has no place on earth; that it is in metres its owner must know.
+    return found is None or measures_metres(*found, step)
+
+
+def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
+    """The command that makes a right tile of the ground, the same for each file of a pair."""
+    from rasterio.warp import transform
+
+    place = _lon_lat(raster, (0,), (0,))
+    advice = "cut each file of the pair anew from its scene, with its own pixels"
+    if place is None or not tile_m:
+        return advice
+    (lon,), (lat,) = place
+    epsg = raster.crs.to_epsg()
+    code = epsg if epsg and not raster.crs.is_geographic and _is_metric(raster) else utm_code(lon, lat)
+    (x,), (y,) = transform("EPSG:4326", f"EPSG:{code}", [lon], [lat])
+    left, bottom = round(x) - tile_m // 2, round(y) - tile_m // 2
+    pixel = gsd_m or "GSD"
+    return (
+        f"{advice}: gdalwarp -t_srs EPSG:{code} -te {left} {bottom} {left + tile_m} {bottom + tile_m} "
+        f"-tr {pixel} {pixel} -r bilinear -overwrite SCENE {raster.path}"
+    )
 
 
 def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:

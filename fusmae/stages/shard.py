@@ -17,7 +17,7 @@ from fusmae.sources import open_source
 def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path) -> None:
     """Write the shards of every pair in `index` to `out`, then train's `statistics`."""
     data, runtime = config.data, config.runtime
-    source, pairs = open_source(data.source.name, data.source.settings), read_index(index)
+    source, pairs = open_source(data.source.name, data.source.settings, data.inputs), read_index(index)
     folder = (raw / source.name).absolute()
     # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})

@@ -31,6 +31,27 @@ def test_statistics_are_those_of_numpy_over_train_only(statistics, pairs, read_p
             assert found.mean != pytest.approx(np.stack([bands[band] for bands in everything]).mean(), rel=1e-9)
 
 
+def test_nodata_is_in_no_statistics(tmp_path, pairs, read_pair, inputs, classes):
+    """0 in all bands of S2 is nodata; 0 in some bands is a value."""
+
+    def read(pair):
+        bands = read_pair(pair)
+        for item in inputs:
+            for name in item.bands:
+                if item.modality == "s2":
+                    bands[name][: item.side_px // 4] = 0
+        bands["B05"][-3:] = 0
+        return bands
+
+    train = [pair for pair in pairs if pair.split == "train"]
+    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    found = measure_statistics(tmp_path)["s2"]
+    for name, side in (("B02", 24), ("B05", 12), ("B01", 4)):
+        pixels = np.stack([read(pair)[name][side // 4 :] for pair in train]).astype(np.float64)
+        assert found[name].mean == pytest.approx(pixels.mean(), rel=1e-9)
+        assert found[name].std == pytest.approx(pixels.std(), rel=1e-9)
+
+
 def test_a_small_spread_on_a_large_offset_keeps_its_digits(tmp_path, pairs, read_pair, inputs, classes):
     """The sum of squares minus the squared mean, unshifted, would lose every digit of this spread."""
     made = []

@@ -48,16 +48,28 @@ def test_pairs_keep_their_split_and_labels(observed, pairs, classes):
         assert [classes[column] for column in np.flatnonzero(rows[pair.key])] == list(pair.labels)
 
 
+def _zeroed(band, part):
+    """A band of which the first quarter, or another part, of the rows is 0."""
+    band = band.copy()
+    band[: len(band) // part] = 0
+    return band
+
+
+@pytest.mark.parametrize(("bands", "share"), [(("B02",), 0.0), (("B05", "B01"), 0.0), (("B02", "B03", "B04"), 0.0)])
+def test_zero_in_some_bands_is_no_nodata(diagnose, changed, tmp_path, bands, share):
+    diagnose(read=changed(lambda found: {name: _zeroed(found[name], 4) for name in bands}))
+    found = merge(observe(path) for path in every_shard(tmp_path / "shards"))
+    assert (found.measures.nodata_share == share).all()
+
+
 def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
     def cut(bands):
-        band = bands["B02"].copy()
-        band[:6] = 0
-        return {"B02": band}
+        return {name: _zeroed(bands[name], 4) for name in ("B02", "B03", "B04", "B05", "B01")}
 
     diagnose(read=changed(cut))
     found = merge(observe(path) for path in every_shard(tmp_path / "shards"))
     column = found.columns(lambda band: band.name == "B02")[0]
-    assert found.measures.zero_share[:, column] == pytest.approx(0.25)
+    assert found.measures.nodata_share[:, column] == pytest.approx(0.25)
     assert (found.measures.floor[:, column] >= 200).all()
 
 

@@ -177,3 +177,21 @@ def test_names_tell_of_a_few_pairs_on_a_date_of_many(ask, changed, one_date):
     check = ask("offset", sharded=named, read=changed(_raised, only=lambda pair: "_N0400_" in pair.key))
     assert (check.status, check.found) == ("blocks", 2)
     assert "the baseline in product names" in check.got
+
+
+def _sea(bands):
+    """A sea that atmospheric correction made negative, in products with the offset."""
+    random = np.random.default_rng(0)
+    return {
+        band: (850 + 300 * (band in ("B01", "B02")) + random.normal(0, 20, bands[band].shape)).astype(np.uint16)
+        for band in DN_BANDS
+    }
+
+
+def test_water_below_1000_holds_the_offset_all_the_same(ask, acquisitions, changed):
+    check = ask("offset", sharded=acquisitions, read=changed(_sea), facts=Facts(s2_offset=1000))
+    assert (check.status, check.got) == (
+        "passed",
+        "28 pairs hold an offset of about 1000 (by the dark floor of 2 acquisitions)",
+    )
+    assert ask("offset", sharded=acquisitions, read=changed(_sea)).status == "blocks"

@@ -62,25 +62,45 @@ def test_a_clipped_pair_without_contrast_anywhere_blocks(ask, changed):
     assert (check.status, check.examples) == ("blocks", ("train01",))
 
 
-def test_a_pair_that_is_largely_nodata_blocks(ask, changed):
-    def cut(bands):
-        band = bands["B02"].copy()
-        band[:4] = 0
-        return {"B02": band}
+def _left_part(bands, names, share, value=0):
+    """Bands whose left part has one value."""
+    found = {name: bands[name].copy() for name in names}
+    for band in found.values():
+        band[:, : round(band.shape[1] * share)] = value
+    return found
 
-    check = ask("nodata", read=changed(cut, only=_is("train01")))
+
+@pytest.mark.parametrize("names", [DN_BANDS, ("VV", "VH")])
+def test_a_pair_that_is_largely_nodata_blocks(ask, changed, names):
+    check = ask("nodata", read=changed(lambda bands: _left_part(bands, names, 0.25), only=_is("train01")))
     assert (check.status, check.examples) == ("blocks", ("train01",))
-    assert check.got == "1 pair with more than 10% nodata in a band"
+    assert check.got == "1 pair with more than 10% nodata"
+
+
+@pytest.mark.parametrize("names", [("B02",), ("B05",), ("B05", "B01"), DN_BANDS[:3], ("VV",)])
+def test_dark_water_that_is_0_in_some_bands_is_no_nodata(ask, changed, names):
+    check = ask("nodata", read=changed(lambda bands: _left_part(bands, names, 0.75)))
+    assert (check.status, check.got) == ("passed", "at most 0.0% nodata in a pair")
 
 
 def test_a_corner_of_nodata_passes(ask, changed):
     def cut(bands):
-        band = bands["B02"].copy()
-        band[:2] = 0
-        return {"B02": band}
+        found = {name: bands[name].copy() for name in DN_BANDS}
+        for band in found.values():
+            side = len(band) // 4
+            band[:side, :side] = 0
+        return found
 
     check = ask("nodata", read=changed(cut, only=_is("train01")))
-    assert (check.status, check.got) == ("passed", "at most 8.3% nodata in a band of a pair")
+    assert (check.status, check.got) == ("passed", "at most 6.2% nodata in a pair")
+
+
+def test_pixels_of_1_in_all_bands_are_named(ask, changed):
+    read = changed(lambda bands: _left_part(bands, DN_BANDS, 0.25, 1), only=_is("train01"))
+    check = ask("nodata", read=read)
+    assert (check.status, check.found) == ("passed", 0)
+    assert "1 pair with pixels that are 1 in all bands of S2, as along the edge of a swath" in check.got
+    assert "train01" in check.got
 
 
 def test_a_pair_left_out_for_nan_fails_nodata(ask, changed):
@@ -178,7 +198,7 @@ def test_linear_power_with_a_negative_pixel_is_found_too(ask, changed):
 
     check = ask("units", read=changed(nearly_power))
     assert (check.status, check.found) == ("blocks", 28)
-    assert check.got == "28 pairs whose S1 looks like linear power, not dB"
+    assert check.got == "28 pairs whose S1 looks linear, not dB"
 
 
 def test_backscatter_far_from_any_ground_blocks(ask, changed):

@@ -1,6 +1,7 @@
 """From files to a map, as a user meets it; killed and damaged runs included."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError, StorageError
 from fusmae.inference import grid as grid_module
 from fusmae.inference.predict import predict_map
 from fusmae.inference.product import STEP
+from fusmae.inference.scene import Reading
 
 from .conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
 
@@ -86,6 +89,153 @@ def test_where_neither_has_data_the_map_has_none(tmp_path, scenes, model):
     assert (read(tmp_path / "map.tif")[:, :, :half] == 255).all()
     assert (read(tmp_path / "map_classes.tif")[:, :, :half] == 0).all()
     assert (read(tmp_path / "map_classes.tif")[:, :, half:] > 0).all()
+
+
+def changed_s1(scenes, change):
+    """S1 with other pixels."""
+    with rasterio.open(scenes.s1, "r+") as dataset:
+        pixels = dataset.read()
+        change(pixels)
+        dataset.write(pixels)
+
+
+def first_rows(value):
+    def change(pixels):
+        pixels[:, :24] = value
+
+    return change
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan, 0.0])
+def test_what_is_not_finite_makes_the_same_map_as_0(tmp_path, model, value):
+    maps = []
+    for number in (value, 0.0):
+        scenes = make_scenes(tmp_path / f"{number}")
+        changed_s1(scenes, first_rows(number))
+        made = predict_map(model, {"s1": [scenes.s1]}, tmp_path / f"{number}.tif")
+        maps.append(read(tmp_path / f"{number}.tif"))
+        assert made.counts[0] > 0
+    assert np.array_equal(*maps)
+    assert len(made.nodata) == 1
+
+
+def test_one_infinite_pixel_ends_no_map_and_is_counted(tmp_path, scenes, model):
+    def change(pixels):
+        pixels[1, 30, 40] = -np.inf
+
+    changed_s1(scenes, change)
+    made = predict_map(model, scenes.paths, tmp_path / "map.tif")
+    assert made.counts[0] == 0
+    assert made.nodata == (f"s1_10m: 0.0% of {72 * 96:,} pixels have no data: 1 not finite",)
+
+
+def test_a_scale_that_a_file_states_gives_the_map_of_the_same_file_in_db(tmp_path, scenes, model):
+    with rasterio.open(scenes.s1) as dataset:
+        hundredths = np.rint(dataset.read() * 100)
+    right = write_raster(tmp_path / "db.tif", (hundredths / 100).astype(np.float32), names=("VV", "VH"))
+    packed = write_raster(tmp_path / "packed.tif", hundredths.astype(np.int16), names=("VV", "VH"), nodata=-32768)
+    with rasterio.open(packed, "r+") as dataset:
+        dataset.scales = (0.01, 0.01)
+    for path in (right, packed):
+        predict_map(model, {"s1": [path]}, tmp_path / f"map_{path.name}")
+    assert np.array_equal(read(tmp_path / "map_db.tif"), read(tmp_path / "map_packed.tif"))
+
+
+def test_a_stated_scale_and_offset_of_s2_give_the_map_without_them(tmp_path, scenes, model):
+    for path in scenes.s2.iterdir():
+        with rasterio.open(path) as dataset:
+            pixels = dataset.read()
+        new = write_raster(tmp_path / "stated" / path.name, pixels + np.uint16(1000), gsd_m=GSD_M[path.stem[-3:]])
+        with rasterio.open(new, "r+") as dataset:
+            dataset.scales, dataset.offsets = (0.0001,), (-0.1,)
+    predict_map(model, {"s2": [scenes.s2]}, tmp_path / "right.tif")
+    predict_map(model, {"s2": [tmp_path / "stated"]}, tmp_path / "found.tif")
+    assert np.array_equal(read(tmp_path / "right.tif"), read(tmp_path / "found.tif"))
+    with pytest.raises(InputError, match=r"(?s)states an offset itself.*leave out --s2-offset"):
+        predict_map(model, {"s2": [tmp_path / "stated"]}, tmp_path / "twice.tif", readings={"s2": Reading(offset=1000)})
+
+
+@pytest.mark.parametrize("kind", ["mask", "sidecar", "alpha"])
+@pytest.mark.parametrize("shift_m", [0, 3])
+def test_what_a_mask_or_an_alpha_band_hides_is_nodata_in_the_map(tmp_path, scenes, model, kind, shift_m):
+    with rasterio.open(scenes.s1) as dataset:
+        pixels = dataset.read()
+    valid = np.full(pixels.shape[1:], 255, np.uint8)
+    valid[:24] = 0
+    place = {"left": LEFT - shift_m, "top": TOP + shift_m}
+    right = np.where(valid, pixels, np.nan).astype(np.float32)
+    predict_map(
+        model, {"s1": [write_raster(tmp_path / "nan.tif", right, names=("VV", "VH"), **place)]}, tmp_path / "a.tif"
+    )
+    pixels[:, :24] = -30
+    if kind == "alpha":
+        path = write_raster(
+            tmp_path / "s1.tif",
+            np.concatenate([pixels, valid[None].astype(np.float32)]),
+            names=("VV", "VH", None),
+            **place,
+        )
+        with rasterio.open(path, "r+") as dataset:
+            dataset.colorinterp = [ColorInterp[name] for name in ("gray", "undefined", "alpha")]
+    else:
+        path = write_raster(tmp_path / "s1.tif", pixels, names=("VV", "VH"), **place)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "mask"), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(valid)
+    made = predict_map(model, {"s1": [path]}, tmp_path / "b.tif")
+    assert made.counts[0] > 0
+    assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
+    assert "masked" in made.nodata[0]
+
+
+def dark_water(scenes, value, nodata=None):
+    """B05, and half of B03, clipped over the western part."""
+    for name in ("B03", "B05"):
+        path = next(scenes.s2.glob(f"*{name}*"))
+        with rasterio.open(path) as dataset:
+            pixels = dataset.read()
+        pixels[:, :, : pixels.shape[2] * 5 // 8] = value
+        write_raster(path, pixels, gsd_m=GSD_M[name], nodata=nodata)
+    return {"s2": [scenes.s2]}
+
+
+@pytest.mark.parametrize("nodata", [None, 65535])
+def test_water_that_is_clipped_to_0_in_some_bands_is_mapped(tmp_path, scenes, model, nodata):
+    made = predict_map(model, dark_water(scenes, 0, nodata), tmp_path / "map.tif")
+    assert made.counts[0] == 0
+    assert made.nodata == ()
+
+
+def test_water_of_0_that_the_files_state_as_nodata_is_told_with_the_command_that_mends_it(tmp_path, scenes, model):
+    paths = dark_water(scenes, 0, 0)
+    made = predict_map(model, paths, tmp_path / "hole.tif")
+    assert made.counts[0] > 0
+    (command,) = {re.search(r"rio (edit-info FILE --unset-nodata)", line)[1] for line in made.nodata if "rio" in line}
+    for path in scenes.s2.iterdir():
+        rio = Path(sys.executable).with_name("rio")
+        subprocess.run([rio, *command.replace("FILE", str(path)).split()], check=True)
+    assert predict_map(model, paths, tmp_path / "map.tif").counts[0] == 0
+
+
+def test_pixels_of_1_in_all_bands_are_named(tmp_path, scenes, model):
+    for path in scenes.s2.iterdir():
+        with rasterio.open(path, "r+") as dataset:
+            pixels = dataset.read()
+            pixels[:, : 40 // int(dataset.res[0])] = 1
+            dataset.write(pixels)
+    made = predict_map(model, scenes.paths, tmp_path / "map.tif", is_checked=False)
+    assert [line for line in made.nodata if "384 pixels are 1 in all bands" in line]
+
+
+@pytest.mark.parametrize(("height_m", "width_m"), [(720, 970), (730, 960), (770, 1010), (850, 1070)])
+def test_every_pixel_of_a_scene_is_in_the_map(tmp_path, model, height_m, width_m):
+    scenes = make_scenes(tmp_path / "in", height_m, width_m)
+    made = predict_map(model, {"s1": [scenes.s1]}, tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        assert dataset.bounds.right >= LEFT + width_m
+        assert dataset.bounds.bottom <= TOP - height_m
+        assert dataset.bounds.right - LEFT - width_m < made.grid.cell_m
+    assert made.counts[0] == 0
+    assert made.nodata == ()
 
 
 def test_a_map_does_not_depend_on_the_blocks_that_it_is_read_in(tmp_path, scenes, model, monkeypatch):

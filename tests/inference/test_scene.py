@@ -61,3 +61,55 @@ def test_the_date_is_that_of_file_names_and_of_s2_first(tmp_path, scenes, model)
     found = open_scenes(model.session.inputs, scenes.paths, {})
     assert scene_date(found) == datetime(2020, 6, 7, 10, 10, 31, tzinfo=UTC)
     assert scene_date({"s1": found["s1"]}) is None
+
+
+def dated(tmp_path, model, name):
+    """The date of an S1 scene of one file."""
+    path = write_raster(tmp_path / name, np.ones((2, 24, 24), np.float32), names=("VV", "VH"))
+    return scene_date(open_scenes(model.session.inputs, {"s1": [path]}, {}))
+
+
+TAKEN = datetime(2020, 6, 7, 1, 8, 5, tzinfo=UTC)
+DAY = datetime(2020, 6, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [
+        ("S1A_20200607T010805_VV.tif", TAKEN),
+        ("s1a-iw-grd-vv-20200607t010805-20200607t010830.tiff", TAKEN),
+        ("20200607T010805Z.tif", TAKEN),
+        ("2020-06-07T01-08-05.tif", TAKEN),
+        ("scene_20200607.tif", DAY),
+        ("scene_2020-06-07.tif", DAY),
+        ("scene_2020_06_07_VV.tif", DAY),
+        ("2020-06-07/s1.tif", DAY),
+        ("S1A_IW_20200607T010805.SAFE/measurement/s1.tif", TAKEN),
+        ("S1A_IW_20200607T010805/measurement/a/s1.tif", TAKEN),
+        ("20190101T000000/S1A_20200607T010805.tif", TAKEN),
+    ],
+)
+def test_dates_in_the_nearest_name_are_read(tmp_path, model, name, date):
+    assert dated(tmp_path, model, name) == date
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MOSAIC_20200631T000000.tif",
+        "scene_20200607T010860.tif",
+        "scene_20200607T250000.tif",
+        "scene_20201301.tif",
+        "scene_2020-02-30.tif",
+        "scene_20000101.tif",
+        "scene_120200607.tif",
+        "run_20200607T010805/out/s1.tif",
+    ],
+)
+def test_what_is_no_date_of_the_scene_is_passed_over(tmp_path, model, name):
+    assert dated(tmp_path, model, name) is None
+
+
+def test_an_impossible_date_leaves_the_word_to_the_next_name(tmp_path, model):
+    assert dated(tmp_path, model, "2020-06-07/MOSAIC_20200631T000000.tif") == DAY
+    assert dated(tmp_path, model, "20200631T000000_20200607T010805.tif") == TAKEN

@@ -29,7 +29,7 @@ def in_part(array, value):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (lambda p: p | {"s1_10m": second(p["s1_10m"], 0.02)}, "Tile 1, band VV looks like linear power"),
+        (lambda p: p | {"s1_10m": second(p["s1_10m"], 0.02)}, "Tile 1, band VV is linear, not dB"),
         (lambda p: p | {"s1_10m": second(p["s1_10m"], -9999)}, "Tile 1, band VV is no backscatter in dB"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], -1)}, "Tile 1 has no digital numbers"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], 70_000)}, "Tile 1 has no digital numbers"),
@@ -49,7 +49,7 @@ def test_other_units_are_refused(exported, change, wanted):
     ("change", "wanted"),
     [
         (lambda p: filled(p, 5), "tile 1: S2 is at most 5: it may be an 8-bit picture"),
-        (lambda p: p | {n: p[n] + 1000 for n in ("s2_10m", "s2_20m")}, "tile 1: no S2 pixel is below 900"),
+        (lambda p: p | {n: p[n] + 1000 for n in ("s2_10m", "s2_20m")}, "tile 1: no S2 band has dark pixels"),
         (lambda p: p | {"s2_10m": p["s2_10m"] * 0}, "of S2 is 0, which is nodata"),
         (lambda p: p | {"s1_10m": p["s1_10m"] + [[[[0]], [[9]]]]}, "dB above VV: over calm water"),
     ],
@@ -70,3 +70,33 @@ def test_a_dark_lake_and_a_bright_city_are_no_other_unit(exported):
     city = pixels["s1_10m"].copy()
     city[..., :12] = 8
     assert check_units(pixels | {"s1_10m": city - 10}, exported.inputs) == []
+
+
+@pytest.mark.parametrize(
+    ("levels_db", "factor", "advice"),
+    [
+        ((-11, -18), 10, "convert with 10 * log10(power)"),
+        ((-11, -18), 20, "convert with 20 * log10(amplitude)"),
+        ((-8, -14), 10, "find out which it is, then convert with 10 * log10(power) or 20 * log10(amplitude)"),
+        ((-17, -26), 20, "find out which it is, then convert with 10 * log10(power) or 20 * log10(amplitude)"),
+    ],
+)
+def test_a_linear_tile_is_refused_with_the_formula_that_its_levels_allow(exported, levels_db, factor, advice):
+    noise = np.random.default_rng(0).normal(0, 2.5, exported.pixels(1)["s1_10m"].shape)
+    decibels = np.array(levels_db)[:, None, None] + noise
+    with pytest.raises(InputError) as error:
+        check_units({"s1_10m": 10 ** (decibels / factor)}, exported.inputs)
+    assert advice in str(error.value)
+
+
+def test_an_uncalibrated_tile_is_not_converted(exported):
+    with pytest.raises(InputError, match="calibrate it to sigma0"):
+        check(exported, lambda p: p | {"s1_10m": np.abs(p["s1_10m"]) * 20})
+
+
+def test_water_with_the_offset_is_warned_of_where_correction_made_it_less_than_1000(exported):
+    pixels = exported.pixels(1)
+    raised = {name: np.full_like(pixels[name], 1040) for name in ("s2_10m", "s2_20m")}
+    for array in raised.values():
+        array[..., ::7] = 960
+    assert any("no S2 band has dark pixels" in warning for warning in check_units(pixels | raised, exported.inputs))

@@ -1,4 +1,7 @@
 import re
+import shlex
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from datetime import UTC, datetime
@@ -8,6 +11,9 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 from fusmae.data.index import Pair, validate_index
 from fusmae.data.pixels import stack_bands
@@ -206,7 +212,7 @@ def test_s1_in_whole_numbers_is_refused(raw):
     assert "export S1 as float32" in str(error)
 
 
-@pytest.mark.parametrize("value", [0.25, -3.0, 70_000.0, np.inf])
+@pytest.mark.parametrize("value", [0.25, -3.0, 70_000.0])
 def test_s2_that_is_no_digital_number_is_refused(raw, value):
     pixels = np.full((2, 120, 120), 1000.0)
     pixels[1, 5, 6] = value
@@ -216,13 +222,248 @@ def test_s2_that_is_no_digital_number_is_refused(raw, value):
     assert "reflectance times 10,000 as uint16" in str(error)
 
 
-def test_nan_in_s2_is_nodata(raw):
+# What files say of themselves
+
+
+def s2_pixels(value, where=(1, 6, 7)):
     pixels = np.full((2, 120, 120), 1000.0)
-    pixels[1, 5, 6] = np.nan
-    write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype="float32", pixels=pixels)
+    pixels[where] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stated", "value"),
+    [
+        ("float32", None, np.nan),
+        ("float32", None, -np.inf),
+        ("float32", np.nan, np.inf),
+        ("float32", -9999, -9999),
+        ("uint16", 65535, 65535),
+        ("int16", -9999, -9999),
+        ("uint16", 0, 0),
+    ],
+)
+def test_nodata_of_s2_is_0_in_all_bands_over_all_resolutions(raw, dtype, stated, value):
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype=dtype, nodata=stated, pixels=s2_pixels(value))
+    for end, gsd_m in (("_20m", 20), ("_60m", 60)):
+        pixels = np.full((len(BANDS[f"s2{end}"]), 1200 // gsd_m, 1200 // gsd_m), 700)
+        write_raster(raw / "s2" / f"a{end}.tif", BANDS[f"s2{end}"], gsd_m=gsd_m, pixels=pixels)
+    bands = SOURCE.read(raw, only_pair(raw))
+    for names, (row, column), count in (("B02 B03", (6, 7), 1), ("B05 B8A", (3, 3), 1), ("B01", (1, 1), 1)):
+        for name in names.split():
+            assert bands[name].dtype == np.uint16
+            assert bands[name][row, column] == 0
+            assert (bands[name] == 0).sum() == count
+
+
+@pytest.mark.parametrize("stated", [None, 65535])
+def test_zero_in_one_band_of_s2_is_a_value(raw, stated):
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], nodata=stated, pixels=s2_pixels(0))
+    bands = SOURCE.read(raw, only_pair(raw))
+    assert bands["B03"][6, 7] == 0
+    assert bands["B02"][6, 7] == 1000
+    assert (bands["B05"] > 0).sum() >= 3590
+
+
+@pytest.mark.parametrize(("stated", "value"), [(-9999, -9999), (None, -np.inf), (np.nan, np.inf), (None, 0)])
+def test_nodata_of_s1_is_nan_and_refused_as_nodata(raw, stated, value):
+    pixels = np.full((2, 120, 120), -12.0)
+    pixels[:, 3, 4] = value
+    write_raster(raw / "s1" / "a.tif", BANDS["s1"], nodata=stated, pixels=pixels)
+    bands = SOURCE.read(raw, only_pair(raw))
+    assert np.isnan(bands["VV"]).sum() == 1
+    (item,) = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, TILE_M)
+    with pytest.raises(PairError, match="1 of 14400 pixels") as caught:
+        stack_bands(KEY, bands, item)
+    assert caught.value.fault == "nodata"
+
+
+@pytest.mark.parametrize("kind", ["internal", "beside", "alpha"])
+def test_what_a_mask_or_an_alpha_band_hides_is_nodata_and_alpha_is_no_band(raw, kind):
+    valid = np.full((120, 120), 255, np.uint8)
+    valid[6, 7] = 0
+    path = raw / "s2" / "a.tif"
+    if kind == "alpha":
+        write_raster(path, (*BANDS["s2"], ""), pixels=np.concatenate([s2_pixels(3), valid[None]]))
+        with rasterio.open(path, "r+") as dataset:
+            dataset.colorinterp = tuple(ColorInterp[name] for name in ("gray", "undefined", "alpha"))
+    else:
+        write_raster(path, BANDS["s2"], pixels=s2_pixels(3))
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(valid)
+        assert path.with_name("a.tif.msk").exists() == (kind == "beside")
+    bands = SOURCE.read(raw, only_pair(raw))
+    assert (bands["B02"] == 0).sum() == (bands["B03"] == 0).sum() == 1
+    assert bands["B02"][6, 7] == 0
+
+
+def stating(path: Path, scale: float, offset: float) -> None:
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * dataset.count, (offset,) * dataset.count
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "stored", "expected"),
+    [
+        (0.0001, 0, 1234, 1234),
+        (0.0001, -0.1, 2234, 1234),
+        (0.0001, -0.1, 900, 0),
+        (1, -1000, 2234, 1234),
+        (2.75e-05, -0.2, 10_000, 750),
+        (10, 0, 123, 1230),
+    ],
+)
+def test_a_scale_that_s2_states_gives_digital_numbers(raw, scale, offset, stored, expected):
+    pixels = s2_pixels(stored)
+    pixels[:] = 11_000 if scale < 1 else 3000
+    pixels[0, 6, 7] = stored
+    write_raster(raw / "s2" / "a.tif", BANDS["s2"], pixels=pixels)
+    stating(raw / "s2" / "a.tif", scale, offset)
+    assert SOURCE.read(raw, only_pair(raw))["B02"][6, 7] == expected
+
+
+def test_a_scale_that_s1_states_gives_decibels(raw):
+    decibels = np.random.default_rng(0).normal(-14, 3, (2, 120, 120))
+    write_raster(raw / "s1" / "a.tif", BANDS["s1"], dtype="int16", pixels=np.rint(decibels * 100))
+    stating(raw / "s1" / "a.tif", 0.01, 0)
+    bands = SOURCE.read(raw, only_pair(raw))
+    assert bands["VV"].dtype == np.float32
+    assert np.abs(bands["VV"] - decibels[0]).max() <= 0.0051
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype", "scale", "offset", "level"),
+    [
+        ("s1", "float32", 0.01, 0, -14),  # dB already
+        ("s2", "float32", 0.0001, -0.1, 0.12),  # reflectance already
+        ("s2", "uint16", 0.01, 0, 1200),  # reflectance in per cent
+        ("s2", "float32", 0.0001, -0.1, 300),  # the offset was taken off before
+    ],
+)
+def test_a_scale_that_the_numbers_cant_have_is_refused_with_the_command_that_takes_it_out(
+    raw, file, dtype, scale, offset, level
+):
+    noise = np.random.default_rng(0).normal(level, abs(level) / 5, (2, 120, 120))
+    path = write_raster(raw / file / "a.tif", BANDS[file], dtype=dtype, pixels=np.abs(noise) if file == "s2" else noise)
+    stating(path, scale, offset)
     error = refused_pair(raw)
-    assert error.fault == "nodata"
-    assert "1 NaN" in str(error)
+    assert error.fault == "units"
+    assert f"scale {scale:g}, offset {offset:g}" in str(error)
+    (command,) = re.findall(r"take the statement out: python (.*?); else", str(error))
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    with rasterio.open(path) as dataset:
+        assert set(dataset.scales) == {1.0}
+        assert set(dataset.offsets) == {0.0}
+
+
+# The ground
+
+
+INPUTS = modality_inputs(
+    {
+        "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
+        "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B03")),)),
+    },
+    TILE_M,
+)
+
+
+def read_checked(raw: Path):
+    return FolderSource(CLASSES, inputs=INPUTS).read(raw, only_pair(raw))
+
+
+@pytest.fixture
+def pair_of(tmp_path: Path):
+    """A pair whose files all have the same transform and CRS."""
+
+    def make(transform: Affine, sides=("s1", "s2"), **changes) -> Path:
+        raw = tmp_path / "pair"
+        (raw / "s1").mkdir(parents=True, exist_ok=True)
+        (raw / "pairs.csv").write_text(TABLE, encoding="utf-8")
+        write_pair(raw, KEY)
+        for side in sides:
+            write_raster(raw / side / "a.tif", BANDS[side], transform=transform, **changes)
+        return raw
+
+    return make
+
+
+NORTH_UP = Affine(10, 0, 400_000, 0, -10, 6_700_000)
+
+
+@pytest.mark.parametrize(
+    ("transform", "changes", "fault", "said"),
+    [
+        (Affine(12, 0, 400_000, 0, -12, 6_700_000), {}, "grid", "1440 x 1440 m, pixels of 12 x 12 m"),
+        (Affine(8, 0, 400_000, 0, -8, 6_700_000), {}, "grid", "960 x 960 m"),
+        (Affine(10, 0, 400_000, 0, -12, 6_700_000), {"height": 100}, "grid", "pixels of 10 x 12 m"),
+        (Affine(10, 0, 400_000, 0, -10, 6_700_000), {"width": 240, "height": 240}, "grid", "2400 x 2400 m"),
+        (NORTH_UP @ Affine.rotation(30), {}, "georeference", "turned by"),
+        (NORTH_UP @ Affine.shear(10), {}, "georeference", "turned by"),
+        (Affine(9e-5, 0, 10, 0, -9e-5, 60), {"crs": "EPSG:4326"}, "georeference", "degrees"),
+        (Affine(10, 0, 1_100_000, 0, -10, 8_400_000), {"crs": "EPSG:3857"}, "georeference", "no metres on the ground"),
+        (Affine(33, 0, 980_000, 0, -33, 200_000), {"crs": "EPSG:2263"}, "georeference", "no metres on the ground"),
+    ],
+)
+@pytest.mark.parametrize("sides", [("s1", "s2"), ("s1",), ("s2",)])
+def test_other_ground_than_a_tiles_is_refused_with_the_command_that_cuts_one(
+    pair_of, transform, changes, fault, said, sides
+):
+    raw = pair_of(transform, sides, **changes)
+    with pytest.raises(PairError) as caught:
+        read_checked(raw)
+    assert caught.value.fault == fault
+    assert said in str(caught.value)
+    assert "expected: 1200 x 1200 m (data.tile_m) with pixels of 10 m, north up" in str(caught.value)
+    found = re.search(r"gdalwarp -t_srs EPSG:(\d+) -te (\d+) (\d+) (\d+) (\d+) -tr 10 10", str(caught.value))
+    code, left, bottom, right, top = map(int, found.groups())
+    assert CRS.from_epsg(code).linear_units == "metre"
+    assert (right - left, top - bottom) == (1200, 1200)
+    # A file that is cut so is a tile.
+    cut = {"crs": f"EPSG:{code}", "transform": Affine(10, 0, left, 0, -10, top)}
+    for side in ("s1", "s2"):
+        write_raster(raw / side / "a.tif", BANDS[side], **cut)
+    assert read_checked(raw)["B02"].shape == (120, 120)
+
+
+@pytest.mark.parametrize("sides", [("s1", "s2"), ("s1",), ("s2",)])
+@pytest.mark.parametrize(
+    ("transform", "rows", "columns"),
+    [
+        (Affine(10, 0, 400_000, 0, 10, 6_698_800), -1, 1),
+        (Affine(-10, 0, 401_200, 0, -10, 6_700_000), 1, -1),
+        (Affine(-10, 0, 401_200, 0, 10, 6_698_800), -1, -1),
+    ],
+)
+def test_tiles_stored_south_up_or_mirrored_are_read_north_up(pair_of, transform, rows, columns, sides):
+    raw = pair_of(NORTH_UP)
+    expected = read_checked(raw)
+    for side in sides:
+        with rasterio.open(raw / side / "a.tif") as dataset:
+            pixels = dataset.read()
+        write_raster(raw / side / "a.tif", BANDS[side], transform=transform, pixels=pixels[:, ::rows, ::columns])
+    found = read_checked(raw)
+    for name, band in expected.items():
+        np.testing.assert_array_equal(found[name], band)
+    assert (only_pair(raw).lon, only_pair(raw).lat) == (
+        pytest.approx(25.195, abs=0.002),
+        pytest.approx(60.419, abs=0.002),
+    )
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_control_points_alone_are_no_georeference(pair_of):
+    raw = pair_of(NORTH_UP)
+    points = [GroundControlPoint(row, column, 400_000 + 10 * column, 6_700_000 - 10 * row) for row, column in
+              ((0, 0), (0, 120), (120, 0))]  # fmt: skip
+    with rasterio.open(
+        raw / "s2" / "a.tif", "w", driver="GTiff", count=2, width=120, height=120, dtype="uint16"
+    ) as dataset:
+        dataset.write(np.ones((2, 120, 120), np.uint16))
+        dataset.gcps = points, CRS.from_epsg(32635)
+    error = refused_pair(raw)
+    assert error.fault == "georeference"
+    assert "3 ground control points" in str(error)
 
 
 def test_nan_in_s1_is_left_to_the_check_of_pixels(raw):

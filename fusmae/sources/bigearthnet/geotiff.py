@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import PairError
+from fusmae.rasters import box_of, is_turned, north_up, read_bands, statement_of
 from fusmae.sources.bigearthnet.bands import MODALITIES, RESTORE
 from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
 
@@ -40,7 +42,7 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
 
 
 def read_band(path: Path, key: str, band: str) -> Raster:
-    """Read one file of a patch.
+    """Read one file of a patch; where it has no data, floating-point numbers are NaN and whole ones 0.
 
     Args:
         path: the file.
@@ -48,7 +50,7 @@ def read_band(path: Path, key: str, band: str) -> Raster:
         band: what is in it, for errors.
 
     Raises:
-        PairError: it is absent, cannot be read, or is not one band with a georeference.
+        PairError: it is absent, cannot be read, is not one band with a georeference, or states a scale.
     """
     try:
         plain = plain_raster(path.read_bytes())
@@ -56,8 +58,12 @@ def read_band(path: Path, key: str, band: str) -> Raster:
         raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=RESTORE) from error
     except OSError as error:
         raise _unreadable(path, key, band, error) from error
-    # GDAL also says best what is wrong with a damaged file.
-    return plain or _read_by_gdal(path, key, band)
+    if plain is None:
+        # GDAL also says best what is wrong with a damaged file.
+        return _read_by_gdal(path, key, band)
+    if plain.nodata:  # 0 and NaN are nodata as they stand
+        _empty(plain.pixels, plain.pixels == plain.nodata)
+    return plain
 
 
 def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
@@ -67,19 +73,33 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
     try:
         # A patch has no side files, and listing its folder for them takes longer than reading it.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
-            count, crs, bounds = dataset.count, dataset.crs, tuple(dataset.bounds)
-            pixels: NDArray[Any] = dataset.read(1)
+            count, crs, bounds, transform = dataset.count, dataset.crs, box_of(dataset), dataset.transform
+            statement = statement_of(path, dataset, "DN", [1])
+            found = read_bands(dataset, statement)
     except RasterioError as error:
         # rasterio's own text only points to the GDAL error that it wraps
         raise _unreadable(path, key, band, error.__cause__ or error) from error
-    if count != 1 or crs is None:
+    if count != 1 or crs is None or is_turned(transform):
         raise PairError(
             "georeference",
-            f"Pair {key}, band {band}: {path} is not one band with a georeference.",
-            got=f"{count} bands, CRS {crs}",
+            f"Pair {key}, band {band}: {path} is not one band with a georeference, north up.",
+            got=f"{count} bands, CRS {crs}, transform {tuple(transform)[:6]}",
             hint=RESTORE,
         )
-    return Raster(pixels, str(crs), bounds)
+    if statement.is_scaled:
+        raise PairError(
+            "units",
+            f"Pair {key}, band {band}: {path} states a scale, which no file of the dataset does.",
+            got=statement.text,
+            hint=RESTORE,
+        )
+    if found.is_nodata is not None:
+        _empty(found.stored, found.is_nodata)
+    return Raster(north_up(found.stored, transform)[0], str(crs), bounds)
+
+
+def _empty(pixels: NDArray[Any], is_nodata: NDArray[np.bool_]) -> None:
+    pixels[is_nodata] = np.nan if pixels.dtype.kind == "f" else 0
 
 
 def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:

@@ -16,8 +16,10 @@ _FORMATS = {3: "H", 4: "I", 12: "d"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 259, 273, 277, 279
 _PLANAR, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS = 284, 339, 33550, 33922, 34735
 _FIXED = {_COMPRESSION: (1,), _SAMPLES: (1,), _PLANAR: (1,)}
-# What else may stand in such a file and changes no pixel: photometric, rows a strip, text of the CRS, nodata.
-_HARMLESS = frozenset({262, 278, 34736, 34737, 42112, 42113})
+# What else may stand in such a file and changes no pixel: photometric, rows a strip, text of the CRS.
+_HARMLESS = frozenset({262, 278, 34736, 34737})
+_METADATA, _NODATA = 42112, 42113
+_CHANGES_UNITS = (b'role="scale"', b'role="offset"')
 _TAGS = frozenset(
     {_WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS, *_FIXED}
 )
@@ -37,11 +39,13 @@ class Raster:
         pixels: `[h, w]` in the file's own type.
         crs: like "EPSG:32633".
         bounds: left, bottom, right, top in the CRS's units.
+        nodata: number that the file states as nodata; None where it states none.
     """
 
     pixels: NDArray[Any]
     crs: str
     bounds: tuple[float, ...]
+    nodata: float | None = None
 
 
 def plain_raster(data: bytes) -> Raster | None:
@@ -63,6 +67,14 @@ def _read_tags(data: bytes) -> _Tags | None:
         tag, kind, length = struct.unpack_from("<HHI", data, entry)
         if tag in _HARMLESS:
             continue
+        if tag in (_METADATA, _NODATA):
+            (at,) = struct.unpack_from("<I", data, entry + 8)
+            text = data[entry + 8 : entry + 8 + length] if length <= 4 else data[at : at + length]
+            if tag == _METADATA and any(part in text for part in _CHANGES_UNITS):
+                return None
+            if tag == _NODATA:
+                tags[_NODATA] = (float(text.rstrip(b"\0 ")),)
+            continue
         if tag not in _TAGS or kind not in _FORMATS:
             return None
         values = struct.Struct(f"<{length}{_FORMATS[kind]}")
@@ -78,7 +90,7 @@ def _raster(data: bytes, tags: _Tags) -> Raster | None:
     dtype = _DTYPES.get((tags[_BITS][0], tags[_SAMPLE_FORMAT][0]))
     crs = _crs(tags[_GEO_KEYS])
     tie, scale = tags[_TIE_POINT], tags[_PIXEL_SCALE]
-    if dtype is None or crs is None or len(tie) != 6 or len(scale) != 3:
+    if dtype is None or crs is None or len(tie) != 6 or len(scale) != 3 or min(scale[:2]) <= 0:
         return None
     strips = [data[at : at + length] for at, length in zip(tags[_OFFSETS], tags[_COUNTS], strict=False)]
     pixels = b"".join(strips)
@@ -87,7 +99,8 @@ def _raster(data: bytes, tags: _Tags) -> Raster | None:
     left, top = tie[3] - tie[0] * scale[0], tie[4] + tie[1] * scale[1]
     bounds = (left, top - height * scale[1], left + width * scale[0], top)
     # A copy, because arrays over bytes can't be written to.
-    return Raster(np.frombuffer(pixels, dtype).reshape(height, width).copy(), crs, bounds)
+    array = np.frombuffer(pixels, dtype).reshape(height, width).copy()
+    return Raster(array, crs, bounds, tags.get(_NODATA, (None,))[0])
 
 
 def _crs(keys: tuple[int, ...]) -> str | None:

@@ -129,7 +129,8 @@ class Sen12msSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters = {
-            side: read_raster(raw / path, pair.key, hint=_HINT) for side, path in (("s1", pair.s1), ("s2", pair.s2))
+            "s1": read_raster(raw / pair.s1, pair.key, hint=_HINT, units="dB"),
+            "s2": read_raster(raw / pair.s2, pair.key, hint=_HINT, units="DN"),
         }
         for side, raster in rasters.items():
             _check_side(pair.key, side, raster)
@@ -137,7 +138,7 @@ class Sen12msSource:
         return {
             band: pixels
             for side, raster in rasters.items()
-            for band, pixels in zip(_BANDS[side][0], raster.pixels, strict=True)
+            for band, pixels in zip(_BANDS[side][0], _without_nodata(raster), strict=True)
         }
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -204,6 +205,16 @@ def _official_shares(tiles: Sequence[Tile], official: Mapping[str, list[float]])
 
 def _first(names: Sequence[str]) -> str:
     return "; ".join(names[:3]) + (" …" if len(names) > 3 else "")
+
+
+def _without_nodata(raster: Raster) -> NDArray[Any]:
+    """Pixels with NaN in S1 where a band has no data, and 0 in all bands of S2 where one has none."""
+    if raster.nodata is None:
+        return raster.pixels
+    is_s1 = raster.pixels.dtype.kind == "f"
+    pixels = raster.pixels.copy()
+    np.copyto(pixels, np.nan if is_s1 else 0, where=raster.nodata if is_s1 else raster.nodata.any(axis=0))
+    return pixels
 
 
 def _check_side(key: str, side: str, raster: Raster) -> None:

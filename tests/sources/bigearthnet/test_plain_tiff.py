@@ -6,6 +6,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from fusmae.errors import PairError
+from fusmae.sources.bigearthnet.geotiff import read_band
 from fusmae.sources.bigearthnet.plain_tiff import plain_raster
 
 PLAIN = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": 60, "height": 60, "crs": "EPSG:32633"}
@@ -114,3 +116,40 @@ def test_a_tag_of_absurd_length_costs_no_memory(tmp_path: Path):
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         struct.pack_into("<I", data, entry + 4, 2**32 - 1)
     assert plain_raster(bytes(data)) is None
+
+
+def test_a_file_that_states_a_scale_is_left_to_gdal(tmp_path: Path):
+    written(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        dataset.scales = (0.0001,)
+    assert plain_raster((tmp_path / "a.tif").read_bytes()) is None
+
+
+@pytest.mark.parametrize("nodata", [0, 7, 65535])
+def test_nodata_is_read_as_gdal_reads_it(tmp_path: Path, nodata):
+    written(tmp_path / "a.tif", nodata=nodata)
+    assert_as_gdal_reads(tmp_path / "a.tif")
+    assert plain_raster((tmp_path / "a.tif").read_bytes()).nodata == nodata
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "empty"), [("uint16", 65535, 0), ("float32", -9999, np.nan)])
+@pytest.mark.parametrize("compress", ["none", "deflate"])
+def test_stated_nodata_is_0_or_nan_however_a_file_is_read(tmp_path: Path, dtype, nodata, empty, compress):
+    path = tmp_path / "a.tif"
+    pixels = PIXELS.astype(dtype)
+    pixels[3, 5] = nodata
+    with rasterio.open(path, "w", **(PLAIN | {"dtype": dtype, "nodata": nodata, "compress": compress})) as dataset:
+        dataset.write(pixels, 1)
+    found = read_band(path, "a", "B05").pixels
+    expected = pixels.copy()
+    expected[3, 5] = empty
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_scale_that_no_file_of_the_dataset_states_is_refused(tmp_path: Path):
+    written(tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        dataset.scales = (0.0001,)
+    with pytest.raises(PairError, match=r"(?s)states a scale.*scale 0.0001, offset 0") as caught:
+        read_band(tmp_path / "a.tif", "a", "B05")
+    assert caught.value.fault == "units"
