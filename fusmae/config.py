@@ -9,9 +9,10 @@ from pydantic import Field, ValidationError, model_validator
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.section import Rate, Section, Share
-from fusmae.source_config import SourceConfig
+from fusmae.source_config import Sen12msConfig, SourceConfig
 from fusmae.thresholds import DriftThresholds, Thresholds
 from fusmae.training_config import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
+from fusmae.utf8 import read_utf8
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -160,6 +161,18 @@ class Config(Section):
     study: dict[str, Any] | None = None
 
     @model_validator(mode="after")
+    def _labels_fit_what_is_trained(self) -> "Config":
+        if isinstance(self.data.source, Sen12msConfig) and self.data.source.labels == "single":
+            kind = (self.study or {}).get("kind", "multilabel")
+            if kind != "multiclass":
+                raise ValueError(
+                    "data.source.labels: got single; expected multi: finetune, probe, evaluate, export and the gate "
+                    "take any number of classes per pair, and would train and judge with the wrong loss and scores "
+                    "where each has exactly one (a study with `kind: multiclass` takes single)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _model_fits_data(self) -> "Config":
         tile_px, model = self.data.tile_px, self.model
         if tile_px % model.patch_px:
@@ -193,10 +206,10 @@ def load_config(path: Path) -> Config:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is absent or no YAML, or a value is wrong; names each value's path.
+        ConfigError: the file is absent, not UTF-8 or no YAML, or a value is wrong; names each value's path.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_utf8(path, raises=ConfigError))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is not there.", hint="run from the project's folder, or pass --params") from error
     except yaml.YAMLError as error:

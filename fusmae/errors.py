@@ -81,7 +81,7 @@ CHECK_OF_FAULT: dict[Fault, str] = {
     "incomplete": "complete",
     "unreadable": "complete",
     "georeference": "georeference",
-    "grid": "georeference",
+    "grid": "grid",
     "nodata": "nodata",
     "units": "units",
     "labels": "labels",

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fusmae.section import Section
+from fusmae.utf8 import composed
 
 
 class _SourceSection(Section):
@@ -77,6 +78,15 @@ class FolderConfig(_SourceSection):
     name: Literal["folder"]
     classes: list[str] = Field(min_length=1)
     s2_offset: int = Field(ge=0)
+
+    @field_validator("classes")
+    @classmethod
+    def _composed_and_unique(cls, classes: list[str]) -> list[str]:
+        names = [composed(name) for name in classes]
+        wrong = [name for name in names if names.count(name) > 1 or not name.strip() or set(name) & set(";|")]
+        if wrong:
+            raise ValueError(f"got {wrong}; expected names that differ from one another, without ; and |")
+        return names
 
 
 SourceConfig = Annotated[

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pydantic import ValidationError
 
 from fusmae.config import load_config, parse_config
 from fusmae.errors import ConfigError
+from fusmae.source_config import FolderConfig
 from fusmae.training.reconstruction import PretrainRecipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -321,3 +323,33 @@ def test_the_settings_of_a_source_are_all_but_its_name():
 
 def test_the_schedule_s_old_name_is_the_same_recipe():
     assert composed("schedule=paper") == composed("schedule=mae")
+
+
+@pytest.mark.parametrize("classes", [["Gewässer", "Gewa\u0308sser"], ["a;b"], ["a|b"], [" "], ["a", "a"]])
+def test_class_names_that_a_table_can_t_tell_apart_are_refused(classes):
+    with pytest.raises(ValidationError, match="differ from one another, without"):
+        FolderConfig(name="folder", classes=classes, s2_offset=0)
+
+
+def test_params_that_are_not_utf8_name_the_line(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("seed: 0\n# Größe\n".encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"params.yaml, line 2: not UTF-8"):
+        load_config(tmp_path / "params.yaml")
+
+
+def test_single_labels_are_refused_before_anything_is_fetched_or_trained():
+    values = composed("data=sen12ms", "model=small", "data.source.labels=single")
+    with pytest.raises(ConfigError, match=r"data.source.labels: got single; expected multi(.|\n)*kind: multiclass"):
+        parse_config(values, where="params.yaml")
+    values["data"]["source"]["labels"] = "multi"  # what the error advises
+    assert parse_config(values, where="params.yaml").data.source.name == "sen12ms"
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_study_of_one_class_per_pair_takes_single_labels(kind):
+    values = composed("data=sen12ms", "model=small", "data.source.labels=single") | {"study": {"kind": kind}}
+    if kind == "multiclass":
+        assert parse_config(values, where="study/params.yaml").study == {"kind": kind}
+    else:
+        with pytest.raises(ConfigError, match="got single"):
+            parse_config(values, where="study/params.yaml")

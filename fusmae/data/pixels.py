@@ -37,7 +37,11 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     for name in item.bands:
         if name not in bands:
             raise PairError(
-                "incomplete", f"Pair {key} has no band {name}.", got=sorted(bands), expected=list(item.bands)
+                "incomplete",
+                f"Pair {key} has no band {name}.",
+                got=sorted(bands),
+                expected=list(item.bands),
+                hint=f"bring the band; where no pair has it, leave {name} out of data.modalities in params.yaml",
             )
         _check_band(f"Pair {key}, band {name}", bands[name], item)
     return np.stack([bands[name] for name in item.bands]).astype(PIXEL_DTYPES[item.units], copy=False)
@@ -65,7 +69,11 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
     wanted = (item.side_px, item.side_px)
     if band.shape != wanted:
         raise PairError(
-            "grid", f"{what}: wrong size.", got=f"{band.shape} px", expected=f"{wanted} px at {item.gsd_m} m"
+            "grid",
+            f"{what}: wrong size.",
+            got=f"{band.shape} px",
+            expected=f"{wanted} px at {item.gsd_m} m",
+            hint=_size_hint(band.shape, item),
         )
     bad = int(band.size - np.isfinite(band).sum())
     if bad:
@@ -98,7 +106,18 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
             f"{what}: not digital numbers.",
             got=f"{band.dtype} from {band.min():.4g} to {band.max():.4g}",
             expected="whole numbers from 0 to 65535 (reflectance times 10,000)",
+            hint="store reflectance times 10,000, rounded, as uint16",
         )
+
+
+def _size_hint(shape: tuple[int, ...], item: ModalityInput) -> str:
+    cut = f"cut this tile to {item.side_px * item.gsd_m} m"
+    if len(set(shape)) != 1:
+        return f"{cut}: tiles are square"
+    return (
+        f"{cut}; where all tiles have this size, set data.tile_m to {shape[0] * item.gsd_m} in params.yaml, and leave "
+        "the resolutions that don't divide it out of data.modalities"
+    )
 
 
 def _is_whole(band: NDArray[Any]) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -153,28 +154,38 @@ def write_shards(
     return left_out
 
 
-def require_tolerated(left_out: Sequence[LeftOut], tolerated: Mapping[str, int], listing: Path) -> None:
-    """Refuse to go on without pairs whose absence nobody has agreed to.
+def require_tolerated(
+    left_out: Sequence[LeftOut], tolerated: Mapping[str, int], listing: Path, *, num_pairs: int
+) -> None:
+    """Refuse to go on without pairs that nobody has agreed to leave out.
 
     Args:
         left_out: as `write_shards` gives it.
         tolerated: how many, by the examination's check.
         listing: where all of them are listed.
+        num_pairs: number of all pairs.
 
     Raises:
-        SourceError: there are more; names the first.
+        SourceError: there are more; names the first of each check, with its own advice.
     """
     listing.unlink(missing_ok=True)
     counts = Counter(CHECK_OF_FAULT[item.fault] for item in left_out)
     too_many = {check: count for check, count in counts.items() if count > tolerated.get(check, 0)}
     if too_many:
         write_json(listing, [asdict(item) for item in left_out])
+        firsts = [next(item for item in left_out if CHECK_OF_FAULT[item.fault] == check) for check in too_many]
+        problems = [
+            f"{check}: {counts[check]:,} of {num_pairs:,} pairs, {tolerated.get(check, 0):,} tolerated; the first:\n"
+            + indent(first.problem, "    ")
+            for check, first in zip(too_many, firsts, strict=True)
+        ]
+        agreed = ", ".join(f"{check}: {count}" for check, count in {**tolerated, **too_many}.items())
+        # Without any pair there would be nothing to train on.
+        or_agree = f", or go on without them by data.tolerated: {{{agreed}}} in params.yaml"
         raise SourceError(
-            f"{len(left_out)} pairs can't be taken into the shards; the first: {left_out[0].problem}",
-            got=dict(counts),
-            expected=f"at most {dict(tolerated) or 'none'}",
-            hint=f"{listing} lists them all: mend them, or go on without them by data.tolerated: {too_many} in "
-            "params.yaml; then `dvc repro`, which keeps the finished shards",
+            "\n".join([f"{len(left_out):,} pairs can't be taken into the shards.", *problems]),
+            hint=f"mend them ({listing} lists all){or_agree if len(left_out) < num_pairs else ''}; "
+            "then `dvc repro`, which keeps the finished shards",
         )
 
 

@@ -124,6 +124,14 @@ class Shard:
         self.read_into(buffers, PIXELS, Files(1), 0, rows)
         return PixelBatch(buffers.physical(self.inputs), self.labels()[list(rows)])
 
+    def maps(self, rows: Sequence[int]) -> NDArray[np.uint8] | None:
+        """Land-cover maps `[B, h, w]` by row, in the order given; None where the shard has none."""
+        if MAPS not in self.files:
+            return None
+        buffers = self.buffers(MAPS, len(rows))
+        self.read_into(buffers, MAPS, Files(1), 0, rows)
+        return buffers.whole
+
     def buffers(self, name: str, count: int) -> Buffers:
         """Room for records of one of its files."""
         return Buffers(self._dtypes[name], count)
@@ -230,6 +238,15 @@ def read_left_out(folder: Path) -> list[LeftOut]:
         ShardError: no shards, or a damaged manifest.
     """
     return [LeftOut(**item) for item in _read_checked(folder)["left_out"]]
+
+
+def read_map_classes(folder: Path) -> tuple[str, ...]:
+    """Classes of the land-cover maps, in the order of their numbers; none where the shards have no maps.
+
+    Raises:
+        ShardError: no shards, or a damaged manifest.
+    """
+    return tuple(_read_checked(folder)["map_classes"])
 
 
 def read_origin(folder: Path) -> Origin:

@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair, Split
-from fusmae.data.shards import every_shard, read_left_out
+from fusmae.data.shards import every_shard, read_left_out, read_map_classes
 from fusmae.errors import ConfigError
 from fusmae.examination.check import Check
 from fusmae.examination.diagnosis import BandSummary, Diagnosis
-from fusmae.examination.labels import check_classes, check_labels, class_counts
-from fusmae.examination.membership import check_complete, check_counts
+from fusmae.examination.labels import check_classes, check_labels, check_maps, class_counts
+from fusmae.examination.membership import check_complete, check_counts, check_table
 from fusmae.examination.observe import Observation, merge, observe
 from fusmae.examination.offset import check_offset
 from fusmae.examination.pixels import (
     check_constant,
     check_georeference,
+    check_grid,
     check_histograms,
     check_nodata,
     check_polarisation,
@@ -32,11 +33,14 @@ from fusmae.sources.source import Facts
 CHECK_NAMES = (
     "counts",
     "complete",
+    "table",
     "labels",
+    "maps",
     "classes",
     "places",
     "neighbours",
     "georeference",
+    "grid",
     "constant",
     "nodata",
     "units",
@@ -79,11 +83,14 @@ def examine_data(
     checks = [
         check_counts(pairs, facts.counts),
         check_complete(pairs, observed, left_out),
+        check_table(pairs, facts),
         check_labels(pairs, classes, facts, observed, left_out),
+        check_maps(observed, classes, read_map_classes(shards)),
         check_classes(pairs, classes),
         check_places(pairs),
         check_neighbours(pairs),
         check_georeference(left_out, len(pairs)),
+        check_grid(left_out, len(pairs)),
         check_constant(observed),
         check_nodata(observed, left_out),
         check_units(observed, left_out),
@@ -117,6 +124,7 @@ def examine_index(
     _require_known(tolerated)
     checks = [
         check_counts(pairs, facts.counts),
+        check_table(pairs, facts),
         check_labels(pairs, classes, facts),
         check_classes(pairs, classes),
         check_places(pairs),

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.data.shards import LeftOut
-from fusmae.examination.check import INDEX_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
 from fusmae.sources.source import Facts
 
+_MAX_CONTRADICTED_SHARE = 0.01
 # Share of the wrong rows that a mistake must explain to be named; the rest may have other faults.
 _EXPLAINED = 0.9
 
@@ -38,18 +39,23 @@ def check_labels(
     untrue, untrue_text = _against_facts(known, classes, facts)
     unequal, unequal_text = ([], "") if observed is None else _against_shards(pairs, classes, observed)
     damaged = keys_left_out(left_out, "labels")
+    changing = _changing_by_date(pairs) if facts.has_labels_by_place else []
     sentences = [
         *([f"{counted(len(unknown), 'pair')} with names outside the class table: {unknown_names}"] if unknown else []),
         *([untrue_text] if untrue else []),
         *([unequal_text] if unequal else []),
+        *([f"{counted(len(changing), 'pair')} of places whose classes differ between dates"] if changing else []),
         *([f"{counted(len(damaged), 'pair')} left out of the shards for their labels"] if damaged else []),
     ]
     tested = f"{counted(len(known), 'known pair')} has" if len(known) == 1 else f"{len(known):,} known pairs have"
-    findings = {*unknown, *untrue, *unequal, *damaged}
+    findings = {*unknown, *untrue, *unequal, *damaged, *changing}
+    in_table = f"compare the class table and the labels with the dataset's own, then {INDEX_ANEW}"
+    in_shards = f"the shards are of other labels or damaged maps: {SHARD_ANEW}"
     return Check(
         name="labels",
         severity="blocks",
-        what="Known pairs have the classes that they are known to have, and index and shards agree on every pair.",
+        what="Known pairs have the classes that they are known to have, index and shards agree on every pair, and all "
+        "dates of a place have the same classes where the dataset states them by place.",
         found=len(findings),
         got=joined(
             sentences,
@@ -57,7 +63,45 @@ def check_labels(
         ),
         expected="the same classes in the dataset's statements, the index and the columns of the shards",
         examples=some(findings),
-        hint=f"the class table's order or a label map is wrong: compare it with the dataset's own, then {INDEX_ANEW}",
+        hint="; ".join([in_table] * bool(unknown or untrue or changing) + [in_shards] * bool(unequal or damaged)),
+    )
+
+
+def check_maps(observed: Observation, classes: Sequence[str], map_classes: Sequence[str]) -> Check:
+    """Labels name what the land-cover maps show.
+
+    Which share of a map makes a label differs between datasets, so only what holds for all of them is asked: a label
+    has a pixel in the map, and what covers more than half of the map is a label.
+
+    Args:
+        observed: the shards' pairs.
+        classes: the class table.
+        map_classes: classes of the maps, in the order of their numbers.
+    """
+    what = "Labels name what a pair's land-cover map shows."
+    expected = (
+        f"contradictions in at most {_MAX_CONTRADICTED_SHARE:.0%} of the pairs: no label without a pixel in the map, "
+    )
+    expected += "and none missing that covers more than half of it"
+    if not map_classes or not observed.keys or observed.labels.shape[1] != len(classes):
+        return Check("maps", "blocks", what, 0, "there are no land-cover maps to compare", expected, is_skipped=True)
+    shown = np.zeros((len(observed.keys), len(map_classes)), np.float32)
+    shown[:, : observed.map_shares.shape[1]] = observed.map_shares
+    both = [name for name in classes if name in map_classes]
+    shares = shown[:, [map_classes.index(name) for name in both]]
+    is_label = observed.labels[:, [list(classes).index(name) for name in both]] > 0
+    wrong = observed.keys_where(((is_label & (shares == 0)) | (~is_label & (shares > 0.5))).any(axis=1))
+    share = len(wrong) / len(observed.keys)
+    return Check(
+        name="maps",
+        severity="blocks",
+        what=what,
+        found=len(wrong) if share > _MAX_CONTRADICTED_SHARE else 0,
+        got=f"the maps contradict the labels of {len(wrong):,} of {counted(len(observed.keys), 'pair')} ({share:.1%})",
+        expected=expected,
+        examples=some(wrong),
+        hint="labels or maps belong to other pairs: compare the raw table and the maps' names with the dataset's own, "
+        f"then {INDEX_ANEW}",
     )
 
 
@@ -87,6 +131,13 @@ def class_counts(pairs: Iterable[Pair], classes: Sequence[str]) -> dict[str, dic
     """Pairs by class, then by split."""
     counts = Counter((label, pair.split) for pair in pairs for label in pair.labels)
     return {name: {split: counts[name, split] for split in SPLITS} for name in classes}
+
+
+def _changing_by_date(pairs: Sequence[Pair]) -> list[str]:
+    """Keys of the pairs of places that have other classes on other dates."""
+    labels = {pair.place: pair.labels for pair in pairs}
+    changing = {pair.place for pair in pairs if pair.labels != labels[pair.place]}
+    return [pair.key for pair in pairs if pair.place in changing] if changing else []
 
 
 def _against_facts(known: Sequence[Pair], classes: Sequence[str], facts: Facts) -> tuple[list[str], str]:

@@ -7,6 +7,7 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
+from fusmae.sources.source import Facts
 
 
 def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Sequence[LeftOut]) -> Check:
@@ -39,6 +40,22 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
         examples=some(findings),
         hint=f"bring the missing files to data/raw, then {SHARD_ANEW}; or agree to go on without them in "
         "data.tolerated.complete",
+    )
+
+
+def check_table(pairs: Sequence[Pair], facts: Facts) -> Check:
+    """What the dataset's tables state twice agrees; its reader refuses them where it does not."""
+    return Check(
+        name="table",
+        severity="blocks",
+        what="What the dataset's own tables state twice agrees; tables that contradict themselves are not read.",
+        found=0,
+        got=f"in the rows of {counted(len(pairs), 'pair')}: {facts.cross_checked}. "
+        f"The tables can't show mistakes in: {facts.not_checked}"
+        if facts.cross_checked
+        else f"the tables state nothing twice, so that they can't show mistakes in: {facts.not_checked}",
+        expected="no contradiction",
+        is_skipped=not facts.cross_checked,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.data.pixels import all_bands_are
+from fusmae.data.pixels import NO_CLASS, all_bands_are
 from fusmae.data.shards import Shard
 from fusmae.modalities import ModalityInput, Units
 from fusmae.s2_offset import FLOOR_QUANTILE
@@ -111,6 +111,7 @@ class Observation:
         keys: of the pairs, in the order of the rows.
         splits: the split in whose shards each pair is.
         labels: `[N, K]` uint8, as the shards have them.
+        map_shares: `[N, M]`, share of the land-cover map that each of its classes covers; `[N, 0]` without maps.
     """
 
     bands: tuple[Band, ...]
@@ -119,6 +120,7 @@ class Observation:
     keys: list[str]
     splits: list[Split]
     labels: NDArray[np.uint8]
+    map_shares: NDArray[np.float32]
 
     def columns(self, wanted: Callable[[Band], bool]) -> list[int]:
         """Columns of the bands that are wanted."""
@@ -151,6 +153,7 @@ def observe(path: Path) -> Observation:
                 keys=[shard.keys[row] for row in rows],
                 splits=[split] * len(rows),
                 labels=batch.labels,
+                map_shares=_map_shares(shard.maps(rows), len(rows)),
             )
         )
     return merge(chunks)
@@ -162,7 +165,7 @@ def merge(observations: Iterable[Observation]) -> Observation:
     if not parts:
         number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
         measures = BandMeasures(number, number, number, number, number, number, flag, flag)
-        return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8))
+        return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8), number)
     return Observation(
         bands=parts[0].bands,
         totals=tuple(reduce(add, totals) for totals in zip(*(part.totals for part in parts), strict=True)),
@@ -170,7 +173,24 @@ def merge(observations: Iterable[Observation]) -> Observation:
         keys=[key for part in parts for key in part.keys],
         splits=[split for part in parts for split in part.splits],
         labels=np.concatenate([part.labels for part in parts]),
+        map_shares=_padded([part.map_shares for part in parts]),
     )
+
+
+def _map_shares(maps: NDArray[np.uint8] | None, count: int) -> NDArray[np.float32]:
+    """Shares of the classes `[B, M]` of maps `[B, h, w]`; M is the highest class that any of them has, and one."""
+    if maps is None:
+        return np.zeros((count, 0), np.float32)
+    pixels = maps.reshape(count, -1)
+    numbers = pixels + 256 * np.arange(count)[:, None]
+    shares = np.bincount(numbers.ravel(), minlength=256 * count).reshape(count, 256)[:, :NO_CLASS] / pixels.shape[1]
+    width = int(np.flatnonzero(shares.any(axis=0)).max(initial=-1)) + 1
+    return shares[:, :width].astype(np.float32)
+
+
+def _padded(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
 def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:

@@ -227,20 +227,38 @@ def check_polarisation(observed: Observation) -> Check:
 
 
 def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
-    """Both sides of every pair show the same ground on grids that fit."""
+    """Both sides of every pair show the same ground."""
     elsewhere = keys_left_out(left_out, "georeference")
     return Check(
         name="georeference",
         severity="blocks",
-        what="Both sides of a pair have the same coordinate system and bounds, and every band its grid.",
+        what="Both sides of a pair have the same coordinate system and bounds.",
         found=len(elsewhere),
         got=f"{counted(len(elsewhere), 'pair')} left out: {_first_problem(left_out, elsewhere)}"
         if elsewhere
-        else f"no pair of {num_pairs:,} was left out for its place or size",
-        expected="equal bounds within a pair, and each band of its stated size",
+        else f"no pair of {num_pairs:,} was left out for its place",
+        expected="equal bounds within a pair",
         examples=some(elsewhere),
         hint=f"bring the right files, then {SHARD_ANEW}; or agree to go on without these pairs in "
         "data.tolerated.georeference",
+    )
+
+
+def check_grid(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
+    """Every band and map of every pair has the size that the parameters state."""
+    others = keys_left_out(left_out, "grid")
+    return Check(
+        name="grid",
+        severity="blocks",
+        what="Every band and map has as many pixels as `data.tile_m` and its resolution make.",
+        found=len(others),
+        got=f"{counted(len(others), 'pair')} left out: {_first_problem(left_out, others)}"
+        if others
+        else f"no pair of {num_pairs:,} was left out for its size",
+        expected="each band of its stated size",
+        examples=some(others),
+        hint=f"cut the tiles anew, then {SHARD_ANEW}; where all have this size, set data.tile_m to their side in "
+        "metres, then `dvc repro`; or agree to go on without these pairs in data.tolerated.grid",
     )
 
 

@@ -1,12 +1,10 @@
 """A user's own pairs: `pairs.csv` and two folders of GeoTIFFs that name their bands; see docs/folder.md."""
 
-import csv
 import hashlib
 import math
-import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,18 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.files import file_sha256, visible_files
+from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
 from fusmae.rasters import touched
+from fusmae.sources.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
+from fusmae.sources.raster_folder import absent_raster, find_raster, rasters_by_key
 from fusmae.sources.source import Facts, no_maps
+from fusmae.utf8 import composed
 
-_COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
-_HINT = "docs/folder.md shows the layout; then `dvc repro -f -s fetch`"
 _CELL_DEGREES = 10_000 / 111_195
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
-_NO_CELL = "\0"
-_UNKNOWN_DATE = "1970-01-01"
 
 
 class FolderSource:
@@ -46,7 +43,7 @@ class FolderSource:
     is_synthetic = False
 
     def __init__(self, classes: Sequence[str], s2_offset: int = 0, inputs: Sequence[ModalityInput] = ()) -> None:
-        self.classes = tuple(classes)
+        self.classes = tuple(composed(name) for name in classes)
         self._s2_offset = s2_offset
         self._inputs = tuple(inputs)
 
@@ -54,11 +51,12 @@ class FolderSource:
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Gives the table's SHA-256 and one of all rasters, by name."""
-        _read_table(raw)
-        files = {side: visible_files(raw / side, (".tif",)) for side in _SUFFIXES}
+        read_pairs_table(raw / TABLE, self.classes)
+        files = {side: sorted(chain(*rasters_by_key(raw / side).values())) for side in _SUFFIXES}
         for side, found in files.items():
             if not found:
-                raise SourceError(f"There is no GeoTIFF in {raw / side}.", expected=f"{side}/<key>.tif", hint=_HINT)
+                problem = f"There is no GeoTIFF in {raw / side}."
+                raise SourceError(problem, expected=f"{side}/<key>.tif", hint=LAYOUT_HINT)
         rasters = [path for side in files.values() for path in side]
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
             hashes = pool.map(file_sha256, rasters)
@@ -66,11 +64,12 @@ class FolderSource:
                 f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)
             ]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
-        return {"pairs.csv": f"sha256:{file_sha256(raw / 'pairs.csv')}", "rasters": f"sha256:{digest}"}
+        return {TABLE: f"sha256:{file_sha256(raw / TABLE)}", "rasters": f"sha256:{digest}"}
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Every row of pairs.csv; places and splits that it leaves out follow from where the tiles lie."""
-        return sorted((self._pair(raw, *row) for row in _read_table(raw)), key=lambda pair: pair.key)
+        rows = read_pairs_table(raw / TABLE, self.classes)
+        return sorted((self._pair(raw, row) for row in rows), key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides by the names that the files give their bands; see `Source.read`.
@@ -78,11 +77,13 @@ class FolderSource:
         Scale and offset that files state are applied. Where a file has no data in a band, S1 is NaN and S2 is 0, in all
         of its bands.
         """
-        paths = {f"{side}{end}": raw / side / f"{pair.key}{end}.tif" for side in _SUFFIXES for end in _SUFFIXES[side]}
+        paths = _files(raw, pair.key)
+        for side in _SUFFIXES:
+            if not paths[side].exists():
+                raise absent_raster(raw / side, pair.key)
         rasters = {
-            name: read_raster(path, pair.key, hint=_HINT, units="dB" if name == "s1" else "DN")
+            name: read_raster(path, pair.key, hint=LAYOUT_HINT, units="dB" if name == "s1" else "DN")
             for name, path in paths.items()
-            if name in _SUFFIXES or path.exists()
         }
         for raster in rasters.values():
             require_ground(pair.key, raster, self._inputs)
@@ -103,60 +104,33 @@ class FolderSource:
         """Nothing is known of a user's data but what the settings say."""
         return Facts(s2_offset=self._s2_offset)
 
-    def _pair(self, raw: Path, line: int, row: dict[str, str]) -> Pair:
-        key, split = row["key"], row.get("split", "")
-        labels = tuple(label for label in re.split(r"\s*[;|]\s*", row["labels"]) if label)
-        if not key or Path(key).is_absolute() or ".." in Path(key).parts:
-            raise _bad_row(line, "key", key, "a file name without its ending")
-        if not set(labels) <= set(self.classes):
-            raise _bad_row(line, "labels", row["labels"], f"{list(self.classes)}, as in `data.source.classes`")
-        if split not in ("", *SPLITS):
-            raise _bad_row(line, "split", split, ", ".join(SPLITS))
-        try:
-            date = datetime.fromisoformat(row.get("date") or _UNKNOWN_DATE)
-        except ValueError as error:
-            raise _bad_row(line, "date", row["date"], "like 2017-06-13 or 2017-06-13T10:10:31") from error
-        lon, lat = _lon_lat(raw / "s2" / f"{key}.tif")
-        place = row.get("place") or (key if lon is None or lat is None else _cell(lon, lat))
+    def _pair(self, raw: Path, row: Row) -> Pair:
+        paths = _files(raw, row.key)
+        lon, lat = _lon_lat(paths["s2"])
+        place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))
         return Pair(
-            key=key,
-            s1=f"s1/{key}.tif",
-            s2=f"s2/{key}.tif",
-            labels=labels,
-            split=next((name for name in SPLITS if name == split), _drawn_split(place)),
+            key=row.key,
+            s1=paths["s1"].relative_to(raw).as_posix(),
+            s2=paths["s2"].relative_to(raw).as_posix(),
+            labels=row.labels,
+            split=next((name for name in SPLITS if name == row.split), _drawn_split(place)),
             place=place,
-            date=date.replace(tzinfo=date.tzinfo or UTC),
-            country=row.get("country", ""),
+            date=row.date,
+            country=row.country,
             lon=lon,
             lat=lat,
         )
 
 
-def _read_table(raw: Path) -> list[tuple[int, dict[str, str]]]:
-    """Rows of pairs.csv by line number."""
-    path = raw / "pairs.csv"
-    if not path.is_file():
-        raise SourceError(f"There is no table {path}.", expected="pairs.csv, s1/<key>.tif, s2/<key>.tif", hint=_HINT)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:  # spreadsheets add a byte order mark
-        reader = csv.DictReader(file, restkey="", restval=_NO_CELL)
-        columns = reader.fieldnames or ()
-        if not {"key", "labels"} <= set(columns) <= set(_COLUMNS):
-            expected = f"key, labels and, if you like, {', '.join(_COLUMNS[2:])}"
-            raise SourceError(f"{path} has other columns.", got=", ".join(columns), expected=expected, hint=_HINT)
-        try:
-            rows = [(reader.line_num, row) for row in reader]
-        except csv.Error as error:
-            raise SourceError(f"{path} is no CSV after line {reader.line_num}: {error}.", hint=_HINT) from error
-    for line, row in rows:
-        if len(row) != len(columns) or _NO_CELL in row.values():
-            raise _bad_row(line, "row", ",".join(map(str, row.values())), f"{len(columns)} cells; commas in quotes")
-    return [(line, {name: cell.strip() for name, cell in row.items()}) for line, row in rows]
+def _files(raw: Path, key: str) -> dict[str, Path]:
+    """A pair's files by side, and those of other resolutions that are there.
 
-
-def _bad_row(line: int, column: str, got: str, expected: str) -> SourceError:
-    return SourceError(
-        f"pairs.csv, line {line}: the {column} can't be used.", got=repr(got), expected=expected, hint=_HINT
-    )
+    Raises:
+        SourceError: a name stands for several files.
+    """
+    found = {f"{side}{end}": find_raster(raw / side, f"{key}{end}") for side in _SUFFIXES for end in _SUFFIXES[side]}
+    absent = {side: raw / side / f"{key}.tif" for side in _SUFFIXES}
+    return absent | {name: path for name, path in found.items() if path}
 
 
 def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:

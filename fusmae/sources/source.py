@@ -22,12 +22,18 @@ class Facts:
         labels: classes of some known pairs by key, to test the class map with; a pair need not be there.
         statistics: published mean and standard deviation by modality and band; a band need not be there.
         s2_offset: what the processing adds to every S2 digital number (1000 since baseline 04.00).
+        cross_checked: what `Source.pairs` compares within the dataset's own tables, in words; "" for nothing.
+        not_checked: what those tables state once only, so that a mistake in it can't be seen there.
+        has_labels_by_place: pairs of one place have the same classes on all dates.
     """
 
     counts: Mapping[Split, int] | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     s2_offset: int = 0
+    cross_checked: str = ""
+    not_checked: str = "labels, splits, dates and countries, which are taken as they are stated"
+    has_labels_by_place: bool = False
 
 
 class Source(Protocol):

@@ -37,7 +37,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
             origin=Origin(source.name, source.licence, source.is_synthetic),
             run=cluster.map,
         )
-        require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"))
+        require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"), num_pairs=len(pairs))
         measured = measure_statistics(unfinished.absolute(), run=cluster.map)
     write_statistics(statistics, measured)
     if out.exists():

@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError
+from fusmae.modalities import BandGroup, Modality, modality_inputs
 
 
 @pytest.fixture
@@ -73,3 +76,25 @@ def test_bright_pixels_above_0_db_are_accepted(bands, items):
 def test_s2_that_is_no_digital_numbers_names_pair_and_band(bands, items, made):
     bands["B04"] = made(bands["B04"])
     assert "Pair p7, band B04: not digital numbers" in message(bands, items["s2_10m"])
+
+
+def test_a_tile_of_another_size_is_told_which_parameter_its_size_needs(bands, items):
+    small = {name: band[:8, :8] for name, band in bands.items()}
+    said = message(small, items["s1_10m"])
+    (tile_m,) = re.findall(r"set data.tile_m to (\d+) in params.yaml", said)
+    assert "cut this tile to 240 m" in said
+    (item,) = modality_inputs(
+        {"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),))}, int(tile_m)
+    )
+    assert stack_bands("p7", small, item).shape == (2, 8, 8)
+
+
+def test_a_tile_that_is_not_square_is_told_to_be_cut(bands, items):
+    said = message({name: band[:8] for name, band in bands.items()}, items["s1_10m"])
+    assert "cut this tile to 240 m: tiles are square" in said
+    assert "tile_m" not in said
+
+
+def test_a_band_that_is_absent_is_told_where_it_is_asked_for(bands, items):
+    del bands["B05"]
+    assert "leave B05 out of data.modalities" in message(bands, items["s2_20m"])

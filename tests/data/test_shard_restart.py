@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,15 @@ import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+import yaml
 
 from fusmae.data.shard_writer import ShardJob, require_tolerated, write_shard, write_shards
 from fusmae.data.shards import LeftOut, ShardReader
-from fusmae.errors import SourceError
+from fusmae.errors import CHECK_OF_FAULT, Fault, SourceError
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -166,21 +169,39 @@ def test_only_the_shard_of_a_pair_that_was_left_out_is_tried_again(tmp_path, pai
 def test_pairs_left_out_without_leave_stop_the_stage_and_are_listed(tmp_path):
     left_out = [
         LeftOut("a", "unreadable", "Pair a, band VV: a_VV.tif cannot be read."),
-        LeftOut("b", "units", "Pair b"),
+        LeftOut("b", "units", "Pair b: int16\n  next:     export S1 as float32"),
     ]
     listing = tmp_path / "left_out.json"
     with pytest.raises(SourceError) as raised:
-        require_tolerated(left_out, {"complete": 1}, listing)
+        require_tolerated(left_out, {"complete": 1}, listing, num_pairs=9)
     assert str(raised.value) == (
-        "2 pairs can't be taken into the shards; the first: Pair a, band VV: a_VV.tif cannot be read.\n"
-        "  got:      {'complete': 1, 'units': 1}\n"
-        "  expected: at most {'complete': 1}\n"
-        f"  next:     {listing} lists them all: mend them, or go on without them by data.tolerated: {{'units': 1}} in "
-        "params.yaml; then `dvc repro`, which keeps the finished shards"
+        "2 pairs can't be taken into the shards.\n"
+        "units: 1 of 9 pairs, 0 tolerated; the first:\n"
+        "    Pair b: int16\n"
+        "      next:     export S1 as float32\n"
+        f"  next:     mend them ({listing} lists all), or go on without them by data.tolerated: "
+        "{complete: 1, units: 1} in params.yaml; then `dvc repro`, which keeps the finished shards"
     )
     assert [item["key"] for item in json.loads(listing.read_text())] == ["a", "b"]
-    require_tolerated(left_out, {"complete": 1, "units": 1}, listing)
+    (agreed,) = re.findall(r"data.tolerated: ({.*?})", str(raised.value))
+    require_tolerated(left_out, yaml.safe_load(agreed), listing, num_pairs=9)
     assert not listing.exists()
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_the_tolerance_that_is_advised_is_that_of_the_fault_and_enough(tmp_path, fault):
+    left_out = [LeftOut(key, fault, f"Pair {key}") for key in "abc"]
+    with pytest.raises(SourceError, match=rf"{CHECK_OF_FAULT[fault]}: 3 of 4 pairs, 0 tolerated") as raised:
+        require_tolerated(left_out, {}, tmp_path / "left_out.json", num_pairs=4)
+    (agreed,) = re.findall(r"data.tolerated: ({.*?})", str(raised.value))
+    require_tolerated(left_out, yaml.safe_load(agreed), tmp_path / "left_out.json", num_pairs=4)
+
+
+def test_where_no_pair_is_left_no_tolerance_is_advised(tmp_path):
+    left_out = [LeftOut(key, "grid", f"Pair {key}") for key in "abc"]
+    with pytest.raises(SourceError, match="3 of 3 pairs") as raised:
+        require_tolerated(left_out, {}, tmp_path / "left_out.json", num_pairs=3)
+    assert "tolerated:" not in str(raised.value).partition("next:")[2]
 
 
 def write_together(start_line, job, results):

@@ -169,7 +169,7 @@ def test_what_blocks_is_said_with_what_was_expected_and_what_to_do(diagnose, cha
     diagnosis = diagnose(read=_flat(changed))
     assert [check.name for check in diagnosis.checks if check.blocks] == ["constant"]
     assert diagnosis.summary().splitlines() == [
-        "The examination blocks training: 1 of 14 checks fails.",
+        "The examination blocks training: 1 of 17 checks fails.",
         "constant: No band of a pair has one value only, unless it was clipped as dark water is.",
         "  got:      2 pairs with a band of one value: B05 in 2",
         "  expected: several values in each band of each pair",
@@ -224,7 +224,7 @@ def test_absent_shards_are_said(tmp_path, pairs, classes):
 
 def test_an_index_alone_can_be_examined(pairs, classes):
     checks = {check.name: check for check in examine_index(pairs, classes, Facts(counts={"train": 17}))}
-    assert list(checks) == ["counts", "labels", "classes", "places", "neighbours"]
+    assert list(checks) == ["counts", "table", "labels", "classes", "places", "neighbours"]
     assert checks["counts"].found == 11
 
 
@@ -241,6 +241,7 @@ def test_the_whole_table_of_bigearthnet_is_examined_in_bounded_memory(tmp_path):
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert lines["counts"] == "passed, train 237,871, validation 122,342, test 119,825"
     assert lines["labels"].startswith("passed")
+    assert lines["table"].startswith("passed, in the rows of 480,038 pairs: the S1 name has the S2 name's tile")
     assert lines["classes"] == "passed, all 19 classes are in train and in test"
     assert lines["places"].startswith("passed")
     # The official split keeps test 12 km from train; validation is the ring between them.

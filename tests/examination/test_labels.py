@@ -1,5 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from fusmae.examination.labels import check_labels, check_maps
+from fusmae.examination.observe import merge
 from fusmae.sources.source import Facts
 
 
@@ -74,3 +79,67 @@ def test_classes_that_are_all_there_pass(ask, pairs):
 def test_pairs_without_any_class_are_counted(ask, pairs):
     check = ask("classes", sharded=[replace(pairs[0], labels=()), *pairs[1:]])
     assert "1 pair without any class" in check.got
+
+
+def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_has_them_by_place(pairs, classes):
+    twice = [*pairs, replace(pairs[0], key="again", labels=("ice",)), replace(pairs[1], key="the same")]
+    check = check_labels(twice, classes, Facts(has_labels_by_place=True))
+    assert (check.status, check.examples) == ("blocks", tuple(sorted(("again", pairs[0].key))))
+    assert "2 pairs of places whose classes differ between dates" in check.got
+    assert "dvc repro -f -s index" in check.hint
+    assert check_labels(twice, classes, Facts()).passed
+
+
+def test_the_hint_concerns_what_is_wrong(ask, pairs, classes):
+    in_shards = ask("labels", columns=[classes[-1], *classes[:-1]])
+    assert "-s shard" in in_shards.hint
+    assert "-s index" not in in_shards.hint
+    in_table = ask("labels", facts=Facts(labels={pairs[0].key: ("ice",)}))
+    assert "-s index" in in_table.hint
+    assert "-s shard" not in in_table.hint
+
+
+@pytest.mark.parametrize(("wrong", "status"), [(0, "passed"), (1, "passed"), (3, "blocks"), (200, "blocks")])
+def test_labels_are_compared_with_maps(wrong, status):
+    classes = ("water", "land", "ice")
+    rows = np.arange(200) % 3
+    labels = np.eye(3, dtype=np.uint8)[rows]
+    shares = np.eye(3, dtype=np.float32)[rows]
+    shares[:wrong] = np.roll(shares[:wrong], 1, axis=1)
+    keys = [f"p{number:03d}" for number in range(200)]
+    observed = replace(merge([]), keys=keys, labels=labels, map_shares=shares)
+    check = check_maps(observed, classes, classes)
+    assert (check.status, check.found) == (status, wrong if status == "blocks" else 0)
+    assert f"contradict the labels of {wrong:,} of 200 pairs" in check.got
+
+
+@pytest.mark.parametrize(
+    ("labels", "shares", "passes"),
+    [
+        ([1, 1, 0], [0.6, 0.001, 0.399], True),
+        ([1, 0, 0], [0.5, 0.5, 0.0], True),
+        ([1, 1, 0], [1.0, 0.0, 0.0], False),
+        ([0, 1, 0], [0.6, 0.4, 0.0], False),
+        ([1, 0, 0], [0.2], True),
+    ],
+)
+def test_a_label_needs_a_pixel_and_most_of_a_map_needs_a_label(labels, shares, passes):
+    observed = replace(
+        merge([]),
+        keys=["a"],
+        labels=np.array([labels], np.uint8),
+        map_shares=np.array([shares], np.float32),
+    )
+    assert check_maps(observed, ("a", "b", "c"), ("a", "b", "c")).passed is passes
+
+
+def test_maps_in_another_order_of_classes_are_compared_by_name():
+    observed = replace(
+        merge([]), keys=["a"], labels=np.array([[1, 0]], np.uint8), map_shares=np.array([[0.0, 0.0, 1.0]], np.float32)
+    )
+    assert check_maps(observed, ("water", "land"), ("road", "land", "water")).passed
+
+
+def test_without_maps_nothing_is_compared(ask):
+    check = ask("maps")
+    assert (check.status, check.got) == ("skipped", "there are no land-cover maps to compare")

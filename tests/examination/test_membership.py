@@ -71,3 +71,16 @@ def test_counts_that_nobody_states_are_skipped_in_words(ask):
     check = ask("counts")
     assert check.status == "skipped"
     assert "the dataset states no counts" in check.got
+
+
+def test_what_a_table_can_and_can_t_show_is_said(ask):
+    check = ask("table", facts=Facts(cross_checked="names have one tile", not_checked="classes"))
+    assert check.status == "passed"
+    assert check.got == "in the rows of 28 pairs: names have one tile. The tables can't show mistakes in: classes"
+
+
+def test_a_table_that_states_nothing_twice_is_skipped_in_words(ask):
+    check = ask("table")
+    assert check.status == "skipped"
+    assert "the tables state nothing twice" in check.got
+    assert "labels, splits, dates and countries" in check.got

@@ -242,12 +242,13 @@ def test_vh_above_vv_over_some_water_passes(ask, changed):
 
 
 @pytest.mark.parametrize("fault", ["georeference", "grid"])
-def test_pairs_left_out_for_their_place_or_size_block(ask, read_pair, fault):
+def test_pairs_left_out_for_their_place_or_size_block_under_that_name(ask, read_pair, fault):
     def read(pair: Pair):
         if pair.key == "test01":
             raise PairError(fault, "Pair test01: its sides are 1,200 m apart.", got="x", expected="y")
         return read_pair(pair)
 
-    check = ask("georeference", read=read)
+    check = ask(fault, read=read)
+    assert f"data.tolerated.{fault}" in check.hint
     assert (check.status, check.examples) == ("blocks", ("test01",))
     assert check.got == "1 pair left out: Pair test01: its sides are 1,200 m apart."

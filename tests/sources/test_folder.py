@@ -2,6 +2,7 @@ import re
 import shlex
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -504,7 +505,8 @@ def test_a_table_as_spreadsheets_write_it_is_read(raw):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("key;labels\na;water\n", r"other columns.*\n.*key;labels\n.*key, labels and, if you like, split, place"),
+        ("key:labels\na:water\n", r"other columns.*\n.*key:labels\n.*key, labels and, if you like, split, place"),
+        ("key,labels,key\na,water,b\n", r"other columns.*\n.*key,labels,key\n.*each once"),
         ("key,labels,Split\na,water,train\n", r"other columns.*\n.*Split"),
         ("", r"other columns"),
         ("key,labels,split\na,water,val\n", r"line 2: the split can't be used.\n.*'val'\n.*train, validation, test"),
@@ -513,7 +515,7 @@ def test_a_table_as_spreadsheets_write_it_is_read(raw):
         ("key,labels\n,water\n", r"line 2: the key can't be used"),
         ("key,labels\n../a,water\n", r"line 2: the key can't be used"),
         ("key,labels\n/a,water\n", r"line 2: the key can't be used"),
-        ("key,labels,split\na,water,land,train\n", r"line 2: the row can't be used.\n.*\n.*3 cells; commas in quotes"),
+        ("key,labels,split\na,water,land,train\n", r"line 2: the row can't be used.\n.*\n.*3 cells; .*in quotes"),
         ("key,labels,split\na,water\n", r"line 2: the row can't be used"),
     ],
 )
@@ -521,10 +523,57 @@ def test_a_bad_table_says_which_line_and_what_is_right(raw, table, said):
     assert re.search(said, refused_table(raw, table))
 
 
-def test_a_key_that_stands_twice_is_refused(raw):
-    (raw / "pairs.csv").write_text("key,labels\na,water\na,water\n", encoding="utf-8")
-    with pytest.raises(PairError, match="stands in the index twice"):
-        validate_index(SOURCE.pairs(raw), CLASSES)
+# Names
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_names_in_either_form_of_unicode_are_one_name(raw, in_table, on_disk):
+    name = "Zürich_é"
+    for file in [*raw.glob("s?/a*.tif")]:
+        file.rename(file.with_name(unicodedata.normalize(on_disk, file.name.replace("a", name, 1))))
+    table = f"key,labels,place\n{name},Gewässer,Genève\n"
+    (raw / "pairs.csv").write_text(unicodedata.normalize(in_table, table), encoding="utf-8")
+    source = FolderSource([unicodedata.normalize("NFD", "Gewässer"), "land"])
+    (pair,) = source.pairs(raw)
+    assert (pair.key, pair.labels, pair.place) == (name, ("Gewässer",), "Genève")
+    assert pair.lon is not None
+    assert (raw / pair.s1).is_file()
+    assert (raw / pair.s2).is_file()
+    assert set(source.read(raw, pair)) == {band for bands in BANDS.values() for band in bands}
+
+
+def test_two_files_whose_names_look_the_same_are_refused_before_any_is_read(raw):
+    for form in ("NFC", "NFD"):
+        write_raster(raw / "s2" / f"{unicodedata.normalize(form, 'é')}_20m.tif", BANDS["s2_20m"], gsd_m=20)
+    (raw / "pairs.csv").write_text("key,labels\né,water\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"2 files for the key 'é_20m'"):
+        SOURCE.pairs(raw)
+
+
+@pytest.mark.parametrize("ending", [".TIF", ".tiff"])
+def test_files_with_another_ending_are_read_and_belong_to_the_receipt(raw, ending):
+    before = SOURCE.read(raw, only_pair(raw))
+    receipt = SOURCE.fetch(raw, raw)
+    (raw / "s2" / "a.tif").rename(raw / "s2" / f"a{ending}")
+    np.testing.assert_array_equal(SOURCE.read(raw, only_pair(raw))["B02"], before["B02"])
+    assert SOURCE.fetch(raw, raw)["rasters"] != receipt["rasters"]
+
+
+def test_a_key_with_an_ending_is_told_from_its_file(raw):
+    (raw / "pairs.csv").write_text("key,labels\na.tif,water\n", encoding="utf-8")
+    with pytest.raises(PairError, match=r"s1/a.tif is there: give the file and the key the same name"):
+        SOURCE.read(raw, only_pair(raw))
+
+
+# Each key once
+
+
+@pytest.mark.parametrize("twin", ["a", "e\u0301"])
+def test_a_key_that_stands_twice_is_refused_with_both_lines(raw, twin):
+    first = unicodedata.normalize("NFC", twin)
+    said = refused_table(raw, f"key,labels\n{first},water\nb,land\n{twin},water\nb,land\n")
+    assert "lines 2, 4: the key can't be used" in said
+    assert "stands there more than once; so do 1 other keys" in said
 
 
 # Places and splits
@@ -665,5 +714,5 @@ def test_a_tile_that_lies_nowhere_on_earth_has_no_position(raw: Path, changes):
 
 def test_a_table_that_is_no_csv_is_named_with_its_line(raw: Path):
     (raw / "pairs.csv").write_text("key,labels\na," + "w" * 200_000 + "\n", encoding="utf-8")
-    with pytest.raises(SourceError, match=r"pairs.csv is no CSV after line 1: field larger than"):
+    with pytest.raises(SourceError, match=r"pairs.csv, line 2: no CSV: field larger than"):
         SOURCE.pairs(raw)

@@ -76,6 +76,7 @@ def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
     from fusmae.sources.transfer.fetch import fetch_archives, part_sums
 
     sums = {file.name: _table_sum(file, raw, line) for file in V1_LISTS}
+    v1.listed_names(raw)  # a wrong list is better found before 60 GB are moved
     by_hand = fetch_archives(V1_ARCHIVES, downloads, raw, line)
     return {**sums, **part_sums(V1_ARCHIVES, by_hand)}
 
@@ -94,12 +95,12 @@ def fetch_v2(
     """
     from fusmae.sources.transfer.fetch import fetch_archives, part_sums
 
-    # Before 100 GB are moved: this table has no address to fetch it from.
+    # Asked for before 110 GB are moved: this table has no address to fetch it from.
     flagged = {v2.FLAGGED_TABLE: _md5(v2.flagged_table(raw))} if snow_and_clouds else {}
     sums = {V2_TABLE.name: _table_sum(V2_TABLE, raw, line), **flagged}
-    wanted, choice = None, set(countries)
-    if countries:
-        wanted = _of_patches(v2.patch_names(raw, countries, snow_and_clouds=snow_and_clouds))
+    # So is a table that contradicts itself, whether anything is chosen by it or not.
+    names = v2.patch_names(raw, countries, snow_and_clouds=snow_and_clouds)
+    wanted, choice = _of_patches(names) if countries else None, set(countries)
     if snow_and_clouds:
         # A word beside the country's own: who has the flagged pairs has the clear ones too.
         choice |= {f"{country} with snow and clouds" for country in countries}

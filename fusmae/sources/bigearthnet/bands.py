@@ -22,6 +22,11 @@ MODALITIES: dict[str, Modality] = {
 }
 """Every band that a pair has on disk."""
 
+RESTORE = (
+    "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
+)
+"""What to do where a file is absent, damaged or of another kind."""
+
 PATCH_M = 1200
 """Side of a patch in metres."""
 
@@ -50,13 +55,16 @@ def _validated(key: str, band: str, bands: Mapping[str, NDArray[Any]], item: Mod
             f"Pair {key} has no band {band}.",
             got=sorted(bands),
             expected=f"all of {item.modality}'s bands",
+            hint=RESTORE,
         )
     pixels, dtype, shape = bands[band], PIXEL_DTYPES[item.units], (item.side_px, item.side_px)
     if pixels.shape != shape or pixels.dtype != dtype:
+        # Whole numbers would be dB without its decimals, or dB times some factor.
         raise PairError(
-            "grid",
+            "grid" if pixels.shape != shape else "units",
             f"Pair {key}, band {band}: not the pixels it should have.",
             got=f"{pixels.dtype} {list(pixels.shape)}",
-            expected=f"{dtype} {list(shape)}",
+            expected=f"{dtype} {list(shape)}{' in dB' if item.units == 'dB' else ''}",
+            hint=RESTORE,
         )
     return pixels

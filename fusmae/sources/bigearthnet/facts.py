@@ -35,6 +35,40 @@ _V2_FLAGGED: Mapping[str, tuple[int, int, int]] = {
     "Switzerland": (5, 9, 0),
 }
 
+_V2_TILES: Mapping[str, str] = {
+    "Austria": "33TWM 33TWN 33TXN 33UUP 33UWP 33UWQ 33UXP 33UXQ",
+    "Belgium": "31UER 31UGR 31UGS",
+    "Finland": "34VDM 34VDN 34VDR 34VER 34WFS 34WFT 34WFU 34WFV 35VLG 35VLJ 35VNH 35VNJ 35VNK 35VNL 35VPJ 35VPK 35WPN "
+    "35WPP 35WPR 36VVQ 36VVR",
+    "Ireland": "29UNB 29UPA 29UPB 29UPU 29UPV",
+    "Kosovo": "34TEN",
+    "Lithuania": "34UDG 34UEG 35ULA 35ULB 35UMA 35UMB 35VLC",
+    "Luxembourg": "31UGR",
+    "Portugal": "29SNB 29SNC 29SND",
+    "Serbia": "34TCR 34TCS 34TEN 34TEP 34TEQ 34TFN",
+    "Switzerland": "32TMT",
+}
+
+V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
+    tile: tuple(country for country, others in _V2_TILES.items() if tile in others.split())
+    for tiles in _V2_TILES.values()
+    for tile in tiles.split()
+}
+"""Countries by MGRS tile, in the complete tables of v2."""
+
+V2_CHECKED = (
+    "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
+    "satellite, date, column and row; the country is one of the tile's; no name stands twice"
+)
+"""What `agreement` compares in v2's table, for people."""
+
+V2_NOT_CHECKED = (
+    "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
+    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, but by the checks `labels` (places with several dates) and "
+    "`maps`; splits, but by their numbers and that no place is in two"
+)
+"""What the table states once only, so that a mistake in it can't be seen there."""
+
 # Copied from v2's table: every class is in one of them, so a class map shifted by one shows.
 _V2_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_63_14": (  # Ireland, validation
@@ -160,7 +194,13 @@ _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
 
 def v1_facts() -> Facts:
     """What v1 states."""
-    return Facts(counts=V1_COUNTS, labels=_V1_LABELS, statistics=published_statistics())
+    return Facts(
+        counts=V1_COUNTS,
+        labels=_V1_LABELS,
+        statistics=published_statistics(),
+        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name stands twice",
+        not_checked="classes, which stand in one file per patch; splits, but by their numbers",
+    )
 
 
 def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
@@ -173,7 +213,14 @@ def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
     tables = (_V2_CLEAR, _V2_FLAGGED) if snow_and_clouds else (_V2_CLEAR,)
     rows = [table[country] for table in tables for country in countries or table if country in table]
     counts = dict(zip(SPLITS, map(sum, zip(*rows, strict=True)), strict=True)) if rows else None
-    return Facts(counts=counts, labels=_V2_LABELS, statistics=published_statistics())
+    return Facts(
+        counts=counts,
+        labels=_V2_LABELS,
+        statistics=published_statistics(),
+        cross_checked=V2_CHECKED,
+        not_checked=V2_NOT_CHECKED,
+        has_labels_by_place=True,
+    )
 
 
 def known_labels() -> dict[str, tuple[str, ...]]:

@@ -8,13 +8,8 @@ from numpy.typing import NDArray
 
 from fusmae.errors import PairError
 from fusmae.rasters import box_of, is_turned, north_up, read_bands, statement_of
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.bigearthnet.bands import MODALITIES, RESTORE
 from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
-
-REFETCH = (
-    "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
-)
-"""What to do where a file is absent or damaged."""
 
 
 def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
@@ -36,7 +31,7 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
             "incomplete",
             f"Pair {key} lacks a side: {'; '.join(missing)} is absent.",
             expected=list(folders),
-            hint=REFETCH,
+            hint=RESTORE,
         )
     bands: dict[str, Raster] = {}
     for modality, folder in folders.items():
@@ -60,7 +55,7 @@ def read_band(path: Path, key: str, band: str) -> Raster:
     try:
         plain = plain_raster(path.read_bytes())
     except FileNotFoundError as error:
-        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=REFETCH) from error
+        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=RESTORE) from error
     except OSError as error:
         raise _unreadable(path, key, band, error) from error
     if plain is None:
@@ -89,14 +84,14 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
             "georeference",
             f"Pair {key}, band {band}: {path} is not one band with a georeference, north up.",
             got=f"{count} bands, CRS {crs}, transform {tuple(transform)[:6]}",
-            hint=REFETCH,
+            hint=RESTORE,
         )
     if statement.is_scaled:
         raise PairError(
             "units",
             f"Pair {key}, band {band}: {path} states a scale, which no file of the dataset does.",
             got=statement.text,
-            hint=REFETCH,
+            hint=RESTORE,
         )
     if found.is_nodata is not None:
         _empty(found.stored, found.is_nodata)
@@ -108,7 +103,7 @@ def _empty(pixels: NDArray[Any], is_nodata: NDArray[np.bool_]) -> None:
 
 
 def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:
-    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=REFETCH)
+    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=RESTORE)
 
 
 def check_ground(key: str, bands: dict[str, Raster]) -> None:
@@ -131,4 +126,5 @@ def check_ground(key: str, bands: dict[str, Raster]) -> None:
                 f"Pair {key}: bands {name} and {first_name} don't cover the same ground.",
                 got=f"{name}: {band.crs} {band.bounds}",
                 expected=f"{first_name}: {first.crs} {first.bounds}",
+                hint=RESTORE,
             )

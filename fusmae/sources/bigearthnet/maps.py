@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
-from fusmae.sources.bigearthnet.bands import PATCH_M
-from fusmae.sources.bigearthnet.geotiff import REFETCH, check_ground, read_band
+from fusmae.sources.bigearthnet.bands import PATCH_M, RESTORE
+from fusmae.sources.bigearthnet.geotiff import check_ground, read_band
 from fusmae.sources.bigearthnet.nomenclature import CLASS_OF_CODE
 from fusmae.sources.bigearthnet.v2 import FOLDERS, MAPS_FOLDER
 
@@ -45,7 +45,7 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
             f"Pair {pair.key}: {path} is not the map that it should be.",
             got=f"{found.pixels.dtype} {list(found.pixels.shape)}",
             expected=f"uint16 {[_SIDE_PX, _SIDE_PX]}",
-            hint=REFETCH,
+            hint=RESTORE,
         )
     positions: NDArray[np.uint8] = _positions(tuple(classes))[found.pixels]
     return positions

@@ -1,15 +1,19 @@
 """The lists and labels of BigEarthNet v1: which pairs there are, and what they show."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet.names import parse_patch_name
+from fusmae.sources.bigearthnet.names import MAX_BETWEEN_SIDES, PatchName, parse_patch_name
 from fusmae.sources.bigearthnet.nomenclature import classes_of_v1_labels
 from fusmae.sources.bigearthnet.places import centres, ground_cell
+from fusmae.utf8 import read_utf8
 
 SPLIT_LISTS: dict[Split, str] = {
     "train": "bigearthnet-train.csv",
@@ -26,6 +30,25 @@ _NUM_THREADS = 32
 _FILES_A_TASK = 500
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the lists.
+
+    Attributes:
+        s2: name of the S2 patch.
+        s1: name of the S1 patch.
+        split: the list's.
+        date: acquisition of s2 (UTC).
+        patch: what the S1 name says.
+    """
+
+    s2: str
+    s1: str
+    split: Split
+    date: datetime
+    patch: PatchName
+
+
 def listed_pairs(raw: Path) -> list[Pair]:
     """The pairs of the official lists in the order of their keys; those without any of the 19 classes are left out.
 
@@ -38,40 +61,72 @@ def listed_pairs(raw: Path) -> list[Pair]:
     Raises:
         SourceError: a list or labels are absent or damaged, or a label is unknown.
     """
-    listed = [(s2, s1, split) for split, name in SPLIT_LISTS.items() for s2, s1 in _lines(raw / name)]
-    labels = _labels(raw, [s2 for s2, _, _ in listed])
-    found = sorted((*row, classes) for row, classes in zip(listed, labels, strict=True) if classes)
-    # S2 names of v1 lack the tile; S1 names have it.
-    patches = [parse_patch_name(s1) for _, s1, _, _ in found]
+    listed = listed_names(raw)
+    labels = _labels(raw, [one.s2 for one in listed])
+    found = [(one, classes) for one, classes in zip(listed, labels, strict=True) if classes]
     return [
         Pair(
-            key=s2,
-            s1=f"{FOLDERS['s1']}/{s1}",
-            s2=f"{FOLDERS['s2']}/{s2}",
+            key=one.s2,
+            s1=f"{FOLDERS['s1']}/{one.s1}",
+            s2=f"{FOLDERS['s2']}/{one.s2}",
             labels=classes,
-            split=split,
-            place=ground_cell(patch),
-            date=parse_patch_name(s2).date,
+            split=one.split,
+            place=ground_cell(one.patch),
+            date=one.date,
             lon=lon,
             lat=lat,
         )
-        for (s2, s1, split, classes), patch, (lon, lat) in zip(found, patches, centres(patches), strict=True)
+        for (one, classes), (lon, lat) in zip(found, centres([one.patch for one, _ in found]), strict=True)
     ]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def listed_names(raw: Path) -> list[Listed]:
+    """What the official lists name, in the order of S2 names.
+
+    Raises:
+        SourceError: a list is absent, a line names no pair or two places, or a name stands twice.
+    """
+    listed: list[Listed] = []
+    faults: dict[str, list[str]] = defaultdict(list)
+    seen: set[str] = set()
+    for split, name in SPLIT_LISTS.items():
+        for number, line in _lines(raw / name):
+            s2, _, s1 = line.partition(",")
+            fault = ""
+            try:
+                ours, theirs = parse_patch_name(s2), parse_patch_name(s1)
+            except SourceError:
+                fault = "name no pair"
+            else:
+                if not (s2.startswith("S2") and s1.startswith("S1")):
+                    fault = "name no pair"
+                elif (ours.column, ours.row) != (theirs.column, theirs.row):
+                    fault = "name two places"
+                elif abs(ours.date - theirs.date) > MAX_BETWEEN_SIDES:
+                    fault = "name two dates"
+                elif s1 in seen or s2 in seen:
+                    fault = "name what stands in another line too"
+                else:
+                    # S2 names of v1 lack the tile; S1 names have it.
+                    listed.append(Listed(s2, s1, split, ours.date, theirs))
+                seen |= {s2, s1}
+            if fault:
+                faults[fault].append(f"{name}, line {number}: {line}")
+    for fault, lines in faults.items():
+        raise SourceError(
+            f"{len(lines):,} lines of {raw}'s lists {fault}.",
+            got="; ".join(lines[:3]) + (" …" if len(lines) > 3 else ""),
+            expected="S2 name,S1 name: of one column and row, within 7 days, each in one line only",
+            hint="remove the file, then `dvc repro -f -s fetch`",
+        )
+    return sorted(listed, key=lambda one: one.s2)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.exists():
         raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        s2, _, s1 = line.partition(",")
-        if not (s2.startswith("S2") and s1.startswith("S1")):
-            raise SourceError(
-                f"{path}, line {number}, names no pair.",
-                got=line,
-                expected="S2 name,S1 name",
-                hint="remove the file, then `dvc repro -f -s fetch`",
-            )
-        yield s2, s1
+    lines = enumerate(read_utf8(path).splitlines(), start=1)
+    return ((number, line.strip()) for number, line in lines if line.strip())
 
 
 def _labels(raw: Path, names: Sequence[str]) -> list[tuple[str, ...]]:

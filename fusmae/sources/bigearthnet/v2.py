@@ -3,13 +3,17 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet.agreement import check_agreement
 from fusmae.sources.bigearthnet.names import parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import in_table_order
+from fusmae.sources.bigearthnet.nomenclature import CLASSES
 from fusmae.sources.bigearthnet.places import centres, ground_cell
+from fusmae.sources.columns import Columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,6 +34,10 @@ MAPS_FOLDER = "Reference_Maps"
 """Folder of the land-cover maps, which are named after the s2 patch."""
 
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
+_RESTORE = {
+    TABLE: "remove this table, then `dvc repro -f -s fetch`",
+    FLAGGED_TABLE: f"download this table anew from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
+}
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
 # A table cut by other tools may lack these; what it cannot say is not asked of it.
 _OPTIONAL_COLUMNS: dict[str, str | bool] = {"country": "", _SNOW: False, _CLOUD: False}
@@ -48,7 +56,7 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     Raises:
         SourceError: a table is absent, damaged or cut, or does not know a country.
     """
-    rows = _chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
+    rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
     keys = rows["patch_id"].to_list()
     patches = [parse_patch_name(key) for key in keys]
     splits = {split: split for split in SPLITS}
@@ -85,7 +93,7 @@ def patch_folder(modality: str, name: str) -> str:
 
 def patch_names(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> set[str]:
     """Names of both sides of the pairs that `table_pairs` gives."""
-    rows = _chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
+    rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
     return {*rows["patch_id"], *rows["s1_name"]}
 
 
@@ -105,13 +113,22 @@ def flagged_table(raw: Path) -> Path:
     return path
 
 
-def _chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> "DataFrame":
+def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> "DataFrame":
+    """Rows of `table_pairs`, whose arguments and errors these are; all of both tables is checked, chosen or not."""
     import pandas as pd
 
-    tables = [_table(raw / TABLE)]
+    tables = [table_rows(raw / TABLE)]
     if snow_and_clouds:
-        tables.append(_table(flagged_table(raw)))
+        tables.append(table_rows(flagged_table(raw)))
     rows = pd.concat(tables, ignore_index=True)
+    twice = rows["patch_id"][rows["patch_id"].duplicated()].to_list()
+    if twice:
+        raise SourceError(
+            f"{len(twice):,} patches stand in both tables, {TABLE} and {FLAGGED_TABLE}.",
+            got=", ".join(twice[:3]) + (" …" if len(twice) > 3 else ""),
+            expected="each in one of them",
+            hint=_RESTORE[FLAGGED_TABLE],
+        )
     known = sorted(rows["country"].unique())
     unknown = sorted(set(countries) - set(known))
     if unknown:
@@ -128,38 +145,37 @@ def _chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) 
     return rows.sort_values("patch_id")
 
 
-def _table(path: Path) -> "DataFrame":
+def table_rows(path: Path) -> "DataFrame":
+    """Rows of one of v2's tables, whichever program wrote it: names, classes in the nomenclature's order, flags.
+
+    Raises:
+        SourceError: the table is absent, damaged, of something else, or its columns contradict one another; counts the
+            rows and names the first.
+    """
     import pandas as pd
 
-    if not path.exists():
-        raise SourceError(f"There is no table {path}.", hint="dvc repro -f -s fetch")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-        raise SourceError(f"The table {path} cannot be read: {error}", hint="dvc repro -f -s fetch") from error
-    missing = [column for column in _COLUMNS if column not in table]
+    columns = Columns(path, "patch_id", _RESTORE[path.name])
+    missing = [column for column in _COLUMNS if column not in columns.names]
     if missing:
         raise SourceError(
             f"{path} is not BigEarthNet v2's table.",
-            got=f"columns {', '.join(table.columns)}",
+            got=f"columns {', '.join(columns.names)}",
             expected=f"{', '.join(missing)} too",
-            hint="dvc repro -f -s fetch",
+            hint=_RESTORE[path.name],
         )
-    holes = table[[name for name in (*_COLUMNS, *_OPTIONAL_COLUMNS) if name in table]].isna()
-    if holes.to_numpy().any():
-        row, column = (int(found[0]) for found in holes.to_numpy().nonzero())
-        raise SourceError(
-            f"{path} has {int(holes.to_numpy().sum())} empty cells.",
-            got=f"row {row} has no {holes.columns[column]}",
-            expected="every cell filled, as in the authors' table",
-            hint="dvc repro -f -s fetch",
-        )
-    unknown = sorted(set(table["split"].unique()) - set(SPLITS))
-    if unknown:
-        raise SourceError(f"{path} has splits that v2 does not know.", got=unknown, expected=list(SPLITS))
-    # A few thousand sets of labels serve half a million pairs: each is sorted and kept once.
-    sets: dict[tuple[str, ...], tuple[str, ...]] = {}
-    labels = [sets.get(found) or sets.setdefault(found, in_table_order(found)) for found in map(tuple, table["labels"])]
-    missing_columns = {name: value for name, value in _OPTIONAL_COLUMNS.items() if name not in table}
-    table = table.assign(**missing_columns, labels=pd.Series(labels, index=table.index, dtype=object))
-    return table[[*_COLUMNS, *_OPTIONAL_COLUMNS]]
+    splits = columns.text("split")
+    columns.refuse(
+        ~np.isin(splits.to_numpy(zero_copy_only=False), SPLITS),
+        "a split that v2 does not know",
+        got=splits,
+        expected=", ".join(SPLITS),
+    )
+    labels = pd.Series(columns.names_of("labels", CLASSES), dtype=object)
+    check_agreement(columns)
+    texts: dict[str, Any] = {
+        name: columns.text(name).to_pandas()
+        for name in ("patch_id", "split", "s1_name", "country")
+        if name in columns.names
+    }
+    flags = {name: columns.flags(name) for name in (_SNOW, _CLOUD) if name in columns.names}
+    return pd.DataFrame({**_OPTIONAL_COLUMNS, **texts, **flags, "labels": labels}, index=labels.index)

@@ -11,7 +11,8 @@ from pathlib import Path
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.sources.bigearthnet.names import PatchName, parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import classes_of_v1_labels, in_table_order
+from fusmae.sources.bigearthnet.nomenclature import classes_of_v1_labels
+from fusmae.sources.bigearthnet.v2 import table_rows
 
 V2_TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 """Tables of v2's own layout, cut to the sample."""
@@ -48,18 +49,14 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
     Raises:
         SourceError: a table is absent, or holds what v2 does not know.
     """
-    import pandas as pd
-
     for name in V2_TABLES:
-        if not (tables / name).exists():
-            raise SourceError(f"There is no table {tables / name}.", hint="dvc repro -f -s fetch")
-        for row in pd.read_parquet(tables / name).to_dict("records"):
+        for row in table_rows(tables / name).to_dict("records"):
             key, s1_name = str(row["patch_id"]), str(row["s1_name"])
             pair = Pair(
                 key=key,
                 s1=f"v2_lmdb:{s1_name}",
                 s2=f"v2_lmdb:{key}",
-                labels=in_table_order(row["labels"]),
+                labels=row["labels"],
                 split=row["split"],
                 place="",
                 date=parse_patch_name(key).date,

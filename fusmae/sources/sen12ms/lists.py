@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
+from fusmae.utf8 import read_utf8
 
 TRAIN_LIST, TEST_LIST = "train_list.txt", "test_list.txt"
 
@@ -99,7 +100,7 @@ def _read_list(path: Path) -> list[Tile]:
     if not path.is_file():
         raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
     tiles = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
         if not line.strip():
             continue
         found = _TILE.fullmatch(line.strip())

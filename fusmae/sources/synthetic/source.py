@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
+from fusmae.sources.bigearthnet.facts import V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.bigearthnet.maps import read_reference_map
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.source import Facts
@@ -64,7 +65,7 @@ class SyntheticSource:
             counts[block.split] += block.num_patches
         known = [next(block for block in blocks if block.split == split) for split in SPLITS]
         labels = {key: found for block in known for key, found in labels_by_key(self._world.seed, block).items()}
-        return Facts(counts=dict(counts), labels=labels)
+        return Facts(counts=dict(counts), labels=labels, cross_checked=V2_CHECKED, not_checked=V2_NOT_CHECKED)
 
     def _check(self, raw: Path) -> None:
         if not is_complete(raw, self._world):

@@ -8,11 +8,12 @@ from hashlib import md5
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet import archives, v1, v2
+from fusmae.sources.bigearthnet import agreement, archives, v1, v2
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.transfer.remote import Archive, RemoteFile
 
@@ -128,9 +129,12 @@ def test_one_country_leaves_the_whole_data_set_as_it_is(small_v2, v2_raw: Path, 
     assert [(tmp_path / "raw" / name).stat().st_ino for name in v2.FOLDERS.values()] == inodes
 
 
-def test_another_country_is_fetched_with_the_one_before(small_v2, v2_raw: Path, tmp_path: Path, asked: list[str]):
+def test_another_country_is_fetched_with_the_one_before(
+    small_v2, v2_raw: Path, tmp_path: Path, asked: list[str], monkeypatch
+):
     first, second, raw = "Austria", "Belgium", tmp_path / "raw"
     raw.mkdir()
+    monkeypatch.setattr(agreement, "V2_COUNTRIES_OF_TILE", {})
     # The sample's clear pairs are of one country; a table that is there is not fetched.
     table = pd.read_parquet(v2_raw / v2.TABLE)
     table.assign(country=[(first, second)[row % 2] for row in range(len(table))]).to_parquet(raw / v2.TABLE)
@@ -168,6 +172,29 @@ def test_an_unknown_country_stops_before_the_archives(small_v2, tmp_path: Path):
     with pytest.raises(SourceError, match="no country Atlantis"):
         BigEarthNetSource(2, ["Atlantis"], snow_and_clouds=False).fetch(tmp_path / "downloads", tmp_path / "raw")
     assert not list((tmp_path / "raw").glob("BigEarthNet*"))
+
+
+def test_a_table_that_contradicts_itself_stops_before_the_archives(small_v2, v2_raw: Path, tmp_path: Path, asked):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    table = pd.read_parquet(v2_raw / v2.TABLE)
+    table.assign(s1_name=np.roll(table["s1_name"], 1)).to_parquet(raw / v2.TABLE)
+    with pytest.raises(SourceError, match=rf"{len(table)} of {len(table)} rows have an s1_name of another place"):
+        BigEarthNetSource(2, [], snow_and_clouds=False).fetch(tmp_path / "downloads", raw)
+    assert asked == []
+
+
+def test_lists_that_pair_two_places_stop_before_the_archives(v1_raw: Path, tmp_path: Path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in v1.SPLIT_LISTS.values():
+        lines = [line.split(",") for line in (v1_raw / name).read_text().splitlines()]
+        s1_names = [s1 for _, s1 in lines]
+        moved = [s1.rsplit("_", 1)[0] + "_0" for s1 in s1_names]
+        (raw / name).write_text("".join(f"{s2},{s1}\n" for (s2, _), s1 in zip(lines, moved, strict=True)))
+    with pytest.raises(SourceError, match=r"5 lines of .* name two places\.\n.*bigearthnet-train.csv, line 1: S2"):
+        BigEarthNetSource(1, [], snow_and_clouds=False).fetch(tmp_path / "downloads", raw)
+    assert not list(raw.glob("BigEarthNet*"))
 
 
 def test_the_table_of_flagged_pairs_must_be_brought_before_anything_is_fetched(small_v2, v2_raw, tmp_path: Path):

@@ -80,9 +80,9 @@ def test_a_band_of_another_resolution_is_of_another_grid(v2_copy: Path, pair: Pa
     assert "uint16 [60, 60]" in refused(v2_copy, pair, "grid")
 
 
-def test_whole_decibels_as_integers_are_of_another_grid(v2_copy: Path, pair: Pair, rewrite):
+def test_whole_decibels_as_integers_are_of_another_unit(v2_copy: Path, pair: Pair, rewrite):
     rewrite(band_path(v2_copy, pair, "VV"), dtype="int32")
-    assert "int32 [120, 120]" in refused(v2_copy, pair, "grid")
+    assert "int32 [120, 120]" in refused(v2_copy, pair, "units")
 
 
 def test_a_compressed_band_reads_as_the_plain_one(v2_copy: Path, pair: Pair, rewrite):

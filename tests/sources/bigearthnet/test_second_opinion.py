@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch.nn.functional import interpolate
 from torchgeo.datasets import BigEarthNet, BigEarthNetV2
 from torchgeo.datasets.utils import sort_sentinel2_bands
 
-from fusmae.errors import PairError
+from fusmae.data.index import Pair
+from fusmae.errors import PairError, SourceError
 from fusmae.sources.bigearthnet import archives, v2
 from fusmae.sources.bigearthnet.bands import MODALITIES
 from fusmae.sources.bigearthnet.geotiff import read_pair_folders
@@ -113,7 +115,11 @@ def test_torchgeo_pairs_two_places_silently_and_ours_refuses(shared_bigearthnet:
     assert_same_s2(found["image_s2"].numpy(), ours)
     assert_s1_is_swapped_and_whole(found["image_s1"].numpy(), ours)
     source = BigEarthNetSource(2, [], snow_and_clouds=False)
-    (pair,) = source.pairs(raw)
+    with pytest.raises(SourceError, match="1 of 1 rows have an s1_name of another place"):
+        source.pairs(raw)
+    # Where a table's names are as wrong as its files, the files tell.
+    folders = (s1.relative_to(raw).as_posix(), s2.relative_to(raw).as_posix())
+    pair = Pair(s2.name, *folders, ("Pastures",), "train", "33UUP_75_43", datetime(2017, 6, 13, tzinfo=UTC))
     with pytest.raises(PairError, match="don't cover the same ground") as caught:
         source.read(raw, pair)
     assert caught.value.fault == "georeference"
@@ -158,13 +164,13 @@ def written(path: Path, dtype: str, side_px: int, crs: str, pixel: float) -> Non
 def test_v2_folders_as_torchgeo_generates_them_are_indexed_and_their_int16_pixels_refused(tmp_path: Path):
     # Their table has four columns, both sides lie in other cells, every band has 120 px and is int16.
     rows = [
-        ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57", "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_61_39", "train"),
+        ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57", "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57", "train"),
         (
             "S2B_MSIL2A_20170615T102019_N9999_R122_T32TNS_45_23",
-            "S1A_IW_GRDH_1SDV_20170615T170156_32TNS_77_12",
+            "S1A_IW_GRDH_1SDV_20170615T170156_32TNS_45_23",
             "validation",
         ),
-        ("S2A_MSIL2A_20170618T101021_N9999_R022_T32TQR_89_34", "S1A_IW_GRDH_1SDV_20170618T165722_32TQR_92_45", "test"),
+        ("S2A_MSIL2A_20170618T101021_N9999_R022_T32TQR_89_34", "S1A_IW_GRDH_1SDV_20170618T165722_32TQR_89_34", "test"),
     ]
     for s2_name, s1_name, _ in rows:
         for modality, name in (("s1", s1_name), ("s2", s2_name)):
@@ -179,7 +185,7 @@ def test_v2_folders_as_torchgeo_generates_them_are_indexed_and_their_int16_pixel
     for pair in pairs:
         with pytest.raises(PairError, match=r"band VV(.|\n)*int16 \[120, 120\](.|\n)*float32 \[120, 120\]") as caught:
             source.read(tmp_path, pair)
-        assert caught.value.fault == "grid"
+        assert caught.value.fault == "units"
 
 
 def test_v1_folders_as_torchgeo_generates_them_are_indexed_and_each_fault_of_their_pixels_named(tmp_path: Path):

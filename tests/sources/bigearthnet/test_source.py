@@ -155,7 +155,9 @@ def test_the_v1_spelling_of_a_class_is_refused_in_v2(v2_copy: Path):
 
 def test_an_unknown_split_is_refused(v2_copy: Path):
     edited(v2_copy / v2.TABLE, split="val")
-    with pytest.raises(SourceError, match=r"splits that v2 does not know(.|\n)*validation"):
+    with pytest.raises(
+        SourceError, match=r"\d+ of \d+ rows have a split that v2 does not know(.|\n)*with 'val'(.|\n)*validation"
+    ):
         V2.pairs(v2_copy)
 
 
@@ -258,12 +260,15 @@ def test_a_v1_list_of_s2_names_only_is_refused(v1_copy: Path):
 
 
 @pytest.mark.parametrize("column", ["patch_id", "labels", "split", "s1_name", "country", v2._SNOW])
-def test_a_table_with_an_empty_cell_is_refused_and_the_cell_named(v2_raw: Path, tmp_path: Path, column: str):
+def test_a_table_with_an_empty_cell_is_refused_and_the_patch_named(v2_raw: Path, tmp_path: Path, column: str):
     raw = tmp_path / "raw"
     raw.mkdir()
     table = pd.read_parquet(v2_raw / v2.TABLE)
     cells = table[column].astype(object)
     cells.iloc[2] = None
     table.assign(**{column: cells}).to_parquet(raw / v2.TABLE)
-    with pytest.raises(SourceError, match=rf"1 empty cells(.|\n)*row 2 has no {column}(.|\n)*dvc repro -f -s fetch"):
+    key = "row 3" if column == "patch_id" else table["patch_id"].iloc[2]
+    with pytest.raises(
+        SourceError, match=rf"1 of {len(table)} rows have no {column}.\n.*{key}\n(.|\n)*repro -f -s fetch"
+    ):
         V2.pairs(raw)

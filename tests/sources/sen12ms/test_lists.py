@@ -77,3 +77,10 @@ def test_an_absent_list_says_how_to_get_it(tmp_path, list_writer):
     (tmp_path / "test_list.txt").unlink()
     with pytest.raises(SourceError, match=r"no list .*test_list\.txt\.\n.*dvc repro -f -s fetch"):
         read_tiles(tmp_path, SEASONS, 0.1)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_list_that_is_not_utf8_is_refused_and_no_letter_replaced(tmp_path, encoding):
+    (tmp_path / "train_list.txt").write_bytes("ROIs1868_sümmer_s2_19_p30.tif\n".encode(encoding))
+    with pytest.raises(SourceError, match=r"not UTF-8(.|\n)*iconv -f"):
+        read_tiles(tmp_path, SEASONS, 0.1)

@@ -1,0 +1,246 @@
+"""Columns of a parquet table that another program may have written anew: each gets the type that it should have, or
+the table is refused with the column, how many rows it concerns and the first of them.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.errors import SourceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+_MAX_SHOWN = 3
+# What lists of names become in text: JSON, Python's and NumPy's notation, or names with a sign between them.
+_BETWEEN_NAMES = re.compile(r"""[\s,;|\[\](){}'"]*""")
+
+
+class Columns:
+    """One table's columns.
+
+    Args:
+        path: the parquet file.
+        key: column that names a row in errors.
+        hint: what to do where a column can't be used.
+
+    Raises:
+        SourceError: the file is absent or damaged.
+    """
+
+    def __init__(self, path: Path, key: str, hint: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not path.exists():
+            raise SourceError(f"There is no table {path}.", hint=hint)
+        try:
+            self._table: pa.Table = pq.read_table(path).combine_chunks()
+        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+            raise SourceError(f"The table {path} cannot be read: {error}", hint=hint) from error
+        self._path, self._key, self._hint = path, key, hint
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return tuple(self._table.column_names)
+
+    def text(self, name: str) -> "pa.StringArray":
+        """A column of text, in which every cell holds something.
+
+        Raises:
+            SourceError: the column holds something else, or cells are empty.
+        """
+        import pyarrow.compute as pc
+
+        texts = self._as_text(name, self._column(name))
+        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts), ""), fill_value=True)
+        self.refuse(blank, f"no {name}", expected="every cell filled, as in the authors' table")
+        return texts
+
+    def flags(self, name: str) -> NDArray[np.bool_]:
+        """A column of true and false, `[N]`; 0 and 1 are taken for it, and the words in any letters.
+
+        Raises:
+            SourceError: the column holds something else, or cells are empty.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        cells = _plain(self._column(name))
+        self.refuse(pc.is_null(cells), f"no {name}", expected="true or false in every cell")
+        if not pa.types.is_boolean(cells.type):
+            words = pc.utf8_lower(pc.utf8_trim_whitespace(self._as_text(name, cells, allow_numbers=True)))
+            is_known = pc.is_in(words, value_set=pa.array(_FLAGS))
+            self.refuse(pc.invert(is_known), f"another {name}", got=cells, expected="true or false")
+            cells = pc.is_in(words, value_set=pa.array([word for word, flag in _FLAGS.items() if flag]))
+        return np.asarray(cells.to_numpy(zero_copy_only=False), np.bool_)
+
+    def names_of(self, name: str, classes: Sequence[str]) -> list[tuple[str, ...]]:
+        """A column of lists of class names: of each row those in it, in the order of `classes`.
+
+        Lists that became text are taken apart by the names themselves, which hold commas: JSON, Python's and NumPy's
+        notation, and names with commas, semicolons or bars between them.
+
+        Args:
+            name: the column.
+            classes: every name that there is.
+
+        Raises:
+            SourceError: rows have no name, or a name that is no class.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        cells = _plain(self._column(name))
+        if not _is_list(cells.type):
+            return self._names_in_text(name, cells, classes)
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False), np.int64)
+        values = self._as_text(name, pc.list_flatten(cells))
+        codes = pc.fill_null(pc.index_in(values, value_set=pa.array(classes, pa.string())), -1)
+        columns = np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+        rows = np.repeat(np.arange(len(self)), lengths)
+        self._refuse_unknown(name, np.unique(rows[columns < 0]), values.filter(pa.array(columns < 0)), classes)
+        return self._sets(name, rows, columns, classes)
+
+    def refuse(self, wrong: Any, what: str, *, expected: object, got: Any = None) -> None:
+        """Raise an error that counts and names the rows that are wrong, if any are.
+
+        Args:
+            wrong: `[N]` true where a row is wrong.
+            what: that these rows have, for a sentence.
+            expected: what would be right.
+            got: what the rows hold, `[N]`; None where `what` says it.
+
+        Raises:
+            SourceError: a row is wrong.
+        """
+        rows = np.flatnonzero(np.asarray(wrong, np.bool_))
+        if not len(rows):
+            return
+        first = [self._described(int(row), got) for row in rows[:_MAX_SHOWN]]
+        raise SourceError(
+            f"{self._path}: {len(rows):,} of {len(self):,} rows have {what}.",
+            got=", ".join(first) + (" …" if len(rows) > _MAX_SHOWN else ""),
+            expected=expected,
+            hint=self._hint,
+        )
+
+    def _described(self, row: int, got: Any) -> str:
+        key = self._table[self._key][row].as_py() if self._key in self.names else None
+        name = key if isinstance(key, str) and key.strip() else f"row {row + 1:,}"
+        if got is None:
+            return name
+        return f"{name} with {got[row].as_py() if hasattr(got[row], 'as_py') else got[row]!r}"
+
+    def _column(self, name: str) -> "pa.Array":
+        column = self._table[name]
+        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+    def _as_text(self, name: str, cells: "pa.Array", *, allow_numbers: bool = False) -> "pa.StringArray":
+        """Cells, or the values of lists, as text; missing ones stay missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        cells = _plain(cells)
+        is_text = _is_text(cells.type) or (allow_numbers and _is_number(cells.type))
+        try:
+            if is_text or pa.types.is_null(cells.type):
+                return pc.cast(cells, pa.string())
+            reason = f"{cells.type}"
+        except pa.ArrowInvalid as error:  # bytes that are no text
+            reason = str(error)
+        raise SourceError(
+            f"{self._path}: the column {name} is of another type, in all of {len(self):,} rows.",
+            got=f"{reason}, such as {cells[0].as_py()!r}" if len(cells) else reason,
+            expected="text",
+            hint=self._hint,
+        )
+
+    def _names_in_text(self, name: str, cells: "pa.Array", classes: Sequence[str]) -> list[tuple[str, ...]]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        # A few thousand sets of names serve half a million rows: each is taken apart once.
+        encoded = pc.fill_null(self._as_text(name, cells), "").dictionary_encode()
+        pattern = re.compile("|".join(re.escape(one) for one in sorted(classes, key=len, reverse=True)))
+        texts = encoded.dictionary.to_pylist()
+        unknown = [not _BETWEEN_NAMES.fullmatch(pattern.sub("", text)) for text in texts]
+        of_row = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
+        wrong = np.flatnonzero(np.array(unknown, np.bool_)[of_row])
+        self._refuse_unknown(name, wrong, encoded.dictionary.filter(pa.array(unknown, pa.bool_())), classes)
+        position = {one: column for column, one in enumerate(classes)}
+        found = [[position[one] for one in pattern.findall(text)] for text in texts]
+        lengths = np.array([len(columns) for columns in found], np.int64)
+        columns = np.concatenate(
+            [np.array(found[text], np.int64) for text in of_row.tolist()] or [np.zeros(0, np.int64)]
+        )
+        return self._sets(name, np.repeat(np.arange(len(self)), lengths[of_row]), columns, classes)
+
+    def _refuse_unknown(self, name: str, rows: NDArray[Any], values: "pa.Array", classes: Sequence[str]) -> None:
+        wrong = np.zeros(len(self), np.bool_)
+        wrong[rows] = True
+        unknown = sorted({str(value) for value in values.to_pylist()})
+        shown = ", ".join(map(repr, unknown[:_MAX_SHOWN])) + (" …" if len(unknown) > _MAX_SHOWN else "")
+        self.refuse(wrong, f"{name} that are no classes ({shown})", expected=list(classes))
+
+    def _sets(
+        self, name: str, rows: NDArray[np.int64], columns: NDArray[np.int64], classes: Sequence[str]
+    ) -> list[tuple[str, ...]]:
+        # One number per set of names; each set is made once.
+        present = np.zeros((len(self), len(classes)), np.bool_)
+        present[rows, columns] = True
+        self.refuse(~present.any(axis=1), f"no {name}", expected="one class or more in every row")
+        packed, of_row = np.unique(np.packbits(present, axis=1), axis=0, return_inverse=True)
+        sets = [
+            tuple(one for one, is_there in zip(classes, bits, strict=True) if is_there)
+            for bits in np.unpackbits(packed, axis=1, count=len(classes))
+        ]
+        return [sets[number] for number in of_row.ravel().tolist()]
+
+
+def _plain(cells: "pa.Array") -> "pa.Array":
+    """Cells of a dictionary (categories, factors) as what they stand for."""
+    import pyarrow as pa
+
+    return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    is_kind = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    return any(test(kind) for test in is_kind)
+
+
+def _is_number(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    is_kind = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
+    return any(test(kind) for test in is_kind)

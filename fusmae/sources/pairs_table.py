@@ -1,0 +1,182 @@
+"""`pairs.csv`, the table of a user's own pairs: read as spreadsheets save it, or refused with the line."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path, PurePosixPath
+
+from fusmae.data.index import SPLITS
+from fusmae.errors import SourceError
+from fusmae.utf8 import composed, read_utf8
+
+TABLE = "pairs.csv"
+LAYOUT_HINT = "docs/folder.md shows the layout; then `dvc repro -f -s fetch`"
+
+_COLUMNS = ("key", "labels", "split", "place", "date", "country")
+_DELIMITERS = (",", ";", "\t")
+_UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_LINES = 3
+# Control characters, and spaces without width: two names would look the same and be two.
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\N{SOFT HYPHEN}\N{ZERO WIDTH SPACE}\N{WORD JOINER}\ufeff]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair, as the table states it; every text is in Unicode's composed form (NFC).
+
+    Attributes:
+        key: the pair's.
+        labels: class names, each once.
+        split: one of `SPLITS`, or "".
+        place: as stated, or "".
+        date: of the S2 acquisition (UTC); 1970-01-01 where none is stated.
+        country: as stated, or "".
+    """
+
+    key: str
+    labels: tuple[str, ...]
+    split: str
+    place: str
+    date: datetime
+    country: str
+
+
+def read_pairs_table(path: Path, classes: Collection[str]) -> list[Row]:
+    """Rows of the table.
+
+    A comma, a semicolon or a tab stands between cells: the one with which the first line names the columns.
+
+    Args:
+        path: the table.
+        classes: names that a label may have, composed.
+
+    Raises:
+        SourceError: the table is absent, not UTF-8 or no such table, or a cell can't be used; names the lines.
+    """
+    if not path.is_file():
+        raise SourceError(
+            f"There is no table {path}.", expected="pairs.csv, s1/<key>.tif, s2/<key>.tif", hint=LAYOUT_HINT
+        )
+    rows = _rows(path)
+    checks: dict[str, tuple[Callable[[str], bool], str]] = {
+        "key": (_is_file_name, "a file name without its ending"),
+        "labels": (
+            lambda cell: set(_labels(cell)) <= set(classes),
+            f"some of {list(classes)}, as in `data.source.classes`, with ; or | between them",
+        ),
+        "split": (lambda cell: cell in ("", *SPLITS), ", ".join(SPLITS)),
+        "date": (
+            lambda cell: _date(cell) is not None,
+            "like 2017-06-13 or 2017-06-13T10:10:31; in a spreadsheet give the column the format YYYY-MM-DD",
+        ),
+    }
+    for column, (is_right, expected) in checks.items():
+        if wrong := [(line, row[column]) for line, row in rows if column in row and not is_right(row[column])]:
+            raise _bad_cells(column, [line for line, _ in wrong], repr(wrong[0][1]), expected)
+    _refuse_doubles(rows)
+    return [
+        Row(
+            key=row["key"],
+            labels=_labels(row["labels"]),
+            split=row.get("split", ""),
+            place=row.get("place", ""),
+            date=_date(row.get("date", "")) or _UNKNOWN_DATE,
+            country=row.get("country", ""),
+        )
+        for _, row in rows
+    ]
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Cells by column of each row that is not empty, with the line that it ends on."""
+    text = composed(read_utf8(path))
+    if found := _INVISIBLE.search(text):
+        raise _bad_cells(
+            "row",
+            [len(re.split("\r\n|\r|\n", text[: found.start()]))],
+            f"U+{ord(found[0]):04X}, which can't be seen",
+            "letters that can be seen: two names must not differ in one that can't",
+        )
+    columns, delimiter = _columns(path, next(iter(text.lstrip().splitlines()), ""))
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise SourceError(f"{path}, line {reader.line_num}: no CSV: {error}.", hint=LAYOUT_HINT) from error
+    _, *lines = [(number, row) for number, row in lines if any(row)]
+    for _, row in lines:
+        while len(row) > len(columns) and not row[-1]:  # spreadsheets fill rows up
+            row.pop()
+    if wrong := [(number, row) for number, row in lines if len(row) != len(columns)]:
+        expected = f"{len(columns)} cells; a cell with {delimiter!r} in it in quotes"
+        raise _bad_cells("row", [number for number, _ in wrong], delimiter.join(wrong[0][1]), expected)
+    return [(number, dict(zip(columns, row, strict=True))) for number, row in lines]
+
+
+def _columns(path: Path, header: str) -> tuple[list[str], str]:
+    """Names of the columns, and what stands between cells."""
+    for delimiter in _DELIMITERS:
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
+        while names and not names[-1]:
+            names.pop()
+        if {"key", "labels"} <= set(names) <= set(_COLUMNS) and len(set(names)) == len(names):
+            return names, delimiter
+    raise SourceError(
+        f"{path} has other columns.",
+        got=header,
+        expected=f"key, labels and, if you like, {', '.join(_COLUMNS[2:])}, each once, in the first line",
+        hint=LAYOUT_HINT,
+    )
+
+
+def _labels(cell: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, re.split(r"\s*[;|]\s*", cell))))
+
+
+def _is_file_name(key: str) -> bool:
+    path = PurePosixPath(key)
+    return bool(key) and not path.is_absolute() and ".." not in path.parts
+
+
+def _date(cell: str) -> datetime | None:
+    """A cell's date in UTC; None where it can't be told: 6/7/2020 is June in one country and July in another."""
+    if not cell:
+        return _UNKNOWN_DATE
+    try:
+        date = datetime.fromisoformat(cell)
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def _refuse_doubles(rows: Collection[tuple[int, dict[str, str]]]) -> None:
+    lines: dict[str, list[int]] = defaultdict(list)
+    for line, row in rows:
+        lines[row["key"]].append(line)
+    if doubles := {key: found for key, found in lines.items() if len(found) > 1}:
+        key, found = next(iter(doubles.items()))
+        more = f"; so do {len(doubles) - 1:,} other keys" if len(doubles) > 1 else ""
+        raise _bad_cells("key", found, f"{key!r}, which stands there more than once{more}", "each key once")
+
+
+def _bad_cells(column: str, lines: Collection[int], got: str, expected: str) -> SourceError:
+    """The error of cells that can't be used.
+
+    Args:
+        column: their column, or "row".
+        lines: where they are.
+        got: the first of them.
+        expected: what would be right.
+    """
+    first, more = list(lines)[:_MAX_LINES], max(len(lines) - _MAX_LINES, 0)
+    listed = ", ".join(f"{line:,}" for line in first) + (f" and {more:,} more" if more else "")
+    return SourceError(
+        f"{TABLE}, line{'s' if len(lines) > 1 else ''} {listed}: the {column} can't be used.",
+        got=got,
+        expected=expected,
+        hint=LAYOUT_HINT,
+    )
