@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.allocator import keep_freed_memory
+from fusmae.environment import exclude_this_machine
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
@@ -25,12 +26,14 @@ def load_params() -> Any:
 def run_stage(stage: str, **arguments: Any) -> None:
     """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
     keep_freed_memory()
+    exclude_this_machine()
     getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **arguments)
 
 
 def run_command(command: str, **arguments: Any) -> Any:
     """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
     keep_freed_memory()
+    exclude_this_machine()
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     return getattr(import_module(f"fusmae.commands.{command}"), command)(**arguments)
