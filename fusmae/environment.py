@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """Names by which servers on this machine are called."""
@@ -56,8 +56,7 @@ def proxies() -> dict[str, str]:
 
 def sent_to_proxy() -> tuple[str, ...]:
     """Those names of this machine that a request would go to by a proxy."""
-    found = getproxies_environment()
-    return tuple(name for name in THIS_MACHINE if not proxy_bypass_environment(name, found)) if proxies() else ()
+    return tuple(name for name in THIS_MACHINE if not proxy_bypass(name)) if proxies() else ()
 
 
 def _with_this_machine(excluded: str) -> str:

@@ -49,7 +49,7 @@ def check_project() -> Iterator[Finding]:
 
 
 def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
-    """dvc.lock against dvc.yaml and params.yaml, as DVC compares them; whether files changed is `dvc status`'s to say."""
+    """dvc.lock against dvc.yaml and params.yaml, as DVC compares them; `dvc status` says whether files changed."""
     if not _LOCK.exists():
         yield Finding("dvc.lock", "warning", "not there: no stage has run", "the hashes of a run", "dvc repro")
         return
@@ -60,13 +60,12 @@ def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
         # What is in the cache is not run again.
         yield Finding("dvc.lock", "error", found, "stages of dvc.yaml only", "rm dvc.lock && dvc repro")
     run = [stage for stage in stages if stage.addressing in locked]
-    parts = {
-        "not run yet": [stage for stage in stages if stage.addressing not in locked],
-        "changed in dvc.yaml since they ran": list(filter(_has_other_entry, run)),
-        "changed in params.yaml since they ran": list(filter(_has_other_params, run)),
-    }
-    if any(parts.values()):
-        found = "; ".join(_listed([stage.addressing for stage in found], what) for what, found in parts.items() if found)
+    parts = [
+        _listed("not run yet", [stage for stage in stages if stage.addressing not in locked]),
+        _listed("changed in dvc.yaml since they ran", list(filter(_has_other_entry, run))),
+        _listed("changed in params.yaml since they ran", list(filter(_has_other_params, run))),
+    ]
+    if found := "; ".join(filter(None, parts)):
         yield Finding("dvc.lock", "warning", found, "a run of dvc.yaml and params.yaml as they are", "dvc repro")
     elif not gone:
         found = f"all {len(stages)} stages as in dvc.yaml and params.yaml (`dvc status` compares files)"
@@ -87,6 +86,7 @@ def _has_other_params(stage: Any) -> bool:
     return any(item.status() for item in stage.deps if isinstance(item, ParamsDependency))
 
 
-def _listed(names: Sequence[str], what: str) -> str:
+def _listed(what: str, stages: Sequence[Any]) -> str:
+    names = [stage.addressing for stage in stages]
     rest = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
-    return f"{what}: {', '.join(names[:_NUM_SHOWN])}{rest}"
+    return f"{what}: {', '.join(names[:_NUM_SHOWN])}{rest}" if names else ""
