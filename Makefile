@@ -42,6 +42,7 @@ bench: .venv/installed models/export/model.onnx ## measure the claims of benchma
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.synthetic_world
+	$(BIN)/python -m benchmarks.threads
 
 STUDY ?=
 study: checkout .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='study_size=gpu' and the like
