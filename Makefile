@@ -6,6 +6,8 @@ export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# OpenMP's threads, waiting for one another, must not take the cores of other processes.
+export OMP_WAIT_POLICY ?= passive
 export ORT_DISABLE_TELEMETRY := 1
 export MPLCONFIGDIR := $(CURDIR)/.fusmae/matplotlib
 # pip asks a Rust compiler for its version, and rustup's stand-in for one would then set up a home.
@@ -18,12 +20,12 @@ import os, sys; os.environ.setdefault("DVC_SITE_CACHE_DIR", os.path.join(os.path
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test check audit bench study ui lock
+.PHONY: help checkout pipeline test check audit bench study ui lock
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-pipeline: .venv/installed ## fetch real pairs, train, evaluate, export, register; then say where to look
+pipeline: checkout .venv/installed ## fetch real pairs, train, evaluate, export, register; then say where to look
 	$(BIN)/dvc repro
 	@$(BIN)/python -m fusmae summary
 
@@ -47,9 +49,10 @@ bench: .venv/installed models/export/model.onnx ## measure the claims of benchma
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.synthetic_world
+	$(BIN)/python -m benchmarks.threads
 
 STUDY ?=
-study: .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='study_size=gpu' and the like
+study: checkout .venv/installed ## compare pretrainings, baselines and no pretraining: study/report/report.html; STUDY='study_size=gpu' and the like
 	$(BIN)/python -m fusmae study $(STUDY)
 	cd study && PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 	@echo "look at study/report/report.html"
@@ -69,7 +72,22 @@ lock: ## write requirements.lock and those of the images anew (needs uv)
 	$(COMPILE) --extra serve --constraints requirements.lock -o requirements-serve.lock
 	$(COMPILE) --extra servers --constraints requirements.lock -o deploy/requirements.lock
 
+# Said before minutes of installing. HEAD:./ is this folder's own: a git repository above it is another project's.
+checkout:
+	@said=$$(git cat-file -e HEAD:./dvc.yaml 2>&1) && exit 0; name=; \
+	git var GIT_COMMITTER_IDENT > /dev/null 2>&1 || \
+		name='git config user.name "$$(id -un)" && git config user.email "$$(id -un)@localhost" && '; \
+	next="git init && $${name}git add --all && git commit -m 'As unpacked'"; \
+	case "$$said" in \
+		*"dubious ownership"*) next='git config --global --add safe.directory "$(CURDIR)"';; \
+		*"not found"*) next='apt-get install git';; \
+	esac; \
+	echo "This folder is no git checkout: DVC works in one only, and models are known by their commit."; \
+	printf '  got:      %s\n  expected: a commit that has dvc.yaml of this folder\n  next:     %s\n' "$$(echo "$$said" | head -n 1)" "$$next"; \
+	exit 1
+
 .venv/installed: requirements.lock pyproject.toml
+	@$(MAKE) --no-print-directory checkout
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \
 		{ echo "fusmae needs Python 3.11.4 to 3.13; $(PYTHON) is another: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "installing about 7 GB into .venv, once: some 6 minutes"

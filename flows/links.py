@@ -2,11 +2,13 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
+from flows.hosts import hosts_of_run
 from flows.workspace import Workspace
 from fusmae.mlflow_address import shown_uri
 
@@ -26,6 +28,7 @@ def link(workspace: Workspace, experiment: str) -> None:
     """
     rows = [
         {"what": "commit", "which": workspace.commit},
+        {"what": "hosts", "which": hosts_of_run() or socket.gethostname()},
         {"what": "DVC experiment", "which": experiment or "none: nothing has changed"},
         *(
             {"what": f"MLflow run of {stage}", "which": _shown(run)}

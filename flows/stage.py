@@ -55,7 +55,8 @@ def run_stage(name: str, workspace: Workspace) -> None:
     if code:
         error = StageCutOffError if is_worth_another_try(outcome) else StageFailedError
         raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
-    get_run_logger().info("stage %s is up to date", name)
+    # A stage's process writes the file as soon as it begins.
+    get_run_logger().info("stage %s has run" if outcome.exists() else "stage %s was up to date", name)
 
 
 def stage_names(folder: Path, *wanted: str) -> list[str]:

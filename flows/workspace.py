@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from prefect.runtime import deployment, flow_run
 
 from flows.experiment import compose
+from flows.hosts import commit_of_run, note_host
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
 from fusmae.mlflow_address import is_local, tracking_uri
@@ -84,11 +85,11 @@ def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]
     top.parent.mkdir(parents=True, exist_ok=True)
     name = f"{flow_run.get_flow_name()}-{run_id[:8]}"
     with FileLock(f"{top}.lock"):
-        # A run that is run again stays at its commit, wherever the checkout has gone since.
+        # A run that is run again, here or on another host, stays at its commit, wherever the checkout has gone since.
         noted = Path(f"{top}.commit")
-        if not noted.exists():
-            noted.write_text(_commit(commit or "HEAD"), encoding="utf-8")
-        at = noted.read_text(encoding="utf-8")
+        at = commit_of_run() or _commit(commit or "HEAD")
+        noted.write_text(at, encoding="utf-8")
+        note_host(at)
         worktree = Worktree(top, at, json.dumps(list(overrides)))
         variables = _environment(home, run_id) | _shared(home, name)
         made = Workspace(worktree.folder, variables, name, at, home)

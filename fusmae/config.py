@@ -1,10 +1,12 @@
 """params.yaml as frozen, typed sections; an unknown key or a wrong type names its path."""
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
@@ -239,20 +241,23 @@ def checked(section: type[AnySection], values: Any, where: str) -> AnySection:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        problems = "\n".join(_explain(item) for item in error.errors())
+        problems = "\n".join(_explain(item, section) for item in error.errors())
         raise ConfigError(
             f"{where} is wrong:\n{problems}",
             hint="mend it, then `dvc repro`; `dvc checkout` brings back the outputs of the last run",
         ) from error
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, section: type[BaseModel]) -> str:
     parts = [str(part) for part in item["loc"]]
     if parts[:2] == ["data", "source"]:  # pydantic adds the name of the source that the rest is of
         parts = parts[:2] + parts[3:]
     path = ".".join(parts) or "(whole file)"
     if item["type"] == "extra_forbidden":
-        return f"  {path}: unknown key (got {item['input']!r}; expected no such key)"
+        *parents, key = item["loc"]
+        near = difflib.get_close_matches(str(key), _known_keys(section, parents), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"  {path}: unknown key (got {item['input']!r}; expected no such key{hint})"
     if item["type"] == "missing":
         return f"  {path}: missing (got nothing; expected a value)"
     if item["type"] == "value_error":
@@ -260,3 +265,27 @@ def _explain(item: Any) -> str:
     is_text_for_rate = item["type"] == "float_type" and isinstance(item["input"], str)
     hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if is_text_for_rate else ""
     return f"  {path}: got {item['input']!r}; expected: {item['msg']}{hint}"
+
+
+def _known_keys(section: type[BaseModel], parents: Sequence[Any]) -> list[str]:
+    """The keys that are known at a place of a section; a mapping's keys and a union's tag on the way are no keys."""
+    sections = [section]
+    for parent in parents:
+        fields = [known.model_fields[parent] for known in sections if parent in known.model_fields]
+        if fields:
+            sections = [found for field in fields for found in _sections(field.annotation)]
+        else:
+            sections = [known for known in sections if _has_tag(known, parent)] or sections
+    return sorted({key for known in sections for key in known.model_fields})
+
+
+def _has_tag(section: type[BaseModel], tag: Any) -> bool:
+    """Whether it is the one of a union of sources that has this name."""
+    return "name" in section.model_fields and tag in get_args(section.model_fields["name"].annotation)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections in a type: `dict[str, Modality]`, a union of sources."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _sections(part)]

@@ -21,6 +21,7 @@ FLOW_RUN_TAG = "fusmae.flow_run"
 EXPERIMENT = "FUSMAE_EXPERIMENT"
 """Environment variable with the name of the DVC experiment that the flow run becomes; no result knows it."""
 EXPERIMENT_TAG = "fusmae.dvc_experiment"
+HOSTS_TAG = "fusmae.hosts"
 
 
 def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
@@ -49,6 +50,13 @@ def flow_tags() -> dict[str, str]:
     """Which flow run and which DVC experiment this process is part of, as tags of an MLflow run; none by hand."""
     found = {FLOW_RUN_TAG: flow_run(), EXPERIMENT_TAG: os.environ.get(EXPERIMENT, "")}
     return {tag: value for tag, value in found.items() if value}
+
+
+def with_host(noted: str, host: str, commit: str | None) -> str:
+    """Hosts that worked on a run and the commits that they had, with one more: `one at 1234567890ab, two at …`."""
+    entries = noted.split(", ") if noted else []
+    entry = f"{host} at {commit[:12] if commit else 'no commit'}"
+    return ", ".join(entries if entries[-1:] == [entry] else [*entries, entry])
 
 
 def git_state() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """MLflow runs: one a training stage, the same one after a restart."""
 
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from fusmae.files import write_json
 from fusmae.mlflow_address import tracking_uri
 from fusmae.mlflow_store import connect, find_run, known_run, open_experiment
-from fusmae.provenance import flow_tags, provenance, resume_key
+from fusmae.provenance import HOSTS_TAG, flow_tags, provenance, resume_key, with_host
 from fusmae.ranks import ranks
 from fusmae.scratch import scratch_folder, scratch_path
 from fusmae.training.hardware import describe_hardware
@@ -98,8 +99,10 @@ def stage_run(
                 mlflow.log_params(_flat({"seed": seed, **params}))
                 _log_inputs(facts["inputs"])
                 (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
-            # Of the last machine and flow that worked on it. Tags only: nothing that a stage makes may depend on them.
-            mlflow.set_tags({**describe_hardware(accelerator), **flow_tags()})
+            # Of the machines and the last flow that worked on it. Tags only: nothing that a stage makes may depend on
+            # them.
+            hosts = with_host(active.data.tags.get(HOSTS_TAG, ""), socket.gethostname(), facts["git"]["commit"])
+            mlflow.set_tags({**describe_hardware(accelerator), **flow_tags(), HOSTS_TAG: hosts})
             logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
             yield Run(active.info.run_id, logger, scratch, facts)
         write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})

@@ -15,6 +15,7 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
+from fusmae.environment import exclude_this_machine, wait_without_spinning
 from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
@@ -213,6 +214,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield disk
     # Lazily: memory maps of its files may still be open.
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def pytest_configure() -> None:
+    """Tests, and what they start, talk to servers on this machine past a developer's proxy."""
+    exclude_this_machine()
+    wait_without_spinning()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

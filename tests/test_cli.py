@@ -54,7 +54,27 @@ def test_an_unknown_key_is_named_with_its_path(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     done = fusmae("index", "--raw", "r", "--out", "o", cwd=tmp_path)
     assert done.returncode == 1
-    assert "pretrain.epochz: unknown key (got 3" in done.stderr
+    assert "pretrain.epochz: unknown key (got 3; expected no such key; did you mean epochs?)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [(("pretian",), "pretrain"), (("predict", "--modle", "x"), "--model"), (("--parms",), "--params")],
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_nearest(given, wanted):
+    done = fusmae(*given)
+    assert done.returncode == 2
+    assert wanted in done.stderr.splitlines()[-1]
+
+
+def test_before_the_registry_is_asked_a_word_says_so(tmp_path):
+    # By the time that MLflow begins to be imported.
+    (tmp_path / "mlflow.py").write_text("raise ImportError('too soon')")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom fusmae.cli import main\nmain(sys.argv[1:])"
+    given = ("predict", "--model", "fusmae@nosuch", "--s2", "s2", "--out", "map.tif")
+    done = subprocess.run([sys.executable, "-c", script, *given], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.startswith("looking up fusmae@nosuch in the registry\n")
+    assert "too soon" in done.stderr
 
 
 @pytest.mark.parametrize(

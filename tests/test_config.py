@@ -98,7 +98,15 @@ def test_config_can_not_be_changed(values):
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("pretrain.epoch", 3, "pretrain.epoch: unknown key (got 3"),
+        ("pretrain.epoch", 3, "pretrain.epoch: unknown key (got 3; expected no such key; did you mean epochs?)"),
+        ("evalute", {}, "did you mean evaluate?)"),
+        ("data.source.nam", "x", "data.source.nam: unknown key (got 'x'; expected no such key; did you mean name?)"),
+        (
+            "data.modalities.s1.grups",
+            [],
+            "data.modalities.s1.grups: unknown key (got []; expected no such key; did you",
+        ),
+        ("gate.rounds_of_chess", 3, "unknown key (got 3; expected no such key)"),
         ("surprise", {"a": 1}, "surprise: unknown key (got {'a': 1}"),
         ("data.modalities.s1.polarisation", "VV", "data.modalities.s1.polarisation: unknown key"),
         ("pretrain.epochs", "3", "pretrain.epochs: got '3'; expected: Input should be a valid integer"),
@@ -307,7 +315,8 @@ def test_pretraining_is_split_into_what_trains_and_what_watches(defaults):
             "data.source.seasons.0",
         ),
         ({"name": "synthetic", "num_pairs": 10, "seed": 0}, "data.source.num_pairs: got 10"),
-        ({"name": "sample", "seed": 0}, "data.source.seed: unknown key"),
+        # Another source's key is no help.
+        ({"name": "sample", "seed": 0}, "data.source.seed: unknown key (got 0; expected no such key)"),
         ("sample", "data.source: got 'sample'"),
     ],
 )

@@ -56,6 +56,20 @@ def test_a_cut_off_stage_goes_on_in_the_same_run(store):
     assert json.loads((store / "runs" / "train.json").read_text())["run_id"] == first.run_id
 
 
+def test_a_run_names_each_host_that_worked_on_it_and_the_commit_there(store, monkeypatch):
+    at = iter(["a" * 40, "a" * 40, "b" * 40])
+    monkeypatch.setattr("fusmae.provenance.git_state", lambda: {"commit": next(at), "is_dirty": False})
+    for host in ("one", "one"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        with pytest.raises(RuntimeError, match="power cut"), open_run(store):
+            raise RuntimeError("power cut")
+    monkeypatch.setattr("socket.gethostname", lambda: "two")
+    with open_run(store):
+        pass
+    (run,) = all_runs()
+    assert run.data.tags["fusmae.hosts"] == f"one at {'a' * 12}, two at {'b' * 12}"
+
+
 def test_other_params_are_another_run_and_nothing_is_left_of_the_first(store):
     with pytest.raises(RuntimeError), open_run(store, lr=0.1) as first:
         raise RuntimeError

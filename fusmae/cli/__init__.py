@@ -1,14 +1,14 @@
 """The command line: one command a stage, and what is done with a registered model."""
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages, study, ui
 from fusmae.cli.call import options
+from fusmae.environment import keep_caches_inside, wait_without_spinning
 from fusmae.errors import FusmaeError
 from fusmae.outcome import exit_code, note_begin, note_end
 
@@ -34,6 +34,7 @@ def _globals(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake becomes one paragraph and a non-zero exit code (see `outcome`)."""
     keep_caches_inside(Path.cwd())
+    wait_without_spinning()
     note_begin()
     try:
         app(arguments)
@@ -46,17 +47,3 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         typer.echo(f"fusmae: {error}", err=True)
         sys.exit(code)
-
-
-def keep_caches_inside(folder: Path) -> None:
-    """Let libraries keep their caches in the project's folder, report to nobody and say less."""
-    defaults: dict[str, Any] = {
-        "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "DO_NOT_TRACK": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, str(value))

@@ -5,8 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from fusmae.allocator import keep_freed_memory
 from fusmae.cli.packages import require_packages
+from fusmae.environment import exclude_this_machine
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
@@ -14,6 +17,10 @@ options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 # A person waits for the answer of a command, or a service looks again: with MLflow's own numbers a registry that is
 # down takes four minutes to say so. Stages keep those: a training run had better wait.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+# The argument by which each command that asks the registry first names a model.
+_LOOKED_UP = {"predict": "model", "embed": "model", "drift": "model", "lineage": "reference", "reproduce": "reference"}
+_LOOKED_UP |= {"promote": "name", "rollback": "name", "ledger": "name"}
 
 
 def load_params() -> Any:
@@ -26,6 +33,7 @@ def load_params() -> Any:
 def run_stage(stage: str, **arguments: Any) -> None:
     """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
     keep_freed_memory()
+    exclude_this_machine()
     getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **arguments)
 
 
@@ -33,6 +41,11 @@ def run_command(command: str, **arguments: Any) -> Any:
     """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
     require_packages(command)
     keep_freed_memory()
+    exclude_this_machine()
+    model = str(arguments.get(_LOOKED_UP.get(command, ""), ""))
+    if model and not model.endswith(".onnx"):
+        # To import MLflow takes seconds, in which a person would wonder.
+        typer.echo(f"looking up {model} in the registry", err=True)
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     return getattr(import_module(f"fusmae.commands.{command}"), command)(**arguments)

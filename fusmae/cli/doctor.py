@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fusmae.cli.call import options, run_command
+from fusmae.environment import sent_to_proxy
 
 app = typer.Typer()
 
@@ -20,7 +21,8 @@ def doctor(
 
     Example: fusmae doctor
     """
-    is_well, text = run_command("doctor", params=options["params"], as_json=json, is_strict=strict)
+    proxied = sent_to_proxy()  # asked before this process excludes its machine
+    is_well, text = run_command("doctor", params=options["params"], as_json=json, is_strict=strict, proxied=proxied)
     typer.echo(text)
     if not is_well:
         raise typer.Exit(1)

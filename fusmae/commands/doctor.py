@@ -19,6 +19,7 @@ from fusmae.stack.gpu import check_gpu, gpu_devices
 from fusmae.stack.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
 from fusmae.stack.mlflow_checks import check_local_store, check_remote_store
 from fusmae.stack.prefect_checks import check_prefect
+from fusmae.stack.proxies import check_proxies
 from fusmae.stack.versions import check_imports, check_packages, check_python
 
 _PATIENCE_S = 8.0
@@ -26,18 +27,19 @@ _WIDTH = 120
 _WRONG: tuple[Status, ...] = ("error", "warning")
 
 
-def doctor(*, params: Path, as_json: bool, is_strict: bool) -> tuple[bool, str]:
+def doctor(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
     """Ask every question about the stack; changes nothing.
 
     Args:
         params: the parameters.
         as_json: for machines instead of people.
         is_strict: a warning counts as an error.
+        proxied: names of this machine that programs of this environment ask by a proxy.
 
     Returns:
         Whether it is well, and what there is to say.
     """
-    findings = ask_all(_checks(params), _PATIENCE_S)
+    findings = ask_all(_checks(params, proxied), _PATIENCE_S)
     statuses = Counter(finding.status for finding in findings)
     is_well = not statuses["error"] and not (is_strict and statuses["warning"])
     if as_json:
@@ -46,7 +48,7 @@ def doctor(*, params: Path, as_json: bool, is_strict: bool) -> tuple[bool, str]:
     return is_well, _text(findings, statuses)
 
 
-def _checks(params: Path) -> list[Check]:
+def _checks(params: Path, proxied: Sequence[str] = ()) -> list[Check]:
     config = config_or_none(params)
     accelerator = config.runtime.accelerator if config else "auto"
     num_workers = config.runtime.num_workers if config else 0
@@ -57,6 +59,7 @@ def _checks(params: Path) -> list[Check]:
         Check("imports", check_imports),
         Check("params", partial(check_params, params)),
         Check("git", check_git),
+        Check("proxies", partial(check_proxies, proxied)),
         Check("dvc project", check_project),
         Check("dvc cache", check_cache),
         Check("dvc locks", check_locks),

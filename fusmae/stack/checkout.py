@@ -10,28 +10,39 @@ from fusmae.provenance import git_state
 from fusmae.stack.finding import Finding
 
 _PATIENCE_S = 5
+_GRAPH = "dvc.yaml"
 
 
 def check_git() -> Iterator[Finding]:
-    """A checkout with a commit, with no change since, with its whole history."""
+    """A checkout with a commit of this folder, with no change since, with its whole history."""
     try:
         code, printed = _git("rev-parse", "--is-inside-work-tree")
     except FileNotFoundError:
         yield Finding("git", "error", "git is not installed", "git on PATH", "apt-get install git")
         return
+    expected = "a git checkout: DVC and promotion need one"
     if code:
         is_refused = "dubious ownership" in printed
-        mend = 'git config --global --add safe.directory "$PWD"' if is_refused else "git init && git add --all"
-        yield Finding("git", "error", printed.splitlines()[0], "a git checkout: DVC and promotion need one", mend)
+        mend = 'git config --global --add safe.directory "$PWD"' if is_refused else _start()
+        yield Finding("git", "error", printed.splitlines()[0], expected, mend)
+        return
+    if Path(_GRAPH).exists() and not _git("ls-files", "--", _GRAPH)[1]:
+        # Unpacked inside another project's repository: git would take that one's commit for this project's.
+        found = f"{_git('rev-parse', '--show-toplevel')[1]} is a git repository that does not have {_GRAPH} of here"
+        yield Finding("git", "error", found, expected, _start())
         return
     code, commit = _git("rev-parse", "--short", "HEAD")
     if code:
-        yield Finding("git", "warning", "no commit so far", "a commit that names the code", 'git commit -m "Start"')
+        yield Finding("git", "warning", "no commit so far", "a commit that names the code", _start())
     elif git_state()["is_dirty"]:
         _, changed = _git("status", "--short", "--untracked-files=all")
         found = f"{commit} and changes that it does not have: {changed.splitlines()[0].strip()}, …"
         expected = "nothing uncommitted: promote and reproduce go by the commit"
         yield Finding("git", "warning", found, expected, "git add --all && git commit")
+    elif locks := _git("diff", "--name-only", "--relative", "HEAD", "--", ":(glob)**/dvc.lock")[1].split():
+        # Stages write it as they go: it is a result to be kept, no fault.
+        keep = f'git commit -m "Lock the results" {" ".join(locks)}'
+        yield Finding("git", "ok", f"{commit}; {' and '.join(locks)} not committed, before a promotion: {keep}")
     else:
         yield Finding("git", "ok", f"{commit}, nothing uncommitted")
     if _git("rev-parse", "--is-shallow-repository")[1] == "true":
@@ -56,6 +67,13 @@ def config_or_none(path: Path) -> Config | None:
         return load_config(path)
     except ConfigError:
         return None
+
+
+def _start() -> str:
+    """Commands that make a checkout of this folder, whether git knows who commits or not."""
+    is_known = _git("var", "GIT_COMMITTER_IDENT")[0] == 0
+    name = [] if is_known else ['git config user.name "$(id -un)"', 'git config user.email "$(id -un)@localhost"']
+    return " && ".join(["git init", *name, "git add --all", 'git commit -m "As unpacked"'])
 
 
 def _git(*arguments: str) -> tuple[int, str]:

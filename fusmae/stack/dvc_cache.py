@@ -11,6 +11,8 @@ from fusmae.stack.dvc_project import open_project
 from fusmae.stack.finding import Finding, described
 
 _PATIENCE_S = 3.0
+_GB = 1e9
+_TWICE_GB = 5
 _PORTS = {"http": 80, "https": 443, "ssh": 22, "webdav": 80, "webdavs": 443}
 _LINKS = ["reflink", "hardlink", "symlink"]
 _RELINK = "cache.type reflink,hardlink,symlink,copy && dvc checkout --relink"
@@ -40,7 +42,9 @@ def check_cache() -> Iterator[Finding]:
         yield Finding("dvc cache", "error", described(error), f"{folder} can be written to", f"ls -ld {folder}; df .")
         return
     yield Finding("dvc cache", "ok", f"{project.cache.local.path}, writable")
-    yield _link_finding(project.cache.local.cache_types, works, folder, root)
+    with project:  # its databases are closed again
+        data_gb = sum(out.meta.size or 0 for out in project.index.outs if out.meta) / _GB
+    yield _link_finding(project.cache.local.cache_types, works, data_gb, folder, root)
 
 
 def check_remote() -> Iterator[Finding]:
@@ -51,9 +55,8 @@ def check_remote() -> Iterator[Finding]:
         return
     name = project.config["core"].get("remote")
     if not name:
-        found = "none is configured: shards and models are on this disk only"
-        mend = "dvc remote add --default storage s3://bucket/fusmae && dvc push"
-        yield Finding("dvc remote", "warning", found, "a remote that holds them", mend)
+        found = "none: shards and models are on this disk only (README: dvc remote add --default …)"
+        yield Finding("dvc remote", "skipped", found)
         return
     settings = project.config["remote"].get(name, {})
     url = settings.get("url", "")
@@ -92,16 +95,16 @@ def _working_links(source: str, target: str) -> list[str]:
     return works
 
 
-def _link_finding(types: list[Any], works: list[str], folder: Path, root: Path) -> Finding:
+def _link_finding(types: list[Any], works: list[str], data_gb: float, folder: Path, root: Path) -> Finding:
     kind = next((kind for kind in types if kind in works or kind == "copy"), "none")
     better = [link for link in works if link != kind]
     if kind == "none":
         found = f"{', '.join(types)} is asked for and does not work here"
         return Finding("dvc links", "error", found, "a kind of link that works", f"dvc config --local {_RELINK}")
-    if kind != "copy" or not better:
+    if kind != "copy" or not better or data_gb < _TWICE_GB:
         return Finding("dvc links", "ok", f"{kind} from the cache into the workspace")
     is_apart = folder.stat().st_dev != root.stat().st_dev
     why = f"{folder} is on another file system than the workspace" if is_apart else f"{' and '.join(better)} work here"
-    found = f"copy: all data stands twice on the disk ({why})"
+    found = f"copy: {data_gb:.0f} GB stand twice on the disk ({why})"
     expected = "links, where shards are large; linked files are read-only"
     return Finding("dvc links", "warning", found, expected, f"dvc config --local {_RELINK}")

@@ -45,39 +45,48 @@ def check_project() -> Iterator[Finding]:
         yield Finding("dvc project", "error", described(error), "a dvc.yaml and dvc.lock that DVC can read", mend)
         return
     yield Finding("dvc project", "ok", f"{root}, {len(stages)} stages")
-    yield from _check_lock({stage.addressing: _facts(stage) for stage in stages})
+    yield from _check_lock(stages)
 
 
-def _facts(stage: Any) -> tuple[str, set[str], set[str]]:
-    return stage.cmd, {item.def_path for item in stage.deps}, {item.def_path for item in stage.outs}
-
-
-def _check_lock(stages: dict[str, tuple[str, set[str], set[str]]]) -> Iterator[Finding]:
-    """dvc.lock against dvc.yaml, by names, commands and paths; whether contents changed is `dvc status`'s to say."""
+def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
+    """dvc.lock against dvc.yaml and params.yaml, as DVC compares them; `dvc status` says whether files changed."""
     if not _LOCK.exists():
         yield Finding("dvc.lock", "warning", "not there: no stage has run", "the hashes of a run", "dvc repro")
         return
     locked = (yaml.safe_load(_LOCK.read_text(encoding="utf-8")) or {}).get("stages") or {}
-    gone = sorted(set(locked) - set(stages))
+    gone = sorted(set(locked) - {stage.addressing for stage in stages})
     if gone:
         found = f"has {', '.join(gone)}, which dvc.yaml does not have"
         # What is in the cache is not run again.
         yield Finding("dvc.lock", "error", found, "stages of dvc.yaml only", "rm dvc.lock && dvc repro")
-    new = [name for name in stages if name not in locked]
-    changed = [name for name in stages if name in locked and stages[name] != _locked_facts(locked[name])]
-    if new or changed:
-        parts = [_listed(new, "not run yet"), _listed(changed, "changed in dvc.yaml since they ran")]
-        found = "; ".join(filter(None, parts))
-        yield Finding("dvc.lock", "warning", found, "a run of dvc.yaml as it is", "dvc repro")
+    run = [stage for stage in stages if stage.addressing in locked]
+    parts = [
+        _listed("not run yet", [stage for stage in stages if stage.addressing not in locked]),
+        _listed("changed in dvc.yaml since they ran", list(filter(_has_other_entry, run))),
+        _listed("changed in params.yaml since they ran", list(filter(_has_other_params, run))),
+    ]
+    if found := "; ".join(filter(None, parts)):
+        yield Finding("dvc.lock", "warning", found, "a run of dvc.yaml and params.yaml as they are", "dvc repro")
     elif not gone:
-        yield Finding("dvc.lock", "ok", f"all {len(stages)} stages as in dvc.yaml (`dvc status` compares contents)")
+        found = f"all {len(stages)} stages as in dvc.yaml and params.yaml (`dvc status` compares files)"
+        yield Finding("dvc.lock", "ok", found)
 
 
-def _listed(names: Sequence[str], what: str) -> str:
+def _has_other_entry(stage: Any) -> bool:
+    """Whether the command is another, or a path is new: DVC gives each path of a stage the hash that the lock has."""
+    from dvc.dependency import ParamsDependency
+
+    paths = (item for item in (*stage.deps, *stage.outs) if not isinstance(item, ParamsDependency))
+    return stage.changed_stage() or not all(item.hash_info for item in paths)
+
+
+def _has_other_params(stage: Any) -> bool:
+    from dvc.dependency import ParamsDependency
+
+    return any(item.status() for item in stage.deps if isinstance(item, ParamsDependency))
+
+
+def _listed(what: str, stages: Sequence[Any]) -> str:
+    names = [stage.addressing for stage in stages]
     rest = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
     return f"{what}: {', '.join(names[:_NUM_SHOWN])}{rest}" if names else ""
-
-
-def _locked_facts(entry: dict[str, Any]) -> tuple[str, set[str], set[str]]:
-    deps, outs = ({item["path"] for item in entry.get(kind, [])} for kind in ("deps", "outs"))
-    return entry["cmd"], deps, outs

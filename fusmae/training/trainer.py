@@ -176,7 +176,10 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
     """
     last = scratch / f"{LAST}.ckpt"
     trainer.ckpt_path = last if last.exists() else None
-    trainer.fit(module, datamodule=data, weights_only=True)
+    with warnings.catch_warnings():
+        if all(map(_is_frozen, (part for part in module.modules() if not part.training))):
+            warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode")
+        trainer.fit(module, datamodule=data, weights_only=True)
     return trainer.strategy.lightning_module_state_dict()
 
 
@@ -194,6 +197,10 @@ def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[An
         enable_progress_bar=False,
     )
     return list(trainer.predict(module, loader) or [])
+
+
+def _is_frozen(module: torch.nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _environment() -> list[Any]:

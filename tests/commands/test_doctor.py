@@ -23,12 +23,12 @@ def fusmae(*arguments, **environment):
 
 
 def test_a_project_with_nothing_wrong_ends_with_0_and_a_warning_counts_only_if_told_to():
-    done = fusmae("doctor")
+    done = fusmae("doctor", http_proxy="http://proxy:3128", no_proxy="", NO_PROXY="")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "warning: dvc remote" in done.stdout
-    assert "  next:     dvc remote add --default" in done.stdout
+    assert "warning: proxies" in done.stdout
+    assert "  next:     export no_proxy=localhost,127.0.0.1,::1 NO_PROXY=localhost,127.0.0.1,::1" in done.stdout
     assert "error: " not in done.stdout
-    assert fusmae("doctor", "--strict").returncode == 1
+    assert fusmae("doctor", "--strict", http_proxy="http://proxy:3128", no_proxy="", NO_PROXY="").returncode == 1
 
 
 def test_a_wrong_params_file_ends_with_1_and_one_paragraph_with_its_command(project):  # noqa: F811

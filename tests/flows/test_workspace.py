@@ -33,9 +33,16 @@ def checkout(tmp_path, monkeypatch):
     git("init", "-q")
     git("add", "-A")
     git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "as it stands")
+    as_a_run(monkeypatch, [])
+    return tmp_path / "clone"
+
+
+def as_a_run(monkeypatch, commits):
+    """Be in a flow run that Prefect knows these commits of."""
     monkeypatch.setattr(module.flow_run, "get_id", lambda: "12345678-run")
     monkeypatch.setattr(module.flow_run, "get_flow_name", lambda: "pretrain")
-    return tmp_path / "clone"
+    monkeypatch.setattr(module, "commit_of_run", lambda: commits[-1] if commits else "")
+    monkeypatch.setattr(module, "note_host", commits.append)
 
 
 def test_by_hand_a_flow_works_in_the_checkout(checkout):
@@ -86,12 +93,21 @@ def test_a_killed_run_finds_its_worktree_and_commit_again(checkout, monkeypatch)
     killed.__exit__(type(error), error, None)
     monkeypatch.undo()
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr(module.flow_run, "get_id", lambda: "12345678-run")
-    monkeypatch.setattr(module.flow_run, "get_flow_name", lambda: "pretrain")
+    as_a_run(monkeypatch, [made.commit])
     git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "later")
     with open_workspace("", ["seed=3"]) as again:
         assert (again.folder / "left").read_text() == "half done"
         assert again.commit == made.commit != git("rev-parse", "HEAD")
+
+
+def test_a_run_that_began_on_another_host_works_at_the_commit_that_it_began_at(checkout, monkeypatch):
+    began = git("rev-parse", "HEAD")
+    commits = [began]
+    as_a_run(monkeypatch, commits)
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "later")
+    with open_workspace("HEAD", []) as made:
+        assert made.commit == began != git("rev-parse", "HEAD")
+    assert commits == [began, began]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_pipeline_flow_runs_one_task_a_dvc_stage(finished):
     stages = finished.run(".venv/bin/dvc", "stage", "list", "--name-only").stdout.split()
     printed = finished.run(".venv/bin/python", "-m", "flows.pipeline").stdout
     for stage in stages:
-        assert f"stage {stage} is up to date" in printed
+        assert f"stage {stage} was up to date" in printed
     assert "Completed" in printed
 
 

@@ -37,6 +37,20 @@ def test_second_repro_does_nothing(finished):
     assert "Running stage" not in printed
 
 
+# What may be short on the machine that the tests run on.
+MACHINE = {"cores", "memory", "open files", "shared memory", "disk project", "disk cache", "disk temporary", "gpu"}
+
+
+def test_doctor_finds_nothing_wrong_after_the_pipeline(finished):
+    done = finished.run(".venv/bin/python", "-m", "fusmae", "doctor", "--json")
+    findings = json.loads(done.stdout[done.stdout.index("{") :])["findings"]
+    wrong = [finding for finding in findings if finding["status"] in ("error", "warning")]
+    assert [finding for finding in wrong if finding["name"] not in MACHINE] == []
+    (git,) = (finding["found"] for finding in findings if finding["name"] == "git")
+    has_new_results = finished.run("git", "status", "--porcelain").stdout == " M dvc.lock\n"
+    assert ('git commit -m "Lock the results" dvc.lock' in git) == has_new_results
+
+
 def test_nothing_is_left_outside_the_folder(finished):
     assert sorted(path.name for path in finished.home.iterdir()) == []
     assert sorted(path.name for path in finished.scratch.iterdir()) == []

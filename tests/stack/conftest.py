@@ -21,6 +21,8 @@ GRAPH = """stages:
     cmd: cp params.yaml copied.yaml
     deps:
       - params.yaml
+    params:
+      - seed
     outs:
       - copied.yaml
 """

@@ -1,6 +1,7 @@
 import subprocess
 
 import pytest
+import yaml
 
 from fusmae.stack.dvc_cache import check_cache, check_remote
 
@@ -15,10 +16,27 @@ def set_cache_type(kinds):
     run(DVC, "config", "--local", "cache.type", kinds)
 
 
-def test_copies_where_links_work_are_a_warning_that_its_command_mends(project):
+def test_copies_of_little_data_are_well(project):
+    set_cache_type("copy")
+    found = found_of("dvc links")
+    assert (found.status, found.found) == ("ok", "copy from the cache into the workspace")
+
+
+@pytest.fixture
+def much_data(project):
+    """The data are said to be 6 GB."""
+    lock = project / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    content["stages"]["copy"]["outs"][0]["size"] = 6_000_000_000
+    lock.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.usefixtures("much_data")
+def test_copies_of_much_data_where_links_work_are_a_warning_that_its_command_mends(project):
     set_cache_type("copy")
     found = found_of("dvc links")
     assert found.status == "warning"
+    assert "copy: 6 GB stand twice" in found.found
     assert "hardlink" in found.found
     subprocess.run(found.mend.replace("dvc ", f"{DVC} "), shell=True, check=True, capture_output=True)
     assert found_of("dvc links").status == "ok"
@@ -29,6 +47,7 @@ def test_links_that_are_asked_for_and_work_are_well(project):
     assert found_of("dvc links").found == "hardlink from the cache into the workspace"
 
 
+@pytest.mark.usefixtures("much_data")
 def test_a_cache_on_another_file_system_takes_copies_and_says_so(project, small_disk):
     run(DVC, "config", "--local", "cache.dir", small_disk)
     found = found_of("dvc links")
@@ -63,10 +82,10 @@ def test_the_check_of_links_leaves_nothing_behind(project):
     assert listing() == before
 
 
-def test_no_remote_is_a_warning(project):
+def test_a_project_without_a_remote_is_told_that_its_data_are_on_one_disk(project):
     found = only(check_remote())
-    assert found.status == "warning"
-    assert "dvc remote add --default" in found.mend
+    assert found.status == "skipped"
+    assert "dvc remote add --default" in found.found
 
 
 def test_a_remote_is_empty_until_its_command_has_pushed(project):

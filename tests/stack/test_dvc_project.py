@@ -68,6 +68,22 @@ def test_a_command_or_an_input_that_changed_since_the_run_is_a_warning(project):
     assert statuses(check_project())["dvc.lock"] == "warning"
 
 
+def test_a_parameter_that_changed_since_the_run_is_a_warning_until_its_command_has_run(project):
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 0", "seed: 1"))
+    found = {finding.name: finding for finding in check_project()}["dvc.lock"]
+    assert (found.status, found.found) == ("warning", "changed in params.yaml since they ran: copy")
+    run(DVC, *found.mend.split()[1:])
+    assert statuses(check_project())["dvc.lock"] == "ok"
+
+
+def test_a_stage_that_dvc_status_finds_unchanged_is_well(project):
+    # What a stage no longer reads stays in dvc.lock until it runs again.
+    (project / "dvc.yaml").write_text(GRAPH.replace("    params:\n      - seed\n", ""))
+    assert "up to date" in run(DVC, "status")
+    assert statuses(check_project())["dvc.lock"] == "ok"
+
+
 def test_a_stage_that_has_not_run_is_a_warning(project):
     (project / "dvc.yaml").write_text(GRAPH + "  more:\n    cmd: echo\n")
     found = {finding.name: finding for finding in check_project()}["dvc.lock"]

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_encoder_stays_in_eval_mode_and_without_gradients(make_prober):
     assert all(not part.training for part in module.encoder.modules())
     assert module.heads["s1"][0].norm.training
     assert all(not parameter.requires_grad for parameter in module.encoder.parameters())
+
+
+def test_a_frozen_encoder_in_eval_mode_is_no_warning_and_a_trained_part_in_eval_mode_is(
+    make_prober, make_data, tmp_path, train
+):
+    def said(module, scratch):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train(module, make_data(), scratch, epochs=1)
+        return [str(item.message) for item in caught if "in eval mode" in str(item.message)]
+
+    assert said(make_prober(), tmp_path / "frozen") == []
+    module = make_prober()
+    module.heads.eval()
+    assert "in eval mode at the start of training" in said(module, tmp_path / "trained")[0]
 
 
 def test_features_are_the_pooled_latents_of_the_setting(make_prober, make_data):

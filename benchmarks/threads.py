@@ -1,0 +1,134 @@
+"""What OpenMP's threads cost that spin while they wait: training beside other processes, and alone.
+
+The quick start's pretraining, some epochs of it with as many threads as there are cores, each time in a process of its
+own: as torch does by default, and with OMP_WAIT_POLICY=passive, as every command of fusmae sets it
+(`fusmae.environment`). Each round runs both one after the other, beside busy processes (a loop of Python each, one per
+core) and without; a ratio is that of one round. Only ratios mean something. `same_bits`: whether all trained weights
+are equal to the last bit.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusmae.files import write_json
+from fusmae.provenance import git_state
+
+POLICIES = {"spinning": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Epochs of pretraining in each.")] = 5,
+    data: Annotated[Path, typer.Option(help="Folder with shards and statistics.json.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/threads.json"),
+    train: Annotated[bool, typer.Option("--train", hidden=True, help="Only train, in this process.")] = False,
+) -> None:
+    """Measure both ways of waiting.
+
+    Example: python -m benchmarks.threads --rounds 3
+    """
+    if train:
+        train_here(epochs, data)
+        return
+    num_cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    result: dict[str, Any] = {}
+    weights = set()
+    for place, num_busy in (("busy", num_cores), ("alone", 0)):
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in POLICIES}
+        for _ in range(rounds):
+            for name, policy in POLICIES.items():
+                with _busy(num_busy):
+                    found[name].append(_measured(policy, num_cores, epochs, data))
+        weights |= {run["weights"] for runs in found.values() for run in runs}
+        for key in ("seconds", "cpu_seconds"):
+            pairs = zip(*(found[name] for name in POLICIES), strict=True)
+            ratios = [round(spinning[key] / passive[key], 2) for spinning, passive in pairs]
+            result[f"{place}_{key}_ratio"], result[f"{place}_{key}_ratios"] = statistics.median(ratios), ratios
+            for name, runs in found.items():
+                result[f"{place}_{key}_{name}"] = round(statistics.median(run[key] for run in runs), 1)
+    result |= {
+        "same_bits": len(weights) == 1,
+        "rounds": rounds,
+        "epochs": epochs,
+        "threads": num_cores,
+        "load_before": round(load, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **git_state(),
+    }
+    write_json(out, result)
+    for name, value in result.items():
+        typer.echo(f"{name}: {value}")
+
+
+def train_here(epochs: int, data: Path) -> None:
+    """Train in this process; print seconds, CPU seconds and the weights' checksum."""
+    from hashlib import sha256
+
+    from fusmae.config import load_config
+    from fusmae.data.datamodule import Draws, PairDataModule
+    from fusmae.data.statistics import read_statistics
+    from fusmae.training.pretraining import build_pretraining
+    from fusmae.training.reconstruction import PretrainRecipe
+    from fusmae.training.trainer import Machine, build_trainer, fit
+
+    config = load_config(Path("params.yaml"))
+    section = config.pretrain
+    num_patches = config.model.num_patches(config.data.tile_px)
+    draws = Draws(
+        config.seed, tuple(config.data.modalities), num_patches, section.modality_drop, section.augment.model_dump()
+    )
+    pairs = PairDataModule(data / "shards", batch_size=section.batch_size, draws=draws, num_workers=0)
+    known, recipe = read_statistics(data / "statistics.json"), PretrainRecipe(**section.recipe)
+    start = build_pretraining(config.model.model_dump(), recipe, pairs.reader("train").inputs, known, config.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = build_trainer(Machine("cpu", 1_000_000), epochs, config.seed, Path(scratch))
+        began, before = time.perf_counter(), time.process_time()
+        weights = fit(trainer, start.module, pairs, Path(scratch))
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - before
+    digest = sha256()
+    for tensor in weights.values():
+        digest.update(tensor.numpy().tobytes())
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "weights": digest.hexdigest()}
+    sys.stdout.write(f"\n{json.dumps(found)}\n")
+
+
+def _measured(policy: dict[str, str], num_threads: int, epochs: int, data: Path) -> dict[str, Any]:
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-m", "benchmarks.threads", "--train", f"--epochs={epochs}", f"--data={data}"]
+    done = subprocess.run(
+        command, env={**kept, "OMP_NUM_THREADS": str(num_threads), **policy}, stdout=subprocess.PIPE, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """So many processes that do nothing but count."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,62 @@
+"""Which hosts worked on a flow run, and at which commit: noted with the run in Prefect, for it may change its host."""
+
+import socket
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from fusmae.errors import CheckoutError
+from fusmae.provenance import with_host
+from fusmae.worktree import git
+
+_COMMIT, _HOSTS = "fusmae.commit", "fusmae.hosts"
+
+
+def commit_of_run() -> str:
+    """The commit that the run began at, on whichever host; "" where it begins now.
+
+    Raises:
+        CheckoutError: it began on another host, at a commit that this clone can't get.
+    """
+    noted = _labels()
+    commit = noted.get(_COMMIT, "")
+    if commit and not _is_here(commit):
+        # Where the server of the clone's origin allows it, by its name; otherwise with the branch that it is on.
+        git("fetch", "--quiet", "origin", commit)
+        if not _is_here(commit):
+            git("fetch", "--quiet", "--all")
+        if not _is_here(commit):
+            raise CheckoutError(
+                "This flow run began on another host, at a commit that this clone does not have.",
+                got=f"worked on: {noted.get(_HOSTS, '')}",
+                expected=f"commit {commit}, so that all of its stages ran the same code",
+                hint="push that commit from there and retry the run, or start a new run here",
+            )
+    return commit
+
+
+def note_host(commit: str) -> None:
+    """Note that this host works on the run, at a commit."""
+    hosts = _labels().get(_HOSTS, "")
+    noted: dict[str, str | bool | int | float] = {
+        _COMMIT: commit,
+        _HOSTS: with_host(hosts, socket.gethostname(), commit),
+    }
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(str(flow_run.get_id())), noted)
+
+
+def hosts_of_run() -> str:
+    """All that worked on the run, in order: `one at 1234567890ab, two at 1234567890ab`; "" by hand."""
+    return _labels().get(_HOSTS, "")
+
+
+def _labels() -> dict[str, str]:
+    with get_client(sync_client=True) as client:
+        labels = client.read_flow_run(UUID(str(flow_run.get_id()))).labels
+    return {name: str(value) for name, value in labels.items()}
+
+
+def _is_here(commit: str) -> bool:
+    return git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
