@@ -66,8 +66,6 @@ def test_a_good_challenger_without_a_champion_passes(thresholds):
 @pytest.mark.parametrize(
     ("changes", "question"),
     [
-        ({"is_dirty": True}, "source"),
-        ({"commit": None}, "source"),
         ({"num_bad": 1}, "finite"),
         ({"calibration_error": 0.26}, "calibration"),
         ({"calibration_error": float("nan")}, "calibration"),

@@ -37,6 +37,7 @@ NAME = "tiny"
 def promoted(config, version, **changes):
     evidence = Evidence(Path("data/shards"), Path("data/index.parquet"), Path("data/verdict.json"))
     settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "evidence": evidence}
+    settings |= {"experiment": "", "registered": Path("reports/register/version.json")}
     return promote(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
 
 
