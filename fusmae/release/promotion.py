@@ -192,16 +192,16 @@ def version_before(name: str, number: str = "") -> ModelFile:
 
 
 def _nothing_before(name: str, number: str, current: str, entries: Sequence[Entry]) -> PromotionError:
-    taken_back = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
+    others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
     if not current:
         return PromotionError(f"{name} has no champion: there is nothing to take back.", hint=f"fusmae promote {name}")
-    if number and number not in taken_back:
+    if number and number not in others:
         return PromotionError(
             f"{name}/{number} {'is champion already' if number == current else 'was never champion'}.",
-            expected=f"one of {', '.join(dict.fromkeys(taken_back)) or 'none: there was no other champion'}",
+            expected=f"one of {', '.join(dict.fromkeys(others)) or 'none: there was no other champion'}",
             hint=f"fusmae ledger {name} shows who was champion when",
         )
-    last = number or (taken_back[-1] if taken_back else "")
+    last = number or (others[-1] if others else "")
     return PromotionError(
         f"{name}/{number} came after the champion and was taken back: a rollback goes to an earlier one."
         if number
