@@ -13,8 +13,8 @@ _OVERRIDE = re.compile(r"(?!hydra[.=])[a-z_]\w*(\.[a-z_]\w*)*=(?!.*\$\{)[^\x00-\
 _GROUP = re.compile(r"\w+", re.ASCII)
 
 
-def compose(folder: Path, overrides: Sequence[str]) -> None:
-    """Write params.yaml anew from `conf/`, as `dvc exp run --set-param` does.
+def lay_over(folder: Path, overrides: Sequence[str]) -> None:
+    """Lay overrides over a checkout's params.yaml, as `dvc exp run -S …` does.
 
     Args:
         folder: of the checkout.
@@ -23,9 +23,10 @@ def compose(folder: Path, overrides: Sequence[str]) -> None:
     Raises:
         ConfigError: an override is none, or names or sets what the parameters don't know.
     """
-    from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+
+    from fusmae.composition import PRIMARY, compose
 
     for override in overrides:
         name, _, value = override.partition("=")
@@ -36,14 +37,18 @@ def compose(folder: Path, overrides: Sequence[str]) -> None:
                 expected="name=value, as in pretrain.epochs=3 or model=small",
                 hint="dvc exp run -S … takes the same ones",
             )
-    params = folder / "params.yaml"
+    if not (folder / "conf" / f"{PRIMARY}.yaml").is_file():
+        raise ConfigError(
+            f"The commit has no conf/{PRIMARY}.yaml: it is from a build whose overrides changed more than they named.",
+            hint="run a later commit, or commit the values in params.yaml there and run without overrides",
+        )
     try:
-        compose_and_dump(params, str(folder / "conf"), None, "config", str(folder / ".dvc" / "plugins"), overrides)
+        compose(folder, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
-            f"The overrides {list(overrides)} don't fit conf/: {error}", hint="look up the names in params.yaml"
+            f"The overrides {list(overrides)} don't fit params.yaml: {error}", hint="look up the names in params.yaml"
         ) from error
-    load_config(params)
+    load_config(folder / "params.yaml")
 
 
 def describe(flow_run: str, overrides: Sequence[str], runs: Sequence[str]) -> str:

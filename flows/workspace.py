@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from prefect.runtime import deployment, flow_run
 
-from flows.experiment import compose
+from flows.experiment import lay_over
 from flows.hosts import commit_of_run, note_host
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
@@ -111,7 +111,7 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
         if made.run("dvc", "config", "--local", option, value):
             raise CheckoutError(f"DVC does not take {option} = {value} in {made.folder}.")
     if overrides:
-        compose(made.folder, overrides)
+        lay_over(made.folder, overrides)
     share_raw_data(made.home, made.folder)
     # What the cache lacks is made, or comes from the remote.
     made.run("dvc", "checkout", "--quiet", "--allow-missing")

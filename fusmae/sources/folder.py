@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
 from fusmae.rasters import touched
+from fusmae.sources.file_hashes import file_hashes
 from fusmae.sources.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.raster_folder import absent_raster, find_raster, rasters_by_key
@@ -58,11 +58,8 @@ class FolderSource:
                 problem = f"There is no GeoTIFF in {raw / side}."
                 raise SourceError(problem, expected=f"{side}/<key>.tif", hint=LAYOUT_HINT)
         rasters = [path for side in files.values() for path in side]
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            hashes = pool.map(file_sha256, rasters)
-            listed = [
-                f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)
-            ]
+        hashes = file_hashes(raw, rasters)
+        listed = [f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
         return {TABLE: f"sha256:{file_sha256(raw / TABLE)}", "rasters": f"sha256:{digest}"}
 

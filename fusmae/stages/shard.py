@@ -11,6 +11,7 @@ from fusmae.data.shard_writer import Maps, require_tolerated, write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.provenance import resume_key
+from fusmae.receipt import require_as_received
 from fusmae.sources import open_source
 
 
@@ -19,6 +20,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
     data, runtime = config.data, config.runtime
     source, pairs = open_source(data.source.name, data.source.settings, data.inputs), read_index(index)
     folder = (raw / source.name).absolute()
+    require_as_received(data.source, folder, receipt)
     # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
     key = resume_key("shard", params, [receipt, index], Path(__file__).parents[1])
@@ -39,6 +41,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
         )
         require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"), num_pairs=len(pairs))
         measured = measure_statistics(unfinished.absolute(), run=cluster.map)
+    require_as_received(data.source, folder, receipt)
     write_statistics(statistics, measured)
     if out.exists():
         shutil.rmtree(out)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.experiment import compose
+from flows.experiment import lay_over
 from fusmae.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -24,14 +24,14 @@ def params(folder):
 
 
 def test_values_and_groups_are_composed_anew_from_conf(checkout):
-    compose(checkout, ["pretrain.epochs=3", "model=small", "finetune.base_lr=1.0e-4"])
+    lay_over(checkout, ["pretrain.epochs=3", "model=small", "finetune.base_lr=1.0e-4"])
     found = params(checkout)
     assert (found["pretrain"]["epochs"], found["model"]["dim"], found["finetune"]["base_lr"]) == (3, 384, 1e-4)
 
 
 def test_without_a_change_the_parameters_stay(checkout):
     before = params(checkout)
-    compose(checkout, ["seed=0"])
+    lay_over(checkout, ["seed=0"])
     assert params(checkout) == before
 
 
@@ -52,7 +52,7 @@ def test_without_a_change_the_parameters_stay(checkout):
 def test_what_is_no_override_is_refused(checkout, override):
     before = params(checkout)
     with pytest.raises(ConfigError, match="is no override"):
-        compose(checkout, [override])
+        lay_over(checkout, [override])
     assert params(checkout) == before
 
 
@@ -61,4 +61,4 @@ def test_what_is_no_override_is_refused(checkout, override):
 )
 def test_an_override_that_the_parameters_don_t_know_is_named(checkout, override, said):
     with pytest.raises(ConfigError, match=said):
-        compose(checkout, [override])
+        lay_over(checkout, [override])

@@ -1,0 +1,51 @@
+"""Bring everything up to date with raw files that a user may have changed."""
+
+import os
+import sys
+from pathlib import Path
+
+from fusmae.config import Config
+from fusmae.errors import SourceError
+from fusmae.process_group import own_programs_first, run_in_group
+from fusmae.receipt import is_as_received
+from fusmae.source_config import BROUGHT_BY_HAND
+
+CHANGED = 3
+"""Exit code of a look that found changed files."""
+
+
+def update(config: Config, *, raw: Path, receipt: Path, check: bool) -> int:
+    """Run what changed raw files concern: DVC itself sees their receipt only.
+
+    Files that a user brings are looked at; if they are not those of the receipt, stage fetch runs anew. Those that were
+    fetched are too many to be looked at: the stages that read them run anew. Then `dvc repro` does the rest.
+
+    Args:
+        config: params.yaml.
+        raw: folder of unpacked raw data, a folder a source.
+        receipt: JSON that says what they were.
+        check: only look.
+
+    Returns:
+        Exit code: that of DVC; of a look, 3 where files have changed and 0 where not.
+    """
+    name = config.data.source.name
+    is_same = _is_same(config, raw / name, receipt)
+    print(f"{raw / name} is {'what' if is_same else 'not what'} {receipt} says", file=sys.stderr)
+    if check:
+        return 0 if is_same else CHANGED
+    anew = ["fetch"] if not is_same else ["index", "shard"] if name not in BROUGHT_BY_HAND else []
+    code = _dvc("repro", "--force", "--single-item", *anew) if anew and receipt.exists() else 0
+    return code or _dvc("repro")
+
+
+def _is_same(config: Config, folder: Path, receipt: Path) -> bool:
+    try:
+        return is_as_received(config.data.source, folder, receipt)
+    except SourceError:  # stage fetch says what is wrong
+        return False
+
+
+def _dvc(*arguments: str) -> int:
+    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
+    return run_in_group(command, environment={**os.environ, "PATH": own_programs_first()})

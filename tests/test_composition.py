@@ -1,0 +1,159 @@
+"""An override changes what it names and nothing else, whatever params.yaml holds; by hand and in a flow alike."""
+
+import copy
+import itertools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fusmae.composition import GROUPS, compose
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+# What each file of these folders sets; of the others, the section of the folder's name.
+SECTIONS_OF = {"schedule": {"pretrain", "probe", "finetune", "evaluate"}}
+CHOICES = [(folder, path.stem) for folder in (*GROUPS, "schedule") for path in sorted((CONF / folder).glob("*.yaml"))]
+
+
+def leaves(values, path=()):
+    """Each value that is no mapping, by its path; an empty mapping, too."""
+    if isinstance(values, dict) and values:
+        return dict(itertools.chain(*(leaves(inner, (*path, name)).items() for name, inner in values.items())))
+    return {path: values}
+
+
+def changed(path, value):
+    """Another value of the same type; a string that YAML might take for something else."""
+    others = {bool: not value, int: 7, float: 0.125, str: f"1e-4 {'.'.join(path)}", list: [], dict: {}}
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value + 7
+    return others.get(type(value), value)
+
+
+def changed_everywhere():
+    """params.yaml with another value at every key: whatever is composed anew from conf/ is noticed."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for path, value in leaves(params).items():
+        inner = params
+        for name in path[:-1]:
+            inner = inner[name]
+        inner[path[-1]] = changed(path, value)
+    params["data"]["source"] |= {"name": "folder", "classes": ["Land, with a comma", "1e-4", "null"]}
+    params["gate"]["class_floors"] = {"Land, with a comma": 0.5}
+    return params
+
+
+PARAMS = changed_everywhere()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "conf").symlink_to(CONF)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False), encoding="utf-8")
+    return tmp_path
+
+
+def params(folder):
+    return yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+
+
+def test_without_an_override_nothing_changes_and_sections_keep_their_order(checkout):
+    compose(checkout, [])
+    assert params(checkout) == PARAMS
+    assert list(params(checkout)) == list(PARAMS)
+
+
+@pytest.mark.parametrize("section", PARAMS)
+def test_values_of_one_section_change_that_section_at_those_keys_only(checkout, section):
+    numbers = [path for path, value in leaves({section: PARAMS[section]}).items() if isinstance(value, int | float)]
+    # Hydra's grammar has no other names.
+    paths = [path for path in numbers if all(name.isidentifier() for name in path)]
+    expected, overrides = copy.deepcopy(PARAMS), []
+    for path in paths:
+        inner = expected
+        for name in path[:-1]:
+            inner = inner[name]
+        value = inner[path[-1]]
+        inner[path[-1]] = (not value) if isinstance(value, bool) else value + 1
+        overrides.append(f"{'.'.join(path)}={str(inner[path[-1]]).lower()}")
+    compose(checkout, overrides)
+    assert params(checkout) == expected
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_a_group_replaces_its_sections_and_no_other(checkout, group, choice):
+    compose(checkout, [f"{group}={choice}"])
+    own, found = SECTIONS_OF.get(group, {group}), params(checkout)
+    assert {name: found[name] for name in PARAMS if name not in own} == {
+        name: PARAMS[name] for name in PARAMS if name not in own
+    }
+    stated = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    stated.pop("defaults", None)
+    for name in own:
+        said = stated[name] if group in SECTIONS_OF else stated
+        assert {key: found[name][key] for key in said} == said
+    if group == "data":  # nothing is left of the source before
+        assert found["data"] == stated
+
+
+def test_a_group_and_a_value_in_it_go_together_in_any_order(checkout):
+    compose(checkout, ["data.source.num_pairs=200", "data=synthetic"])
+    assert params(checkout)["data"]["source"] == {"name": "synthetic", "num_pairs": 200, "seed": 0}
+
+
+def test_schedules_set_every_value_of_their_sections():
+    quick, paper = (yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text()) for name in ("quick", "paper"))
+    own = {name: PARAMS[name] for name in SECTIONS_OF["schedule"]}
+    assert leaves(quick).keys() == leaves(paper).keys() == leaves(own).keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("pretrain.epoch=3", "pretrain.epoch"), ("model=smal", "small\n"), ("data.source.seasons=[]", "seasons")],
+)
+def test_what_params_yaml_does_not_know_is_named_and_nothing_is_written(checkout, override, said):
+    from hydra.errors import HydraException
+
+    with pytest.raises(HydraException, match=said):
+        compose(checkout, [override])
+    assert params(checkout) == PARAMS
+
+
+def test_absent_parameters_are_named(checkout):
+    (checkout / "params.yaml").unlink()
+    with pytest.raises(Exception, match=r"There is no params\.yaml in(.|\n)*git checkout params\.yaml"):
+        compose(checkout, ["seed=1"])
+
+
+@pytest.mark.parametrize("project", [".", "study"])
+def test_dvc_exp_run_lays_values_over_the_parameters_that_are_there(tmp_path, project):
+    def run(*command, check=True):
+        named = {f"GIT_{role}_{what}": "t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        environment = os.environ | named | {"HOME": str(tmp_path)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert not check or not done.returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / project
+    (folder / ".dvc").mkdir(parents=True)
+    shutil.copy(ROOT / project / ".dvc" / "config", folder / ".dvc")
+    own = {"study": {"run": ["random"]}} if project == "study" else {}
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | own, sort_keys=False), encoding="utf-8")
+    stage = {"cmd": "cat params.yaml > out", "params": ["pretrain.epochs"], "outs": [{"out": {"cache": False}}]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"stage": stage}}), encoding="utf-8")
+    (tmp_path / ".gitignore").write_text(".fusmae\n__pycache__\ntmp\n.cache\nconfig.local\n", encoding="utf-8")
+    run("git", "init", "-q", "-b", "main", str(tmp_path))
+    run("git", "add", str(tmp_path))
+    run("git", "commit", "-q", "-m", "first")
+    run("dvc", "exp", "run", "-S", "pretrain.epochs=40")
+    expected = copy.deepcopy(PARAMS | own)
+    expected["pretrain"]["epochs"] = 40
+    assert yaml.safe_load((folder / "out").read_text(encoding="utf-8")) == expected == params(folder)
+    refused = run("dvc", "exp", "run", "-S", "pretrain.epoch=41", check=False)
+    assert "pretrain.epoch" in refused
+    assert params(folder) == expected
