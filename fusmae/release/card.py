@@ -37,7 +37,7 @@ class CardFacts:
 
     Attributes:
         metadata: the graph's own.
-        metrics: `metrics.json` of `fusmae evaluate`.
+        scores: `scores.json` of `fusmae evaluate`.
         parity: the parity report.
         report: the examination's.
         pairs: the index.
@@ -48,7 +48,7 @@ class CardFacts:
     """
 
     metadata: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    scores: Mapping[str, Any]
     parity: Mapping[str, Any]
     report: Mapping[str, Any]
     pairs: Sequence[Pair]
@@ -64,7 +64,7 @@ class CardFacts:
         lineage: Lineage,
         offer: Offer,
         *,
-        metrics: Path,
+        scores: Path,
         parity: Path,
         report: Path,
         index: Path,
@@ -74,7 +74,7 @@ class CardFacts:
         """Gather them from what the stages before wrote; files as the attributes name them."""
         return cls(
             metadata=metadata,
-            metrics=json.loads(metrics.read_text(encoding="utf-8")),
+            scores=json.loads(scores.read_text(encoding="utf-8")),
             parity=json.loads(parity.read_text(encoding="utf-8")),
             report=json.loads(report.read_text(encoding="utf-8")),
             pairs=read_index(index),
@@ -93,9 +93,9 @@ def model_card(facts: CardFacts) -> str:
         "Out of scope": _out_of_scope(trained),
         "Inputs": _inputs(facts.metadata),
         "Data": _data(facts),
-        "Scores": [as_markdown(facts.metrics).rstrip()],
+        "Scores": [as_markdown(facts.scores).rstrip()],
         "Where a modality is missing": _missing(facts),
-        "Against random initial weights": _against_random(facts.metrics),
+        "Against random initial weights": _against_random(facts.scores),
         "Classes": _classes(facts),
         "Known failures": [f"- {sentence}" for sentence in _failures(facts)] or ["None that these scores show."],
         "Variants": facts.offer.described(),
@@ -103,7 +103,7 @@ def model_card(facts: CardFacts) -> str:
         "Time and energy": energy_and_time(facts.lineage.runs),
         "Where it comes from": [*origin(facts.lineage), _parity(facts.parity)],
     }
-    warning = facts.metrics["warning"]
+    warning = facts.scores["warning"]
     lines = [f"# {facts.lineage.name}", "", *([f"> **{warning}**", ""] if warning else [])]
     for title, section in sections.items():
         lines += [f"## {title}", "", *section, ""]
@@ -195,7 +195,7 @@ def _data(facts: CardFacts) -> list[str]:
 def _own_rows(facts: CardFacts) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Scores of the model that was exported, and of the same from initial weights."""
     protocol, initialisation = facts.metadata["trained"]["stage"].split("-", 1)
-    by_weights = facts.metrics["rows"][protocol]
+    by_weights = facts.scores["rows"][protocol]
     return by_weights[initialisation], by_weights.get("random", {})
 
 
@@ -209,9 +209,9 @@ def _missing(facts: CardFacts) -> list[str]:
     return markdown_table(["modalities", "micro AP (difference to all)", "macro AP (difference to all)"], lines)
 
 
-def _against_random(metrics: Mapping[str, Any]) -> list[str]:
+def _against_random(report: Mapping[str, Any]) -> list[str]:
     lines = []
-    for protocol, by_weights in metrics["rows"].items():
+    for protocol, by_weights in report["rows"].items():
         for name, rows in by_weights.items():
             if name == "random" or "random" not in by_weights:
                 continue
@@ -253,7 +253,7 @@ def _classes(facts: CardFacts) -> list[str]:
 
 def _failures(facts: CardFacts) -> list[str]:
     rows, random = _own_rows(facts)
-    return known_failures(rows, list(facts.metrics["absent_classes"]), random, facts.report)
+    return known_failures(rows, list(facts.scores["absent_classes"]), random, facts.report)
 
 
 def _pictures(facts: CardFacts) -> list[str]:

@@ -119,11 +119,14 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
         return Check("metric", "failed", incomparable, expected)
     if difference is None:
         return Check("metric", "skipped", "no champion to compare with", expected)
-    got = (
-        f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
-        f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_drawn} places)"
-    )
-    return Check("metric", "passed" if difference.low >= -thresholds.max_loss else "failed", got, expected)
+    if difference.low is None:
+        got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
+    else:
+        got = (
+            f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
+            f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
+        )
+    return Check("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
 
 
 def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:

@@ -68,8 +68,10 @@ def facts(tmp_path):
             "data": "made: free to use.",
             "trained": trained,
         },
-        "metrics": {
+        "scores": {
             "num_pairs": 10,
+            "num_places": 8,
+            "resamples": 100,
             "seed": 7,
             "warning": "",
             "absent_classes": ["ice"],
@@ -166,7 +168,7 @@ def test_what_does_not_fail_is_not_said_to(facts):
     good = {"water": 0.9, "forest": 0.9, "town": 0.9}
     rows = {"s1+s2": scores(0.9, good, (0.88, 0.92)), "s1": scores(0.9, good, (0.88, 0.92))}
     random = {setting: scores(0.5, {}, (0.48, 0.52)) for setting in rows}
-    facts["metrics"] |= {"absent_classes": [], "rows": {"finetune": {"pretrained": rows, "random": random}}}
+    facts["scores"] |= {"absent_classes": [], "rows": {"finetune": {"pretrained": rows, "random": random}}}
     many = {"train": 5, "validation": 5, "test": 6}
     facts["report"] |= {"classes": dict.fromkeys(CLASSES, many), "checks": []}
     assert section(model_card(CardFacts(**facts)), "Known failures").strip() == "None that these scores show."
@@ -221,7 +223,7 @@ def test_pictures_are_linked_by_their_names_beside_the_card(facts):
 
 def test_made_up_data_is_called_so_on_top_and_real_data_is_not(facts):
     assert "SYNTHETIC" not in model_card(CardFacts(**facts))
-    facts["metrics"]["warning"] = "SYNTHETIC data: made-up pixels, no evidence about the real world."
+    facts["scores"]["warning"] = "SYNTHETIC data: made-up pixels, no evidence about the real world."
     card = model_card(CardFacts(**facts))
     assert card.splitlines()[2] == "> **SYNTHETIC data: made-up pixels, no evidence about the real world.**"
 
