@@ -68,8 +68,8 @@ def check_classes(pairs: Sequence[Pair], classes: Sequence[str]) -> Check:
     unmeasured = [name for name in classes if counts[name]["train"] and not counts[name]["test"]]
     unlabelled = sum(not pair.labels for pair in pairs)
     sentences = [
-        *([f"no pair in train: {', '.join(absent)}"] if absent else []),
-        *([f"no pair in test: {', '.join(unmeasured)}"] if unmeasured else []),
+        *([f"no pair in train: {_quoted(absent)}"] if absent else []),
+        *([f"no pair in test: {_quoted(unmeasured)}"] if unmeasured else []),
         *([f"{counted(unlabelled, 'pair')} without any class"] if unlabelled else []),
     ]
     return Check(
@@ -87,6 +87,11 @@ def class_counts(pairs: Iterable[Pair], classes: Sequence[str]) -> dict[str, dic
     """Pairs by class, then by split."""
     counts = Counter((label, pair.split) for pair in pairs for label in pair.labels)
     return {name: {split: counts[name, split] for split in SPLITS} for name in classes}
+
+
+def _quoted(names: Sequence[str]) -> str:
+    # Class names hold commas, and sentences of a check are joined by semicolons.
+    return ", ".join(f"“{name}”" for name in names)
 
 
 def _against_facts(known: Sequence[Pair], classes: Sequence[str], facts: Facts) -> tuple[list[str], str]:

@@ -165,9 +165,46 @@ def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thres
     assert "It must not become champion." in html
     assert "m&lt;2&gt;" in html
     assert '<p class="synthetic">SYNTHETIC data</p>' in html
-    assert html.index("uncommitted changes") < html.index("no champion to compare with")
+    banner = html[html.index("must not become champion") : html.index("<h2>Questions</h2>")]
+    assert "<li>source: made from a checkout with uncommitted changes; asked for: a commit" in banner
     assert "<td>AP, water</td>" in html
     assert "max_loss 0.02" in html
     text = as_text(verdict).splitlines()
     assert text[0] == "gate: m<2> FAILS (no champion yet)"
     assert text[1].startswith("  source: made from a checkout with uncommitted changes; asked for:")
+
+
+def test_answers_come_first_and_questions_without_one_are_folded_below_with_their_reasons(tmp_path, thresholds):
+    names = [f"kind {number}, dry" for number in range(18)]
+    found = trial(class_pairs={"water": 40, "forest": 40} | dict.fromkeys(names, 3))
+    facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
+    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "trials": [found.to_json()]})
+    write_verdict(tmp_path, verdict)
+    html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
+    shown, folded = html.split("<details>")
+    assert "questions have an answer, and all are passed." in shown
+    assert "can’t tell" not in shown
+    folded = folded[: folded.index("</details>")]
+    assert folded.startswith("<summary>20 questions have no answer, which neither passes nor fails</summary>")
+    reasons = [
+        "metric, latency ratio: no champion to compare with",
+        "18 classes have too few test pairs; asked for: 30 pairs to judge by",
+    ]
+    assert "".join(f"<li>{reason}</li>" for reason in reasons) in folded
+    assert folded.count("can’t tell") == 20
+    text = as_text(verdict).splitlines()
+    assert text[-2:] == [f"  can’t tell: {reason}" for reason in reasons]
+
+
+def test_the_page_says_that_too_few_places_are_why(tmp_path, thresholds):
+    found, champion = trial(), trial(label="m/1")
+    few = difference(GOOD, GOOD, places=[f"{number % 3}" for number in range(80)])
+    facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
+    trials = [found.to_json(), champion.to_json()]
+    verdict = judge(found, champion, few, thresholds, facts | {"num_pairs": 80, "trials": trials})
+    write_verdict(tmp_path, verdict)
+    html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
+    assert "on 80 test pairs of 3 places" in html
+    banner = html[html.index("must not become champion") : html.index("<h2>Questions</h2>")]
+    assert "3 places are too few for a 95% interval, which needs 6" in banner
+    assert "<details>" not in html
