@@ -1,5 +1,6 @@
 """Checks that a tile's pixels are what its modality says, before they reach a shard."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,13 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     """
     for name in item.bands:
         if name not in bands:
+            near = difflib.get_close_matches(name, bands, n=2, cutoff=0.5)
             raise PairError(
-                "incomplete", f"Pair {key} has no band {name}.", got=sorted(bands), expected=list(item.bands)
+                "incomplete",
+                f"Pair {key} has no band {name}.",
+                got=sorted(bands),
+                expected=list(item.bands),
+                hint=f"did you mean {' or '.join(near)}? Name its bands in data.modalities" if near else "",
             )
         _check_band(f"Pair {key}, band {name}", bands[name], item)
     return np.stack([bands[name] for name in item.bands]).astype(PIXEL_DTYPES[item.units], copy=False)

@@ -72,6 +72,8 @@ def _html(verdict: Verdict, warning: str) -> str:
     )
     reasons = "".join(f"<li>{escape(_reason(check))}</li>" for check in verdict.failed)
     why = f"<ul>{reasons}</ul>" if reasons else f"<p>{len(answered)} questions have an answer, and all are passed.</p>"
+    if unanswered := _why_unanswered(verdict.checks):
+        why += f'<p class="quiet">Without an answer: {escape("; ".join(unanswered))}.</p>'
     places = f" of {verdict.difference.num_places} places" if verdict.difference else ""
     head = (
         f"<h1>{escape(verdict.challenger)}</h1>"
