@@ -9,6 +9,7 @@ from typing import Any
 
 from fusmae.data.index import SPLITS, Pair, read_index
 from fusmae.evaluation.report import as_markdown
+from fusmae.evaluation.resampling import METRICS
 from fusmae.release.card_tables import energy_and_time, markdown_table, origin
 from fusmae.release.coverage import Coverage, cover, cover_by_split
 from fusmae.release.failures import chance, every_modality, known_failures
@@ -110,6 +111,51 @@ def model_card(facts: CardFacts) -> str:
     return "\n".join(lines)
 
 
+def short_card(facts: CardFacts, max_chars: int) -> str:
+    """What a reader of the registry wants to know first: use, scores, failures; the card itself has the rest.
+
+    Args:
+        facts: as for `model_card`.
+        max_chars: length that the text must not exceed; known failures are left out from the end where it would.
+    """
+    warning = facts.scores["warning"]
+    trained = cover([pair for pair in facts.pairs if pair.split == "train"])
+    rows, random = _own_rows(facts)
+    lines = [
+        [setting, *(f"{scores[key]:.3f}{_ends(scores, key)}" for key in METRICS), _beside(scores, random.get(setting))]
+        for setting, scores in rows.items()
+    ]
+    head = [
+        *([f"**{warning}**", ""] if warning else []),
+        *_intended(facts, trained),
+        "",
+        *markdown_table(["modalities", "micro AP", "macro AP", "micro AP from random weights"], lines),
+        "",
+        f"{facts.scores['num_pairs']} test pairs of {facts.scores['num_places']} places; in brackets 95 % intervals, "
+        "where there are places enough.",
+        "",
+    ]
+    foot = ["", "The whole card: `card.md` among the files of the logged model, with `lineage.json` beside it."]
+    failures = [f"- {sentence}" for sentence in _failures(facts)]
+    for count in range(len(failures), -1, -1):
+        left_out = len(failures) - count
+        more = [f"- … and {left_out} more, in the card"] if left_out else []
+        listed = ["**Known failures**", "", *failures[:count], *more] if failures else []
+        text = "\n".join([*head, *listed, *foot])
+        if len(text) <= max_chars:
+            break
+    return text
+
+
+def _ends(scores: Mapping[str, Any], key: str) -> str:
+    ends = scores["intervals"].get(key)
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _beside(scores: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
+    return f"{other['micro_ap']:.3f} ({_apart(scores, other)})" if other else "not measured"
+
+
 def _intended(facts: CardFacts, trained: Coverage) -> list[str]:
     given = facts.metadata
     where = f" in {', '.join(trained.countries)}" if trained.countries else ""
@@ -203,7 +249,7 @@ def _missing(facts: CardFacts) -> list[str]:
     rows, _ = _own_rows(facts)
     best = rows[every_modality(rows)]
     lines = [
-        [setting, *(f"{scores[key]:.3f} ({scores[key] - best[key]:+.3f})" for key in ("micro_ap", "macro_ap"))]
+        [setting, *(f"{scores[key]:.3f} ({scores[key] - best[key]:+.3f})" for key in METRICS)]
         for setting, scores in rows.items()
     ]
     return markdown_table(["modalities", "micro AP (difference to all)", "macro AP (difference to all)"], lines)

@@ -6,10 +6,10 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.card import CardFacts, model_card
+from fusmae.release.card import CardFacts, model_card, short_card
 from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
 from fusmae.release.offered import Offer
-from fusmae.release.registry import CHALLENGER, register_graph
+from fusmae.release.registry import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
 def register(
@@ -53,6 +53,7 @@ def register(
         tags=version_tags(lineage),
         experiment=wanted.experiment,
         run_file=run_file,
+        description=short_card(facts, MAX_DESCRIPTION),
     )
     known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
     write_json(out / "version.json", known)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fusmae.data.index import Pair
-from fusmae.release.card import CardFacts, model_card
+from fusmae.release.card import CardFacts, model_card, short_card
 from fusmae.release.lineage import GitState, Lineage
 from fusmae.release.locked import LockedStage
 from fusmae.release.offered import Offer
@@ -232,3 +232,32 @@ def test_a_bar_in_a_class_name_does_not_break_the_table(facts):
     facts["metadata"]["classes"] = ["water|sea"]
     facts["report"]["classes"]["water|sea"] = {"train": 1, "validation": 0, "test": 0}
     assert "| water\\|sea | 1 | 0 | 0 | not tested |  |" in model_card(CardFacts(**facts))
+
+
+def test_the_short_card_has_use_scores_and_failures_and_names_the_whole_one(facts):
+    text = short_card(CardFacts(**facts), 5000)
+    lines = text.splitlines()
+    assert lines[0].startswith("Multi-label classification of co-registered s1 and s2 tiles of 240 m")
+    rows = facts["scores"]["rows"]["finetune"]
+    for setting, scores in rows["pretrained"].items():
+        row = next(line for line in lines if line.startswith(f"| {setting} |"))
+        low, high = scores["intervals"]["micro_ap"]
+        assert f"{scores['micro_ap']:.3f} [{low:.2f}, {high:.2f}]" in row
+        assert f"{rows['random'][setting]['micro_ap']:.3f}" in row
+    assert "10 test pairs of 8 places" in text
+    assert "**Known failures**" in lines
+    assert "- Not tested, for no test pair has them: ice." in lines
+    assert "`card.md`" in lines[-1]
+
+
+def test_the_short_card_leaves_out_failures_where_there_is_no_room(facts):
+    whole = short_card(CardFacts(**facts), 5000)
+    short = short_card(CardFacts(**facts), len(whole) - 1)
+    assert len(short) < len(whole)
+    assert re.search(r"- … and \d+ more, in the card", short)
+    assert short.splitlines()[-1] == whole.splitlines()[-1]
+
+
+def test_the_short_card_of_made_up_data_says_so_first(facts):
+    facts["scores"]["warning"] = "SYNTHETIC data"
+    assert short_card(CardFacts(**facts), 5000).startswith("**SYNTHETIC data**")
