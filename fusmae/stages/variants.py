@@ -26,12 +26,8 @@ def variants(config: Config, *, exported: Path, shards: Path, index: Path, out: 
         sessions = {precision: Session(path, num_threads) for precision, path in files.items()}
         batch_sizes = sorted({1, section.batch_size})
         latencies = compare_latencies(list(sessions.values()), test, batch_sizes=batch_sizes, rounds=section.rounds)
-        draws = {
-            "places": places,
-            "resamples": section.bootstrap_resamples,
-            "confidence": section.confidence,
-            "seed": config.seed,
-        }
+        intervals = {"resamples": section.bootstrap_resamples, "confidence": section.confidence}
+        draws = {"places": places, "seed": config.seed, **intervals}
         measured = [
             Variant(
                 precision,
