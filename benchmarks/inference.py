@@ -2,13 +2,14 @@
 
 `scene_fraction`: tiles a second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
 over those of onnxruntime's own session, with its default options, on arrays that were cut from the same scene before,
-in turns; the median of rounds. `scene_fraction_of_parts` is over those of this project's `Session`, which runs parts of
+in turns. `scene_fraction_of_parts` is over those of this project's `Session`, which runs parts of
 a batch side by side and is faster: what reading, blending and writing cost. That is a larger share of a small model:
 the quick start's tiny model is the worst case, and `small`, ViT-S untrained, is beside it.
 `scene_peak_rss_mb`: of `fusmae predict`, a process of its own, on 20,000 x 20,000 px, most of them nodata; strips are
 as wide, and memory as large, as with a full scene.
 `ort_to_torch_*`: tiles a second of the exported graph in onnxruntime over those of the same model in torch, eager
-float32, on as many threads, run by run in turns; the ratio of the median times.
+float32, on as many threads, run by run in turns; a round's ratio is that of its median times.
+Every ratio is the median of its rounds, which stand under `by_round`: their range says how far to trust it.
 """
 
 import itertools
@@ -25,6 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.rounds import medians, with_range
 from benchmarks.scene_data import make_scene
 from fusmae.allocator import keep_freed_memory
 from fusmae.config import load_config
@@ -92,17 +94,20 @@ def main(
         **git_state(),
     }
     write_json(out, result)
-    for name, value in result.items():
-        typer.echo(f"{name}: {value}")
+    for title, row in ((model.name, result), ("small", result["small"])):
+        typer.echo(f"{title}: " + ", ".join(f"{name} {with_range(row, name)}" for name in row["by_round"]))
 
 
 def measure(model: Path, eager: Any, folder: Path, scene: str, rounds: int) -> dict[str, Any]:
     """Both comparisons of one model."""
     threads = os.cpu_count() or 1
     session = Session(model, threads)
+    torch_ratios, torch_rates = compare_with_torch(session, eager, rounds, threads)
+    scene_ratios, scene_rates = measure_scene(session, model, folder, scene, rounds)
     return {
-        **compare_with_torch(session, eager, rounds, threads),
-        **measure_scene(session, model, folder, scene, rounds),
+        **medians(torch_ratios | scene_ratios, 3),
+        **torch_rates,
+        **scene_rates,
         "model": {
             "sha256": file_sha256(model),
             "file_mb": round(model.stat().st_size / 2**20, 1),
@@ -111,12 +116,17 @@ def measure(model: Path, eager: Any, folder: Path, scene: str, rounds: int) -> d
     }
 
 
-def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) -> dict[str, Any]:
-    """Rates of both at each batch size, and the medians of the rounds' ratios."""
+Ratios = dict[str, list[float]]
+"""What each round found, by name."""
+
+
+def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) -> tuple[Ratios, dict[str, float]]:
+    """Ratios at each batch size by round, and the median rates of both."""
     import torch
 
     torch.set_num_threads(threads)
-    rates: dict[tuple[str, int], float] = {}
+    ratios: Ratios = {}
+    rates: dict[str, list[float]] = {}
     for size in BATCHES:
         pixels = noise(session, size)
         tensors = [torch.from_numpy(array) for array in pixels.values()]
@@ -129,15 +139,18 @@ def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) 
         def run_session(pixels: dict[str, Any] = pixels) -> None:
             session.run(pixels)
 
-        for name, seconds in _by_turns({"torch": run_torch, "ort": run_session}, rounds * _TIMED_S).items():
-            rates[name, size] = size / seconds
-    return {f"ort_to_torch_batch{size}": round(rates["ort", size] / rates["torch", size], 2) for size in BATCHES} | {
-        f"{name}_tiles_per_s_batch{size}": round(rate, 1) for (name, size), rate in rates.items()
-    }
+        for _ in range(rounds):
+            seconds = _by_turns({"torch": run_torch, "ort": run_session}, _TIMED_S)
+            ratios.setdefault(f"ort_to_torch_batch{size}", []).append(seconds["torch"] / seconds["ort"])
+            for name, taken in seconds.items():
+                rates.setdefault(f"{name}_tiles_per_s_batch{size}", []).append(size / taken)
+    return ratios, {name: round(statistics.median(found), 1) for name, found in rates.items()}
 
 
-def measure_scene(session: Session, model: Path, folder: Path, scene: str, rounds: int) -> dict[str, Any]:
-    """Tiles a second of whole maps, of the bare session and of this project's, in turns."""
+def measure_scene(
+    session: Session, model: Path, folder: Path, scene: str, rounds: int
+) -> tuple[Ratios, dict[str, float]]:
+    """Ratios of whole maps to the bare session and to this project's by round, in turns, and the median rates."""
     import onnxruntime
 
     paths = {modality: [folder / scene / modality] for modality in session.metadata["modalities"]}
@@ -159,15 +172,11 @@ def measure_scene(session: Session, model: Path, folder: Path, scene: str, round
         rates["scene"].append(made.num_tiles / (time.perf_counter() - start))
         rates["bare"].append(_rate(run_bare, feeds, num_tiles))
         rates["parts"].append(_rate(run_parts, feeds, num_tiles))
-    of_bare, of_parts = (
-        [round(scene / other, 3) for scene, other in zip(rates["scene"], rates[name], strict=True)]
-        for name in ("bare", "parts")
-    )
-    return {
-        "scene_fraction": statistics.median(of_bare),
-        "scene_fractions": of_bare,
-        "scene_fraction_of_parts": statistics.median(of_parts),
-        "scene_fractions_of_parts": of_parts,
+    ratios = {
+        key: [scene / other for scene, other in zip(rates["scene"], rates[name], strict=True)]
+        for key, name in (("scene_fraction", "bare"), ("scene_fraction_of_parts", "parts"))
+    }
+    return ratios, {
         "scene_tiles": num_tiles,
         **{f"{name}_tiles_per_s": round(statistics.median(found), 1) for name, found in rates.items()},
     }

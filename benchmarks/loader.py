@@ -27,6 +27,7 @@ import torch
 import typer
 
 from benchmarks.contenders import BATCH, batches_of, finisher, prepare
+from benchmarks.rounds import medians, with_range
 from fusmae.allocator import keep_freed_memory
 from fusmae.data.shards import PIXELS, shard_paths
 from fusmae.data.statistics import read_statistics
@@ -34,7 +35,8 @@ from fusmae.files import write_json
 from fusmae.provenance import git_state
 
 RIVALS = ("torchgeo", "lmdb", "lmdb_tuned")
-PRODUCTS = ("native", "grid")
+SUFFIXES = {"native": "", "grid": "_on_grid"}
+"""Of the names of ratios, by product."""
 
 
 def measure(name: str, product: str, folder: Path, workers: int, seconds: float, share: float) -> dict[str, float]:
@@ -94,7 +96,7 @@ def main(
         typer.echo(json.dumps(measure(name, product, folder, workers, seconds, share)))
         return
     prepare(folder, pairs)
-    contenders = [(name, product) for product in PRODUCTS for name in ("ours", *RIVALS)]
+    contenders = [(name, product) for product in SUFFIXES for name in ("ours", *RIVALS)]
     best: dict[tuple[str, str], int] = {}
     for name, product in contenders:
         tried = {count: _in_own_process(name, product, folder, count, seconds) for count in (0, workers)}
@@ -124,13 +126,11 @@ def _in_own_process(
 
 
 def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str, Any]:
-    """Medians over rounds; a ratio is the median of the rounds' ratios."""
+    """Medians over rounds; a ratio is the median of the rounds' ratios, which stand beside it."""
 
-    def ratio(rival: str, product: str) -> float:
+    def ratios(rival: str, product: str) -> list[float]:
         ours, theirs = rows[f"ours/{product}"], rows[f"{rival}/{product}"]
-        return round(
-            statistics.median(a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(ours, theirs, strict=True)), 2
-        )
+        return [a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(ours, theirs, strict=True)]
 
     table = {
         name: {key: round(statistics.median(row[key] for row in found), 1) for key in found[0]}
@@ -139,8 +139,14 @@ def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str
     size = sum((path / PIXELS).stat().st_size for path in shard_paths(folder / "shards", "train"))
     return {
         "product": "normalised float32; native: bands at their own resolution (torchgeo: 10 m grid), grid: 10 m grid",
-        **{f"ratio_to_{rival}": ratio(rival, "native") for rival in RIVALS},
-        **{f"ratio_to_{rival}_on_grid": ratio(rival, "grid") for rival in RIVALS},
+        **medians(
+            {
+                f"ratio_to_{rival}{suffix}": ratios(rival, product)
+                for product, suffix in SUFFIXES.items()
+                for rival in RIVALS
+            },
+            2,
+        ),
         "peak_rss_mb": table["ours/native"]["peak_rss_mb"],
         "train_shards_mb": round(size / 2**20),
         "rows": table,
@@ -159,8 +165,9 @@ def as_table(result: dict[str, Any]) -> str:
     lines += [
         f"| {name} | {row['pairs_per_s']:.0f} | {row['peak_rss_mb']:.0f} |" for name, row in result["rows"].items()
     ]
-    for product, suffix in (("native", ""), ("grid", "_on_grid")):
-        lines.append(f"{product}: " + ", ".join(f"{result[f'ratio_to_{rival}{suffix}']} × {rival}" for rival in RIVALS))
+    for product, suffix in SUFFIXES.items():
+        shown = (f"{with_range(result, f'ratio_to_{rival}{suffix}')} × {rival}" for rival in RIVALS)
+        lines.append(f"{product}: {', '.join(shown)}")
     return "\n".join(lines)
 
 

@@ -16,18 +16,20 @@ from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json
 from fusmae.stages.study_report import REFERENCE
-from fusmae.study.comparisons import verdict
+from fusmae.study.comparisons import JOINT, differences, verdict
 from fusmae.study.results import Found, read_cell
-from fusmae.study.summary import summarise
+from fusmae.study.summary import Study, percent, summarise
 from fusmae.study.tables import as_metrics
 from fusmae.study.variants import study_of
 
 DIGITS = 4
+AGAINST = [REFERENCE, JOINT]
 
 
 def main(
     study: Annotated[Path, typer.Option(help="folder of the study")] = Path("study"),
     out: Annotated[Path, typer.Option(help="the JSON")] = Path("benchmarks/results/study_quick.json"),
+    against: Annotated[list[str], typer.Option(help="variants that every other one is compared with")] = AGAINST,
     note: Annotated[str, typer.Option(help="what a reader must know besides")] = "",
 ) -> None:
     """Write the study's answers, scores, costs and evidence."""
@@ -55,6 +57,7 @@ def main(
             **{name: section.model_dump(mode="json") for name, section in sections.items()},
             "study": own.model_dump(mode="json", exclude={"variants", "title"}),
             **_rounded(found),
+            "differences": {name: _differences(summed, name) for name in against if name in summed.variants},
             "cells": {f"{cell.cell.variant}-{cell.cell.seed}": _cell(cell) for cell in cells},
         },
     )
@@ -72,6 +75,18 @@ def _only(values: set[str]) -> str:
     if len(values) != 1:
         raise SystemExit(f"The study's cells differ: got {sorted(values)}; expected one. `dvc repro -f` in the study")
     return values.pop()
+
+
+def _differences(study: Study, other: str) -> dict[str, Any]:
+    """Each variant minus `other` with its paired interval, by variant, condition, protocol and share."""
+    written: dict[str, Any] = {}
+    for variant, by_condition in differences(study, other).items():
+        for condition, compared in by_condition.items():
+            rows = written.setdefault(variant, {}).setdefault(condition, {})
+            for (protocol, share), found in compared.items():
+                interval = {"difference": found.difference, "low": found.low, "high": found.high}
+                rows[f"{protocol} {percent(share)}"] = _rounded(interval)
+    return written
 
 
 def _cell(found: Found) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from benchmarks.world_readers import (
     untrained_network,
 )
 from fusmae.data.index import SPLITS
-from fusmae.evaluation.metrics import average_precisions, score
+from fusmae.evaluation.metrics import score
+from fusmae.evaluation.resampling import place_resamples, score_intervals
 from fusmae.files import write_json
 from fusmae.provenance import git_state
 from fusmae.sources.bigearthnet.bands import MODALITIES
@@ -41,16 +42,13 @@ def report(data: Data, classes: tuple[str, ...], probabilities: NDArray[np.float
     """Scores of the test split, with a 95 % interval of macro AP over scenes."""
     test = data.rows("test")
     labels, scene = data.labels[test], data.scene[test]
-    scores = score(labels, probabilities, classes, 0.5, 0, 0)
-    random = np.random.default_rng(0)
-    members = [np.flatnonzero(scene == number) for number in np.unique(scene)]
-    drawn = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([members[at] for at in random.integers(len(members), size=len(members))])
-        drawn.append(average_precisions(labels[rows], probabilities[rows])[1])
+    scores = score(labels, probabilities, classes, 0.5)
+    places = [str(number) for number in scene]
+    intervals = score_intervals(labels, probabilities, places, place_resamples(places, RESAMPLES, 0))
     return {
         "macro_ap": scores.macro_ap,
-        "macro_ap_interval": [float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))],
+        "macro_ap_interval": list(intervals["macro_ap"]),
+        "num_places": len(set(places)),
         "micro_ap": scores.micro_ap,
         "macro_f1": scores.macro_f1,
         "per_class_ap": scores.per_class_ap,

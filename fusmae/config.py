@@ -42,6 +42,12 @@ class DataConfig(Section):
         modality_inputs(self.modalities, self.tile_m)
         return self
 
+    @model_validator(mode="after")
+    def _source_has_bands(self) -> "DataConfig":
+        if faults := list(self.source.faults(self.modalities)):
+            raise ValueError("; ".join(faults))
+        return self
+
     @property
     def inputs(self) -> tuple[ModalityInput, ...]:
         """The arrays that one tile consists of."""

@@ -32,7 +32,9 @@ p { margin: 0 0 10px; }
 .quiet { color: var(--quiet); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow-x: auto; }
 .verdict { border-left: 6px solid; padding: 14px 18px; margin: 18px 0; font-size: 17px; }
-.verdict p { margin: 0; }
+.verdict p { margin: 0; } .verdict ul { margin: 6px 0 0; padding-left: 20px; }
+.verdict ul, .verdict p + p { color: var(--text); font-size: 15px; }
+details { margin: 12px 0 0; } summary { cursor: pointer; font-weight: 600; }
 .synthetic { background: #ffd84d; color: #2b2300; font-weight: 700; border-radius: 8px; padding: 12px 18px;
   margin: 18px 0 0; font-size: 17px; }
 .passed { color: var(--passed); } .tolerated { color: var(--tolerated); } .skipped { color: var(--skipped); }

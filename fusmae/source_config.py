@@ -1,20 +1,69 @@
 """The section `data.source` of params.yaml: each raw dataset's name and settings."""
 
-from typing import Annotated, Any, Literal
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from fusmae.modalities import Modality
 from fusmae.section import Section
 from fusmae.utf8 import composed
 
+_Bands = Mapping[str, Mapping[str, int]]
+_POLARISATIONS = {"VV": 10, "VH": 10}
+_BIGEARTHNET: _Bands = {
+    "s1": _POLARISATIONS,
+    "s2": {
+        **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
+        **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
+        **dict.fromkeys(("B01", "B09"), 60),
+    },
+}
+_UNITS = {"s1": "dB", "s2": "DN"}
+
 
 class _SourceSection(Section):
+    """A raw dataset.
+
+    Attributes:
+        bands: ground sampling distance in metres of each band on disk, by modality; empty where the user's files say.
+    """
+
+    bands: ClassVar[_Bands] = {}
     name: str
 
     @property
     def settings(self) -> dict[str, Any]:
         """All but the name: what the source's reader is made with."""
         return self.model_dump(exclude={"name"})
+
+    def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
+        """What the dataset can't give of the modalities that are asked for, a sentence part each."""
+        for key, modality in modalities.items() if self.bands else ():
+            known = self.bands.get(key)
+            if known is None:
+                yield f"modalities.{key}: {self.name} has no such modality; expected {', '.join(self.bands)}"
+                continue
+            if modality.units != _UNITS[key]:
+                yield f"modalities.{key}.units: got {modality.units}; {self.name} has {key} in {_UNITS[key]}"
+            for group in modality.groups:
+                yield from (
+                    f"modalities.{key}: {self.name} {fault}"
+                    for band in group.bands
+                    if (fault := _band_fault(band, group.gsd_m, known))
+                )
+
+
+def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
+    if band in known:
+        return "" if known[band] == gsd_m else f"has band {band} at {known[band]} m; got {gsd_m} m"
+    plain = re.sub(r"^B(\d)$", r"B0\1", band.upper())
+    # Names are short: one letter of two that is right is near.
+    near = [plain] if plain in known else difflib.get_close_matches(plain, known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"has no band {band}; {hint}It has {', '.join(known)}"
 
 
 BROUGHT_BY_HAND = ("folder",)
@@ -24,6 +73,7 @@ BROUGHT_BY_HAND = ("folder",)
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
 
+    bands: ClassVar[_Bands] = _BIGEARTHNET
     name: Literal["sample"]
 
 
@@ -36,6 +86,7 @@ class BigEarthNetConfig(_SourceSection):
         snow_and_clouds: take the pairs with seasonal snow, cloud or cloud shadow too.
     """
 
+    bands: ClassVar[_Bands] = _BIGEARTHNET
     name: Literal["bigearthnet"]
     version: Literal[1, 2]
     countries: list[str]
@@ -51,6 +102,11 @@ class Sen12msConfig(_SourceSection):
         labels: every IGBP class of a share of 0.1 and more, or the one with the largest share.
     """
 
+    bands: ClassVar[_Bands] = {
+        "s1": _POLARISATIONS,
+        # L1C, every band resampled to 10 m.
+        "s2": dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10),
+    }
     name: Literal["sen12ms"]
     seasons: list[Literal["spring", "summer", "fall", "winter"]]
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -65,6 +121,7 @@ class SyntheticConfig(_SourceSection):
         seed: another seed is another world.
     """
 
+    bands: ClassVar[_Bands] = _BIGEARTHNET
     name: Literal["synthetic"]
     num_pairs: int = Field(ge=50)
     seed: int = Field(ge=0)

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from fusmae.config import load_config, parse_config
 from fusmae.errors import ConfigError
-from fusmae.source_config import FolderConfig
+from fusmae.source_config import BigEarthNetConfig, FolderConfig, SampleConfig, Sen12msConfig, SyntheticConfig
+from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS
 from fusmae.training.reconstruction import PretrainRecipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -185,6 +187,53 @@ def test_a_patch_side_that_does_not_divide_names_those_that_do(values):
 def test_a_tile_that_its_resolutions_do_not_divide_is_refused(values):
     assign(values, "data.tile_m", 1210)
     assert "data: s2: 20 m pixels do not divide a tile of 1210 m" in message(values)
+
+
+@pytest.mark.parametrize("data", ["sample", "bigearthnet", "synthetic", "sen12ms"])
+@pytest.mark.parametrize(
+    ("at", "band", "hint"),
+    [
+        ("s1.groups.0", "VX", "did you mean VV or VH? It has VV, VH"),
+        ("s1.groups.0", "vv", "did you mean VV? It has VV, VH"),
+        ("s2.groups.0", "B2", "did you mean B02? It has B01, B02"),
+        ("s2.groups.0", "red", "It has B01, B02"),
+    ],
+)
+def test_a_band_that_the_dataset_lacks_is_refused_before_anything_is_fetched(data, at, band, hint):
+    values = composed(f"data={data}", *(["model.patch_px=16"] if data == "sen12ms" else []))
+    parents = at.split(".")
+    values["data"]["modalities"][parents[0]]["groups"][0]["bands"][0] = band
+    text = message(values)
+    assert f"data: modalities.{parents[0]}: {data} has no band {band}; " in text
+    known = sorted(text.partition("It has ")[2].split("\n")[0].split(", "))
+    assert hint.partition("It has")[0] in text
+    assert {"VV", "VH"} <= set(known) or {"B01", "B02", "B8A"} <= set(known)
+
+
+def test_a_dataset_s_bands_are_asked_for_at_their_own_resolution_and_units(values):
+    assign(values, "data.modalities.s2.groups", [{"gsd_m": 10, "bands": ["B02", "B05"]}])
+    assert "data: modalities.s2: sample has band B05 at 20 m; got 10 m" in message(values)
+    assign(values, "data.modalities.s2.groups", [{"gsd_m": 10, "bands": ["B02"]}])
+    assign(values, "data.modalities.s1.units", "DN")
+    assert "data: modalities.s1.units: got DN; sample has s1 in dB" in message(values)
+
+
+def test_a_modality_that_the_dataset_lacks_is_refused(values):
+    values["data"]["modalities"]["dem"] = {"units": "DN", "groups": [{"gsd_m": 10, "bands": ["elevation"]}]}
+    assert "data: modalities.dem: sample has no such modality; expected s1, s2" in message(values)
+
+
+def test_a_folder_s_bands_are_what_its_files_name():
+    values = composed("data=folder")
+    assign(values, "data.modalities.s1.groups", [{"gsd_m": 10, "bands": ["HH", "HV"]}])
+    assert parse_config(values, "params.yaml").data.modalities["s1"].bands == ("HH", "HV")
+
+
+def test_the_bands_that_params_may_ask_for_are_those_that_sources_read():
+    on_disk = {name: {band: g.gsd_m for g in m.groups for band in g.bands} for name, m in MODALITIES.items()}
+    for section in (SampleConfig, BigEarthNetConfig, SyntheticConfig):
+        assert section.bands == on_disk
+    assert {name: tuple(bands) for name, bands in Sen12msConfig.bands.items()} == {"s1": S1_BANDS, "s2": S2_BANDS}
 
 
 @pytest.mark.parametrize("ratios", [{"s1": 0.75}, {"s1": 0.75, "s2": 0.75, "s3": 0.75}, {"s1": 0.5, "S2": 0.5}])

@@ -113,14 +113,16 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
 def evaluate(
     models: Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")],
     shards: Shards,
+    index: Index,
     out: Out,
     runs: Annotated[Path, typer.Option(help="Folder of run files; scores are added to their MLflow runs.")],
 ) -> None:
     """Score every model over the whole test set, with and without each modality.
 
-    Example: fusmae evaluate --models models --shards data/shards --out reports/evaluate --runs reports/runs
+    Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
+    --runs reports/runs
     """
-    run_stage("evaluate", models=models, shards=shards, out=out, runs=runs)
+    run_stage("evaluate", models=models, shards=shards, index=index, out=out, runs=runs)
 
 
 @app.command()
@@ -136,15 +138,16 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 def variants(
     exported: Exported,
     shards: Shards,
+    index: Index,
     out: Out,
     report: Annotated[Path, typer.Option(help="Folder for what was measured of every variant.")],
 ) -> None:
     """Make fp16 and int8 variants of the exported model; keep those that are neither worse nor slower.
 
-    Example: fusmae variants --exported models/export --shards data/shards --out models/variants
-    --report reports/variants
+    Example: fusmae variants --exported models/export --shards data/shards --index data/index.parquet
+    --out models/variants --report reports/variants
     """
-    run_stage("variants", exported=exported, shards=shards, out=out, report=report)
+    run_stage("variants", exported=exported, shards=shards, index=index, out=out, report=report)
 
 
 @app.command()
@@ -168,7 +171,7 @@ def register(
     variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
     measured: Annotated[Path, typer.Option(help="Folder of its report.")],
     reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
-    metrics: Annotated[Path, typer.Option(help="metrics.json of `fusmae evaluate`.")],
+    scores: Annotated[Path, typer.Option(help="scores.json of `fusmae evaluate`.")],
     curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
     report: Annotated[Path, typer.Option(help="Folder of the examination's report.")],
     index: Index,
@@ -180,7 +183,7 @@ def register(
     """Register the exported model in MLflow as `challenger`, with its card, its lineage and its variants.
 
     Example: fusmae register --exported models/export --variants models/variants --measured reports/variants
-    --reference models/reference.npz --metrics reports/evaluate/metrics.json --curves reports/evaluate/pr.png
+    --reference models/reference.npz --scores reports/evaluate/scores.json --curves reports/evaluate/pr.png
     --report reports/examine --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run-file reports/runs/finetune-pretrained.json --out reports/register
     """
@@ -190,7 +193,7 @@ def register(
         variants=variants,
         measured=measured,
         reference=reference,
-        metrics=metrics,
+        scores=scores,
         curves=curves,
         report=report,
         index=index,

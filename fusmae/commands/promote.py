@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.config import Config, load_config
-from fusmae.data.index import read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.paired import Difference, paired_differences
+from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.provenance import content_sha256, git_state
@@ -193,21 +193,13 @@ def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
 
 def _difference(config: Config, trials: list[Trial], reader: ShardReader, index: Path) -> Difference:
     every = trials[0].every_modality
-    place_of = {pair.key: pair.place for pair in read_index(index)}
-    places = [place_of[key] for key in reader.keys]
-    if len(set(places)) < 2:
-        raise PromotionError(
-            "All test pairs are of one place: nothing tells how sure a difference between two models is.",
-            got=f"{len(places)} pairs of {places[0]}",
-            expected="test pairs of two places and more",
-        )
     found = paired_differences(
         trials[0].probabilities[every],
         trials[1].probabilities[every],
         reader.labels,
+        places=read_places(index, reader.keys),
         resamples=config.gate.bootstrap_resamples,
         confidence=config.gate.confidence,
         seed=config.seed,
-        places=places,
     )
     return found[config.gate.metric]

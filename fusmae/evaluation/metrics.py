@@ -1,4 +1,4 @@
-"""Multi-label scores over a whole test set at once (never averaged over batches), with bootstrap intervals."""
+"""Multi-label scores over a whole test set at once (never averaged over batches)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ class Scores:
         macro_f1: mean over the same classes.
         per_class_ap: by class name; only classes that the set has.
         absent_classes: classes without a positive pair; left out of macro means.
-        intervals: 95 % bootstrap interval over pairs of micro_ap and macro_ap; empty without resamples.
     """
 
     micro_ap: float
@@ -28,7 +27,6 @@ class Scores:
     macro_f1: float
     per_class_ap: dict[str, float]
     absent_classes: tuple[str, ...]
-    intervals: dict[str, tuple[float, float]]
 
 
 def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tuple[float, float]:
@@ -49,14 +47,7 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
     return float(micro), float(macro)
 
 
-def score(
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    classes: Sequence[str],
-    threshold: float,
-    resamples: int,
-    seed: int,
-) -> Scores:
+def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str], threshold: float) -> Scores:
     """Score predictions over the whole set.
 
     Args:
@@ -64,8 +55,6 @@ def score(
         probabilities: `[N, K]` in 0..1.
         classes: K names.
         threshold: from which a class counts as predicted, for F1.
-        resamples: bootstrap draws over pairs; 0 for none.
-        seed: of the bootstrap.
     """
     from sklearn.metrics import average_precision_score, f1_score
 
@@ -84,27 +73,7 @@ def score(
             for name, column in zip(names, np.flatnonzero(present), strict=True)
         },
         absent_classes=tuple(name for name, is_there in zip(classes, present, strict=True) if not is_there),
-        intervals=_intervals(labels, probabilities, resamples, seed) if resamples else {},
     )
-
-
-def _intervals(
-    labels: NDArray[Any], probabilities: NDArray[Any], resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
-    from scipy.stats import bootstrap
-
-    def statistic(rows: NDArray[Any]) -> NDArray[Any]:
-        return np.array(average_precisions(labels[rows], probabilities[rows]))
-
-    found = bootstrap(
-        (np.arange(len(labels)),),
-        statistic,
-        vectorized=False,
-        n_resamples=resamples,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return {name: (float(found.low[at]), float(found.high[at])) for at, name in enumerate(("micro_ap", "macro_ap"))}
 
 
 def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[dict[str, float]]:

@@ -1,14 +1,25 @@
-"""Bootstrap over places and seeds, the same draws for every row: so the difference of two rows is a paired one."""
+"""The one bootstrap: over places and seeds, the same draws for every row, so that two rows' difference is paired.
 
+Pairs of one place are alike, and an interval over pairs would be too narrow (Field and Welsh 2007, "Bootstrapping
+clustered data"). Whole places are drawn. Of a few places no interval is given at all: see `fewest_places`.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fusmae.data.index import Pair, read_index
 from fusmae.data.randomness import Purpose, generators
+from fusmae.errors import SourceError
+
+METRICS = ("micro_ap", "macro_ap")
+CONFIDENCE = 0.95
+"""Of intervals whose confidence is no parameter."""
 
 # Streams of one seed.
 _PLACES, _SEEDS = 0, 1
@@ -31,11 +42,73 @@ class DrawnDifference:
     share_below_zero: float
 
 
+def read_places(index: Path, keys: Sequence[str]) -> list[str]:
+    """Place that each pair of a split is drawn with, see `independent_places`.
+
+    Args:
+        index: the parquet file.
+        keys: `[N]`, of the pairs, in the split's order.
+
+    Raises:
+        SourceError: there is no index, or it lacks one of the pairs.
+    """
+    pairs = {pair.key: pair for pair in read_index(index)}
+    if missing := [key for key in keys if key not in pairs]:
+        raise SourceError(
+            f"{index} lacks {len(missing)} pairs of the shards.",
+            got=f"no row of {missing[0]}",
+            expected="the index that the shards were made from",
+            hint="dvc repro shard",
+        )
+    return independent_places([pairs[key] for key in keys])
+
+
+def independent_places(pairs: Sequence[Pair]) -> list[str]:
+    """Place that each pair is drawn with: pairs of one place, or of one acquisition, are drawn together.
+
+    Where a data set's places are small (BigEarthNet's are cells of 1.2 km), neighbours in one acquisition are alike
+    too. So a place is here all that a chain of common places and acquisitions joins.
+
+    Returns:
+        `[N]` names; that of such a chain is its first place's.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    # Places and acquisitions are nodes, a pair joins its own two.
+    places = {name: node for node, name in enumerate(sorted({pair.place for pair in pairs}))}
+    acquisitions = {found: node for node, found in enumerate(dict.fromkeys(pair.acquisition for pair in pairs))}
+    ends = [(places[pair.place], len(places) + acquisitions[pair.acquisition]) for pair in pairs]
+    num_nodes = len(places) + len(acquisitions)
+    rows, columns = np.array(ends, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(ends), np.int8), (rows, columns)), shape=(num_nodes, num_nodes))
+    component = connected_components(graph, directed=False)[1]
+    first: dict[int, str] = {}
+    for name, node in places.items():
+        first.setdefault(int(component[node]), name)
+    return [first[int(component[places[pair.place]])] for pair in pairs]
+
+
+def fewest_places(confidence: float) -> int:
+    """Number of places from which an interval of this confidence means something; 6 for 95 %.
+
+    Of n places that differ by chance alone, all n agree in one direction or the other with probability 2 · ½ⁿ (the
+    sign test). Where that is above 1 - confidence, not even places that all agree show a difference.
+    """
+    return math.ceil(math.log2(2 / (1 - confidence)))
+
+
+def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
+    """Sentence part that says why there is no interval; "" where there are places enough for one."""
+    needed = fewest_places(confidence)
+    if num_places >= needed:
+        return ""
+    noun = "1 place is" if num_places == 1 else f"{num_places} places are"
+    return f"{noun} too few for a {confidence:.0%} interval, which needs {needed}"
+
+
 def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.int32]:
     """Draw whole places with replacement, as many as there are.
-
-    Pairs of one place are alike, and an interval over pairs would be too narrow (Field and Welsh 2007, "Bootstrapping
-    clustered data").
 
     Args:
         places: `[N]`, of each pair.
@@ -70,7 +143,7 @@ def headline_draws(
         `[draws]`.
     """
     if kind == "multilabel":
-        return _macro_aps(labels, probabilities, weights)
+        return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
     from sklearn import config_context
     from sklearn.metrics import accuracy_score
 
@@ -79,23 +152,74 @@ def headline_draws(
         return np.array([accuracy_score(truth, predicted, sample_weight=row) for row in weights], np.float64)
 
 
-def _macro_aps(labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
+def average_precision_draws(
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    weights: NDArray[np.int32],
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, NDArray[np.float64]]:
+    """Average precision on each draw, 0 where the draw has no label.
+
+    Args:
+        labels: `[N, K]` 0 or 1.
+        probabilities: `[N, K]` in 0..1.
+        weights: `[draws, N]` from `place_resamples`.
+        metrics: micro_ap, over all (pair, class) decisions; macro_ap, over the classes that the draw has.
+
+    Returns:
+        `[draws]` by metric.
+    """
+    import torch
+
     # scikit-learn's, which takes weights, needs three times as long: most of it checks its arguments.
     from torchmetrics.functional.classification import multilabel_average_precision
 
     # float32 at least: half precision is slow to sort on a CPU.
     chances = torch.from_numpy(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)))
     truth = torch.from_numpy(labels > 0).long()
-    found = np.zeros(len(weights))
+    found = {name: np.zeros(len(weights)) for name in metrics}
     for at, row in enumerate(weights):
         pairs = torch.from_numpy(np.repeat(np.arange(len(row)), row))
-        drawn = truth[pairs]
+        drawn, given = truth[pairs], chances[pairs]
         present = drawn.any(dim=0).nonzero().flatten()
-        if len(present):
-            found[at] = multilabel_average_precision(
-                chances[pairs][:, present], drawn[:, present], num_labels=len(present), validate_args=False
+        if not len(present):
+            continue
+        for name, scores in found.items():
+            # Micro counts absent classes, too: what is predicted for them is wrong.
+            columns = present if name == "macro_ap" else slice(None)
+            scores[at] = multilabel_average_precision(
+                given[:, columns],
+                drawn[:, columns],
+                num_labels=len(present) if name == "macro_ap" else truth.shape[1],
+                average="macro" if name == "macro_ap" else "micro",
+                validate_args=False,
             )
     return found
+
+
+def score_intervals(
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    places: Sequence[str],
+    weights: NDArray[np.int32],
+    confidence: float = CONFIDENCE,
+) -> dict[str, tuple[float, float]]:
+    """Percentile interval of micro and macro AP.
+
+    Args:
+        labels: `[N, K]` 0 or 1.
+        probabilities: `[N, K]` in 0..1.
+        places: `[N]`, of each pair.
+        weights: `[draws, N]` from `place_resamples`; without draws there is no interval.
+        confidence: of the interval.
+
+    Returns:
+        Ends by metric; empty where there are too few places for an interval, or no draws.
+    """
+    if why_no_interval(len(set(places)), confidence) or not len(weights):
+        return {}
+    draws = average_precision_draws(labels, probabilities, weights)
+    return {name: _percentiles(found, confidence) for name, found in draws.items()}
 
 
 def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -151,8 +275,13 @@ def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float =
         confidence: of the percentile interval.
     """
     apart = np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64)
-    low, high = np.quantile(apart, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return DrawnDifference(float(apart.mean()), float(low), float(high), float((apart < 0).mean()))
+    low, high = _percentiles(apart, confidence)
+    return DrawnDifference(float(apart.mean()), low, high, float((apart < 0).mean()))
+
+
+def _percentiles(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _generators(seed: int, stream: int, count: int) -> Any:

@@ -112,8 +112,8 @@ def check_classes(pairs: Sequence[Pair], classes: Sequence[str]) -> Check:
     unmeasured = [name for name in classes if counts[name]["train"] and not counts[name]["test"]]
     unlabelled = sum(not pair.labels for pair in pairs)
     sentences = [
-        *([f"no pair in train: {', '.join(absent)}"] if absent else []),
-        *([f"no pair in test: {', '.join(unmeasured)}"] if unmeasured else []),
+        *([f"no pair in train: {_quoted(absent)}"] if absent else []),
+        *([f"no pair in test: {_quoted(unmeasured)}"] if unmeasured else []),
         *([f"{counted(unlabelled, 'pair')} without any class"] if unlabelled else []),
     ]
     return Check(
@@ -138,6 +138,11 @@ def _changing_by_date(pairs: Sequence[Pair]) -> list[str]:
     labels = {pair.place: pair.labels for pair in pairs}
     changing = {pair.place for pair in pairs if pair.labels != labels[pair.place]}
     return [pair.key for pair in pairs if pair.place in changing] if changing else []
+
+
+def _quoted(names: Sequence[str]) -> str:
+    # Class names hold commas, and sentences of a check are joined by semicolons.
+    return ", ".join(f"“{name}”" for name in names)
 
 
 def _against_facts(known: Sequence[Pair], classes: Sequence[str], facts: Facts) -> tuple[list[str], str]:

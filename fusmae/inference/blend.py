@@ -20,7 +20,7 @@ class Rows:
     Attributes:
         first: number of the first row.
         probabilities: `[K, rows, columns]`; NaN where there is no data.
-        look: `[1 or 3, rows, columns]`, means of the scene's pixels; NaN likewise.
+        look: `[1 or 3, h, w]`, what these rows look like, in one or more pixels a cell; NaN likewise.
     """
 
     first: int

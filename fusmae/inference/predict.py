@@ -25,7 +25,7 @@ from fusmae.inference.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene_files import stored_in
 from fusmae.inference.session import Session
 from fusmae.inference.stac import stac_item
-from fusmae.inference.tiles import Batch, Cells, cut_batches, read_strips
+from fusmae.inference.tiles import Batch, Cells, cut_batches, look_side_m, read_strips
 from fusmae.inference.work import Result, Work, work_key
 
 # Batches that wait for the session, and strips that wait to be cut.
@@ -137,7 +137,8 @@ def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
     strips = ahead(read_strips(reader, todo), _STRIPS_AHEAD)
-    batches = ahead(cut_batches(strips, reader.inputs, reader.grid.cell_m), _BATCHES_AHEAD)
+    look_m = look_side_m(reader.grid, reader.inputs)
+    batches = ahead(cut_batches(strips, reader.inputs, reader.grid.cell_m, look_m), _BATCHES_AHEAD)
     with (
         ThreadPoolExecutor(1) as writer,
         _progress(len(units), len(units) - len(todo)) as advance,

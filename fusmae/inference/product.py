@@ -28,7 +28,7 @@ class Rasters:
     Attributes:
         probabilities: a band a class, then confidence.
         classes: number of the most probable class, from 1; 0 for nodata.
-        look: float32, what the scene looks like.
+        look: float32, what the scene looks like, in one or more pixels a cell.
         counts: cells by class number.
     """
 
@@ -73,6 +73,9 @@ def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], 
     counts = np.zeros(num_classes + 1, np.int64)
     rows = iter(rows)
     first = next(rows)
+    # Pixels of the look along a cell's side.
+    scale = first.look.shape[1] // first.probabilities.shape[1]
+    fine = {"transform": grid.transform(grid.cell_m / scale), "height": height * scale, "width": width * scale}
     with (
         rasterio.open(
             drafts["probabilities"],
@@ -95,7 +98,7 @@ def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], 
             count=len(first.look),
             dtype="float32",
             nodata=np.nan,
-            **place,
+            **place | fine,
             **_PLAIN,
         ) as look,
     ):
@@ -104,7 +107,7 @@ def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], 
             numbers = _top_class(part.probabilities)
             probabilities.write(_stored(part.probabilities), window=window)
             top.write(numbers, 1, window=window)
-            look.write(part.look, window=window)
+            look.write(part.look, window=Window(0, part.first * scale, width * scale, part.look.shape[1]))
             counts += np.bincount(numbers.ravel(), minlength=num_classes + 1)
     return counts
 

@@ -1,4 +1,4 @@
-"""A map as a picture for people: the scene, its most probable classes and a legend."""
+"""A map as a picture for people: the scene in its own pixels, its most probable classes, confidence and a legend."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from fusmae.inference.colours import Colour, class_colours
 from fusmae.inference.grid import Grid
 from fusmae.inference.product import NO_CLASS, STEP, Rasters
+from fusmae.inference.tiles import LOOK_PX
 
-_LONGEST_PX = 900
 _MAX_NAMED = 14
 _BLANK = 0.86
-_PANEL_IN = 4.0
+_PANEL_IN, _FIGURE_IN = 4.6, 15.0
+_DPI = 140
 
 
 def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: Grid, title: str) -> None:
@@ -29,18 +30,19 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
     """
     from matplotlib.figure import Figure
 
-    look, numbers, sure = _reduced(rasters, grid)
+    look, look_m, numbers, sure = _reduced(rasters, grid)
     height, width = numbers.shape
     legend = _legend(rasters.counts, classes)
     panel_in = _PANEL_IN * min(2.0, height / width)
-    figure = Figure(figsize=(13.5, panel_in + 0.9 + 0.11 * len(legend)), layout="constrained")
+    figure = Figure(figsize=(_FIGURE_IN, panel_in + 0.9 + 0.11 * len(legend)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 3)
     extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)
-    axes[0].imshow(_stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-    axes[0].set_title(f"scene ({'natural colour' if len(look) == 3 else 'first band'})", fontsize=10)
+    axes[0].imshow(_stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
+    shows = "natural colour" if len(look) == 3 else "first band"
+    axes[0].set_title(f"scene ({shows}, pixels of {look_m:g} m)", fontsize=10)
     axes[1].imshow(_coloured(numbers, classes), extent=extent, interpolation="nearest")
-    axes[1].set_title("most probable class", fontsize=10)
+    axes[1].set_title(f"most probable class (pixels of {grid.cell_m} m)", fontsize=10)
     shown = axes[2].imshow(sure, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     axes[2].set_facecolor((_BLANK,) * 3)
     axes[2].set_title("confidence", fontsize=10)
@@ -55,23 +57,33 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
         fontsize=8,
         frameon=False,
     )
-    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
+    figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
 
 
-def _reduced(rasters: Rasters, grid: Grid) -> tuple[Any, Any, Any]:
-    """Look `[C, h, w]`, class numbers `[h, w]` and confidence `[h, w]` at a size for a screen, NaN where unknown."""
+def _reduced(rasters: Rasters, grid: Grid) -> tuple[Any, float, Any, Any]:
+    """What is drawn, at a size for a screen, NaN where unknown.
+
+    Returns:
+        Look `[C, H, W]`, the side of its pixels in metres, class numbers `[h, w]` and confidence `[h, w]`.
+    """
     import rasterio
     from rasterio.enums import Resampling
 
-    factor = max(1.0, max(grid.shape) / _LONGEST_PX)
-    height, width = (max(1, round(side / factor)) for side in grid.shape)
+    height, width = _on_screen(grid.shape)
     with rasterio.open(rasters.look) as dataset:
-        look = dataset.read(out_shape=(dataset.count, height, width), resampling=Resampling.average)
+        shape = _on_screen(dataset.shape)
+        look = dataset.read(out_shape=(dataset.count, *shape), resampling=Resampling.average)
     with rasterio.open(rasters.classes) as dataset:
         numbers = dataset.read(1, out_shape=(height, width))
     with rasterio.open(rasters.probabilities) as dataset:
         sure = dataset.read(dataset.count, out_shape=(height, width), masked=True).astype(np.float32) * STEP
-    return look, numbers, sure.filled(np.nan)
+    return look, grid.width_m / shape[1], numbers, sure.filled(np.nan)
+
+
+def _on_screen(shape: tuple[int, int]) -> tuple[int, int]:
+    factor = max(1.0, max(shape) / LOOK_PX)
+    rows, columns = (max(1, round(side / factor)) for side in shape)
+    return rows, columns
 
 
 def _stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:

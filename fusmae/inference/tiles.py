@@ -1,13 +1,13 @@
 """Strips of a scene, and the batches of tiles that are cut from them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.grid import Unit
+from fusmae.inference.grid import Grid, Unit
 from fusmae.inference.reader import Pixels, SceneReader
 from fusmae.modalities import ModalityInput
 
@@ -18,6 +18,9 @@ BATCH_SIZE = 16
 """The same wherever a map is made: an operator may round differently in a batch of another size."""
 
 NATURAL_COLOUR = ("B04", "B03", "B02")
+
+LOOK_PX = 900
+"""Longest side of the scene in a map's picture, about."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Cells:
     Attributes:
         unit: whose.
         has_data: `[rows, columns]` of its cells.
-        look: `[3, rows, columns]` natural colour, or `[1, ...]` the first band; for people.
+        look: `[3, h, w]` natural colour, or `[1, h, w]` the first band, of pixels of `look_m`; for people.
     """
 
     unit: Unit
@@ -87,10 +90,28 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
         yield _joined(unit, [slabs[key] for key in keys], offset_m, reader.inputs)
 
 
-def cut_batches(strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell_m: int) -> Iterator[Batch | Cells]:
+def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
+    """Side of the pixels in which a map's picture shows the scene: its own where they are few enough, else a cell's.
+
+    It divides a cell, so that a strip's cells are whole pixels of the picture.
+    """
+    gsd_m = _look_input(inputs).gsd_m
+    sides = (side for side in range(gsd_m, grid.cell_m, gsd_m) if grid.cell_m % side == 0)
+    return next((side for side in sides if max(grid.height_m, grid.width_m) <= LOOK_PX * side), grid.cell_m)
+
+
+def cut_batches(
+    strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell_m: int, look_m: int | None = None
+) -> Iterator[Batch | Cells]:
     """Each strip's tiles in batches, then its cells.
 
     A batch holds the same tiles whenever it is made, so that its predictions are the same to the last bit.
+
+    Args:
+        strips: in order.
+        inputs: arrays that a strip has.
+        cell_m: side of the map's cells.
+        look_m: side of the pixels that show the scene, from `look_side_m`; None for a cell's.
     """
     for strip in strips:
         settings: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -100,7 +121,7 @@ def cut_batches(strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell
         for modalities, columns in sorted(settings.items()):
             for start in range(0, len(columns), BATCH_SIZE):
                 yield _batch(strip, inputs, modalities, tuple(columns[start : start + BATCH_SIZE]))
-        yield Cells(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, cell_m))
+        yield Cells(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, look_m or cell_m))
 
 
 def _read_slab(reader: SceneReader, unit: Unit, number: int) -> Strip:
@@ -208,9 +229,13 @@ def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> N
     return found
 
 
+def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
+    return next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
+
+
 def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
-    """Mean of each cell's pixels; NaN where it has none."""
-    item = next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
+    """Mean of the scene's pixels in each of `cell_m`; NaN where it has none."""
+    item = _look_input(inputs)
     bands = [item.bands.index(name) for name in NATURAL_COLOUR] if NATURAL_COLOUR[0] in item.bands else [0]
     has_data = (~strip.empty[item.name]).astype(np.float32)[None]
     shares = _cell_means(has_data, strip.unit, item, cell_m)

@@ -34,7 +34,7 @@ class Result:
     Attributes:
         probabilities: `[tiles, K]`; NaN where no modality has data enough.
         has_data: `[rows, columns]` of the cells that the unit reports.
-        look: `[1 or 3, rows, columns]` of these cells.
+        look: `[1 or 3, h, w]`, what they look like, in one or more pixels a cell.
     """
 
     probabilities: NDArray[np.float32]

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusmae.data.index import SPLITS, Pair, read_index
 from fusmae.evaluation.report import as_markdown
+from fusmae.evaluation.resampling import METRICS
 from fusmae.release.card_tables import energy_and_time, markdown_table, origin
 from fusmae.release.coverage import Coverage, cover, cover_by_split
 from fusmae.release.failures import chance, every_modality, known_failures
@@ -37,7 +38,7 @@ class CardFacts:
 
     Attributes:
         metadata: the graph's own.
-        metrics: `metrics.json` of `fusmae evaluate`.
+        scores: `scores.json` of `fusmae evaluate`.
         parity: the parity report.
         report: the examination's.
         pairs: the index.
@@ -48,7 +49,7 @@ class CardFacts:
     """
 
     metadata: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    scores: Mapping[str, Any]
     parity: Mapping[str, Any]
     report: Mapping[str, Any]
     pairs: Sequence[Pair]
@@ -64,7 +65,7 @@ class CardFacts:
         lineage: Lineage,
         offer: Offer,
         *,
-        metrics: Path,
+        scores: Path,
         parity: Path,
         report: Path,
         index: Path,
@@ -74,7 +75,7 @@ class CardFacts:
         """Gather them from what the stages before wrote; files as the attributes name them."""
         return cls(
             metadata=metadata,
-            metrics=json.loads(metrics.read_text(encoding="utf-8")),
+            scores=json.loads(scores.read_text(encoding="utf-8")),
             parity=json.loads(parity.read_text(encoding="utf-8")),
             report=json.loads(report.read_text(encoding="utf-8")),
             pairs=read_index(index),
@@ -94,9 +95,9 @@ def model_card(facts: CardFacts) -> str:
         "Inputs": _inputs(facts.metadata),
         "Runtime": _runtime(facts.metadata),
         "Data": _data(facts),
-        "Scores": [as_markdown(facts.metrics).rstrip()],
+        "Scores": [as_markdown(facts.scores).rstrip()],
         "Where a modality is missing": _missing(facts),
-        "Against random initial weights": _against_random(facts.metrics),
+        "Against random initial weights": _against_random(facts.scores),
         "Classes": _classes(facts),
         "Known failures": [f"- {sentence}" for sentence in _failures(facts)] or ["None that these scores show."],
         "Variants": facts.offer.described(),
@@ -104,11 +105,56 @@ def model_card(facts: CardFacts) -> str:
         "Time and energy": energy_and_time(facts.lineage.runs),
         "Where it comes from": [*origin(facts.lineage), _parity(facts.parity)],
     }
-    warning = facts.metrics["warning"]
+    warning = facts.scores["warning"]
     lines = [f"# {facts.lineage.name}", "", *([f"> **{warning}**", ""] if warning else [])]
     for title, section in sections.items():
         lines += [f"## {title}", "", *section, ""]
     return "\n".join(lines)
+
+
+def short_card(facts: CardFacts, max_chars: int) -> str:
+    """What a reader of the registry wants to know first: use, scores, failures; the card itself has the rest.
+
+    Args:
+        facts: as for `model_card`.
+        max_chars: length that the text must not exceed; known failures are left out from the end where it would.
+    """
+    warning = facts.scores["warning"]
+    trained = cover([pair for pair in facts.pairs if pair.split == "train"])
+    rows, random = _own_rows(facts)
+    lines = [
+        [setting, *(f"{scores[key]:.3f}{_ends(scores, key)}" for key in METRICS), _beside(scores, random.get(setting))]
+        for setting, scores in rows.items()
+    ]
+    head = [
+        *([f"**{warning}**", ""] if warning else []),
+        *_intended(facts, trained),
+        "",
+        *markdown_table(["modalities", "micro AP", "macro AP", "micro AP from random weights"], lines),
+        "",
+        f"{facts.scores['num_pairs']} test pairs of {facts.scores['num_places']} places; in brackets 95 % intervals, "
+        "where there are places enough.",
+        "",
+    ]
+    foot = ["", "The whole card: `card.md` among the files of the logged model, with `lineage.json` beside it."]
+    failures = [f"- {sentence}" for sentence in _failures(facts)]
+    for count in range(len(failures), -1, -1):
+        left_out = len(failures) - count
+        more = [f"- … and {left_out} more, in the card"] if left_out else []
+        listed = ["**Known failures**", "", *failures[:count], *more] if failures else []
+        text = "\n".join([*head, *listed, *foot])
+        if len(text) <= max_chars:
+            break
+    return text
+
+
+def _ends(scores: Mapping[str, Any], key: str) -> str:
+    ends = scores["intervals"].get(key)
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _beside(scores: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
+    return f"{other['micro_ap']:.3f} ({_apart(scores, other)})" if other else "not measured"
 
 
 def _intended(facts: CardFacts, trained: Coverage) -> list[str]:
@@ -204,7 +250,7 @@ def _data(facts: CardFacts) -> list[str]:
 def _own_rows(facts: CardFacts) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Scores of the model that was exported, and of the same from initial weights."""
     protocol, initialisation = facts.metadata["trained"]["stage"].split("-", 1)
-    by_weights = facts.metrics["rows"][protocol]
+    by_weights = facts.scores["rows"][protocol]
     return by_weights[initialisation], by_weights.get("random", {})
 
 
@@ -212,15 +258,15 @@ def _missing(facts: CardFacts) -> list[str]:
     rows, _ = _own_rows(facts)
     best = rows[every_modality(rows)]
     lines = [
-        [setting, *(f"{scores[key]:.3f} ({scores[key] - best[key]:+.3f})" for key in ("micro_ap", "macro_ap"))]
+        [setting, *(f"{scores[key]:.3f} ({scores[key] - best[key]:+.3f})" for key in METRICS)]
         for setting, scores in rows.items()
     ]
     return markdown_table(["modalities", "micro AP (difference to all)", "macro AP (difference to all)"], lines)
 
 
-def _against_random(metrics: Mapping[str, Any]) -> list[str]:
+def _against_random(report: Mapping[str, Any]) -> list[str]:
     lines = []
-    for protocol, by_weights in metrics["rows"].items():
+    for protocol, by_weights in report["rows"].items():
         for name, rows in by_weights.items():
             if name == "random" or "random" not in by_weights:
                 continue
@@ -262,7 +308,7 @@ def _classes(facts: CardFacts) -> list[str]:
 
 def _failures(facts: CardFacts) -> list[str]:
     rows, random = _own_rows(facts)
-    return known_failures(rows, list(facts.metrics["absent_classes"]), random, facts.report)
+    return known_failures(rows, list(facts.scores["absent_classes"]), random, facts.report)
 
 
 def _pictures(facts: CardFacts) -> list[str]:

@@ -21,7 +21,7 @@ class Made:
         weights: SHA-256 of weights by checkpoint folder.
         export: folder of the graph, one of the outs.
         graph: the ONNX file.
-        metrics: `metrics.json`.
+        metrics: the scores of every model, as `evaluate` wrote them.
         surroundings: libraries' versions, device and threads, by name.
     """
 

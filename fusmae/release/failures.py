@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""One model's scores by modality setting, every modality first, as `metrics.json` has them."""
+"""One model's scores by modality setting, every modality first, as `scores.json` has them."""
 
 FEW_PAIRS = 5
 WIDE_INTERVAL = 0.1

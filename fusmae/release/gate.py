@@ -10,6 +10,8 @@ from fusmae.release.trial import Trial
 from fusmae.thresholds import Thresholds
 
 Status = Literal["passed", "failed", "skipped"]
+CLASS = "class "
+"""What the name of a check of one class begins with."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,14 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
         return Check("metric", "failed", incomparable, expected)
     if difference is None:
         return Check("metric", "skipped", "no champion to compare with", expected)
-    got = (
-        f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
-        f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_drawn} places)"
-    )
-    return Check("metric", "passed" if difference.low >= -thresholds.max_loss else "failed", got, expected)
+    if difference.low is None:
+        got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
+    else:
+        got = (
+            f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
+            f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
+        )
+    return Check("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
 
 
 def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
@@ -132,12 +137,12 @@ def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
         floor = thresholds.class_floors.get(name, thresholds.min_class_ap)
         if count < thresholds.min_class_pairs:
             few = f"{count} test pairs"
-            checks.append(Check(f"class {name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by"))
+            checks.append(Check(f"{CLASS}{name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by"))
         else:
-            checks.append(_at_least(f"class {name}", scores.per_class_ap[name], floor, "AP"))
+            checks.append(_at_least(f"{CLASS}{name}", scores.per_class_ap[name], floor, "AP"))
     unknown = sorted(set(thresholds.class_floors) - set(challenger.class_pairs))
     known = "a class of the test set in gate.class_floors"
-    return [*checks, *(Check(f"class {name}", "failed", "no class of that name", known) for name in unknown)]
+    return [*checks, *(Check(f"{CLASS}{name}", "failed", "no class of that name", known) for name in unknown)]
 
 
 def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -> Check:

@@ -20,7 +20,6 @@ from fusmae.release.registry import refusals_named
 from fusmae.release.runs import RunFacts, run_facts
 
 LINEAGE = "lineage.json"
-METRICS = "metrics.json"
 FORMAT = 1
 RUN_FILES = "reports/runs/"
 _NOTE = "checkpoint.json"

@@ -21,6 +21,16 @@ IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
 PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
 
+MAX_DESCRIPTION = 5000
+"""Characters that MLflow's tables have room for."""
+_ABOUT = """ONNX models that `dvc repro` registered; each version's page shows its card.
+
+- alias `challenger`: the last version that was registered
+- alias `champion`: the version that counts; only `fusmae promote` and `fusmae rollback` move it, and
+  `fusmae ledger {name}` says who did, when and why
+"""
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered model version.
@@ -218,6 +228,7 @@ def register_graph(
     tags: Mapping[str, str],
     experiment: str,
     run_file: Path,
+    description: str = "",
 ) -> Version:
     """Register a graph in the run that trained it, or find the version that has the same file.
 
@@ -231,6 +242,7 @@ def register_graph(
         tags: on the version, beside the hash.
         experiment: MLflow experiment of a new run, where the store lacks the training run.
         run_file: JSON that names the run which trained it.
+        description: Markdown that MLflow's page of the version shows, `MAX_DESCRIPTION` characters at most.
 
     Raises:
         RegistryError: MLflow refuses, or its files cannot be read.
@@ -261,10 +273,19 @@ def register_graph(
                 )
             version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})
             number = str(version.version)
+        _describe(client, name, number, description)
         client.set_registered_model_alias(name, CHALLENGER, number)
     except MlflowException as error:
         raise RegistryError(f"MLflow at {shown_uri()} refused to register {name}: {error.message}") from error
     return Version(name, number, sha256, is_new)
+
+
+def _describe(client: Any, name: str, number: str, description: str) -> None:
+    """Say on MLflow's pages what model and version are; what somebody wrote there stays."""
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, description=_ABOUT.format(name=name))
+    if description and not client.get_model_version(name, number).description:
+        client.update_model_version(name, number, description=description)
 
 
 @contextmanager

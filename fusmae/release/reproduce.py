@@ -19,7 +19,7 @@ from fusmae.process_group import own_programs_first, run_in_group
 from fusmae.provenance import FLOW_RUN
 from fusmae.release.artifacts import read_artifact
 from fusmae.release.compare import Comparison, Made, compare
-from fusmae.release.lineage import METRICS, Lineage, installed_versions, run_files, weights_of
+from fusmae.release.lineage import Lineage, installed_versions, run_files, weights_of
 from fusmae.release.locked import dvc_md5, read_lock
 from fusmae.release.runs import RunFacts, run_facts
 from fusmae.release.traced import Traced
@@ -103,11 +103,14 @@ def require_commit(commit: str | None) -> str:
 
 
 def _made_before(traced: Traced) -> Made:
-    lineage, metrics = traced.lineage, read_artifact(traced.model, METRICS)
+    lineage = traced.lineage
+    # Beside the model it has the name that it has in the checkout, whatever stages called it then.
+    name = Path(lineage.metrics).name
+    metrics = read_artifact(traced.model, name) if name else None
     if lineage.gaps or metrics is None:
         raise LineageError(
             f"Too little is known of {traced.model.label} to make it again.",
-            got="; ".join([*lineage.gaps, *([] if metrics else [f"no {METRICS} beside it"])]),
+            got="; ".join([*lineage.gaps, *([] if metrics else [f"no {name or 'scores'} beside it"])]),
             expected="a version that `dvc repro` registered, stage by stage",
             hint="dvc repro, which registers a version with its lineage",
         )

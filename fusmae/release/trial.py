@@ -134,7 +134,7 @@ def _trial(model: ModelFile, session: Session, reader: ShardReader, latency_ms: 
         is_dirty=bool(git.get("is_dirty")),
         probabilities=found,
         num_bad=int(sum(where.sum() for where in bad.values())),
-        scores={name: score(labels, values, reader.classes, threshold, 0, 0) for name, values in found.items()},
+        scores={name: score(labels, values, reader.classes, threshold) for name, values in found.items()},
         every_modality=every,
         class_pairs=dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True)),
         calibration_error=calibration_error(labels, found[every]),

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from fusmae.evaluation.paired import METRICS
+from fusmae.evaluation.paired import Difference
+from fusmae.evaluation.resampling import METRICS, why_no_interval
 from fusmae.release.variant_graphs import Precision
 from fusmae.release.variant_trial import Latency, Scores
 
@@ -37,13 +38,14 @@ class Variant:
         Args:
             max_ap_loss: how far below fp32 the interval of a difference may reach, in any setting and either metric.
         """
-        faults = [
-            f"{difference.metric} with {setting} may be {-difference.low:.4f} below fp32 ({difference.confidence:.0%})"
+        # Of too few places all settings and metrics say the same: once is enough.
+        losses = [
+            _loss(difference, setting)
             for setting, scores in self.scores.items()
             for difference in scores.differences.values()
-            # Not the difference itself: that a loss was not seen on a few pairs does not show that there is none.
-            if not difference.low >= -max_ap_loss
+            if not difference.loses_at_most(max_ap_loss)
         ]
+        faults = list(dict.fromkeys(losses))
         if not self.is_finite:
             faults.append("logits overflow on saturated pixels")
         # The median of rounds in which both ran, so that a busy machine slows both. One that gains nothing may fall on
@@ -56,14 +58,27 @@ class Variant:
         return faults
 
 
+def _loss(difference: Difference, setting: str) -> str:
+    if difference.low is None:
+        return f"what it loses is not known: {difference.why_no_interval}"
+    return f"{difference.metric} with {setting} may be {-difference.low:.4f} below fp32 ({difference.confidence:.0%})"
+
+
 def as_report(
-    variants: Sequence[Variant], *, num_test_pairs: int, num_threads: int, max_ap_loss: float, warning: str
+    variants: Sequence[Variant],
+    *,
+    num_test_pairs: int,
+    num_test_places: int,
+    num_threads: int,
+    max_ap_loss: float,
+    warning: str,
 ) -> dict[str, Any]:
     """The report for machines.
 
     Args:
         variants: what was measured, fp32 first.
         num_test_pairs: that scores rest on.
+        num_test_places: that the pairs are of, see `independent_places`.
         num_threads: that latencies were measured on.
         max_ap_loss: see `Variant.faults`.
         warning: what must stand above every number, as of synthetic data.
@@ -77,7 +92,12 @@ def as_report(
         for variant in variants
     }
     machine = {"num_threads": num_threads, "machine": platform.machine(), "onnxruntime": version("onnxruntime")}
-    facts = {"num_test_pairs": num_test_pairs, "max_ap_loss": max_ap_loss, "warning": warning}
+    facts = {
+        "num_test_pairs": num_test_pairs,
+        "num_test_places": num_test_places,
+        "max_ap_loss": max_ap_loss,
+        "warning": warning,
+    }
     return {"variants": rows, "measured_on": machine, **facts}
 
 
@@ -103,11 +123,31 @@ def as_tables(report: Mapping[str, Any]) -> str:
         "",
         f"Times: medians of runs by turns on {measured['num_threads']} threads ({measured['machine']}, onnxruntime "
         f"{measured['onnxruntime']}); in brackets the middle half of the rounds. They are this machine's.",
-        f"Scores: {report['num_test_pairs']} test pairs; in brackets the interval of a paired bootstrap. Offered is "
-        f"what loses no more than {report['max_ap_loss']:g}, interval included, and is slower (× fp32 above 1) at no "
-        "batch size.",
+        f"Scores: {report['num_test_pairs']} test pairs of {report['num_test_places']} places; {_intervals(report)}. "
+        f"Offered is what loses no more than {report['max_ap_loss']:g}, interval included, and is slower (× fp32 above "
+        "1) at no batch size.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _intervals(report: Mapping[str, Any]) -> str:
+    found = next(
+        (
+            difference
+            for variant in report["variants"].values()
+            for scores in variant["scores"].values()
+            for difference in scores["differences"].values()
+        ),
+        None,
+    )
+    if found is None:
+        return "no variant was scored"
+    if found["low"] is None:
+        return f"no intervals: {why_no_interval(found['num_places'], found['confidence'])}"
+    return (
+        f"in brackets the {found['confidence']:.0%} interval of {found['resamples']} paired draws of "
+        f"{found['num_places']} places"
+    )
 
 
 def _latency_row(precision: str, variant: Mapping[str, Any]) -> str:
@@ -122,8 +162,6 @@ def _score_row(precision: str, setting: str, scores: Mapping[str, Any]) -> str:
     cells = [precision, setting]
     for metric in METRICS:
         found = scores["differences"][metric]
-        cells += [
-            f"{scores['values'][metric]:.4f}",
-            f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]",
-        ]
+        interval = "" if found["low"] is None else f" [{found['low']:+.4f}, {found['high']:+.4f}]"
+        cells += [f"{scores['values'][metric]:.4f}", f"{found['difference']:+.4f}{interval}"]
     return "| " + " | ".join([*cells, f"{scores['max_abs_error']:.2g}"]) + " |"

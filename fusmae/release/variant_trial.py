@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.paired import METRICS, Difference, paired_differences
+from fusmae.evaluation.paired import Difference, paired_differences
+from fusmae.evaluation.resampling import METRICS
 from fusmae.inference.session import Session
 
 _WARM_UP = 3
@@ -72,7 +73,7 @@ def compare_scores(
         reference: the fp32 graph.
         reader: test pairs.
         batch_size: pairs a run.
-        draws: resamples, confidence and seed of the paired bootstrap.
+        draws: places of the pairs; resamples, confidence and seed of the paired bootstrap over them.
 
     Returns:
         By setting, as `s1+s2`.

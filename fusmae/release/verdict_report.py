@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusmae.files import write_json, write_text
 from fusmae.page import page, table
-from fusmae.release.gate import Check, Status, Verdict
+from fusmae.release.gate import CLASS, Check, Status, Verdict
 
 # The page's own colours: what fails must be seen first.
 _COLOURS: dict[Status, str] = {"failed": "blocks", "skipped": "skipped", "passed": "passed"}
@@ -38,32 +38,78 @@ def as_text(verdict: Verdict) -> str:
     counts = {status: sum(check.status == status for check in verdict.checks) for status in _WORDS}
     against = f"against {verdict.champion}" if verdict.champion else "no champion yet"
     lines = [f"gate: {verdict.challenger} {'passes' if verdict.is_passed else 'FAILS'} ({against})"]
-    lines += [f"  {check.name}: {check.got}; asked for: {check.expected}" for check in verdict.failed]
-    return "\n".join([*lines, "  " + ", ".join(f"{counts[status]} {word}" for status, word in _WORDS.items())])
+    lines += [f"  {_reason(check)}" for check in verdict.failed]
+    lines += ["  " + ", ".join(f"{counts[status]} {word}" for status, word in _WORDS.items())]
+    return "\n".join([*lines, *(f"  can’t tell: {why}" for why in _why_unanswered(verdict.checks))])
+
+
+def _reason(check: Check) -> str:
+    return f"{check.name}: {check.got}; asked for: {check.expected}"
+
+
+def _why_unanswered(checks: Sequence[Check]) -> list[str]:
+    """Reasons of the questions without an answer, one for all that share it."""
+    skipped = [check for check in checks if check.status == "skipped"]
+    classes = [check for check in skipped if check.name.startswith(CLASS)]
+    reasons: dict[str, list[str]] = {}
+    for check in skipped:
+        if check not in classes:
+            reasons.setdefault(check.got, []).append(check.name)
+    found = [f"{', '.join(names)}: {got}" for got, names in reasons.items()]
+    if classes:
+        noun = "1 class has" if len(classes) == 1 else f"{len(classes)} classes have"
+        found.append(f"{noun} too few test pairs; asked for: {classes[0].expected}")
+    return found
 
 
 def _html(verdict: Verdict, warning: str) -> str:
     answer = "may become champion" if verdict.is_passed else "must not become champion"
     against = f"compared with {verdict.champion}" if verdict.champion else "there is no champion yet"
     synthetic = f'<p class="synthetic">{escape(warning)}</p>' if warning else ""
+    order: list[Status] = ["failed", "passed"]
+    answered = sorted(
+        (check for check in verdict.checks if check.status in order), key=lambda check: order.index(check.status)
+    )
+    reasons = "".join(f"<li>{escape(_reason(check))}</li>" for check in verdict.failed)
+    why = f"<ul>{reasons}</ul>" if reasons else f"<p>{len(answered)} questions have an answer, and all are passed.</p>"
+    if unanswered := _why_unanswered(verdict.checks):
+        why += f'<p class="quiet">Without an answer: {escape("; ".join(unanswered))}.</p>'
+    places = f" of {verdict.difference.num_places} places" if verdict.difference else ""
     head = (
         f"<h1>{escape(verdict.challenger)}</h1>"
-        f'<p class="quiet">The gate’s verdict; {escape(against)}, on {verdict.facts["num_pairs"]} test pairs</p>'
+        f'<p class="quiet">The gate’s verdict; {escape(against)}, on '
+        f"{verdict.facts['num_pairs']} test pairs{places}</p>"
         f"{synthetic}"
-        f'<div class="card verdict {"passed" if verdict.is_passed else "blocks"}"><p><b>It {answer}.</b></p></div>'
+        f'<div class="card verdict {"passed" if verdict.is_passed else "blocks"}"><p><b>It {answer}.</b></p>{why}</div>'
     )
-    order: list[Status] = ["failed", "skipped", "passed"]
-    rows = [_row(check) for check in sorted(verdict.checks, key=lambda check: order.index(check.status))]
     sections = [
         head,
         "<h2>Questions</h2>",
-        table([("", "answer"), ("asked", "question"), ("", "found"), ("", "asked for")], rows),
+        _questions(answered),
+        _unanswered(verdict.checks),
         "<h2>Side by side</h2>",
         _trials(verdict),
         "<h2>What it rests on</h2>",
         table([("asked", "fact"), ("", "value")], [_fact(name, verdict.facts[name]) for name in _FACTS]),
     ]
     return page(f"{verdict.challenger}: the gate’s verdict", "\n".join(sections))
+
+
+def _questions(checks: Sequence[Check]) -> str:
+    return table([("", "answer"), ("asked", "question"), ("", "found"), ("", "asked for")], list(map(_row, checks)))
+
+
+def _unanswered(checks: Sequence[Check]) -> str:
+    """Questions without an answer, folded: the reasons say enough for most readers."""
+    skipped = [check for check in checks if check.status == "skipped"]
+    if not skipped:
+        return ""
+    noun = "1 question has" if len(skipped) == 1 else f"{len(skipped)} questions have"
+    reasons = "".join(f"<li>{escape(why)}</li>" for why in _why_unanswered(checks))
+    return (
+        f"<details><summary>{noun} no answer, which neither passes nor fails</summary>"
+        f"<ul>{reasons}</ul>{_questions(skipped)}</details>"
+    )
 
 
 def _trials(verdict: Verdict) -> str:
@@ -89,7 +135,7 @@ def _numbers(label: str, values: Sequence[float | None]) -> str:
 
 
 def _fact(name: str, value: object) -> str:
-    shown = ", ".join(f"{key} {found}" for key, found in value.items()) if isinstance(value, Mapping) else str(value)
+    shown = "; ".join(f"{key} {found}" for key, found in value.items()) if isinstance(value, Mapping) else str(value)
     return f"<tr><td>{escape(name)}</td><td><code>{escape(shown)}</code></td></tr>"
 
 

@@ -12,7 +12,8 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
 from fusmae.evaluation.predictions import Protocol, predict_split
-from fusmae.evaluation.report import Row, as_markdown, as_metrics
+from fusmae.evaluation.report import Basis, Row, as_markdown, as_metrics, as_report
+from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.tracking import log_to_run
 from fusmae.training.build import modality_settings
@@ -21,25 +22,30 @@ from fusmae.training.probe import setting_name
 from fusmae.training.trainer import Machine
 
 
-def evaluate(config: Config, *, models: Path, shards: Path, out: Path, runs: Path) -> None:
-    """Score `models/<protocol>/<initialisation>`; write the table, PR curves and a picture to `out`."""
+def evaluate(config: Config, *, models: Path, shards: Path, index: Path, out: Path, runs: Path) -> None:
+    """Score `models/<protocol>/<initialisation>`; write report, metrics, table, PR curves and a picture to `out`."""
     section, draws = config.evaluate, Draws(config.seed, tuple(config.data.modalities), num_patches=1)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
     reader, machine = data.reader("test"), Machine(**config.runtime.machine)
     labels, settings, rows, curves = np.asarray(reader.labels), modality_settings(draws.modalities), [], {}
+    places = read_places(index, reader.keys)
+    weights = place_resamples(places, section.bootstrap_resamples, config.seed)
     models_found = [(kind, folder) for kind in get_args(Protocol) for folder in sorted((models / kind).iterdir())]
     for protocol, folder in track(models_found, description="models"):
         checkpoint = load_checkpoint(folder)
         for setting in settings:
             found = predict_split(checkpoint, protocol, setting, data, "test", machine)
-            scores = score(labels, found, reader.classes, section.threshold, section.bootstrap_resamples, config.seed)
-            row = Row(protocol, folder.name, setting_name(setting), scores)
+            scores = score(labels, found, reader.classes, section.threshold)
+            intervals = score_intervals(labels, found, places, weights)
+            row = Row(protocol, folder.name, setting_name(setting), scores, intervals)
             rows.append(row)
             curves[row.name] = precision_recall(labels, found)
             write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    metrics = as_metrics(rows, len(reader), config.seed, reader.origin.warning)
-    write_json(out / "metrics.json", metrics)
-    write_text(out / "table.md", as_markdown(metrics))
+    basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, config.seed, reader.origin.warning)
+    report = as_report(rows, basis)
+    write_json(out / "scores.json", report)
+    write_json(out / "metrics.json", as_metrics(report))
+    write_text(out / "table.md", as_markdown(report))
     every_modality = setting_name(settings[0])
     save_precision_recall(
         out / "pr.png",

@@ -6,10 +6,10 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.card import CardFacts, model_card
+from fusmae.release.card import CardFacts, model_card, short_card
 from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
 from fusmae.release.offered import Offer
-from fusmae.release.registry import CHALLENGER, register_graph
+from fusmae.release.registry import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
 def register(
@@ -19,7 +19,7 @@ def register(
     variants: Path,
     measured: Path,
     reference: Path,
-    metrics: Path,
+    scores: Path,
     curves: Path,
     report: Path,
     index: Path,
@@ -31,8 +31,8 @@ def register(
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
     session, wanted, offer = Session(graph), config.register_as, Offer.read(variants, measured, graph)
-    lineage = record_lineage(wanted.model_name, graph, session.metadata, metrics, receipt)
-    read = {"metrics": metrics, "parity": parity, "report": report / "report.json", "index": index, "curves": curves}
+    lineage = record_lineage(wanted.model_name, graph, session.metadata, scores, receipt)
+    read = {"scores": scores, "parity": parity, "report": report / "report.json", "index": index, "curves": curves}
     facts = CardFacts.read(session.metadata, lineage, offer, reconstructions=drawn, **read)
     with written_whole(out) as partial:
         partial.mkdir()
@@ -42,7 +42,7 @@ def register(
         shutil.copy2(offer.table, partial / "variants.md")
         write_text(partial / "card.md", model_card(facts))
         write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
-    kept = [metrics, parity, exported / "preprocessing.json", reference, *offer.graphs.values()]
+    kept = [scores, parity, exported / "preprocessing.json", reference, *offer.graphs.values()]
     version = register_graph(
         wanted.model_name,
         graph,
@@ -53,6 +53,7 @@ def register(
         tags=version_tags(lineage),
         experiment=wanted.experiment,
         run_file=run_file,
+        description=short_card(facts, MAX_DESCRIPTION),
     )
     known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
     write_json(out / "version.json", known)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fusmae.config import Config
 from fusmae.data.shards import ShardReader
+from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256, write_json, write_text, written_whole
 from fusmae.inference.session import Session
 from fusmae.release.variant_report import Variant, as_report, as_tables
@@ -12,10 +13,11 @@ from fusmae.release.variant_trial import compare_latencies, compare_scores, is_f
 from fusmae.release.variants import make_variants
 
 
-def variants(config: Config, *, exported: Path, shards: Path, out: Path, report: Path) -> None:
+def variants(config: Config, *, exported: Path, shards: Path, index: Path, out: Path, report: Path) -> None:
     """Make variants of `exported/model.onnx`; `out` gets those that are offered, `report` what was measured of all."""
     section, source = config.variants, exported / "model.onnx"
     train, test = ShardReader(shards, "train"), ShardReader(shards, "test")
+    places = read_places(index, test.keys)
     num_threads = os.cpu_count() or 1
     with written_whole(out) as partial:
         partial.mkdir()
@@ -24,7 +26,8 @@ def variants(config: Config, *, exported: Path, shards: Path, out: Path, report:
         sessions = {precision: Session(path, num_threads) for precision, path in files.items()}
         batch_sizes = sorted({1, section.batch_size})
         latencies = compare_latencies(list(sessions.values()), test, batch_sizes=batch_sizes, rounds=section.rounds)
-        draws = {"resamples": section.bootstrap_resamples, "confidence": section.confidence, "seed": config.seed}
+        intervals = {"resamples": section.bootstrap_resamples, "confidence": section.confidence}
+        draws = {"places": places, "seed": config.seed, **intervals}
         measured = [
             Variant(
                 precision,
@@ -41,6 +44,7 @@ def variants(config: Config, *, exported: Path, shards: Path, out: Path, report:
         found = as_report(
             measured,
             num_test_pairs=len(test),
+            num_test_places=len(set(places)),
             num_threads=num_threads,
             max_ap_loss=section.max_ap_loss,
             warning=test.origin.warning,

@@ -6,6 +6,7 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
+from fusmae.study.comparable import drawn_places
 from fusmae.study.results import Found
 from fusmae.study.variants import study_of
 from fusmae.study_config import StudyConfig
@@ -47,8 +48,9 @@ def study_about(config: Config, shards: Path, cells: Sequence[Found]) -> dict[st
         f"trained with {config.finetune.modality_drop:.0%} of batches without one modality. Clouds hide "
         f"{study.clouded_share:.0%} of each s2 tile; heads were trained without clouds.",
         "Seeds": f"{', '.join(map(str, study.seeds))}: weights, order, masks and label subsets",
-        "Intervals": f"95 %, from {study.bootstrap_resamples} resamples of whole test acquisitions and of seeds, the "
-        "same ones for every row, so that differences are paired. With few seeds they come out somewhat narrow.",
+        "Intervals": f"95 %, from {study.bootstrap_resamples} resamples of {drawn_places(cells)} and of seeds, the "
+        "same ones for every row, so that differences are paired. Pairs of one place or one acquisition are drawn "
+        "together. With few seeds the intervals come out somewhat narrow.",
         "Machine": "; ".join(devices),
     }
 

@@ -11,6 +11,7 @@ from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.statistics import parse_statistics
 from fusmae.errors import CheckpointError
+from fusmae.evaluation.resampling import independent_places
 from fusmae.files import file_sha256, written_whole
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
@@ -110,6 +111,7 @@ def write_measured(
         "data": run.facts["inputs"][shards],
         "device": describe_hardware(config.runtime.accelerator)["fusmae.device"],
         "warning": data.reader("test").origin.warning,
+        "test_places": len(set(independent_places([pairs[key] for key in data.reader("test").keys]))),
     }
     cell = Cell(
         variant=name,

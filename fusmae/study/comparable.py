@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fusmae.errors import StudyError
+from fusmae.evaluation.resampling import why_no_interval
 from fusmae.study.results import HEADLINE, Found
 
 # The bootstrap of a mean of n is too narrow by the root of (n - 1) / n.
@@ -46,6 +47,8 @@ def caveats(cells: Sequence[Found]) -> list[str]:
     seeds = {cell.cell.variant: set[int]() for cell in cells}
     for cell in cells:
         seeds[cell.cell.variant].add(cell.cell.seed)
+    if (places := _num_places(cells)) is not None and (why := why_no_interval(places)):
+        found.append(f"{why.capitalize()}: no interval below shows a difference.")
     if single := [name for name, of_variant in seeds.items() if len(of_variant) == 1]:
         found.append(f"One seed only of {', '.join(single)}: its intervals know nothing of how training varies.")
     if 1 < (fewest := min(map(len, seeds.values()))) < _FEW_SEEDS:
@@ -61,6 +64,16 @@ def caveats(cells: Sequence[Found]) -> list[str]:
     if dirty := [_name(cell) for cell in cells if cell.cell.origin.get("is_dirty")]:
         found.append(f"The code had changes that no commit holds when these were measured: {', '.join(dirty)}.")
     return found
+
+
+def drawn_places(cells: Sequence[Found]) -> str:
+    """What intervals are drawn from: `40 test places`, without the number where older cells don't tell it."""
+    places = _num_places(cells)
+    return "test places" if places is None else f"{places} test places"
+
+
+def _num_places(cells: Sequence[Found]) -> int | None:
+    return min((cell.cell.origin["test_places"] for cell in cells if "test_places" in cell.cell.origin), default=None)
 
 
 def _focus_draws(found: Found) -> set[int]:

@@ -9,6 +9,9 @@ from fusmae.study.summary import BOTH, Line, Study, Use, in_focus
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
 """Variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
 
+OWN = "own"
+"""Stands for the condition in which a variant has all modalities that it can take."""
+
 Answer = Literal["yes", "no difference shown", "worse"]
 ANSWERS: tuple[Answer, ...] = ("yes", "no difference shown", "worse")
 
@@ -72,6 +75,28 @@ def compare(one: Line, other: Line) -> Comparison:
 
     apart = difference(one.draws, other.draws)
     return Comparison(one, other, one.headline.mean - other.headline.mean, apart.low, apart.high)
+
+
+def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:
+    """Every variant minus one of them, wherever both were measured: what "better in 11 of 12" counts.
+
+    Args:
+        study: what was measured.
+        other: the variant that the others are compared with.
+
+    Returns:
+        By variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
+    """
+    found: dict[str, dict[str, dict[Use, Comparison]]] = {}
+    for variant in study.variants:
+        for condition in (None, *study.conditions) if variant != other else ():
+            pairs = {
+                use: (study.line(variant, use, condition), study.line(other, use, condition)) for use in study.uses
+            }
+            compared = {use: compare(one, two) for use, (one, two) in pairs.items() if one and two}
+            if compared:
+                found.setdefault(variant, {})[condition or OWN] = compared
+    return found
 
 
 def verdict(study: Study, focus: str = "") -> list[Question]:

@@ -12,7 +12,7 @@ from fusmae.config import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.errors import ConfigError
-from fusmae.evaluation.resampling import place_resamples
+from fusmae.evaluation.resampling import independent_places, place_resamples
 from fusmae.evaluation.subsets import label_subset
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
@@ -81,8 +81,8 @@ class Measurement:
         self.train_labels = np.asarray(data.reader("train").labels)
         self.labelled = {share: label_subset(self.train_labels, share, config.seed) for share in self.study.shares}
         reader = data.reader("test")
-        scenes = [repr(pairs[key].acquisition) for key in reader.keys]
-        weights = place_resamples(scenes, self.study.bootstrap_resamples, RESAMPLING_SEED)
+        places = independent_places([pairs[key] for key in reader.keys])
+        weights = place_resamples(places, self.study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(self.study, reader.classes)
         self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
 

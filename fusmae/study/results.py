@@ -90,7 +90,7 @@ class Cell:
             what has one sensor.
         history: training curves: points (epoch, value) by name (`train/loss`, `validation/knn`).
         origin: `run` and `pretrain_run` (MLflow), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
-            `warning` (of made-up data).
+            `warning` (of made-up data), `test_places` (how many a draw has; absent in older cells).
         classes: names, in the order of a label vector.
         map_classes: names of the land-cover maps' classes, in their order; empty where the data has no maps.
     """

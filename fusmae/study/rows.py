@@ -43,7 +43,7 @@ class RowBook:
     def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
         """Score probabilities `[N, K]` of the label vectors."""
         if self.kind == "multilabel":
-            found = score(self.labels, probabilities, self.classes, _THRESHOLD, 0, 0)
+            found = score(self.labels, probabilities, self.classes, _THRESHOLD)
             scores = {name: getattr(found, name) for name in ("macro_ap", "micro_ap", "macro_f1", "micro_f1")}
             per_class = found.per_class_ap
         else:

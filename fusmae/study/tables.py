@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusmae.study.comparable import drawn_places
 from fusmae.study.comparisons import Question
 from fusmae.study.curves import MicroCurve
 from fusmae.study.summary import Line, Spread, Study, percent
@@ -54,9 +55,12 @@ def as_markdown(study: Study, questions: Sequence[Question], warnings: Sequence[
         cells = [line.variant, line.protocol, percent(line.share), line.condition, line.metric]
         cells += [with_deviation(line.headline), f"{line.low:.3f} to {line.high:.3f}", str(len(line.seeds))]
         lines.append("| " + " | ".join(cells) + " |")
-    return (
-        "\n".join([*lines, "", "95 %: percentile bootstrap over test places and seeds; differences are paired."]) + "\n"
-    )
+    lines += [
+        "",
+        f"95 %: percentile bootstrap over {drawn_places(study.cells)} and seeds, pairs of one place or one acquisition "
+        "drawn together; differences are paired.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> None:

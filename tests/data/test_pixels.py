@@ -43,9 +43,11 @@ def test_a_pixel_that_is_not_finite_names_pair_and_band(bands, items, value):
     assert "Pair p7, band VH: 1 of 576 pixels are NaN or infinite" in message(bands, items["s1_10m"])
 
 
-def test_a_missing_band_names_pair_and_band(bands, items):
-    del bands["B03"]
-    assert "Pair p7 has no band B03" in message(bands, items["s2_10m"])
+def test_a_missing_band_names_pair_and_band_and_those_that_are_near(bands, items):
+    bands["B3"] = bands.pop("B03")
+    text = message(bands, items["s2_10m"])
+    assert "Pair p7 has no band B03" in text
+    assert "did you mean B3" in text
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (12, 11), (1, 12, 12), (144,)])

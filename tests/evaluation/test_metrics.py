@@ -24,7 +24,7 @@ def probabilities(labels) -> np.ndarray:
 
 
 def scored(labels, probabilities, **changes):
-    settings = {"threshold": 0.5, "resamples": 0, "seed": 0}
+    settings = {"threshold": 0.5}
     return score(labels, probabilities, CLASSES, **(settings | changes))
 
 
@@ -82,7 +82,7 @@ def test_absent_class_is_named_and_left_out_of_macro_means_only(labels, probabil
 def test_scoring_warns_of_nothing(labels, probabilities):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scored(labels, probabilities, resamples=20).intervals
+        assert scored(labels, probabilities).micro_ap
         assert precision_recall(labels, probabilities)
 
 
@@ -98,7 +98,7 @@ def test_f1_is_that_of_sklearn_at_the_threshold(labels, probabilities, threshold
 
 
 def test_a_probability_at_the_threshold_counts_as_predicted():
-    found = score(np.array([[1], [0]]), np.array([[0.5], [0.4]]), ("a",), threshold=0.5, resamples=0, seed=0)
+    found = score(np.array([[1], [0]]), np.array([[0.5], [0.4]]), ("a",), threshold=0.5)
     assert found.micro_f1 == 1.0
 
 
@@ -113,46 +113,8 @@ def test_perfect_predictions_score_one(labels):
 
 
 def test_one_class_alone_is_scored():
-    found = score(
-        np.array([[1], [0], [1]]), np.array([[0.9], [0.6], [0.3]]), ("a",), threshold=0.5, resamples=5, seed=0
-    )
+    found = score(np.array([[1], [0], [1]]), np.array([[0.9], [0.6], [0.3]]), ("a",), threshold=0.5)
     assert found.micro_ap == found.macro_ap == pytest.approx(0.5 + 0.5 * 2 / 3)
-
-
-def test_interval_contains_the_point_and_narrows_with_more_pairs(labels, probabilities):
-    few, many = (scored(labels[:count], probabilities[:count], resamples=60) for count in (50, 200))
-    for name in ("micro_ap", "macro_ap"):
-        for found in (few, many):
-            low, high = found.intervals[name]
-            assert 0 <= low < getattr(found, name) < high <= 1
-    widths = [found.intervals["micro_ap"][1] - found.intervals["micro_ap"][0] for found in (few, many)]
-    assert widths[1] < widths[0]
-
-
-def test_interval_is_the_percentiles_of_resampled_pairs(labels, probabilities):
-    low, high = scored(labels, probabilities, resamples=200).intervals["micro_ap"]
-    random = np.random.default_rng(5)
-    draws = []
-    for _ in range(200):
-        rows = random.integers(0, 200, 200)
-        draws.append(average_precision_score(labels[rows], probabilities[rows], average="micro"))
-    assert (low, high) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.02)
-
-
-def test_interval_is_seeded(labels, probabilities):
-    first, again, other = (scored(labels, probabilities, resamples=50, seed=seed).intervals for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
-def test_without_resamples_there_is_no_interval(labels, probabilities):
-    assert scored(labels, probabilities).intervals == {}
-
-
-def test_interval_of_a_set_in_which_a_resample_loses_a_class_is_finite(labels, probabilities):
-    rows = np.flatnonzero(labels[:, 4])[:1].tolist() + list(range(20, 35))
-    found = scored(labels[rows], probabilities[rows], resamples=100)
-    assert all(np.isfinite(found.intervals["macro_ap"]))
 
 
 def test_precision_recall_goes_from_no_recall_to_all_and_encloses_the_average_precision(labels, probabilities):

@@ -4,7 +4,7 @@ import pytest
 
 from fusmae.data.shards import Origin
 from fusmae.evaluation.metrics import Scores
-from fusmae.evaluation.report import Row, as_markdown, as_metrics
+from fusmae.evaluation.report import Basis, Row, as_markdown, as_metrics, as_report
 
 
 def row(protocol: str, initialisation: str, setting: str, micro_ap: float, intervals=None) -> Row:
@@ -15,9 +15,14 @@ def row(protocol: str, initialisation: str, setting: str, micro_ap: float, inter
         macro_f1=0.25,
         per_class_ap={"water": micro_ap},
         absent_classes=("Transitional woodland, shrub", "ice"),
-        intervals={"micro_ap": (0.1, 0.95), "macro_ap": (0.2, 0.9)} if intervals is None else intervals,
     )
-    return Row(protocol, initialisation, setting, scores)
+    known = {"micro_ap": (0.1, 0.95), "macro_ap": (0.2, 0.9)} if intervals is None else intervals
+    return Row(protocol, initialisation, setting, scores, known)
+
+
+def report(rows, **changes):
+    basis = {"num_pairs": 16, "num_places": 10, "resamples": 100, "seed": 0} | changes
+    return as_report(rows, Basis(**basis))
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def cells_of(table: str) -> list[list[str]]:
 
 
 def test_table_has_every_row_with_its_own_scores(rows):
-    header, _, *body = cells_of(as_markdown(as_metrics(rows, 6, 0)))
+    header, _, *body = cells_of(as_markdown(report(rows)))
     assert header == [
         "protocol",
         "weights",
@@ -54,43 +59,80 @@ def test_table_has_every_row_with_its_own_scores(rows):
 
 
 def test_random_rows_stand_for_both_protocols_and_every_setting(rows):
-    _, _, *body = cells_of(as_markdown(as_metrics(rows, 6, 0)))
+    _, _, *body = cells_of(as_markdown(report(rows)))
     random = {(cells[0], cells[2]) for cells in body if cells[1] == "random"}
     assert random == {(protocol, setting) for protocol in ("probe", "finetune") for setting in ("s1+s2", "s1", "s2")}
 
 
-def test_table_names_absent_classes_pairs_and_seed(rows):
-    table = as_markdown(as_metrics(rows, 6, 3))
+def test_table_names_absent_classes_pairs_places_seed_and_draws(rows):
+    table = as_markdown(report(rows, seed=3))
     assert "left out of macro means: Transitional woodland, shrub; ice." in table
-    assert "6 test pairs, seed 3" in table
+    assert "16 test pairs of 10 places, seed 3. 95 %: percentile bootstrap, 100 draws of 10 places" in table
     assert table.endswith("\n")
 
 
 def test_table_survives_json(rows):
-    metrics = as_metrics(rows, 6, 0)
-    assert as_markdown(json.loads(json.dumps(metrics))) == as_markdown(metrics)
+    found = report(rows)
+    assert as_markdown(json.loads(json.dumps(found))) == as_markdown(found)
 
 
-def test_metrics_are_nested_as_the_rows_are_named(rows):
-    metrics = as_metrics(rows, 6, 0)
-    assert metrics["rows"]["finetune"]["random"]["s2"]["micro_ap"] == 0.7
-    assert metrics["rows"]["probe"]["pretrained"]["s1"]["per_class_ap"] == {"water": 0.8}
-    assert metrics["absent_classes"] == ["Transitional woodland, shrub", "ice"]
-    assert "absent_classes" not in metrics["rows"]["probe"]["pretrained"]["s1"]
+def test_the_report_is_nested_as_the_rows_are_named(rows):
+    found = report(rows)
+    assert found["rows"]["finetune"]["random"]["s2"]["micro_ap"] == 0.7
+    assert found["rows"]["probe"]["pretrained"]["s1"]["per_class_ap"] == {"water": 0.8}
+    assert found["rows"]["probe"]["pretrained"]["s1"]["intervals"]["macro_ap"] == (0.2, 0.9)
+    assert found["absent_classes"] == ["Transitional woodland, shrub", "ice"]
+    assert "absent_classes" not in found["rows"]["probe"]["pretrained"]["s1"]
     assert rows[0].name == "probe/pretrained/s1+s2"
+
+
+def test_metrics_are_the_dozen_that_runs_are_compared_by(rows):
+    metrics = as_metrics(report(rows))
+    both = {"micro_ap": 0.8, "macro_ap": pytest.approx(0.7)}
+    assert metrics["finetune"]["pretrained"] == {"s1+s2": both, "s1": both, "s2": both}
+    for protocol, weights in (("probe", "pretrained"), ("probe", "random"), ("finetune", "random")):
+        assert list(metrics[protocol][weights]) == ["s1+s2"]
+    numbers = [
+        value
+        for by_weights in metrics.values()
+        for by_setting in by_weights.values()
+        for scores in by_setting.values()
+        for value in scores.values()
+    ]
+    assert len(numbers) == 12
+
+
+def test_metrics_of_one_modality_are_of_that_one():
+    metrics = as_metrics(report([row("finetune", "pretrained", "s2", 0.8), row("probe", "random", "s2", 0.7)]))
+    assert list(metrics["finetune"]["pretrained"]) == list(metrics["probe"]["random"]) == ["s2"]
+
+
+def test_metrics_of_made_up_data_say_so(rows):
+    assert "warning" not in as_metrics(report(rows))
+    assert as_metrics(report(rows, warning="SYNTHETIC data"))["warning"] == "SYNTHETIC data"
+
+
+def test_too_few_places_are_named_where_the_intervals_would_be():
+    plain = [row("probe", "random", "s1", 0.5, intervals={})]
+    table = as_markdown(report(plain, num_places=3))
+    assert (
+        "16 test pairs of 3 places, seed 0. No intervals: 3 places are too few for a 95% interval, which needs 6."
+        in (table)
+    )
+    assert cells_of(table)[2][4] == "–"
 
 
 def test_a_set_with_every_class_and_no_intervals_says_so():
     plain = row("probe", "random", "s1", 0.5, intervals={})
-    metrics = as_metrics([plain], 6, 0) | {"absent_classes": []}
-    table = as_markdown(metrics)
+    table = as_markdown(report([plain], resamples=0) | {"absent_classes": []})
     assert "left out of macro means: none." in table
+    assert "No intervals were asked for." in table
     assert cells_of(table)[2][4] == "–"
 
 
 def test_made_up_data_is_called_so_above_the_table(rows):
     warning = Origin("synthetic", "none", is_synthetic=True).warning
-    lines = as_markdown(as_metrics(rows, 6, 0, warning)).splitlines()
+    lines = as_markdown(report(rows, warning=warning)).splitlines()
     assert lines[0] == f"**{warning}**"
     assert "SYNTHETIC" in lines[0]
-    assert as_markdown(as_metrics(rows, 6, 0)).startswith("| protocol")
+    assert as_markdown(report(rows)).startswith("| protocol")

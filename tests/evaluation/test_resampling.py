@@ -1,9 +1,27 @@
+import math
+import warnings
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 
+from fusmae.data.index import Pair, write_index
+from fusmae.errors import SourceError
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.resampling import difference, headline_draws, miou_draws, over_seeds, place_resamples
+from fusmae.evaluation.resampling import (
+    average_precision_draws,
+    difference,
+    fewest_places,
+    headline_draws,
+    independent_places,
+    miou_draws,
+    over_seeds,
+    place_resamples,
+    read_places,
+    score_intervals,
+    why_no_interval,
+)
 
 NUM_PAIRS, NUM_CLASSES, DRAWS = 60, 4, 12
 PLACES = [f"place {number % 17}" for number in range(NUM_PAIRS)]
@@ -157,3 +175,96 @@ def test_rows_have_the_same_seeds_in_a_draw():
     one = np.random.default_rng(0).random((3, 50))
     assert np.ptp(over_seeds(one + 0.25, 7) - over_seeds(one, 7)) < 1e-12
     assert not np.array_equal(over_seeds(one, 7), over_seeds(one, 8))
+
+
+def pair(key, place, day=1, lon=None, lat=None) -> Pair:
+    return Pair(key, "", "", (), "test", place, datetime(2017, 6, day, tzinfo=UTC), lon=lon, lat=lat)
+
+
+def test_pairs_of_one_place_or_one_acquisition_are_drawn_together():
+    pairs = [
+        pair("a", "cell 1", day=1, lon=10.1, lat=48.1),
+        pair("b", "cell 2", day=1, lon=10.2, lat=48.0),  # the acquisition of a
+        pair("c", "cell 2", day=9, lon=10.2, lat=48.0),  # the place of b
+        pair("d", "cell 3", day=9, lon=20.0, lat=48.0),  # the date of c, elsewhere
+        pair("e", "cell 4", day=9),
+        pair("f", "cell 4", day=5),
+    ]
+    assert independent_places(pairs) == ["cell 1", "cell 1", "cell 1", "cell 3", "cell 4", "cell 4"]
+    assert independent_places(pairs[::-1]) == ["cell 4", "cell 4", "cell 3", "cell 1", "cell 1", "cell 1"]
+    assert independent_places([]) == []
+
+
+def test_places_are_read_from_the_index_in_the_split_s_order(tmp_path):
+    index = tmp_path / "index.parquet"
+    write_index([pair("a", "lake"), pair("b", "hill"), pair("c", "lake")], index)
+    assert read_places(index, ["c", "b", "a"]) == ["lake", "hill", "lake"]
+    with pytest.raises(SourceError, match="lacks 2 pairs of the shards") as error:
+        read_places(index, ["x", "a", "y"])
+    assert "dvc repro shard" in str(error.value)
+
+
+@pytest.mark.parametrize(("confidence", "needed"), [(0.95, 6), (0.9, 5), (0.75, 3), (0.99, 8)])
+def test_places_that_all_agree_show_a_difference_only_where_there_are_enough_of_them(confidence, needed):
+    assert fewest_places(confidence) == needed
+    assert 2 * 0.5**needed <= 1 - confidence + 1e-12 < 2 * 0.5 ** (needed - 1) + 1e-12
+    assert why_no_interval(needed, confidence) == ""
+    assert why_no_interval(1, confidence) == f"1 place is too few for a {confidence:.0%} interval, which needs {needed}"
+
+
+def intervals(labels, probabilities, places, draws=200, seed=0):
+    return score_intervals(labels, probabilities, places, place_resamples(places, draws, seed))
+
+
+def width(interval):
+    return interval[1] - interval[0]
+
+
+def test_an_interval_is_that_of_the_percentiles_of_resampled_places(labels, probabilities):
+    found = intervals(labels, probabilities, PLACES, draws=60)
+    random = np.random.default_rng(5)
+    members = [np.flatnonzero(np.array(PLACES) == place) for place in set(PLACES)]
+    draws = []
+    for _ in range(400):
+        rows = np.concatenate([members[at] for at in random.integers(17, size=17)])
+        draws.append(average_precisions(labels[rows], probabilities[rows]))
+    for at, name in enumerate(("micro_ap", "macro_ap")):
+        assert found[name] == pytest.approx(np.percentile(np.array(draws)[:, at], [2.5, 97.5]), abs=0.05)
+
+
+def test_micro_ap_of_a_draw_counts_what_is_predicted_for_absent_classes(labels, probabilities, weights):
+    rows = [np.repeat(np.arange(NUM_PAIRS), row) for row in weights]
+    expected = [average_precisions(labels[pairs], probabilities[pairs]) for pairs in rows]
+    found = average_precision_draws(labels, probabilities, weights)
+    np.testing.assert_allclose(np.stack([found["micro_ap"], found["macro_ap"]], axis=1), expected, atol=1e-6)
+
+
+def test_a_place_s_pair_repeated_adds_no_evidence_so_intervals_stay_as_wide(labels, probabilities):
+    places = [f"place {number}" for number in range(20)]
+    once = intervals(labels[:20], probabilities[:20], places)
+    often = intervals(np.tile(labels[:20], (8, 1)), np.tile(probabilities[:20], (8, 1)), places * 8)
+    assert often == pytest.approx(once)
+    # Were these 160 places, the interval would be narrower by the root of 8.
+    apart = [f"place {number}" for number in range(160)]
+    narrow = intervals(np.tile(labels[:20], (8, 1)), np.tile(probabilities[:20], (8, 1)), apart)
+    assert width(narrow["micro_ap"]) < width(often["micro_ap"]) / 2
+
+
+def test_more_places_narrow_an_interval(labels, probabilities):
+    many = np.tile(labels, (5, 1)), np.tile(probabilities, (5, 1)), [f"place {number}" for number in range(300)]
+    few = intervals(labels, probabilities, [f"place {number}" for number in range(60)])
+    assert width(intervals(*many)["micro_ap"]) < 0.7 * width(few["micro_ap"])
+
+
+def test_an_interval_is_seeded_and_warns_of_nothing(labels, probabilities):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, again, other = (intervals(labels, probabilities, PLACES, 30, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert all(math.isfinite(end) for found in first.values() for end in found)
+
+
+def test_too_few_places_and_no_draws_give_no_interval(labels, probabilities):
+    five = [f"place {number % 5}" for number in range(NUM_PAIRS)]
+    assert intervals(labels, probabilities, five) == {}
+    assert intervals(labels, probabilities, PLACES, draws=0) == {}

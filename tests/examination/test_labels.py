@@ -66,7 +66,7 @@ def test_a_class_without_a_training_pair_warns(diagnose):
     diagnosis = diagnose()
     check = next(check for check in diagnosis.checks if check.name == "classes")
     assert (check.status, check.found) == ("warns", 1)
-    assert check.got == "no pair in train: ice"
+    assert check.got == "no pair in train: “ice”"
     assert not diagnosis.blocks
 
 

@@ -361,9 +361,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported):
 _MEASURED = """
 import sys
 from pathlib import Path
-from fusmae.inference import grid, quicklook, reader
+from fusmae.inference import grid, quicklook, reader, tiles
 # What bounds memory at any size, here at sizes that a test can reach.
-grid._STRIP_M, reader._CACHE_BYTES, quicklook._LONGEST_PX = 4_000, 8 * 2**20, 100
+grid._STRIP_M, reader._CACHE_BYTES, tiles.LOOK_PX, quicklook.LOOK_PX = 4_000, 8 * 2**20, 100, 100
 from fusmae.inference.predict import Model, predict_map
 from fusmae.inference.session import Session
 model, scenes, out = map(Path, sys.argv[1:])

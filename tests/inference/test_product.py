@@ -110,6 +110,25 @@ def test_the_picture_is_one_that_can_be_opened(rasters, tmp_path):
     assert set(class_colours(CLASSES)[:2]) <= shown
 
 
+def test_the_picture_shows_the_scene_in_finer_pixels_than_the_map_s(tmp_path):
+    """A chessboard of 60 m under cells of 120 m, each of which has one brightness in the mean."""
+    shape, grid = (12, 20), Grid(CRS.from_epsg(32633), 400_000, 5_340_000, 1200, 600, 120, 20 * 120, 12 * 120)
+    values = np.full((3, *shape), 0.5)
+    look = (np.indices((24, 40)).sum(axis=0) % 2 * 1000).astype(np.float32)[None]
+    rows = [Rows(first, values[:, first : first + 4], look[:, 2 * first : 2 * first + 8]) for first in (0, 4, 8)]
+    made = write_rasters(tmp_path, "map", grid, rows, CLASSES, {})
+    with rasterio.open(made.look) as dataset:
+        assert dataset.shape == (24, 40)
+        assert dataset.transform == grid.transform(60)
+        np.testing.assert_array_equal(dataset.read(), look)
+    save_quicklook(tmp_path / "map.png", made, CLASSES, grid, "a title")
+    with rasterio.open(tmp_path / "map.png") as dataset:
+        left = dataset.read(1, window=((0, dataset.height), (0, dataset.width // 3)))
+    # Both colours of the board, not the grey of a cell's mean.
+    assert (left == 0).mean() > 0.2
+    assert (left == 255).mean() > 0.2
+
+
 def test_the_stac_item_says_where_the_map_lies(tmp_path):
     item = stac_item("map", GRID, CLASSES, datetime(2020, 6, 7, tzinfo=UTC), {"fusmae:model": "tiny/1"})
     (tmp_path / "map.json").write_text(json.dumps(item), encoding="utf-8")

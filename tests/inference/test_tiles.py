@@ -9,7 +9,7 @@ from fusmae.inference import grid as grid_module
 from fusmae.inference.grid import lay_grid
 from fusmae.inference.reader import SceneReader
 from fusmae.inference.scene import open_scenes
-from fusmae.inference.tiles import BATCH_SIZE, Batch, Cells, cut_batches, read_strips
+from fusmae.inference.tiles import BATCH_SIZE, LOOK_PX, Batch, Cells, cut_batches, look_side_m, read_strips
 
 from .conftest import make_scenes, write_raster
 
@@ -108,3 +108,28 @@ def test_cells_without_data_of_either_sensor_are_known(tmp_path, model):
     num_columns = 240 // (960 // cells.has_data.shape[1])
     assert not cells.has_data[:, :num_columns].any()
     assert cells.has_data[:, num_columns:].all()
+
+
+def test_the_scene_is_shown_in_its_own_pixels_and_no_more_of_them_than_a_picture_has_room_for(reader):
+    grid = replace(reader.grid, cell_m=120)
+    finest = min(item.gsd_m for item in reader.inputs)
+    for pixels, expected in ((LOOK_PX, finest), (LOOK_PX + 1, 2 * finest), (100 * LOOK_PX, 120)):
+        assert look_side_m(replace(grid, width_m=pixels * finest, height_m=1200), reader.inputs) == expected
+        assert look_side_m(replace(grid, height_m=pixels * finest, width_m=1200), reader.inputs) == expected
+
+
+def test_a_strip_is_shown_by_means_of_its_scene_s_pixels(reader):
+    (unit,) = [unit for unit in reader.grid.units() if unit.number == 0]
+    cell_m, gsd_m = reader.grid.cell_m, reader.inputs[0].gsd_m
+    fine, coarse = (
+        [
+            found
+            for found in cut_batches(read_strips(reader, [unit]), reader.inputs, cell_m, side)
+            if isinstance(found, Cells)
+        ]
+        for side in (gsd_m, None)
+    )
+    scale = cell_m // gsd_m
+    assert fine[0].look.shape[1:] == tuple(side * scale for side in coarse[0].look.shape[1:])
+    blocks = fine[0].look.reshape(len(fine[0].look), coarse[0].look.shape[1], scale, -1, scale)
+    np.testing.assert_allclose(np.nanmean(blocks, axis=(2, 4)), coarse[0].look, rtol=1e-4)

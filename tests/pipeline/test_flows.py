@@ -37,7 +37,7 @@ def test_flow_fails_when_a_stage_fails(finished):
     assert "evaluate.threshold: got 7.5" in done.stdout
     # DVC removed the outputs of the stage that it tried: bring them back for whoever comes next.
     finished.run(".venv/bin/dvc", "repro", "--single-item", "evaluate")
-    assert json.loads((finished.folder / "reports" / "evaluate" / "metrics.json").read_text())["rows"]
+    assert json.loads((finished.folder / "reports" / "evaluate" / "scores.json").read_text())["rows"]
 
 
 DRIFT = "from flows.drift import drift; drift(model='fusmae@challenger')"

@@ -63,7 +63,7 @@ def test_git_sees_no_stray_file(finished):
 
 
 def test_table_has_every_protocol_weights_and_modality_setting(finished):
-    rows = json_of(finished, "reports", "evaluate", "metrics.json")["rows"]
+    rows = json_of(finished, "reports", "evaluate", "scores.json")["rows"]
     found = {(p, w, s) for p, by_weights in rows.items() for w, by_setting in by_weights.items() for s in by_setting}
     assert found == {
         (p, w, s) for p in ("probe", "finetune") for w in ("pretrained", "random") for s in ("s1+s2", "s1", "s2")
@@ -71,7 +71,7 @@ def test_table_has_every_protocol_weights_and_modality_setting(finished):
 
 
 def test_absent_classes_are_named_and_left_out_of_macro_ap(finished):
-    metrics = json_of(finished, "reports", "evaluate", "metrics.json")
+    metrics = json_of(finished, "reports", "evaluate", "scores.json")
     assert metrics["absent_classes"]
     scores = metrics["rows"]["finetune"]["pretrained"]["s1+s2"]
     assert not set(metrics["absent_classes"]) & set(scores["per_class_ap"])

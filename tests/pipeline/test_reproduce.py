@@ -185,7 +185,7 @@ def compared_again(made, made_again):
 
 
 def test_a_score_that_was_tampered_with_is_no_reproduction(made, compared_again):
-    path = registered_file(made, "metrics.json")
+    path = registered_file(made, "scores.json")
     text = path.read_text(encoding="utf-8")
     metrics = json.loads(text)
     metrics["rows"]["finetune"]["pretrained"]["s1"]["micro_ap"] += 0.001

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fusmae.data.index import Pair
-from fusmae.release.card import CardFacts, model_card
+from fusmae.release.card import CardFacts, model_card, short_card
 from fusmae.release.lineage import GitState, Lineage
 from fusmae.release.locked import LockedStage
 from fusmae.release.offered import Offer
@@ -69,8 +69,10 @@ def facts(tmp_path):
             "runtime": {"opset": 17, "ir_version": 8, "onnxruntime": ">=1.12"},
             "trained": trained,
         },
-        "metrics": {
+        "scores": {
             "num_pairs": 10,
+            "num_places": 8,
+            "resamples": 100,
             "seed": 7,
             "warning": "",
             "absent_classes": ["ice"],
@@ -167,7 +169,7 @@ def test_what_does_not_fail_is_not_said_to(facts):
     good = {"water": 0.9, "forest": 0.9, "town": 0.9}
     rows = {"s1+s2": scores(0.9, good, (0.88, 0.92)), "s1": scores(0.9, good, (0.88, 0.92))}
     random = {setting: scores(0.5, {}, (0.48, 0.52)) for setting in rows}
-    facts["metrics"] |= {"absent_classes": [], "rows": {"finetune": {"pretrained": rows, "random": random}}}
+    facts["scores"] |= {"absent_classes": [], "rows": {"finetune": {"pretrained": rows, "random": random}}}
     many = {"train": 5, "validation": 5, "test": 6}
     facts["report"] |= {"classes": dict.fromkeys(CLASSES, many), "checks": []}
     assert section(model_card(CardFacts(**facts)), "Known failures").strip() == "None that these scores show."
@@ -222,7 +224,7 @@ def test_pictures_are_linked_by_their_names_beside_the_card(facts):
 
 def test_made_up_data_is_called_so_on_top_and_real_data_is_not(facts):
     assert "SYNTHETIC" not in model_card(CardFacts(**facts))
-    facts["metrics"]["warning"] = "SYNTHETIC data: made-up pixels, no evidence about the real world."
+    facts["scores"]["warning"] = "SYNTHETIC data: made-up pixels, no evidence about the real world."
     card = model_card(CardFacts(**facts))
     assert card.splitlines()[2] == "> **SYNTHETIC data: made-up pixels, no evidence about the real world.**"
 
@@ -231,3 +233,32 @@ def test_a_bar_in_a_class_name_does_not_break_the_table(facts):
     facts["metadata"]["classes"] = ["water|sea"]
     facts["report"]["classes"]["water|sea"] = {"train": 1, "validation": 0, "test": 0}
     assert "| water\\|sea | 1 | 0 | 0 | not tested |  |" in model_card(CardFacts(**facts))
+
+
+def test_the_short_card_has_use_scores_and_failures_and_names_the_whole_one(facts):
+    text = short_card(CardFacts(**facts), 5000)
+    lines = text.splitlines()
+    assert lines[0].startswith("Multi-label classification of co-registered s1 and s2 tiles of 240 m")
+    rows = facts["scores"]["rows"]["finetune"]
+    for setting, scores in rows["pretrained"].items():
+        row = next(line for line in lines if line.startswith(f"| {setting} |"))
+        low, high = scores["intervals"]["micro_ap"]
+        assert f"{scores['micro_ap']:.3f} [{low:.2f}, {high:.2f}]" in row
+        assert f"{rows['random'][setting]['micro_ap']:.3f}" in row
+    assert "10 test pairs of 8 places" in text
+    assert "**Known failures**" in lines
+    assert "- Not tested, for no test pair has them: ice." in lines
+    assert "`card.md`" in lines[-1]
+
+
+def test_the_short_card_leaves_out_failures_where_there_is_no_room(facts):
+    whole = short_card(CardFacts(**facts), 5000)
+    short = short_card(CardFacts(**facts), len(whole) - 1)
+    assert len(short) < len(whole)
+    assert re.search(r"- … and \d+ more, in the card", short)
+    assert short.splitlines()[-1] == whole.splitlines()[-1]
+
+
+def test_the_short_card_of_made_up_data_says_so_first(facts):
+    facts["scores"]["warning"] = "SYNTHETIC data"
+    assert short_card(CardFacts(**facts), 5000).startswith("**SYNTHETIC data**")

@@ -28,7 +28,7 @@ def thresholds():
 
 
 def trial(probabilities=GOOD, **changes):
-    scores = score(LABELS, probabilities, CLASSES, 0.5, 0, 0)
+    scores = score(LABELS, probabilities, CLASSES, 0.5)
     made = Trial(
         label="m/2",
         sha256="",
@@ -53,7 +53,8 @@ def failed(challenger, thresholds, champion=None, difference=None):
 
 
 def difference(challenger, champion, **changes):
-    settings = {"resamples": 200, "confidence": 0.95, "seed": 0} | changes
+    places = [f"{number}" for number in range(80)]
+    settings = {"places": places, "resamples": 200, "confidence": 0.95, "seed": 0} | changes
     return paired_differences(challenger, champion, LABELS, **settings)["micro_ap"]
 
 
@@ -80,7 +81,7 @@ def test_each_budget_alone_fails_the_challenger(changes, question, thresholds):
 
 
 def test_each_modality_setting_has_its_floor_and_must_be_measured(thresholds):
-    poor = score(LABELS, POOR, CLASSES, 0.5, 0, 0)
+    poor = score(LABELS, POOR, CLASSES, 0.5)
     good = trial().scores["s1"]
     harder = thresholds.model_copy(update={"min_by_setting": {"s1+s2": 0.8, "s1": 0.8}})
     assert failed(trial(scores={"s1+s2": good, "s1": poor}), harder) == ["modalities s1"]
@@ -89,7 +90,7 @@ def test_each_modality_setting_has_its_floor_and_must_be_measured(thresholds):
 
 def test_each_class_has_a_floor_its_own_or_the_common_one(thresholds):
     assert failed(trial(), thresholds.model_copy(update={"class_floors": {"forest": 1.0}})) == ["class forest"]
-    poor = trial(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5, 0, 0)})
+    poor = trial(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5)})
     floors = {"min_class_ap": 0.9, "class_floors": {"water": 0.1}, "min_by_setting": {}}
     assert failed(poor, thresholds.model_copy(update=floors)) == ["class forest"]
 
@@ -98,23 +99,14 @@ def test_a_floor_of_a_class_that_is_none_fails(thresholds):
     assert failed(trial(), thresholds.model_copy(update={"class_floors": {"watre": 0.1}})) == ["class watre"]
 
 
-def test_the_interval_over_places_is_wider_where_pairs_of_a_place_are_alike():
-    # Ten places of eight like pairs, on half of which the one model is right and on half the other.
-    places = [f"{number // 8}" for number in range(80)]
-    swaps = np.array([number // 8 % 2 for number in range(80)], bool)[:, None]
-    one, other = np.where(swaps, GOOD, POOR), np.where(swaps, POOR, GOOD)
-    pairs, whole = difference(one, other), difference(one, other, places=places)
-    assert (pairs.num_drawn, whole.num_drawn) == (80, 10)
-    assert pairs.difference == whole.difference
-    assert whole.high - whole.low > 1.2 * (pairs.high - pairs.low)
-
-
-def test_a_draw_of_pairs_without_labels_does_not_end_the_bootstrap():
-    labels = np.zeros((6, 2), int)
-    labels[0] = 1
-    scores = np.random.default_rng(3).random((2, 6, 2))
-    found = paired_differences(*scores, labels, resamples=50, confidence=0.9, seed=0)["macro_ap"]
-    assert found.low <= found.high
+def test_few_places_can_show_no_difference_and_the_challenger_must_show_one(thresholds):
+    champion = trial(label="m/1")
+    few = difference(GOOD, GOOD, places=[f"{number % 5}" for number in range(80)])
+    (check,) = judge(trial(), champion, few, thresholds, {"num_pairs": 80}).failed
+    assert check.name == "metric"
+    assert check.got == "+0.000, but 5 places are too few for a 95% interval, which needs 6"
+    enough = difference(GOOD, GOOD, places=[f"{number % 6}" for number in range(80)])
+    assert judge(trial(), champion, enough, thresholds, {"num_pairs": 80}).is_passed
 
 
 def test_a_class_with_few_pairs_is_not_judged(thresholds):
@@ -173,9 +165,46 @@ def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thres
     assert "It must not become champion." in html
     assert "m&lt;2&gt;" in html
     assert '<p class="synthetic">SYNTHETIC data</p>' in html
-    assert html.index("uncommitted changes") < html.index("no champion to compare with")
+    banner = html[html.index("must not become champion") : html.index("<h2>Questions</h2>")]
+    assert "<li>source: made from a checkout with uncommitted changes; asked for: a commit" in banner
     assert "<td>AP, water</td>" in html
     assert "max_loss 0.02" in html
     text = as_text(verdict).splitlines()
     assert text[0] == "gate: m<2> FAILS (no champion yet)"
     assert text[1].startswith("  source: made from a checkout with uncommitted changes; asked for:")
+
+
+def test_answers_come_first_and_questions_without_one_are_folded_below_with_their_reasons(tmp_path, thresholds):
+    names = [f"kind {number}, dry" for number in range(18)]
+    found = trial(class_pairs={"water": 40, "forest": 40} | dict.fromkeys(names, 3))
+    facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
+    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "trials": [found.to_json()]})
+    write_verdict(tmp_path, verdict)
+    html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
+    shown, folded = html.split("<details>")
+    assert "questions have an answer, and all are passed." in shown
+    assert "can’t tell" not in shown
+    folded = folded[: folded.index("</details>")]
+    assert folded.startswith("<summary>20 questions have no answer, which neither passes nor fails</summary>")
+    reasons = [
+        "metric, latency ratio: no champion to compare with",
+        "18 classes have too few test pairs; asked for: 30 pairs to judge by",
+    ]
+    assert "".join(f"<li>{reason}</li>" for reason in reasons) in folded
+    assert folded.count("can’t tell") == 20
+    text = as_text(verdict).splitlines()
+    assert text[-2:] == [f"  can’t tell: {reason}" for reason in reasons]
+
+
+def test_the_page_says_that_too_few_places_are_why(tmp_path, thresholds):
+    found, champion = trial(), trial(label="m/1")
+    few = difference(GOOD, GOOD, places=[f"{number % 3}" for number in range(80)])
+    facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
+    trials = [found.to_json(), champion.to_json()]
+    verdict = judge(found, champion, few, thresholds, facts | {"num_pairs": 80, "trials": trials})
+    write_verdict(tmp_path, verdict)
+    html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
+    assert "on 80 test pairs of 3 places" in html
+    banner = html[html.index("must not become champion") : html.index("<h2>Questions</h2>")]
+    assert "3 places are too few for a 95% interval, which needs 6" in banner
+    assert "<details>" not in html

@@ -27,7 +27,7 @@ STAGES = {
     "finetune@pretrained": (["models/pretrain"], ["models/finetune", RUNS["finetune-pretrained"]]),
     "probe": (["models/pretrain"], ["models/probe"]),
     "export": (["models/finetune"], ["models/export"]),
-    "evaluate": (["models/finetune"], ["reports/metrics.json"]),
+    "evaluate": (["models/finetune"], ["reports/scores.json"]),
 }
 
 
@@ -92,14 +92,14 @@ def project(tmp_path, monkeypatch, exported):
     save_onnx(onnx.load(exported.path), metadata, Path("models/export/model.onnx"))
     write_json(Path("models/export/parity.json"), {"checks": []})
     write_json(Path("models/export/preprocessing.json"), {})
-    write_json(Path("reports/metrics.json"), {"rows": {}})
+    write_json(Path("reports/scores.json"), {"rows": {}})
     write_lock()
     return metadata
 
 
 def recorded(metadata):
     return record_lineage(
-        NAME, Path("models/export/model.onnx"), metadata, Path("reports/metrics.json"), Path("data/raw.json")
+        NAME, Path("models/export/model.onnx"), metadata, Path("reports/scores.json"), Path("data/raw.json")
     )
 
 
@@ -130,7 +130,7 @@ def registered_file(name):
 def test_a_record_reaches_from_the_model_back_to_the_archives(project):
     found = recorded(project)
     assert [stage.name for stage in found.stages] == ["fetch", "pretrain", "finetune@pretrained", "export", "evaluate"]
-    for path in ("models/export", "models/finetune", "models/pretrain", "data/raw.json", "reports/metrics.json"):
+    for path in ("models/export", "models/finetune", "models/pretrain", "data/raw.json", "reports/scores.json"):
         assert found.outs[path] == dvc_md5(Path(path))
     assert found.receipt["files"] == ARCHIVE
     assert found.code == {"fusmae/code.py": dvc_md5(Path("fusmae/code.py"))}
@@ -192,7 +192,7 @@ def test_a_receipt_that_was_changed_is_not_believed(project):
 
 def test_a_receipt_that_no_stage_knows_is_not_believed(project):
     write_json(Path("data/another.json"), {"files": ARCHIVE})
-    graph, metrics = Path("models/export/model.onnx"), Path("reports/metrics.json")
+    graph, metrics = Path("models/export/model.onnx"), Path("reports/scores.json")
     found = record_lineage(NAME, graph, project, metrics, Path("data/another.json"))
     assert found.receipt == {}
     assert "dvc.lock knew none" in found.gaps[0]

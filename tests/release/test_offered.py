@@ -83,10 +83,18 @@ def register_all():
     """Run the stage over the least that it reads."""
     scores = {"micro_ap": 0.5, "macro_ap": 0.5, "micro_f1": 0.5, "macro_f1": 0.5, "per_class_ap": {}, "intervals": {}}
     rows = {"finetune": {"pretrained": {"s1+s2": scores}}}
-    metrics = {"num_pairs": 1, "seed": 7, "warning": "", "absent_classes": [], "rows": rows}
+    scores = {
+        "num_pairs": 1,
+        "num_places": 1,
+        "resamples": 100,
+        "seed": 7,
+        "warning": "",
+        "absent_classes": [],
+        "rows": rows,
+    }
     counts = dict.fromkeys(SPLITS, 1)
     classes = dict.fromkeys(Session(GRAPH).metadata["classes"], counts)
-    write_json(Path("metrics.json"), metrics)
+    write_json(Path("scores.json"), scores)
     write_json(Path("examine/report.json"), {"pairs": counts, "classes": classes, "left_out": [], "checks": []})
     write_json(Path("raw.json"), {"files": {}})
     write_json(
@@ -98,7 +106,7 @@ def register_all():
     Path("pictures").mkdir()
     for name in ("pr.png", "pictures/1.png", "reference.npz"):
         Path(name).touch()
-    files = {"reference": "reference.npz", "metrics": "metrics.json", "curves": "pr.png", "report": "examine"}
+    files = {"reference": "reference.npz", "scores": "scores.json", "curves": "pr.png", "report": "examine"}
     files |= {"index": "index.parquet", "receipt": "raw.json", "pictures": "pictures", "run_file": "none.json"}
     places = {name: Path(path) for name, path in files.items()}
     config = load_config(ROOT / "params.yaml")

@@ -18,7 +18,7 @@ def store(tmp_path, monkeypatch):
     return tmp_path
 
 
-def register(exported, store, graph=None):
+def register(exported, store, graph=None, description="**What** it is."):
     card = store / "card.md"
     card.write_text("# card", encoding="utf-8")
     return register_graph(
@@ -31,6 +31,7 @@ def register(exported, store, graph=None):
         tags={"fusmae.git_commit": "abc"},
         experiment="test",
         run_file=store / "run.json",
+        description=description,
     )
 
 
@@ -52,6 +53,20 @@ def test_same_file_is_the_same_version_and_another_file_is_the_next(exported, st
     tags = client.get_model_version("tiny", "1").tags
     assert tags["fusmae.onnx_sha256"] == file_sha256(exported.path)
     assert tags["fusmae.git_commit"] == "abc"
+
+
+def test_mlflow_s_pages_say_what_model_and_version_are_and_keep_what_somebody_wrote(exported, store):
+    from mlflow import MlflowClient
+
+    register(exported, store)
+    client = MlflowClient()
+    assert client.get_model_version("tiny", "1").description == "**What** it is."
+    assert "`fusmae ledger tiny`" in client.get_registered_model("tiny").description
+    client.update_model_version("tiny", "1", description="ours")
+    client.update_registered_model("tiny", description="ours too")
+    register(exported, store)
+    assert client.get_model_version("tiny", "1").description == "ours"
+    assert client.get_registered_model("tiny").description == "ours too"
 
 
 @pytest.fixture

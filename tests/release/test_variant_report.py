@@ -4,6 +4,8 @@ from fusmae.evaluation.paired import Difference
 from fusmae.release.variant_report import Variant, as_report, as_tables
 from fusmae.release.variant_trial import Latency, Scores
 
+BASIS = {"num_test_pairs": 16, "num_test_places": 12, "num_threads": 2, "max_ap_loss": 0.02}
+
 
 def variant(scores, ratios=(0.9, 0.9), is_finite=True):
     latencies = [Latency(size, 1.0, ratio, ratio, ratio) for size, ratio in zip((1, 16), ratios, strict=True)]
@@ -12,8 +14,8 @@ def variant(scores, ratios=(0.9, 0.9), is_finite=True):
 
 def scores_with(low):
     differences = {
-        "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20, 16),
-        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 16),
+        "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20, 12),
+        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 12),
     }
     values = dict.fromkeys(differences, 0.5)
     return {"s1": Scores(values, values, differences, 0.1)}
@@ -44,7 +46,7 @@ def test_overflow_is_a_fault():
 def test_the_tables_say_what_is_offered_and_why_not():
     fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0), Latency(16, 60.0, 1.0, 1.0, 1.0)], {}, True)
     bad = variant(scores_with(low=-0.03), ratios=(1.1, 1.2))
-    report = as_report([fp32, bad], num_test_pairs=16, num_threads=2, max_ap_loss=0.02, warning="SYNTHETIC data")
+    report = as_report([fp32, bad], **BASIS, warning="SYNTHETIC data")
     assert report["variants"]["fp32"]["is_offered"]
     assert not report["variants"]["int8"]["is_offered"]
     table = as_tables(report)
@@ -53,3 +55,16 @@ def test_the_tables_say_what_is_offered_and_why_not():
     assert "| int8 | **no** |" in table
     assert "Not offered, int8: micro_ap with s1 may be 0.0300 below fp32 (95%); slower than fp32 at batch 1" in table
     assert "| int8 | s1 | 0.5000 | +0.0000 [-0.0300, +0.0000] |" in table
+    assert "16 test pairs of 12 places; in brackets the 95% interval of 20 paired draws of 12 places." in table
+
+
+def test_what_is_lost_on_few_places_is_not_known_so_nothing_is_offered():
+    differences = {name: Difference(name, 0.0, None, None, 0.95, 20, 3) for name in ("micro_ap", "macro_ap")}
+    values = dict.fromkeys(differences, 0.5)
+    few = variant({setting: Scores(values, values, differences, 0.1) for setting in ("s1+s2", "s1")})
+    why = "3 places are too few for a 95% interval, which needs 6"
+    assert few.faults(0.02) == [f"what it loses is not known: {why}"]
+    fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0)], {}, True)
+    table = as_tables(as_report([fp32, few], **BASIS | {"num_test_places": 3}, warning=""))
+    assert f"16 test pairs of 3 places; no intervals: {why}." in table
+    assert "| int8 | s1 | 0.5000 | +0.0000 | 0.5000 | +0.0000 | 0.1 |" in table

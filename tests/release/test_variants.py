@@ -12,6 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from fusmae.config import load_config
+from fusmae.data.index import write_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PRECISIONS = ("fp16", "int8")
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 SWITCHES = {"patch_px": 8, "dim": 16, "depth": 4, "num_heads": 2, "early_fusion": True}
-DRAWS = {"resamples": 20, "confidence": 0.95, "seed": 0}
+DRAWS = {"places": [f"place {number}" for number in range(6)], "resamples": 20, "confidence": 0.95, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -263,15 +264,17 @@ def test_fp32_is_its_own_measure(source, test_set):
     assert Variant("fp32", "", 1.0, latencies, {}, is_finite=True).faults(0.0) == []
 
 
-def test_the_stage_keeps_what_it_offers_and_reports_all(source, shards, tmp_path):
+def test_the_stage_keeps_what_it_offers_and_reports_all(source, shards, pairs, tmp_path):
+    write_index(pairs, tmp_path / "index.parquet")
     config = load_config(ROOT / "params.yaml")
     section = config.variants.model_copy(
         update={"calibration_pairs": 3, "rounds": 2, "batch_size": 4, "bootstrap_resamples": 10}
     )
     config = config.model_copy(update={"variants": section})
     out, report = tmp_path / "models", tmp_path / "report"
-    variants(config, exported=source.parent, shards=shards, out=out, report=report)
+    variants(config, exported=source.parent, shards=shards, index=tmp_path / "index.parquet", out=out, report=report)
     found = json_of(report / "report.json")
+    assert (found["num_test_pairs"], found["num_test_places"]) == (6, 6)
     offered = {name for name, row in found["variants"].items() if row["is_offered"]} - {"fp32"}
     assert list(found["variants"]) == ["fp16", "fp32", "int8"]
     assert {path.stem for path in out.glob("*.onnx")} == offered

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusmae.study.comparisons import compare, verdict
+from fusmae.study.comparisons import OWN, compare, differences, verdict
 from fusmae.study.results import HEADLINE
 from fusmae.study.summary import summarise
 
@@ -112,3 +112,29 @@ def test_every_protocol_and_share_is_answered(cells):
     assert by_key["random_init"] == [("knn", 1.0), ("probe", 0.01), ("probe", 0.1), ("probe", 1.0)]
     assert by_key["from_scratch"] == [("finetune", 0.01), ("finetune", 0.1), ("finetune", 1.0)]
     assert by_key["joint_tokens"] == list(study.uses)
+
+
+def _with_s1_alone(cells):
+    """Cells whose variant of one sensor was measured with that one only."""
+    return [
+        replace(found, cell=replace(found.cell, rows=[row for row in found.cell.rows if row.condition == "s1"]))
+        if found.cell.variant == "s1-only"
+        else found
+        for found in cells
+    ]
+
+
+def test_every_variant_is_compared_with_one_wherever_both_were_measured(cells):
+    study = summarise(_with_s1_alone(_shifted(cells, "joint", 0.5)), "fusmae")
+    found = differences(study, "fusmae")
+    assert set(found) == set(study.variants) - {"fusmae"}
+    assert set(found["joint"]) == {OWN, *study.conditions}
+    assert set(found["joint"][OWN]) == set(study.uses)
+    assert {comparison.answer for comparison in found["joint"][OWN].values()} == {"yes"}
+    assert {comparison.answer for comparison in differences(study, "joint")["fusmae"][OWN].values()} == {"worse"}
+    # What has one sensor is compared under that one, and with both of the other's where each has its own.
+    assert "s1+s2" not in found["s1-only"]
+    own, alone = (found["s1-only"][name][("probe", 0.1)] for name in (OWN, "s1"))
+    assert (own.other.condition, alone.other.condition) == ("s1+s2", "s1")
+    use = study.uses[0]
+    assert found["joint"][OWN][use] == compare(study.line("joint", use), study.line("fusmae", use))
