@@ -38,17 +38,13 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     for name in item.bands:
         if name not in bands:
             near = difflib.get_close_matches(name, bands, n=2, cutoff=0.5)
+            mend = f"did you mean {' or '.join(near)}? Name it in" if near else "bring the band; or change"
             raise PairError(
                 "incomplete",
                 f"Pair {key} has no band {name}.",
                 got=sorted(bands),
                 expected=list(item.bands),
-                hint=(
-                    f"did you mean {' or '.join(near)}? Name the files' bands in data.modalities"
-                    if near
-                    else "bring the band"
-                )
-                + f"; where no pair has it, leave {name} out of data.modalities in params.yaml",
+                hint=f"{mend} data.modalities in params.yaml; where no pair has {name}, leave it out there",
             )
         _check_band(f"Pair {key}, band {name}", bands[name], item)
     return np.stack([bands[name] for name in item.bands]).astype(PIXEL_DTYPES[item.units], copy=False)
