@@ -47,7 +47,7 @@ def test_a_key_that_stands_twice_is_named(pairs, classes):
 def test_a_label_outside_the_class_table_is_named(pairs, classes):
     with pytest.raises(
         PairError,
-        match=r"1 of 28 pairs have labels outside the class table: train00.\n  got:      \['lava'\]\n  expected: \['water'",
+        match=r"1 of 28 pairs have labels outside the class table: train00.\n.*\['lava'\]\n.*\['water'",
     ):
         validate_index([replace(pairs[0], labels=("water", "lava")), *pairs[1:]], classes)
 
