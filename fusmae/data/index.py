@@ -1,6 +1,6 @@
 """The index: every pair of a dataset with its labels, split and place, as one parquet file."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -62,20 +62,24 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         PairError: a key stands twice, a label is in no class table.
         SourceError: a place is in two splits, a split is empty.
     """
-    seen: set[str] = set()
+    times = Counter(pair.key for pair in pairs)
+    if twice := [key for key, number in times.items() if number > 1]:
+        raise PairError(
+            "labels",
+            f"{len(twice):,} of {len(times):,} pairs stand in the index more than once.",
+            got=_shown(twice),
+            expected="each key once",
+        )
+    stray = {pair.key: set(pair.labels) - set(classes) for pair in pairs if not set(pair.labels) <= set(classes)}
+    if stray:
+        raise PairError(
+            "labels",
+            f"{len(stray):,} of {len(times):,} pairs have labels outside the class table: {_shown(list(stray))}.",
+            got=sorted(set().union(*stray.values())),
+            expected=list(classes),
+        )
     places: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
-        if pair.key in seen:
-            raise PairError("labels", f"Pair {pair.key} stands in the index twice.")
-        seen.add(pair.key)
-        unknown = sorted(set(pair.labels) - set(classes))
-        if unknown:
-            raise PairError(
-                "labels",
-                f"Pair {pair.key} has labels outside the class table.",
-                got=unknown,
-                expected=list(classes),
-            )
         places[pair.place].add(pair.split)
     leaking = {place: sorted(splits) for place, splits in places.items() if len(splits) > 1}
     if leaking:
@@ -91,6 +95,10 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         raise SourceError(
             f"The index has no pair in {', '.join(empty)}.", expected=f"pairs in each of {', '.join(SPLITS)}"
         )
+
+
+def _shown(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_MAX_SHOWN]) + (" …" if len(keys) > _MAX_SHOWN else "")
 
 
 def write_index(pairs: Iterable[Pair], path: Path) -> None:
