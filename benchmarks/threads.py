@@ -33,7 +33,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def main(
     rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Epochs of pretraining in each.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Epochs of pretraining in each.")] = 2,
     data: Annotated[Path, typer.Option(help="Folder with shards and statistics.json.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/threads.json"),
     train: Annotated[bool, typer.Option("--train", hidden=True, help="Only train, in this process.")] = False,
