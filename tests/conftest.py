@@ -73,7 +73,7 @@ class Exported:
         }
         model = Deployable(self.preprocess, self.classifier, self.inputs)
         self.reference = model.reference
-        graph = export_onnx(model, self.inputs, 2, opset=23)
+        graph = export_onnx(model, self.inputs, 2, opset=17)
         save_onnx(graph, self.metadata, self.path)
         self.session = Session(self.path)
 

@@ -76,7 +76,7 @@ class _CrossAttention(nn.Module):
 
 def _attend_by_operator(projected: Sequence[Tensor], num_heads: int, attn_mask: Tensor | None) -> Tensor:
     dim = sum(tokens.shape[-1] for tokens in projected) // 3
-    query, key, value = (part for tokens in projected for part in tokens.split(dim, dim=-1))
+    query, key, value = (part for tokens in projected for part in tokens.chunk(tokens.shape[-1] // dim, dim=-1))
     bias = None
     if attn_mask is not None:  # onnxruntime wants it for every query
         bias = _bias(attn_mask).expand(-1, -1, query.shape[1], -1)
@@ -90,7 +90,9 @@ def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: 
     query, key, value = (
         part
         for tokens in projected
-        for part in tokens.unflatten(-1, (tokens.shape[-1] // head_dim, head_dim)).transpose(1, 2).split(num_heads, 1)
+        for part in tokens.reshape(*tokens.shape[:2], tokens.shape[2] // head_dim, head_dim)
+        .transpose(1, 2)
+        .chunk(tokens.shape[2] // (head_dim * num_heads), dim=1)
     )
     if attn_mask is not None:
         # Added inside the product, as one more entry of each query (1) and key: a sum over all pairs of tokens would
@@ -98,7 +100,8 @@ def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: 
         query = nn.functional.pad(query, (0, 1), value=1.0)
         key = torch.cat([key, _bias(attn_mask).transpose(-2, -1).expand(-1, num_heads, -1, -1)], dim=-1)
     scores = query @ key.transpose(-2, -1) * head_dim**-0.5
-    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    out: Tensor = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    return out
 
 
 def _bias(attn_mask: Tensor) -> Tensor:

@@ -36,5 +36,5 @@ def _gelu(values: Any, approximate: str = "none") -> Any:
 
 def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=…)`, at an ONNX operator set."""
-    own = {torch.ops.aten.linear.default: _linear}
+    own: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.linear.default: _linear}
     return own if opset >= GELU_SINCE else {**own, torch.ops.aten.gelu.default: _gelu}
