@@ -121,7 +121,7 @@ def test_another_crs_or_grid_is_refused(client, s1, s2, changes, wanted):
         (lambda b: {"VV": b["VV"]}, "s1 lacks VH"),
         (lambda b: {"VV": b["VV"], "": b["VH"]}, "2 bands: VV, (unnamed)"),
         (lambda b: {name: band[:20, :20] for name, band in b.items()}, "is not one tile"),
-        (lambda b: {name: 10 ** (band / 10) for name, band in b.items()}, "is linear, not dB"),
+        (lambda b: {name: 10 ** (band / 10) for name, band in b.items()}, "looks like linear power"),
         (lambda b: {name: np.where(band < -20, np.nan, band) for name, band in b.items()}, "The tile has no data"),
     ],
 )
