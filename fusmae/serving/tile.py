@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.band_names import names_in
 from fusmae.errors import InputError
 from fusmae.inference.scene import require_real
 from fusmae.inference.tiles import MAX_EMPTY_SHARE, fill_nodata
@@ -140,6 +141,7 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster,
             names = tuple((dataset.descriptions[index - 1] or "").strip() for index in statement.indexes)
             if names == ("",):  # as archives keep a band a file
                 names = (Path(upload.name).stem.rpartition("_")[2],)
+            names = tuple(_product_name(name, wanted) for name in names)
             if statement.has_mask:
                 _check_mask(upload.name, memory.name)
             bands = read_bands(dataset, statement)
@@ -208,6 +210,12 @@ def _block_mb(dataset: Any) -> float:
     bands = zip(dataset.block_shapes, dataset.dtypes, strict=True)
     sizes = [height * width * np.dtype(kind).itemsize for (height, width), kind in bands]
     return float(sum(sizes) if dataset.interleaving is Interleaving.pixel else max(sizes)) / 1e6
+
+
+def _product_name(text: str, wanted: Sequence[ModalityInput]) -> str:
+    """The band that a text names, as the model calls it; the text itself where it names none or several."""
+    found = names_in(wanted[0].modality, (text,), [band for item in wanted for band in item.bands])
+    return found[0] if len(found) == 1 else text
 
 
 def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:

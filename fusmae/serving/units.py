@@ -65,7 +65,7 @@ def _check_decibels(array: NDArray[Any], item: ModalityInput) -> None:
         if linear:
             evidence = weigh(measure_levels(linear))
             raise InputError(
-                f"Tile {tile}, band {next(iter(linear))} is linear, not dB.",
+                f"Tile {tile}, band {next(iter(linear))} looks like linear power or amplitude, not dB.",
                 got=f"{_range(next(iter(linear.values())))}; {evidence.described}",
                 expected="dB, mostly between -30 and 0",
                 hint=conversion_to_decibels(evidence),

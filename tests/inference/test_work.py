@@ -3,7 +3,9 @@
 import os
 import threading
 import time
+import zipfile
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +43,18 @@ def test_another_model_scene_or_setting_is_another_key(tmp_path, scenes, model):
     os.utime(scenes.s1, ns=(0, 10**9))
     keys.append(key(scenes, model))
     assert len(set(keys)) == len(keys)
+
+
+def test_another_archive_of_the_same_name_is_another_key(tmp_path, scenes, model):
+    archive = SimpleNamespace(paths={"s1": [tmp_path / "s1.zip"]})
+    keys = []
+    for text in ("", "", "more"):
+        with zipfile.ZipFile(tmp_path / "s1.zip", "w") as opened:
+            opened.write(scenes.s1, "product/s1.tif")
+            opened.writestr("readme.txt", text)
+        os.utime(tmp_path / "s1.zip", ns=(0, 0))
+        keys.append(key(archive, model))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_what_was_kept_comes_back_to_the_bit(tmp_path, scenes, model):

@@ -82,6 +82,12 @@ def test_a_band_alone_in_its_file_is_known_by_the_files_name(client, exported, t
     same(answer, exported.session.run({"s1_10m": tile["s1_10m"]}))
 
 
+def test_bands_are_known_by_other_names_of_theirs(client, exported, tile, s1, s2):
+    names = {"VV": "Sigma0_VV_db", "VH": "vh", "B02": "blue", "B03": "B3", "B05": "rededge1"}
+    renamed = [{names[name]: band for name, band in bands.items()} for bands in (s1, s2)]
+    same(ask(client, ("s1", geotiff(renamed[0])), ("s2", geotiff(renamed[1]))), exported.session.run(tile))
+
+
 def test_one_side_is_enough(client, exported, tile, s1):
     answer = ask(client, ("s1", geotiff(s1)))
     same(answer, exported.session.run({"s1_10m": tile["s1_10m"]}))

@@ -29,7 +29,7 @@ def in_part(array, value):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (lambda p: p | {"s1_10m": second(p["s1_10m"], 0.02)}, "Tile 1, band VV is linear, not dB"),
+        (lambda p: p | {"s1_10m": second(p["s1_10m"], 0.02)}, "Tile 1, band VV looks like linear power or amplitude"),
         (lambda p: p | {"s1_10m": second(p["s1_10m"], -9999)}, "Tile 1, band VV is no backscatter in dB"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], -1)}, "Tile 1 has no digital numbers"),
         (lambda p: p | {"s2_10m": second(p["s2_10m"], 70_000)}, "Tile 1 has no digital numbers"),
