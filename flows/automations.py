@@ -68,29 +68,31 @@ def _of_each_run(**what: Any) -> EventTrigger:
     )
 
 
-def on_event(event: str, what: str, deployment: str, deployment_id: UUID) -> AutomationCore:
-    """An event of ours starts a deployment."""
+def on_event(event: str, what: str, deployment: str, deployment_id: UUID, parameters: dict[str, Any]) -> AutomationCore:
+    """An event of ours starts a deployment, with some parameters."""
     return AutomationCore(
         name=f"fusmae: {what}",
         description=f"{event} starts {deployment}.",
         trigger=EventTrigger(posture=Posture.Reactive, expect={event}, threshold=1),
-        actions=[RunDeployment(deployment_id=deployment_id)],
+        actions=[RunDeployment(deployment_id=deployment_id, parameters=parameters)],
     )
 
 
-REACTIONS = (
-    (RAW_DATA, "new raw data start the pipeline", "pipeline/pipeline"),
-    (DRIFT, "drift starts the pipeline", "pipeline/pipeline"),
-    (CHAMPION, "scenes are compared with a new champion's data", "drift/drift"),
+REACTIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    (RAW_DATA, "new raw data start the pipeline", "pipeline/pipeline", {}),
+    # On the raw data of the last version it would make the last version.
+    (DRIFT, "drift starts the pipeline", "pipeline/pipeline", {"only_new_data": True}),
+    (CHAMPION, "scenes are compared with a new champion's data", "drift/drift", {}),
 )
-"""Event, what it does, deployment that it starts."""
+"""Event, what it does, deployment that it starts, and the deployment's parameters."""
 
 
 def apply_automations() -> Iterator[str]:
     """Make the automations that the server lacks and bring the others up to date; a line for each."""
     with get_client(sync_client=True) as client:
         reactions = [
-            on_event(event, what, name, client.read_deployment_by_name(name).id) for event, what, name in REACTIONS
+            on_event(event, what, name, client.read_deployment_by_name(name).id, parameters)
+            for event, what, name, parameters in REACTIONS
         ]
         for wanted in (dead_runs(), crashed_runs(), *reactions):
             known = client.read_automations_by_name(wanted.name)

@@ -1,8 +1,12 @@
 """The course of a flow run: a workspace, what it needs, its stages, and what becomes of their results."""
 
+import json
 import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from filelock import FileLock
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -10,10 +14,12 @@ from prefect.runtime import flow_run
 
 from flows.experiment import describe
 from flows.links import link, mlflow_runs
+from flows.notice import send
 from flows.remote import pull, push
 from flows.stage import run_stage, stage_names
 from flows.workspace import Workspace, open_workspace
 
+_RECEIPT = Path("data/raw.json")
 MAX_RUNS = 5
 """How often a flow run may begin: more than that, and something else than a dead worker is at fault."""
 
@@ -22,13 +28,14 @@ class GivenUpError(RuntimeError):
     """A flow run died too often."""
 
 
-def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str) -> None:
+def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, only_new_data: bool = False) -> None:
     """Bring stages up to date, one task each.
 
     Args:
         stages: as dvc.yaml names them, without what stands behind @; none for all.
         overrides: of parameters.
         commit: to work at; "" for the checkout's.
+        only_new_data: end after stage fetch where the newest model version was made of the same raw files.
 
     Raises:
         GivenUpError: it began and died too often.
@@ -42,10 +49,34 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str) -> 
         names = stage_names(workspace.folder, *stages)
         for name in names:
             run_stage(name, workspace)
+            if name == "fetch" and only_new_data and not has_new_data(workspace):
+                send(
+                    "no new raw data",
+                    "this run was to train on new raw data, and there are none since the newest version",
+                )
+                return
         experiment = save(workspace, names, overrides) if workspace.experiment else ""
         if experiment:
             push(workspace)
         link(workspace, experiment)
+
+
+def has_new_data(workspace: Workspace) -> bool:
+    """Whether the newest model version was made of other raw files than those that the receipt names now."""
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
+    newest = f"{params['register_as']['model_name']}@challenger"
+    asked = subprocess.run(
+        [sys.executable, "-m", "fusmae", "lineage", newest, "--json"],
+        cwd=workspace.folder,
+        env=workspace.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode:
+        return True  # no version yet, or nobody knows
+    receipt = json.loads((workspace.folder / _RECEIPT).read_text(encoding="utf-8"))
+    return bool(json.loads(asked.stdout)["receipt"] != receipt)
 
 
 @task(task_run_name="save", cache_policy=NO_CACHE, persist_result=False)

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
+from fusmae.source_config import BROUGHT_BY_HAND
+
 _RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("data/raw.json")
 _SHARED = Path(".fusmae/raw")
 
@@ -26,6 +28,8 @@ def share_raw_data(home: Path, folder: Path) -> None:
     source = _source(folder)
     receipt = home / _RECEIPT
     is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
+    # What a user brings lies in the checkout, whatever the checkout itself was run with.
+    is_same = is_same or source["name"] in BROUGHT_BY_HAND
     raw = home / _RAW if is_same else home / _SHARED / _key(source)
     (raw / source["name"]).mkdir(parents=True, exist_ok=True)
     _link(folder / _RAW / source["name"], raw / source["name"])

@@ -12,6 +12,7 @@ from flows.workspace import Workspace
 from fusmae.outcome import OUTCOME, is_worth_another_try
 
 _DELAYS_S = [5.0, 30.0, 120.0, 300.0]
+_CHANGED = 3
 
 
 class StageFailedError(RuntimeError):
@@ -51,6 +52,10 @@ def run_stage(name: str, workspace: Workspace) -> None:
     outcome.unlink(missing_ok=True)
     with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
         options = ["--pull"] if workspace.has_remote else []
+        # DVC sees the receipt of the raw files only.
+        if name == "fetch" and workspace.run("fusmae", "update", "--check") == _CHANGED:
+            get_run_logger().info("raw files have changed: stage fetch looks at them again")
+            options += ["--force", "--single-item"]
         code = workspace.run("dvc", "repro", *options, name, **{OUTCOME: str(outcome)})
     if code:
         error = StageCutOffError if is_worth_another_try(outcome) else StageFailedError

@@ -18,10 +18,11 @@ _KEPT_DAYS = 30
 
 def scratch_path(stage: str, key: str) -> Path:
     """Where the folder of a run is; see `scratch_folder`."""
-    return _root() / f"{stage}-{key}"
+    return scratch_root() / f"{stage}-{key}"
 
 
-def _root() -> Path:
+def scratch_root() -> Path:
+    """The project's hidden folder, or the one that several checkouts of a host share."""
     return Path(os.environ.get(SCRATCH) or ".fusmae")
 
 
@@ -42,7 +43,7 @@ def scratch_folder(stage: str, key: str) -> Iterator[Path]:
         yield folder
         shutil.rmtree(folder)
         _lock_of(folder).unlink()
-    for other in _root().glob(f"{stage}-{'?' * 16}"):
+    for other in scratch_root().glob(f"{stage}-{'?' * 16}"):
         _remove_left(other)
 
 

@@ -15,9 +15,16 @@ Name = Annotated[str, typer.Argument(help="Registered model, as `register_as.mod
 @app.command()
 def promote(
     name: Name,
-    version: Annotated[str, typer.Option(help="Alias or number of the version that shall become champion.")] = (
-        "challenger"
-    ),
+    version: Annotated[
+        str, typer.Option(help="Alias or number of the version that shall become champion; by default the challenger.")
+    ] = "",
+    experiment: Annotated[
+        str,
+        typer.Option(
+            help="DVC experiment whose parameters and results are committed first, as `dvc exp show` names it; "
+            "`workspace` for what was run last here. Its version is judged."
+        ),
+    ] = "",
     shards: Annotated[Path, typer.Option(help="Shards whose test split both are judged on.")] = Path("data/shards"),
     index: Annotated[Path, typer.Option(help="Index, which says what is of one place.")] = Path("data/index.parquet"),
     verdict: Annotated[Path, typer.Option(help="The examination's, which names the shards.")] = Path(
@@ -30,7 +37,7 @@ def promote(
 ) -> None:
     """Judge a version against the champion, and make it champion if the gate lets it pass.
 
-    Example: fusmae promote fusmae
+    Example: fusmae promote fusmae --experiment workspace
 
     Example: fusmae promote fusmae --version 4 --force --reason "agreed with A. Person: needed for the flood"
     """
@@ -38,6 +45,8 @@ def promote(
 
     arguments = {"version": version, "evidence": Evidence(shards, index, verdict), "params": options["params"]}
     arguments |= {"reports": reports, "force": force, "reason": reason, "dry_run": dry_run}
+    # As dvc.yaml has it.
+    arguments |= {"experiment": experiment, "registered": Path("reports/register/version.json")}
     typer.echo(run_command("promote", config=load_params(), name=name, **arguments))
 
 

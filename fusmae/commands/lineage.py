@@ -33,6 +33,8 @@ def _lines(traced: Traced) -> Iterator[str]:
     yield from (f"  gap        {gap}" for gap in found.gaps)
     yield f"  onnx       sha256:{found.onnx_sha256}"
     yield f"  commit     {_git(found.git)}"
+    if traced.promoted:
+        yield f"  promoted   {traced.promoted}, whose code, parameters and dvc.lock are those that made it"
     if found.exported != found.git:
         yield f"  exported   {_git(found.exported)}"
     yield f"  flow run   {_UNKNOWN if found.flow_run is None else found.flow_run or 'none: registered without Prefect'}"

@@ -1,10 +1,12 @@
 """Promote a version: the gate, its report, the ledger, the alias."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config import Config, load_config
 from fusmae.data.index import read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
@@ -13,12 +15,13 @@ from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.provenance import content_sha256, git_state
 from fusmae.release.artifacts import add_artifacts
-from fusmae.release.gate import Verdict, judge
+from fusmae.release.experiments import commit_experiment
+from fusmae.release.gate import Check, Verdict, judge
 from fusmae.release.ledger import Ledger, sentence
 from fusmae.release.models import ModelFile, model_file
-from fusmae.release.origin import check_origin, require_committed, require_locked
+from fusmae.release.origin import check_origin, require_committed, require_locked, require_origin
 from fusmae.release.promotion import Change, move_champion, require_clean_checkout, require_recorded
-from fusmae.release.registry import champion_number
+from fusmae.release.registry import CHALLENGER, champion_number
 from fusmae.release.trial import Trial, require_same, run_trials
 from fusmae.release.verdict_report import as_text, write_verdict
 
@@ -46,6 +49,8 @@ def promote(
     version: str,
     evidence: Evidence,
     reports: Path,
+    experiment: str,
+    registered: Path,
     force: bool,
     reason: str,
     dry_run: bool,
@@ -56,9 +61,11 @@ def promote(
         config: with the thresholds, `gate`.
         params: the file that they come from.
         name: registered model.
-        version: alias or number of the challenger.
+        version: alias or number of the challenger; "" for the experiment's, or `challenger`.
         evidence: that both are judged on.
         reports: gets a folder with the verdict.
+        experiment: DVC experiment that is committed first; `workspace` for the checkout's last run, "" for none.
+        registered: JSON in which stage register names the version that it made.
         force: go on where the gate says no.
         reason: why, by whom it is forced: recorded.
         dry_run: only judge.
@@ -73,15 +80,22 @@ def promote(
         RegistryError: MLflow refuses.
     """
     _require_reason(force, reason)
-    require_clean_checkout()
+    if experiment:
+        version = _committed(experiment, name, version, registered, dry_run=dry_run)
+        config = load_config(params)
+    require_clean_checkout(name)
     require_committed(params)
     require_locked([evidence.index], evidence.shards, evidence.verdict)
+    version = version or CHALLENGER
     separator = "/" if version.isdigit() else "@"
     challenger, seen = model_file(f"{name}{separator}{version}"), champion_number(name)
     if challenger.version == seen:
         raise PromotionError(f"{challenger.label} is champion already.", hint=f"fusmae ledger {name}")
     require_recorded(name, Ledger(name).entries(), seen)
-    verdict, warning = _verdict(config, challenger, model_file(f"{name}/{seen}") if seen else None, evidence)
+    origin = check_origin(challenger, evidence.shards, params)
+    if not force:
+        require_origin(challenger, origin)
+    verdict, warning = _verdict(config, challenger, model_file(f"{name}/{seen}") if seen else None, evidence, origin)
     folder = reports / f"{name}-{challenger.version}"
     report = write_verdict(folder, verdict, warning)
     if not dry_run:  # a no is evidence, too
@@ -95,7 +109,14 @@ def promote(
     told = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
         return f"{told}nothing was changed (--dry-run)"
-    change = Change("promote", challenger, file_sha256(report), forced=not verdict.is_passed, reason=reason)
+    change = Change(
+        "promote",
+        challenger,
+        file_sha256(report),
+        forced=not verdict.is_passed,
+        reason=reason,
+        commit="" if any(check.status == "failed" for check in origin) else verdict.facts["commit"],
+    )
     entry = move_champion(name, change, seen)
     return f"{told}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
@@ -108,8 +129,31 @@ def _require_reason(force: bool, reason: str) -> None:
         )
 
 
+def _committed(experiment: str, name: str, version: str, registered: Path, *, dry_run: bool) -> str:
+    """Commit an experiment; the number of the version that it registered."""
+    if dry_run or version:
+        raise PromotionError(
+            f"--experiment commits and says which version: {'--dry-run' if dry_run else '--version'} does not fit.",
+            hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
+        )
+    commit_experiment(experiment, name)
+    made = json.loads(registered.read_text(encoding="utf-8"))
+    if made["name"] != name:
+        raise PromotionError(
+            f"Experiment {experiment} registered another model.",
+            got=made["name"],
+            expected=name,
+            hint=f"fusmae promote {made['name']} --version {made['version']}",
+        )
+    return str(made["version"])
+
+
 def _verdict(
-    config: Config, challenger: ModelFile, champion: ModelFile | None, evidence: Evidence
+    config: Config,
+    challenger: ModelFile,
+    champion: ModelFile | None,
+    evidence: Evidence,
+    origin: Sequence[Check],
 ) -> tuple[Verdict, str]:
     reader = ShardReader(evidence.shards, "test")
     incomparable = _why_incomparable(champion, reader)
@@ -130,7 +174,7 @@ def _verdict(
         _difference(config, trials, reader, evidence.index) if len(trials) > 1 else None,
         config.gate,
         facts,
-        origin=check_origin(challenger, evidence.shards),
+        origin=origin,
         incomparable=incomparable,
     )
     return verdict, reader.origin.warning

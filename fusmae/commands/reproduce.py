@@ -35,7 +35,7 @@ def reproduce(
         LineageError: it can't be made again here.
     """
     traced = trace(reference)
-    label, commit = traced.model.label, traced.lineage.git.commit
+    label, commit = traced.model.label, traced.commit
     Console(stderr=True, highlight=False).print(f"making {label} again from commit {commit}", soft_wrap=True)
     found = make_again(traced, folder, RawData(downloads, raw, receipt), tolerance=tolerance, keep=keep)
     problem = f"{label} is not reproduced: {len(found.other)} of {len(found.rows)} comparisons differ."

@@ -80,11 +80,10 @@ def judge(
         difference: of the primary metric between them.
         thresholds: what is asked for.
         facts: goes into the verdict.
-        origin: whether the challenger is what the commit names, and was trained for this test set.
+        origin: whether the commit names what made the challenger, and it was trained for this test set.
         incomparable: why a champion that there is can't be judged on these pairs; then `champion` is None.
     """
     checks = (
-        _clean(challenger),
         *origin,
         _finite(challenger),
         _better(difference, thresholds, incomparable),
@@ -97,15 +96,6 @@ def judge(
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
     )
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
-
-
-def _clean(challenger: Trial) -> Check:
-    expected = "a commit that says what made it"
-    if challenger.commit is None:
-        return Check("source", "failed", "nothing says which commit made it", expected)
-    if challenger.is_dirty:
-        return Check("source", "failed", "made from a checkout with uncommitted changes", expected)
-    return Check("source", "passed", f"commit {challenger.commit[:12]}", expected)
 
 
 def _finite(challenger: Trial) -> Check:

@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fusmae.data.verdict import require_verdict
 from fusmae.errors import ExaminationError, PromotionError
-from fusmae.provenance import is_committed
+from fusmae.inference.session import Session
+from fusmae.provenance import git_state, is_committed
 from fusmae.release.artifacts import read_artifact
+from fusmae.release.experiments import WORKSPACE, commit_that_has, experiment_that_made, shown
 from fusmae.release.gate import Check
-from fusmae.release.lineage import LINEAGE
+from fusmae.release.lineage import LINEAGE, GitState, Lineage
 from fusmae.release.locked import dvc_md5, read_lock
 from fusmae.release.models import ModelFile
 from fusmae.release.traced import read_lineage
 
 _LOCK = Path("dvc.lock")
+_LOCKED = "in the commit's dvc.lock"
+_BESIDE = "trained beside this test set, so that no test pair was in its training"
 
 
 def require_committed(params: Path) -> None:
@@ -62,35 +69,109 @@ def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
         ) from error
 
 
-def check_origin(challenger: ModelFile, shards: Path) -> tuple[Check, ...]:
-    """Whether dvc.lock leads to this very version, and whether it was trained beside this test set.
+def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Check, ...]:
+    """Whether the commit names what made this very version, and whether it was trained beside this test set.
+
+    A run of `dvc exp run` changes params.yaml before it starts: its version was made from uncommitted changes, and yet
+    a later commit may have the very code, parameters and results. So what is compared is the content.
 
     Args:
         challenger: a registered version.
         shards: that it is judged on, as a path that dvc.lock knows.
+        params: params.yaml of the commit.
 
     Raises:
         RegistryError: MLflow does not answer.
         LineageError: its lineage is damaged.
     """
-    asked = ("in the commit's dvc.lock", "trained beside this test set, so that no test pair was in its training")
     text = read_artifact(challenger, LINEAGE)
     if text is None:
         told = "registered without lineage"
-        return Check("lock", "skipped", told, asked[0]), Check("test set", "skipped", told, asked[1])
+        git = GitState(**(Session(challenger.path).metadata.get("git") or {"commit": None, "is_dirty": None}))
+        return (
+            _source(git, [told]),
+            Check("lock", "skipped", told, _LOCKED),
+            Check("test set", "skipped", told, _BESIDE),
+        )
     lineage, known = read_lineage(text, challenger), _outs()
     folder, data = Path(lineage.graph).parent.as_posix(), shards.as_posix()
     return (
-        _same("lock", folder, lineage.outs.get(folder), known.get(folder), asked[0]),
-        _same("test set", data, lineage.outs.get(data), known.get(data), asked[1]),
+        _source(lineage.exported, differences(lineage, params)),
+        _same("lock", folder, lineage.outs.get(folder), known.get(folder), _LOCKED),
+        _same("test set", data, lineage.outs.get(data), known.get(data), _BESIDE),
     )
+
+
+def differences(lineage: Lineage, params: Path) -> list[str]:
+    """Files of code and parameters that made a version and are other, or unknown, in the checkout."""
+    values = yaml.safe_load(params.read_text(encoding="utf-8"))
+    code = [path for path, md5 in lineage.code.items() if not Path(path).is_file() or dvc_md5(Path(path)) != md5]
+    keys = [key for key, value in lineage.params.items() if _value(values, key) != value]
+    return [*lineage.gaps, *([] if lineage.stages else ["no stage of dvc.lock"]), *sorted(code), *sorted(keys)]
+
+
+def require_origin(challenger: ModelFile, checks: Sequence[Check]) -> None:
+    """Refuse a version that the commit does not name, before anything is measured.
+
+    Raises:
+        PromotionError: names what failed, and the command that mends it.
+    """
+    failed = [check for check in checks if check.status == "failed"]
+    if failed:
+        raise PromotionError(
+            f"{challenger.label} is not what this commit names; nothing was measured.",
+            got="; ".join(f"{check.name}: {check.got}" for check in failed),
+            expected="; ".join(check.expected for check in failed),
+            hint=_advice(challenger),
+        )
+
+
+def _advice(challenger: ModelFile) -> str:
+    """What brings the version and a commit together: the experiment or commit that has it, or a new version."""
+    name, number = challenger.name, challenger.version
+    anew = f"then fusmae promote {name} --experiment {WORKSPACE}"
+    text = read_artifact(challenger, LINEAGE)
+    lineage = read_lineage(text, challenger) if text else None
+    made = lineage.outs.get(Path(lineage.graph).parent.as_posix()) if lineage else None
+    if lineage is None or made is None or lineage.exported.commit is None:
+        return f"`dvc repro -f -s export`, then `dvc repro` registers a version that names its commit; {anew}"
+    here = made in _LOCK.read_text(encoding="utf-8")
+    if experiment := None if here else experiment_that_made(made):
+        return f"fusmae promote {name} --experiment {experiment.name}"
+    if here:
+        return f"`dvc repro` makes what this commit names and registers it; {anew}"
+    if commit := commit_that_has(made):
+        return f"git switch --detach {commit[:12]} && dvc checkout && fusmae promote {name} --version {number}"
+    return (
+        "no commit and no experiment of this clone has it: `git fetch --all`, or `dvc exp pull origin NAME` and "
+        f"fusmae promote {name} --experiment NAME; to have a version of this commit: `dvc repro`, {anew}"
+    )
+
+
+def _source(git: GitState, differing: Sequence[str]) -> Check:
+    expected = "a commit that says what made it"
+    if git.commit is None:
+        return Check("source", "failed", "nothing says which commit made it", expected)
+    if not git.is_dirty:
+        return Check("source", "passed", f"commit {git.commit[:12]}", expected)
+    if differing:
+        found = f"made from a checkout with uncommitted changes, and other here: {shown(differing)}"
+        return Check("source", "failed", found, expected)
+    found = f"made before it was committed; commit {str(git_state()['commit'])[:12]} has its code and parameters"
+    return Check("source", "passed", found, expected)
 
 
 def _same(name: str, path: str, got: str | None, locked: str | None, expected: str) -> Check:
     if got is not None and got == locked:
         return Check(name, "passed", f"{path} {got[:12]}", expected)
     found = f"{path} {got[:12] if got else 'unknown'}, dvc.lock names {locked[:12] if locked else 'none'}"
-    return Check(name, "failed", found, f"{expected}: check out the commit that it was trained at")
+    return Check(name, "failed", found, expected)
+
+
+def _value(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _outs() -> dict[str, str]:

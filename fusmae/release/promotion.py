@@ -11,11 +11,14 @@ from pathlib import Path
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.provenance import flow_run, git_email, git_state, is_committed
 from fusmae.release.artifacts import read_artifact
+from fusmae.release.experiments import is_of_a_run, shown, uncommitted
 from fusmae.release.ledger import CUT_OFF, STALE_S, Entry, Ledger, champions, sentence
 from fusmae.release.lineage import LINEAGE
 from fusmae.release.models import ModelFile, model_file
 from fusmae.release.registry import CHAMPION, champion_number, crown, move_alias, protect
 from fusmae.release.traced import read_lineage
+
+_KEEP = "fusmae promote {} --experiment workspace, which commits params.yaml and dvc.lock and then judges"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Change:
         verdict: SHA-256 of the gate's verdict; "" for a rollback.
         forced: the gate said no.
         reason: why, where it was forced or given.
+        commit: that names what made the version, as the gate found; "" where none does.
     """
 
     action: str
@@ -35,10 +39,14 @@ class Change:
     verdict: str = ""
     forced: bool = False
     reason: str = ""
+    commit: str = ""
 
 
-def require_clean_checkout() -> None:
+def require_clean_checkout(name: str) -> None:
     """Refuse to decide from a state that no commit names.
+
+    Args:
+        name: registered model, for the advice.
 
     Raises:
         PromotionError: no git checkout, changed or new files, or a dvc.lock that is not committed.
@@ -50,17 +58,20 @@ def require_clean_checkout() -> None:
             got="no commit here",
             hint="run it in a clone of the project",
         )
+    changed = uncommitted()
     if git["is_dirty"]:
         raise PromotionError(
             "The checkout has changes that no commit names.",
-            got="a dirty tree",
+            got=shown(changed) or "a dirty tree",
             expected="every change committed",
-            hint="`git status` shows them; commit or `git stash` them",
+            hint=_KEEP.format(name)
+            if is_of_a_run(changed)
+            else "`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again",
         )
     if not is_committed(Path("dvc.lock")):
         raise PromotionError(
             "dvc.lock is not committed: nobody could find the data and models of this run again.",
-            hint="git commit -m 'Lock the results' dvc.lock",
+            hint=_KEEP.format(name),
         )
 
 
@@ -104,7 +115,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     except LedgerError:
         _put_back(ledger)
         raise
-    crown(name, change.target.version, done.sha256)
+    crown(name, change.target.version, done.sha256, change.commit)
     return done
 
 
@@ -158,7 +169,7 @@ def settled(ledger: Ledger) -> list[Entry]:
         return entries
     done = last.model_copy(update={"phase": "done", "when": _now(), "reason": f"{last.reason} {CUT_OFF}".strip()})
     written = ledger.append(done, entries)
-    crown(ledger.name, last.after, written.sha256)
+    crown(ledger.name, last.after, written.sha256, "")
     return [*entries, written]
 
 
@@ -173,15 +184,33 @@ def version_before(name: str, number: str = "") -> ModelFile:
         PromotionError: there was none.
         RegistryError: it is gone, or its file is another.
     """
-    stack, current = champions(settled(Ledger(name))), champion_number(name)
-    earlier = [found for found in stack if found != current and number in ("", found)]
+    entries, current = settled(Ledger(name)), champion_number(name)
+    earlier = [found for found in champions(entries) if found != current and number in ("", found)]
     if not earlier:
-        raise PromotionError(
-            f"{name} had no champion {number or 'before this one'}.",
-            got=f"champion {current or 'none'}",
-            hint=f"fusmae ledger {name}",
-        )
+        raise _nothing_before(name, number, current, entries)
     return model_file(f"{name}/{earlier[-1]}")
+
+
+def _nothing_before(name: str, number: str, current: str, entries: Sequence[Entry]) -> PromotionError:
+    others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
+    if not current:
+        return PromotionError(f"{name} has no champion: there is nothing to take back.", hint=f"fusmae promote {name}")
+    if number and number not in others:
+        return PromotionError(
+            f"{name}/{number} {'is champion already' if number == current else 'was never champion'}.",
+            expected=f"one of {', '.join(dict.fromkeys(others)) or 'none: there was no other champion'}",
+            hint=f"fusmae ledger {name} shows who was champion when",
+        )
+    last = number or (others[-1] if others else "")
+    return PromotionError(
+        f"{name}/{number} came after the champion and was taken back: a rollback goes to an earlier one."
+        if number
+        else f"{name}/{current} was the first champion: there is none before it to go back to.",
+        got=f"champion {current}",
+        hint=f"fusmae promote {name} --version {last}, if {last} is to be champion again: the gate judges it anew"
+        if last
+        else f"fusmae ledger {name} shows who was champion when",
+    )
 
 
 def _runs_behind(model: ModelFile) -> list[str]:

@@ -18,6 +18,7 @@ from fusmae.modalities import ModalityInput
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
 IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
+PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,14 @@ def in_use(name: str) -> list[tuple[str, str]]:
     return [(str(found.version), found.tags[tag]) for found in _versions(name) for tag in tags if tag in found.tags]
 
 
-def crown(name: str, number: str, ledger_entry: str) -> None:
+def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
     """Note on a version the ledger's entry by which it is champion, so that neither can go without the other.
+
+    Args:
+        name: registered model.
+        number: of the version.
+        ledger_entry: hash of the entry.
+        commit: that names what made the version, as the gate found; "" where none does.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -140,7 +147,10 @@ def crown(name: str, number: str, ledger_entry: str) -> None:
     from mlflow import MlflowClient
 
     with refusals_named(f"a tag to {name}/{number}"):
-        MlflowClient().set_model_version_tag(name, number, CROWNED_TAG, ledger_entry)
+        client = MlflowClient()
+        client.set_model_version_tag(name, number, CROWNED_TAG, ledger_entry)
+        if commit:
+            client.set_model_version_tag(name, number, PROMOTED_COMMIT_TAG, commit)
 
 
 def _versions(name: str) -> Sequence[Any]:

@@ -63,7 +63,7 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
     """
     lineage, top = traced.lineage, folder / traced.model.label.replace("/", "-")
     before = _made_before(traced)
-    worktree = Worktree(top, require_commit(lineage.git.commit), traced.model.sha256)
+    worktree = Worktree(top, require_commit(traced.commit), traced.model.sha256)
     with _alone(top):
         if not worktree.is_begun:
             worktree.make()
@@ -188,7 +188,7 @@ def require_code(folder: Path, traced: Traced) -> None:
     if differing:
         raise LineageError(
             f"The code that made {traced.model.label} is in no commit: it was changed and not committed.",
-            got=f"{len(differing)} files other than in commit {traced.lineage.git.commit}: {', '.join(differing[:5])}",
+            got=f"{len(differing)} files other than in commit {traced.commit}: {', '.join(differing[:5])}",
             expected="the very files that dvc.lock names",
             hint="commit before `dvc repro`: only what is committed can be made again",
         )

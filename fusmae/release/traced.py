@@ -10,7 +10,7 @@ from fusmae.release.artifacts import read_artifact
 from fusmae.release.lineage import FORMAT, LINEAGE, Lineage
 from fusmae.release.models import ModelFile, model_file
 from fusmae.release.pieced import piece_together
-from fusmae.release.registry import refusals_named
+from fusmae.release.registry import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.release.runs import run_facts
 
 
@@ -23,19 +23,27 @@ class Traced:
         aliases: names that the registry gives the version now.
         lineage: what made it.
         here: ids of its runs that this MLflow store has.
+        promoted: commit at which the version became champion, and which names what made it; "" for none.
     """
 
     model: ModelFile
     aliases: tuple[str, ...]
     lineage: Lineage
     here: frozenset[str]
+    promoted: str = ""
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that has the code: where that was not committed yet when it ran, the one of the promotion."""
+        is_committed = not self.lineage.git.is_dirty
+        return self.lineage.git.commit if is_committed or not self.promoted else self.promoted
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         found = self.lineage.model_dump(mode="json")
         for run in found["runs"]:
             run["is_in_this_store"] = run["run_id"] in self.here
-        return {"version": self.model.version, "aliases": list(self.aliases), **found}
+        return {"version": self.model.version, "aliases": list(self.aliases), "promoted_commit": self.promoted, **found}
 
 
 def trace(reference: str) -> Traced:
@@ -67,7 +75,8 @@ def trace(reference: str) -> Traced:
     # What was written down counts; where nothing could be, this store may know more.
     runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
     here = frozenset(run_id for run_id, run in asked.items() if run.is_known)
-    return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here)
+    promoted = version.tags.get(PROMOTED_COMMIT_TAG, "")
+    return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here, promoted)
 
 
 def read_lineage(text: str, model: ModelFile) -> Lineage:

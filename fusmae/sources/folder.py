@@ -5,7 +5,6 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import Fault, PairError, SourceError
 from fusmae.files import file_sha256
+from fusmae.sources.file_hashes import file_hashes
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster
 from fusmae.sources.source import Facts, no_maps
 
 _COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
-_HINT = "docs/folder.md shows the layout; then `dvc repro -f -s fetch`"
+_HINT = "docs/folder.md shows the layout; then `fusmae update`"
 _CELL_DEGREES = 10_000 / 111_195
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 _NO_CELL = "\0"
@@ -56,11 +56,8 @@ class FolderSource:
             if not found:
                 raise SourceError(f"There is no GeoTIFF in {raw / side}.", expected=f"{side}/<key>.tif", hint=_HINT)
         rasters = [path for side in files.values() for path in side]
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            hashes = pool.map(file_sha256, rasters)
-            listed = [
-                f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)
-            ]
+        hashes = file_hashes(raw, rasters)
+        listed = [f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
         return {"pairs.csv": f"sha256:{file_sha256(raw / 'pairs.csv')}", "rasters": f"sha256:{digest}"}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.files import write_json
 from fusmae.sources import open_source
+from fusmae.sources.receipt import receipt_of
 
 
 def fetch(config: Config, *, downloads: Path, raw: Path, receipt: Path) -> None:
@@ -14,6 +15,4 @@ def fetch(config: Config, *, downloads: Path, raw: Path, receipt: Path) -> None:
     """
     source, runtime = open_source(config.data.source.name, config.data.source.settings), config.runtime
     files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)
-    write_json(
-        receipt, {"source": config.data.source.model_dump(mode="json"), "licence": source.licence, "files": files}
-    )
+    write_json(receipt, receipt_of(config.data.source, files))

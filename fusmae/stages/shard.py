@@ -12,6 +12,7 @@ from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.provenance import resume_key
 from fusmae.sources import open_source
+from fusmae.sources.receipt import require_as_received
 
 
 def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path) -> None:
@@ -19,6 +20,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
     data, runtime = config.data, config.runtime
     source, pairs = open_source(data.source.name, data.source.settings), read_index(index)
     folder = (raw / source.name).absolute()
+    require_as_received(data.source, folder, receipt)
     # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
     key = resume_key("shard", params, [receipt, index], Path(__file__).parents[1])
@@ -39,6 +41,7 @@ def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, s
         )
         require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"))
         measured = measure_statistics(unfinished.absolute(), run=cluster.map)
+    require_as_received(data.source, folder, receipt)
     write_statistics(statistics, measured)
     if out.exists():
         shutil.rmtree(out)

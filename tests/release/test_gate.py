@@ -9,7 +9,7 @@ import pytest
 from fusmae.config import load_config
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.paired import paired_differences
-from fusmae.release.gate import judge
+from fusmae.release.gate import Check, judge
 from fusmae.release.trial import Trial, calibration_error
 from fusmae.release.verdict_report import as_text, write_verdict
 
@@ -66,8 +66,6 @@ def test_a_good_challenger_without_a_champion_passes(thresholds):
 @pytest.mark.parametrize(
     ("changes", "question"),
     [
-        ({"is_dirty": True}, "source"),
-        ({"commit": None}, "source"),
         ({"num_bad": 1}, "finite"),
         ({"calibration_error": 0.26}, "calibration"),
         ({"calibration_error": float("nan")}, "calibration"),
@@ -167,7 +165,9 @@ def test_calibration_error_is_none_for_true_chances_and_large_for_false_confiden
 def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thresholds):
     found = trial(is_dirty=True, label="m<2>")
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {"max_loss": 0.02}}
-    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "trials": [found.to_json()]})
+    origin = [Check("source", "failed", "made from a checkout with uncommitted changes", "a commit")]
+    facts |= {"num_pairs": 80, "trials": [found.to_json()]}
+    verdict = judge(found, None, None, thresholds, facts, origin=origin)
     write_verdict(tmp_path, verdict, "SYNTHETIC data")
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     assert "It must not become champion." in html

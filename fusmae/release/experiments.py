@@ -1,0 +1,252 @@
+"""DVC experiments: found by their name or by what they made, and brought into a commit, which promotion needs."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fusmae.errors import PromotionError
+from fusmae.process_group import own_programs_first, run_in_group
+from fusmae.provenance import CODE_FOLDERS
+from fusmae.release.locked import read_lock
+from fusmae.worktree import git
+
+WORKSPACE = "workspace"
+"""The checkout itself, as `dvc exp show` calls it."""
+PARAMS, LOCK = "params.yaml", "dvc.lock"
+_REF = re.compile(r"(?P<rev>\S+) refs/exps/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{38,})/(?P<name>[^/]+)")
+_NUM_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `dvc exp run` or a flow run kept.
+
+    Attributes:
+        name: as `dvc exp show` has it.
+        rev: git's commit that holds its files.
+        baseline: commit that it was run on.
+    """
+
+    name: str
+    rev: str
+    baseline: str
+
+
+def experiments() -> list[Experiment]:
+    """Those of this clone."""
+    listed = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").stdout.splitlines()
+    found = filter(None, map(_REF.fullmatch, listed))
+    return [Experiment(item["name"], item["rev"], item["start"] + item["rest"]) for item in found]
+
+
+def experiment_that_made(md5: str) -> Experiment | None:
+    """The experiment whose dvc.lock has an output of this hash."""
+    return next((item for item in experiments() if md5 in _text(item.rev, LOCK)), None)
+
+
+def commit_that_has(md5: str) -> str | None:
+    """A commit of a branch or tag whose dvc.lock has an output of this hash, the newest first."""
+    listed = git("log", "--format=%H", "--branches", "--tags", "--remotes", "HEAD", f"-S{md5}", "--", LOCK)
+    return next((commit for commit in listed.stdout.split() if md5 in _text(commit, LOCK)), None)
+
+
+def uncommitted() -> list[str]:
+    """Changed files that git tracks, and new ones beside the code, from the project's folder."""
+    changed = git("diff", "--name-only", "--relative", "HEAD", "--", ".").stdout.splitlines()
+    return sorted(
+        {*changed, *git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()}
+    )
+
+
+def is_of_a_run(paths: Iterable[str]) -> bool:
+    """Whether a run of `dvc repro` or `dvc exp run` may have changed all of these."""
+    return set(paths) <= {PARAMS, LOCK}
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of some names."""
+    return ", ".join(names[:_NUM_SHOWN]) + (f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else "")
+
+
+def commit_experiment(name: str, model: str) -> None:
+    """Make an experiment's parameters and results a commit of the branch, and bring its stages up to date.
+
+    What it has made comes from the cache or the remote; only what is missing is run. What is refused changes nothing.
+
+    Args:
+        name: of the experiment; `workspace` for what was run last in the checkout.
+        model: registered model, for the advice in errors.
+
+    Raises:
+        PromotionError: no such experiment, it would undo or mix in other changes, git refuses, or a stage fails.
+    """
+    again = f"fusmae promote {model} --experiment {name}"
+    _require_branch()
+    others = [path for path in uncommitted() if not is_of_a_run([path])]
+    if others:
+        raise PromotionError(
+            f"Changes that are no experiment's would stay out of the commit: {shown(others)}.",
+            expected=f"no uncommitted changes but those of {PARAMS} and {LOCK}",
+            hint="`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again",
+        )
+    if name == WORKSPACE:
+        _commit("Keep the parameters and results of the workspace", lambda: None)
+    else:
+        found = _found(name)
+        _require_fit(found, model)
+        _commit(f"Keep the parameters and results of experiment {name}", lambda: _write_files(found))
+        _dvc(["checkout", "--quiet", "--allow-missing"], again)
+    has_remote = not _program("dvc", "config", "core.remote").returncode
+    _dvc(["repro", *(["--pull"] if has_remote else []), "register"], f"fusmae promote {model} --experiment {WORKSPACE}")
+    _commit("Lock the results", lambda: None)
+
+
+def _found(name: str) -> Experiment:
+    head = git("rev-parse", "HEAD").stdout.strip()
+    named = [item for item in experiments() if item.name == name]
+    here = [item for item in named if item.baseline == head] or named
+    if len(here) == 1:
+        return here[0]
+    known = sorted({item.name for item in experiments()})
+    raise PromotionError(
+        f"There {'are several experiments' if here else 'is no experiment'} {name!r} in this clone.",
+        got=", ".join(f"{item.name} on {item.baseline[:12]}" for item in here) or None,
+        expected=shown([WORKSPACE, *known]),
+        hint="`git switch` to the commit that it was run on"
+        if here
+        else f"`dvc exp show` lists them; `dvc exp pull origin {name}` brings one from elsewhere",
+    )
+
+
+def _require_branch() -> None:
+    if git("symbolic-ref", "--quiet", "HEAD").returncode:
+        raise PromotionError(
+            "The checkout is on no branch: git would lose the commit with the next switch.",
+            expected="a branch",
+            hint="git switch -c NAME, then the same command again",
+        )
+
+
+def _require_fit(found: Experiment, model: str) -> None:
+    """Only what a run changes is taken over, on the code that it ran with, and nothing is overwritten for good."""
+    name, branch = found.name, f"{found.name}-branch"
+    changed = git("diff", "--name-only", "--relative", found.baseline, found.rev, "--", ".").stdout.splitlines()
+    others = [path for path in changed if not is_of_a_run([path])]
+    if others:
+        raise PromotionError(
+            f"Experiment {name} was run with other changes than those of {PARAMS}: {shown(others)}.",
+            expected="changes that somebody has looked at and committed",
+            hint=f"dvc exp branch {name} {branch} && git switch {branch} && dvc checkout, look at them, "
+            f"then fusmae promote {model} --experiment {WORKSPACE}",
+        )
+    code = sorted({path for stage in read_lock(_text(found.rev, LOCK)).values() for path in stage.code})
+    since = (
+        git("diff", "--name-only", "--relative", found.baseline, "HEAD", "--", *code).stdout.splitlines()
+        if code
+        else []
+    )
+    if since:
+        raise PromotionError(
+            f"The code has changed since experiment {name} was run: its stages would all run anew.",
+            got=shown(since),
+            expected=f"the code of commit {found.baseline[:12]}",
+            hint=f"git switch -c {branch} {found.baseline[:12]}, then the same command again",
+        )
+    dirty = uncommitted()
+    kept = any(all(_text(item.rev, path) == _now(path) for path in (PARAMS, LOCK)) for item in experiments())
+    if dirty and not kept:
+        raise PromotionError(
+            f"{shown(dirty)} would be overwritten by experiment {name}.",
+            got="changes that no experiment and no commit has",
+            hint=f"`dvc exp save` keeps them, `git checkout {PARAMS} {LOCK}` gives them up; then this again",
+        )
+
+
+def _write_files(found: Experiment) -> None:
+    for path in (PARAMS, LOCK):
+        Path(path).write_text(_text(found.rev, path), encoding="utf-8")
+
+
+def _commit(subject: str, change: Callable[[], None]) -> None:
+    """Commit both files if they differ from the last commit; on any failure they are as they were before the change."""
+    before = {path: Path(path).read_bytes() for path in (PARAMS, LOCK) if Path(path).exists()}
+    try:
+        change()
+        if is_made := _committed(subject):
+            sys.stderr.write(f"committed {is_made}: {subject}\n")
+    except PromotionError:
+        for path, content in before.items():
+            Path(path).write_bytes(content)
+        raise
+
+
+def _committed(subject: str) -> str:
+    """Make the commit; its short name, or "" where there is nothing to commit."""
+    paths = [path for path in (PARAMS, LOCK) if Path(path).exists()]
+    git("add", "--intent-to-add", "--", *paths)  # a clone may have no dvc.lock yet
+    if not git("diff", "--quiet", "HEAD", "--", *paths).returncode:
+        return ""
+    for role in ("AUTHOR", "COMMITTER"):
+        if git("var", f"GIT_{role}_IDENT").returncode:
+            raise PromotionError(
+                "git does not know who makes the commit.",
+                hint='git config user.name "Your Name" && git config user.email you@example.org, '
+                "then the same command again",
+            )
+    done = git("commit", "--quiet", "--message", f"{subject}\n\n{_changes()}".strip(), "--only", "--", *paths)
+    if done.returncode:
+        raise PromotionError(
+            "git makes no commit; the files are as they were.",
+            got=(done.stderr or done.stdout).strip(),
+            hint="mend what git names, then the same command again",
+        )
+    return git("rev-parse", "--short", "HEAD").stdout.strip()
+
+
+def _changes() -> str:
+    """What the commit changes in params.yaml, a line a value."""
+    before, now = (_flat(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
+    return "\n".join(
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+
+
+def _text(commit: str, path: str) -> str:
+    """A file as a commit has it; "" where it has none."""
+    return git("show", f"{commit}:./{path}").stdout
+
+
+def _now(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+
+
+def _dvc(arguments: Sequence[str], again: str) -> None:
+    """Run DVC; what it prints goes to standard error, as the answer goes to standard output."""
+    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
+    code = run_in_group(command, environment={**os.environ, "PATH": own_programs_first()}, stdout=sys.stderr)
+    if code:
+        raise PromotionError(
+            f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, and not judged.",
+            got="what stands above",
+            hint=f"mend it, then {again}",
+        )
+
+
+def _program(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(Path(sys.executable).with_name(name)), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
