@@ -7,16 +7,18 @@ from pathlib import Path
 from fusmae.config import Config
 from fusmae.errors import SourceError
 from fusmae.process_group import own_programs_first, run_in_group
-from fusmae.sources.receipt import is_as_received
+from fusmae.receipt import is_as_received
+from fusmae.source_config import BROUGHT_BY_HAND
 
 CHANGED = 3
 """Exit code of a look that found changed files."""
 
 
 def update(config: Config, *, raw: Path, receipt: Path, check: bool) -> int:
-    """Look at the raw files; if they are not those of the receipt, run stage fetch anew; then `dvc repro`.
+    """Run what changed raw files concern: DVC itself sees their receipt only.
 
-    DVC itself sees the receipt only, not the files.
+    Files that a user brings are looked at; if they are not those of the receipt, stage fetch runs anew. Those that were
+    fetched are too many to be looked at: the stages that read them run anew. Then `dvc repro` does the rest.
 
     Args:
         config: params.yaml.
@@ -27,12 +29,13 @@ def update(config: Config, *, raw: Path, receipt: Path, check: bool) -> int:
     Returns:
         Exit code: that of DVC; of a look, 3 where files have changed and 0 where not.
     """
-    folder = raw / config.data.source.name
-    is_same = _is_same(config, folder, receipt)
-    print(f"{folder}: {'as' if is_same else 'not as'} {receipt} says", file=sys.stderr)
+    name = config.data.source.name
+    is_same = _is_same(config, raw / name, receipt)
+    print(f"{raw / name} is {'what' if is_same else 'not what'} {receipt} says", file=sys.stderr)
     if check:
         return 0 if is_same else CHANGED
-    code = 0 if is_same else _dvc("repro", "--force", "--single-item", "fetch")
+    anew = ["fetch"] if not is_same else ["index", "shard"] if name not in BROUGHT_BY_HAND else []
+    code = _dvc("repro", "--force", "--single-item", *anew) if anew and receipt.exists() else 0
     return code or _dvc("repro")
 
 

@@ -54,7 +54,7 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
             "nodata",
             f"{what}: {bad} of {band.size} pixels are NaN or infinite.",
             expected="finite pixels",
-            hint="leave the pair out, or fill its nodata; then `dvc repro -f -s shard`",
+            hint="leave the pair out, or fill its nodata; then `fusmae update`",
         )
     if item.units == "dB" and band.min() >= 0:
         # Backscatter of natural surfaces is below 0 dB nearly everywhere; power is never negative.
@@ -71,7 +71,7 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
             f"{what}: no backscatter in dB.",
             got=f"{band.min():.4g} to {band.max():.4g}",
             expected=f"dB, at most {_FARTHEST_DB:g} from 0",
-            hint="fill nodata values, then `dvc repro -f -s shard`",
+            hint="fill nodata values, then `fusmae update`",
         )
     if item.units == "DN" and (band.min() < 0 or band.max() > np.iinfo(np.uint16).max or not _is_whole(band)):
         raise PairError(

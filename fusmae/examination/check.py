@@ -10,11 +10,8 @@ from fusmae.errors import CHECK_OF_FAULT
 Severity = Literal["blocks", "warns"]
 Status = Literal["passed", "tolerated", "skipped", "warns", "blocks"]
 
-SHARD_ANEW = "`dvc repro -f -s shard`, then `dvc repro`"
-"""What a hint says of raw files that were mended: DVC doesn't watch them, so that it would see no change."""
-
-INDEX_ANEW = "`dvc repro -f -s index`, then `dvc repro`"
-"""The same of raw tables."""
+SHARD_ANEW = INDEX_ANEW = "`fusmae update`"
+"""What a hint says of raw files and tables that were mended: DVC doesn't watch them, so that it would see no change."""
 
 _MAX_EXAMPLES = 10
 

@@ -174,7 +174,7 @@ def test_what_blocks_is_said_with_what_was_expected_and_what_to_do(diagnose, cha
         "  got:      2 pairs with a band of one value: B05 in 2",
         "  expected: several values in each band of each pair",
         "  examples: test02, train01",
-        "  next:     look at these pairs; mend them, then `dvc repro -f -s shard`, then `dvc repro`; or, if they were "
+        "  next:     look at these pairs; mend them, then `fusmae update`; or, if they were "
         "published so, agree to them in data.tolerated.constant",
     ]
 

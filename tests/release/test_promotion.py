@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 
 from fusmae.commands.ledger import ledger
+from fusmae.commands.lineage import lineage
 from fusmae.commands.promote import Evidence, promote
 from fusmae.commands.rollback import rollback
 from fusmae.data.index import write_index
@@ -29,6 +30,7 @@ from fusmae.release.locked import dvc_md5
 from fusmae.release.models import model_file
 from fusmae.release.promotion import Change, move_champion
 from fusmae.release.registry import champion_number
+from fusmae.release.traced import trace
 from tests.release.conftest import git, lock
 
 NAME = "tiny"
@@ -178,7 +180,7 @@ def test_shards_that_dvc_lock_does_not_name_are_refused(checkout, config, pairs,
         promoted(config, "1", evidence=evidence)
 
 
-def registered(exported_as, lineage=None, **changes):
+def registered(exported_as, record=None, **changes):
     """One more version: the first one's graph with another note, and a lineage that says what is given."""
     from onnx import load, save
 
@@ -195,10 +197,10 @@ def registered(exported_as, lineage=None, **changes):
     save(graph, folder / "model.onnx")
     files = [folder / "parity.json"]
     write_json(files[0], changes.get("parity", {"checks": [{"max_abs_error": 1e-6}]}))
-    if lineage is not None:
+    if record is not None:
         files.append(folder / "lineage.json")
-        git = {"commit": "c0ffee", "is_dirty": False}
-        text = lineage | {"name": NAME, "onnx_sha256": file_sha256(folder / "model.onnx"), "git": git, "exported": git}
+        git = {"commit": "c0ffee", "is_dirty": changes.get("is_dirty", False)}
+        text = record | {"name": NAME, "onnx_sha256": file_sha256(folder / "model.onnx"), "git": git, "exported": git}
         write_json(files[-1], text)
     return register_graph(
         NAME,
@@ -213,10 +215,17 @@ def registered(exported_as, lineage=None, **changes):
     ).number
 
 
-def lineage_of(shards_md5):
+def lineage_of(shards_md5, code=None, params=None):
     outs = {"data/shards": shards_md5, "models/export": "0" * 32 + ".dir"}
-    stage = {"name": "export", "code": {}, "inputs": {}, "outs": outs, "params": {}}
-    return {"graph": "models/export/model.onnx", "stages": [stage]}
+    stage = {"name": "export", "code": code or {}, "inputs": {}, "outs": outs, "params": params or {}}
+    return {"graph": "models/export/model.onnx", "stages": [stage], "params": params or {}}
+
+
+def lock_the_export(checkout):
+    text = yaml.safe_load(Path("dvc.lock").read_text())
+    text["stages"]["export"] = {"cmd": "", "outs": [{"path": "models/export", "md5": "0" * 32 + ".dir"}]}
+    Path("dvc.lock").write_text(yaml.safe_dump(text))
+    git("commit", "-qam", "lock the export", cwd=checkout)
 
 
 def answers(number):
@@ -234,12 +243,58 @@ def test_a_version_that_dvc_lock_does_not_lead_to_or_that_was_trained_on_other_s
         with pytest.raises(PromotionError, match=r"tiny/\d FAILS"):  # a dry run with --force asks every question
             promoted(config, number, dry_run=True, force=True, reason="only to see")
         assert (answers(number)["lock"], answers(number)["test set"]) == expected
-    export = {"path": "models/export", "md5": "0" * 32 + ".dir"}
-    text = yaml.safe_load(Path("dvc.lock").read_text())
-    text["stages"]["export"] = {"cmd": "", "outs": [export]}
-    Path("dvc.lock").write_text(yaml.safe_dump(text))
-    git("commit", "-qam", "lock the export", cwd=checkout)
+    lock_the_export(checkout)
     assert "passes" in promoted(config, own)
+
+
+def test_what_was_made_before_it_was_committed_passes_if_the_commit_has_it_all(checkout, config, inputs):
+    Path("fusmae").mkdir()
+    Path("fusmae/code.py").write_text("1\n", encoding="utf-8")
+    git("add", "fusmae", cwd=checkout)
+    lock_the_export(checkout)
+    code, shards = {"fusmae/code.py": dvc_md5(Path("fusmae/code.py"))}, dvc_md5(Path("data/shards"))
+    made = registered("made", lineage_of(shards, code, {"model.dim": config.model.dim}), inputs=inputs, is_dirty=True)
+    assert "passes" in promoted(config, made)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert trace(f"{NAME}/{made}").commit == commit
+    assert f"promoted   {commit}" in lineage(reference=f"{NAME}/{made}", as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "params", "said"),
+    [({"fusmae/gone.py": "0" * 32}, {}, r"fusmae/gone\.py"), ({}, {"model.dim": 7, "seed": 0}, r"here: model\.dim")],
+)
+def test_what_the_commit_has_otherwise_is_named_before_anything_is_measured(
+    checkout, config, inputs, monkeypatch, code, params, said
+):
+    lock_the_export(checkout)
+    made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), inputs=inputs, is_dirty=True)
+    monkeypatch.setattr("fusmae.commands.promote.run_trials", None)
+    with pytest.raises(PromotionError, match=rf"{said}(.|\n)*`dvc repro` makes what this commit names"):
+        promoted(config, made)
+    assert champion() == ""
+
+
+def test_a_version_of_another_commit_or_experiment_is_answered_with_the_way_there(checkout, config, inputs):
+    made = registered("made", lineage_of(dvc_md5(Path("data/shards"))), inputs=inputs)
+    git("switch", "-q", "-c", "another", cwd=checkout)
+    lock_the_export(checkout)
+    git("switch", "-q", "-", cwd=checkout)
+    with pytest.raises(
+        PromotionError, match=rf"git switch --detach \w+ && dvc checkout && fusmae promote tiny --version {made}"
+    ):
+        promoted(config, made)
+    baseline = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/longer", "another", cwd=checkout)
+    with pytest.raises(PromotionError, match="fusmae promote tiny --experiment longer"):
+        promoted(config, made)
+
+
+def test_a_run_s_changes_are_answered_with_the_command_that_commits_them(checkout, config):
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    with pytest.raises(PromotionError, match=r"got:      params\.yaml(.|\n)*promote tiny --experiment workspace"):
+        promoted(config, "1")
 
 
 def test_a_version_without_lineage_is_judged_and_that_is_said(checkout, config):

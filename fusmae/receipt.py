@@ -8,9 +8,6 @@ from fusmae.errors import SourceError
 from fusmae.source_config import BROUGHT_BY_HAND, SourceConfig
 from fusmae.sources import open_source
 
-LOOK_AGAIN = "fusmae update"
-"""The command for raw files that were changed: it looks at them and brings up to date what that concerns."""
-
 
 def receipt_of(config: SourceConfig, files: dict[str, str]) -> dict[str, Any]:
     """What the file `data/raw.json` holds.
@@ -53,5 +50,5 @@ def require_as_received(config: SourceConfig, raw: Path, receipt: Path) -> None:
         raise SourceError(
             f"{raw} is not what {receipt} names: files were added, removed or changed since stage fetch.",
             expected="raw files that stay as they are while stages run",
-            hint=LOOK_AGAIN,
+            hint="fusmae update",
         )
