@@ -53,7 +53,7 @@ def run_stage(name: str, workspace: Workspace) -> None:
     with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
         options = ["--pull"] if workspace.has_remote else []
         # DVC sees the receipt of the raw files only.
-        if name == "fetch" and workspace.run("fusmae", "update", "--check") == _CHANGED:
+        if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
             get_run_logger().info("raw files have changed: stage fetch looks at them again")
             options += ["--force", "--single-item"]
         code = workspace.run("dvc", "repro", *options, name, **{OUTCOME: str(outcome)})

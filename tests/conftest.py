@@ -217,5 +217,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: the rest fits beside them."""
-    longest = ("test_restart.py", "test_pipeline.py", "test_study.py", "test_flows.py")
+    # README is walked before a flow makes a champion in the workspace.
+    longest = ("test_restart.py", "test_pipeline.py", "test_study.py", "test_readme.py", "test_flows.py")
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))

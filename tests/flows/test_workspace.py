@@ -95,3 +95,11 @@ def test_what_can_t_be_made_is_said_and_nothing_is_left(checkout, commit, overri
         run.__enter__()
     assert git("worktree", "list").count("\n") == 0
     assert not (checkout / "x").exists()
+
+
+def test_a_user_s_own_pairs_are_those_of_the_checkout_whatever_that_was_run_with(checkout):
+    own = checkout / "data/raw/folder/pairs.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("key,labels\n")
+    with open_workspace("", ["data=folder"]) as made:
+        assert (made.folder / "data/raw/folder/pairs.csv").read_text() == own.read_text()

@@ -100,7 +100,7 @@ def test_a_finding_that_was_agreed_to_lets_training_start_and_shards_nothing_ane
     assert json.loads((workspace.folder / "data" / "verdict.json").read_text())["is_fit"] is True
 
 
-def test_an_unreadable_pair_ends_shard_and_once_mended_only_its_shard_is_written(workspace, blocked):
+def test_an_unreadable_pair_ends_shard_until_it_is_mended_and_the_receipt_names_the_mended_one(workspace, blocked):
     raw = workspace.folder / "data" / "raw" / "folder"
     path = raw / "s2" / "p0_20m.tif"
     whole = path.read_bytes()
@@ -111,14 +111,43 @@ def test_an_unreadable_pair_ends_shard_and_once_mended_only_its_shard_is_written
     assert "can't be taken into the shards" in done.stdout
     assert "p0_20m.tif" in done.stdout
     assert json.loads((workspace.folder / "data" / "left_out.json").read_text())[0]["key"] == "p0"
-    (finished,) = {path.parent for path in (workspace.folder / "data").glob(".shards-*/test/*/pixels.npy")}
     path.write_bytes(whole)
-    before = (finished / "pixels.npy").stat().st_mtime_ns
+    done = repro(workspace, "examine", check=False)
+    assert done.returncode != 0
+    assert "is not what data/raw.json names" in done.stdout
+    assert "next:     fusmae update" in done.stdout
+    repro(workspace, "-f", "-s", "fetch")
     repro(workspace, "examine")
-    kept = workspace.folder / "data" / "shards" / "test" / "00000" / "pixels.npy"
-    assert kept.stat().st_mtime_ns == before, "the shards that were finished are kept"
     assert not (workspace.folder / "data" / "left_out.json").exists()
     assert list((workspace.folder / "data").glob(".shards-*")) == []
+
+
+def test_new_pairs_are_found_by_a_flow_without_being_told_of(workspace, blocked):
+    raw = workspace.folder / "data" / "raw" / "folder"
+    rows = (raw / "pairs.csv").read_text().splitlines()
+    for number, split in enumerate(("train", "validation", "test"), start=9):
+        for side in ("s1", "s2"):
+            for path in (raw / side).glob("p0*.tif"):
+                moved_copy(path, path.with_name(path.name.replace("p0", f"p{number}")), number)
+        rows.append(f"p{number},water,{split},place{number},2017-06-13,")
+    (raw / "pairs.csv").write_text("\n".join(rows) + "\n")
+    tolerate(workspace, {"constant": 2})
+    printed = workspace.run(".venv/bin/python", "-m", "flows.preprocess").stdout
+    assert "raw files have changed" in printed
+    indexed = "import pyarrow.parquet as p; print(*sorted(p.read_table('data/index.parquet')['key'].to_pylist()))"
+    assert workspace.python(indexed).split() == sorted(f"p{number}" for number in range(12))
+    assert "Data and pipelines are up to date" in repro(workspace, "examine").stdout
+    again = workspace.run(".venv/bin/python", "-m", "flows.preprocess").stdout
+    assert "raw files have changed" not in again
+
+
+def moved_copy(path, to, column):
+    """A raster again, elsewhere and with other pixels."""
+    import rasterio
+
+    with rasterio.open(path) as dataset:
+        pixels, names = dataset.read(), dataset.descriptions
+    write_raster(to, names, np.roll(pixels[:, ::-1], 7 * column, axis=-1), column)
 
 
 def test_readme_s_synthetic_world_is_examined_and_called_so(new_workspace, tmp_path):

@@ -1,0 +1,107 @@
+"""README from top to bottom, each command as printed, after its pipeline command; what can't be run here says why."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
+ROOT = Path(__file__).parents[2]
+NOT_RUN = {
+    "make pipeline": "the fixture `finished` has run it",
+    "make test": "this is it",
+    "make study": "50 minutes; tests/pipeline/test_study.py runs a small one",
+    ". .venv/bin/activate": "stands before each command here",
+    "dvc exp run -S model=small": "hours on a CPU; tests/test_composition.py composes it",
+    "fusmae reproduce fusmae@champion": "tests/pipeline/test_reproduce.py runs it",
+    "python -m flows.pipeline": "tests/pipeline/test_flows.py runs it",
+    "python -m flows.deploy": "needs a server; tests/team runs it",
+    "FUSMAE_WORKSPACE=$PWD prefect worker start --pool cpu": "needs a server; tests/team starts workers",
+    "prefect deployment run pipeline/pipeline -p overrides='[\"pretrain.epochs=3\"]'": "tests/team runs it",
+    "dvc exp run -S data=bigearthnet -S 'data.source.countries=[Austria]' examine": "110 GB",
+    "dvc repro": "trains on the 200 synthetic pairs before it for half an hour",
+    "dvc remote add --default storage s3://bucket/fusmae": "needs a bucket; tests/pipeline/test_remote.py has one",
+    "dvc remote modify storage verify true": "as above",
+    "dvc push": "as above",
+}
+# Where a command is to end otherwise than with 0: its exit codes, and what it then says.
+ENDS_OTHERWISE = {
+    'fusmae rollback fusmae --reason "coast is wrong"': ((1,), "was the first champion"),
+    # 3: unlike the training data, which one scene may or may not be.
+    "fusmae drift --model fusmae@champion --s2 s2_folder --out reports/drift": ((0, 3), ""),
+}
+
+
+def blocks():
+    """(language, text) of README's blocks."""
+    return re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(text):
+    """A block's lines without what they say of themselves."""
+    lines = (re.sub(r"(^|\s+)# .*$", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+PRINTED = [line for language, text in blocks() if language == "sh" for line in commands(text)]
+
+
+def test_what_is_not_run_is_printed_in_readme():
+    assert NOT_RUN.keys() | ENDS_OTHERWISE.keys() <= set(PRINTED)
+
+
+@pytest.fixture(scope="module")
+def copy(finished, tmp_path_factory):
+    """The finished workspace once more, with a person's name and a scene: other tests go on with the first."""
+    folder = tmp_path_factory.mktemp("readme") / "fusmae"
+    shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".prefect"))
+
+    def run(command):
+        return subprocess.run(
+            ["bash", "-c", f". .venv/bin/activate && {command}"],
+            cwd=folder,
+            env=finished.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    run("git config user.name t && git config user.email t@example.org")
+    patches = folder / "data/raw/sample/v1_geotiff"
+    s2 = next(path for path in sorted((patches / "BigEarthNet-S2-Example").iterdir()) if path.is_dir())
+    s1 = next(path for path in sorted((patches / "BigEarthNet-S1-Example").iterdir()) if path.is_dir())
+    shutil.copytree(s2, folder / "s2_folder")
+    write_s1(s1, folder / "s1.tif", next((folder / "s2_folder").glob("*B02.tif")))
+    return run
+
+
+def write_s1(patch, path, grid):
+    """Both polarisations in one file; laid over the S2 scene, as the example's patches are of several places."""
+    import rasterio
+
+    with rasterio.open(grid) as where:
+        profile = {key: where.profile[key] for key in ("crs", "transform", "width", "height")}
+    with rasterio.open(path, "w", driver="GTiff", count=2, dtype="float32", **profile) as out:
+        for number, band in enumerate(("VV", "VH"), start=1):
+            with rasterio.open(next(patch.glob(f"*_{band}.tif"))) as read:
+                out.write(read.read(1), number)
+            out.set_band_description(number, band)
+
+
+def test_every_command_of_readme_does_what_it_says_in_the_order_in_which_it_stands(copy):
+    for language, text in blocks():
+        if language == "python":
+            done = copy(f"python - <<'END'\n{text}\nEND")
+            assert done.returncode == 0, done.stdout[-3000:]
+            continue
+        for command in commands(text):
+            if command in NOT_RUN:
+                continue
+            done = copy(command)
+            codes, said = ENDS_OTHERWISE.get(command, ((0,), ""))
+            assert done.returncode in codes, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+            assert said in done.stdout, f"{command}:\n{done.stdout[-4000:]}"
