@@ -1,6 +1,6 @@
 """What happens to models and data that others may act on, as Prefect events.
 
-Flow promote and flow drift send theirs; new raw data are told of by whoever brings them:
+Flow promote and flow drift send theirs; new raw data by a person or program that brings them:
 `prefect event emit fusmae.raw-data.new --resource-id fusmae.source.folder`.
 """
 
