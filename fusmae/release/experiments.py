@@ -126,6 +126,12 @@ def _found(name: str) -> Experiment:
 
 
 def _require_branch() -> None:
+    if git("rev-parse", "--verify", "--quiet", "HEAD").returncode:
+        raise PromotionError(
+            "An experiment is committed in a git checkout, and there is none here.",
+            got=f"no commit in {Path.cwd()}",
+            hint="run it in a clone of the project",
+        )
     if git("symbolic-ref", "--quiet", "HEAD").returncode:
         raise PromotionError(
             "The checkout is on no branch: git would lose the commit with the next switch.",
