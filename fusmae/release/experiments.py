@@ -103,7 +103,7 @@ def commit_experiment(name: str, model: str) -> None:
         _require_fit(found, model)
         _commit(f"Keep the parameters and results of experiment {name}", lambda: _write_files(found))
         _dvc(["checkout", "--quiet", "--allow-missing"], again)
-    has_remote = not _program("dvc", "config", "core.remote").returncode
+    has_remote = not _program("dvc", "remote", "default").returncode
     _dvc(["repro", *(["--pull"] if has_remote else []), "register"], f"fusmae promote {model} --experiment {WORKSPACE}")
     _commit("Lock the results", lambda: None)
 
