@@ -14,7 +14,7 @@ from fusmae.errors import SourceError
 from fusmae.utf8 import composed, read_utf8
 
 TABLE = "pairs.csv"
-LAYOUT_HINT = "docs/folder.md shows the layout; then `dvc repro -f -s fetch`"
+LAYOUT_HINT = "docs/folder.md shows the layout; then `fusmae update`"
 
 _COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _DELIMITERS = (",", ";", "\t")
