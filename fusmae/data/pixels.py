@@ -90,10 +90,10 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
         # Backscatter of natural surfaces is below 0 dB nearly everywhere; power is never negative.
         raise PairError(
             "units",
-            f"{what}: looks like linear power, not dB.",
+            f"{what}: looks like linear power or amplitude, not dB.",
             got=f"{band.min():.4g} to {band.max():.4g}",
             expected="dB, mostly between -30 and 0",
-            hint="convert with 10 * log10(power) first",
+            hint="find out which it is, then convert it first: 10 * log10 of power, 20 * log10 of amplitude",
         )
     if item.units == "dB" and max(abs(band.min()), abs(band.max())) > _FARTHEST_DB:
         raise PairError(

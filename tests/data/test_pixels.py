@@ -61,7 +61,7 @@ def test_a_wrong_size_names_pair_band_got_and_expected(bands, items, shape):
 def test_linear_power_is_refused_and_never_converted(bands, items):
     bands["VV"] = 10 ** (bands["VV"] / 10)
     text = message(bands, items["s1_10m"])
-    assert "Pair p7, band VV: looks like linear power, not dB" in text
+    assert "Pair p7, band VV: looks like linear power or amplitude, not dB" in text
     assert "log10" in text
 
 
