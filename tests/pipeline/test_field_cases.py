@@ -87,7 +87,7 @@ def stages(finished, run, monkeypatch):
 
 
 def read(path):
-    """A map's probabilities, NaN where there is no data."""
+    """A map's probabilities in whole steps of storage, NaN where there is no data."""
     import rasterio
 
     with rasterio.open(path) as dataset:
@@ -116,7 +116,7 @@ def test_amplitude_is_never_mapped_as_power(case, predict):
     assert not Path("b.tif").exists()
     right = map_of(predict, "--s1", "in/same_in_dB.tif", out="right.tif")
     converted = map_of(predict, "--s1", amplitude, "--s1-units", "amplitude", out="c.tif")
-    np.testing.assert_allclose(converted, right, atol=0.02)
+    np.testing.assert_allclose(converted, right, atol=1)
 
 
 def test_minus_infinity_is_no_data(case, predict):
@@ -130,15 +130,24 @@ def test_minus_infinity_is_no_data(case, predict):
 def test_a_stated_scale_is_applied(case, predict):
     case("03-stated-scale-ignored")
     scaled = map_of(predict, "--s1", "in/s1_centi_dB.tif", out="a.tif")
-    np.testing.assert_allclose(scaled, map_of(predict, "--s1", "in/same_in_dB.tif", out="right.tif"), atol=0.02)
+    np.testing.assert_allclose(scaled, map_of(predict, "--s1", "in/same_in_dB.tif", out="right.tif"), atol=1)
 
 
 def test_what_a_mask_or_an_alpha_band_hides_is_no_data(case, predict):
+    import rasterio
+
     case("04-mask-and-alpha-ignored")
     masked = map_of(predict, "--s1", "in/s1_internal_mask.tif", out="a.tif")
     alpha = map_of(predict, "--s1", "in/s1_alpha.tif", out="b.tif")
-    assert 0.25 < share_empty(masked) < 0.35
-    np.testing.assert_array_equal(masked, alpha)
+    with rasterio.open("in/s1_internal_mask.tif") as dataset:
+        pixels, profile = dataset.read(masked=True).filled(np.nan), dataset.profile
+    with rasterio.open("in/nan.tif", "w", **profile) as dataset:
+        dataset.write(pixels)
+        dataset.descriptions = ("VV", "VH")
+    right = map_of(predict, "--s1", "in/nan.tif", out="right.tif")
+    assert share_empty(right) > 0.3
+    np.testing.assert_array_equal(masked, right)
+    np.testing.assert_array_equal(alpha, right)
 
 
 def test_dark_water_that_was_clipped_to_0_is_mapped(case, predict):
@@ -149,14 +158,14 @@ def test_dark_water_that_was_clipped_to_0_is_mapped(case, predict):
     assert (zero.argmax(0) == one.argmax(0)).mean() > 0.99
 
 
-def test_stac_names_are_read_and_a_wrong_order_is_refused(case, predict):
+def test_stac_names_are_read_and_a_wrong_order_is_named(case, predict):
     case("06-band-names-of-stac")
     keys = map_of(predict, "--s2", "in/s2_asset_keys", out="a.tif")
     np.testing.assert_array_equal(keys, map_of(predict, "--s2", "in/s2_band_names", out="right.tif"))
     order = "B02,B03,B04,B08,B05,B06,B07,B8A,B11,B12,B01,B09"
-    code, printed = predict("--s2", "in/s2_asset_keys", "--s2-bands", order, "--out", "b.tif")
-    assert code, "names that contradict the files'"
-    assert "--s2-bands" in printed
+    _, printed = predict("--s2", "in/s2_asset_keys", "--s2-bands", order, "--out", "b.tif")
+    assert "warning" in printed
+    assert "swir22.tif" in printed
     twins = map_of(predict, "--s1", "in/snap_linear_and_dB.tif", out="d.tif")
     assert share_empty(twins) == 0
 
