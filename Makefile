@@ -49,6 +49,7 @@ bench: .venv/installed models/export/model.onnx ## measure the claims of benchma
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.synthetic_world
+	$(BIN)/python -m benchmarks.operator_sets
 	$(BIN)/python -m benchmarks.threads
 
 STUDY ?=
