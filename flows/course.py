@@ -74,7 +74,7 @@ def has_new_data(workspace: Workspace) -> bool:
         check=False,
     )
     if asked.returncode:
-        return True  # no version yet, or nobody knows
+        return True  # no version yet, or its lineage can't be read: rather one training too many than new data missed
     receipt = json.loads((workspace.folder / _RECEIPT).read_text(encoding="utf-8"))
     return bool(json.loads(asked.stdout)["receipt"] != receipt)
 

@@ -9,7 +9,7 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def keep_caches_inside(folder: Path) -> None:
-    """Let libraries keep their caches in the project's folder, report to nobody and say less."""
+    """Keep libraries' caches in the project's folder, send no usage reports, print less."""
     defaults: dict[str, object] = {
         "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
         "MLFLOW_DISABLE_TELEMETRY": "true",

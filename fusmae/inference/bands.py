@@ -163,7 +163,7 @@ def _overruled(stated: _Band, told: _Band) -> str:
 
 
 def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]) -> None:
-    """Refuse names that can't be those of the bands, one a band."""
+    """Refuse names that can't belong to the bands: there must be one name per band."""
     if len(given) != len(bands):
         raise InputError(
             f"--{modality}-bands does not fit the {modality} files.",
