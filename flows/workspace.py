@@ -107,7 +107,9 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
     local = Path(".dvc/config.local")
     if (made.home / local).exists():
         shutil.copy2(made.home / local, made.folder / local)
-    for option, value in (("cache.dir", _cache(made.home)), ("cache.type", "reflink,hardlink,copy")):
+    # Relative: DVC writes its configuration in ASCII, which the checkout's own path may exceed.
+    cache = os.path.relpath(_cache(made.home), made.folder)
+    for option, value in (("cache.dir", cache), ("cache.type", "reflink,hardlink,copy")):
         if made.run("dvc", "config", "--local", option, value):
             raise CheckoutError(f"DVC does not take {option} = {value} in {made.folder}.")
     if overrides:

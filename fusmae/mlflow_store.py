@@ -47,9 +47,21 @@ def connect() -> None:
         ) from error
 
 
+def packages_folder() -> str:
+    """Where the imported MLflow lies."""
+    import mlflow
+
+    return str(Path(mlflow.__file__).parent)
+
+
 def _open_file(uri: str, path: Path) -> None:
     import mlflow
 
+    if "%" in (packages := packages_folder()):
+        from mlflow.store.db import utils
+
+        # MLflow hands the folder of its migrations to alembic as it is, where % begins the name of a variable.
+        utils._get_package_dir = lambda: packages.replace("%", "%%")
     if not path.exists():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

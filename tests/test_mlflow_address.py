@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -34,7 +35,9 @@ NAMES = [f"a{character}b" for character in PRINTABLE] + [
 WORK = """
 import json, sys
 from pathlib import Path
+sys.path.insert(0, str(Path("packages").absolute()))
 import mlflow, numpy, onnx
+assert "%" in mlflow.__file__
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 from fusmae.mlflow_store import connect
@@ -83,6 +86,8 @@ def test_in_a_folder_of_any_name_a_run_is_tracked_and_its_model_registered_and_r
     name = f"feature%2Fsar '\"`$HOME;:a %(x)s ü?q=1#f {PRINTABLE}"
     folder = tmp_path / name
     folder.mkdir()
+    # The environment is in the checkout, too.
+    (folder / "packages").symlink_to(Path(mlflow.__file__).parents[1])
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "FUSMAE"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(

@@ -2,9 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
+from fusmae.errors import RegistryError
 from fusmae.mlflow_address import shown_uri, tracking_uri
-from fusmae.mlflow_store import connect
+from fusmae.mlflow_store import connect, packages_folder
 
 
 def ui(*, host: str, port: int) -> str:
@@ -18,11 +20,18 @@ def ui(*, host: str, port: int) -> str:
         Where to look, if the store is a server.
 
     Raises:
-        RegistryError: the store does not answer.
+        RegistryError: the store does not answer, or MLflow's web server can't start.
     """
     connect()
     uri = tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        if "%" in packages_folder():
+            raise RegistryError(
+                "MLflow's web server does not start from an environment whose path holds %.",
+                got=packages_folder(),
+                expected="a path without %",
+                hint=f"ln -sfn '{Path(packages_folder()).parent}' /tmp/packages && PYTHONPATH=/tmp/packages fusmae ui",
+            )
         # Not on the command line: a database's address may hold a password.
         os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
         os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)])  # noqa: S606

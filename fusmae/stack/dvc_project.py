@@ -44,7 +44,17 @@ def check_project() -> Iterator[Finding]:
         mend = "git diff dvc.yaml dvc.lock   # then mend it, or: git checkout dvc.yaml dvc.lock"
         yield Finding("dvc project", "error", described(error), "a dvc.yaml and dvc.lock that DVC can read", mend)
         return
-    yield Finding("dvc project", "ok", f"{root}, {len(stages)} stages")
+    if str(root).isascii():
+        yield Finding("dvc project", "ok", f"{root}, {len(stages)} stages")
+    else:
+        found = f"{root}: `dvc exp run --temp` and `--queue` fail here, since DVC writes paths in ASCII; all else works"
+        yield Finding(
+            "dvc project",
+            "warning",
+            found,
+            "a path of ASCII letters",
+            "move it; then rm -r .venv && make check",
+        )
     yield from _check_lock(stages)
 
 

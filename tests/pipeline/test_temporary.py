@@ -30,7 +30,7 @@ print(json.dumps([
 @pytest.fixture(scope="module")
 def copied(finished, tmp_path_factory):
     """The finished workspace's commands, run in a copy of it."""
-    folder = tmp_path_factory.mktemp("copied") / "feature%2Fsar ü"
+    folder = tmp_path_factory.mktemp("copied") / "feature%2Fsar #1"
     shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp"))
 
     class Copied(type(finished)):

@@ -32,6 +32,16 @@ def test_a_folder_inside_the_project_is_not_its_root(project, monkeypatch):
     assert found.mend == f"cd {project}"
 
 
+def test_a_path_beyond_ascii_in_which_dvc_makes_no_temporary_checkouts_is_a_warning(project, monkeypatch):
+    folder = project.with_name("Zürich")
+    project.rename(folder)
+    monkeypatch.chdir(folder)
+    found = {finding.name: finding for finding in check_project()}["dvc project"]
+    assert found.status == "warning"
+    assert "--temp" in found.found
+    assert found.mend
+
+
 def test_a_dvc_lock_with_conflict_marks_is_an_error(project):
     lock = project / "dvc.lock"
     lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n")
