@@ -10,6 +10,8 @@ from fusmae.stack.finding import Finding, described
 
 _LOCK = Path("dvc.lock")
 _NUM_SHOWN = 3
+# DVC puts a checkout's path into an address as it is, which these end; and writes it into a file in ASCII.
+_CUT_OFF = {"#", "?"}
 
 
 def open_project() -> Any:
@@ -44,15 +46,15 @@ def check_project() -> Iterator[Finding]:
         mend = "git diff dvc.yaml dvc.lock   # then mend it, or: git checkout dvc.yaml dvc.lock"
         yield Finding("dvc project", "error", described(error), "a dvc.yaml and dvc.lock that DVC can read", mend)
         return
-    if str(root).isascii():
+    if str(root).isascii() and not _CUT_OFF & set(str(root)):
         yield Finding("dvc project", "ok", f"{root}, {len(stages)} stages")
     else:
-        found = f"{root}: `dvc exp run --temp` and `--queue` fail here, since DVC writes paths in ASCII; all else works"
+        found = f"{root}: here DVC itself fails in `dvc exp run --temp` and `--queue`; all else works"
         yield Finding(
             "dvc project",
             "warning",
             found,
-            "a path of ASCII letters",
+            "a path in ASCII without # and ?",
             "move it; then rm -r .venv && make check",
         )
     yield from _check_lock(stages)

@@ -30,7 +30,7 @@ print(json.dumps([
 @pytest.fixture(scope="module")
 def copied(finished, tmp_path_factory):
     """The finished workspace's commands, run in a copy of it."""
-    folder = tmp_path_factory.mktemp("copied") / "feature%2Fsar #1"
+    folder = tmp_path_factory.mktemp("copied") / "feature%2Fsar 1"
     shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp"))
 
     class Copied(type(finished)):
@@ -45,7 +45,8 @@ def copied(finished, tmp_path_factory):
 
 
 def dvc(workspace, *arguments):
-    return workspace.run(".venv/bin/dvc", *arguments, DVC_NO_ANALYTICS="1").stdout
+    programs = f"{workspace.folder / '.venv' / 'bin'}:{workspace.environment['PATH']}"  # as `activate` sets it
+    return workspace.run("dvc", *arguments, DVC_NO_ANALYTICS="1", PATH=programs).stdout
 
 
 def state_of(folder):

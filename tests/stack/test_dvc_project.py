@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 
+import pytest
 import yaml
 
 from fusmae.stack.dvc_project import check_project
@@ -32,8 +33,9 @@ def test_a_folder_inside_the_project_is_not_its_root(project, monkeypatch):
     assert found.mend == f"cd {project}"
 
 
-def test_a_path_beyond_ascii_in_which_dvc_makes_no_temporary_checkouts_is_a_warning(project, monkeypatch):
-    folder = project.with_name("Zürich")
+@pytest.mark.parametrize("name", ["Zürich", "run #1", "which?"])
+def test_a_path_below_which_dvc_makes_no_temporary_checkouts_is_a_warning(name, project, monkeypatch):
+    folder = project.with_name(name)
     project.rename(folder)
     monkeypatch.chdir(folder)
     found = {finding.name: finding for finding in check_project()}["dvc project"]
