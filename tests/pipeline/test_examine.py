@@ -111,7 +111,7 @@ def test_an_unreadable_pair_ends_shard_until_it_is_mended_and_the_receipt_names_
     assert "can't be taken into the shards" in done.stdout
     assert "p0_20m.tif" in done.stdout
     assert json.loads((workspace.folder / "data" / "left_out.json").read_text())[0]["key"] == "p0"
-    path.write_bytes(whole)
+    mend(path, whole)
     done = repro(workspace, "examine", check=False)
     assert done.returncode != 0
     assert "is not what data/raw.json names" in done.stdout
@@ -120,6 +120,15 @@ def test_an_unreadable_pair_ends_shard_until_it_is_mended_and_the_receipt_names_
     repro(workspace, "examine")
     assert not (workspace.folder / "data" / "left_out.json").exists()
     assert list((workspace.folder / "data").glob(".shards-*")) == []
+
+
+def mend(path, whole):
+    """Write the whole file, with a tag: byte for byte as it was, DVC would have its shards in the cache."""
+    import rasterio
+
+    path.write_bytes(whole)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(MENDED="yes")
 
 
 def test_new_pairs_are_found_by_a_flow_without_being_told_of(workspace, blocked):
