@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.band_names import PRODUCT_NAMES
 from fusmae.errors import PairError
 from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters import Flags, nowhere_but
@@ -19,6 +21,8 @@ NO_CLASS = 255
 _MAP_GSD_M = 10
 _FARTHEST_DB = 300.0
 """What the shards' 16-bit hundredths of a dB can hold; nothing on earth is near it."""
+
+_PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 
 
 def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -> NDArray[Any]:
@@ -37,7 +41,9 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     """
     for name in item.bands:
         if name not in bands:
-            near = difflib.get_close_matches(name, bands, n=2, cutoff=0.5)
+            # Another product band is not this one misspelt.
+            others = [band for band in bands if not {band, name} <= _PRODUCT_NAMES]
+            near = difflib.get_close_matches(name, others, n=2, cutoff=0.5)
             mend = f"did you mean {' or '.join(near)}? Name it in" if near else "bring the band; or change"
             raise PairError(
                 "incomplete",
