@@ -59,7 +59,7 @@ def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, 
                     found = tiles[item.modality].setdefault(place, {})
                     found.update(zip(item.bands, pixels[:, has_data], strict=True))
             for modality in {item.modality for item in wanting}:
-                counts[modality] = len(tiles[modality])
+                counts[modality] = len(tiles.get(modality, ()))
     return {
         modality: [SampledTile(grid.left + left_m, grid.top - top_m, bands) for (top_m, left_m), bands in found.items()]
         for modality, found in tiles.items()

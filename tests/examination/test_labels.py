@@ -86,17 +86,16 @@ def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_ha
     check = check_labels(twice, classes, Facts(has_labels_by_place=True))
     assert (check.status, check.examples) == ("blocks", tuple(sorted(("again", pairs[0].key))))
     assert "2 pairs of places whose classes differ between dates" in check.got
-    assert "dvc repro -f -s index" in check.hint
+    assert check.hint.endswith("`fusmae update`")
     assert check_labels(twice, classes, Facts()).passed
 
 
 def test_the_hint_concerns_what_is_wrong(ask, pairs, classes):
     in_shards = ask("labels", columns=[classes[-1], *classes[:-1]])
-    assert "-s shard" in in_shards.hint
-    assert "-s index" not in in_shards.hint
+    assert in_shards.hint == "the shards are of other labels or damaged maps: `fusmae update`"
     in_table = ask("labels", facts=Facts(labels={pairs[0].key: ("ice",)}))
-    assert "-s index" in in_table.hint
-    assert "-s shard" not in in_table.hint
+    assert in_table.hint.startswith("compare the class table and the labels")
+    assert in_table.hint.endswith("`fusmae update`")
 
 
 @pytest.mark.parametrize(("wrong", "status"), [(0, "passed"), (1, "passed"), (3, "blocks"), (200, "blocks")])

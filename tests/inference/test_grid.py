@@ -18,7 +18,8 @@ INPUTS = [SimpleNamespace(gsd_m=gsd_m, side_px=1200 // gsd_m) for gsd_m in (10, 
 
 def scene(left, top, width_m, height_m, crs="EPSG:32633", modality="s2", gsd=10):
     box = (CRS.from_string(crs), (left, top - height_m, left + width_m, top))
-    return Scene(modality, {}, Reading(), from_origin(left, top, gsd, gsd), (box,))
+    place = from_origin(left, top, gsd, gsd)
+    return Scene(modality, {}, (), frozenset(), (), Reading(), transform=place, boxes=(box,))
 
 
 def lay(*scenes, stride_m=None):
