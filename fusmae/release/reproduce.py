@@ -105,12 +105,12 @@ def require_commit(commit: str | None) -> str:
 def _made_before(traced: Traced) -> Made:
     lineage = traced.lineage
     # Beside the model it has the name that it has in the checkout, whatever stages called it then.
-    name = Path(lineage.metrics).name
-    metrics = read_artifact(traced.model, name) if name else None
+    name = Path(lineage.metrics).name or "metrics.json"
+    metrics = read_artifact(traced.model, name)
     if lineage.gaps or metrics is None:
         raise LineageError(
             f"Too little is known of {traced.model.label} to make it again.",
-            got="; ".join([*lineage.gaps, *([] if metrics else [f"no {name or 'scores'} beside it"])]),
+            got="; ".join([*lineage.gaps, *([] if metrics else [f"no {name} beside it"])]),
             expected="a version that `dvc repro` registered, stage by stage",
             hint="dvc repro, which registers a version with its lineage",
         )

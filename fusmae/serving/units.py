@@ -61,6 +61,14 @@ def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInp
 def _check_decibels(array: NDArray[Any], item: ModalityInput) -> None:
     for tile, tile_bands in enumerate(array):
         bands = dict(zip(item.bands, np.asarray(tile_bands, np.float32), strict=True))
+        empty = float((tile_bands == 0).all(axis=0).mean())
+        if empty > _MAX_NODATA_SHARE:
+            raise InputError(
+                f"Tile {tile} of {item.modality} has no data.",
+                got=f"{empty:.0%} of its pixels are 0 in all bands",
+                expected=f"at most {_MAX_NODATA_SHARE:.0%}: 0 in all bands is no backscatter",
+                hint=_NODATA_HINT,
+            )
         linear = {name: band for name, band in bands.items() if is_linear(band)}
         if linear:
             evidence = weigh(measure_levels(linear))

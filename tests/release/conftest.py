@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_stores
 
 from fusmae.config import load_config
 from fusmae.data.index import write_index
@@ -85,6 +86,8 @@ def checkout(registry_template, shards, pairs, tmp_path, monkeypatch):
     shutil.copytree(registry_template / "mlruns", folder / "mlruns")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # In one process MLflow keeps where a model's files are: here they would be in another test's copy.
+    artifact_stores.clear()
     (folder / ".gitignore").write_text("/mlruns/\n/.fusmae/\n/reports/\n/data\n", encoding="utf-8")
     (folder / "data").mkdir()
     (folder / "data" / "shards").symlink_to(shards)
