@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fusmae.composition import GROUPS, compose
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
+DVC = str(Path(sys.executable).with_name("dvc"))
 # What each file of these folders sets; of the others, the section of the folder's name.
 SECTIONS_OF = {"schedule": {"pretrain", "probe", "finetune", "evaluate"}}
 CHOICES = [(folder, path.stem) for folder in (*GROUPS, "schedule") for path in sorted((CONF / folder).glob("*.yaml"))]
@@ -24,6 +26,14 @@ def leaves(values, path=()):
     if isinstance(values, dict) and values:
         return dict(itertools.chain(*(leaves(inner, (*path, name)).items() for name, inner in values.items())))
     return {path: values}
+
+
+def stated_by(group, choice):
+    """What a file of a group sets, and the files that it refers to."""
+    stated = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    for name in stated.pop("defaults", ()):
+        stated = stated_by(group, name) | stated
+    return stated
 
 
 def changed(path, value):
@@ -91,8 +101,7 @@ def test_a_group_replaces_its_sections_and_no_other(checkout, group, choice):
     assert {name: found[name] for name in PARAMS if name not in own} == {
         name: PARAMS[name] for name in PARAMS if name not in own
     }
-    stated = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
-    stated.pop("defaults", None)
+    stated = stated_by(group, choice)
     for name in own:
         said = stated[name] if group in SECTIONS_OF else stated
         assert {key: found[name][key] for key in said} == said
@@ -106,9 +115,9 @@ def test_a_group_and_a_value_in_it_go_together_in_any_order(checkout):
 
 
 def test_schedules_set_every_value_of_their_sections():
-    quick, paper = (yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text()) for name in ("quick", "paper"))
+    quick, mae = (yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text()) for name in ("quick", "mae"))
     own = {name: PARAMS[name] for name in SECTIONS_OF["schedule"]}
-    assert leaves(quick).keys() == leaves(paper).keys() == leaves(own).keys()
+    assert leaves(quick).keys() == leaves(mae).keys() == leaves(own).keys()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,10 @@ def test_dvc_exp_run_lays_values_over_the_parameters_that_are_there(tmp_path, pr
     def run(*command, check=True):
         named = {f"GIT_{role}_{what}": "t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         environment = os.environ | named | {"HOME": str(tmp_path)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        program = DVC if command[0] == "dvc" else command[0]
+        done = subprocess.run(
+            [program, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         assert not check or not done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 

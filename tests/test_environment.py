@@ -30,7 +30,8 @@ def without_proxies(monkeypatch):
 CLIENTS = {
     "requests": lambda url: requests.get(url, timeout=5).text,
     "httpx": lambda url: httpx.get(url, timeout=5).text,
-    "urllib": lambda url: urllib.request.urlopen(url, timeout=5).read().decode(),
+    # An opener of its own: `urlopen` keeps the proxies of its first call in a process.
+    "urllib": lambda url: urllib.request.build_opener().open(url, timeout=5).read().decode(),
 }
 
 

@@ -117,6 +117,6 @@ def _check_countries(columns: Columns, tiles: NDArray[Any]) -> None:
         [[name in V2_COUNTRIES_OF_TILE.get(one, (name,)) for name in names] for one in tile.dictionary.to_pylist()],
         np.bool_,
     )
-    wrong = ~is_right[_numbers(tile.indices), _numbers(country.indices)]
+    wrong = ~is_right.reshape(len(tile.dictionary), len(names))[_numbers(tile.indices), _numbers(country.indices)]
     lies_in = sorted({" or ".join(V2_COUNTRIES_OF_TILE[one]) for one in set(tiles[wrong].tolist())})
     columns.refuse(wrong, "a country where their tile does not lie", got=countries, expected=", ".join(lies_in[:3]))
