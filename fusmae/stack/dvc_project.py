@@ -10,8 +10,9 @@ from fusmae.stack.finding import Finding, described
 
 _LOCK = Path("dvc.lock")
 _NUM_SHOWN = 3
-# DVC puts a checkout's path into an address as it is, which these end; and writes it into a file in ASCII.
-_CUT_OFF = {"#", "?"}
+# DVC puts a checkout's path into an address as it is, where these mean something; and into a file in ASCII. With % a
+# temporary checkout runs and its experiment is lost.
+_MEANT_OTHERWISE = {"#", "?", "%"}
 
 
 def open_project() -> Any:
@@ -46,7 +47,7 @@ def check_project() -> Iterator[Finding]:
         mend = "git diff dvc.yaml dvc.lock   # then mend it, or: git checkout dvc.yaml dvc.lock"
         yield Finding("dvc project", "error", described(error), "a dvc.yaml and dvc.lock that DVC can read", mend)
         return
-    if str(root).isascii() and not _CUT_OFF & set(str(root)):
+    if str(root).isascii() and not _MEANT_OTHERWISE & set(str(root)):
         yield Finding("dvc project", "ok", f"{root}, {len(stages)} stages")
     else:
         found = f"{root}: here DVC itself fails in `dvc exp run --temp` and `--queue`; all else works"
@@ -54,7 +55,7 @@ def check_project() -> Iterator[Finding]:
             "dvc project",
             "warning",
             found,
-            "a path in ASCII without # and ?",
+            "a path in ASCII without #, ? and %",
             "move it; then rm -r .venv && make check",
         )
     yield from _check_lock(stages)

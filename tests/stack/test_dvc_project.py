@@ -33,7 +33,7 @@ def test_a_folder_inside_the_project_is_not_its_root(project, monkeypatch):
     assert found.mend == f"cd {project}"
 
 
-@pytest.mark.parametrize("name", ["Zürich", "run #1", "which?"])
+@pytest.mark.parametrize("name", ["Zürich", "run #1", "which?", "feature%2Fsar"])
 def test_a_path_below_which_dvc_makes_no_temporary_checkouts_is_a_warning(name, project, monkeypatch):
     folder = project.with_name(name)
     project.rename(folder)
