@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,10 +15,11 @@ from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
 from fusmae.inference.session import Session
 from fusmae.release.artifacts import read_artifact
+from fusmae.release.latency import times_by_turns
 from fusmae.release.models import ModelFile
 
 _BATCH = 16
-_WARM_UP, _ROUNDS = 3, 30
+_ROUNDS = 30
 _CALIBRATION_BINS = 15
 
 
@@ -38,7 +38,7 @@ class Trial:
         every_modality: the setting with all of them.
         class_pairs: test pairs that have a class, by class.
         calibration_error: expected calibration error over all (pair, class) decisions, every modality.
-        latency_ms: median of one pair's run, batch 1, every modality.
+        times_ms: of one pair's run, batch 1, every modality; by round, in which each model ran once.
         size_mb: of the ONNX file.
         parity_error: largest difference from torch, as measured when it was exported; None if no report says.
     """
@@ -53,9 +53,14 @@ class Trial:
     every_modality: str
     class_pairs: Mapping[str, int]
     calibration_error: float
-    latency_ms: float
+    times_ms: tuple[float, ...]
     size_mb: float
     parity_error: float | None
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of one pair's run."""
+        return statistics.median(self.times_ms)
 
     def to_json(self) -> dict[str, Any]:
         """What a verdict states of it."""
@@ -89,10 +94,10 @@ def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: f
     sessions = [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
         require_same(model, session, reader)
-    latencies = _latencies(sessions, reader)
+    times_ms = times_by_turns(sessions, reader.read([0]).pixels, _ROUNDS)
     return [
-        _trial(model, session, reader, latency, threshold)
-        for model, session, latency in zip(models, sessions, latencies, strict=True)
+        _trial(model, session, reader, tuple(times.tolist()), threshold)
+        for model, session, times in zip(models, sessions, times_ms, strict=True)
     ]
 
 
@@ -118,7 +123,9 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
         )
 
 
-def _trial(model: ModelFile, session: Session, reader: ShardReader, latency_ms: float, threshold: float) -> Trial:
+def _trial(
+    model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
+) -> Trial:
     modalities = tuple(session.metadata["modalities"])
     settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
     labels = np.asarray(reader.labels)
@@ -138,7 +145,7 @@ def _trial(model: ModelFile, session: Session, reader: ShardReader, latency_ms: 
         every_modality=every,
         class_pairs=dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True)),
         calibration_error=calibration_error(labels, found[every]),
-        latency_ms=latency_ms,
+        times_ms=times_ms,
         size_mb=model.path.stat().st_size / 2**20,
         parity_error=_parity_error(model),
     )
@@ -166,18 +173,6 @@ def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> floa
         n_bins=_CALIBRATION_BINS,
     )
     return float(found)
-
-
-def _latencies(sessions: Sequence[Session], reader: ShardReader) -> list[float]:
-    pixels = reader.read([0]).pixels
-    taken: list[list[float]] = [[] for _ in sessions]
-    for round_number in range(_WARM_UP + _ROUNDS):
-        for session, times in zip(sessions, taken, strict=True):
-            start = time.perf_counter()
-            session.run(pixels)
-            if round_number >= _WARM_UP:
-                times.append(1000 * (time.perf_counter() - start))
-    return [statistics.median(times) for times in taken]
 
 
 def _parity_error(model: ModelFile) -> float | None:

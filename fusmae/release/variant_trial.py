@@ -1,7 +1,6 @@
 """How far a variant is from the fp32 graph, and how fast: on the same pairs, by turns, on the same threads."""
 
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,8 +14,8 @@ from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.evaluation.resampling import METRICS
 from fusmae.inference.session import Session
+from fusmae.release.latency import times_by_turns
 
-_WARM_UP = 3
 # What no scene exceeds: DN is 16 bits; S1 lies between -50 and 30 dB.
 _EXTREMES = {"DN": (0.0, 65535.0), "dB": (-60.0, 60.0)}
 
@@ -123,23 +122,11 @@ def compare_latencies(
     """
     found: list[list[Latency]] = [[] for _ in sessions]
     for batch_size in batch_sizes:
-        taken = _times(sessions, _batch(reader, [at % len(reader) for at in range(batch_size)]), rounds)
+        taken = times_by_turns(sessions, _batch(reader, [at % len(reader) for at in range(batch_size)]), rounds)
         for latencies, times in zip(found, taken, strict=True):
             low, ratio, high = np.percentile(times / taken[0], [25, 50, 75])
             latencies.append(Latency(batch_size, statistics.median(times), float(ratio), float(low), float(high)))
     return found
-
-
-def _times(sessions: Sequence[Session], pixels: Mapping[str, NDArray[np.float32]], rounds: int) -> NDArray[np.float64]:
-    """Milliseconds `[sessions, rounds]`."""
-    taken = np.zeros((len(sessions), _WARM_UP + rounds))
-    for turn in range(_WARM_UP + rounds):
-        # Each follows each: what one leaves in the caches is no one's lasting gain.
-        for at in np.roll(np.arange(len(sessions)), turn).tolist():
-            start = time.perf_counter()
-            sessions[at].run(pixels)
-            taken[at, turn] = 1000 * (time.perf_counter() - start)
-    return taken[:, _WARM_UP:]
 
 
 def _probabilities(

@@ -69,8 +69,14 @@ def registry_template(tmp_path_factory, inputs, classes, statistics):
     return folder
 
 
-# Thresholds that the tiny models meet.
-GATE = {"min_by_setting": {"s1+s2": 0.0}, "max_calibration_error": 1.0, "bootstrap_resamples": 50}
+# Thresholds that the tiny models meet, however busy the machine is: a time is nothing to test.
+GATE = {
+    "min_by_setting": {"s1+s2": 0.0},
+    "max_calibration_error": 1.0,
+    "bootstrap_resamples": 50,
+    "max_latency_ratio": 1e6,
+    "max_latency_ms": 1e9,
+}
 
 
 def lock(*paths):

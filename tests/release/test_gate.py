@@ -40,7 +40,7 @@ def trial(probabilities=GOOD, **changes):
         every_modality="s1+s2",
         class_pairs={"water": 40, "forest": 40},
         calibration_error=0.1,
-        latency_ms=10.0,
+        times_ms=(10.0,) * 30,
         size_mb=5.0,
         parity_error=1e-6,
     )
@@ -70,7 +70,7 @@ def test_a_good_challenger_without_a_champion_passes(thresholds):
         ({"num_bad": 1}, "finite"),
         ({"calibration_error": 0.26}, "calibration"),
         ({"calibration_error": float("nan")}, "calibration"),
-        ({"latency_ms": 1000.1}, "latency"),
+        ({"times_ms": (1000.1,) * 30}, "latency"),
         ({"size_mb": 2000.1}, "size"),
         ({"parity_error": 2e-4}, "parity"),
         ({"parity_error": None}, "parity"),
@@ -124,9 +124,29 @@ def test_a_loss_that_the_interval_cannot_rule_out_fails(thresholds):
         assert found == ([] if is_good else ["metric"])
 
 
-def test_a_slower_challenger_fails_by_the_ratio(thresholds):
-    champion = trial(label="m/1", latency_ms=5.0)
-    assert failed(trial(latency_ms=7.6), thresholds, champion, difference(GOOD, GOOD)) == ["latency ratio"]
+def latency_ratio(challenger_ms, champion_ms, thresholds):
+    same = difference(GOOD, GOOD)
+    verdict = judge(trial(times_ms=challenger_ms), trial(times_ms=champion_ms), same, thresholds, {"num_pairs": 80})
+    return next(check for check in verdict.checks if check.name == "latency ratio")
+
+
+@pytest.mark.parametrize(("slower", "status"), [(1.49, "passed"), (1.52, "failed")])
+def test_a_challenger_is_too_slow_from_the_ratio_on_however_the_machine_s_speed_changes(slower, status, thresholds):
+    champion_ms = tuple(5.0 * (1 + number % 7) for number in range(30))
+    found = latency_ratio(tuple(slower * time for time in champion_ms), champion_ms, thresholds)
+    assert found.status == status
+    assert found.got == f"{slower:.2f} × (half of the rounds from {slower:.2f} to {slower:.2f})"
+
+
+def test_other_work_that_hits_a_challenger_in_some_rounds_more_does_not_fail_it(thresholds):
+    # The same graph on two busy cores: single runs take many times as long, now in one turn, now in the other.
+    times = np.random.default_rng(0).lognormal(0, 1.5, (200, 2, 30))
+    statuses = [latency_ratio(tuple(one), tuple(other), thresholds).status for one, other in times]
+    assert statuses.count("failed") <= 2
+    assert {"passed", "skipped"} <= set(statuses)
+    unsure = latency_ratio((8.0, 1.0, 8.0) * 10, (5.0,) * 30, thresholds)
+    assert unsure.status == "skipped"
+    assert unsure.got == "1.60 × (half of the rounds from 0.20 to 1.60): too unsteady on this machine now to tell"
 
 
 def test_the_difference_is_paired_so_models_that_agree_differ_by_little():
