@@ -316,6 +316,17 @@ def north_up(pixels: NDArray[Any], transform: Any) -> NDArray[Any]:
     return pixels[:, :: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
 
 
+def north_up_transform(dataset: Any) -> Any:
+    """Transform of a file's pixels as `north_up` turns them; its own where they are rotated or sheared."""
+    from rasterio import Affine
+
+    own = dataset.transform
+    if is_turned(own):
+        return own
+    left, _, _, top = box_of(dataset)
+    return Affine(abs(own.a), 0, left, 0, -abs(own.e), top)
+
+
 def box_of(dataset: Any) -> Box:
     """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
     left, bottom, right, top = dataset.bounds

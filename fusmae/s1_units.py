@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.errors import InputError
+
 S1Units = Literal["dB", "power", "amplitude"]
 LinearUnits = Literal["power", "amplitude"]
 
@@ -30,6 +32,9 @@ POSSIBLE_DB = (-80.0, 40.0)
 
 LINEAR_SHARE = 0.95
 """Linear numbers are never negative; of dB only bright buildings are at 0 and above."""
+
+# Noise that was taken off leaves a few negative pixels of power.
+_MAX_NEGATIVE_SHARE = 0.05
 
 CROSSED_DB = 1.0
 """VH is above VV by as much over calm water only, where both are noise."""
@@ -133,6 +138,28 @@ class Evidence:
 def is_linear(pixels: NDArray[np.float32]) -> bool:
     """Whether one band's pixels (finite, not 0) are no dB: nearly all are positive."""
     return bool((pixels > 0).mean() > LINEAR_SHARE)
+
+
+def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
+    """Refuse pixels that are negative where linear units can't be.
+
+    Args:
+        modality: for the error.
+        negative: share of the pixels that are.
+        units: that a reader was told.
+        of: what the share is of, for the error.
+
+    Raises:
+        InputError: names the option to leave out.
+    """
+    if negative > _MAX_NEGATIVE_SHARE:
+        raise InputError(
+            f"The {modality} scene is no linear {units}: it has negative pixels.",
+            got=f"{negative:.0%} of a {of}'s pixels are negative",
+            expected=f"{units}, never negative",
+            hint=f"leave out --{modality}-units {units} if it is in dB; "
+            "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
+        )
 
 
 def measure_levels(bands: Mapping[str, NDArray[np.float32]]) -> Levels:

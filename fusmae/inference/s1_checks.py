@@ -21,11 +21,11 @@ from fusmae.s1_units import (
     is_linear,
     is_scaled,
     measure_levels,
+    require_linear,
     spread_of,
     weigh,
 )
 
-_MAX_NEGATIVE_SHARE = 0.05
 _OTHER: Mapping[LinearUnits, LinearUnits] = {"power": "amplitude", "amplitude": "power"}
 
 
@@ -118,14 +118,7 @@ def _conversion(modality: str, evidence: Evidence, stated: S1Units | None) -> st
 
 def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: S1Units | None) -> list[str]:
     negative = max(float((pixels < 0).mean()) for pixels in bands.values())
-    if negative > _MAX_NEGATIVE_SHARE:
-        raise InputError(
-            f"The {modality} scene is no linear {units}: it has negative pixels.",
-            got=f"{negative:.0%} of a band's pixels are negative",
-            expected=f"{units}, never negative",
-            hint=f"leave out --{modality}-units {units} if it is in dB; "
-            "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
-        )
+    require_linear(modality, negative, units, of="band")
     evidence, other = weigh(measure_levels(bands)), _OTHER[units]
     if evidence.is_uncalibrated:  # refused for its level
         return []
