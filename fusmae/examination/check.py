@@ -10,7 +10,7 @@ from fusmae.errors import CHECK_OF_FAULT
 Severity = Literal["blocks", "warns"]
 Status = Literal["passed", "tolerated", "skipped", "warns", "blocks"]
 
-SHARD_ANEW = INDEX_ANEW = "`fusmae update`"
+UPDATE = "`fusmae update`"
 """What a hint says of raw files and tables that were mended: DVC doesn't watch them, so that it would see no change."""
 
 _MAX_EXAMPLES = 10

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.data.shards import LeftOut
-from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
 from fusmae.sources.source import Facts
 
@@ -49,8 +49,8 @@ def check_labels(
     ]
     tested = f"{counted(len(known), 'known pair')} has" if len(known) == 1 else f"{len(known):,} known pairs have"
     findings = {*unknown, *untrue, *unequal, *damaged, *changing}
-    in_table = f"compare the class table and the labels with the dataset's own, then {INDEX_ANEW}"
-    in_shards = f"the shards are of other labels or damaged maps: {SHARD_ANEW}"
+    in_table = f"compare the class table and the labels with the dataset's own, then {UPDATE}"
+    in_shards = f"the shards are of other labels or damaged maps: {UPDATE}"
     return Check(
         name="labels",
         severity="blocks",
@@ -101,7 +101,7 @@ def check_maps(observed: Observation, classes: Sequence[str], map_classes: Seque
         expected=expected,
         examples=some(wrong),
         hint="labels or maps belong to other pairs: compare the raw table and the maps' names with the dataset's own, "
-        f"then {INDEX_ANEW}",
+        f"then {UPDATE}",
     )
 
 

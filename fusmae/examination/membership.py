@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut
-from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
 from fusmae.sources.source import Facts
 
@@ -38,7 +38,7 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
         ),
         expected=f"the {counted(len(splits), 'pair')} of the index, each once",
         examples=some(findings),
-        hint=f"bring the missing files to data/raw, then {SHARD_ANEW}; or agree to go on without them in "
+        hint=f"bring the missing files to data/raw, then {UPDATE}; or agree to go on without them in "
         "data.tolerated.complete",
     )
 
@@ -75,7 +75,7 @@ def check_counts(pairs: Sequence[Pair], counts: Mapping[Split, int] | None) -> C
         got=got if counts is not None else f"{got}; the dataset states no counts",
         expected=_by_split(stated) if counts is not None else "nothing is stated",
         hint="the raw data or its table is cut or of another version: compare data.source in params.yaml; "
-        f"`dvc repro -f -s fetch`, {INDEX_ANEW}",
+        f"`dvc repro -f -s fetch`, {UPDATE}",
         is_skipped=counts is None,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
-from fusmae.examination.check import SHARD_ANEW, Check, counted, joined, some
+from fusmae.examination.check import UPDATE, Check, counted, joined, some
 from fusmae.examination.observe import Observation
 from fusmae.s2_offset import adds_offset, dark_level, judge_floors, named_baseline
 
@@ -77,7 +77,7 @@ def check_offset(pairs: Sequence[Pair], observed: Observation, stated: int) -> C
         expected=f"an offset of {stated:,}, as the dataset states" if stated else "no offset, as the dataset states",
         examples=some(wrong),
         hint="subtract 1000 from the digital numbers of products with baseline 04.00 and above, in every pair alike, "
-        f"then {SHARD_ANEW}; if the pairs lie under thick cloud, agree to them in data.tolerated.offset",
+        f"then {UPDATE}; if the pairs lie under thick cloud, agree to them in data.tolerated.offset",
         is_skipped=not told,
     )
 

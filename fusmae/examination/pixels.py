@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.shards import LeftOut
-from fusmae.examination.check import INDEX_ANEW, SHARD_ANEW, Check, counted, joined, keys_left_out, some
+from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import BandTotals, Observation
 from fusmae.modalities import BandStatistics, Statistics, Units
 from fusmae.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
@@ -78,7 +78,7 @@ def check_constant(observed: Observation) -> Check:
         got=joined(sentences, "every band has contrast"),
         expected="several values in each band of each pair",
         examples=some(keys),
-        hint=f"look at these pairs; mend them, then {SHARD_ANEW}; or, if they were published so, agree to them in "
+        hint=f"look at these pairs; mend them, then {UPDATE}; or, if they were published so, agree to them in "
         "data.tolerated.constant",
     )
 
@@ -108,7 +108,7 @@ def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         got=joined(sentences, f"at most {share.max(initial=0):.1%} nodata in a pair") + edges,
         expected=f"finite pixels, and at most {MAX_NODATA_SHARE:.0%} of 0 in all bands",
         examples=some([*empty, *not_finite]),
-        hint=f"fill these pairs' nodata, then {SHARD_ANEW}; leave them out of the raw data, then {INDEX_ANEW}; or "
+        hint=f"fill these pairs' nodata, then {UPDATE}; leave them out of the raw data, then {UPDATE}; or "
         "agree to them in data.tolerated.nodata",
     )
 
@@ -124,7 +124,7 @@ def check_histograms(observed: Observation, reference: Statistics) -> Check:
             got="",
             expected=f"digital numbers: {POSSIBLE['DN']}; dB: {POSSIBLE['dB']}; findings are bands",
             hint="look at the histograms below: pixels may be normalised already or of another unit; mend them, then "
-            f"{SHARD_ANEW}",
+            f"{UPDATE}",
         ),
         observed,
         reference,
@@ -184,7 +184,7 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         ),
         expected=f"S1 medians from {low:g} to {high:g} dB with decimals; S2 up to some thousands",
         examples=some(findings),
-        hint=f"{_conversion(observed, is_linear)}read S1 as float32, don't rescale S2; then {SHARD_ANEW}",
+        hint=f"{_conversion(observed, is_linear)}read S1 as float32, don't rescale S2; then {UPDATE}",
     )
 
 
@@ -222,7 +222,7 @@ def check_polarisation(observed: Observation) -> Check:
         expected=f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
         examples=some(crossed) if is_swapped else (),
         hint="name S1 bands by what they are, never by their order in a folder, "
-        f"then {SHARD_ANEW}; if the pairs show calm water, agree to them in data.tolerated.polarisation",
+        f"then {UPDATE}; if the pairs show calm water, agree to them in data.tolerated.polarisation",
     )
 
 
@@ -239,7 +239,7 @@ def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
         else f"no pair of {num_pairs:,} was left out for its place",
         expected="equal bounds within a pair",
         examples=some(elsewhere),
-        hint=f"bring the right files, then {SHARD_ANEW}; or agree to go on without these pairs in "
+        hint=f"bring the right files, then {UPDATE}; or agree to go on without these pairs in "
         "data.tolerated.georeference",
     )
 
@@ -257,7 +257,7 @@ def check_grid(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
         else f"no pair of {num_pairs:,} was left out for its size",
         expected="each band of its stated size",
         examples=some(others),
-        hint=f"cut the tiles anew, then {SHARD_ANEW}; where all have this size, set data.tile_m to their side in "
+        hint=f"cut the tiles anew, then {UPDATE}; where all have this size, set data.tile_m to their side in "
         "metres, then `dvc repro`; or agree to go on without these pairs in data.tolerated.grid",
     )
 

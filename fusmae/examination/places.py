@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
-from fusmae.examination.check import INDEX_ANEW, Check, counted, some
+from fusmae.examination.check import UPDATE, Check, counted, some
 
 DISTANCES_KM = (1.2, 2.4, 10.0)
 """Side of BigEarthNet's tiles, so that they touch; twice that; and where scenes hardly look alike any more."""
@@ -34,7 +34,7 @@ def check_places(pairs: Sequence[Pair]) -> Check:
         else f"{counted(len(splits), 'place')}, each in one split",
         expected="one split a place; findings are places",
         examples=some(leaking),
-        hint=f"move each place whole to its most held-out split (test, validation, train), then {INDEX_ANEW}",
+        hint=f"move each place whole to its most held-out split (test, validation, train), then {UPDATE}",
     )
 
 

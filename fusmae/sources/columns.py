@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _MAX_SHOWN = 3
+# As Arrow calls the types.
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary")
+_NUMBERS = ("integer", "floating")
+_LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
 # What lists of names become in text: JSON, Python's and NumPy's notation, or names with a sign between them.
 _BETWEEN_NAMES = re.compile(r"""[\s,;|\[\](){}'"]*""")
 
@@ -101,7 +105,7 @@ class Columns:
         import pyarrow.compute as pc
 
         cells = _plain(self._column(name))
-        if not _is_list(cells.type):
+        if not _is_one_of(cells.type, _LISTS):
             return self._names_in_text(name, cells, classes)
         lengths = np.asarray(pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False), np.int64)
         values = self._as_text(name, pc.list_flatten(cells))
@@ -151,7 +155,7 @@ class Columns:
         import pyarrow.compute as pc
 
         cells = _plain(cells)
-        is_text = _is_text(cells.type) or (allow_numbers and _is_number(cells.type))
+        is_text = _is_one_of(cells.type, _TEXTS) or (allow_numbers and _is_one_of(cells.type, _NUMBERS))
         try:
             if is_text or pa.types.is_null(cells.type):
                 return pc.cast(cells, pa.string())
@@ -214,33 +218,8 @@ def _plain(cells: "pa.Array") -> "pa.Array":
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
 
 
-def _is_text(kind: "pa.DataType") -> bool:
+def _is_one_of(kind: "pa.DataType", names: Sequence[str]) -> bool:
+    """Whether Arrow calls a type by one of these names."""
     import pyarrow as pa
 
-    is_kind = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_string_view,
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-    )
-    return any(test(kind) for test in is_kind)
-
-
-def _is_number(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _is_list(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    is_kind = (
-        pa.types.is_list,
-        pa.types.is_large_list,
-        pa.types.is_fixed_size_list,
-        pa.types.is_list_view,
-        pa.types.is_large_list_view,
-    )
-    return any(test(kind) for test in is_kind)
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
