@@ -28,16 +28,16 @@ import typer
 
 from benchmarks.rounds import medians, with_range
 from benchmarks.scene_data import make_scene
-from fusmae.allocator import keep_freed_memory
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.files import file_sha256, write_json
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.predict import Model, predict_map
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import open_scenes
+from fusmae.inference.map.predict import Model, predict_map
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import open_scenes
+from fusmae.inference.scene.tiles import Batch, cut_batches, read_strips
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.inference.tiles import Batch, cut_batches, read_strips
-from fusmae.provenance import git_state
+from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.provenance import git_state
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
 BATCHES = (1, 16)
@@ -253,7 +253,7 @@ def noise(session: Session, size: int) -> dict[str, Any]:
 
 
 def _trained(weights: Path) -> Any:
-    from fusmae.release.export import Deployable
+    from fusmae.release.export.graph import Deployable
     from fusmae.training.build import build_preprocess, inputs_of
     from fusmae.training.checkpoint import load_checkpoint
     from fusmae.training.classifiers import finetuned_classifier
@@ -269,7 +269,7 @@ def untrained(size: str, session: Session) -> Any:
     import yaml
 
     from fusmae.models.heads import Classifier, ClassifierHead
-    from fusmae.release.export import Deployable
+    from fusmae.release.export.graph import Deployable
     from fusmae.training.build import build_encoder, build_preprocess, describe_architecture
 
     torch.manual_seed(0)
@@ -281,7 +281,7 @@ def untrained(size: str, session: Session) -> Any:
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
     """Export a model that takes what the session takes."""
-    from fusmae.release.export import export_onnx, save_onnx
+    from fusmae.release.export.graph import export_onnx, save_onnx
 
     graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=opset)
     save_onnx(graph, session.metadata, path)

@@ -10,7 +10,7 @@ can't, it gives everything on the 10 m grid: 1.9 times the numbers.
 `grid`: everything on the 10 m grid, upsampled by the model's own preprocessing for ours and the LMDB.
 
 torchgeo is spared its reference map, which the others don't read. Our command line makes the C library keep freed
-memory (`fusmae.allocator`), and so do ours here; `lmdb_tuned` is the LMDB with the same, `lmdb` as its users have it.
+memory (`fusmae.runs.memory`), and so do ours here; `lmdb_tuned` is the LMDB with the same, `lmdb` as its users have it.
 """
 
 import json
@@ -28,11 +28,11 @@ import typer
 
 from benchmarks.contenders import BATCH, batches_of, finisher, prepare
 from benchmarks.rounds import medians, with_range
-from fusmae.allocator import keep_freed_memory
 from fusmae.data.shards import PIXELS, shard_paths
 from fusmae.data.statistics import read_statistics
 from fusmae.files import write_json
-from fusmae.provenance import git_state
+from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.provenance import git_state
 
 RIVALS = ("torchgeo", "lmdb", "lmdb_tuned")
 SUFFIXES = {"native": "", "grid": "_on_grid"}

@@ -20,7 +20,7 @@ import typer
 from benchmarks.inference import noise, save_graph, untrained
 from fusmae.files import write_json
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.provenance import git_state
+from fusmae.runs.provenance import git_state
 
 SIZES, BATCHES, OPSETS = ("tiny", "small"), (1, 16), (17, 21, 23)
 # CPU seconds of a graph in a round, at least.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json

@@ -2,9 +2,9 @@
 
 The quick start's pretraining, some epochs of it with as many threads as there are cores, each time in a process of its
 own: as torch does by default, and with OMP_WAIT_POLICY=passive, as every command of fusmae sets it
-(`fusmae.environment`). Each round runs both one after the other, beside busy processes (a loop of Python each, one per
-core) and without; a ratio is that of one round. Only ratios mean something. `same_bits`: whether all trained weights
-are equal to the last bit.
+(`fusmae.runs.environment`). Each round runs both one after the other, beside busy processes (a loop of Python each, one
+per core) and without; a ratio is that of one round. Only ratios mean something. `same_bits`: whether all trained
+weights are equal to the last bit.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from fusmae.files import write_json
-from fusmae.provenance import git_state
+from fusmae.runs.provenance import git_state
 
 POLICIES = {"spinning": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
 
@@ -80,7 +80,7 @@ def train_here(epochs: int, data: Path) -> None:
     """Train in this process; print seconds, CPU seconds and the weights' checksum."""
     from hashlib import sha256
 
-    from fusmae.config import load_config
+    from fusmae.config.params import load_config
     from fusmae.data.datamodule import Draws, PairDataModule
     from fusmae.data.statistics import read_statistics
     from fusmae.training.pretraining import build_pretraining

@@ -7,8 +7,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from fusmae.process_group import run_in_group
-from fusmae.provenance import FLOW_RUN
+from fusmae.runs.process_group import run_in_group
+from fusmae.runs.provenance import FLOW_RUN
 
 
 class DecisionRefusedError(RuntimeError):

@@ -7,8 +7,8 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.events import emit_drift
-from flows.notice import tell
-from fusmae.process_group import run_in_group
+from flows.notify import tell
+from fusmae.runs.process_group import run_in_group
 
 _SENSORS = ("s1", "s2")
 _DRIFTED = 3

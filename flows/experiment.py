@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.errors import ConfigError
 
 # Hydra's grammar can do more: take a default away (~), read a variable of the environment (${oc.env:…}), search other
@@ -26,7 +26,7 @@ def lay_over(folder: Path, overrides: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from fusmae.composition import PRIMARY, compose
+    from fusmae.config.composition import PRIMARY, compose
 
     for override in overrides:
         name, _, value = override.partition("=")

@@ -7,8 +7,8 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from fusmae.errors import CheckoutError
-from fusmae.provenance import with_host
-from fusmae.worktree import git
+from fusmae.runs.git import git
+from fusmae.runs.provenance import with_host
 
 _COMMIT, _HOSTS = "fusmae.commit", "fusmae.hosts"
 

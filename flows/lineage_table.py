@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 
 from flows.hosts import hosts_of_run
 from flows.workspace import Workspace
-from fusmae.mlflow_address import shown_uri
+from fusmae.runs.mlflow_address import shown_uri
 
 
 def mlflow_runs(folder: Path) -> dict[str, dict[str, str]]:

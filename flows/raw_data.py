@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from fusmae.source_config import BROUGHT_BY_HAND
+from fusmae.config.source import BROUGHT_BY_HAND
 
 _RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("data/raw.json")
 _SHARED = Path(".fusmae/raw")

@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from flows.course import run_stages
-from flows.notice import tell
+from flows.notify import tell
+from flows.run_stages import run_stages
 
 
 @flow(on_failure=[tell], on_crashed=[tell])

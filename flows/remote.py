@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.workspace import Workspace
-from fusmae.worktree import git
+from fusmae.runs.git import git
 
 _DELAYS_S = [5.0, 30.0, 120.0]
 

@@ -2,9 +2,9 @@
 
 from prefect import flow
 
-from flows.decision import decide
+from flows.change_champion import decide
 from flows.events import emit_champion
-from flows.notice import tell
+from flows.notify import tell
 
 
 @flow(on_failure=[tell], on_crashed=[tell])

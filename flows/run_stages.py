@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from flows.experiment import describe
-from flows.links import link, mlflow_runs
-from flows.notice import send
+from flows.lineage_table import link, mlflow_runs
+from flows.notify import send
 from flows.remote import pull, push
 from flows.stage import run_stage, stage_names
 from flows.workspace import Workspace, open_workspace

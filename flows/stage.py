@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.raw_data import fetching_alone
 from flows.workspace import Workspace
-from fusmae.outcome import OUTCOME, is_worth_another_try
+from fusmae.runs.exit_code import OUTCOME, is_worth_another_try
 
 _DELAYS_S = [5.0, 30.0, 120.0, 300.0]
 _CHANGED = 3

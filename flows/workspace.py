@@ -19,11 +19,11 @@ from flows.experiment import lay_over
 from flows.hosts import commit_of_run, note_host
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
-from fusmae.mlflow_address import is_local, tracking_uri
-from fusmae.process_group import own_programs_first, run_in_group
-from fusmae.provenance import EXPERIMENT, FLOW_RUN
-from fusmae.scratch import SCRATCH
-from fusmae.worktree import Worktree, git
+from fusmae.runs.git import Worktree, git
+from fusmae.runs.mlflow_address import is_local, tracking_uri
+from fusmae.runs.process_group import own_programs_first, run_in_group
+from fusmae.runs.provenance import EXPERIMENT, FLOW_RUN
+from fusmae.runs.resume_folder import SCRATCH
 
 _RUNS = Path(".fusmae/flow-runs")
 _KEPT_DAYS = 7

@@ -15,11 +15,11 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
-from fusmae.environment import exclude_this_machine, wait_without_spinning
 from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export import Deployable, export_onnx, save_onnx
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
+from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
 from fusmae.sources.sample.wheels import download
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing

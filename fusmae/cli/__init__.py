@@ -8,9 +8,9 @@ import typer
 
 from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages, study, ui
 from fusmae.cli.call import options
-from fusmae.environment import keep_caches_inside, wait_without_spinning
 from fusmae.errors import FusmaeError
-from fusmae.outcome import exit_code, note_begin, note_end
+from fusmae.runs.environment import keep_caches_inside, wait_without_spinning
+from fusmae.runs.exit_code import exit_code, note_begin, note_end
 
 app = typer.Typer(
     help="Fus-MAE as a pipeline. `dvc repro` calls the stages in order; each can be run alone.",

@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
-from fusmae.allocator import keep_freed_memory
 from fusmae.cli.packages import require_packages
-from fusmae.environment import exclude_this_machine
+from fusmae.runs.environment import exclude_this_machine
+from fusmae.runs.memory import keep_freed_memory
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
@@ -25,7 +25,7 @@ _LOOKED_UP |= {"promote": "name", "rollback": "name", "ledger": "name"}
 
 def load_params() -> Any:
     """params.yaml as it is named before the command."""
-    from fusmae.config import load_config
+    from fusmae.config.params import load_config
 
     return load_config(options["params"])
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fusmae.cli.call import options, run_command
-from fusmae.environment import sent_to_proxy
+from fusmae.runs.environment import sent_to_proxy
 
 app = typer.Typer()
 

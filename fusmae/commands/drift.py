@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.commands.reading import Given
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.errors import InputError
-from fusmae.inference.checks import check_pixels, print_warnings
-from fusmae.inference.drift import judge_scene
-from fusmae.inference.drift_reference import REFERENCE, Reference, load_reference
-from fusmae.inference.drift_tiles import describe_tiles, spread_units
+from fusmae.inference.drift.distance import judge_scene
+from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
+from fusmae.inference.drift.tiles import describe_tiles, spread_units
 from fusmae.inference.embed import require_embedding
-from fusmae.inference.grid import Grid, lay_grid
-from fusmae.inference.nodata import nodata_sentences
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import Scene, open_scenes
+from fusmae.inference.scene.checks import check_pixels, print_warnings
+from fusmae.inference.scene.grid import Grid, lay_grid
+from fusmae.inference.scene.nodata import nodata_sentences
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import Scene, open_scenes
 from fusmae.inference.session import Session
-from fusmae.release.artifacts import fetch_artifact
-from fusmae.release.drift_report import Findings, as_text, write_drift_report
-from fusmae.release.models import ModelFile, model_file
+from fusmae.release.registry.artifacts import fetch_artifact
+from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.reports.drift import Findings, as_text, write_drift_report
 
 
 def drift(

@@ -11,15 +11,15 @@ from fusmae.commands.reading import Given
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
-from fusmae.inference.checks import check_pixels, print_warnings
 from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
 from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
-from fusmae.inference.grid import Grid, lay_grid
-from fusmae.inference.nodata import LOOK_AT_NODATA, nodata_sentences
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import open_scenes
+from fusmae.inference.scene.checks import check_pixels, print_warnings
+from fusmae.inference.scene.grid import Grid, lay_grid
+from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import EMBEDDING, Session
-from fusmae.release.models import ModelFile, model_file
+from fusmae.release.registry.model_file import ModelFile, model_file
 
 _BATCH = 16
 

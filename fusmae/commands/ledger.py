@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fusmae.errors import LedgerError
-from fusmae.release.ledger import Entry, Ledger, champions, sentence
-from fusmae.release.registry import champion_number, in_use, numbers
+from fusmae.release.promotion.ledger import Entry, Ledger, champions, sentence
+from fusmae.release.registry.versions import champion_number, in_use, numbers
 
 
 def ledger(*, name: str) -> str:

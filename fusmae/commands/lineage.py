@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fusmae.release.lineage import GitState, Lineage
-from fusmae.release.locked import LockedStage
-from fusmae.release.runs import RunFacts
-from fusmae.release.traced import Traced, trace
+from fusmae.release.lineage.mlflow_runs import RunFacts
+from fusmae.release.lineage.record import GitState, Lineage
+from fusmae.release.lineage.trace import Traced, trace
+from fusmae.runs.dvc_lock import LockedStage
 
 _UNKNOWN = "not recorded"
 

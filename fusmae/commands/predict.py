@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fusmae.commands.reading import Given
 from fusmae.errors import InputError
-from fusmae.inference.predict import Map, Model, predict_map
+from fusmae.inference.map.predict import Map, Model, predict_map
 from fusmae.inference.session import Session
-from fusmae.release.models import model_file
+from fusmae.release.registry.model_file import model_file
 
 _MOST_NAMED = 5
 

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fusmae.config import Config, load_config
+from fusmae.config.params import Config, load_config
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
-from fusmae.provenance import content_sha256, git_state
-from fusmae.release.artifacts import add_artifacts
-from fusmae.release.experiments import commit_experiment
-from fusmae.release.gate import Check, Verdict, judge
-from fusmae.release.ledger import Ledger, sentence
-from fusmae.release.models import ModelFile, model_file
-from fusmae.release.origin import check_origin, require_committed, require_locked, require_origin
-from fusmae.release.promotion import Change, move_champion, require_clean_checkout, require_recorded
-from fusmae.release.registry import CHALLENGER, champion_number
-from fusmae.release.trial import Trial, require_same, run_trials
-from fusmae.release.verdict_report import as_text, write_verdict
+from fusmae.release.promotion.champion import Change, move_champion, require_clean_checkout, require_recorded
+from fusmae.release.promotion.commit_checks import check_origin, require_committed, require_locked, require_origin
+from fusmae.release.promotion.experiments import commit_experiment
+from fusmae.release.promotion.gate import Check, Verdict, judge
+from fusmae.release.promotion.ledger import Ledger, sentence
+from fusmae.release.promotion.model_scores import Trial, require_same, run_trials
+from fusmae.release.registry.artifacts import add_artifacts
+from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.versions import CHALLENGER, champion_number
+from fusmae.reports.verdict import as_text, write_verdict
+from fusmae.runs.provenance import content_sha256, git_state
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusmae.inference.scene import Reading
-from fusmae.s1_units import S1Units
+from fusmae.inference.scene.scene import Reading
+from fusmae.rasters.s1_units import S1Units
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fusmae.release.compare import Answer, Comparison
-from fusmae.release.reproduce import RawData, make_again
-from fusmae.release.traced import trace
+from fusmae.release.lineage.compare import Answer, Comparison
+from fusmae.release.lineage.reproduce import RawData, make_again
+from fusmae.release.lineage.trace import trace
 
 _ANSWERS: dict[Answer, str] = {"same": "same", "within": "within tolerance", "other": "OTHER", "noted": "other, noted"}
 _WIDTH = 150

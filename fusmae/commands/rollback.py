@@ -2,10 +2,10 @@
 
 from fusmae.errors import PromotionError
 from fusmae.inference.session import Session
-from fusmae.release.ledger import sentence
-from fusmae.release.models import model_file
-from fusmae.release.promotion import Change, move_champion, version_before
-from fusmae.release.registry import champion_number
+from fusmae.release.promotion.champion import Change, move_champion, version_before
+from fusmae.release.promotion.ledger import sentence
+from fusmae.release.registry.model_file import model_file
+from fusmae.release.registry.versions import champion_number
 
 
 def rollback(*, name: str, to: str, reason: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusmae.config import Config, load_config
+from fusmae.config.params import Config, load_config
 from fusmae.errors import ConfigError
 from fusmae.files import file_sha256
 from fusmae.study.variants import study_of, variant_config

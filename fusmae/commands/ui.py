@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import shown_uri, tracking_uri
-from fusmae.mlflow_store import connect, packages_folder
+from fusmae.runs.mlflow_address import shown_uri, tracking_uri
+from fusmae.runs.mlflow_store import connect, packages_folder
 
 
 def ui(*, host: str, port: int) -> str:

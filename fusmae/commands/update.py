@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
+from fusmae.config.source import BROUGHT_BY_HAND
 from fusmae.errors import SourceError
-from fusmae.process_group import own_programs_first, run_in_group
-from fusmae.receipt import is_as_received
-from fusmae.source_config import BROUGHT_BY_HAND
+from fusmae.runs.process_group import own_programs_first, run_in_group
+from fusmae.sources.receipt import is_as_received
 
 CHANGED = 3
 """Exit code of a look that found changed files."""

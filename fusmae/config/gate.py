@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fusmae.section import Rate, Section, Share
+from fusmae.config.section import Rate, Section, Share
 
 
 class Thresholds(Section):

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from fusmae.config.gate import DriftThresholds, Thresholds
+from fusmae.config.section import Rate, Section, Share
+from fusmae.config.source import Sen12msConfig, SourceConfig
+from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
 from fusmae.errors import ConfigError
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
-from fusmae.section import Rate, Section, Share
-from fusmae.source_config import Sen12msConfig, SourceConfig
-from fusmae.thresholds import DriftThresholds, Thresholds
-from fusmae.training_config import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
-from fusmae.utf8 import read_utf8
+from fusmae.runs.utf8 import read_utf8
 
 AnySection = TypeVar("AnySection", bound=Section)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from fusmae.config.section import Section
 from fusmae.modalities import Modality
-from fusmae.section import Section
-from fusmae.utf8 import composed
+from fusmae.runs.utf8 import composed
 
 _Bands = Mapping[str, Mapping[str, int]]
 _POLARISATIONS = {"VV": 10, "VH": 10}

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fusmae.section import Rate, Section, Share
-from fusmae.training_config import ReadoutName
+from fusmae.config.section import Rate, Section, Share
+from fusmae.config.training import ReadoutName
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]

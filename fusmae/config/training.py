@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fusmae.section import Rate, Section, Share
+from fusmae.config.section import Rate, Section, Share
 
 ReadoutName = Literal["mean", "cls", "concat", "spread"]
 """How tokens become one vector: see `fusmae.models.heads.Readout`."""

@@ -21,7 +21,7 @@ from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generator, generators
 from fusmae.data.sampler import Key, KeyedSampler, evaluation_share, training_share
 from fusmae.data.shards import ShardReader
-from fusmae.ranks import ranks
+from fusmae.runs.distributed import ranks
 
 
 class Batch(NamedTuple):

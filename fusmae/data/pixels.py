@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.band_names import PRODUCT_NAMES
 from fusmae.errors import PairError
 from fusmae.modalities import ModalityInput, Units
-from fusmae.rasters import Flags, nowhere_but
+from fusmae.rasters.band_names import PRODUCT_NAMES
+from fusmae.rasters.raster_file import Flags, nowhere_but
 
 PIXEL_DTYPES: dict[Units, np.dtype[Any]] = {"dB": np.dtype(np.float32), "DN": np.dtype(np.uint16)}
 

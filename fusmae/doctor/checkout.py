@@ -4,10 +4,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusmae.config import Config, load_config
+from fusmae.config.params import Config, load_config
+from fusmae.doctor.finding import Finding
 from fusmae.errors import ConfigError
-from fusmae.provenance import git_state
-from fusmae.stack.finding import Finding
+from fusmae.runs.provenance import git_state
 
 _PATIENCE_S = 5
 _GRAPH = "dvc.yaml"
@@ -56,7 +56,9 @@ def check_params(path: Path) -> Iterator[Finding]:
         load_config(path)
     except ConfigError as error:
         mend = f"git diff {path}   # then mend it, or: git checkout {path}"
-        yield Finding("params", "error", " ".join(str(error).split()), "values that fusmae/config.py allows", mend)
+        yield Finding(
+            "params", "error", " ".join(str(error).split()), "values that fusmae/config/params.py allows", mend
+        )
     else:
         yield Finding("params", "ok", f"{path} is valid")
 

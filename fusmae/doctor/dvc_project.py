@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from fusmae.stack.finding import Finding, described
+from fusmae.doctor.finding import Finding, described
 
 _LOCK = Path("dvc.lock")
 _NUM_SHOWN = 3

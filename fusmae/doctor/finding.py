@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from fusmae.mlflow_address import without_secrets
+from fusmae.runs.mlflow_address import without_secrets
 
 Status = Literal["ok", "warning", "error", "skipped"]
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusmae.stack.finding import Finding, described
-from fusmae.stack.versions import reinstall
+from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.versions import reinstall
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 

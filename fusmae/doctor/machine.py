@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusmae.stack.dvc_cache import cache_folder
-from fusmae.stack.finding import Finding, Status
+from fusmae.doctor.dvc_cache import cache_folder
+from fusmae.doctor.finding import Finding, Status
 
 _GB = 1e9
 _WANTED_GB, _LEAST_GB = 10, 1

@@ -10,15 +10,15 @@ from contextlib import closing
 from importlib import metadata, util
 from pathlib import Path
 
+from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.http import NoAnswerError, Server, server_at
+from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import sqlite_uri, store_path, tracking_uri
-from fusmae.mlflow_artifacts import ARTIFACTS, outdated_addresses
-from fusmae.mlflow_store import MINIMUM_SERVER, require_version
-from fusmae.stack.finding import Finding, described
-from fusmae.stack.http import NoAnswerError, Server, server_at
-from fusmae.stack.versions import reinstall
+from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
+from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses
+from fusmae.runs.mlflow_store import MINIMUM_SERVER, require_version
 
-_UPDATE = "python -c 'from fusmae.mlflow_store import connect; connect()'"
+_UPDATE = "python -c 'from fusmae.runs.mlflow_store import connect; connect()'"
 _UNSET = "unset MLFLOW_TRACKING_URI   # then it is SQLite in mlruns/"
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from importlib import metadata
 
-from fusmae.stack.finding import Finding
-from fusmae.stack.http import NoAnswerError, Server, server_at
+from fusmae.doctor.finding import Finding
+from fusmae.doctor.http import NoAnswerError, Server, server_at
 
 _ADDRESS = "export PREFECT_API_URL=http://…:4200/api"
 _START = f"prefect server start   # there, or correct the address: {_ADDRESS}"

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
-from fusmae.environment import exclusions, proxies
-from fusmae.stack.finding import Finding
+from fusmae.doctor.finding import Finding
+from fusmae.runs.environment import exclusions, proxies
 
 
 def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from fusmae.stack.finding import Finding, described
+from fusmae.doctor.finding import Finding, described
 
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
 SHOWN = ("torch", "torchvision", "lightning", "mlflow", "prefect", "dvc", "fastapi", "onnx", "onnxruntime")

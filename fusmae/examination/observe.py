@@ -14,7 +14,7 @@ from fusmae.data.index import SPLITS, Split
 from fusmae.data.pixels import NO_CLASS, all_bands_are
 from fusmae.data.shards import Shard
 from fusmae.modalities import ModalityInput, Units
-from fusmae.s2_offset import FLOOR_QUANTILE
+from fusmae.rasters.s2_offset import FLOOR_QUANTILE
 
 # Pairs read at a time: bounds memory, whatever the size of a shard.
 _CHUNK = 64

@@ -11,7 +11,7 @@ from fusmae.data.shards import LeftOut
 from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import BandTotals, Observation
 from fusmae.modalities import BandStatistics, Statistics, Units
-from fusmae.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
+from fusmae.rasters.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
 
 MAX_NODATA_SHARE = 0.1
 """A model can do without a corner of a tile; with more it learns where the swath ends."""

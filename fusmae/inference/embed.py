@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import ExportError
-from fusmae.inference.ahead import ahead
-from fusmae.inference.grid import Unit
-from fusmae.inference.reader import SceneReader
+from fusmae.inference.prefetch import ahead
+from fusmae.inference.scene.grid import Unit
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.tiles import Batch, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
-from fusmae.inference.tiles import Batch, cut_batches, read_strips
 
 # Batches that wait for the session, and strips that wait to be cut.
 _BATCHES_AHEAD, _STRIPS_AHEAD = 4, 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.data.shards import ShardReader
-from fusmae.inference.drift_reference import TRAIN_SHARES, Reference, bands_of, tile_quantiles
+from fusmae.inference.drift.reference import TRAIN_SHARES, Reference, bands_of, tile_quantiles
 from fusmae.inference.embed import setting_name
 from fusmae.inference.session import EMBEDDING, Session
 

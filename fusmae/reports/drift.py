@@ -10,11 +10,11 @@ import numpy as np
 
 from fusmae.examination.check import counted
 from fusmae.files import write_json, write_text
-from fusmae.inference.drift import Drift, Measure
-from fusmae.inference.drift_reference import Reference
-from fusmae.inference.drift_tiles import SceneTiles
-from fusmae.page import page, table
-from fusmae.release.drift_charts import overlay_svg
+from fusmae.inference.drift.distance import Drift, Measure
+from fusmae.inference.drift.reference import Reference
+from fusmae.inference.drift.tiles import SceneTiles
+from fusmae.reports.drift_charts import overlay_svg
+from fusmae.reports.layout import page, table
 
 _NUM_STRANGEST = 10
 

@@ -4,11 +4,11 @@ from html import escape
 from pathlib import Path
 
 from fusmae.data.index import SPLITS, Split
-from fusmae.examination.charts import SPLIT_COLOURS, histogram_svg, positions_png
 from fusmae.examination.check import Check, Status, counted
 from fusmae.examination.diagnosis import BandSummary, Diagnosis
 from fusmae.files import write_json, write_text
-from fusmae.page import page, table
+from fusmae.reports.examination_charts import SPLIT_COLOURS, histogram_svg, positions_png
+from fusmae.reports.layout import page, table
 
 _WORDS: dict[Status, str] = {
     "passed": "passed",

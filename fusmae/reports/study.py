@@ -5,18 +5,18 @@ from html import escape
 from pathlib import Path
 
 from fusmae.files import write_json, write_text, written_whole
-from fusmae.page import page
-from fusmae.study import charts
-from fusmae.study.class_sections import classes_section
+from fusmae.reports import study_charts as charts
+from fusmae.reports.layout import page
+from fusmae.reports.study_classes import classes_section
+from fusmae.reports.study_css import STYLE
+from fusmae.reports.study_evidence import evidence_section, origin_section
+from fusmae.reports.study_javascript import SCRIPT
+from fusmae.reports.study_pictures import picture_section
+from fusmae.reports.study_scores import compare_section, conditions_section, scores_section, verdict_section
 from fusmae.study.comparable import caveats
 from fusmae.study.comparisons import Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
-from fusmae.study.evidence_sections import evidence_section, origin_section
-from fusmae.study.picture_section import picture_section
 from fusmae.study.results import Found
-from fusmae.study.score_sections import compare_section, conditions_section, scores_section, verdict_section
-from fusmae.study.script import SCRIPT
-from fusmae.study.style import STYLE
 from fusmae.study.summary import Study, summarise
 from fusmae.study.tables import as_markdown, as_metrics, write_plots
 

@@ -5,9 +5,9 @@ from html import escape
 
 import numpy as np
 
-from fusmae.study import charts
+from fusmae.reports import study_charts as charts
+from fusmae.reports.study_tables import Column, details, number, origins, row, sortable
 from fusmae.study.curves import Confusion, MicroCurve
-from fusmae.study.elements import Column, details, number, origins, row, sortable
 from fusmae.study.summary import Study, Use, percent
 
 

@@ -1,4 +1,4 @@
-"""The study page's own style, over the one of `fusmae.page`."""
+"""The study page's own style, over the one of `fusmae.reports.layout`."""
 
 STYLE = """
 :root { --line-0: #1f6fc4; --line-1: #c2410c; --line-2: #1a7f45; --line-3: #8a4fbf; --line-4: #a17a10;

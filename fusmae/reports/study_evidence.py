@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from fusmae.study.elements import Column, anchor, deviating, linked, number, row, sortable, text
+from fusmae.reports.study_tables import Column, anchor, deviating, linked, number, row, sortable, text
 from fusmae.study.summary import Spread, Study, spreads
 
 _FILLS = ("band mean", "nearest")

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
+from fusmae.config.study import StudyConfig
+from fusmae.config.training import ReadoutName
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.study.comparable import drawn_places
 from fusmae.study.results import Found
 from fusmae.study.variants import study_of
-from fusmae.study_config import StudyConfig
-from fusmae.training_config import ReadoutName
 
 _READOUTS: dict[ReadoutName, str] = {
     "mean": "the mean of all tokens",

@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
+from fusmae.reports.study_tables import Column, details, deviating, linked, number, row, scored, signed, sortable, text
 from fusmae.study.comparisons import ANSWERS, Answer, Comparison, Question
-from fusmae.study.elements import Column, details, deviating, linked, number, row, scored, signed, sortable, text
 from fusmae.study.results import HEADLINE
 from fusmae.study.summary import BOTH, DIGITS, Line, Study, Use, percent, score_name, spread
 

@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 
 from fusmae.files import write_json, write_text
-from fusmae.page import page, table
-from fusmae.release.gate import CLASS, Check, Status, Verdict
+from fusmae.release.promotion.gate import CLASS, Check, Status, Verdict
+from fusmae.reports.layout import page, table
 
 # The page's own colours: what fails must be seen first.
 _COLOURS: dict[Status, str] = {"failed": "blocks", "skipped": "skipped", "passed": "passed"}

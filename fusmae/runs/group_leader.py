@@ -1,7 +1,7 @@
-"""Runs a command, and ends all that it started once whoever asked for it is gone: `python keeper.py COMMAND …`.
+"""Runs a command, and ends all that it started once whoever asked for it is gone: `python group_leader.py COMMAND …`.
 
-A killed process can't end its children, and DVC's outlive it. The keeper leads their process group and holds one end of
-a pipe: its standard input ends when the process that asked dies, however it dies. It imports nothing of the project,
+A killed process can't end its children, and DVC's outlive it. This program leads their process group and holds one end
+of a pipe: its standard input ends when the process that asked dies, however it dies. It imports nothing of the project,
 whose checkout at hand may be another.
 """
 

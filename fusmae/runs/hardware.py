@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from fusmae.ranks import ranks
+from fusmae.runs.distributed import ranks
 
 
 def describe_hardware(accelerator: str) -> dict[str, str]:

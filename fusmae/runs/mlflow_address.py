@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from fusmae.errors import RegistryError
-from fusmae.home import home_folder
+from fusmae.runs.home import home_folder
 
 STORE = Path("mlruns")
 DATABASE = "mlflow.db"

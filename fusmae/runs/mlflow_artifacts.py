@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusmae.mlflow_address import local_path, sqlite_uri
+from fusmae.runs.mlflow_address import local_path, sqlite_uri
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnClause, Connection, TableClause

@@ -10,8 +10,16 @@ from filelock import FileLock
 from rich.console import Console
 
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import is_local, shown_uri, sign_in, store_folder, store_path, tracking_uri, without_secrets
-from fusmae.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
+from fusmae.runs.mlflow_address import (
+    is_local,
+    shown_uri,
+    sign_in,
+    store_folder,
+    store_path,
+    tracking_uri,
+    without_secrets,
+)
+from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
 
 MINIMUM_SERVER = "3.0"
 """Oldest server that this project works with: models are logged by an interface that MLflow 2 lacks."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from fusmae import keeper
+from fusmae.runs import group_leader
 
 
 def run_in_group(
@@ -36,7 +36,7 @@ def run_in_group(
         Its exit code; 128 + the signal's number if one ended it.
     """
     process = subprocess.Popen(
-        [sys.executable, "-P", keeper.__file__, *command],
+        [sys.executable, "-P", group_leader.__file__, *command],
         cwd=folder,
         env=environment,
         stdin=subprocess.PIPE,
@@ -86,7 +86,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """Ask the whole group to end (the trainer writes its checkpoint), then make it."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + keeper.GRACE_S
+        deadline = time.monotonic() + group_leader.GRACE_S
         while time.monotonic() < deadline:
             process.poll()  # else the dead leader would count as a member of its group
             os.killpg(process.pid, 0)

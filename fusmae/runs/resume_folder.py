@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fusmae.errors import TrainingError
-from fusmae.home import home_folder, is_temporary
+from fusmae.runs.home import home_folder, is_temporary
 
 SCRATCH = "FUSMAE_SCRATCH"
 """Environment variable with a folder that several checkouts share, so that a run goes on in another one."""

@@ -11,12 +11,12 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 
 from fusmae.files import write_json
-from fusmae.mlflow_address import tracking_uri
-from fusmae.mlflow_store import connect, find_run, known_run, open_experiment
-from fusmae.provenance import HOSTS_TAG, flow_tags, provenance, resume_key, with_host
-from fusmae.ranks import ranks
-from fusmae.scratch import scratch_folder, scratch_path
-from fusmae.training.hardware import describe_hardware
+from fusmae.runs.distributed import ranks
+from fusmae.runs.hardware import describe_hardware
+from fusmae.runs.mlflow_address import tracking_uri
+from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
+from fusmae.runs.provenance import HOSTS_TAG, flow_tags, provenance, resume_key, with_host
+from fusmae.runs.resume_folder import scratch_folder, scratch_path
 
 _RUN_FILE = "run_id"
 
@@ -81,7 +81,7 @@ def stage_run(
     """
     import mlflow
 
-    key = resume_key(stage, {"seed": seed, **params}, inputs, Path(__file__).parent)
+    key = resume_key(stage, {"seed": seed, **params}, inputs, Path(__file__).parents[1])
     if not ranks().is_first:
         yield Run("", None, scratch_path(stage, key), {}, is_first=False)
         return

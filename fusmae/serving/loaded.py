@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusmae.inference.session import Session
-from fusmae.release.models import ModelFile, model_file
+from fusmae.release.registry.model_file import ModelFile, model_file
 
 
 @dataclass(frozen=True, eq=False)

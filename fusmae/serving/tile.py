@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.band_names import names_in
 from fusmae.errors import InputError
-from fusmae.inference.scene import require_real
-from fusmae.inference.tiles import MAX_EMPTY_SHARE, fill_nodata
+from fusmae.inference.scene.scene import require_real
+from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
 from fusmae.modalities import ModalityInput
-from fusmae.rasters import (
+from fusmae.rasters.band_names import names_in
+from fusmae.rasters.raster_file import (
     box_of,
     is_turned,
     north_up,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.modalities import ModalityInput
-from fusmae.s1_units import (
+from fusmae.rasters.s1_units import (
     CROSSED_DB,
     MEDIAN_DB_RANGE,
     POSSIBLE_DB,
@@ -17,7 +17,7 @@ from fusmae.s1_units import (
     measure_levels,
     weigh,
 )
-from fusmae.s2_offset import FLOOR_QUANTILE, OFFSET, judge_floors
+from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, judge_floors
 
 _MAX_REFLECTANCE = 2.0
 """Reflectance of clouds and snow may be above 1; digital numbers of a whole tile are never as small."""

@@ -4,7 +4,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from fusmae.release.models import model_file
+from fusmae.release.registry.model_file import model_file
 from fusmae.serving.loaded import LoadedModel, load_model
 from fusmae.serving.metrics import Metrics
 

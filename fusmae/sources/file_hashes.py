@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fusmae.files import file_sha256
-from fusmae.scratch import scratch_root
+from fusmae.runs.resume_folder import scratch_root
 
 _SETTLED_NS = 2_000_000_000
 """A file that was written so lately may be written again without another time: what is found of it isn't kept."""

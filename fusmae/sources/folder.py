@@ -14,13 +14,13 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
-from fusmae.rasters import touched
+from fusmae.rasters.raster_file import touched
+from fusmae.runs.utf8 import composed
 from fusmae.sources.file_hashes import file_hashes
 from fusmae.sources.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
 from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.raster_folder import absent_raster, find_raster, rasters_by_key
 from fusmae.sources.source import Facts, no_maps
-from fusmae.utf8 import composed
 
 _SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
 _CELL_DEGREES = 10_000 / 111_195

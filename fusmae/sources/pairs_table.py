@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from fusmae.data.index import SPLITS
 from fusmae.errors import SourceError
-from fusmae.utf8 import composed, read_utf8
+from fusmae.runs.utf8 import composed, read_utf8
 
 TABLE = "pairs.csv"
 LAYOUT_HINT = "docs/folder.md shows the layout; then `fusmae update`"

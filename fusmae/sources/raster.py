@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fusmae.errors import Fault, InputError, PairError
 from fusmae.modalities import ModalityInput, Units
-from fusmae.rasters import (
+from fusmae.rasters.raster_file import (
     box_of,
     data_bands,
     is_turned,

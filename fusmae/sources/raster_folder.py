@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fusmae.errors import PairError, SourceError
 from fusmae.files import visible_files
+from fusmae.runs.utf8 import composed
 from fusmae.sources.pairs_table import LAYOUT_HINT
-from fusmae.utf8 import composed
 
 _ENDINGS = (".tif", ".tiff")
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fusmae.config.source import BROUGHT_BY_HAND, SourceConfig
 from fusmae.errors import SourceError
-from fusmae.source_config import BROUGHT_BY_HAND, SourceConfig
 from fusmae.sources import open_source
 
 

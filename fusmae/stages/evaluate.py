@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 from rich.progress import track
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
@@ -15,7 +15,7 @@ from fusmae.evaluation.predictions import Protocol, predict_split
 from fusmae.evaluation.report import Basis, Row, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
-from fusmae.tracking import log_to_run
+from fusmae.runs.tracking import log_to_run
 from fusmae.training.build import modality_settings
 from fusmae.training.checkpoint import load_checkpoint
 from fusmae.training.probe import setting_name

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
 from fusmae.data.shards import read_origin
 from fusmae.data.verdict import write_verdict
 from fusmae.errors import ExaminationError
 from fusmae.examination.examine import examine_data
-from fusmae.examination.report import write_report
+from fusmae.reports.examination import write_report
 from fusmae.sources import open_source
 
 

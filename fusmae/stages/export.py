@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
-from fusmae.provenance import git_state
-from fusmae.release.export import Deployable, describe_graph, export_onnx, save_onnx
-from fusmae.release.parity import check_parity
+from fusmae.release.export.graph import Deployable, describe_graph, export_onnx, save_onnx
+from fusmae.release.export.parity import check_parity
+from fusmae.runs.provenance import git_state
 from fusmae.training.build import build_preprocess, inputs_of, modality_settings
 from fusmae.training.checkpoint import load_checkpoint
 from fusmae.training.classifiers import finetuned_classifier

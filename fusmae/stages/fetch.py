@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.files import write_json
-from fusmae.receipt import receipt_of
 from fusmae.sources import open_source
+from fusmae.sources.receipt import receipt_of
 
 
 def fetch(config: Config, *, downloads: Path, raw: Path, receipt: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.tracking import stage_run
+from fusmae.runs.tracking import stage_run
 from fusmae.training.build import build_encoder, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights, require_same_model, save_checkpoint
 from fusmae.training.supervised import Finetuner, FinetuneRecipe

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.index import validate_index, write_index
 from fusmae.errors import ExaminationError
 from fusmae.examination.diagnosis import summarise

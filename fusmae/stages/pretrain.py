@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.evaluation.reconstructions import draw_reconstructions
-from fusmae.tracking import stage_run
+from fusmae.runs.tracking import stage_run
 from fusmae.training.build import build_fusmae, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights, save_checkpoint
 from fusmae.training.pretraining import build_pretraining

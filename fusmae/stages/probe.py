@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.ranks import require_one_process
-from fusmae.tracking import stage_run
+from fusmae.runs.distributed import require_one_process
+from fusmae.runs.tracking import stage_run
 from fusmae.training.build import build_encoder, build_preprocess, modality_settings, part_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights, require_same_model, save_checkpoint
 from fusmae.training.probe import Prober, choose_heads

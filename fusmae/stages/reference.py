@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.index import read_index
 from fusmae.files import file_sha256
-from fusmae.inference.drift_reference import save_reference
+from fusmae.inference.drift.reference import save_reference
 from fusmae.inference.embed import require_embedding
 from fusmae.inference.session import Session
-from fusmae.release.reference import make_reference
+from fusmae.release.drift_reference import make_reference
 
 
 def reference(config: Config, *, exported: Path, shards: Path, index: Path, out: Path) -> None:

@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.card import CardFacts, model_card, short_card
-from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
-from fusmae.release.offered import Offer
-from fusmae.release.registry import CHALLENGER, MAX_DESCRIPTION, register_graph
+from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
+from fusmae.release.registry.card import CardFacts, model_card, short_card
+from fusmae.release.registry.variants import Offer
+from fusmae.release.registry.versions import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
 def register(

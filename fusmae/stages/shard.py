@@ -4,15 +4,15 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
 from fusmae.data.shard_writer import Maps, require_tolerated, write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
-from fusmae.provenance import resume_key
-from fusmae.receipt import require_as_received
+from fusmae.runs.provenance import resume_key
 from fusmae.sources import open_source
+from fusmae.sources.receipt import require_as_received
 
 
 def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path) -> None:

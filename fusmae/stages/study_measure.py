@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import read_index
-from fusmae.ranks import require_one_process
+from fusmae.runs.distributed import require_one_process
+from fusmae.runs.tracking import stage_run
 from fusmae.study.cell import open_variant, write_measured
 from fusmae.study.measure import Measurement, named_draws
 from fusmae.study.variants import model_modalities, study_of, variant_config, variant_of
-from fusmae.tracking import stage_run
 
 
 def study_measure(

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.files import write_json
-from fusmae.ranks import require_one_process
+from fusmae.runs.distributed import require_one_process
+from fusmae.runs.tracking import stage_run
 from fusmae.study.variants import model_modalities, variant_config, variant_of
-from fusmae.tracking import stage_run
 from fusmae.training.build import part_of
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
 from fusmae.training.history import History

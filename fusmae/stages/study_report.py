@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.errors import StudyError
-from fusmae.study.about import study_about
-from fusmae.study.report import write_report
+from fusmae.reports.study import write_report
+from fusmae.reports.study_facts import study_about
+from fusmae.runs.tracking import log_to_run
 from fusmae.study.results import read_cell
 from fusmae.study.variants import study_of
-from fusmae.tracking import log_to_run
 
 REFERENCE = "fusmae"
 """The variant that others are compared with."""

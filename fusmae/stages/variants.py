@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-from fusmae.config import Config
+from fusmae.config.params import Config
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256, write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.variant_report import Variant, as_report, as_tables
-from fusmae.release.variant_trial import compare_latencies, compare_scores, is_finite_at_extremes
-from fusmae.release.variants import make_variants
+from fusmae.release.export.variant_report import Variant, as_report, as_tables
+from fusmae.release.export.variant_scores import compare_latencies, compare_scores, is_finite_at_extremes
+from fusmae.release.export.variants import make_variants
 
 
 def variants(config: Config, *, exported: Path, shards: Path, index: Path, out: Path, report: Path) -> None:

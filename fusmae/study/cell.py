@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusmae.config import Config
+from fusmae.config.params import Config
+from fusmae.config.study import VariantConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.statistics import parse_statistics
@@ -16,16 +17,15 @@ from fusmae.files import file_sha256, written_whole
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
 from fusmae.rivals import build_rival
+from fusmae.runs.hardware import describe_hardware
+from fusmae.runs.tracking import Run
 from fusmae.study.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
 from fusmae.study.gallery import failure_pictures, reconstruction_pictures
 from fusmae.study.measure import Measured
 from fusmae.study.results import PICTURES, Cell, write_cell, write_pictures
 from fusmae.study.variants import study_of
-from fusmae.study_config import VariantConfig
-from fusmae.tracking import Run
 from fusmae.training.build import build_fusmae, build_preprocess, inputs_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights
-from fusmae.training.hardware import describe_hardware
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 
 

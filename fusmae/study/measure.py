@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusmae.config import Config
+from fusmae.config.params import Config
+from fusmae.config.study import StudyConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.errors import ConfigError
@@ -23,7 +24,6 @@ from fusmae.study.frozen import FrozenEncoder
 from fusmae.study.heads import head_probabilities
 from fusmae.study.rows import RowBook
 from fusmae.study.variants import study_of
-from fusmae.study_config import StudyConfig
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.trainer import Machine
 

@@ -1,8 +1,8 @@
 """A variant's whole configuration: the study's, with the variant's own values laid over it."""
 
-from fusmae.config import Config, checked, parse_config
+from fusmae.config.params import Config, checked, parse_config
+from fusmae.config.study import StudyConfig, VariantConfig
 from fusmae.errors import ConfigError
-from fusmae.study_config import StudyConfig, VariantConfig
 
 
 def study_of(config: Config) -> StudyConfig:

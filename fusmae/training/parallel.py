@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from fusmae.errors import TrainingError
 from fusmae.models.attention import XAttnEncoder
-from fusmae.ranks import Ranks, ranks
+from fusmae.runs.distributed import Ranks, ranks
 
 Sharing = Literal["ddp", "fsdp"]
 """ddp: each process has the whole model. fsdp: each holds its share of every block, and gathers a block to use it."""

@@ -12,7 +12,7 @@ from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
 from fusmae.models.fusmae import FusMAE, Reconstruction, reconstruction_loss
 from fusmae.models.preprocess import Preprocess
-from fusmae.ranks import ranks
+from fusmae.runs.distributed import ranks
 from fusmae.training.contrast import Contrast
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled

@@ -21,7 +21,7 @@ from torch import Tensor
 from fusmae.data.randomness import Purpose, generators
 from fusmae.files import written_whole
 from fusmae.models.drop_path import DropPath
-from fusmae.ranks import ranks
+from fusmae.runs.distributed import ranks
 from fusmae.training.guards import FiniteGradients
 from fusmae.training.parallel import PortableOptimizer, SameStart, Sharing, StopTogether, build_strategy
 

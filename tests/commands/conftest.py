@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import Pair, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.files import file_sha256
-from fusmae.inference.drift_reference import save_reference
-from fusmae.release.reference import make_reference
+from fusmae.inference.drift.reference import save_reference
+from fusmae.release.drift_reference import make_reference
 
 from ..inference.conftest import GSD_M, band, make_scenes
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from fusmae.commands.doctor import doctor
-from fusmae.stack.finding import ask_all
+from fusmae.doctor.finding import ask_all
 
 from ..stack.conftest import DVC, ROOT, finished_project, nobody, project, run, silent  # noqa: F401
 

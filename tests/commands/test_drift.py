@@ -15,12 +15,12 @@ from fusmae.commands.reading import Given
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
-from fusmae.inference import drift_reference as reference_module
-from fusmae.inference.drift import MIXTURE, NOVELTY
-from fusmae.inference.drift_reference import REFERENCE, save_reference
-from fusmae.release.export import write_graph
-from fusmae.release.reference import make_reference
-from fusmae.release.registry import register_graph
+from fusmae.inference.drift import reference as reference_module
+from fusmae.inference.drift.distance import MIXTURE, NOVELTY
+from fusmae.inference.drift.reference import REFERENCE, save_reference
+from fusmae.release.drift_reference import make_reference
+from fusmae.release.export.graph import write_graph
+from fusmae.release.registry.versions import register_graph
 
 from ..inference.conftest import GSD_M, LEFT, TOP, band, make_scenes
 from .conftest import CLASSES, TILE_M, contents, fusmae

@@ -22,8 +22,8 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
-from fusmae.release.export import write_graph
-from fusmae.release.reference import make_reference
+from fusmae.release.drift_reference import make_reference
+from fusmae.release.export.graph import write_graph
 
 from ..inference.conftest import LEFT, TOP, band, make_scenes, write_raster
 from .conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fusmae.composition import GROUPS, compose
+from fusmae.config.composition import GROUPS, compose
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 DVC = str(Path(sys.executable).with_name("dvc"))
 # What each file of these folders sets; of the others, the section of the folder's name.

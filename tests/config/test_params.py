@@ -10,14 +10,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from fusmae.config import load_config, parse_config
+from fusmae.config.params import load_config, parse_config
+from fusmae.config.source import BigEarthNetConfig, FolderConfig, SampleConfig, Sen12msConfig, SyntheticConfig
 from fusmae.errors import ConfigError
-from fusmae.source_config import BigEarthNetConfig, FolderConfig, SampleConfig, Sen12msConfig, SyntheticConfig
 from fusmae.sources.bigearthnet.bands import MODALITIES
 from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS
 from fusmae.training.reconstruction import PretrainRecipe
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 GROUPS = {
     name: sorted(file.stem for file in (REPOSITORY / "conf" / name).glob("*.yaml"))
     for name in ("data", "model", "schedule")

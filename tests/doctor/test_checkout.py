@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.stack.checkout import check_git, check_params
+from fusmae.doctor.checkout import check_git, check_params
 
 from .conftest import commit, only, run
 

@@ -3,7 +3,7 @@ import subprocess
 import pytest
 import yaml
 
-from fusmae.stack.dvc_cache import check_cache, check_remote
+from fusmae.doctor.dvc_cache import check_cache, check_remote
 
 from .conftest import DVC, only, run
 

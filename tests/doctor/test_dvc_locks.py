@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fusmae.stack.dvc_locks import check_locks
+from fusmae.doctor.dvc_locks import check_locks
 
 from .conftest import DVC, run
 

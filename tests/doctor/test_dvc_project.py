@@ -4,7 +4,7 @@ import subprocess
 import pytest
 import yaml
 
-from fusmae.stack.dvc_project import check_project
+from fusmae.doctor.dvc_project import check_project
 
 from .conftest import DVC, GRAPH, only, run, statuses
 

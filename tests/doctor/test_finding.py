@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from fusmae.mlflow_address import without_secrets
-from fusmae.stack.finding import Check, Finding, ask_all
+from fusmae.doctor.finding import Check, Finding, ask_all
+from fusmae.runs.mlflow_address import without_secrets
 
 
 def test_a_check_that_breaks_is_an_error_and_stops_no_other():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from fusmae.stack import gpu
-from fusmae.stack.gpu import check_gpu
+from fusmae.doctor import gpu
+from fusmae.doctor.gpu import check_gpu
 
 from .conftest import only
 

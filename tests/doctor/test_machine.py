@@ -5,8 +5,8 @@ from collections import namedtuple
 
 import pytest
 
-from fusmae.stack import machine
-from fusmae.stack.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
+from fusmae.doctor import machine
+from fusmae.doctor.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
 
 from .conftest import DVC, only, run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.mlflow_address import sqlite_uri
-from fusmae.stack.mlflow_checks import _revisions, check_local_store, check_remote_store
+from fusmae.doctor.mlflow_checks import _revisions, check_local_store, check_remote_store
+from fusmae.runs.mlflow_address import sqlite_uri
 
 from .conftest import answering, only
 

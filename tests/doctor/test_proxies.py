@@ -2,8 +2,8 @@ import subprocess
 
 import pytest
 
-from fusmae.environment import sent_to_proxy
-from fusmae.stack.proxies import check_proxies
+from fusmae.doctor.proxies import check_proxies
+from fusmae.runs.environment import sent_to_proxy
 
 from .conftest import only
 

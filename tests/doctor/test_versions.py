@@ -3,8 +3,8 @@ from importlib import metadata
 
 import pytest
 
-from fusmae.stack import versions
-from fusmae.stack.versions import check_imports, check_packages, check_python
+from fusmae.doctor import versions
+from fusmae.doctor.versions import check_imports, check_packages, check_python
 
 from .conftest import only, statuses
 

@@ -6,8 +6,8 @@ import pytest
 
 from fusmae.data.index import SPLITS
 from fusmae.errors import StorageError
-from fusmae.examination.report import write_report
 from fusmae.modalities import BandStatistics
+from fusmae.reports.examination import write_report
 from fusmae.sources.source import Facts
 
 FACTS = Facts(statistics={"s2": {"B02": BandStatistics(mean=1500, std=700)}})

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from flows import course
-from flows.course import has_new_data, run_stages
+from flows import run_stages as course
+from flows.run_stages import has_new_data, run_stages
 from flows.workspace import Workspace
 
 RECEIPT = {"source": {"name": "folder"}, "files": {"rasters": "sha256:1"}}

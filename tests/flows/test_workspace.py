@@ -9,8 +9,8 @@ import yaml
 from flows import workspace as module
 from flows.workspace import open_workspace
 from fusmae.errors import CheckoutError, ConfigError
-from fusmae.mlflow_address import sqlite_uri
-from fusmae.scratch import SCRATCH
+from fusmae.runs.mlflow_address import sqlite_uri
+from fusmae.runs.resume_folder import SCRATCH
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from fusmae.inference.predict import Model
+from fusmae.inference.map.predict import Model
 
 UTM = "EPSG:32633"
 LEFT, TOP = 400_020.0, 5_340_060.0

@@ -8,13 +8,13 @@ import pytest
 import rasterio
 
 from fusmae.errors import ExportError, InputError
-from fusmae.inference import grid as grid_module
 from fusmae.inference.embed import embedded_units, require_embedding, scene_batches
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import open_scenes
+from fusmae.inference.scene import grid as grid_module
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import Session
-from fusmae.release.export import write_graph
+from fusmae.release.export.graph import write_graph
 
 from .conftest import band, make_scenes
 

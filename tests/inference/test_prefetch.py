@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fusmae.inference.ahead import ahead
+from fusmae.inference.prefetch import ahead
 
 
 def test_items_come_in_order_from_another_thread():

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.xdist_group("servers"), pytest.mark.timeout(900)]
 
 WORK = """
 import json, mlflow, os
-from fusmae.mlflow_store import connect, open_experiment
+from fusmae.runs.mlflow_store import connect, open_experiment
 assert not [name for name in os.environ if name.startswith("AWS")]
 connect()
 experiment = open_experiment("sea ice")
@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from mlflow import MlflowClient
 from fusmae.inference.session import Session
-from fusmae.release.registry import register_graph
+from fusmae.release.registry.versions import register_graph
 path = Path(sys.argv[1])
 register_graph("fusmae", path, inputs=Session(path).inputs, num_modalities=2, num_classes=3, extra_files=[], tags={},
                experiment="fusmae", run_file=Path("none.json"))
@@ -41,9 +41,9 @@ MlflowClient().set_registered_model_alias("fusmae", "champion", "1")
 
 PROMOTION = """
 from mlflow import MlflowClient
-from fusmae.mlflow_store import connect
-from fusmae.release.models import model_file
-from fusmae.release.promotion import Change, move_champion
+from fusmae.runs.mlflow_store import connect
+from fusmae.release.registry.model_file import model_file
+from fusmae.release.promotion.champion import Change, move_champion
 connect()
 MlflowClient().delete_registered_model_alias("fusmae", "champion")
 move_champion("fusmae", Change("promote", model_file("fusmae/1")), "")
@@ -52,7 +52,7 @@ move_champion("fusmae", Change("promote", model_file("fusmae/1")), "")
 READER = """
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from fusmae.release.models import model_file
+from fusmae.release.registry.model_file import model_file
 print(model_file("fusmae@champion").label)
 try:
     MlflowClient().delete_registered_model_alias("fusmae", "champion")

@@ -13,7 +13,7 @@ GONE_S = 20
 
 TRAINING = """
 import mlflow, sys, time
-from fusmae.mlflow_store import connect, open_experiment
+from fusmae.runs.mlflow_store import connect, open_experiment
 connect()
 with mlflow.start_run(experiment_id=open_experiment("outage")):
     mlflow.log_metric("loss", 1.0, step=0)

@@ -12,7 +12,7 @@ FLOW = """
 import mlflow
 from prefect import flow
 
-from fusmae.mlflow_store import connect, open_experiment
+from fusmae.runs.mlflow_store import connect, open_experiment
 
 @flow
 def count() -> int:

@@ -14,7 +14,7 @@ NOT_RUN = {
     "make test": "this is it",
     "make study": "50 minutes; tests/pipeline/test_study.py runs a small one",
     ". .venv/bin/activate": "stands before each command here",
-    "dvc exp run -S model=small": "hours on a CPU; tests/test_composition.py composes it",
+    "dvc exp run -S model=small": "hours on a CPU; tests/config/test_composition.py composes it",
     "fusmae reproduce fusmae@champion": "tests/pipeline/test_reproduce.py runs it",
     "python -m flows.pipeline": "tests/pipeline/test_flows.py runs it",
     "python -m flows.deploy": "needs a server; tests/team runs it",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.mlflow_artifacts import outdated_addresses
+from fusmae.runs.mlflow_artifacts import outdated_addresses
 
 # A copy of 200 MB, and the stage pretrain twice, of an epoch or two: DVC makes, fills and removes its own checkouts.
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1200)]
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1200)]
 RUNS = """
 import json
 from mlflow import MlflowClient
-from fusmae.mlflow_store import connect
+from fusmae.runs.mlflow_store import connect
 connect()
 client = MlflowClient()
 found = client.search_runs([client.get_experiment_by_name("fusmae").experiment_id], "attributes.run_name = 'pretrain'")
@@ -84,5 +84,6 @@ def test_experiments_in_temporary_checkouts_run_and_their_mlflow_runs_are_kept(f
 
 
 def test_the_registered_model_is_found_in_the_copy(copied):
-    script = "from fusmae.release.models import model_file; print(model_file('fusmae@challenger').path.is_file())"
+    imports = "from fusmae.release.registry.model_file import model_file"
+    script = f"{imports}; print(model_file('fusmae@challenger').path.is_file())"
     assert copied.python(script).splitlines()[-1] == "True"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusmae.band_names import PRODUCT_NAMES, names_in, other_modality
+from fusmae.rasters.band_names import PRODUCT_NAMES, names_in, other_modality
 
 S2 = PRODUCT_NAMES["s2"]
 

@@ -7,7 +7,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError
-from fusmae.rasters import (
+from fusmae.rasters.raster_file import (
     MASKED,
     NOT_FINITE,
     STATED,

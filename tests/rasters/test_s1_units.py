@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusmae.s1_units import (
+from fusmae.rasters.s1_units import (
     FACTOR,
     Levels,
     conversion_to_decibels,

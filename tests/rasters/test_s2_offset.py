@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusmae.s2_offset import adds_offset, dark_level, is_overshot_water, judge_floors, named_baseline
+from fusmae.rasters.s2_offset import adds_offset, dark_level, is_overshot_water, judge_floors, named_baseline
 
 # Floors as real products have them: B01 to B8A, B09, B11, B12; with B10 where it is L1C.
 CROPLAND = [449, 535, 712, 527, 916, 1764, 2046, 1842, 2048, 2342, 1211, 797]

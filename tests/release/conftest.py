@@ -9,14 +9,14 @@ import torch
 import yaml
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_stores
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import write_index
 from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export import Deployable, export_onnx, save_onnx
-from fusmae.release.locked import dvc_md5
-from fusmae.release.registry import register_graph
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
+from fusmae.release.registry.versions import register_graph
+from fusmae.runs.dvc_lock import dvc_md5
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
 
 ROOT = Path(__file__).parents[2]

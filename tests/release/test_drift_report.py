@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from fusmae.examination.observe import Band
-from fusmae.inference.drift import MIXTURE, NOVELTY, Drift, Measure
-from fusmae.inference.drift_reference import TILE_SHARES, TRAIN_SHARES, Reference
-from fusmae.inference.drift_tiles import SceneTiles
-from fusmae.release.drift_charts import overlay_svg
-from fusmae.release.drift_report import Findings, as_text, write_drift_report
+from fusmae.inference.drift.distance import MIXTURE, NOVELTY, Drift, Measure
+from fusmae.inference.drift.reference import TILE_SHARES, TRAIN_SHARES, Reference
+from fusmae.inference.drift.tiles import SceneTiles
+from fusmae.reports.drift import Findings, as_text, write_drift_report
+from fusmae.reports.drift_charts import overlay_svg
 
 BANDS = (Band("s1", "VV", "dB"), Band("s2", "B02", "DN"))
 FAULT = "The s1 scene looks like linear power, not dB.\n  expected: dB\n  next:     --s1-units power"

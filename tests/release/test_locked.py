@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from fusmae.release.locked import ancestors, broken_links, dvc_md5, read_lock
+from fusmae.runs.dvc_lock import ancestors, broken_links, dvc_md5, read_lock
 
 LOCK = """
 schema: '2.0'

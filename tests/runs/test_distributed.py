@@ -1,7 +1,7 @@
 import pytest
 
 from fusmae.errors import TrainingError
-from fusmae.ranks import Ranks, ranks, require_one_process
+from fusmae.runs.distributed import Ranks, ranks, require_one_process
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from fusmae.errors import ConfigError, RegistryError, SourceError
 from fusmae.files import storage_error
-from fusmae.outcome import OUTCOME, TEMPORARY, TOLD_TO_END, exit_code, is_worth_another_try
+from fusmae.runs.exit_code import OUTCOME, TEMPORARY, TOLD_TO_END, exit_code, is_worth_another_try
 from fusmae.sources.transfer.server import DroppedError, RefusedError
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -92,7 +92,9 @@ def test_the_command_line_notes_its_exit_code(tmp_path):
 
 
 def test_a_killed_command_leaves_that_it_began(tmp_path):
-    process, file = run(tmp_path, "import time; from fusmae.outcome import note_begin; note_begin(); time.sleep(60)")
+    process, file = run(
+        tmp_path, "import time; from fusmae.runs.exit_code import note_begin; note_begin(); time.sleep(60)"
+    )
     ends = time.monotonic() + 30
     while not file.exists() and time.monotonic() < ends:
         time.sleep(0.05)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fusmae.home import home_folder, is_temporary
-from fusmae.mlflow_address import store_folder
-from fusmae.scratch import scratch_path
+from fusmae.runs.home import home_folder, is_temporary
+from fusmae.runs.mlflow_address import store_folder
+from fusmae.runs.resume_folder import scratch_path
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import local_path, shown_uri, sqlite_uri, store_folder, store_path, tracking_uri
+from fusmae.runs.mlflow_address import local_path, shown_uri, sqlite_uri, store_folder, store_path, tracking_uri
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"/"})) + " "
 NAMES = [f"a{character}b" for character in PRINTABLE] + [
     "feature%2Fsar",
@@ -40,11 +40,11 @@ import mlflow, numpy, onnx
 assert "%" in mlflow.__file__
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
-from fusmae.mlflow_store import connect
+from fusmae.runs.mlflow_store import connect
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.release.models import model_file
-from fusmae.release.registry import register_graph
-from fusmae.tracking import stage_run
+from fusmae.release.registry.model_file import model_file
+from fusmae.release.registry.versions import register_graph
+from fusmae.runs.tracking import stage_run
 
 Path("input.txt").write_text("pixels")
 with stage_run("train", experiment="test", seed=7, params={}, inputs=[Path("input.txt")], run_file=Path("run.json"),
@@ -87,7 +87,7 @@ def test_in_a_folder_of_any_name_a_run_is_tracked_and_its_model_registered_and_r
     folder = tmp_path / name
     folder.mkdir()
     # The environment is in the checkout, too.
-    (folder / "packages").symlink_to(Path(mlflow.__file__).parents[1])
+    (folder / "packages").symlink_to(Path(mlflow.__file__).parents[2])
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "FUSMAE"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.doctor.mlflow_checks import check_local_store
 from fusmae.errors import RegistryError
-from fusmae.mlflow_artifacts import outdated_addresses
-from fusmae.mlflow_store import connect, open_experiment
-from fusmae.release.models import model_file
-from fusmae.stack.mlflow_checks import check_local_store
+from fusmae.release.registry.model_file import model_file
+from fusmae.runs.mlflow_artifacts import outdated_addresses
+from fusmae.runs.mlflow_store import connect, open_experiment
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATABASE = Path("mlruns/mlflow.db")
 COLUMNS = {
     "experiments": "artifact_location",
@@ -28,9 +28,9 @@ MADE = """
 from pathlib import Path
 import mlflow, onnx
 from onnx import TensorProto, helper
-from fusmae.mlflow_store import connect, open_experiment
+from fusmae.runs.mlflow_store import connect, open_experiment
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.release.registry import register_graph
+from fusmae.release.registry.versions import register_graph
 
 connect()
 experiment = open_experiment("test")

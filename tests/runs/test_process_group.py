@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from fusmae.process_group import run_in_group
+from fusmae.runs.process_group import run_in_group
 
 # A command as DVC is one: it starts a child and dies of SIGTERM without telling it.
 STARTS_A_CHILD = "sh -c 'sleep 600 & echo $! > child; wait'"
@@ -17,7 +17,7 @@ STARTER = f"""
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
-from fusmae.process_group import run_in_group
+from fusmae.runs.process_group import run_in_group
 run_in_group(["sh", "-c", {STARTS_A_CHILD!r}], folder=Path(sys.argv[1]))
 """
 
@@ -61,7 +61,7 @@ def test_the_command_hears_sigterm_and_gets_no_input(tmp_path):
         [
             sys.executable,
             "-c",
-            f"from fusmae.process_group import run_in_group; run_in_group(['sh', '-c', {script!r}])",
+            f"from fusmae.runs.process_group import run_in_group; run_in_group(['sh', '-c', {script!r}])",
         ],
         stdin=subprocess.DEVNULL,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fusmae.provenance import VERSIONED, content_sha256, dvc_hash, git_state, provenance, resume_key
+from fusmae.runs.provenance import VERSIONED, content_sha256, dvc_hash, git_state, provenance, resume_key
 
 
 def git(*arguments: str) -> str:

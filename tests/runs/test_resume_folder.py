@@ -6,8 +6,8 @@ import time
 import pytest
 
 from fusmae.errors import TrainingError
-from fusmae.outcome import TEMPORARY, exit_code
-from fusmae.scratch import SCRATCH, scratch_folder
+from fusmae.runs.exit_code import TEMPORARY, exit_code
+from fusmae.runs.resume_folder import SCRATCH, scratch_folder
 
 A, B = "a" * 16, "b" * 16
 

@@ -12,10 +12,10 @@ import pytest
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.mlflow_store import connect
-from fusmae.tracking import stage_run
+from fusmae.runs.mlflow_store import connect
+from fusmae.runs.tracking import stage_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_cut_off_stage_goes_on_in_the_same_run(store):
 
 def test_a_run_names_each_host_that_worked_on_it_and_the_commit_there(store, monkeypatch):
     at = iter(["a" * 40, "a" * 40, "b" * 40])
-    monkeypatch.setattr("fusmae.provenance.git_state", lambda: {"commit": next(at), "is_dirty": False})
+    monkeypatch.setattr("fusmae.runs.provenance.git_state", lambda: {"commit": next(at), "is_dirty": False})
     for host in ("one", "one"):
         monkeypatch.setattr("socket.gethostname", lambda host=host: host)
         with pytest.raises(RuntimeError, match="power cut"), open_run(store):
@@ -135,7 +135,7 @@ def test_a_run_that_the_store_does_not_have_is_begun_anew(store):
 
 
 def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
-    script = "from fusmae.mlflow_store import connect, open_experiment; connect(); print(open_experiment('race'))"
+    script = "from fusmae.runs.mlflow_store import connect, open_experiment; connect(); print(open_experiment('race'))"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", script],

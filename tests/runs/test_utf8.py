@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import ConfigError, SourceError
-from fusmae.utf8 import read_utf8
+from fusmae.runs.utf8 import read_utf8
 
 TEXT = "key,country\na,Finland\nZürich_0,Österreich\nb,Åland\n"
 

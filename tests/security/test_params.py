@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from fusmae.errors import RegistryError
-from fusmae.mlflow_address import shown_uri, tracking_uri
-from fusmae.mlflow_store import connect
+from fusmae.runs.mlflow_address import shown_uri, tracking_uri
+from fusmae.runs.mlflow_store import connect
 
 
 @pytest.fixture(autouse=True)

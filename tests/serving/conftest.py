@@ -20,8 +20,8 @@ import pytest
 import uvicorn
 
 from fusmae.inference.session import Session
-from fusmae.release.export import write_graph
-from fusmae.release.registry import register_graph
+from fusmae.release.export.graph import write_graph
+from fusmae.release.registry.versions import register_graph
 from fusmae.serving.app import make_app
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import find_model

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fusmae.release.models import ModelFile
+from fusmae.release.registry.model_file import ModelFile
 from fusmae.serving.batching import Batcher
 from fusmae.serving.loaded import LoadedModel
 from fusmae.serving.metrics import Metrics

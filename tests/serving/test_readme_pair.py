@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.serving.arrays import read_npz
 
 ROOT = Path(__file__).parents[2]

@@ -4,11 +4,11 @@ import pytest
 
 from fusmae.commands import update as command
 from fusmae.commands.update import CHANGED, update
-from fusmae.config import parse_config
+from fusmae.config.params import parse_config
 from fusmae.errors import SourceError
 from fusmae.files import write_json
-from fusmae.receipt import is_as_received, receipt_of, require_as_received
 from fusmae.sources import open_source
+from fusmae.sources.receipt import is_as_received, receipt_of, require_as_received
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from fusmae.config import Config, parse_config
+from fusmae.config.params import Config, parse_config
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair, write_index
 from fusmae.data.pixels import NO_CLASS

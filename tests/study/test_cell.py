@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score
 from fusmae.data.shards import MANIFEST
 from fusmae.errors import CheckpointError, StudyError
 from fusmae.files import file_sha256
-from fusmae.provenance import git_state
+from fusmae.runs.hardware import describe_hardware
+from fusmae.runs.provenance import git_state
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
@@ -23,7 +24,6 @@ from fusmae.study.cell import open_variant
 from fusmae.study.results import read_cell
 from fusmae.study.variants import variant_of
 from fusmae.training.checkpoint import load_checkpoint
-from fusmae.training.hardware import describe_hardware
 
 BOTH = ("s1+s2", "s1", "s2", "s1+clouded s2")
 RADAR = ("s1+s2", "s1", "s1+clouded s2")

@@ -8,7 +8,7 @@ import grimp
 import pytest
 import yaml
 
-from fusmae.study_config import StudyConfig
+from fusmae.config.study import StudyConfig
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "study" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

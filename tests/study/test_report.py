@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fusmae.errors import StudyError
+from fusmae.reports.study import write_report
 from fusmae.study.curves import confusions, micro_curves
-from fusmae.study.report import write_report
 from fusmae.study.results import Cell, Row, read_cell, write_cell
 from fusmae.study.summary import summarise
 

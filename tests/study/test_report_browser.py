@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from fusmae.reports.study import write_report
 from fusmae.study.comparisons import compare
-from fusmae.study.report import write_report
 from fusmae.study.summary import summarise
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
 from fusmae.study import supervised
 from fusmae.study.conditions import Weather, conditions_of
-from fusmae.study_config import StepsConfig
 from fusmae.training.build import part_of
 from fusmae.training.trainer import Machine
 

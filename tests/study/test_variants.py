@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fusmae.config import parse_config
+from fusmae.config.params import parse_config
 from fusmae.errors import ConfigError
 from fusmae.study.variants import study_of, variant_config, variant_of
 

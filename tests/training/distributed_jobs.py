@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.errors import TrainingError
 from fusmae.models.heads import Classifier, ClassifierHead
-from fusmae.ranks import ranks
+from fusmae.runs.distributed import ranks
 from fusmae.training.build import build_encoder, build_fusmae, build_preprocess
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 from fusmae.training.supervised import Finetuner, FinetuneRecipe

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.drift_reference import Reference
-from fusmae.inference.drift_tiles import SceneTiles
-from fusmae.thresholds import DriftThresholds
+from fusmae.config.gate import DriftThresholds
+from fusmae.inference.drift.reference import Reference
+from fusmae.inference.drift.tiles import SceneTiles
 
 MIXTURE, NOVELTY = "embedding mixture", "embedding novelty"
 _USUAL = 0.95

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.drift_reference import tile_quantiles
+from fusmae.inference.drift.reference import tile_quantiles
 from fusmae.inference.embed import scene_batches, setting_name
-from fusmae.inference.grid import Grid, Unit
-from fusmae.inference.nodata import LOOK_AT_NODATA
-from fusmae.inference.reader import SceneReader
+from fusmae.inference.scene.grid import Grid, Unit
+from fusmae.inference.scene.nodata import LOOK_AT_NODATA
+from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.session import EMBEDDING, Session
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.grid import Grid, Unit
-from fusmae.inference.work import Work
+from fusmae.inference.map.progress import Work
+from fusmae.inference.scene.grid import Grid, Unit
 
 _LEAST_WEIGHT = 1e-12
 

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError, StorageError
 from fusmae.files import storage_error, write_json
-from fusmae.inference.ahead import ahead
-from fusmae.inference.blend import blended
-from fusmae.inference.checks import check_pixels, print_warnings
-from fusmae.inference.grid import Grid, Unit, lay_grid
-from fusmae.inference.nodata import LOOK_AT_NODATA, nodata_sentences
-from fusmae.inference.product import Rasters, write_rasters
-from fusmae.inference.quicklook import save_quicklook
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import Reading, Scene, open_scenes, scene_date
-from fusmae.inference.scene_files import stored_in
+from fusmae.inference.map.blend import blended
+from fusmae.inference.map.progress import Result, Work, work_key
+from fusmae.inference.map.quicklook import save_quicklook
+from fusmae.inference.map.rasters import Rasters, write_rasters
+from fusmae.inference.map.stac import stac_item
+from fusmae.inference.prefetch import ahead
+from fusmae.inference.scene.checks import check_pixels, print_warnings
+from fusmae.inference.scene.files import stored_in
+from fusmae.inference.scene.grid import Grid, Unit, lay_grid
+from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
+from fusmae.inference.scene.tiles import Batch, Cells, cut_batches, look_side_m, read_strips
 from fusmae.inference.session import Session
-from fusmae.inference.stac import stac_item
-from fusmae.inference.tiles import Batch, Cells, cut_batches, look_side_m, read_strips
-from fusmae.inference.work import Result, Work, work_key
 
 # Batches that wait for the session, and strips that wait to be cut.
 _BATCHES_AHEAD, _STRIPS_AHEAD = 4, 1

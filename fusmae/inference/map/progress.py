@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256, storage_error, written_whole
-from fusmae.inference.grid import Grid, Unit
-from fusmae.inference.scene import Scene
-from fusmae.inference.scene_files import stored_in
+from fusmae.inference.scene.files import stored_in
+from fusmae.inference.scene.grid import Grid, Unit
+from fusmae.inference.scene.scene import Scene
 
 _HEAD_BYTES = 2**16
 _KEY_DIGITS = 16
-# Units and rasters are read by modules of the floor below.
-_CODE = (Path(__file__).parent, Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,17 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
         "model": model_sha256,
         "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
         "grid": repr(grid),
-        "code": [file_sha256(file) for folder in _CODE for file in sorted(folder.glob("*.py"))],
+        "code": [file_sha256(file) for file in _code()],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _code() -> list[Path]:
+    """What a unit's pixels and probabilities depend on."""
+    package = Path(__file__).parents[2]
+    rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
+    return sorted([*package.glob("*.py"), *rooms])
 
 
 def _facts(scene: Scene) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.colours import Colour, class_colours
-from fusmae.inference.grid import Grid
-from fusmae.inference.product import NO_CLASS, STEP, Rasters
-from fusmae.inference.tiles import LOOK_PX
+from fusmae.inference.map.colours import Colour, class_colours
+from fusmae.inference.map.rasters import NO_CLASS, STEP, Rasters
+from fusmae.inference.scene.grid import Grid
+from fusmae.inference.scene.tiles import LOOK_PX
 
 _MAX_NAMED = 14
 _BLANK = 0.86

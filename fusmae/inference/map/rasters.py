@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.blend import Rows, confidence
-from fusmae.inference.colours import class_colours
-from fusmae.inference.grid import Grid
+from fusmae.inference.map.blend import Rows, confidence
+from fusmae.inference.map.colours import class_colours
+from fusmae.inference.scene.grid import Grid
 
 STEP = 0.004
 """Probabilities and confidence are stored as whole numbers of it: 250 is 1."""

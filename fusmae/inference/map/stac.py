@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from fusmae.inference.colours import class_colours
-from fusmae.inference.grid import Grid
-from fusmae.inference.product import NO_CLASS, NODATA, STEP
+from fusmae.inference.map.colours import class_colours
+from fusmae.inference.map.rasters import NO_CLASS, NODATA, STEP
+from fusmae.inference.scene.grid import Grid
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _EXTENSIONS = (

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fusmae.band_names import names_in, other_modality
 from fusmae.errors import InputError
-from fusmae.inference.scene_files import scene_files, stored_in
-from fusmae.rasters import data_bands
-from fusmae.s1_units import S1Units, stated_units
+from fusmae.inference.scene.files import scene_files, stored_in
+from fusmae.rasters.band_names import names_in, other_modality
+from fusmae.rasters.raster_file import data_bands
+from fusmae.rasters.s1_units import S1Units, stated_units
 
 UNNEEDED = "other"
 """What an advice calls a band that the model does not take."""

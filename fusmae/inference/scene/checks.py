@@ -6,11 +6,11 @@ is far off is refused, and a person who knows better can say so.
 
 from collections.abc import Mapping, Sequence
 
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.s1_checks import check_backscatter
-from fusmae.inference.s2_checks import check_digital_numbers
-from fusmae.inference.sample import pooled, sample_tiles
-from fusmae.inference.scene import Scene
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.s1_checks import check_backscatter
+from fusmae.inference.scene.s2_checks import check_digital_numbers
+from fusmae.inference.scene.sample import pooled, sample_tiles
+from fusmae.inference.scene.scene import Scene
 
 
 def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusmae.errors import InputError
-from fusmae.inference.scene import Scene
-from fusmae.rasters import Box, measures_metres, utm_code
+from fusmae.inference.scene.scene import Scene
+from fusmae.rasters.raster_file import Box, measures_metres, utm_code
 
 _ROUNDING_DEG = 1e-6
 

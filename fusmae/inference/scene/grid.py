@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.ground import common_box, metric_crs
-from fusmae.inference.scene import Scene
+from fusmae.inference.scene.crs import common_box, metric_crs
+from fusmae.inference.scene.scene import Scene
 from fusmae.modalities import ModalityInput
 
 # A cell is at least this part of the stride: overlapping tiles show no more detail than that.

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fusmae.inference.bands import unreadable
-from fusmae.inference.grid import Grid
-from fusmae.inference.nodata import ALL_ZERO, PIXELS
+from fusmae.inference.scene.bands import unreadable
+from fusmae.inference.scene.grid import Grid
+from fusmae.inference.scene.nodata import ALL_ZERO, PIXELS
 from fusmae.modalities import Units
-from fusmae.rasters import (
+from fusmae.rasters.raster_file import (
     Flags,
     Floats,
     Statement,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from fusmae.rasters import MASKED, NOT_FINITE, STATED
+from fusmae.rasters.raster_file import MASKED, NOT_FINITE, STATED
 
 PIXELS = "pixels"
 ALL_ZERO = "0 in all bands"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fusmae.files import is_hidden
-from fusmae.s2_offset import OFFSET, adds_offset, named_baseline
+from fusmae.rasters.s2_offset import OFFSET, adds_offset, named_baseline
 
 Level = Literal["L1C", "L2A"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.grid import Grid
-from fusmae.inference.lattice import Lattice, OpenFile, Target, has_all
-from fusmae.inference.nodata import ALL_ONE, SOME_BANDS
-from fusmae.inference.scene import Scene
+from fusmae.inference.scene.grid import Grid
+from fusmae.inference.scene.lattice import Lattice, OpenFile, Target, has_all
+from fusmae.inference.scene.nodata import ALL_ONE, SOME_BANDS
+from fusmae.inference.scene.scene import Scene
 from fusmae.modalities import ModalityInput, Units
-from fusmae.rasters import (
+from fusmae.rasters.raster_file import (
     Statement,
     nowhere_but,
     read_bands,
@@ -24,7 +24,7 @@ from fusmae.rasters import (
     statement_of,
     zero_is_nodata,
 )
-from fusmae.s1_units import FACTOR, require_linear
+from fusmae.rasters.s1_units import FACTOR, require_linear
 
 Pixels = NDArray[np.float32]
 # Of GDAL's blocks: what a row of them takes, in every band of a tile's width of Sentinel-2, is read once.

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from fusmae.errors import InputError
-from fusmae.inference.sample import OVERRIDE, Samples, refuse_strange
-from fusmae.inference.scene import Scene
-from fusmae.s1_units import (
+from fusmae.inference.scene.sample import OVERRIDE, Samples, refuse_strange
+from fusmae.inference.scene.scene import Scene
+from fusmae.rasters.s1_units import (
     CROSSED_DB,
     FACTOR,
     HOW_TO_TELL,

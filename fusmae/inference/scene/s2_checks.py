@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.product_metadata import StatedOffset, stated_level, stated_offset
-from fusmae.inference.sample import OVERRIDE, SampledTile, Samples, pooled, refuse_strange
-from fusmae.inference.scene import Scene
-from fusmae.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_overshot_water, judge_floors
+from fusmae.inference.scene.product_metadata import StatedOffset, stated_level, stated_offset
+from fusmae.inference.scene.sample import OVERRIDE, SampledTile, Samples, pooled, refuse_strange
+from fusmae.inference.scene.scene import Scene
+from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_overshot_water, judge_floors
 
 _SATURATED_DN = 65535
 _MAX_8_BIT = 255.0

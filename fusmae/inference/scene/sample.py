@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.grid import Grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import Scene
+from fusmae.inference.scene.grid import Grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import Scene
 
 Samples = dict[str, NDArray[np.float32]]
 OVERRIDE = "if the pixels are right all the same, --no-check"

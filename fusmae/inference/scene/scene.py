@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.errors import InputError
-from fusmae.inference.bands import BandFile, find_bands, raster
+from fusmae.inference.scene.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
-from fusmae.rasters import box_of
-from fusmae.s1_units import S1Units
+from fusmae.rasters.raster_file import box_of
+from fusmae.rasters.s1_units import S1Units
 
 # With a time, as in products' names, or of a day alone. What only begins like a date with a time is none of a day.
 _DATE_AND_TIME = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)T(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)", re.I)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.grid import Grid, Unit
-from fusmae.inference.reader import Pixels, SceneReader
+from fusmae.inference.scene.grid import Grid, Unit
+from fusmae.inference.scene.reader import Pixels, SceneReader
 from fusmae.modalities import ModalityInput
 
 MAX_EMPTY_SHARE = 0.1

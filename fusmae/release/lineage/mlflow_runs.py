@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from fusmae.provenance import FLOW_RUN_TAG
+from fusmae.runs.provenance import FLOW_RUN_TAG
 
 _POWER = "power_usage_watts"
 # A gap this many times as long as the median one is a pause: nobody knows what the card did in it.

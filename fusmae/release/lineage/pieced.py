@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.inference.session import Session
-from fusmae.release.artifacts import read_artifact
-from fusmae.release.lineage import GitState, Lineage, params_of, run_files
-from fusmae.release.locked import LockedStage, ancestors, dvc_md5, read_lock
-from fusmae.release.models import ModelFile
-from fusmae.release.runs import RunFacts, run_facts
+from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
+from fusmae.release.lineage.record import GitState, Lineage, params_of, run_files
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import ModelFile
+from fusmae.runs.dvc_lock import LockedStage, ancestors, dvc_md5, read_lock
 
 _RECEIPT = "data/raw.json"
 _EXPORTED = ("parity.json", "preprocessing.json")

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from fusmae.files import file_sha256
-from fusmae.mlflow_store import connect
-from fusmae.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
-from fusmae.release.locked import LockedStage, ancestors, broken_links, dvc_md5, read_lock
-from fusmae.release.registry import refusals_named
-from fusmae.release.runs import RunFacts, run_facts
+from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
+from fusmae.release.registry.versions import refusals_named
+from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, read_lock
+from fusmae.runs.mlflow_store import connect
+from fusmae.runs.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
 
 LINEAGE = "lineage.json"
 FORMAT = 1

@@ -14,16 +14,16 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fusmae.errors import LineageError
-from fusmae.mlflow_address import DATABASE, STORE, sqlite_uri
-from fusmae.process_group import own_programs_first, run_in_group
-from fusmae.provenance import FLOW_RUN
-from fusmae.release.artifacts import read_artifact
-from fusmae.release.compare import Comparison, Made, compare
-from fusmae.release.lineage import Lineage, installed_versions, run_files, weights_of
-from fusmae.release.locked import dvc_md5, read_lock
-from fusmae.release.runs import RunFacts, run_facts
-from fusmae.release.traced import Traced
-from fusmae.worktree import Worktree, git
+from fusmae.release.lineage.compare import Comparison, Made, compare
+from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
+from fusmae.release.lineage.record import Lineage, installed_versions, run_files, weights_of
+from fusmae.release.lineage.trace import Traced
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.runs.dvc_lock import dvc_md5, read_lock
+from fusmae.runs.git import Worktree, git
+from fusmae.runs.mlflow_address import DATABASE, STORE, sqlite_uri
+from fusmae.runs.process_group import own_programs_first, run_in_group
+from fusmae.runs.provenance import FLOW_RUN
 
 # Unpacked or made anew from what is at hand within minutes; the others cost the network or a person's work.
 _CHEAP_SOURCES = ("sample", "synthetic")

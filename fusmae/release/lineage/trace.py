@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from fusmae.errors import LineageError
-from fusmae.release.artifacts import read_artifact
-from fusmae.release.lineage import FORMAT, LINEAGE, Lineage
-from fusmae.release.models import ModelFile, model_file
-from fusmae.release.pieced import piece_together
-from fusmae.release.registry import PROMOTED_COMMIT_TAG, refusals_named
-from fusmae.release.runs import run_facts
+from fusmae.release.lineage.mlflow_runs import run_facts
+from fusmae.release.lineage.pieced import piece_together
+from fusmae.release.lineage.record import FORMAT, LINEAGE, Lineage
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 
 
 @dataclass(frozen=True)

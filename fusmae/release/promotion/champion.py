@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
-from fusmae.provenance import flow_run, git_email, git_state, is_committed
-from fusmae.release.artifacts import read_artifact
-from fusmae.release.experiments import is_of_a_run, shown, uncommitted
-from fusmae.release.ledger import CUT_OFF, STALE_S, Entry, Ledger, champions, sentence
-from fusmae.release.lineage import LINEAGE
-from fusmae.release.models import ModelFile, model_file
-from fusmae.release.registry import CHAMPION, champion_number, crown, move_alias, protect
-from fusmae.release.traced import read_lineage
+from fusmae.release.lineage.record import LINEAGE
+from fusmae.release.lineage.trace import read_lineage
+from fusmae.release.promotion.experiments import is_of_a_run, shown, uncommitted
+from fusmae.release.promotion.ledger import CUT_OFF, STALE_S, Entry, Ledger, champions, sentence
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.versions import CHAMPION, champion_number, crown, move_alias, protect
+from fusmae.runs.provenance import flow_run, git_email, git_state, is_committed
 
 _KEEP = "fusmae promote {} --experiment workspace, which commits params.yaml and dvc.lock and then judges"
 

@@ -9,14 +9,14 @@ import yaml
 from fusmae.data.verdict import require_verdict
 from fusmae.errors import ExaminationError, PromotionError
 from fusmae.inference.session import Session
-from fusmae.provenance import git_state, is_committed
-from fusmae.release.artifacts import read_artifact
-from fusmae.release.experiments import WORKSPACE, commit_that_has, experiment_that_made, shown
-from fusmae.release.gate import Check
-from fusmae.release.lineage import LINEAGE, GitState, Lineage
-from fusmae.release.locked import dvc_md5, read_lock
-from fusmae.release.models import ModelFile
-from fusmae.release.traced import read_lineage
+from fusmae.release.lineage.record import LINEAGE, GitState, Lineage
+from fusmae.release.lineage.trace import read_lineage
+from fusmae.release.promotion.experiments import WORKSPACE, commit_that_has, experiment_that_made, shown
+from fusmae.release.promotion.gate import Check
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import ModelFile
+from fusmae.runs.dvc_lock import dvc_md5, read_lock
+from fusmae.runs.provenance import git_state, is_committed
 
 _LOCK = Path("dvc.lock")
 _LOCKED = "in the commit's dvc.lock"

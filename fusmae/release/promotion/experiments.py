@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from fusmae.errors import PromotionError
-from fusmae.process_group import own_programs_first, run_in_group
-from fusmae.provenance import CODE_FOLDERS
-from fusmae.release.locked import read_lock
-from fusmae.worktree import git
+from fusmae.runs.dvc_lock import read_lock
+from fusmae.runs.git import git
+from fusmae.runs.process_group import own_programs_first, run_in_group
+from fusmae.runs.provenance import CODE_FOLDERS
 
 WORKSPACE = "workspace"
 """The checkout itself, as `dvc exp show` calls it."""

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fusmae.config.gate import Thresholds
 from fusmae.evaluation.metrics import Scores
 from fusmae.evaluation.paired import Difference
-from fusmae.release.trial import Trial
-from fusmae.thresholds import Thresholds
+from fusmae.release.promotion.model_scores import Trial
 
 Status = Literal["passed", "failed", "skipped"]
 CLASS = "class "

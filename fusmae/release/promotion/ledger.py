@@ -18,8 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.mlflow_store import connect
-from fusmae.release.registry import refusals_named
+from fusmae.release.registry.versions import refusals_named
+from fusmae.runs.mlflow_store import connect
 
 STALE_S = 300.0
 CUT_OFF = "(was cut off)"

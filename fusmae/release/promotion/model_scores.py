@@ -14,9 +14,9 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
 from fusmae.inference.session import Session
-from fusmae.release.artifacts import read_artifact
 from fusmae.release.latency import times_by_turns
-from fusmae.release.models import ModelFile
+from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import ModelFile
 
 _BATCH = 16
 _ROUNDS = 30

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fusmae.release.models import ModelFile
-from fusmae.release.registry import refusals_named
+from fusmae.release.registry.model_file import ModelFile
+from fusmae.release.registry.versions import refusals_named
 
 # Where MLflow puts a logged model's extra files.
 _EXTRA_FILES = "extra_files"

@@ -10,11 +10,11 @@ from typing import Any
 from fusmae.data.index import SPLITS, Pair, read_index
 from fusmae.evaluation.report import as_markdown
 from fusmae.evaluation.resampling import METRICS
-from fusmae.release.card_tables import energy_and_time, markdown_table, origin
-from fusmae.release.coverage import Coverage, cover, cover_by_split
-from fusmae.release.failures import chance, every_modality, known_failures
-from fusmae.release.lineage import Lineage
-from fusmae.release.offered import Offer
+from fusmae.release.lineage.record import Lineage
+from fusmae.release.registry.card_coverage import Coverage, cover, cover_by_split
+from fusmae.release.registry.card_failures import chance, every_modality, known_failures
+from fusmae.release.registry.card_tables import energy_and_time, markdown_table, origin
+from fusmae.release.registry.variants import Offer
 
 _MONTHS = [
     "January",

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from fusmae.release.lineage import GitState, Lineage
-from fusmae.release.runs import RunFacts
+from fusmae.release.lineage.mlflow_runs import RunFacts
+from fusmae.release.lineage.record import GitState, Lineage
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256, storage_error, written_whole
-from fusmae.release.registry import Version, find_by_reference, refusals_named
+from fusmae.release.registry.versions import Version, find_by_reference, refusals_named
 
 CACHE = Path(".fusmae/models")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")

@@ -11,9 +11,9 @@ import numpy as np
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.inference.session import EMBEDDING, PRESENCE
-from fusmae.mlflow_address import shown_uri
-from fusmae.mlflow_store import connect, find_run, known_run, open_experiment
 from fusmae.modalities import ModalityInput
+from fusmae.runs.mlflow_address import shown_uri
+from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"

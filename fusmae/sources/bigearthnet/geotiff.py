@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import PairError
-from fusmae.rasters import box_of, is_turned, north_up, read_bands, statement_of
+from fusmae.rasters.raster_file import box_of, is_turned, north_up, read_bands, statement_of
 from fusmae.sources.bigearthnet.bands import MODALITIES, RESTORE
 from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
 

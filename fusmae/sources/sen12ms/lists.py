@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
-from fusmae.utf8 import read_utf8
+from fusmae.runs.utf8 import read_utf8
 
 TRAIN_LIST, TEST_LIST = "train_list.txt", "test_list.txt"
 

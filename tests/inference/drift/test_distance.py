@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import energy_distance as energy_distance_1d
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import InputError
 from fusmae.files import file_sha256
-from fusmae.inference.drift import MIXTURE, NOVELTY, band_distance, draw_scenes, energy_distance, judge_scene
-from fusmae.inference.drift_reference import load_reference, save_reference, tile_quantiles
-from fusmae.inference.drift_tiles import SceneTiles
-from fusmae.release.reference import make_reference
+from fusmae.inference.drift.distance import MIXTURE, NOVELTY, band_distance, draw_scenes, energy_distance, judge_scene
+from fusmae.inference.drift.reference import load_reference, save_reference, tile_quantiles
+from fusmae.inference.drift.tiles import SceneTiles
+from fusmae.release.drift_reference import make_reference
 
 SPECTRA = {
     "water": {"VV": -20, "VH": -27, "B02": 500, "B03": 400, "B05": 200},

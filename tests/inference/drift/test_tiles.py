@@ -5,12 +5,12 @@ import pytest
 import rasterio
 
 from fusmae.errors import InputError
-from fusmae.inference.drift_reference import TILE_SHARES
-from fusmae.inference.drift_tiles import SceneTiles, describe_tiles, spread_units
+from fusmae.inference.drift.reference import TILE_SHARES
+from fusmae.inference.drift.tiles import SceneTiles, describe_tiles, spread_units
 from fusmae.inference.embed import embedded_units
-from fusmae.inference.grid import Grid, lay_grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import open_scenes
+from fusmae.inference.scene.grid import Grid, lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import open_scenes
 
 from .conftest import GSD_M, UTM, band, make_scenes
 

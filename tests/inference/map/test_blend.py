@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from rasterio.crs import CRS
 
-from fusmae.inference import grid as grid_module
-from fusmae.inference.blend import blended, confidence
-from fusmae.inference.grid import Grid
-from fusmae.inference.work import Result, Work
+from fusmae.inference.map.blend import blended, confidence
+from fusmae.inference.map.progress import Result, Work
+from fusmae.inference.scene import grid as grid_module
+from fusmae.inference.scene.grid import Grid
 
 
 def make_grid(stride_m=600, height_m=4800, width_m=6000):

@@ -16,10 +16,10 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError, StorageError
-from fusmae.inference import grid as grid_module
-from fusmae.inference.predict import predict_map
-from fusmae.inference.product import STEP
-from fusmae.inference.scene import Reading
+from fusmae.inference.map.predict import predict_map
+from fusmae.inference.map.rasters import STEP
+from fusmae.inference.scene import grid as grid_module
+from fusmae.inference.scene.scene import Reading
 
 from .conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
 
@@ -361,10 +361,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported):
 _MEASURED = """
 import sys
 from pathlib import Path
-from fusmae.inference import grid, quicklook, reader, tiles
+from fusmae.inference.scene import grid
+from fusmae.inference.map import quicklook
+from fusmae.inference.scene import reader
+from fusmae.inference.scene import tiles
 # What bounds memory at any size, here at sizes that a test can reach.
 grid._STRIP_M, reader._CACHE_BYTES, tiles.LOOK_PX, quicklook.LOOK_PX = 4_000, 8 * 2**20, 100, 100
-from fusmae.inference.predict import Model, predict_map
+from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.session import Session
 model, scenes, out = map(Path, sys.argv[1:])
 predict_map(Model(Session(model), "tiny", "0"), {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}, out, stride_m=240)

@@ -14,9 +14,9 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from fusmae.errors import InputError, StorageError
-from fusmae.inference.predict import predict_map
-from fusmae.inference.scene import Reading
-from fusmae.inference.work import Work
+from fusmae.inference.map.predict import predict_map
+from fusmae.inference.map.progress import Work
+from fusmae.inference.scene.scene import Reading
 
 from .conftest import band, make_scenes, write_raster
 from .test_session import edited

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fusmae.errors import InputError, StorageError
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.scene import Reading, open_scenes
-from fusmae.inference.work import Result, Work, work_key
+from fusmae.inference.map.progress import Result, Work, work_key
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.scene import Reading, open_scenes
 
 from .conftest import make_scenes
 

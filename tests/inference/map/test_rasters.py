@@ -10,12 +10,12 @@ import rasterio
 import rasterio.shutil
 from rasterio.crs import CRS
 
-from fusmae.inference.blend import Rows, confidence
-from fusmae.inference.colours import class_colours
-from fusmae.inference.grid import Grid
-from fusmae.inference.product import NODATA, STEP, write_rasters
-from fusmae.inference.quicklook import save_quicklook
-from fusmae.inference.stac import stac_item
+from fusmae.inference.map.blend import Rows, confidence
+from fusmae.inference.map.colours import class_colours
+from fusmae.inference.map.quicklook import save_quicklook
+from fusmae.inference.map.rasters import NODATA, STEP, write_rasters
+from fusmae.inference.map.stac import stac_item
+from fusmae.inference.scene.grid import Grid
 from fusmae.sources.bigearthnet.nomenclature import CLASSES as CLASSES_19
 
 CLASSES = ("Urban fabric", "Pastures", "something <new> & other")

@@ -9,12 +9,12 @@ import pytest
 import rasterio
 
 from fusmae.errors import InputError
-from fusmae.inference.bands import UNNEEDED, find_bands
+from fusmae.inference.scene.bands import UNNEEDED, find_bands
 
 from .conftest import write_raster
 
 WANTED = {"B02": 10, "B8A": 20}
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def ones(count=1, side=12):

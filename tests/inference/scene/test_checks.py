@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from fusmae.errors import InputError
-from fusmae.inference.bands import BandFile
-from fusmae.inference.checks import check_pixels
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.s2_checks import check_digital_numbers
-from fusmae.inference.sample import SampledTile
-from fusmae.inference.scene import Reading, Scene, open_scenes
+from fusmae.inference.scene.bands import BandFile
+from fusmae.inference.scene.checks import check_pixels
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.s2_checks import check_digital_numbers
+from fusmae.inference.scene.sample import SampledTile
+from fusmae.inference.scene.scene import Reading, Scene, open_scenes
 
 from .conftest import GSD_M, band, write_raster
 

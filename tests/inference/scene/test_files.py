@@ -9,8 +9,8 @@ import pytest
 import rasterio
 
 from fusmae.errors import InputError
-from fusmae.inference.bands import find_bands
-from fusmae.inference.scene_files import scene_files, stored_in
+from fusmae.inference.scene.bands import find_bands
+from fusmae.inference.scene.files import scene_files, stored_in
 
 from .conftest import write_raster
 

@@ -9,9 +9,9 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from fusmae.errors import InputError
-from fusmae.inference import grid as grid_module
-from fusmae.inference.grid import Grid, lay_grid
-from fusmae.inference.scene import Reading, Scene
+from fusmae.inference.scene import grid as grid_module
+from fusmae.inference.scene.grid import Grid, lay_grid
+from fusmae.inference.scene.scene import Reading, Scene
 
 INPUTS = [SimpleNamespace(gsd_m=gsd_m, side_px=1200 // gsd_m) for gsd_m in (10, 20, 60)]
 

@@ -7,9 +7,9 @@ from rasterio.transform import Affine, rowcol
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform
 
 from fusmae.errors import InputError
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import Reading, open_scenes
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import Reading, open_scenes
 
 from .conftest import GSD_M, LEFT, TOP, UTM, band, make_scenes, write_raster
 

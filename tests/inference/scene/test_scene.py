@@ -9,7 +9,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError
-from fusmae.inference.scene import open_scenes, scene_date
+from fusmae.inference.scene.scene import open_scenes, scene_date
 
 from .conftest import LEFT, TOP, write_raster
 

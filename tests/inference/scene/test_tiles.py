@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusmae.inference import grid as grid_module
-from fusmae.inference.grid import lay_grid
-from fusmae.inference.reader import SceneReader
-from fusmae.inference.scene import open_scenes
-from fusmae.inference.tiles import BATCH_SIZE, LOOK_PX, Batch, Cells, cut_batches, look_side_m, read_strips
+from fusmae.inference.scene import grid as grid_module
+from fusmae.inference.scene.grid import lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import open_scenes
+from fusmae.inference.scene.tiles import BATCH_SIZE, LOOK_PX, Batch, Cells, cut_batches, look_side_m, read_strips
 
 from .conftest import make_scenes, write_raster
 

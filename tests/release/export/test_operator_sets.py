@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.errors import ConfigError, ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export import Deployable, export_onnx, save_onnx
-from fusmae.release.operator_set import NEWEST, OLDEST, runtime_of
-from fusmae.release.parity import check_parity
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
+from fusmae.release.export.operator_set import NEWEST, OLDEST, runtime_of
+from fusmae.release.export.parity import check_parity
 
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 NEEDS = {17: (8, ">=1.12"), 20: (9, ">=1.17"), 21: (10, ">=1.18"), 23: (10, ">=1.23")}
@@ -91,8 +91,8 @@ def test_a_newer_file_format_than_the_operator_set_needs_is_not_taken_for_an_old
 def test_other_operator_sets_are_refused_before_anything_is_trained(tmp_path, opset):
     from pathlib import Path
 
-    text = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
-    before = load_config(Path(__file__).parents[2] / "params.yaml").export.opset
+    text = (Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")
+    before = load_config(Path(__file__).parents[3] / "params.yaml").export.opset
     (tmp_path / "params.yaml").write_text(text.replace(f"opset: {before}", f"opset: {opset}"), encoding="utf-8")
     with pytest.raises(ConfigError, match=f"export.opset: got {opset}"):
         load_config(tmp_path / "params.yaml")

@@ -11,21 +11,21 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import write_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export import Deployable, export_onnx, save_onnx, write_graph
-from fusmae.release.variant_report import Variant
-from fusmae.release.variant_trial import Latency, compare_latencies, compare_scores, is_finite_at_extremes
-from fusmae.release.variants import make_variants
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
+from fusmae.release.export.variant_report import Variant
+from fusmae.release.export.variant_scores import Latency, compare_latencies, compare_scores, is_finite_at_extremes
+from fusmae.release.export.variants import make_variants
 from fusmae.stages.variants import variants
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PRECISIONS = ("fp16", "int8")
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 SWITCHES = {"patch_px": 8, "dim": 16, "depth": 4, "num_heads": 2, "early_fusion": True}
@@ -201,7 +201,7 @@ def test_calibration_pairs_are_of_train_and_drawn_by_the_seed(made, source, trai
 def test_the_same_inputs_give_the_same_bytes_in_any_process_and_leave_nothing_behind(made, source, shards, tmp_path):
     script = (
         "import sys\nfrom pathlib import Path\nfrom fusmae.data.shards import ShardReader\n"
-        "from fusmae.release.variants import make_variants\n"
+        "from fusmae.release.export.variants import make_variants\n"
         "source, shards, out = map(Path, sys.argv[1:])\n"
         "make_variants(source, ShardReader(shards, 'train'), out, num_pairs=5, seed=0)\n"
     )

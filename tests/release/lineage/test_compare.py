@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fusmae.release.compare import Made, compare, graph_difference
+from fusmae.release.lineage.compare import Made, compare, graph_difference
 
 TOLERANCE = 1e-6
 

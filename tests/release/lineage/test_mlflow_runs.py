@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusmae.mlflow_store import connect, open_experiment
-from fusmae.release.runs import run_facts
+from fusmae.release.lineage.mlflow_runs import run_facts
+from fusmae.runs.mlflow_store import connect, open_experiment
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A lineage that is pieced together from what a model says of itself trusts none of it."""
 
-from fusmae.release import pieced
+from fusmae.release.lineage import pieced
 
 
 def test_a_commit_that_is_an_option_of_git_writes_nothing(tmp_path):

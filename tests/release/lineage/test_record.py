@@ -12,11 +12,11 @@ import yaml
 from fusmae.commands.lineage import lineage
 from fusmae.errors import LineageError, RegistryError
 from fusmae.files import file_sha256, write_json
-from fusmae.release.export import save_onnx
-from fusmae.release.lineage import LINEAGE, record_lineage, version_tags
-from fusmae.release.locked import dvc_md5
-from fusmae.release.registry import register_graph
-from fusmae.release.traced import trace
+from fusmae.release.export.graph import save_onnx
+from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
+from fusmae.release.lineage.trace import trace
+from fusmae.release.registry.versions import register_graph
+from fusmae.runs.dvc_lock import dvc_md5
 
 NAME = "tiny"
 ARCHIVE = {"pixels.tar.gz": "sha256:abc"}
@@ -58,7 +58,7 @@ def write_lock():
 @pytest.fixture
 def project(tmp_path, monkeypatch, exported):
     """A committed checkout in which every stage has run; two runs in its MLflow store."""
-    from fusmae.mlflow_store import connect, open_experiment
+    from fusmae.runs.mlflow_store import connect, open_experiment
 
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "FUSMAE_FLOW_RUN_ID"):
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_was_changed_is_not_believed(project):
 def test_changes_that_nobody_wrote_down_are_unknown_and_not_called_clean(project, exported):
     from mlflow import MlflowClient
 
-    from fusmae.mlflow_store import open_experiment
+    from fusmae.runs.mlflow_store import open_experiment
 
     for stage, tags in (("pretrain", {}), ("finetune-pretrained", {"fusmae.git_commit": "c0ffee"})):
         run = MlflowClient().create_run(open_experiment("test"), tags=tags)

@@ -8,12 +8,12 @@ import yaml
 
 from fusmae.errors import LineageError
 from fusmae.files import write_json
-from fusmae.release.lineage import GitState, Lineage
-from fusmae.release.locked import LockedStage, dvc_md5
-from fusmae.release.models import ModelFile
-from fusmae.release.reproduce import RawData, make_again, require_code, require_commit, set_up
-from fusmae.release.traced import Traced
-from fusmae.worktree import Worktree
+from fusmae.release.lineage.record import GitState, Lineage
+from fusmae.release.lineage.reproduce import RawData, make_again, require_code, require_commit, set_up
+from fusmae.release.lineage.trace import Traced
+from fusmae.release.registry.model_file import ModelFile
+from fusmae.runs.dvc_lock import LockedStage, dvc_md5
+from fusmae.runs.git import Worktree
 
 PARAMS = {"seed": 7, "data": {"source": {"name": "folder"}, "tile_m": 1200}}
 RECEIPT = {"source": {"name": "folder"}, "files": {"pairs.csv": "sha256:abc"}}
@@ -164,7 +164,7 @@ def test_code_that_is_in_no_commit_is_refused_by_name(project, worktree):
 
 
 def test_a_version_of_which_too_little_is_known_is_refused_before_anything_is_done(project, monkeypatch):
-    monkeypatch.setattr("fusmae.release.reproduce.read_artifact", lambda model, name: None)
+    monkeypatch.setattr("fusmae.release.lineage.reproduce.read_artifact", lambda model, name: None)
     with pytest.raises(LineageError, match=r"Too little is known of tiny/3.*\n.*older build; no metrics\.json"):
         make_again(traced(gaps=("older build",)), Path(".fusmae/reproduce"), RAW, tolerance=0, keep=False)
     assert not Path(".fusmae").exists()
@@ -173,7 +173,7 @@ def test_a_version_of_which_too_little_is_known_is_refused_before_anything_is_do
 def test_a_checkout_of_refused_code_is_not_left_behind_neither_a_new_nor_a_begun_one(project, monkeypatch):
     Path("fusmae/code.py").write_text("2", encoding="utf-8")
     made_from_changed, folder = traced(), Path(".fusmae/reproduce")
-    monkeypatch.setattr("fusmae.release.reproduce.read_artifact", lambda model, name: "{}")
+    monkeypatch.setattr("fusmae.release.lineage.reproduce.read_artifact", lambda model, name: "{}")
     begun = Worktree(folder / "tiny-3", git("rev-parse", "HEAD"), "0" * 64)
     for is_begun in (False, True):
         if is_begun:

@@ -23,14 +23,14 @@ from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.files import file_sha256, write_json
-from fusmae.mlflow_store import connect
-from fusmae.outcome import TEMPORARY
-from fusmae.release.ledger import Ledger
-from fusmae.release.locked import dvc_md5
-from fusmae.release.models import model_file
-from fusmae.release.promotion import Change, move_champion
-from fusmae.release.registry import champion_number
-from fusmae.release.traced import trace
+from fusmae.release.lineage.trace import trace
+from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.ledger import Ledger
+from fusmae.release.registry.model_file import model_file
+from fusmae.release.registry.versions import champion_number
+from fusmae.runs.dvc_lock import dvc_md5
+from fusmae.runs.exit_code import TEMPORARY
+from fusmae.runs.mlflow_store import connect
 from tests.release.conftest import git, lock
 
 NAME = "tiny"
@@ -184,9 +184,9 @@ def registered(exported_as, record=None, **changes):
     """One more version: the first one's graph with another note, and a lineage that says what is given."""
     from onnx import load
 
-    from fusmae.release.export import write_graph
-    from fusmae.release.models import model_file
-    from fusmae.release.registry import register_graph
+    from fusmae.release.export.graph import write_graph
+    from fusmae.release.registry.model_file import model_file
+    from fusmae.release.registry.versions import register_graph
 
     first = model_file(f"{NAME}/1")
     graph = load(first.path)
@@ -340,7 +340,7 @@ def test_a_graph_without_commit_and_a_parity_report_without_checks_fail_by_that(
 
 
 def test_a_champion_of_other_classes_can_be_followed_by_force_only(checkout, config, exported):
-    from fusmae.release.registry import register_graph
+    from fusmae.release.registry.versions import register_graph
 
     connect()
     options = {"num_modalities": 2, "num_classes": 3, "extra_files": [], "tags": {}, "run_file": Path("none.json")}
@@ -363,7 +363,7 @@ def test_an_alias_that_was_moved_by_hand_stops_promotions_until_it_is_taken_back
 
 
 def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, monkeypatch):
-    from fusmae.release import promotion
+    from fusmae.release.promotion import champion as promotion
 
     promoted(config, "1")
     move = promotion.move_alias
@@ -371,7 +371,7 @@ def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, 
 
     def move_late(name, alias, number):
         if next(held_up, False):  # until others take it for cut off, and have moved the alias themselves
-            monkeypatch.setattr("fusmae.release.ledger.STALE_S", 0.0)
+            monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
             forced(config, "3")
         move(name, alias, number)
 
@@ -404,7 +404,7 @@ def test_no_checkout_is_refused(checkout, config, monkeypatch):
 
 
 def test_a_model_of_other_classes_cannot_be_judged(checkout, config, exported):
-    from fusmae.release.registry import register_graph
+    from fusmae.release.registry.versions import register_graph
 
     connect()
     register_graph(
@@ -481,8 +481,8 @@ def test_an_account_without_a_name_is_known_by_its_number(checkout, config, monk
     def nameless():
         raise KeyError("getpwuid(): uid not found: 4242")
 
-    monkeypatch.setattr("fusmae.release.promotion.git_email", lambda: "")
-    monkeypatch.setattr("fusmae.release.promotion.getpass.getuser", nameless)
+    monkeypatch.setattr("fusmae.release.promotion.champion.git_email", lambda: "")
+    monkeypatch.setattr("fusmae.release.promotion.champion.getpass.getuser", nameless)
     promoted(config, "1")
     assert Ledger(NAME).entries()[-1].who.startswith(f"user {os.getuid()}@")
 
@@ -491,8 +491,8 @@ RACE = """
 import sys, time
 from pathlib import Path
 from fusmae.errors import FusmaeError
-from fusmae.release import promotion
-from fusmae.release.models import model_file
+from fusmae.release.promotion import champion as promotion
+from fusmae.release.registry.model_file import model_file
 
 target, died = model_file(f"tiny/{sys.argv[1]}"), sys.argv[2]
 if died == "before the alias":
@@ -545,7 +545,7 @@ def test_a_crash_before_the_alias_leaves_the_old_champion_and_holds_others_off_f
     assert "under way" in ledger(name=NAME)
     with pytest.raises(LedgerError, match="under way"):
         promoted(config, "2")
-    monkeypatch.setattr("fusmae.release.ledger.STALE_S", 0.0)
+    monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
     assert "was cut off: do it again" in ledger(name=NAME)
     promoted(config, "2")
     assert champion() == "2"
@@ -557,7 +557,7 @@ def test_a_crash_after_the_alias_is_written_down_by_the_next_change(checkout, co
     assert died.wait(120) == 9
     died.stderr.close()
     assert champion() == "2"
-    monkeypatch.setattr("fusmae.release.ledger.STALE_S", 0.0)
+    monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
     rollback(name=NAME, to="", reason="")
     assert champion() == "1"
     assert phases()[3:] == [
@@ -580,7 +580,7 @@ def test_a_registry_that_is_down_is_named(checkout, config, monkeypatch):
 
 def test_a_command_does_not_wait_for_minutes_for_a_registry_that_is_down(checkout):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[3])}
     predict = ["predict", "--model", f"{NAME}@champion", "--s2", "s2", "--out", "map.tif"]
     running = [
         subprocess.Popen([sys.executable, "-m", "fusmae", *command], stderr=subprocess.PIPE, text=True, env=environment)

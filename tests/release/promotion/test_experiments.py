@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fusmae.errors import PromotionError
-from fusmae.release.experiments import WORKSPACE, commit_experiment, experiments
+from fusmae.release.promotion.experiments import WORKSPACE, commit_experiment, experiments
 
 STAGE = """
 import json, pathlib, yaml

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.paired import paired_differences
-from fusmae.release.gate import Check, judge
-from fusmae.release.trial import Trial, calibration_error
-from fusmae.release.verdict_report import as_text, write_verdict
+from fusmae.release.promotion.gate import Check, judge
+from fusmae.release.promotion.model_scores import Trial, calibration_error
+from fusmae.reports.verdict import as_text, write_verdict
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLASSES = ("water", "forest")
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, (80, 2))

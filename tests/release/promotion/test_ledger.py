@@ -7,10 +7,10 @@ from mlflow import MlflowClient
 
 from fusmae.commands.ledger import ledger
 from fusmae.errors import LedgerError
-from fusmae.mlflow_store import connect
-from fusmae.release.ledger import ENTRY_TAG, Entry, Ledger, champions
-from fusmae.release.models import model_file
-from fusmae.release.promotion import Change, move_champion
+from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.ledger import ENTRY_TAG, Entry, Ledger, champions
+from fusmae.release.registry.model_file import model_file
+from fusmae.runs.mlflow_store import connect
 
 NAME = "tiny"
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from fusmae.data.index import Pair
-from fusmae.release.card import CardFacts, model_card, short_card
-from fusmae.release.lineage import GitState, Lineage
-from fusmae.release.locked import LockedStage
-from fusmae.release.offered import Offer
-from fusmae.release.runs import RunFacts
+from fusmae.release.lineage.mlflow_runs import RunFacts
+from fusmae.release.lineage.record import GitState, Lineage
+from fusmae.release.registry.card import CardFacts, model_card, short_card
+from fusmae.release.registry.variants import Offer
+from fusmae.runs.dvc_lock import LockedStage
 
 CLASSES = ("water", "forest", "town", "ice")
 

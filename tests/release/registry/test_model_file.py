@@ -11,8 +11,8 @@ import pytest
 
 from fusmae.errors import RegistryError, StorageError
 from fusmae.files import file_sha256
-from fusmae.release.models import CACHE, model_file
-from fusmae.release.registry import register_graph
+from fusmae.release.registry.model_file import CACHE, model_file
+from fusmae.release.registry.versions import register_graph
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,9 @@ def test_a_kept_file_that_was_tampered_with_is_fetched_anew(registered, download
 def test_an_untouched_file_is_read_once_a_process(registered, monkeypatch):
     model_file("tiny/1")
     model_file("tiny/1")
-    monkeypatch.setattr("fusmae.release.models.file_sha256", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        "fusmae.release.registry.model_file.file_sha256", lambda path: pytest.fail(f"{path} was read again")
+    )
     model_file("tiny/1")
 
 
@@ -115,7 +117,7 @@ import sys, time
 from pathlib import Path
 from mlflow import artifacts
 from fusmae.files import file_sha256
-from fusmae.release import models
+from fusmae.release.registry import model_file as models
 
 download = artifacts.download_artifacts
 def slow(*arguments, **options):

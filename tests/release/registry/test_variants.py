@@ -8,18 +8,18 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fusmae.config import load_config
+from fusmae.config.params import load_config
 from fusmae.data.index import SPLITS, Pair, write_index
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.session import Session
-from fusmae.release.artifacts import fetch_artifact, read_artifact
-from fusmae.release.export import save_onnx
-from fusmae.release.models import model_file
-from fusmae.release.offered import Offer
+from fusmae.release.export.graph import save_onnx
+from fusmae.release.registry.artifacts import fetch_artifact, read_artifact
+from fusmae.release.registry.model_file import model_file
+from fusmae.release.registry.variants import Offer
 from fusmae.stages.register import register
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GRAPH, VARIANTS, MEASURED = Path("models/export/model.onnx"), Path("models/variants"), Path("reports/variants")
 
 

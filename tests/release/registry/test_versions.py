@@ -6,8 +6,8 @@ import pytest
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.release.export import write_graph
-from fusmae.release.registry import find_by_reference, register_graph
+from fusmae.release.export.graph import write_graph
+from fusmae.release.registry.versions import find_by_reference, register_graph
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def trained(store):
     """The id of a run that ended long ago, which run.json names."""
     from mlflow import MlflowClient
 
-    from fusmae.mlflow_store import connect, open_experiment
+    from fusmae.runs.mlflow_store import connect, open_experiment
 
     connect()
     run_id = MlflowClient().create_run(open_experiment("test"), start_time=1_000_000).info.run_id
