@@ -13,7 +13,7 @@ from fusmae.data.index import Pair
 from fusmae.data.pixels import stack_bands
 from fusmae.modalities import BandStatistics, modality_inputs
 from fusmae.models.preprocess import Preprocess
-from fusmae.sources.bigearthnet.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
 

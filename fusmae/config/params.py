@@ -1,151 +1,25 @@
-"""params.yaml as frozen, typed sections; an unknown key or a wrong type names its path."""
+"""All of params.yaml: read, and checked section by section; an error names the key's path."""
 
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from fusmae.config.data import DataConfig
+from fusmae.config.evaluate import EvaluateConfig
 from fusmae.config.gate import DriftThresholds, Thresholds
-from fusmae.config.section import Rate, Section, Share
-from fusmae.config.source import Sen12msConfig, SourceConfig
+from fusmae.config.release import ExportConfig, ReferenceConfig, RegisterConfig, VariantsConfig
+from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.section import Section
+from fusmae.config.source import Sen12msConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
 from fusmae.errors import ConfigError
-from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.runs.utf8 import read_utf8
 
 AnySection = TypeVar("AnySection", bound=Section)
-
-
-class DataConfig(Section):
-    """Which dataset, and how its tiles are cut.
-
-    Attributes:
-        source: the raw dataset, by name, and its settings.
-        tile_m: side of a tile in metres.
-        shard_pairs: pairs in one shard folder.
-        modalities: bands, units and resolutions by modality.
-        tolerated: findings of a check of the examination that don't block training, by the check's name.
-    """
-
-    source: SourceConfig
-    tile_m: int = Field(gt=0)
-    shard_pairs: int = Field(gt=0)
-    # YAML has lists where the specs hold tuples; strictness would refuse them.
-    modalities: dict[str, Annotated[Modality, Field(strict=False)]] = Field(min_length=1)
-    tolerated: dict[str, Annotated[int, Field(ge=0)]]
-
-    @model_validator(mode="after")
-    def _grids_divide_tile(self) -> "DataConfig":
-        modality_inputs(self.modalities, self.tile_m)
-        return self
-
-    @model_validator(mode="after")
-    def _source_has_bands(self) -> "DataConfig":
-        if faults := list(self.source.faults(self.modalities)):
-            raise ValueError("; ".join(faults))
-        return self
-
-    @property
-    def inputs(self) -> tuple[ModalityInput, ...]:
-        """The arrays that one tile consists of."""
-        return modality_inputs(self.modalities, self.tile_m)
-
-    @property
-    def tile_px(self) -> int:
-        """Side in pixels of the finest grid, to which every band is upsampled."""
-        return max(item.side_px for item in self.inputs)
-
-
-class RuntimeConfig(Section):
-    """How a run uses the machine; no result depends on it beyond float rounding.
-
-    Attributes:
-        num_workers: threads that make training's batches ahead, 0 for none.
-        strategy: how the processes that torchrun starts share a model: each has all of it (ddp), or a share (fsdp).
-        scheduler: address of a Dask cluster for sharding; "" starts one on this machine.
-        num_dask_workers: processes of the cluster on this machine, 0 for one a core.
-        mirrors: addresses of folders with a dataset's archives, tried before its own.
-        num_connections: transfers at a time.
-    """
-
-    num_workers: int = Field(ge=0)
-    accelerator: Literal["auto", "cpu", "gpu"]
-    strategy: Literal["ddp", "fsdp"]
-    checkpoint_every_steps: int = Field(gt=0)
-    scheduler: str
-    num_dask_workers: int = Field(ge=0)
-    mirrors: list[str]
-    num_connections: int = Field(gt=0)
-
-    @property
-    def machine(self) -> dict[str, Any]:
-        """What a trainer needs of it."""
-        return self.model_dump(include={"accelerator", "strategy", "checkpoint_every_steps"})
-
-
-class EvaluateConfig(Section):
-    """Scores over the whole test set."""
-
-    batch_size: int = Field(gt=0)
-    threshold: Share
-    bootstrap_resamples: int = Field(ge=0)
-
-
-class ExportConfig(Section):
-    """The ONNX graph and how closely it must follow torch.
-
-    Attributes:
-        opset: ONNX operator set; the older, the more runtimes run the graph.
-        max_abs_error: largest difference of logits and of probabilities.
-    """
-
-    opset: int = Field(ge=17, le=25)
-    max_abs_error: Rate
-
-
-class VariantsConfig(Section):
-    """Smaller graphs of the exported one.
-
-    Attributes:
-        calibration_pairs: of train, whose activations say what 8 bits must cover.
-        batch_size: pairs a run, where latency is measured beside batch 1.
-        rounds: how often each graph is run for its latency.
-        bootstrap_resamples: paired draws over test pairs.
-        confidence: of the interval of a difference.
-        max_ap_loss: the interval may reach this far below the fp32 graph.
-    """
-
-    calibration_pairs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    rounds: int = Field(gt=0)
-    bootstrap_resamples: int = Field(gt=0)
-    confidence: float = Field(gt=0.5, lt=1.0)
-    max_ap_loss: Share
-
-
-class ReferenceConfig(Section):
-    """What a model's reference keeps of its data, for new scenes to be compared with.
-
-    Attributes:
-        train_tiles: at most so many.
-        validation_tiles: likewise.
-        tiles_per_scene: likewise, of one acquisition among validation's.
-    """
-
-    # Two neighbours of a tile are one too few to say what is near.
-    train_tiles: int = Field(ge=3)
-    validation_tiles: int = Field(gt=0)
-    tiles_per_scene: int = Field(gt=0)
-
-
-class RegisterConfig(Section):
-    """Where a version is registered."""
-
-    model_name: str = Field(min_length=1)
-    experiment: str = Field(min_length=1)
 
 
 class Config(Section):

@@ -28,7 +28,7 @@ from fusmae.examination.pixels import (
     check_units,
 )
 from fusmae.examination.places import check_neighbours, check_places
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 CHECK_NAMES = (
     "counts",

@@ -10,7 +10,7 @@ from fusmae.data.index import SPLITS, Pair
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 _MAX_CONTRADICTED_SHARE = 0.01
 # Share of the wrong rows that a mistake must explain to be named; the rest may have other faults.

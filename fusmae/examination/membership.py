@@ -7,7 +7,7 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 
 def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Sequence[LeftOut]) -> Check:

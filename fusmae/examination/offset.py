@@ -1,8 +1,8 @@
 """Whether S2 digital numbers hold the 1000 that processing baselines from 04.00 on add, and all or none do.
 
 `fusmae.rasters.s2_offset` says what one pair's bands tell. A pair with dark floors holds no offset; one without may
-be all cloud, so that bright pairs count where there are many of them in an acquisition. The baseline in the product's name,
-`_N0400_`, counts where the pair's own floors agree: sources may have taken the offset off.
+be all cloud, so that bright pairs count where there are many of them in an acquisition. The baseline in the product's
+name, `_N0400_`, counts where the pair's own floors agree: sources may have taken the offset off.
 """
 
 from collections import defaultdict

@@ -23,7 +23,7 @@ from fusmae.rasters.raster_file import (
     statement_of,
     zero_is_nodata,
 )
-from fusmae.sources.raster import Raster, check_same_ground
+from fusmae.sources.shared.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0
 _MAX_BANDS = 64

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusmae.modalities import ModalityInput
-from fusmae.sources.source import Facts, Source
+from fusmae.sources.shared.source import Facts, Source
 
 
 def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[ModalityInput] = ()) -> Source:
@@ -34,7 +34,7 @@ def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[Modalit
 
             return SyntheticSource(**settings)
         case "folder":
-            from fusmae.sources.folder import FolderSource
+            from fusmae.sources.folder.source import FolderSource
 
             return FolderSource(**settings, inputs=inputs)
     raise ValueError(name)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fusmae.config.params import load_config, parse_config
 from fusmae.config.source import BigEarthNetConfig, FolderConfig, SampleConfig, Sen12msConfig, SyntheticConfig
 from fusmae.errors import ConfigError
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS
 from fusmae.training.reconstruction import PretrainRecipe
 

@@ -12,7 +12,7 @@ from fusmae.examination.check import Check
 from fusmae.examination.diagnosis import Diagnosis
 from fusmae.examination.examine import examine_data
 from fusmae.modalities import ModalityInput
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 REPOSITORY = Path(__file__).parents[2]
 

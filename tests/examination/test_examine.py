@@ -14,10 +14,10 @@ from fusmae.data.shard_writer import write_shards
 from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
 from fusmae.examination.examine import CHECK_NAMES, examine_data, examine_index
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.sources.bigearthnet.bands import MODALITIES
-from fusmae.sources.folder import FolderSource
+from fusmae.sources.folder.source import FolderSource
+from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.sample.source import SampleSource
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "bigearthnet_v2"
 MAX_GB = 2.0

@@ -5,7 +5,7 @@ import pytest
 
 from fusmae.examination.labels import check_labels, check_maps
 from fusmae.examination.observe import merge
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 
 def _shifted(names, classes, by):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 
 def test_a_whole_dataset_is_complete(ask, pairs):

@@ -4,7 +4,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 DN_BANDS = ("B01", "B02", "B03", "B04", "B05")
 

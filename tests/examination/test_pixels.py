@@ -4,7 +4,7 @@ import pytest
 from fusmae.data.index import Pair
 from fusmae.errors import PairError
 from fusmae.modalities import BandStatistics
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 DN_BANDS = ("B01", "B02", "B03", "B04", "B05")
 

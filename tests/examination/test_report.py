@@ -8,7 +8,7 @@ from fusmae.data.index import SPLITS
 from fusmae.errors import StorageError
 from fusmae.modalities import BandStatistics
 from fusmae.reports.examination import write_report
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 FACTS = Facts(statistics={"s2": {"B02": BandStatistics(mean=1500, std=700)}})
 FAR = Facts(statistics={"s2": {"B02": BandStatistics(mean=500, std=700)}})

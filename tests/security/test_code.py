@@ -25,8 +25,8 @@ STARTS = ("subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.c
 # Calls that must say by a keyword that they run nothing.
 WEIGHTS_ONLY = ("torch.load", "load_from_checkpoint")
 UNPACK = ("extractall", "extract")
-# Unpickles with classes of its own only: tests/sources/test_unpickle.py.
-MAY_IMPORT_PICKLE = {"fusmae/sources/unpickle.py"}
+# Unpickles with classes of its own only: tests/sources/shared/test_unpickle.py.
+MAY_IMPORT_PICKLE = {"fusmae/sources/shared/unpickle.py"}
 # Security rules of ruff and bandit that a line may answer by a comment; any other is talked over here first.
 ANSWERED = {
     "S101": "an invariant, said to mypy",

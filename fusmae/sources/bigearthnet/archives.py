@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fusmae.data.index import Split
-from fusmae.sources.bigearthnet import v1, v2
+from fusmae.sources.bigearthnet import v1
+from fusmae.sources.patches import v2
 from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
 
 _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet import v1, v2
-from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
-from fusmae.sources.bigearthnet.facts import v1_facts, v2_facts
-from fusmae.sources.bigearthnet.geotiff import read_pair_folders
-from fusmae.sources.bigearthnet.maps import read_reference_map
-from fusmae.sources.bigearthnet.nomenclature import CLASSES
-from fusmae.sources.source import Facts, no_maps
+from fusmae.sources.bigearthnet import v1
+from fusmae.sources.patches import v2
+from fusmae.sources.patches.facts import v1_facts, v2_facts
+from fusmae.sources.patches.geotiff import read_patches
+from fusmae.sources.patches.maps import read_reference_map
+from fusmae.sources.patches.nomenclature import CLASSES
+from fusmae.sources.shared.source import Facts, no_maps
 
 
 class BigEarthNetSource:
@@ -89,8 +89,7 @@ class BigEarthNetSource:
         Raises:
             PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
         """
-        folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
-        return validate_bands(pair.key, read_pair_folders(pair.key, folders))
+        return read_patches(raw, pair)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
         """Classes of v2's reference map `[120, 120]`; see `Source.read_map`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from fusmae.errors import PairError, SourceError
 from fusmae.files import visible_files
 from fusmae.runs.utf8 import composed
-from fusmae.sources.pairs_table import LAYOUT_HINT
+from fusmae.sources.folder.pairs_table import LAYOUT_HINT
 
 _ENDINGS = (".tif", ".tiff")
 

@@ -16,11 +16,11 @@ from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import touched
 from fusmae.runs.utf8 import composed
-from fusmae.sources.file_hashes import file_hashes
-from fusmae.sources.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
-from fusmae.sources.raster import Raster, check_same_ground, opened, read_raster, require_ground
-from fusmae.sources.raster_folder import absent_raster, find_raster, rasters_by_key
-from fusmae.sources.source import Facts, no_maps
+from fusmae.sources.folder.file_hashes import file_hashes
+from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
+from fusmae.sources.folder.raster_folder import absent_raster, find_raster, rasters_by_key
+from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
+from fusmae.sources.shared.source import Facts, no_maps
 
 _SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
 _CELL_DEGREES = 10_000 / 111_195

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.sources.bigearthnet.facts import V2_COUNTRIES_OF_TILE
-from fusmae.sources.bigearthnet.names import MAX_BETWEEN_SIDES
-from fusmae.sources.columns import Columns
+from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
+from fusmae.sources.patches.names import MAX_BETWEEN_SIDES
+from fusmae.sources.shared.columns import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

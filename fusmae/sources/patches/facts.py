@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fusmae.data.index import SPLITS, Split
 from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.source import Facts
 
 V1_COUNTS: dict[Split, int] = {"train": 269_695, "validation": 123_723, "test": 125_866}
 """Of the pairs without snow and clouds that have a class: 519,284 of 590,326."""

@@ -6,10 +6,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.data.index import Pair
 from fusmae.errors import PairError
 from fusmae.rasters.raster_file import box_of, is_turned, north_up, read_bands, statement_of
-from fusmae.sources.bigearthnet.bands import MODALITIES, RESTORE
-from fusmae.sources.bigearthnet.plain_tiff import Raster, plain_raster
+from fusmae.sources.patches.bands import MODALITIES, RESTORE, validate_bands
+from fusmae.sources.patches.plain_tiff import Raster, plain_raster
+
+
+def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
+    """Both sides of a pair whose modalities are folders in `raw`, checked for bands, types and sizes.
+
+    Returns:
+        S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
+
+    Raises:
+        PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
+    """
+    folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
+    return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 
 def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
-from fusmae.sources.bigearthnet.bands import PATCH_M, RESTORE
-from fusmae.sources.bigearthnet.geotiff import check_ground, read_band
-from fusmae.sources.bigearthnet.nomenclature import CLASS_OF_CODE
-from fusmae.sources.bigearthnet.v2 import FOLDERS, MAPS_FOLDER
+from fusmae.sources.patches.bands import PATCH_M, RESTORE
+from fusmae.sources.patches.geotiff import check_ground, read_band
+from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
+from fusmae.sources.patches.v2 import FOLDERS, MAPS_FOLDER
 
 _SIDE_PX = PATCH_M // 10
 _GROUND_BAND = "B02"

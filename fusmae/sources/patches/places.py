@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet.bands import PATCH_M
-from fusmae.sources.bigearthnet.names import PatchName
+from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.patches.names import PatchName
 
 PLACE_DISTANCE_M = 10_000
 """Two patches nearer than this are of one place, and so are all that a chain of such steps joins."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet.agreement import check_agreement
-from fusmae.sources.bigearthnet.names import parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import CLASSES
-from fusmae.sources.bigearthnet.places import centres, ground_cell
-from fusmae.sources.columns import Columns
+from fusmae.sources.patches.agreement import check_agreement
+from fusmae.sources.patches.names import parse_patch_name
+from fusmae.sources.patches.nomenclature import CLASSES
+from fusmae.sources.patches.places import centres, ground_cell
+from fusmae.sources.shared.columns import Columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame

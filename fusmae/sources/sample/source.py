@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import written_whole
-from fusmae.sources.bigearthnet.bands import MODALITIES, validate_bands
-from fusmae.sources.bigearthnet.facts import V2_CHECKED, V2_NOT_CHECKED, known_labels, published_statistics
-from fusmae.sources.bigearthnet.geotiff import read_pair_folders
-from fusmae.sources.bigearthnet.nomenclature import CLASSES
-from fusmae.sources.bigearthnet.places import with_places
+from fusmae.sources.patches.bands import MODALITIES, validate_bands
+from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED, known_labels, published_statistics
+from fusmae.sources.patches.geotiff import read_pair_folders
+from fusmae.sources.patches.nomenclature import CLASSES
+from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
 from fusmae.sources.sample.lmdb_values import read_values
 from fusmae.sources.sample.wheels import Wheel, download
-from fusmae.sources.source import Facts, no_maps
-from fusmae.sources.unpickle import Record, array_of, load_record
+from fusmae.sources.shared.source import Facts, no_maps
+from fusmae.sources.shared.unpickle import Record, array_of, load_record
 
 LISTS_WHEEL = Wheel(
     "bigearthnet-common", "2.8.0", "6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af", size_mb=7

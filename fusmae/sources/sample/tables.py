@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.sources.bigearthnet.names import PatchName, parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import classes_of_v1_labels
-from fusmae.sources.bigearthnet.v2 import table_rows
+from fusmae.sources.patches.names import PatchName, parse_patch_name
+from fusmae.sources.patches.nomenclature import classes_of_v1_labels
+from fusmae.sources.patches.v2 import table_rows
 
 V2_TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 """Tables of v2's own layout, cut to the sample."""

@@ -85,7 +85,7 @@ def read_shares(path: Path) -> dict[str, list[float]]:
     Raises:
         SourceError: the pickle holds anything but a dict of arrays of 17 shares.
     """
-    from fusmae.sources.unpickle import array_of, load_plain
+    from fusmae.sources.shared.unpickle import array_of, load_plain
 
     hint = f"remove {path}: labels then come from the land-cover tiles"
     try:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fusmae.sources.raster import opened
 from fusmae.sources.sen12ms.labels import shares_of_pixels
+from fusmae.sources.shared.raster import opened
 
 _NUM_CHANNELS = 4
 _MAX_PROCESSES = 16

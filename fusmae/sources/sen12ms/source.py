@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.raster import Raster, check_same_ground, read_raster
 from fusmae.sources.sen12ms.archives import fetch_seasons
 from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, classes_of_pixels, read_shares
 from fusmae.sources.sen12ms.land_cover import LandCover, lon_lat, read_land_covers
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
-from fusmae.sources.source import Facts
+from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
+from fusmae.sources.shared.source import Facts
 
 S1_BANDS = ("VV", "VH")
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.texture import Field
 
 S1_BANDS: tuple[str, ...] = MODALITIES["s1"].bands

@@ -18,7 +18,7 @@ The names are BigEarthNet's so that labels and tools stay valid; nothing is clai
 
 from dataclasses import dataclass
 
-from fusmae.sources.bigearthnet.nomenclature import in_table_order
+from fusmae.sources.patches.nomenclature import in_table_order
 
 
 @dataclass(frozen=True)

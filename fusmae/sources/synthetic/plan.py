@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet.bands import PATCH_M
-from fusmae.sources.bigearthnet.places import PLACE_DISTANCE_M
+from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.patches.places import PLACE_DISTANCE_M
 from fusmae.sources.synthetic.draws import Draw, stream
 
 VERSION = 2

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.modalities import Modality
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer_of, weather
 from fusmae.sources.synthetic.backscatter import S1_BANDS, backscatter_db, with_speckle
 from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet.facts import V2_CHECKED, V2_NOT_CHECKED
-from fusmae.sources.bigearthnet.maps import read_reference_map
-from fusmae.sources.bigearthnet.source import BigEarthNetSource
-from fusmae.sources.source import Facts
+from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
+from fusmae.sources.patches.geotiff import read_patches
+from fusmae.sources.patches.maps import read_reference_map
+from fusmae.sources.patches.v2 import table_pairs
+from fusmae.sources.shared.source import Facts
 from fusmae.sources.synthetic.classes import CLASSES
 from fusmae.sources.synthetic.generate import MARKER, generate, identity_of, is_complete
 from fusmae.sources.synthetic.plan import World, blocks_of
@@ -45,11 +46,11 @@ class SyntheticSource:
     def pairs(self, raw: Path) -> list[Pair]:
         """Every pair of the world, those with clouds or snow included, in the order of keys."""
         self._check(raw)
-        return _reader().pairs(raw)
+        return table_pairs(raw, (), snow_and_clouds=True)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band."""
-        return _reader().read(raw, pair)
+        return read_patches(raw, pair)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
         """The world's classes `[120, 120]`; each pixel has one."""
@@ -75,7 +76,3 @@ class SyntheticSource:
                 expected=f"{self._world}, with its tables",
                 hint="dvc repro -f -s fetch",
             )
-
-
-def _reader() -> BigEarthNetSource:
-    return BigEarthNetSource(version=2, countries=[], snow_and_clouds=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.sources.bigearthnet.bands import MODALITIES
+from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.texture import Field
 
 _ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")

@@ -16,7 +16,7 @@ from fusmae.inference.map.quicklook import save_quicklook
 from fusmae.inference.map.rasters import NODATA, STEP, write_rasters
 from fusmae.inference.map.stac import stac_item
 from fusmae.inference.scene.grid import Grid
-from fusmae.sources.bigearthnet.nomenclature import CLASSES as CLASSES_19
+from fusmae.sources.patches.nomenclature import CLASSES as CLASSES_19
 
 CLASSES = ("Urban fabric", "Pastures", "something <new> & other")
 SHAPE = (300, 700)

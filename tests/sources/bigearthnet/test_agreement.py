@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet import v2
-from fusmae.sources.bigearthnet.facts import V2_COUNTRIES_OF_TILE
+from fusmae.sources.patches import v2
+from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
 
 DAYS = ("20170613", "20170702", "20180506")
 

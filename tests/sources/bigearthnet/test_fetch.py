@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet import agreement, archives, v1, v2
+from fusmae.sources.bigearthnet import archives, v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
+from fusmae.sources.patches import agreement, v2
 from fusmae.sources.transfer.remote import Archive, RemoteFile
 
 

@@ -6,8 +6,8 @@ import pytest
 import rasterio
 
 from fusmae.errors import PairError
-from fusmae.sources.bigearthnet.bands import MODALITIES
-from fusmae.sources.bigearthnet.geotiff import read_pair_folders
+from fusmae.sources.patches.bands import MODALITIES
+from fusmae.sources.patches.geotiff import read_pair_folders
 
 KEY = "S2A_MSIL2A_20170617T113321_4_55"
 

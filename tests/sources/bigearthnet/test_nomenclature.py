@@ -7,9 +7,9 @@ import pytest
 
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import modality_inputs
-from fusmae.sources.bigearthnet.bands import MODALITIES, PATCH_M, validate_bands
-from fusmae.sources.bigearthnet.names import parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import (
+from fusmae.sources.patches.bands import MODALITIES, PATCH_M, validate_bands
+from fusmae.sources.patches.names import parse_patch_name
+from fusmae.sources.patches.nomenclature import (
     CLASS_OF_V1_LABEL,
     CLASSES,
     DROPPED_V1_LABELS,

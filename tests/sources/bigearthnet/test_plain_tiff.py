@@ -7,8 +7,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from fusmae.errors import PairError
-from fusmae.sources.bigearthnet.geotiff import read_band
-from fusmae.sources.bigearthnet.plain_tiff import plain_raster
+from fusmae.sources.patches.geotiff import read_band
+from fusmae.sources.patches.plain_tiff import plain_raster
 
 PLAIN = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": 60, "height": 60, "crs": "EPSG:32633"}
 PLAIN["transform"] = from_origin(384000, 5342400, 20, 20)

@@ -17,11 +17,12 @@ from torchgeo.datasets.utils import sort_sentinel2_bands
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError, SourceError
-from fusmae.sources.bigearthnet import archives, v2
-from fusmae.sources.bigearthnet.bands import MODALITIES
-from fusmae.sources.bigearthnet.geotiff import read_pair_folders
-from fusmae.sources.bigearthnet.nomenclature import CLASSES
+from fusmae.sources.bigearthnet import archives
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
+from fusmae.sources.patches import v2
+from fusmae.sources.patches.bands import MODALITIES
+from fusmae.sources.patches.geotiff import read_pair_folders
+from fusmae.sources.patches.nomenclature import CLASSES
 
 TORCHGEO_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 TORCHGEO_S1 = ("VH", "VV")  # sorted by file name

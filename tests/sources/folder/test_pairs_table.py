@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.pairs_table import Row, read_pairs_table
+from fusmae.sources.folder.pairs_table import Row, read_pairs_table
 
 CLASSES = ("water", "land", "Gewässer")
 TABLE = "key,labels,split,place,date,country\na,water,train,north,2017-06-13,Finland\nb,water;land,test,,,\n"

@@ -20,7 +20,7 @@ from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.sources import open_source
-from fusmae.sources.folder import FolderSource
+from fusmae.sources.folder.source import FolderSource
 
 CLASSES = ("water", "land")
 SOURCE = FolderSource(CLASSES)
@@ -688,7 +688,7 @@ def test_offset_is_what_the_user_states(raw):
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "folder.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "folder.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"```\n(key,.*?)```", text, flags=re.DOTALL)
     (tmp_path / "pairs.csv").write_text(table, encoding="utf-8")
     assert [(pair.key, pair.labels, pair.split) for pair in SOURCE.pairs(tmp_path)] == [

@@ -10,12 +10,12 @@ import pytest
 
 from fusmae.data.index import Pair, read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError, StorageError
-from fusmae.sources.bigearthnet.bands import MODALITIES
-from fusmae.sources.bigearthnet.names import parse_patch_name
-from fusmae.sources.bigearthnet.nomenclature import CLASSES, classes_of_v1_labels
+from fusmae.sources.patches.bands import MODALITIES
+from fusmae.sources.patches.names import parse_patch_name
+from fusmae.sources.patches.nomenclature import CLASSES, classes_of_v1_labels
 from fusmae.sources.sample.lmdb_values import read_values
 from fusmae.sources.sample.source import SampleSource
-from fusmae.sources.unpickle import load_record
+from fusmae.sources.shared.unpickle import load_record
 
 SOURCE = SampleSource()
 SNOWY_V1 = "S2B_MSIL2A_20180204T94161_57_38"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.columns import Columns
+from fusmae.sources.shared.columns import Columns
 
 CLASSES = ("Arable land", "Beaches, dunes, sands", "Pastures")
 SETS = [

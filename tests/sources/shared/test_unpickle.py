@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.unpickle import Record, array_of, load_record
+from fusmae.sources.shared.unpickle import Record, array_of, load_record
 
 RECORD = b"\x8c\x1dbigearthnet_patch_interface.x\x8c\x01P\x93"
 
@@ -108,7 +108,7 @@ def test_other_callables_are_refused(foreign, call, protocol):
         ("bigearthnet_patch_interface_evil.x", "P"),
         ("bigearthnet_patch_interface.x", "P.__init__.__globals__"),
         ("copyreg", "_reconstructor"),
-        ("fusmae.sources.unpickle", "Record"),
+        ("fusmae.sources.shared.unpickle", "Record"),
     ],
 )
 def test_every_other_global_is_refused_by_name(module, name):

@@ -7,7 +7,7 @@ import numpy as np
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import ShardReader
 from fusmae.modalities import modality_inputs
-from fusmae.sources.bigearthnet.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.synthetic.classes import CLASSES, LABEL_SHARE
 from fusmae.sources.synthetic.plan import blocks_of
 from fusmae.sources.synthetic.scene import make_scene

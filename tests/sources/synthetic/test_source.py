@@ -8,9 +8,9 @@ from fusmae.data.index import validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import SourceError
 from fusmae.modalities import modality_inputs
-from fusmae.sources.bigearthnet.bands import MODALITIES, PATCH_M
-from fusmae.sources.bigearthnet.nomenclature import CLASSES
-from fusmae.sources.source import Source
+from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.nomenclature import CLASSES
+from fusmae.sources.shared.source import Source
 from fusmae.sources.synthetic.classes import COVERS, LABEL_SHARE
 from fusmae.sources.synthetic.source import SyntheticSource
 
