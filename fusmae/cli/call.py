@@ -3,13 +3,16 @@
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fusmae.cli.packages import require_packages
 from fusmae.runs.environment import exclude_this_machine
 from fusmae.runs.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from fusmae.config.params import Config
 
 options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
 """What stands before the command: `fusmae --params … --debug <command>`."""
@@ -23,18 +26,18 @@ _LOOKED_UP = {"predict": "model", "embed": "model", "drift": "model", "lineage":
 _LOOKED_UP |= {"promote": "name", "rollback": "name", "ledger": "name"}
 
 
-def load_params() -> Any:
+def load_params() -> "Config":
     """params.yaml as it is named before the command."""
     from fusmae.config.params import load_config
 
     return load_config(options["params"])
 
 
-def run_stage(stage: str, **arguments: Any) -> None:
-    """Run one DVC stage with params.yaml; imports wait until now, since `--help` must answer at once."""
+def stage_params() -> "Config":
+    """params.yaml for a DVC stage, in a process that is made ready for its work."""
     keep_freed_memory()
     exclude_this_machine()
-    getattr(import_module(f"fusmae.stages.{stage}"), stage)(load_params(), **arguments)
+    return load_params()
 
 
 def run_command(command: str, **arguments: Any) -> Any:

@@ -1,11 +1,11 @@
-"""One command a DVC stage."""
+"""One command per DVC stage; a stage's code is imported when it runs, for `--help` must answer at once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import run_stage
+from fusmae.cli.call import stage_params
 
 app = typer.Typer()
 
@@ -32,7 +32,10 @@ def fetch(
 
     Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
     """
-    run_stage("fetch", downloads=downloads, raw=raw, receipt=receipt)
+    config = stage_params()
+    from fusmae.stages.fetch import fetch as run_stage
+
+    run_stage(config.data.source, config.runtime, downloads=downloads, raw=raw, receipt=receipt)
 
 
 @app.command()
@@ -41,7 +44,10 @@ def index(raw: Raw, out: Out) -> None:
 
     Example: fusmae index --raw data/raw --out data/index.parquet
     """
-    run_stage("index", raw=raw, out=out)
+    config = stage_params()
+    from fusmae.stages.index import index as run_stage
+
+    run_stage(config.data, raw=raw, out=out)
 
 
 @app.command()
@@ -51,7 +57,10 @@ def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statis
     Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
     --statistics data/statistics.json
     """
-    run_stage("shard", raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
+    config = stage_params()
+    from fusmae.stages.shard import shard as run_stage
+
+    run_stage(config.data, config.runtime, raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
 
 
 @app.command()
@@ -67,7 +76,10 @@ def examine(
     Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
     --verdict data/verdict.json
     """
-    run_stage("examine", raw=raw, index=index, shards=shards, out=out, verdict=verdict)
+    config = stage_params()
+    from fusmae.stages.examine import examine as run_stage
+
+    run_stage(config.data, config.runtime, raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
 @app.command()
@@ -84,8 +96,22 @@ def pretrain(
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
     --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
     """
+    config = stage_params()
+    from fusmae.stages.pretrain import pretrain as run_stage
+
     run_stage(
-        "pretrain", shards=shards, verdict=verdict, statistics=statistics, out=out, pictures=pictures, run_file=run
+        config.pretrain,
+        config.model,
+        config.data,
+        config.runtime,
+        seed=config.seed,
+        experiment=config.register_as.experiment,
+        shards=shards,
+        verdict=verdict,
+        statistics=statistics,
+        out=out,
+        pictures=pictures,
+        run_file=run,
     )
 
 
@@ -96,7 +122,21 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
     --run-file reports/runs/probe-pretrained.json
     """
-    run_stage("probe", weights=weights, shards=shards, out=out, run_file=run)
+    config = stage_params()
+    from fusmae.stages.probe import probe as run_stage
+
+    run_stage(
+        config.probe,
+        config.model,
+        config.data,
+        config.runtime,
+        seed=config.seed,
+        experiment=config.register_as.experiment,
+        weights=weights,
+        shards=shards,
+        out=out,
+        run_file=run,
+    )
 
 
 @app.command()
@@ -106,7 +146,21 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
     --run-file reports/runs/finetune-pretrained.json
     """
-    run_stage("finetune", weights=weights, shards=shards, out=out, run_file=run)
+    config = stage_params()
+    from fusmae.stages.finetune import finetune as run_stage
+
+    run_stage(
+        config.finetune,
+        config.model,
+        config.data,
+        config.runtime,
+        seed=config.seed,
+        experiment=config.register_as.experiment,
+        weights=weights,
+        shards=shards,
+        out=out,
+        run_file=run,
+    )
 
 
 @app.command()
@@ -122,7 +176,20 @@ def evaluate(
     Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
     --runs reports/runs
     """
-    run_stage("evaluate", models=models, shards=shards, index=index, out=out, runs=runs)
+    config = stage_params()
+    from fusmae.stages.evaluate import evaluate as run_stage
+
+    run_stage(
+        config.evaluate,
+        config.data,
+        config.runtime,
+        seed=config.seed,
+        models=models,
+        shards=shards,
+        index=index,
+        out=out,
+        runs=runs,
+    )
 
 
 @app.command()
@@ -131,7 +198,10 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """
-    run_stage("export", weights=weights, shards=shards, out=out)
+    config = stage_params()
+    from fusmae.stages.export import export as run_stage
+
+    run_stage(config.export, tile_m=config.data.tile_m, weights=weights, shards=shards, out=out)
 
 
 @app.command()
@@ -147,7 +217,10 @@ def variants(
     Example: fusmae variants --exported models/export --shards data/shards --index data/index.parquet
     --out models/variants --report reports/variants
     """
-    run_stage("variants", exported=exported, shards=shards, index=index, out=out, report=report)
+    config = stage_params()
+    from fusmae.stages.variants import variants as run_stage
+
+    run_stage(config.variants, seed=config.seed, exported=exported, shards=shards, index=index, out=out, report=report)
 
 
 @app.command()
@@ -162,7 +235,10 @@ def reference(
     Example: fusmae reference --exported models/export --shards data/shards --index data/index.parquet
     --out models/reference.npz
     """
-    run_stage("reference", exported=exported, shards=shards, index=index, out=out)
+    config = stage_params()
+    from fusmae.stages.reference import reference as run_stage
+
+    run_stage(config.reference, seed=config.seed, exported=exported, shards=shards, index=index, out=out)
 
 
 @app.command()
@@ -187,8 +263,11 @@ def register(
     --report reports/examine --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run-file reports/runs/finetune-pretrained.json --out reports/register
     """
+    config = stage_params()
+    from fusmae.stages.register import register as run_stage
+
     run_stage(
-        "register",
+        config.register_as,
         exported=exported,
         variants=variants,
         measured=measured,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import run_command, run_stage
+from fusmae.cli.call import run_command, stage_params
 from fusmae.cli.stages import Index, Out, RunFile, Shards, Statistics, Verdict
 
 app = typer.Typer()
@@ -42,8 +42,11 @@ def study_pretrain(
     --verdict study/data/verdict.json --statistics study/data/statistics.json --out study/models/joint-1
     --run-file study/runs/pretrain-joint-1.json
     """
+    config = stage_params()
+    from fusmae.stages.study_pretrain import study_pretrain as run_stage
+
     run_stage(
-        "study_pretrain",
+        config,
         variant=variant,
         seed=seed,
         shards=shards,
@@ -70,9 +73,10 @@ def study_measure(
     --shards study/data/shards --index study/data/index.parquet --out study/cells/joint-1
     --run-file study/runs/measure-joint-1.json
     """
-    run_stage(
-        "study_measure", variant=variant, seed=seed, weights=weights, shards=shards, index=index, out=out, run_file=run
-    )
+    config = stage_params()
+    from fusmae.stages.study_measure import study_measure as run_stage
+
+    run_stage(config, variant=variant, seed=seed, weights=weights, shards=shards, index=index, out=out, run_file=run)
 
 
 @app.command()
@@ -87,4 +91,7 @@ def study_report(
     Example: fusmae --params study/params.yaml study-report --cells study/cells --shards study/data/shards
     --out study/report --runs study/runs
     """
-    run_stage("study_report", cells=cells, shards=shards, out=out, runs=runs)
+    config = stage_params()
+    from fusmae.stages.study_report import study_report as run_stage
+
+    run_stage(config, cells=cells, shards=shards, out=out, runs=runs)

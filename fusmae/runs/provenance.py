@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from fusmae.files import file_sha256
+from fusmae.runs.stage_code import PACKAGE, python_files
 
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
@@ -110,15 +111,15 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], package: Path) -> str:
-    """Names the scratch folder of a run: another stage, parameter, input or line of code is another run.
+def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Sequence[Path]) -> str:
+    """Name of a run's resume folder: another stage, parameter, input or line of its code is another run.
 
     Args:
         stage: DVC's name of the stage.
         params: the parameters that it reads.
         inputs: files and folders that it reads.
-        package: folder of the code.
+        code: files and folders of the package, as `stage_code` gives them.
     """
-    code = {str(file.relative_to(package)): file_sha256(file) for file in sorted(package.rglob("*.py"))}
-    facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, code]
+    hashes = {str(file.relative_to(PACKAGE)): file_sha256(file) for file in python_files(code)}
+    facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, hashes]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

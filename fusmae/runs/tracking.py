@@ -60,6 +60,7 @@ def stage_run(
     seed: int,
     params: Mapping[str, Any],
     inputs: Sequence[Path],
+    code: Sequence[Path],
     run_file: Path,
     accelerator: str,
     data: str = "",
@@ -72,6 +73,7 @@ def stage_run(
         seed: the run's seed.
         params: nested parameters that the stage reads, logged flat.
         inputs: files and folders that the stage reads.
+        code: files and folders of the package that its results depend on.
         run_file: JSON with the run's id, written when the stage is done.
         accelerator: what the trainer is told to use.
         data: the dataset's name and terms.
@@ -81,7 +83,7 @@ def stage_run(
     """
     import mlflow
 
-    key = resume_key(stage, {"seed": seed, **params}, inputs, Path(__file__).parents[1])
+    key = resume_key(stage, {"seed": seed, **params}, inputs, code)
     if not ranks().is_first:
         yield Run("", None, scratch_path(stage, key), {}, is_first=False)
         return

@@ -7,7 +7,9 @@ from typing import get_args
 import numpy as np
 from rich.progress import track
 
-from fusmae.config.params import Config
+from fusmae.config.data import DataConfig
+from fusmae.config.evaluate import EvaluateConfig
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
@@ -22,14 +24,25 @@ from fusmae.training.probe import setting_name
 from fusmae.training.trainer import Machine
 
 
-def evaluate(config: Config, *, models: Path, shards: Path, index: Path, out: Path, runs: Path) -> None:
+def evaluate(
+    section: EvaluateConfig,
+    tiles: DataConfig,
+    runtime: RuntimeConfig,
+    *,
+    seed: int,
+    models: Path,
+    shards: Path,
+    index: Path,
+    out: Path,
+    runs: Path,
+) -> None:
     """Score `models/<protocol>/<initialisation>`; write report, metrics, table, PR curves and a picture to `out`."""
-    section, draws = config.evaluate, Draws(config.seed, tuple(config.data.modalities), num_patches=1)
+    draws = Draws(seed, tuple(tiles.modalities), num_patches=1)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
-    reader, machine = data.reader("test"), Machine(**config.runtime.machine)
+    reader, machine = data.reader("test"), Machine(**runtime.machine)
     labels, settings, rows, curves = np.asarray(reader.labels), modality_settings(draws.modalities), [], {}
     places = read_places(index, reader.keys)
-    weights = place_resamples(places, section.bootstrap_resamples, config.seed)
+    weights = place_resamples(places, section.bootstrap_resamples, seed)
     models_found = [(kind, folder) for kind in get_args(Protocol) for folder in sorted((models / kind).iterdir())]
     for protocol, folder in track(models_found, description="models"):
         checkpoint = load_checkpoint(folder)
@@ -41,7 +54,7 @@ def evaluate(config: Config, *, models: Path, shards: Path, index: Path, out: Pa
             rows.append(row)
             curves[row.name] = precision_recall(labels, found)
             write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, config.seed, reader.origin.warning)
+    basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, seed, reader.origin.warning)
     report = as_report(rows, basis)
     write_json(out / "scores.json", report)
     write_json(out / "metrics.json", as_metrics(report))

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.data import DataConfig
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
 from fusmae.data.shards import read_origin
@@ -13,13 +14,14 @@ from fusmae.reports.examination import write_report
 from fusmae.sources import open_source
 
 
-def examine(config: Config, *, raw: Path, index: Path, shards: Path, out: Path, verdict: Path) -> None:
+def examine(
+    data: DataConfig, runtime: RuntimeConfig, *, raw: Path, index: Path, shards: Path, out: Path, verdict: Path
+) -> None:
     """Examine `index` and `shards`; write the report to `out` and, if nothing blocks, the `verdict`.
 
     Raises:
         ExaminationError: a check fails that `data.tolerated` does not excuse.
     """
-    data, runtime = config.data, config.runtime
     source = open_source(data.source.name, data.source.settings)
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
         diagnosis = examine_data(

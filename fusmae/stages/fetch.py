@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.source import SourceConfig
 from fusmae.files import write_json
 from fusmae.sources import open_source
 from fusmae.sources.receipt import receipt_of
 
 
-def fetch(config: Config, *, downloads: Path, raw: Path, receipt: Path) -> None:
+def fetch(section: SourceConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Path, receipt: Path) -> None:
     """Make the source's folder in `raw` whole; `receipt` says what it holds.
 
     DVC tracks the receipt: millions of raw files would stall it.
     """
-    source, runtime = open_source(config.data.source.name, config.data.source.settings), config.runtime
+    source = open_source(section.name, section.settings)
     files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)
-    write_json(receipt, receipt_of(config.data.source, files))
+    write_json(receipt, receipt_of(section, files))

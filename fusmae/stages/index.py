@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.data import DataConfig
 from fusmae.data.index import validate_index, write_index
 from fusmae.errors import ExaminationError
 from fusmae.examination.diagnosis import summarise
@@ -10,17 +10,17 @@ from fusmae.examination.examine import examine_index
 from fusmae.sources import open_source
 
 
-def index(config: Config, *, raw: Path, out: Path) -> None:
+def index(data: DataConfig, *, raw: Path, out: Path) -> None:
     """Write the index of the source's folder in `raw` to the parquet file `out`.
 
     Raises:
         ExaminationError: counts, labels or places are not what the dataset states: better said now than after sharding.
     """
-    source = open_source(config.data.source.name, config.data.source.settings)
+    source = open_source(data.source.name, data.source.settings)
     pairs = source.pairs(raw / source.name)
     validate_index(pairs, source.classes)
     facts = source.facts(raw / source.name)
-    checks = examine_index(pairs, source.classes, facts, tolerated=config.data.tolerated)
+    checks = examine_index(pairs, source.classes, facts, tolerated=data.tolerated)
     if any(check.blocks for check in checks):
         raise ExaminationError(summarise(checks))
     write_index(pairs, out)

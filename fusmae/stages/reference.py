@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.release import ReferenceConfig
 from fusmae.data.index import read_index
 from fusmae.files import file_sha256
 from fusmae.inference.drift.reference import save_reference
@@ -11,7 +11,7 @@ from fusmae.inference.session import Session
 from fusmae.release.drift_reference import make_reference
 
 
-def reference(config: Config, *, exported: Path, shards: Path, index: Path, out: Path) -> None:
+def reference(section: ReferenceConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path) -> None:
     """Describe the data that `exported/model.onnx` was trained on; `out` is a file that travels with it."""
     graph = exported / "model.onnx"
     session = Session(graph)
@@ -21,7 +21,7 @@ def reference(config: Config, *, exported: Path, shards: Path, index: Path, out:
         file_sha256(graph),
         shards,
         read_index(index),
-        **config.reference.model_dump(),
-        seed=config.seed,
+        **section.model_dump(),
+        seed=seed,
     )
     save_reference(made, out)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.release import RegisterConfig
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
@@ -13,7 +13,7 @@ from fusmae.release.registry.versions import CHALLENGER, MAX_DESCRIPTION, regist
 
 
 def register(
-    config: Config,
+    section: RegisterConfig,
     *,
     exported: Path,
     variants: Path,
@@ -30,8 +30,8 @@ def register(
 ) -> None:
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
-    session, wanted, offer = Session(graph), config.register_as, Offer.read(variants, measured, graph)
-    lineage = record_lineage(wanted.model_name, graph, session.metadata, scores, receipt)
+    session, offer = Session(graph), Offer.read(variants, measured, graph)
+    lineage = record_lineage(section.model_name, graph, session.metadata, scores, receipt)
     read = {"scores": scores, "parity": parity, "report": report / "report.json", "index": index, "curves": curves}
     facts = CardFacts.read(session.metadata, lineage, offer, reconstructions=drawn, **read)
     with written_whole(out) as partial:
@@ -44,14 +44,14 @@ def register(
         write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
     kept = [scores, parity, exported / "preprocessing.json", reference, *offer.graphs.values()]
     version = register_graph(
-        wanted.model_name,
+        section.model_name,
         graph,
         inputs=session.inputs,
         num_modalities=len(session.metadata["modalities"]),
         num_classes=len(session.metadata["classes"]),
         extra_files=[*sorted(out.iterdir()), *kept],
         tags=version_tags(lineage),
-        experiment=wanted.experiment,
+        experiment=section.experiment,
         run_file=run_file,
         description=short_card(facts, MAX_DESCRIPTION),
     )

@@ -4,26 +4,29 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.data import DataConfig
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
 from fusmae.data.shard_writer import Maps, require_tolerated, write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.runs.provenance import resume_key
+from fusmae.runs.stage_code import stage_code
 from fusmae.sources import open_source
 from fusmae.sources.receipt import require_as_received
 
 
-def shard(config: Config, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path) -> None:
+def shard(
+    data: DataConfig, runtime: RuntimeConfig, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path
+) -> None:
     """Write the shards of every pair in `index` to `out`, then train's `statistics`."""
-    data, runtime = config.data, config.runtime
     source, pairs = open_source(data.source.name, data.source.settings, data.inputs), read_index(index)
     folder = (raw / source.name).absolute()
     require_as_received(data.source, folder, receipt)
     # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
-    key = resume_key("shard", params, [receipt, index], Path(__file__).parents[1])
+    key = resume_key("shard", params, [receipt, index], stage_code("shard", source=source.name))
     unfinished = out.with_name(f".{out.name}-{key}")
     for stale in set(out.parent.glob(f".{out.name}-*")) - {unfinished}:
         shutil.rmtree(stale)

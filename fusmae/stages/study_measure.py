@@ -8,6 +8,7 @@ from fusmae.config.params import Config
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import read_index
 from fusmae.runs.distributed import require_one_process
+from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
 from fusmae.study.cell import open_variant, write_measured
 from fusmae.study.measure import Measurement, named_draws
@@ -30,6 +31,7 @@ def study_measure(
         experiment=own.register_as.experiment,
         seed=seed,
         params={"variant": chosen.model_dump(), "study": study.model_dump(exclude={"variants", "run", "seeds"})},
+        code=stage_code("measure", Path("study/dvc.yaml")),
         inputs=[weights, shards],
         run_file=run_file,
         accelerator=own.runtime.accelerator,

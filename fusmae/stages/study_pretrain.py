@@ -9,6 +9,7 @@ from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.files import write_json
 from fusmae.runs.distributed import require_one_process
+from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
 from fusmae.study.variants import model_modalities, variant_config, variant_of
 from fusmae.training.build import part_of
@@ -39,6 +40,7 @@ def study_pretrain(
         experiment=own.register_as.experiment,
         seed=seed,
         params={"variant": chosen.model_dump(), "model": own.model.model_dump(), "pretrain": section.model_dump()},
+        code=stage_code("pretrain", Path("study/dvc.yaml")),
         inputs=[shards, statistics],
         run_file=run_file,
         accelerator=own.runtime.accelerator,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.release import VariantsConfig
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256, write_json, write_text, written_whole
@@ -13,21 +13,23 @@ from fusmae.release.export.variant_scores import compare_latencies, compare_scor
 from fusmae.release.export.variants import make_variants
 
 
-def variants(config: Config, *, exported: Path, shards: Path, index: Path, out: Path, report: Path) -> None:
+def variants(
+    section: VariantsConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path, report: Path
+) -> None:
     """Make variants of `exported/model.onnx`; `out` gets those that are offered, `report` what was measured of all."""
-    section, source = config.variants, exported / "model.onnx"
+    source = exported / "model.onnx"
     train, test = ShardReader(shards, "train"), ShardReader(shards, "test")
     places = read_places(index, test.keys)
     num_threads = os.cpu_count() or 1
     with written_whole(out) as partial:
         partial.mkdir()
-        made = make_variants(source, train, partial, num_pairs=section.calibration_pairs, seed=config.seed)
+        made = make_variants(source, train, partial, num_pairs=section.calibration_pairs, seed=seed)
         files = {"fp32": source, **made}
         sessions = {precision: Session(path, num_threads) for precision, path in files.items()}
         batch_sizes = sorted({1, section.batch_size})
         latencies = compare_latencies(list(sessions.values()), test, batch_sizes=batch_sizes, rounds=section.rounds)
         intervals = {"resamples": section.bootstrap_resamples, "confidence": section.confidence}
-        draws = {"places": places, "seed": config.seed, **intervals}
+        draws = {"places": places, "seed": seed, **intervals}
         measured = [
             Variant(
                 precision,
