@@ -69,7 +69,9 @@ def sources_of(stage):
 def test_code_dependencies_are_closed_under_import(stage, graph):
     for source in sources_of(stage):
         files = imported_files(graph, [f"fusmae.stages.{stage}"], source)
-        assert [file for file in sorted(files) if not is_within(file, [*listed(stage, source), *CHANGES_NO_NUMBER])] == []
+        assert [
+            file for file in sorted(files) if not is_within(file, [*listed(stage, source), *CHANGES_NO_NUMBER])
+        ] == []
 
 
 @pytest.mark.parametrize("stage", list(STAGES))

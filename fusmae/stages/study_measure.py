@@ -10,8 +10,8 @@ from fusmae.data.index import read_index
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
-from fusmae.study.cell import open_variant, write_measured
-from fusmae.study.measure import Measurement, named_draws
+from fusmae.study.measure.cell import open_variant, write_measured
+from fusmae.study.measure.measurement import Measurement, named_draws
 from fusmae.study.variants import model_modalities, study_of, variant_config, variant_of
 
 

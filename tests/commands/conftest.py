@@ -14,8 +14,7 @@ from fusmae.data.shard_writer import write_shards
 from fusmae.files import file_sha256
 from fusmae.inference.drift.reference import save_reference
 from fusmae.release.drift_reference import make_reference
-
-from ..inference.conftest import GSD_M, band, make_scenes
+from tests.inference.conftest import GSD_M, band, make_scenes
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("water", "forest", "town")

@@ -10,8 +10,7 @@ import pytest
 
 from fusmae.commands.doctor import doctor
 from fusmae.doctor.finding import ask_all
-
-from ..stack.conftest import DVC, ROOT, finished_project, nobody, project, run, silent  # noqa: F401
+from tests.doctor.conftest import DVC, ROOT, finished_project, nobody, project, run, silent  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("project")
 

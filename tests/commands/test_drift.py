@@ -21,9 +21,8 @@ from fusmae.inference.drift.reference import REFERENCE, save_reference
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
 from fusmae.release.registry.versions import register_graph
-
-from ..inference.conftest import GSD_M, LEFT, TOP, band, make_scenes
-from .conftest import CLASSES, TILE_M, contents, fusmae
+from tests.commands.conftest import CLASSES, TILE_M, contents, fusmae
+from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes
 
 REPORT = ["drift.html", "drift.json"]
 

@@ -24,9 +24,8 @@ from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
-
-from ..inference.conftest import LEFT, TOP, band, make_scenes, write_raster
-from .conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
+from tests.commands.conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
+from tests.inference.conftest import LEFT, TOP, band, make_scenes, write_raster
 
 QUERIES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "embeddings.md").read_text(encoding="utf-8"), re.DOTALL)
 ROWS, COLUMNS = HEIGHT_M // TILE_M, WIDTH_M // TILE_M

@@ -6,8 +6,7 @@ from typer.testing import CliRunner
 
 from fusmae.cli import app
 from fusmae.errors import InputError
-
-from ..inference.conftest import band, make_scenes, write_raster
+from tests.inference.conftest import band, make_scenes, write_raster
 
 
 def predict(exported, out, *arguments):

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from ..inference.conftest import make_scenes
-from .conftest import HEIGHT_M, ROOT, WIDTH_M
+from tests.commands.conftest import HEIGHT_M, ROOT, WIDTH_M
+from tests.inference.conftest import make_scenes
 
 LOCK = ROOT / "requirements-serve.lock"
 

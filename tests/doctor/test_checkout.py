@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.doctor.checkout import check_git, check_params
-
-from .conftest import commit, only, run
+from tests.doctor.conftest import commit, only, run
 
 
 def test_a_clean_checkout_is_well(project):

@@ -4,8 +4,7 @@ import pytest
 import yaml
 
 from fusmae.doctor.dvc_cache import check_cache, check_remote
-
-from .conftest import DVC, only, run
+from tests.doctor.conftest import DVC, only, run
 
 
 def found_of(name):

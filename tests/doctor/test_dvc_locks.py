@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from fusmae.doctor.dvc_locks import check_locks
-
-from .conftest import DVC, run
+from tests.doctor.conftest import DVC, run
 
 HOLD = """
 import sys, time

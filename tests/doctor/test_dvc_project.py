@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from fusmae.doctor.dvc_project import check_project
-
-from .conftest import DVC, GRAPH, only, run, statuses
+from tests.doctor.conftest import DVC, GRAPH, only, run, statuses
 
 
 def test_a_project_whose_stages_have_run_is_well(project):

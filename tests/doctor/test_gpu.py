@@ -3,8 +3,7 @@ import torch
 
 from fusmae.doctor import gpu
 from fusmae.doctor.gpu import check_gpu
-
-from .conftest import only
+from tests.doctor.conftest import only
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import pytest
 
 from fusmae.doctor import machine
 from fusmae.doctor.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
-
-from .conftest import DVC, only, run
+from tests.doctor.conftest import DVC, only, run
 
 Usage = namedtuple("Usage", ("total", "used", "free"))
 

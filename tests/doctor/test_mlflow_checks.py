@@ -11,8 +11,7 @@ import pytest
 
 from fusmae.doctor.mlflow_checks import _revisions, check_local_store, check_remote_store
 from fusmae.runs.mlflow_address import sqlite_uri
-
-from .conftest import answering, only
+from tests.doctor.conftest import answering, only
 
 BEFORE = """
 import sys

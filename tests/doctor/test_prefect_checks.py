@@ -5,8 +5,7 @@ import sys
 import time
 
 from fusmae.doctor.prefect_checks import check_prefect
-
-from .conftest import answering, only, statuses
+from tests.doctor.conftest import answering, only, statuses
 
 
 def answers(status="READY", version="3.9.1", pools=("cpu",)):

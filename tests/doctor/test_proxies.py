@@ -4,8 +4,7 @@ import pytest
 
 from fusmae.doctor.proxies import check_proxies
 from fusmae.runs.environment import sent_to_proxy
-
-from .conftest import only
+from tests.doctor.conftest import only
 
 NAMES = tuple(f"{scheme}_proxy" for scheme in ("http", "https", "all", "no"))
 

@@ -5,8 +5,7 @@ import pytest
 
 from fusmae.doctor import versions
 from fusmae.doctor.versions import check_imports, check_packages, check_python
-
-from .conftest import only, statuses
+from tests.doctor.conftest import only, statuses
 
 version = metadata.version
 

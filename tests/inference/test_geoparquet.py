@@ -13,8 +13,7 @@ from pyproj import CRS
 from fusmae.errors import InputError, StorageError
 from fusmae.inference import geoparquet as geoparquet_module
 from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
-
-from .conftest import LEFT, TOP, UTM
+from tests.inference.conftest import LEFT, TOP, UTM
 
 DIM = 6
 POLYGONS = Geometry("Polygon", UTM)

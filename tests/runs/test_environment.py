@@ -11,8 +11,7 @@ import pytest
 import requests
 
 from fusmae.runs.environment import THIS_MACHINE, exclude_this_machine, sent_to_proxy
-
-from .stack.conftest import answering, nobody  # noqa: F401
+from tests.doctor.conftest import answering, nobody  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")

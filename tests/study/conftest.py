@@ -23,7 +23,7 @@ from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import Origin, ShardReader
 from fusmae.data.statistics import measure_statistics, read_statistics, write_statistics
 from fusmae.data.verdict import write_verdict
-from fusmae.study.measure import named_draws
+from fusmae.study.measure.measurement import named_draws
 from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell, write_pictures
 from fusmae.study.variants import variant_config, variant_of
 from fusmae.training.checkpoint import Checkpoint

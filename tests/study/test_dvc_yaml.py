@@ -2,13 +2,14 @@
 
 import ast
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import grimp
 import pytest
 import yaml
 
 from fusmae.config.study import StudyConfig
+from tests.test_dvc_yaml import CHANGES_NO_NUMBER, SOURCES, imported_files, is_within
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "study" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -30,24 +31,18 @@ def graph():
     return grimp.build_graph("fusmae", cache_dir=None)
 
 
-def file_of(module):
-    path = ROOT / (module.replace(".", "/") + ".py")
-    return path if path.exists() else path.with_suffix("") / "__init__.py"
-
-
-def closure(graph, stage):
+def closure(graph, stage, source=""):
     """Files that have code and that the stage's modules import, from the repository's root."""
-    roots = [f"fusmae.stages.{name}" for name in MODULES[stage]]
-    modules = {module for root in roots for module in (root, *graph.find_upstream_modules(root))}
-    return {str(path.relative_to(ROOT)) for path in map(file_of, modules) if path.stat().st_size}
+    return imported_files(graph, [f"fusmae.stages.{name}" for name in MODULES[stage]], source)
 
 
-def code_of(stage):
-    return [path.removeprefix("../") for path in STAGES[stage]["deps"] if path.startswith("../")]
+def code_of(stage, source=""):
+    listed = [path.removeprefix("../") for path in STAGES[stage]["deps"] if path.startswith("../")]
+    return [path.replace("${data.source.name}", source) for path in listed]
 
 
-def is_within(path, folder):
-    return PurePosixPath(path).is_relative_to(folder)
+def sources_of(stage):
+    return SOURCES if stage == "data" else [""]
 
 
 def test_every_stage_of_a_study_is_listed():
@@ -66,15 +61,16 @@ def test_commands_run_the_stages_modules_in_order(stage):
 
 @pytest.mark.parametrize("stage", MODULES)
 def test_code_dependencies_are_closed_under_import(stage, graph):
-    listed = code_of(stage)
-    assert [file for file in sorted(closure(graph, stage)) if not any(is_within(file, path) for path in listed)] == []
+    for source in sources_of(stage):
+        rooms = [*code_of(stage, source), *CHANGES_NO_NUMBER]
+        assert [file for file in sorted(closure(graph, stage, source)) if not is_within(file, rooms)] == []
 
 
 @pytest.mark.parametrize("stage", MODULES)
 def test_no_code_is_listed_that_a_stage_does_not_import(stage, graph):
-    files = closure(graph, stage)
-    assert [path for path in code_of(stage) if not any(is_within(file, path) for file in files)] == []
-    assert all((ROOT / path).exists() for path in code_of(stage))
+    files = set().union(*(closure(graph, stage, source) for source in sources_of(stage)))
+    rooms = {path for source in sources_of(stage) for path in code_of(stage, source)}
+    assert [path for path in sorted(rooms) if not any(is_within(file, [path]) for file in files)] == []
 
 
 def chain_of(node):
@@ -88,7 +84,11 @@ def chain_of(node):
 
 def reads_of(graph, stage):
     """Sections of the parameters that a stage's code names, and keys of `study`."""
-    files = [file for file in closure(graph, stage) if file.startswith(("fusmae/study/", "fusmae/stages/"))]
+    files = [
+        file
+        for file in closure(graph, stage)
+        if file.startswith(("fusmae/study/", "fusmae/stages/", "fusmae/reports/study"))
+    ]
     sections, keys = set(), set()
     for file in files:
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
@@ -151,12 +151,12 @@ def outs():
 def test_no_out_is_another_or_lies_in_another():
     found = outs()
     assert len(found) == len(set(found))
-    assert [(a, b) for a in found for b in found if a != b and is_within(a, b)] == []
+    assert [(a, b) for a in found for b in found if a != b and is_within(a, [b])] == []
 
 
 def test_outs_are_kept_out_of_git():
     ignored = [line.strip("/") for line in (ROOT / "study" / ".gitignore").read_text(encoding="utf-8").split()]
-    assert [out for out in outs() if not any(is_within(out, path) for path in ignored)] == []
+    assert [out for out in outs() if not is_within(out, ignored)] == []
 
 
 @pytest.mark.parametrize("stage", MODULES)

@@ -19,9 +19,9 @@ from fusmae.models.preprocess import Preprocess
 from fusmae.rivals import build_rival
 from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.tracking import Run
-from fusmae.study.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
-from fusmae.study.gallery import failure_pictures, reconstruction_pictures
-from fusmae.study.measure import Measured
+from fusmae.study.measure.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
+from fusmae.study.measure.gallery import failure_pictures, reconstruction_pictures
+from fusmae.study.measure.measurement import Measured
 from fusmae.study.results import PICTURES, Cell, write_cell, write_pictures
 from fusmae.study.variants import study_of
 from fusmae.training.build import build_fusmae, build_preprocess, inputs_of

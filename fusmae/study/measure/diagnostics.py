@@ -10,7 +10,7 @@ from fusmae.evaluation.fills import FillErrors, reconstruction_errors, target_ba
 from fusmae.evaluation.retrieval import cross_modal_retrieval
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
-from fusmae.study.features import SplitFeatures
+from fusmae.study.measure.features import SplitFeatures
 
 _MAX_TRAIN_PAIRS = 2048
 """A mean a band needs no more."""

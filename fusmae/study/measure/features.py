@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.study.conditions import Condition, Weather, seen
-from fusmae.study.frozen import FrozenEncoder
+from fusmae.study.measure.conditions import Condition, Weather, seen
+from fusmae.study.measure.frozen import FrozenEncoder
 
 Features = NDArray[np.float32]
 

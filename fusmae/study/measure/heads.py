@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from fusmae.evaluation.linear import linear_probabilities
 from fusmae.evaluation.neighbours import neighbour_probabilities
-from fusmae.study.conditions import Condition
-from fusmae.study.features import SplitFeatures
+from fusmae.study.measure.conditions import Condition
+from fusmae.study.measure.features import SplitFeatures
 
 HeadProtocol = Literal["knn", "probe"]
 

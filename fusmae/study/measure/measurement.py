@@ -17,12 +17,12 @@ from fusmae.evaluation.resampling import independent_places, place_resamples
 from fusmae.evaluation.subsets import label_subset
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
-from fusmae.study import diagnostics, supervised
-from fusmae.study.conditions import Weather, conditions_of
-from fusmae.study.features import SplitFeatures, collect_features
-from fusmae.study.frozen import FrozenEncoder
-from fusmae.study.heads import head_probabilities
-from fusmae.study.rows import RowBook
+from fusmae.study.measure import diagnostics, supervised
+from fusmae.study.measure.conditions import Weather, conditions_of
+from fusmae.study.measure.features import SplitFeatures, collect_features
+from fusmae.study.measure.frozen import FrozenEncoder
+from fusmae.study.measure.heads import head_probabilities
+from fusmae.study.measure.rows import RowBook
 from fusmae.study.variants import study_of
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.trainer import Machine

@@ -11,8 +11,7 @@ from fusmae.inference.embed import embedded_units
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
-
-from .conftest import GSD_M, UTM, band, make_scenes
+from tests.inference.conftest import GSD_M, UTM, band, make_scenes
 
 BANDS = tuple(GSD_M)
 

@@ -20,8 +20,7 @@ from fusmae.inference.map.predict import predict_map
 from fusmae.inference.map.rasters import STEP
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.scene import Reading
-
-from .conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
+from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
 
 ENDINGS = (".tif", ".json", ".png", "_classes.tif", "_classes.tif.aux.xml")
 

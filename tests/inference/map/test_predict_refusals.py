@@ -17,9 +17,8 @@ from fusmae.errors import InputError, StorageError
 from fusmae.inference.map.predict import predict_map
 from fusmae.inference.map.progress import Work
 from fusmae.inference.scene.scene import Reading
-
-from .conftest import band, make_scenes, write_raster
-from .test_session import edited
+from tests.inference.conftest import band, make_scenes, write_raster
+from tests.inference.test_session import edited
 
 OTHER = "fedcba9876543210"
 

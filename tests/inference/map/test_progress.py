@@ -14,8 +14,7 @@ from fusmae.errors import InputError, StorageError
 from fusmae.inference.map.progress import Result, Work, work_key
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.scene import Reading, open_scenes
-
-from .conftest import make_scenes
+from tests.inference.conftest import make_scenes
 
 
 def key(scenes, model, sha256="0", stride_m=None, **readings):

@@ -10,8 +10,7 @@ import rasterio
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.bands import UNNEEDED, find_bands
-
-from .conftest import write_raster
+from tests.inference.conftest import write_raster
 
 WANTED = {"B02": 10, "B8A": 20}
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"

@@ -17,8 +17,7 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.s2_checks import check_digital_numbers
 from fusmae.inference.scene.sample import SampledTile
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes
-
-from .conftest import GSD_M, band, write_raster
+from tests.inference.conftest import GSD_M, band, write_raster
 
 
 def check(model, paths, **readings):

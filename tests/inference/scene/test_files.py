@@ -11,8 +11,7 @@ import rasterio
 from fusmae.errors import InputError
 from fusmae.inference.scene.bands import find_bands
 from fusmae.inference.scene.files import scene_files, stored_in
-
-from .conftest import write_raster
+from tests.inference.conftest import write_raster
 
 S1 = {"VV": 10, "VH": 10}
 

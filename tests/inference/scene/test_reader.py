@@ -10,8 +10,7 @@ from fusmae.errors import InputError
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, open_scenes
-
-from .conftest import GSD_M, LEFT, TOP, UTM, band, make_scenes, write_raster
+from tests.inference.conftest import GSD_M, LEFT, TOP, UTM, band, make_scenes, write_raster
 
 
 def read_all(model, paths, **readings):

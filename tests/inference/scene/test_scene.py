@@ -10,8 +10,7 @@ from rasterio.transform import from_origin
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import open_scenes, scene_date
-
-from .conftest import LEFT, TOP, write_raster
+from tests.inference.conftest import LEFT, TOP, write_raster
 
 
 def test_scenes_know_their_bands_and_place(scenes, model):

@@ -10,8 +10,7 @@ from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import BATCH_SIZE, LOOK_PX, Batch, Cells, cut_batches, look_side_m, read_strips
-
-from .conftest import make_scenes, write_raster
+from tests.inference.conftest import make_scenes, write_raster
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from fusmae.runs.provenance import git_state
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
-from fusmae.study.cell import open_variant
+from fusmae.study.measure.cell import open_variant
 from fusmae.study.results import read_cell
 from fusmae.study.variants import variant_of
 from fusmae.training.checkpoint import load_checkpoint
@@ -228,7 +228,7 @@ def test_a_killed_measurement_leaves_no_cell_and_goes_on_in_its_run(workshop, fo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fusmae.study.cell.write_pictures", stop)
+        patch.setattr("fusmae.study.measure.cell.write_pictures", stop)
         with pytest.raises(KeyboardInterrupt):
             workshop.measure("s1-only", folder="killed")
     assert not Path("killed/s1-only-1").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusmae.study.conditions import Condition, Weather, conditions_of, seen
+from fusmae.study.measure.conditions import Condition, Weather, conditions_of, seen
 
 WEATHER = Weather(seed=0, share=0.6)
 BOTH = ("s1", "s2")

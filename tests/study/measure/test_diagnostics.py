@@ -5,10 +5,10 @@ import torch
 
 from fusmae.evaluation.fills import reconstruction_errors, target_band_means
 from fusmae.evaluation.retrieval import cross_modal_retrieval
-from fusmae.study.conditions import Weather, conditions_of
-from fusmae.study.diagnostics import reconstruction, retrieval
-from fusmae.study.features import collect_features
-from fusmae.study.frozen import CheckpointEncoder
+from fusmae.study.measure.conditions import Weather, conditions_of
+from fusmae.study.measure.diagnostics import reconstruction, retrieval
+from fusmae.study.measure.features import collect_features
+from fusmae.study.measure.frozen import CheckpointEncoder
 from fusmae.training.build import build_fusmae, build_preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")

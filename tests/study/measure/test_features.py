@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.study.conditions import Weather, conditions_of, seen
-from fusmae.study.features import collect_features
-from fusmae.study.frozen import CheckpointEncoder
+from fusmae.study.measure.conditions import Weather, conditions_of, seen
+from fusmae.study.measure.features import collect_features
+from fusmae.study.measure.frozen import CheckpointEncoder
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 

@@ -7,7 +7,7 @@ import torch
 
 from fusmae.errors import CheckpointError
 from fusmae.models.heads import pool
-from fusmae.study.frozen import CheckpointEncoder
+from fusmae.study.measure.frozen import CheckpointEncoder
 from fusmae.training.build import build_encoder, build_preprocess, part_of
 
 pytestmark = pytest.mark.usefixtures("_one_thread")

@@ -5,9 +5,9 @@ import pytest
 
 from fusmae.evaluation.linear import linear_probabilities
 from fusmae.evaluation.neighbours import neighbour_probabilities
-from fusmae.study.conditions import conditions_of
-from fusmae.study.features import SplitFeatures
-from fusmae.study.heads import head_probabilities
+from fusmae.study.measure.conditions import conditions_of
+from fusmae.study.measure.features import SplitFeatures
+from fusmae.study.measure.heads import head_probabilities
 
 BOTH = ("s1", "s2")
 CONDITIONS = conditions_of(BOTH, BOTH)

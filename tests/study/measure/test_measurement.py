@@ -8,8 +8,8 @@ import pytest
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ConfigError
-from fusmae.study.frozen import CheckpointEncoder
-from fusmae.study.measure import Measurement, named_draws
+from fusmae.study.measure.frozen import CheckpointEncoder
+from fusmae.study.measure.measurement import Measurement, named_draws
 from fusmae.study.variants import variant_config
 
 pytestmark = pytest.mark.usefixtures("_one_thread")

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 
 from fusmae.evaluation.resampling import place_resamples
+from fusmae.study.measure.rows import RowBook
 from fusmae.study.results import HEADLINE
-from fusmae.study.rows import RowBook
 
 CLASSES = ("water", "forest", "town", "ice")
 NUM_PAIRS, DRAWS = 60, 25
