@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-_CODE = ".py"
+# A stage depends on rooms of the package and on single files of it.
+_PACKAGE = "fusmae"
 
 
 class LockedStage(BaseModel):
@@ -17,7 +18,7 @@ class LockedStage(BaseModel):
 
     Attributes:
         name: DVC's: `probe@random`.
-        code: MD5 of each file of code, by path.
+        code: MD5 of each file and folder of code, by path.
         inputs: of each other dependency.
         outs: of each output.
         params: values in params.yaml by their dotted key.
@@ -42,11 +43,15 @@ def _stage(name: str, entry: Mapping[str, Any]) -> LockedStage:
     hashes = {item["path"]: item.get("md5", "") for item in entry.get("deps", [])}
     return LockedStage(
         name=name,
-        code={path: md5 for path, md5 in hashes.items() if path.endswith(_CODE)},
-        inputs={path: md5 for path, md5 in hashes.items() if not path.endswith(_CODE)},
+        code={path: md5 for path, md5 in hashes.items() if _is_code(path)},
+        inputs={path: md5 for path, md5 in hashes.items() if not _is_code(path)},
         outs={item["path"]: item.get("md5", "") for item in entry.get("outs", [])},
         params=dict(entry.get("params", {}).get("params.yaml", {})),
     )
+
+
+def _is_code(path: str) -> bool:
+    return PurePosixPath(path).parts[0] == _PACKAGE
 
 
 def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[LockedStage, ...]:
@@ -80,10 +85,11 @@ def broken_links(stages: Iterable[LockedStage]) -> list[str]:
 
 
 def dvc_md5(path: Path) -> str:
-    """The hash under which DVC knows a file or a folder."""
+    """The hash under which DVC knows a file or a folder; Python's caches are in .dvcignore."""
     if path.is_file():
         return _md5(path)
-    files = {file.relative_to(path).as_posix(): _md5(file) for file in path.rglob("*") if file.is_file()}
+    found = (file for file in path.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
+    files = {file.relative_to(path).as_posix(): _md5(file) for file in found}
     listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()}.dir"
 

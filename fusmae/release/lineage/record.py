@@ -91,7 +91,7 @@ class Lineage(BaseModel):
 
     @property
     def code(self) -> dict[str, str]:
-        """MD5 of every file of code that its stages ran, by path."""
+        """MD5 of every file and folder of code that its stages ran, by path."""
         return {path: md5 for stage in self.stages for path, md5 in stage.code.items()}
 
 

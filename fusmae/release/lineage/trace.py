@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.mlflow_runs import run_facts
-from fusmae.release.lineage.pieced import piece_together
 from fusmae.release.lineage.record import FORMAT, LINEAGE, Lineage
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile, model_file
@@ -54,7 +53,7 @@ def trace(reference: str) -> Traced:
 
     Raises:
         RegistryError: no such version, or MLflow does not answer.
-        LineageError: the reference is a plain file, or the lineage is damaged or of another model.
+        LineageError: the reference is a plain file, or the lineage is absent, damaged or of another model.
     """
     from mlflow import MlflowClient
 
@@ -69,7 +68,13 @@ def trace(reference: str) -> Traced:
     with refusals_named(f"what it knows of {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
-    lineage = piece_together(model, str(version.run_id or ""), client) if text is None else read_lineage(text, model)
+    if text is None:
+        raise LineageError(
+            f"{model.label} was registered without its lineage: nothing says what made it.",
+            expected=f"{LINEAGE} beside its graph, as stage register writes it",
+            hint="`dvc repro -f -s register` registers a version with its lineage",
+        )
+    lineage = read_lineage(text, model)
     with refusals_named(f"the runs behind {model.label}"):
         asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
     # What was written down counts; where nothing could be, this store may know more.

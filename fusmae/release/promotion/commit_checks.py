@@ -105,7 +105,7 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Che
 def differences(lineage: Lineage, params: Path) -> list[str]:
     """Files of code and parameters that made a version and are other, or unknown, in the checkout."""
     values = yaml.safe_load(params.read_text(encoding="utf-8"))
-    code = [path for path, md5 in lineage.code.items() if not Path(path).is_file() or dvc_md5(Path(path)) != md5]
+    code = [path for path, md5 in lineage.code.items() if not Path(path).exists() or dvc_md5(Path(path)) != md5]
     keys = [key for key, value in lineage.params.items() if _value(values, key) != value]
     return [*lineage.gaps, *([] if lineage.stages else ["no stage of dvc.lock"]), *sorted(code), *sorted(keys)]
 

@@ -10,7 +10,7 @@ from fusmae.data.index import Pair
 from fusmae.errors import PairError
 from fusmae.rasters.raster_file import box_of, is_turned, north_up, read_bands, statement_of
 from fusmae.sources.patches.bands import MODALITIES, RESTORE, validate_bands
-from fusmae.sources.patches.plain_tiff import Raster, plain_raster
+from fusmae.sources.patches.plain_tiff import BandRaster, plain_raster
 
 
 def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
@@ -47,7 +47,7 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
             expected=list(folders),
             hint=RESTORE,
         )
-    bands: dict[str, Raster] = {}
+    bands: dict[str, BandRaster] = {}
     for modality, folder in folders.items():
         for name in MODALITIES[modality].bands:
             bands[name] = read_band(folder / f"{folder.name}_{name}.tif", key, name)
@@ -55,7 +55,7 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
     return {name: band.pixels for name, band in bands.items()}
 
 
-def read_band(path: Path, key: str, band: str) -> Raster:
+def read_band(path: Path, key: str, band: str) -> BandRaster:
     """Read one file of a patch; where it has no data, floating-point numbers are NaN and whole ones 0.
 
     Args:
@@ -80,7 +80,7 @@ def read_band(path: Path, key: str, band: str) -> Raster:
     return plain
 
 
-def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
+def _read_by_gdal(path: Path, key: str, band: str) -> BandRaster:
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -109,7 +109,7 @@ def _read_by_gdal(path: Path, key: str, band: str) -> Raster:
         )
     if found.is_nodata is not None:
         _empty(found.stored, found.is_nodata)
-    return Raster(north_up(found.stored, transform)[0], str(crs), bounds)
+    return BandRaster(north_up(found.stored, transform)[0], str(crs), bounds)
 
 
 def _empty(pixels: NDArray[Any], is_nodata: NDArray[np.bool_]) -> None:
@@ -120,7 +120,7 @@ def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairE
     return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=RESTORE)
 
 
-def check_ground(key: str, bands: dict[str, Raster]) -> None:
+def check_ground(key: str, bands: dict[str, BandRaster]) -> None:
     """Refuse bands of one pair that don't cover the same ground, to within a metre.
 
     Args:

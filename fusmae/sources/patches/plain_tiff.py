@@ -32,7 +32,7 @@ _Tags = dict[int, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Raster:
+class BandRaster:
     """One band and the ground that it covers.
 
     Attributes:
@@ -48,7 +48,7 @@ class Raster:
     nodata: float | None = None
 
 
-def plain_raster(data: bytes) -> Raster | None:
+def plain_raster(data: bytes) -> BandRaster | None:
     """Read a file's bytes; None where the file is anything but one plain band in a UTM zone."""
     try:
         tags = _read_tags(data)
@@ -85,7 +85,7 @@ def _read_tags(data: bytes) -> _Tags | None:
     return tags if is_plain else None
 
 
-def _raster(data: bytes, tags: _Tags) -> Raster | None:
+def _raster(data: bytes, tags: _Tags) -> BandRaster | None:
     (width,), (height,) = tags[_WIDTH], tags[_HEIGHT]
     dtype = _DTYPES.get((tags[_BITS][0], tags[_SAMPLE_FORMAT][0]))
     crs = _crs(tags[_GEO_KEYS])
@@ -100,7 +100,7 @@ def _raster(data: bytes, tags: _Tags) -> Raster | None:
     bounds = (left, top - height * scale[1], left + width * scale[0], top)
     # A copy, because arrays over bytes can't be written to.
     array = np.frombuffer(pixels, dtype).reshape(height, width).copy()
-    return Raster(array, crs, bounds, tags.get(_NODATA, (None,))[0])
+    return BandRaster(array, crs, bounds, tags.get(_NODATA, (None,))[0])
 
 
 def _crs(keys: tuple[int, ...]) -> str | None:

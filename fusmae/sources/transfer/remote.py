@@ -25,7 +25,7 @@ class Archive:
     """A tar whose bytes are its parts' bytes, one after the other.
 
     Attributes:
-        name: its file name, which says how it is compressed: .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .tar.zst.
+        name: its file name, which says how it is compressed: .tar, .tar.gz or .tar.zst.
         parts: in their order; an archive that was not split has one.
         makes: the one top-level name it unpacks to; several archives may share it.
     """

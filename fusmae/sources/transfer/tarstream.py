@@ -1,8 +1,6 @@
 """The bytes of a tar behind its compression, and from where in the archive they can be had again."""
 
-import bz2
 import io
-import lzma
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -84,20 +82,16 @@ def tar_stream(name: str, archive: JoinedFiles, index: Path | None) -> TarStream
     Raises:
         SourceError: the name states none that is known.
     """
-    kind = name.rpartition(".tar")[2] if not name.endswith(".tgz") else ".gz"
+    kind = name.rpartition(".tar")[2]
     if kind == ".gz":
         return GzipStream(archive, index)
     if kind == "" and name.endswith(".tar"):
         return PlainStream(archive)
-    buffered = io.BufferedReader(archive, 2**20)
-    if kind == ".bz2":
-        return ForwardStream(cast(BinaryIO, bz2.open(buffered)))
-    if kind == ".xz":
-        return ForwardStream(cast(BinaryIO, lzma.open(buffered)))
     if kind == ".zst":
         from zstandard import ZstdDecompressor
 
+        buffered = io.BufferedReader(archive, 2**20)
         decompressor = ZstdDecompressor(max_window_size=_LONGEST_ZSTD_WINDOW)
         return ForwardStream(cast(BinaryIO, decompressor.stream_reader(buffered, read_across_frames=True)))
-    known = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .tar.zst"
+    known = ".tar, .tar.gz or .tar.zst"
     raise SourceError(f"{name} is no archive of a known kind.", expected=known)

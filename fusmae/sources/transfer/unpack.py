@@ -1,6 +1,5 @@
 """An archive into a folder while it is read: places to go on from are kept, and what lies behind them is given back."""
 
-import lzma
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -116,4 +115,4 @@ def _damage() -> tuple[type[Exception], ...]:
     """What the readers of tars and of compressed bytes raise."""
     from zstandard import ZstdError
 
-    return tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ZstdError
+    return tarfile.TarError, OSError, EOFError, zlib.error, ZstdError

@@ -36,10 +36,7 @@ def used_bytes(*folders: Path) -> int:
     ("name", "mode"),
     [
         ("Things.tar.gz", "w:gz"),
-        ("Things.tgz", "w:gz"),
         ("Things.tar", "w"),
-        ("T.tar.bz2", "w:bz2"),
-        ("T.tar.xz", "w:xz"),
     ],
 )
 @pytest.mark.parametrize("num_parts", [1, 3])
@@ -264,15 +261,16 @@ def test_damaged_header_in_the_middle_is_no_end(
         fetch_archives([offer_archive(bytes(content), "Things.tar")], downloads, raw, LINE)
 
 
-@pytest.mark.parametrize("name", ["Things.tar.gz", "Things.tar.zst", "Things.tar", "Things.tar.xz"])
+@pytest.mark.parametrize("name", ["Things.tar.gz", "Things.tar.zst", "Things.tar"])
 def test_archive_that_is_none_is_an_error(name: str, downloads: Path, raw: Path, offer_archive: Any) -> None:
     with pytest.raises(SourceError, match=f"{name} can't be unpacked"):
         fetch_archives([offer_archive(b"<html>sorry</html>" * 99, name)], downloads, raw, LINE)
 
 
-def test_archive_of_an_unknown_kind_is_an_error(downloads: Path, raw: Path, offer_archive: Any) -> None:
+@pytest.mark.parametrize("name", ["Things.zip", "Things.tar.bz2"])
+def test_archive_of_an_unknown_kind_is_an_error(name: str, downloads: Path, raw: Path, offer_archive: Any) -> None:
     with pytest.raises(SourceError, match="no archive of a known kind"):
-        fetch_archives([offer_archive(b"PK", "Things.zip")], downloads, raw, LINE)
+        fetch_archives([offer_archive(b"PK", name)], downloads, raw, LINE)
 
 
 def test_second_run_at_the_same_time_is_an_error(downloads: Path, raw: Path) -> None:

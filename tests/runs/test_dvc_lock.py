@@ -51,6 +51,9 @@ def test_files_and_folders_have_the_hashes_that_dvc_gives_them(tmp_path):
     (tmp_path / "made" / "a").mkdir()
     for name in ("made/a-b/x.bin", "made/a/x.bin", "made/z.txt", "one.txt"):
         (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "made" / "__pycache__").mkdir()
+    (tmp_path / "made" / "__pycache__" / "x.pyc").write_text("of Python", encoding="utf-8")
+    (tmp_path / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
     dvc = str(Path(sys.executable).with_name("dvc"))
     for arguments in (["init", "--no-scm", "-q"], ["add", "-q", "made", "one.txt"]):
         subprocess.run([dvc, *arguments], cwd=tmp_path, check=True)
