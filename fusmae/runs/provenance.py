@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from fusmae.files import file_sha256
-from fusmae.runs.stage_code import PACKAGE, python_files
 
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
@@ -111,15 +110,14 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Sequence[Path]) -> str:
+def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Mapping[str, str]) -> str:
     """Name of a run's resume folder: another stage, parameter, input or line of its code is another run.
 
     Args:
         stage: DVC's name of the stage.
         params: the parameters that it reads.
         inputs: files and folders that it reads.
-        code: files and folders of the package, as `stage_code` gives them.
+        code: hash of each file of its code, by path, as `stage_code` gives them.
     """
-    hashes = {str(file.relative_to(PACKAGE)): file_sha256(file) for file in python_files(code)}
-    facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, hashes]
+    facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, dict(code)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -60,7 +60,7 @@ def stage_run(
     seed: int,
     params: Mapping[str, Any],
     inputs: Sequence[Path],
-    code: Sequence[Path],
+    code: Mapping[str, str],
     run_file: Path,
     accelerator: str,
     data: str = "",
@@ -73,7 +73,7 @@ def stage_run(
         seed: the run's seed.
         params: nested parameters that the stage reads, logged flat.
         inputs: files and folders that the stage reads.
-        code: files and folders of the package that its results depend on.
+        code: hash of each file of code that its results depend on, by path.
         run_file: JSON with the run's id, written when the stage is done.
         accelerator: what the trainer is told to use.
         data: the dataset's name and terms.

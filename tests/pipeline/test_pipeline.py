@@ -37,6 +37,40 @@ def test_second_repro_does_nothing(finished):
     assert "Running stage" not in printed
 
 
+def stages_to_run(workspace):
+    return set(json.loads(workspace.run(".venv/bin/dvc", "status", "--json").stdout))
+
+
+@pytest.fixture
+def commented(finished):
+    """Appends a comment to files of the package, until the test ends."""
+    before = {}
+
+    def comment(*files):
+        for name in files:
+            path = finished.folder / "fusmae" / name
+            before[path] = path.read_bytes()
+            path.write_bytes(before[path] + b"# a comment\n")
+
+    yield comment
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def test_a_comment_in_thresholds_pages_the_service_or_another_source_makes_no_training_run_again(finished, commented):
+    commented("config/gate.py", "serving/app.py", "sources/sen12ms/source.py", "runs/tracking.py")
+    assert stages_to_run(finished) == set()
+    commented("reports/layout.py")
+    assert stages_to_run(finished) == {"examine"}
+
+
+def test_a_change_of_the_model_makes_its_training_run_again_and_no_sharding(finished, commented):
+    commented("models/encoder.py")
+    found = stages_to_run(finished)
+    assert {"pretrain", "probe@random", "finetune@pretrained", "evaluate", "export"} <= found
+    assert not {"fetch", "index", "shard", "examine"} & found
+
+
 # What may be short on the machine that the tests run on.
 MACHINE = {"cores", "memory", "open files", "shared memory", "disk project", "disk cache", "disk temporary", "gpu"}
 

@@ -47,8 +47,8 @@ from fusmae.release.registry.versions import register_graph
 from fusmae.runs.tracking import stage_run
 
 Path("input.txt").write_text("pixels")
-with stage_run("train", experiment="test", seed=7, params={}, inputs=[Path("input.txt")], run_file=Path("run.json"),
-               accelerator="cpu") as run:
+with stage_run("train", experiment="test", seed=7, params={}, inputs=[Path("input.txt")], code={},
+               run_file=Path("run.json"), accelerator="cpu") as run:
     Path("pictures").mkdir()
     Path("pictures/a.txt").write_text("water")
     run.log_folder(Path("pictures"))

@@ -152,28 +152,18 @@ def test_shards_are_known_by_their_manifest(shards):
     assert content_sha256(shards) == hashlib.sha256((shards / "manifest.json").read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    folder = tmp_path / "package"
-    (folder / "models").mkdir(parents=True)
-    (folder / "config.py").write_text("a = 1\n")
-    (folder / "models" / "encoder.py").write_text("b = 1\n")
+def test_resume_key_changes_with_stage_params_inputs_and_code_and_only_then(tmp_path):
     (tmp_path / "input.json").write_text("1")
-    return folder
+    params, code = (
+        {"seed": 0, "model": {"dim": 16, "depth": 2}},
+        {"fusmae/models/encoder.py": "a", "fusmae/files.py": "b"},
+    )
 
-
-def test_resume_key_changes_with_stage_params_inputs_and_code_and_only_then(package, tmp_path):
-    params = {"seed": 0, "model": {"dim": 16, "depth": 2}}
-
-    def key(stage="pretrain", params=params, inputs=(tmp_path / "input.json",)) -> str:
-        return resume_key(stage, params, inputs, package)
+    def key(stage="pretrain", params=params, inputs=(tmp_path / "input.json",), code=code) -> str:
+        return resume_key(stage, params, inputs, code)
 
     first = key()
     assert len(first) == 16
-    (package / "__pycache__").mkdir()
-    (package / "__pycache__" / "config.pyc").write_bytes(b"x")
-    (package / "notes.md").write_text("x")
-    (package / "config.py").touch()
     (tmp_path / "input.json").touch()
     (tmp_path / "other.json").write_text("1")
     assert key() == first
@@ -182,16 +172,9 @@ def test_resume_key_changes_with_stage_params_inputs_and_code_and_only_then(pack
     keys = {first, key(stage="finetune")}
     keys |= {key(params={**params, "seed": 1}), key(params={**params, "model": {"dim": 16, "depth": 3}})}
     keys.add(key(inputs=(tmp_path / "input.json", tmp_path / "other.json")))
+    keys.add(key(code={**code, "fusmae/models/encoder.py": "c"}))
+    keys.add(key(code={"fusmae/models/decoder.py": "a", "fusmae/files.py": "b"}))
+    keys.add(key(code={**code, "fusmae/models/new.py": "d"}))
     (tmp_path / "input.json").write_text("2")
-    keys.add(key())
-    (tmp_path / "input.json").write_text("1")
-    assert key() == first
-    (package / "models" / "encoder.py").write_text("b = 2\n")
-    keys.add(key())
-    (package / "models" / "encoder.py").write_text("b = 1\n")
-    (package / "models" / "encoder.py").rename(package / "models" / "decoder.py")
-    keys.add(key())
-    (package / "models" / "decoder.py").rename(package / "models" / "encoder.py")
-    (package / "new.py").write_text("")
     keys.add(key())
     assert len(keys) == 9

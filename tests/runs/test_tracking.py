@@ -33,6 +33,7 @@ def open_run(store, lr=0.1):
         seed=7,
         params={"section": {"lr": lr}},
         inputs=[Path("input.txt")],
+        code={},
         run_file=store / "runs" / "train.json",
         accelerator="cpu",
     )
