@@ -1,4 +1,4 @@
-"""The course of a flow run: where it ends early, because there is nothing to train on."""
+"""The module of a flow run: where it ends early, because there is nothing to train on."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flows import run_stages as course
+from flows import run_stages as module
 from flows.run_stages import has_new_data, run_stages
 from flows.workspace import Workspace
 
@@ -30,7 +30,7 @@ def test_raw_files_are_new_unless_the_newest_version_was_made_of_them(workspace,
         assert command[1:] == ["-m", "fusmae", "lineage", "tiny@challenger", "--json"]
         return subprocess.CompletedProcess(command, code, json.dumps({"receipt": receipt}), "")
 
-    monkeypatch.setattr(course.subprocess, "run", run)
+    monkeypatch.setattr(module.subprocess, "run", run)
     assert has_new_data(workspace) is is_new
 
 
@@ -41,11 +41,11 @@ def test_a_run_for_new_data_ends_after_fetch_where_there_are_none_and_says_so(wo
         yield workspace
 
     stages, said = [], []
-    monkeypatch.setattr(course, "open_workspace", opened)
-    monkeypatch.setattr(course, "stage_names", lambda folder: ["fetch", "index"])
-    monkeypatch.setattr(course, "run_stage", lambda name, made: stages.append(name))
-    monkeypatch.setattr(course, "has_new_data", lambda made: is_new)
-    monkeypatch.setattr(course, "send", lambda subject, body: said.append(subject))
-    monkeypatch.setattr(course, "link", lambda made, experiment: None)
+    monkeypatch.setattr(module, "open_workspace", opened)
+    monkeypatch.setattr(module, "stage_names", lambda folder: ["fetch", "index"])
+    monkeypatch.setattr(module, "run_stage", lambda name, made: stages.append(name))
+    monkeypatch.setattr(module, "has_new_data", lambda made: is_new)
+    monkeypatch.setattr(module, "send", lambda subject, body: said.append(subject))
+    monkeypatch.setattr(module, "link", lambda made, experiment: None)
     run_stages([], [], "", only_new_data=True)
     assert (stages, said) == (ran, [] if is_new else ["no new raw data"])
