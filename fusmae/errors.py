@@ -1,11 +1,11 @@
-"""The error tree: every mistake a user can make, by what is at fault.
+"""The error tree: every mistake that a user can mend, sorted by what is at fault.
 
 FusmaeError
 ├── ConfigError        params.yaml: an unknown key, a wrong type, values that don't fit together
-├── SourceError        raw data: cannot be had, or is not what its source says it is
-├── PairError          one pair: a missing side or band, pixels that can't be used
+├── SourceError        raw data: unavailable, or different from what the source promises
+├── PairError          one pair: a missing modality or band, pixels that can't be used
 ├── ExaminationError   data that training must not see
-├── ClusterError       the Dask cluster
+├── ClusterError       the Dask cluster: unreachable, or its workers die
 ├── ShardError         shards: a wrong checksum, an empty split, another format
 ├── CheckpointError    weights: another model, a damaged or foreign file
 ├── TrainingError      a run that cannot go on (non-finite loss)
@@ -13,13 +13,13 @@ FusmaeError
 ├── InputError         arrays that a model can't be run on
 ├── RegistryError      the MLflow registry or its database
 ├── PromotionError     a version that must not become champion, or a checkout that must not decide it
-├── LineageError       what made a version is not known, not to be had, or does not make it again
-├── LedgerError        the ledger of champions: changed, or somebody else writes
+├── LineageError       what made a version is unknown or unavailable, or making it again gives another one
+├── LedgerError        the ledger of champions: entries were altered, or another process writes to it
 ├── CheckoutError      a second checkout of the project cannot be made
 ├── StudyError         a study's cells: absent, damaged or not comparable
 └── StorageError       the disk is full, or a file cannot be written
 
-Each message says what is wrong, where, what was got, what was expected and what to run next.
+Each message states what is wrong and where, what was found, what was expected and what to run next.
 """
 
 from typing import Any, Literal
@@ -29,10 +29,10 @@ class FusmaeError(Exception):
     """A mistake that the user can mend; the command line prints its text without a traceback.
 
     Args:
-        problem: what is wrong and where, in one sentence.
-        got: what was found.
-        expected: what would have been right.
-        hint: the next command or step.
+        problem: sentence that states what is wrong and where.
+        got: value that was found.
+        expected: value that would have been right.
+        hint: command to run, or step to take, next.
     """
 
     def __init__(self, problem: str, *, got: object = None, expected: object = None, hint: str = "") -> None:
@@ -51,19 +51,19 @@ class ConfigError(FusmaeError):
 
 
 class SourceError(FusmaeError):
-    """Raw data cannot be had, or is not what its source says it is."""
+    """Raw data are unavailable, or differ from what their source promises."""
 
 
 Fault = Literal["incomplete", "unreadable", "georeference", "grid", "nodata", "units", "labels"]
-"""What can be wrong with a pair; the examination has a check for each."""
+"""Kinds of faults that a pair can have; `CHECK_OF_FAULT` gives the examination's check for each."""
 
 
 class PairError(FusmaeError):
-    """One pair lacks a side or a band, or its pixels can't be used.
+    """One pair lacks a modality or a band, or its pixels can't be used.
 
     Args:
-        fault: which kind of fault it is.
-        problem: see `FusmaeError`, as are the rest.
+        fault: kind of the fault.
+        problem: see `FusmaeError`, also for the other arguments.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PairError(FusmaeError):
         self.fault = fault
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross to other processes; the text is made already.
+        # Errors are pickled to reach other processes; the text already contains `got`, `expected` and `hint`.
         return _restore, (self.fault, str(self))
 
 
@@ -86,7 +86,7 @@ CHECK_OF_FAULT: dict[Fault, str] = {
     "units": "units",
     "labels": "labels",
 }
-"""The examination's check that a pair with a fault fails, as `data.tolerated` names it."""
+"""Name of the examination's check that a pair with this fault fails; `data.tolerated` uses the same names."""
 
 
 def _restore(fault: Fault, text: str) -> PairError:
@@ -94,7 +94,7 @@ def _restore(fault: Fault, text: str) -> PairError:
 
 
 class ExaminationError(FusmaeError):
-    """A dataset is not what it states, or not what training needs."""
+    """A dataset differs from its own description, or does not meet the needs of training."""
 
 
 class ClusterError(FusmaeError):
@@ -106,7 +106,7 @@ class ShardError(FusmaeError):
 
 
 class CheckpointError(FusmaeError):
-    """Weights are of another model, damaged or foreign."""
+    """Weights belong to another model, or their file is damaged or foreign."""
 
 
 class TrainingError(FusmaeError):
@@ -118,23 +118,23 @@ class ExportError(FusmaeError):
 
 
 class InputError(FusmaeError):
-    """Arrays that a model can't be run on."""
+    """A model can't be run on the given arrays."""
 
 
 class RegistryError(FusmaeError):
-    """The MLflow registry or its database refuses."""
+    """The MLflow registry or its database refuses a request, or lacks what was asked for."""
 
 
 class PromotionError(FusmaeError):
-    """A version must not become champion, or not from this checkout."""
+    """A version must not become champion, or this checkout must not decide it."""
 
 
 class LineageError(FusmaeError):
-    """What made a version is not known, not to be had, or does not make it again."""
+    """What made a version is unknown or unavailable, or making it again gives another one."""
 
 
 class LedgerError(FusmaeError):
-    """The ledger of champions was changed, or somebody else writes to it."""
+    """Entries of the ledger of champions were altered, or another process writes to it."""
 
 
 class CheckoutError(FusmaeError):

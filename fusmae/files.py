@@ -14,10 +14,10 @@ from fusmae.errors import StorageError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or a folder at; rename it to `path` when done.
+    """Yield a temporary path beside `path` to write a file or a folder at; rename it to `path` when the block ends.
 
-    On any failure what was written is removed and what stood at `path` stays. A kill while an old folder is
-    replaced leaves the old or the new one there, never a half; the next write clears what lies beside.
+    On any failure the temporary file is removed and what stood at `path` stays. A kill while an old folder is being
+    replaced leaves the whole old or the whole new one; the next write removes what the kill left beside it.
 
     Raises:
         StorageError: the disk is full or the file cannot be written.
@@ -36,7 +36,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             raise
         raise storage_error(path, error) from error
     finally:
-        with suppress(OSError):  # the error that led here says more
+        with suppress(OSError):  # the error that led here is more useful
             _remove(partial)
             _settle(path, replaced)
 
@@ -59,14 +59,14 @@ def file_sha256(path: Path) -> str:
 
 
 def _settle(path: Path, replaced: Path) -> None:
-    """Put back a folder that was moved aside for one that never came; otherwise remove it."""
+    """Put a folder that was moved aside back if its replacement is missing; otherwise remove it."""
     if replaced.exists() and not path.exists():
         replaced.replace(path)
     _remove(replaced)
 
 
 def _is_about_writing(error: OSError, path: Path) -> bool:
-    # Reading something else in between is another mistake, with an error of its own.
+    # An error from reading some other file inside the block is not about writing and passes on unchanged.
     if error.filename is None:
         return True
     named = Path(error.filename)
@@ -81,12 +81,12 @@ def _remove(path: Path) -> None:
 
 
 def storage_error(path: Path, error: OSError, kept: str = "what stood there before is kept") -> StorageError:
-    """What the disk said when `path` was written, in words.
+    """Turn the operating system's error from writing `path` into a readable one.
 
     Args:
-        path: what could not be written.
-        error: the disk's.
-        kept: what has not been lost.
+        path: file or folder that could not be written.
+        error: error that the operating system raised.
+        kept: part of a sentence that states what has not been lost.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -100,9 +100,9 @@ def storage_error(path: Path, error: OSError, kept: str = "what stood there befo
 
 
 def visible_files(folder: Path, endings: Collection[str]) -> list[Path]:
-    """Files under a folder, at any depth, by the ending of their names (`.tif`, in lower case), in the order of paths.
+    """Files under a folder, at any depth, whose names end in one of `endings` (like `.tif`, lower case), by path.
 
-    Hidden ones are left out: copies that editors and file managers make beside the files that people put there.
+    Hidden files are left out: editors and file managers make them beside the files that people put there.
     """
     return sorted(
         path
@@ -112,5 +112,5 @@ def visible_files(folder: Path, endings: Collection[str]) -> list[Path]:
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a path inside a folder is no content: `.ipynb_checkpoints/`, `._B02.tif` (macOS), `~$x` (Office)."""
+    """Whether a program made this path for its own use: `.ipynb_checkpoints/`, `._B02.tif` (macOS), `~$x` (Office)."""
     return any(part.startswith((".", "~$")) or part == "__MACOSX" for part in path.parts)

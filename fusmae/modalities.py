@@ -14,7 +14,7 @@ class BandGroup(BaseModel):
 
     Attributes:
         gsd_m: ground sampling distance in metres.
-        bands: product names, in channel order.
+        bands: product names of the bands, in channel order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +28,7 @@ class Modality(BaseModel):
 
     Attributes:
         units: physical units of every pixel.
-        groups: bands by native resolution; channel order is groups, then bands within each.
+        groups: bands by native resolution. The channel order follows the groups, and the bands within each group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,8 +68,11 @@ class ModalityInput(BaseModel):
     """One array that a model is fed: a modality's bands on one grid.
 
     Attributes:
-        name: the array's name in shards, batches and the ONNX graph: `s2_20m`.
-        modality: the modality's key: `s2`.
+        name: name of the array in shards, batches and the ONNX graph, like `s2_20m`.
+        modality: key of the modality, like `s2`.
+        units: physical units of every pixel.
+        gsd_m: ground sampling distance in metres.
+        bands: product names of the bands, in channel order.
         side_px: height and width in pixels at `gsd_m`.
     """
 
@@ -84,7 +87,7 @@ class ModalityInput(BaseModel):
 
 
 def modality_inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[ModalityInput, ...]:
-    """The arrays that tiles of `tile_m` metres consist of, in channel order.
+    """The arrays that a tile with a side of `tile_m` metres consists of, in channel order.
 
     Raises:
         ValueError: a group's resolution does not divide the tile's side.

@@ -12,18 +12,18 @@ from torch import Tensor
 def draw_geometry(
     randoms: Iterable[np.random.Generator], *, flip: bool, turn: bool, min_crop: float
 ) -> NDArray[np.float32]:
-    """Draw the geometry of some pairs.
+    """Draw a random flip, turn and crop for each pair.
 
     Args:
-        randoms: each pair's own generator.
-        flip: mirror left to right in half of the draws.
-        turn: turn by 0, 90, 180 or 270 degrees.
-        min_crop: smallest side of the crop, as a share of the tile's side; 1 is no crop.
+        randoms: random generators, one per pair.
+        flip: whether half of the draws are mirrored left to right.
+        turn: whether draws are turned by 0, 90, 180 or 270 degrees.
+        min_crop: smallest side of the crop, as a share of the tile's side; 1 means no crop.
 
     Returns:
         `[B, 2, 3]` affine maps from output to input coordinates, both in -1..1.
     """
-    # Every draw is taken whatever the switches are, so that a switch changes its own effect only.
+    # All numbers are drawn whatever the switches are, so that a switch does not change the other draws.
     draws = [(random.random(), random.integers(4), random.random(), *random.random(2)) for random in randoms]
     mirrored, quarter_turns, side, x, y = np.array(draws).T
     scale = 1 - (1 - min_crop) * side
@@ -35,18 +35,18 @@ def draw_geometry(
 
 
 def apply_geometry(tiles: dict[str, Tensor], geometry: Tensor) -> dict[str, Tensor]:
-    """Resample tiles, bilinear, on their own device.
+    """Resample tiles bilinearly, on the device that they are on.
 
     Args:
-        tiles: `[B, C, H, W]` by modality.
-        geometry: `[B, 2, 3]` as `draw_geometry` gives.
+        tiles: pixels `[B, C, H, W]` by modality.
+        geometry: affine maps `[B, 2, 3]` from `draw_geometry`.
     """
     grids: dict[torch.Size, Tensor] = {}
     moved = {}
     for key, tile in tiles.items():
         batch, _, height, width = tile.shape
         size = torch.Size((batch, 1, height, width))
-        # Not in bf16: its coordinates are a tenth of a pixel apart.
+        # Not in bf16: it rounds coordinates to about a tenth of a pixel.
         with torch.autocast(tile.device.type, enabled=False):
             if size not in grids:
                 grids[size] = F.affine_grid(geometry, list(size), align_corners=False)

@@ -1,4 +1,4 @@
-"""A Dask cluster: on this machine, or one that is there already."""
+"""A Dask cluster: one started on this machine, or one that is already running elsewhere."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,26 +14,26 @@ R = TypeVar("R")
 
 _RETRIES = 2
 _CONNECT_S = 30
-# Jobs carry their pairs: all of a large dataset's at once would fill the scheduler.
+# Each job contains its pairs: submitting all jobs of a large dataset at once would fill the scheduler's memory.
 _JOBS_A_THREAD = 3
 
 
 class Cluster:
-    """Applies functions to items in other processes."""
+    """Applies a function to many items in other processes."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """Results in the order of items; a job whose worker died, or that failed, is tried again.
+        """Results in the order of the items; a job is tried again if it failed or its worker died.
 
         Args:
-            function: importable by name on every worker.
-            items: one a job; travel to the workers.
+            function: function that every worker can import by name.
+            items: arguments of the function, one per job; they are sent to the workers.
 
         Raises:
-            ClusterError: a worker died under the same job again and again.
-            Exception: whatever the function raised at last.
+            ClusterError: workers died under the same job again and again.
+            Exception: the error of the function's last try.
         """
         from distributed import as_completed
         from rich.console import Console
@@ -80,14 +80,14 @@ def open_cluster(scheduler: str, num_workers: int) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine for as long as the block lasts.
 
     Args:
-        scheduler: its address, like "tcp://10.0.0.1:8786"; "" starts one here.
-        num_workers: processes of the one here; 0 for one a core.
+        scheduler: address of a running scheduler, like "tcp://10.0.0.1:8786"; "" starts a cluster on this machine.
+        num_workers: number of worker processes to start on this machine; 0 means one per core.
 
     Raises:
-        ClusterError: the scheduler does not answer.
+        ClusterError: the scheduler does not answer, or the cluster has no worker.
     """
     import dask
-    from dask.system import CPU_COUNT  # what a container or a job scheduler leaves to this process
+    from dask.system import CPU_COUNT  # number of cores that a container or a job scheduler allows this process
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
@@ -117,7 +117,7 @@ def open_cluster(scheduler: str, num_workers: int) -> Iterator[Cluster]:
             yield Cluster(client)
         finally:
             if not scheduler:
-                # To close while a dead worker is being started anew fails, and would hide why it died.
+                # Closing fails while a dead worker is being restarted, and that error would hide why it died.
                 with suppress(TimeoutError):
                     client.wait_for_workers(num_workers, timeout=_CONNECT_S)
 
@@ -125,12 +125,12 @@ def open_cluster(scheduler: str, num_workers: int) -> Iterator[Cluster]:
 def _local_cluster(num_workers: int) -> Any:
     from distributed import LocalCluster
 
-    # Encrypted with a certificate of its own: on a shared machine nobody else may send it work.
+    # Encrypted with its own certificate, so that other users of a shared machine can't send it work.
     return LocalCluster(
         n_workers=num_workers,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",  # any free port: another cluster may have the usual one
+        dashboard_address="127.0.0.1:0",  # any free port: another cluster may use the default one
         security=True,
         silence_logs=logging.ERROR,
     )

@@ -1,4 +1,4 @@
-"""Batches of shards for Lightning: keyed draws, true shuffling, restart at any batch."""
+"""Batches from shards for Lightning: draws keyed by pair and epoch, full shuffling, restart at any batch."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,13 +28,13 @@ class Batch(NamedTuple):
     """Pairs with the random draws that belong to them.
 
     Attributes:
-        pixels: `[B, C, h, w]` by input name, in physical units at native resolution.
-        labels: `[B, K]` float32, 1 where the class is there.
-        indices: `[B]` positions in the split.
-        geometry: `[B, 2, 3]` affine augmentation.
-        noise: `[B, L]` uniform by modality, for masking.
-        dropped: a modality that this batch does without, or "".
-        maps: `[B, h, w]` uint8, positions in the shards' `map_classes` or `NO_CLASS`; None if they weren't asked for.
+        pixels: arrays `[B, C, h, w]` by input name, in physical units at native resolution.
+        labels: float32 `[B, K]`, 1 where the pair has the class.
+        indices: positions `[B]` of the pairs in the split.
+        geometry: affine maps `[B, 2, 3]` of the augmentation.
+        noise: uniform noise `[B, L]` by modality, for masking.
+        dropped: name of the modality that is left out for this batch; "" for none.
+        maps: uint8 `[B, h, w]`, positions in the shards' `map_classes` or `NO_CLASS`; None if they weren't asked for.
     """
 
     pixels: dict[str, Tensor]
@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
     @property
     def present(self) -> tuple[str, ...]:
-        """Modalities that this batch has."""
+        """Modalities that are not dropped from this batch."""
         return tuple(key for key in self.noise if key != self.dropped)
 
     def pinned(self) -> "Batch":
-        """The same in page-locked memory, from where a GPU takes it without waiting."""
+        """The same batch in page-locked memory, which is copied to a GPU without blocking the CPU."""
         return self._replace(
             pixels={name: array.pin_memory() for name, array in self.pixels.items()},
             labels=self.labels.pin_memory(),
@@ -61,21 +61,21 @@ class Batch(NamedTuple):
         )
 
     def only(self, modalities: Sequence[str]) -> dict[str, Tensor]:
-        """Pixels of some modalities, by input name; `s1+s2` names both."""
+        """Pixels of the given modalities, by input name; the name `s1+s2` means both."""
         wanted = {part for name in modalities for part in name.split("+")}
         return {name: array for name, array in self.pixels.items() if name.rsplit("_", 1)[0] in wanted}
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for each pair.
+    """Settings of the random draws.
 
     Attributes:
-        seed: the run's seed.
-        modalities: names, in order.
-        num_patches: L, patches of one modality.
-        modality_drop: chance that a batch does without one of its modalities.
-        augment: arguments of `draw_geometry`; None for the identity.
+        seed: seed of the run.
+        modalities: names of the modalities, in order.
+        num_patches: number L of patches of one modality.
+        modality_drop: probability that one modality is dropped from a batch.
+        augment: keyword arguments of `draw_geometry`; None for no augmentation.
     """
 
     seed: int
@@ -86,13 +86,13 @@ class Draws:
 
 
 class PairDataset(Dataset[Batch]):
-    """A split's pairs, or some of them, with keyed draws; `__getitems__` gives a whole batch at once.
+    """A split's pairs, or some of them, with keyed draws; `__getitems__` returns a whole batch at once.
 
     Args:
-        reader: the split.
-        draws: what is drawn for each pair.
-        rows: positions in the split that are used; None for all. A key's pair is a position among them.
-        with_maps: give land-cover maps too.
+        reader: reader of the split.
+        draws: settings of the random draws.
+        rows: positions in the split that are used; None for all. `Key.pair` is a position in this list.
+        with_maps: whether batches contain land-cover maps.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class PairDataset(Dataset[Batch]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place in the epoch travels in Lightning's resume checkpoint; its workers are threads.
+    """A loader whose position in the epoch is saved in Lightning's resume checkpoint; its workers are threads.
 
-    A batch is made by system calls and array operations, which release the interpreter's lock: threads save what
-    processes spend on handing batches over.
+    System calls and array operations make a batch, and they release the interpreter's lock. So threads run in
+    parallel, and save the time that processes would spend on passing batches on.
     """
 
-    # Not set in __init__: Lightning makes a copy of a loader with DataLoader's own arguments.
+    # Not an argument of __init__: Lightning copies a loader by calling it with DataLoader's arguments only.
     num_threads = 0
     _start = 0
     _given = 0
@@ -161,7 +161,7 @@ class ResumableLoader(DataLoader[Batch]):
             yield batch
 
     def _ahead(self) -> Iterator[Batch]:
-        """Batches in their order, some of them made ahead in threads."""
+        """Batches in order; threads make up to twice `num_threads` of them in advance."""
         dataset = cast(PairDataset, self.dataset)
         keys = iter(cast(Iterable[list[Key]], self.batch_sampler))
         with ThreadPoolExecutor(self.num_threads) as pool:
@@ -184,11 +184,11 @@ class ResumableLoader(DataLoader[Batch]):
         return (self.batch_size or 1) * num_ranks
 
     def state_dict(self) -> dict[str, int]:
-        """How many pairs of this epoch have been given, by all ranks together."""
+        """Number of this epoch's pairs that all ranks together have yielded so far."""
         return {"given": self._given % (len(self) * self._pairs_a_step)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start the next epoch behind the pairs that had been given."""
+        """Start the next iteration after the pairs that were already yielded."""
         self._start = state["given"]
 
 
@@ -200,12 +200,12 @@ class PairDataModule(L.LightningDataModule):
     """Train and validation batches of a folder of shards.
 
     Args:
-        shards: the folder with `manifest.json`.
-        batch_size: pairs in a batch of all ranks together.
-        draws: what is drawn for training pairs; validation has no augmentation and no drop.
-        num_workers: threads that make batches ahead; changes no result.
-        train_rows: positions in train that are trained on; None for all.
-        with_maps: batches have land-cover maps too.
+        shards: folder with `manifest.json`.
+        batch_size: number of pairs in a batch of all ranks together.
+        draws: settings of the random draws in training; validation has no augmentation and drops no modality.
+        num_workers: number of threads that make batches in advance; it changes no result.
+        train_rows: positions in the training split that are trained on; None for all.
+        with_maps: whether batches contain land-cover maps.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class PairDataModule(L.LightningDataModule):
         self._readers: dict[Split, ShardReader] = {}
 
     def reader(self, split: Split) -> ShardReader:
-        """The split's shards, checksums verified once, by the first of several processes.
+        """The reader of a split's shards; the first process alone verifies the checksums, once.
 
         Raises:
             ShardError: see `ShardReader`.
@@ -244,7 +244,7 @@ class PairDataModule(L.LightningDataModule):
             self.reader("validation")
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled, augmented batches."""
+        """Shuffled and augmented batches of the training split."""
         return self._loader("train", self.draws, is_training=True)
 
     def val_dataloader(self) -> ResumableLoader:
@@ -252,7 +252,7 @@ class PairDataModule(L.LightningDataModule):
         return self.loader("validation")
 
     def loader(self, split: Split) -> ResumableLoader:
-        """A split in its own order, no augmentation, no drop."""
+        """A split in its own order, without augmentation and without dropped modalities."""
         return self._loader(split, Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches))
 
     def first(self, split: Split, count: int) -> Batch:
@@ -260,7 +260,7 @@ class PairDataModule(L.LightningDataModule):
         return self._plain(split).__getitems__([Key(0, index, 0) for index in range(count)])
 
     def batches(self, split: Split, rows: Sequence[int]) -> Iterator[Batch]:
-        """Some pairs of a split in the order given, batch by batch, not augmented."""
+        """The pairs at positions `rows` of a split, in that order, batch by batch, not augmented."""
         pairs = self._plain(split, rows)
         for start in range(0, len(rows), self.batch_size):
             keys = [Key(0, at, 0) for at in range(start, min(start + self.batch_size, len(rows)))]
@@ -281,7 +281,7 @@ class PairDataModule(L.LightningDataModule):
             pairs,
             batch_size,
             sampler=sampler,
-            # As in the MAE recipe, a short last batch is dropped; a split of less than one batch is kept.
+            # As in the MAE recipe, a short last batch is dropped, unless it is the split's only batch.
             drop_last=is_training and len(sampler) >= batch_size,
             collate_fn=_as_is,
             pin_memory=torch.cuda.is_available(),
@@ -291,7 +291,7 @@ class PairDataModule(L.LightningDataModule):
 
 
 def _rank() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
+    """This process's rank, and the number of ranks."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

@@ -20,17 +20,17 @@ class Pair:
     """One s1 and one s2 tile of one place and date.
 
     Attributes:
-        key: unique name; the s2 patch's name.
-        s1: where the source finds the s1 side; its meaning is the source's.
-        s2: the same for s2.
-        labels: class names, in the class table's spelling.
+        key: unique name of the pair; that of its s2 tile.
+        s1: location of the s1 tile, in a form that only the source interprets.
+        s2: location of the s2 tile, likewise.
+        labels: class names, spelled as in the class table.
         split: train, validation or test.
-        place: tiles of one place are never in two splits.
-        date: acquisition of s2 (UTC).
-        country: as the source states it, or "".
-        is_snowy: seasonal snow, as the source states it.
-        is_cloudy: cloud or cloud shadow, as the source states it.
-        lon: longitude of the tile's centre in degrees (WGS 84); None where the source can't tell.
+        place: name of the place; tiles of one place are never in two splits.
+        date: acquisition time of s2 (UTC).
+        country: name of the country as the source gives it, or "".
+        is_snowy: whether the source reports seasonal snow.
+        is_cloudy: whether the source reports cloud or cloud shadow.
+        lon: longitude of the tile's centre in degrees (WGS 84); None where the source has none.
         lat: latitude, likewise.
     """
 
@@ -49,7 +49,10 @@ class Pair:
 
     @property
     def acquisition(self) -> tuple[datetime, Hashable]:
-        """What a scene is in a data set of tiles: those of one date within a degree of longitude and latitude."""
+        """Key of the scene that the tile was cut from, estimated: one date within about a degree of lon and lat.
+
+        Where the tile has no position, the key is its date and place.
+        """
         if self.lon is None or self.lat is None:
             return self.date, self.place
         return self.date, (round(self.lon), round(self.lat))
@@ -59,8 +62,8 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
     """Refuse an index that training must not see.
 
     Raises:
-        PairError: a key stands twice, a label is in no class table.
-        SourceError: a place is in two splits, a split is empty.
+        PairError: a key appears twice, or a label is not in the class table.
+        SourceError: a place is in two splits, or a split is empty.
     """
     times = Counter(pair.key for pair in pairs)
     if twice := [key for key, number in times.items() if number > 1]:
@@ -123,7 +126,7 @@ def read_index(path: Path) -> list[Pair]:
     if not path.exists():
         raise SourceError(f"There is no index at {path}.", hint="dvc repro index")
     frame = pd.read_parquet(path)
-    # Where other pairs have a position, parquet gives one without NaN for None.
+    # Where only some pairs have a position, pandas reads the missing ones as NaN: make them None again.
     positions = frame[["lon", "lat"]]
     frame[["lon", "lat"]] = positions.astype(object).where(positions.notna(), None)
     names = [field.name for field in fields(Pair)]

@@ -16,11 +16,11 @@ from fusmae.rasters.raster_file import Flags, nowhere_but
 PIXEL_DTYPES: dict[Units, np.dtype[Any]] = {"dB": np.dtype(np.float32), "DN": np.dtype(np.uint16)}
 
 NO_CLASS = 255
-"""In a land-cover map: this pixel has no class."""
+"""Value of a land-cover map's pixel that has no class."""
 
 _MAP_GSD_M = 10
 _FARTHEST_DB = 300.0
-"""What the shards' 16-bit hundredths of a dB can hold; nothing on earth is near it."""
+"""Largest distance from 0 dB: shards store hundredths of a dB in 16 bits. Real backscatter is far below it."""
 
 _PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 
@@ -29,9 +29,9 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     """Stack one input's bands by name.
 
     Args:
-        key: the pair's key, for errors.
-        bands: `[h, w]` arrays by band name.
-        item: which bands, in which order and of what size.
+        key: key of the pair, for error messages.
+        bands: arrays `[h, w]` by band name.
+        item: description of the input: its bands, their order and size.
 
     Returns:
         `[C, h, w]` float32 dB or uint16 DN.
@@ -41,7 +41,7 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
     """
     for name in item.bands:
         if name not in bands:
-            # Another product band is not this one misspelt.
+            # When both names are valid product names, the other one is another band and not a misspelling.
             others = [band for band in bands if not {band, name} <= _PRODUCT_NAMES]
             near = difflib.get_close_matches(name, others, n=2, cutoff=0.5)
             mend = f"did you mean {' or '.join(near)}? Name it in" if near else "bring the band; or change"
@@ -57,15 +57,15 @@ def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -
 
 
 def all_bands_are(value: int, pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> dict[str, Flags]:
-    """Where all bands of a modality have one value, over all of its resolutions: 0 is nodata there.
+    """Where all bands of a modality, at all of its resolutions, have the same given value: 0 means nodata there.
 
     Args:
-        value: that value.
-        pixels: `[B, C, h, w]` by input name.
-        inputs: what these are.
+        value: value to look for.
+        pixels: arrays `[B, C, h, w]` by input name.
+        inputs: descriptions of these arrays.
 
     Returns:
-        `[B, h, w]` by input name.
+        Flags `[B, h, w]` by input name.
     """
     found: dict[str, Flags] = {}
     for modality in dict.fromkeys(item.modality for item in inputs):
@@ -134,21 +134,21 @@ def _is_whole(band: NDArray[Any]) -> bool:
 
 
 def map_side_px(inputs: Sequence[ModalityInput]) -> int:
-    """Height and width of a tile's land-cover map: that of a 10 m grid, whatever the tile's bands have."""
+    """Height and width of a tile's land-cover map in pixels: always on a 10 m grid, whatever the bands' resolution."""
     return inputs[0].side_px * inputs[0].gsd_m // _MAP_GSD_M
 
 
 def check_map(key: str, land_cover: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:
-    """Give a land-cover map back if it is what it should be.
+    """Return a land-cover map as uint8 after checking its size and its class numbers.
 
     Args:
-        key: the pair's key, for errors.
-        land_cover: `[h, w]` numbers of classes, or `NO_CLASS`.
-        side_px: its height and width.
-        num_classes: of the maps.
+        key: key of the pair, for error messages.
+        land_cover: class numbers `[h, w]`, or `NO_CLASS`.
+        side_px: expected height and width in pixels.
+        num_classes: number of classes of the maps.
 
     Raises:
-        PairError: another size, or a number that is no class.
+        PairError: the map has another size, or a number that belongs to no class.
     """
     if land_cover.shape != (side_px, side_px):
         raise PairError(

@@ -1,4 +1,4 @@
-"""Randomness keyed by (seed, epoch, index): resuming or another worker count changes no draw."""
+"""Randomness keyed by (seed, epoch, index), so that resuming or another number of workers changes no draw."""
 
 import enum
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for; each purpose has a stream of its own."""
+    """What a draw is for; each purpose has its own random stream."""
 
     ORDER = 0
     AUGMENT = 1
@@ -24,19 +24,19 @@ def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.ran
     """The generator of one (seed, purpose, epoch, index): a counter-based Philox, so that keys never overlap.
 
     Args:
-        seed: the run's seed.
-        purpose: what is drawn.
-        epoch: 0 for the first.
-        index: the pair's index in its split; of a batch, its first pair's.
+        seed: seed of the run.
+        purpose: purpose of the draw.
+        epoch: number of the epoch, from 0.
+        index: index of the pair in its split; for a batch, that of its first pair.
     """
-    # The lowest counter word is left to the stream itself.
+    # The generator itself counts in the low words of the counter.
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, epoch, index]))
 
 
 def generators(seed: int, purpose: Purpose, keys: Iterable[tuple[int, int]]) -> Iterator[np.random.Generator]:
-    """What `generator` gives for each (epoch, index), at a fraction of its cost: one generator, set anew.
+    """The generators that `generator` returns for each (epoch, index), at a fraction of the cost.
 
-    Each must be drawn from before the next is taken.
+    It is one generator whose state is set for each key: draw from it before taking the next one.
     """
     random = generator(seed, purpose, 0)
     state = cast(dict[str, Any], random.bit_generator.state)

@@ -14,29 +14,29 @@ from fusmae.data.storage import STORED_DTYPES, to_physical
 from fusmae.errors import ShardError
 from fusmae.modalities import ModalityInput
 
-# What the kernel takes in one call; a record has a buffer a field.
+# Limits of one read call of the kernel; a record takes one buffer per field.
 _BUFFERS_A_CALL = 1024
 _BYTES_A_CALL = 2**30
 _WHOLE = ""
 
 
 def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
-    """One pair's record: a field an input, without padding."""
+    """Type of one pair's record: one field per input, without padding."""
     return np.dtype(
         [(item.name, STORED_DTYPES[item.units], (len(item.bands), item.side_px, item.side_px)) for item in inputs]
     )
 
 
 def map_dtype(side_px: int) -> np.dtype[Any]:
-    """One pair's land-cover map: a record without fields."""
+    """Type of one pair's land-cover map: a record without fields."""
     return np.dtype((np.uint8, (side_px, side_px)))
 
 
 def first_record(path: Path, count: int, dtype: np.dtype[Any]) -> int:
-    """Where the first record of a file of so many starts, in bytes.
+    """Offset in bytes at which the first record of a file of `count` records starts.
 
     Raises:
-        ShardError: the file is absent, or its header says something else.
+        ShardError: the file is absent, or its header states another number or type of records.
     """
     if not path.exists():
         raise damaged(path, "no such file", "a file of the shard")
@@ -53,7 +53,7 @@ def first_record(path: Path, count: int, dtype: np.dtype[Any]) -> int:
 
 
 class _Descriptor:
-    """An open file, closed when nobody holds it any more."""
+    """An open file, closed when nothing refers to it any more."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -63,14 +63,14 @@ class _Descriptor:
 
 
 class Files(threading.local):
-    """Files open for reading, but only the last used ones: a process may have so many. Each thread has its own."""
+    """Files open for reading, at most `limit` of them (the last used ones stay open). Each thread has its own."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
 
     def __call__(self, path: Path) -> int:
-        """The descriptor of a file, opened where it is not."""
+        """The descriptor of a file, which is opened first if it isn't open."""
         if path in self._open:
             self._open.move_to_end(path)
         else:
@@ -80,7 +80,7 @@ class Files(threading.local):
         return self._open[path].number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Descriptors mean nothing in another process.
+        # Descriptors are not valid in another process.
         return Files, (self._limit,)
 
 
@@ -88,8 +88,8 @@ class Buffers:
     """Arrays of a batch that records are read into.
 
     Args:
-        dtype: of a record, with fields or without.
-        count: records in the batch.
+        dtype: type of a record, with or without fields.
+        count: number of records in the batch.
     """
 
     def __init__(self, dtype: np.dtype[Any], count: int) -> None:
@@ -100,7 +100,14 @@ class Buffers:
         self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
 
     def fill(self, descriptor: int, start: int, at: int, rows: Sequence[int], path: Path) -> None:
-        """Read rows to the places from `at` on.
+        """Read rows of a file into consecutive places of the batch.
+
+        Args:
+            descriptor: descriptor of the open file.
+            start: offset of the file's first record in bytes.
+            at: place in the batch of the first row.
+            rows: numbers of the records in the file.
+            path: path of the file, for errors.
 
         Raises:
             ShardError: the file ends early.
@@ -117,17 +124,17 @@ class Buffers:
                 raise damaged(path, f"{got} bytes at record {first}", f"{wanted} bytes")
 
     def physical(self, inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
-        """The batch of records of pixels by input name, in physical units."""
+        """The batch's pixels by input name, in physical units."""
         return {item.name: to_physical(self._arrays[item.name], item.units) for item in inputs}
 
     @property
     def whole(self) -> NDArray[Any]:
-        """The batch of records without fields: `[count, …]`."""
+        """The batch as one array `[count, …]`, for records without fields."""
         return self._arrays[_WHOLE]
 
 
 def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int, int]]:
-    """Rows that follow one another, as (place in the batch, first row, how many)."""
+    """Runs of consecutive rows, each as (place in the batch, first row, number of rows)."""
     place = 0
     while place < len(rows):
         count = 1
@@ -138,7 +145,7 @@ def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int, int]]:
 
 
 def damaged(path: Path, got: object, expected: object) -> ShardError:
-    """The error of a file that is not what its manifest says."""
+    """The error for a file that differs from what its manifest states."""
     return ShardError(
         f"The checksum of {path} is wrong: the shard is damaged.",
         got=got,

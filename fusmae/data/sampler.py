@@ -1,4 +1,4 @@
-"""Which pairs come when, and on which of several processes."""
+"""The order of pairs in an epoch, and how several processes share them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Key(NamedTuple):
     """All that a pair's draws depend on besides the seed.
 
     Attributes:
-        epoch: 0 for the first.
-        pair: its position in the split.
-        first: that of the first pair in the batch of all ranks together, on which the batch's own draw depends.
+        epoch: number of the epoch, from 0.
+        pair: position of the pair in the split.
+        first: position of the first pair in the batch of all ranks together; draws for a whole batch depend on it.
     """
 
     epoch: int
@@ -25,17 +25,17 @@ class Key(NamedTuple):
 
 
 class KeyedSampler(Sampler[Key]):
-    """Keys of an epoch, in an order that (seed, epoch) alone decides; each rank gets its own.
+    """Keys of an epoch, in an order that depends on (seed, epoch) alone; each rank gets its own share of them.
 
-    Batch k of all ranks together holds the pairs that batch k of one process with as many times the batch would hold.
+    Batch k of all ranks together has the same pairs as batch k of a single process with the same total batch size.
 
     Args:
-        num_pairs: pairs in the split.
-        seed: the run's seed; None keeps the split's order and epoch 0.
-        rank: of this process.
-        num_ranks: processes that share the split. In training each gets equally many pairs: up to `num_ranks - 1` of
-            them, others in each epoch, are left out.
-        batch_size: pairs in a batch of all ranks together.
+        num_pairs: number of pairs in the split.
+        seed: seed of the run; None keeps the split's order and epoch 0.
+        rank: rank of this process.
+        num_ranks: number of processes that share the split. In training each gets equally many pairs: up to
+            `num_ranks - 1` pairs are left out, different ones in each epoch.
+        batch_size: number of pairs in a batch of all ranks together.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class KeyedSampler(Sampler[Key]):
         self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch's number; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -64,16 +64,19 @@ class KeyedSampler(Sampler[Key]):
         else:
             epoch, order = self.epoch, generator(self.seed, Purpose.ORDER, self.epoch).permutation(self.num_pairs)
             order = order[: len(self) * self.num_ranks]
-        # The pairs that were given are skipped before the rest is dealt out: so another number of ranks may go on.
+        # Pairs that were already yielded are skipped before the ranks share the rest, so that a run can be resumed
+        # with another number of ranks.
         places = range(self.skip + self.rank, len(order), self.num_ranks)
         return (Key(epoch, int(order[at]), int(order[at - at % self.batch_size])) for at in places)
 
 
 def training_share(num_pairs: int, batch_size: int, num_ranks: int) -> int:
-    """Pairs that each rank takes of a training batch: equally many, so that the mean over ranks is that over pairs.
+    """Number of pairs that each rank takes of a training batch.
+
+    All ranks take equally many, so that the mean over ranks equals the mean over pairs.
 
     Raises:
-        TrainingError: the batch can't be shared equally, or there is less than one.
+        TrainingError: the batch can't be shared equally, or several ranks have less than one batch in all.
     """
     if batch_size % num_ranks:
         raise TrainingError(
@@ -93,9 +96,10 @@ def training_share(num_pairs: int, batch_size: int, num_ranks: int) -> int:
 
 
 def evaluation_share(num_pairs: int, batch_size: int, num_ranks: int) -> int:
-    """Pairs in each rank's batches of an evaluation: so many that all ranks have equally many batches.
+    """Number of pairs in each rank's batches of an evaluation, chosen so that all ranks have equally many batches.
 
-    Ranks whose pairs are one fewer would else end a batch early, while the others wait for them. No pair is repeated.
+    Otherwise a rank with one pair fewer could finish one batch earlier than the others, which would wait for it
+    forever. No pair is repeated.
 
     Raises:
         TrainingError: there are fewer pairs than ranks.

@@ -1,4 +1,4 @@
-"""Writing shards: each whole or not at all, in any number of processes, kept where it is finished already."""
+"""Writing shards: each whole or not at all, in any number of processes; finished ones are kept."""
 
 import errno
 import hashlib
@@ -43,8 +43,8 @@ class Maps:
     """Land-cover maps of pairs.
 
     Attributes:
-        classes: in the order of their numbers.
-        read: gives a pair's map `[h, w]` at 10 m; travels to other processes.
+        classes: class names in the order of their numbers.
+        read: function that returns a pair's map `[h, w]` at 10 m; it is sent to other processes.
     """
 
     classes: tuple[str, ...]
@@ -56,11 +56,11 @@ class ShardJob:
     """All that one process needs to write one shard.
 
     Attributes:
-        path: the shard's folder.
-        pairs: in the order of their rows.
-        read: gives a pair's `[h, w]` array by band name, at native resolution.
-        inputs: the arrays to store.
-        classes: class names; the order of label columns.
+        path: folder of the shard.
+        pairs: pairs in the order of the shard's rows.
+        read: function that returns a pair's arrays `[h, w]` by band name, at native resolution.
+        inputs: descriptions of the arrays to store.
+        classes: class names in the order of the label columns.
         maps: land-cover maps to store; None for none.
     """
 
@@ -73,7 +73,7 @@ class ShardJob:
 
     @property
     def identity(self) -> str:
-        """Another pair, label, band or class is another shard."""
+        """SHA-256 of all that decides the shard's content: another pair, label, band or class gives another one."""
         facts = [
             FORMAT,
             [(pair.key, pair.s1, pair.s2, pair.labels) for pair in self.pairs],
@@ -86,7 +86,13 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What the manifest of all shards says of one, and the pairs that it does without."""
+    """A shard's entry in the manifest of all shards, and the pairs that were left out of it.
+
+    Attributes:
+        count: number of pairs in the shard.
+        sha256: SHA-256 of the shard's own manifest.
+        left_out: pairs of the job that are not in the shard, with the reasons.
+    """
 
     count: int
     sha256: str
@@ -114,18 +120,19 @@ def write_shards(
     had to be left out of it.
 
     Args:
-        pairs: the index.
-        read: gives a pair's `[h, w]` array by band name, at native resolution; travels to other processes.
-        folder: where the splits' folders go.
-        inputs: the arrays to store.
-        classes: class names; the order of label columns.
-        shard_pairs: pairs in one shard.
+        pairs: pairs of the index.
+        read: function that returns a pair's arrays `[h, w]` by band name, at native resolution; it is sent to other
+            processes.
+        folder: folder in which the splits' folders are made.
+        inputs: descriptions of the arrays to store.
+        classes: class names in the order of the label columns.
+        shard_pairs: number of pairs in one shard.
         maps: land-cover maps to store; None for none.
-        origin: the dataset.
-        run: applies a function to every job and gives the results in their order.
+        origin: dataset that the pairs come from.
+        run: function that applies a function to every job and returns the results in the order of the jobs.
 
     Returns:
-        Pairs that could not be taken: pixels missing, unreadable, not finite or in other units.
+        Pairs that had to be left out: their pixels are missing, unreadable, not finite or in other units.
 
     Raises:
         StorageError: the disk is full.
@@ -136,7 +143,7 @@ def write_shards(
     ]
     _remove_partial(folder)
     written = list(run(write_shard, jobs))
-    _remove_partial(folder)  # of workers that were taken for lost
+    _remove_partial(folder)  # left by workers that the cluster took for lost
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for job, shard in zip(jobs, written, strict=True):
         splits[job.path.parent.name].append({"name": job.path.name, "count": shard.count, "sha256": shard.sha256})
@@ -157,16 +164,16 @@ def write_shards(
 def require_tolerated(
     left_out: Sequence[LeftOut], tolerated: Mapping[str, int], listing: Path, *, num_pairs: int
 ) -> None:
-    """Refuse to go on without pairs that nobody has agreed to leave out.
+    """Raise an error if more pairs were left out than the user has agreed to.
 
     Args:
-        left_out: as `write_shards` gives it.
-        tolerated: how many, by the examination's check.
-        listing: where all of them are listed.
-        num_pairs: number of all pairs.
+        left_out: pairs that were left out, from `write_shards`.
+        tolerated: number of pairs that may be left out, by the name of the examination's check.
+        listing: path of the JSON file that lists all of them when the error is raised.
+        num_pairs: number of pairs in the index.
 
     Raises:
-        SourceError: there are more; names the first of each check, with its own advice.
+        SourceError: more pairs were left out than tolerated; the message shows the first pair of each check.
     """
     listing.unlink(missing_ok=True)
     counts = Counter(CHECK_OF_FAULT[item.fault] for item in left_out)
@@ -180,7 +187,7 @@ def require_tolerated(
             for check, first in zip(too_many, firsts, strict=True)
         ]
         agreed = ", ".join(f"{check}: {count}" for check, count in {**tolerated, **too_many}.items())
-        # Without any pair there would be nothing to train on.
+        # If all pairs are left out, tolerating that is no option: there would be nothing to train on.
         or_agree = f", or go on without them by data.tolerated: {{{agreed}}} in params.yaml"
         raise SourceError(
             "\n".join([f"{len(left_out):,} pairs can't be taken into the shards.", *problems]),
@@ -190,7 +197,7 @@ def require_tolerated(
 
 
 def _plan(pairs: Sequence[Pair], shard_pairs: int) -> Iterator[tuple[str, tuple[Pair, ...]]]:
-    """Each shard's name, with that of its split, and its pairs."""
+    """Each shard's name (`split/number`) and its pairs."""
     for split in SPLITS:
         members = [pair for pair in pairs if pair.split == split]
         for number, start in enumerate(range(0, len(members), shard_pairs)):
@@ -228,14 +235,15 @@ def write_shard(job: ShardJob) -> WrittenShard:
 
 
 def _room(job: ShardJob) -> dict[str, NDArray[Any]]:
-    """Arrays for all of a job's pairs, by the file that each becomes."""
+    """Arrays with room for all of a job's pairs, by the name of the file that each is saved in."""
     count = len(job.pairs)
     files = {PIXELS: np.empty(count, record_dtype(job.inputs)), LABELS: np.zeros((count, len(job.classes)), np.uint8)}
     return files | ({MAPS: np.empty(count, map_dtype(map_side_px(job.inputs)))} if job.maps else {})
 
 
 def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> str:
-    # A cluster may run a job twice at a time: a worker was taken for lost, or the driver was killed and came back.
+    # A cluster may run a job twice at the same time: when a worker is wrongly taken for lost, or when the driver was
+    # killed and started again. So each process writes to a folder of its own.
     own = job.path.with_name(f".{job.path.name}-{secrets.token_hex(8)}")
     try:
         own.mkdir(parents=True)
@@ -263,7 +271,7 @@ def _fill(own: Path, job: ShardJob, keys: list[str], files: dict[str, NDArray[An
 
 
 def _take_place(own: Path, job: ShardJob) -> None:
-    """Let a whole shard take its name, unless another process has put the same one there."""
+    """Rename a finished shard to its final path, unless another process has put the same shard there."""
     aside = own.with_name(f"{own.name}.replaced")
     while True:
         try:
@@ -291,9 +299,9 @@ def _finished(job: ShardJob) -> WrittenShard | None:
         return None
     try:
         manifest = read_manifest(path)
-    except ShardError:  # a machine that went down may leave an empty file
+    except ShardError:  # a crash of the machine may leave an empty file
         return None
-    # A pair that could not be taken may have been mended by now.
+    # A pair that was left out may have been repaired by now, so such a shard is written again.
     if manifest["identity"] != job.identity or manifest["left_out"]:
         return None
     files: dict[str, str] = manifest["files"]
@@ -303,7 +311,8 @@ def _finished(job: ShardJob) -> WrittenShard | None:
 
 
 def _save_array(path: Path, array: NDArray[Any]) -> None:
-    # Not np.save: its tofile loses the errno of a full disk. Not a writable memmap: a full disk kills the process.
+    # Not np.save: it calls tofile, which loses the errno of a full disk. Not a writable memmap: there a full disk
+    # kills the process.
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data if array.dtype.names is None else array.view(np.uint8).data)

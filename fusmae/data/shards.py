@@ -4,14 +4,14 @@ A shard is a folder of about a thousand pairs of one split:
 
     train/00000/
     ├── pixels.npy     [N] records; one record is a pair: s1_10m [2, 120, 120] int16 in 0.01 dB, s2_10m [4, 120, 120]
-    │                  uint16 DN, s2_20m [6, 60, 60] uint16, …: one field a modality and resolution
+    │                  uint16 DN, s2_20m [6, 60, 60] uint16, …: one field per modality and resolution
     ├── labels.npy     [N, K] uint8
     ├── maps.npy       [N, h, w] uint8, classes of a land-cover map at 10 m; only where the source has maps
     └── manifest.json  inputs, keys in order, SHA-256 of each file
 
-A record is read by one system call straight into the batch: nothing is mapped, so that memory is bounded by the batch,
-whatever the dataset's size. `manifest.json` beside the splits states inputs, classes, classes of maps, origin, what was
-left out, the counts and SHA-256 of each shard's manifest, and the SHA-256 of all that.
+One system call reads a record straight into the batch. No file is memory-mapped, so memory is bounded by the batch,
+whatever the dataset's size. `manifest.json` beside the splits' folders lists inputs, classes, classes of maps, origin,
+pairs left out, the number of pairs and the SHA-256 of the manifest of each shard, and the SHA-256 of all of that.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class PixelBatch:
     """Gathered pixels and labels of some pairs.
 
     Attributes:
-        pixels: by input name, `[B, C, h, w]` in physical units: float32 dB, uint16 DN.
-        labels: `[B, K]` uint8.
+        pixels: arrays `[B, C, h, w]` by input name, in physical units: float32 dB, uint16 DN.
+        labels: uint8 `[B, K]`, 1 where the pair has the class.
     """
 
     pixels: dict[str, NDArray[Any]]
@@ -54,12 +54,12 @@ class PixelBatch:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which dataset shards were made from.
+    """The dataset that shards were made from.
 
     Attributes:
-        name: of the source.
-        licence: its terms.
-        is_synthetic: its pixels are made up.
+        name: name of the source.
+        licence: licence of the source's data.
+        is_synthetic: whether the pixels are made up.
     """
 
     name: str = ""
@@ -68,23 +68,23 @@ class Origin:
 
     @property
     def described(self) -> str:
-        """Name and terms, as a model card states them."""
+        """Name and licence, followed by the warning, as a model card states them."""
         return f"{self.name}: {self.licence}. {self.warning}".removesuffix(" ")
 
     @property
     def warning(self) -> str:
-        """What must stand wherever made-up data, or what was learned from it, is shown; "" for real data."""
+        """Warning to show wherever made-up data, or results learned from them, are shown; "" for real data."""
         return "SYNTHETIC data: made-up pixels, no evidence about the real world." if self.is_synthetic else ""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A pair that is in the index and could not be taken into the shards.
+    """A pair that is in the index but had to be left out of the shards.
 
     Attributes:
-        key: the pair's key.
-        fault: which kind of fault it is.
-        problem: the error's text.
+        key: key of the pair.
+        fault: kind of the fault.
+        problem: text of the error.
     """
 
     key: str
@@ -93,7 +93,7 @@ class LeftOut:
 
 
 class Shard:
-    """One shard folder, unverified.
+    """One shard folder, whose checksums are not compared.
 
     Raises:
         ShardError: the folder has no manifest, a damaged one or one of another format.
@@ -119,13 +119,13 @@ class Shard:
         return found
 
     def read(self, rows: Sequence[int]) -> PixelBatch:
-        """Gather pairs by their row, in the order given."""
+        """Gather pairs by their rows, in the given order."""
         buffers = self.buffers(PIXELS, len(rows))
         self.read_into(buffers, PIXELS, Files(1), 0, rows)
         return PixelBatch(buffers.physical(self.inputs), self.labels()[list(rows)])
 
     def maps(self, rows: Sequence[int]) -> NDArray[np.uint8] | None:
-        """Land-cover maps `[B, h, w]` by row, in the order given; None where the shard has none."""
+        """Land-cover maps `[B, h, w]` by row, in the given order; None where the shard has none."""
         if MAPS not in self.files:
             return None
         buffers = self.buffers(MAPS, len(rows))
@@ -133,11 +133,11 @@ class Shard:
         return buffers.whole
 
     def buffers(self, name: str, count: int) -> Buffers:
-        """Room for records of one of its files."""
+        """Arrays for `count` records of the shard's file `name`."""
         return Buffers(self._dtypes[name], count)
 
     def read_into(self, buffers: Buffers, name: str, files: Files, at: int, rows: Sequence[int]) -> None:
-        """Read rows of one of its files to the places from `at` on."""
+        """Read rows of the shard's file `name` into consecutive places of `buffers`, from place `at`."""
         buffers.fill(files(self.path / name), self._starts[name], at, rows, self.path / name)
 
 
@@ -145,12 +145,13 @@ class ShardReader:
     """One split's pairs by global index.
 
     Args:
-        folder: the folder with `manifest.json`.
-        split: which split.
-        verify: compare every file with its checksum first.
+        folder: folder with `manifest.json`.
+        split: name of the split.
+        verify: whether every file is first compared with its checksum.
 
     Raises:
-        ShardError: no shards, another format, an empty split, or a checksum that is wrong (names the file).
+        ShardError: there are no shards, they have another format, the split is empty, or a checksum is wrong (the
+            message names the file).
     """
 
     def __init__(self, folder: Path, split: Split, *, verify: bool = True) -> None:
@@ -178,7 +179,7 @@ class ShardReader:
         return self._starts[-1]
 
     def read(self, indices: Sequence[int]) -> PixelBatch:
-        """Gather pairs by their index in the split, in the order given."""
+        """Gather pairs by their index in the split, in the given order."""
         buffers = self._gathered(PIXELS, indices)
         return PixelBatch(buffers.physical(self.inputs), self.labels[list(indices)])
 
@@ -203,7 +204,7 @@ class ShardReader:
         return buffers
 
     def _located(self, indices: Sequence[int]) -> Iterator[tuple[int, Shard, list[int]]]:
-        """Neighbours in the batch that lie in one shard, with their place in the batch."""
+        """Runs of neighbours in the batch that lie in one shard: (place in the batch, shard, rows in the shard)."""
         at = 0
         while at < len(indices):
             if not 0 <= indices[at] < len(self):
@@ -221,7 +222,7 @@ def shard_paths(folder: Path, split: Split) -> list[Path]:
     """Shard folders of a split, in order.
 
     Raises:
-        ShardError: no shards, or a damaged manifest.
+        ShardError: there are no shards, or the manifest is damaged.
     """
     return [folder / split / entry["name"] for entry in _read_checked(folder)["splits"][split]]
 
@@ -235,34 +236,34 @@ def read_left_out(folder: Path) -> list[LeftOut]:
     """Pairs of the index that are not in the shards, and why.
 
     Raises:
-        ShardError: no shards, or a damaged manifest.
+        ShardError: there are no shards, or the manifest is damaged.
     """
     return [LeftOut(**item) for item in _read_checked(folder)["left_out"]]
 
 
 def read_map_classes(folder: Path) -> tuple[str, ...]:
-    """Classes of the land-cover maps, in the order of their numbers; none where the shards have no maps.
+    """Classes of the land-cover maps, in the order of their numbers; empty where the shards have no maps.
 
     Raises:
-        ShardError: no shards, or a damaged manifest.
+        ShardError: there are no shards, or the manifest is damaged.
     """
     return tuple(_read_checked(folder)["map_classes"])
 
 
 def read_origin(folder: Path) -> Origin:
-    """Which dataset the shards were made from.
+    """The dataset that the shards were made from.
 
     Raises:
-        ShardError: no shards, or a damaged manifest.
+        ShardError: there are no shards, or the manifest is damaged.
     """
     return Origin(**_read_checked(folder)["origin"])
 
 
 def read_manifest(path: Path) -> Any:
-    """A manifest of this format, its checksum not compared.
+    """Read a manifest without comparing its checksum.
 
     Raises:
-        ShardError: it is absent, damaged or of another format.
+        ShardError: the manifest is absent, damaged or of another format.
     """
     if not path.exists():
         raise ShardError(f"There are no shards: {path} is not there.", hint="dvc repro shard")
@@ -291,7 +292,7 @@ def _read_checked(folder: Path) -> Any:
 
 
 def _verify_all(expected: dict[Path, str]) -> None:
-    # Hashing releases the interpreter's lock: as many files at a time as there are cores.
+    # Hashing releases the interpreter's lock, so the pool's threads hash several files in parallel.
     with ThreadPoolExecutor() as pool:
         for path, got in zip(expected, pool.map(_sha256_of, expected), strict=True):
             if got != expected[path]:

@@ -21,12 +21,12 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Moments:
-    """What is known of some pixels of each band.
+    """Moments of some pixels of each band.
 
     Attributes:
-        count: pixels a band.
-        mean: `[C]` float64.
-        squares: `[C]` float64, sum of squared differences from the mean.
+        count: number of pixels per band.
+        mean: means `[C]`, float64.
+        squares: sums `[C]` of squared differences from the mean, float64.
     """
 
     count: int
@@ -34,7 +34,7 @@ class Moments:
     squares: NDArray[np.float64]
 
     def joined(self, other: "Moments") -> "Moments":
-        """Of both together (Chan, Golub and LeVeque 1979); sums of raw squares would cancel."""
+        """Moments of both together (Chan, Golub and LeVeque 1979); sums of raw squares would lose precision."""
         count = self.count + other.count
         if not count:
             return self
@@ -50,15 +50,15 @@ Run = Callable[[Callable[[Path], dict[str, Moments]], Sequence[Path]], Iterable[
 
 
 def measure_statistics(folder: Path, split: Split = "train", *, run: Run = map) -> Statistics:
-    """Measure a split in its own units, in float64; the same whatever the number of processes.
+    """Measure a split in float64, in the bands' physical units; the number of processes changes no result.
 
     Args:
-        folder: of shards.
-        split: which split.
-        run: applies a function to every shard's path and gives the results in their order.
+        folder: folder of the shards.
+        split: name of the split.
+        run: function that applies a function to every shard's path and returns the results in the order of the paths.
 
     Raises:
-        ShardError: no shards, or a band is constant, so that it can't be standardised.
+        ShardError: there are no shards, or a band is constant, so that it can't be standardised.
     """
     paths = shard_paths(folder, split)
     total: dict[str, Moments] = {}
@@ -89,7 +89,7 @@ def measure_shard(path: Path) -> dict[str, Moments]:
 
 
 def _moments_of(array: NDArray[Any], empty: NDArray[np.bool_]) -> Moments:
-    """Of `[B, C, h, w]` without the pixels `[B, h, w]` that are nodata."""
+    """Moments of an array `[B, C, h, w]` without its nodata pixels `[B, h, w]`."""
     if empty.any():
         data = np.moveaxis(array, 1, 0)[:, ~empty].astype(np.float64)
         if not data.size:

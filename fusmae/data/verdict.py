@@ -1,4 +1,4 @@
-"""The examination's verdict: which shards training may see."""
+"""The examination's verdict: which shards may be trained on."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from fusmae.files import file_sha256, write_json
 
 
 def write_verdict(path: Path, shards: Path) -> None:
-    """State that these very shards were examined and nothing blocks."""
+    """Record that exactly these shards were examined and may be trained on."""
     write_json(path, {"is_fit": True, "shards": file_sha256(shards / MANIFEST)})
 
 
 def require_verdict(path: Path, shards: Path) -> None:
-    """Refuse shards that were not examined, or changed since.
+    """Refuse shards that were not examined, or that changed since their examination.
 
     Raises:
         ExaminationError: there is no verdict on these shards.
