@@ -98,8 +98,7 @@ def training_share(num_pairs: int, batch_size: int, num_ranks: int) -> int:
 def evaluation_share(num_pairs: int, batch_size: int, num_ranks: int) -> int:
     """Number of pairs in each rank's batches of an evaluation, chosen so that all ranks have equally many batches.
 
-    Otherwise a rank with one pair fewer could finish one batch earlier than the others, which would wait for it
-    forever. No pair is repeated.
+    Otherwise a rank with one pair fewer could end one batch early, while the others wait for it. No pair is repeated.
 
     Raises:
         TrainingError: there are fewer pairs than ranks.

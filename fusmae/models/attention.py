@@ -1,6 +1,6 @@
 """Cross-attention between modalities: early fusion (XAttnEncoder) and feature fusion (XAttnDecoder).
 
-The literature at hand gives the two blocks in words only; where a norm stands is our reading.
+The literature describes the two blocks in words only; the places of the norms are an interpretation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ MLP_RATIO = 4
 LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
 
 Presence = Mapping[str, Tensor]
-"""Which rows have a modality: `[B]` bool by modality."""
+"""Flags `[B]` bool by modality: True where the row has the modality."""
 
 
 def self_attention_block(dim: int, num_heads: int, drop_path: float = 0.0) -> nn.Module:
@@ -56,9 +56,9 @@ class CrossAttention(nn.Module):
         """Attend from query to context.
 
         Args:
-            query: `[B, L_q, D]`.
-            context: `[B, L_c, D]`.
-            key_mask: `[B, L_c]` bool, True where a context token may be seen; at least one a row.
+            query: tokens `[B, L_q, D]` that attend.
+            context: tokens `[B, L_c, D]` that are attended to.
+            key_mask: `[B, L_c]` bool, True where a context token may be seen; at least one per row.
 
         Returns:
             `[B, L_q, D]`.
@@ -82,7 +82,7 @@ def _cross_terms(
 ) -> dict[str, Tensor]:
     """What each modality's tokens `[B, L, D]` gain from the other modalities' tokens.
 
-    A modality without a counterpart in the batch is left out of the result; a row without one gets zeros.
+    The result leaves out a modality that has no other modality beside it in the batch; a row without one gets zeros.
     """
     terms = {}
     for name in tokens:
@@ -95,7 +95,8 @@ def _cross_terms(
             continue
         key_mask = key_mask_of(others, presence)
         has_counterpart = key_mask.any(dim=1, keepdim=True)
-        # A row without a counterpart sees every key: what a softmax over nothing gives (0 or NaN) is up to the backend.
+        # A row without a counterpart sees every key, because a softmax over no key gives 0 or NaN, depending on the
+        # backend. Its result is replaced by zeros below.
         term = attentions[name](tokens[name], context, key_mask | ~has_counterpart)
         terms[name] = torch.where(has_counterpart.unsqueeze(-1), term, 0.0)
     return terms
@@ -109,7 +110,8 @@ def _check_fusable(modalities: Sequence[str], switch: str) -> None:
 class XAttnEncoder(nn.Module):
     """Early fusion: the encoder's first block, in which each modality attends to its counterpart.
 
-    Pre-norm and a cross-attention per modality, joined along the tokens, then one shared LN + MLP.
+    Each modality has its own pre-norm and cross-attention. The results are joined along the tokens, and one shared
+    LayerNorm and MLP follow.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int, num_heads: int) -> None:
@@ -124,8 +126,8 @@ class XAttnEncoder(nn.Module):
         """Fuse and join the modalities' tokens.
 
         Args:
-            tokens: `[B, L_vis, D]` by modality; L_vis may differ between them.
-            presence: `[B]` bool by modality; None if every row has all.
+            tokens: visible tokens `[B, L_vis, D]` by modality; L_vis may differ between modalities.
+            presence: `[B]` bool by modality; None if every row has all modalities.
 
         Returns:
             `[B, sum of L_vis, D]`, modalities in the order of `tokens`.
@@ -138,9 +140,9 @@ class XAttnEncoder(nn.Module):
 
 
 class XAttnDecoder(nn.Module):
-    """Feature fusion: each modality's latents attend to its counterpart's, before the decoders.
+    """Feature fusion: before the decoders, each modality's latents attend to those of its counterpart.
 
-    The latents come out of the encoder's final norm, so no further norm stands before the attention.
+    The encoder's final norm was already applied to the latents, so there is no further norm before the attention.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int, num_heads: int) -> None:

@@ -12,12 +12,12 @@ class Decoder(nn.Module):
     """Predict patches of one modality.
 
     Args:
-        latent_dim: the encoder's width.
-        grid_side: patches along a tile's side.
-        patch_values: values in a patch, C·P·P.
-        dim: the decoder's own width D.
-        depth: self-attention blocks.
-        num_heads: attention heads.
+        latent_dim: width of the encoder.
+        grid_side: number of patches along a tile's side.
+        patch_values: number of values in a patch, C·P·P.
+        dim: width D of the decoder.
+        depth: number of self-attention blocks.
+        num_heads: number of attention heads.
     """
 
     positions: Tensor
@@ -38,19 +38,19 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor, ids: Tensor) -> Tensor:
         """Predict the patches `ids`.
 
-        Self-attention doesn't mind the order of tokens, only their positions: they stay in the drawn
-        order, which spares the un-shuffling and leaves out what is not decoded.
+        The result of self-attention depends on the tokens' position embeddings, not on their order. So tokens stay in
+        the drawn order: un-shuffling is not needed, and patches that are not decoded are simply left out.
 
         Args:
-            latent: `[B, L_vis, latent_dim]`.
-            ids: `[B, L_dec]` patch indices: those of the latents, then those to fill with the mask token.
+            latent: visible latents `[B, L_vis, latent_dim]`.
+            ids: patch indices `[B, L_dec]`: those of the latents, then those to fill with the mask token.
 
         Returns:
             `[B, L_dec, C·P·P]`.
         """
         visible = self.embed(latent)
         hidden = self.mask_token.expand(ids.shape[0], ids.shape[1] - latent.shape[1], -1)
-        # Positions again: without them masked tokens are all the same.
+        # Positions are added again, because without them all mask tokens would be the same.
         tokens = torch.cat([visible, hidden], dim=1) + self.positions[ids]
         for block in self.blocks:
             tokens = block(tokens)

@@ -5,23 +5,23 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Leaves a block's branch out for some rows, in training only; the others are scaled up to make up for it.
+    """Drops a block's branch for some rows, in training only, and scales up the other rows to compensate.
 
-    Which rows is told from outside where that is wanted: a pair's draw then depends neither on the pairs beside it
+    The caller may set the random numbers that choose the rows. Then a pair's draw depends neither on the other pairs
     in the batch nor on the device.
 
     Args:
-        drop_prob: chance that a row does without the branch.
+        drop_prob: probability that the branch is dropped for a row.
     """
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
         self.drop_prob = drop_prob
         self.noise: Tensor | None = None
-        """`[B]` uniform, for the batch that comes next; None to draw it here."""
+        """Uniform noise `[B]` for the next batch; None to draw it in `forward`."""
 
     def forward(self, branch: Tensor) -> Tensor:
-        """A branch `[B, L, D]`, zeros in the rows that do without."""
+        """The branch `[B, L, D]`, with zeros in the rows for which it is dropped."""
         if not self.training:
             return branch
         noise = torch.rand(branch.shape[0], device=branch.device) if self.noise is None else self.noise

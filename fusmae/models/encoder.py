@@ -17,8 +17,8 @@ class Latents:
     """The encoder's output.
 
     Attributes:
-        cls: `[B, D]`.
-        tokens: `[B, L_vis, D]` by modality, in the encoder's modality order.
+        cls: CLS latents `[B, D]`.
+        tokens: latents `[B, L_vis, D]` of the visible patches by modality, in the encoder's modality order.
         presence: `[B, M]` bool as it was given, columns in the encoder's modality order; None if
             every row has every modality in `tokens`. An absent modality's tokens mean nothing.
     """
@@ -29,20 +29,20 @@ class Latents:
 
 
 class Encoder(nn.Module):
-    """Tiles of one or more modalities to latents.
+    """Encode tiles of one or more modalities into latents.
 
     Block 0 is the XAttnEncoder (`early_fusion`) or an ordinary joint block. CLS joins after block 0 in
     both, so that the switch changes the cross-attention and nothing else; depth − 1 joint blocks follow.
 
     Args:
-        in_chans: bands by modality; its order is the modality order.
-        tile_px: a tile's side at the finest grid.
-        patch_px: a patch's side; divides `tile_px`.
+        in_chans: number of bands by modality; the order of its keys is the modality order.
+        tile_px: side of a tile on the finest grid, in pixels.
+        patch_px: side of a patch in pixels; it divides `tile_px`.
         dim: width D.
-        depth: blocks, block 0 included; at least 2, or CLS would see no token.
-        num_heads: attention heads.
-        early_fusion: block 0 is the XAttnEncoder.
-        drop_path: drop path rate of the last block, growing linearly from 0 at block 0.
+        depth: number of blocks, block 0 included; at least 2, or CLS would see no token.
+        num_heads: number of attention heads.
+        early_fusion: whether block 0 is the XAttnEncoder.
+        drop_path: drop path rate of the last block; the rate grows linearly from 0 at block 0.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Encoder(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        """The highest layer id, that of the final norm (and of a head): depth + 1, as in MAE's layer decay.
+        """The highest layer id, depth + 1, which the final norm and a head have, as in MAE's layer decay.
 
         A parameter's learning rate is scaled by `decay ** (num_layers - layer_of(name))`.
         """
         return self.depth + 1
 
     def layer_of(self, parameter_name: str) -> int:
-        """The layer id of one of this module's parameters: embeddings and CLS 0, block i is i + 1, final norm last.
+        """The layer id of a parameter: 0 for embeddings and CLS, i + 1 for block i, `num_layers` for the final norm.
 
         Raises:
-            ValueError: the encoder has no such part.
+            ValueError: the encoder has no such parameter.
         """
         part, _, rest = parameter_name.partition(".")
         if part == "blocks":
@@ -100,32 +100,32 @@ class Encoder(nn.Module):
     def forward(
         self, tiles: dict[str, Tensor], masks: dict[str, Mask] | None = None, presence: Tensor | None = None
     ) -> Latents:
-        """Encode the visible patches of the modalities that are there.
+        """Encode the visible patches of the modalities in `tiles`.
 
-        A modality is missing for the whole batch if it is not in `tiles`, and for a row if `presence`
-        says so; both give the same latents.
+        A modality is missing for the whole batch if it is not in `tiles`, and for one row if it is False in
+        `presence`; both give the same latents.
 
         Args:
-            tiles: normalised `[B, C, H, W]` by modality.
-            masks: what is removed, by modality; None to see every patch.
+            tiles: normalised tiles `[B, C, H, W]` by modality.
+            masks: masks by modality; None to see every patch.
             presence: `[B, M]` bool, columns in the order of `in_chans`; each row has at least one True
-                among the modalities in `tiles` (not checked: a row without one means nothing).
+                among the modalities in `tiles` (not checked: the latents of a row without one mean nothing).
                 An absent modality's pixels never matter, not even NaN.
 
         Returns:
-            Latents, tokens in the order of the visible patches.
+            Latents; the tokens are in the order of the visible patches.
 
         Raises:
-            ValueError: no modality, an unknown one, or shapes that don't fit the model.
+            ValueError: `tiles` has no modality or an unknown one, or shapes don't fit the model.
         """
         names = self._names(tiles, presence)
         present = None
         if presence is not None:
             present = {name: presence[:, column] for column, name in enumerate(self.in_chans) if name in tiles}
-        if present is not None and self.training:  # else what an absent modality's pixels hold has a gradient
+        if present is not None and self.training:  # otherwise absent pixels, possibly NaN, would enter the gradient
             tiles = {name: torch.where(present[name][:, None, None, None], tiles[name], 0.0) for name in names}
         tokens = {name: self.embed[name](tiles[name], masks[name].ids_keep if masks else None) for name in names}
-        if present is not None and not self.training:  # the same for less: tokens are fewer than pixels
+        if present is not None and not self.training:  # the same effect at lower cost: tokens are fewer than pixels
             tokens = {name: torch.where(present[name][:, None, None], own, 0.0) for name, own in tokens.items()}
         attn_mask = None if present is None else key_mask_of(tokens, present)[:, None, None, :]
         if self.early_fusion:

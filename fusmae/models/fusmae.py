@@ -17,15 +17,15 @@ from fusmae.models.tokens import grid_side, patchify, select, unpatchify
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One modality's patches as predicted and as wanted.
+    """Predicted patches of one modality and their targets.
 
-    The visible patches stand first, then the decoded removed ones, in the drawn order.
+    The visible patches come first, then the decoded removed ones, in the drawn order.
 
     Attributes:
-        pred: `[B, L_dec, P·P·C]`, values in `patchify`'s order.
-        target: `[B, L_dec, P·P·C]` normalised pixels, float32.
-        mask: `[B, L_dec]` float32, 1 = removed (counted in the loss), 0 = visible.
-        ids: `[B, L_dec]` each patch's place in the grid.
+        pred: predicted patches `[B, L_dec, C·P·P]`, values in `patchify`'s order.
+        target: normalised pixels `[B, L_dec, C·P·P]`, float32.
+        mask: float32 `[B, L_dec]`, 1 = removed (counted in the loss), 0 = visible.
+        ids: index `[B, L_dec]` of each patch in the grid.
     """
 
     pred: Tensor
@@ -35,7 +35,7 @@ class Reconstruction:
 
 
 def reconstruction_loss(reconstruction: Reconstruction) -> Tensor:
-    """Mean over the removed patches of the mean squared error of each: a float32 scalar, 0 if none is removed."""
+    """Mean squared error of each removed patch, averaged over these patches: a float32 scalar, 0 if none is removed."""
     error = (reconstruction.pred.float() - reconstruction.target).square().mean(dim=-1)
     removed = torch.where(reconstruction.mask.bool(), error, 0.0)
     return removed.sum() / reconstruction.mask.sum().clamp(min=1.0)
@@ -45,22 +45,22 @@ class FusMAE(nn.Module):
     """A masked autoencoder over modalities that are fused by cross-attention.
 
     Args:
-        groups: bands of each band group, by modality; its order is the modality order.
-        tile_px: a tile's side at the finest grid.
-        patch_px: a patch's side P; divides `tile_px`.
-        dim: the encoder's width.
-        depth: the encoder's blocks, at least 2.
-        num_heads: the encoder's heads, and those of feature fusion.
-        decoder_dim: each decoder's width.
-        decoder_depth: each decoder's blocks.
-        decoder_num_heads: each decoder's heads.
-        early_fusion: cross-attention in the encoder's block 0.
-        feature_fusion: cross-attention on the visible latents, before the decoders.
-        masking: each modality its own mask, or one for all.
+        groups: number of bands in each band group, by modality; the order of its keys is the modality order.
+        tile_px: side of a tile on the finest grid, in pixels.
+        patch_px: side P of a patch in pixels; it divides `tile_px`.
+        dim: width D of the encoder.
+        depth: number of the encoder's blocks, at least 2.
+        num_heads: number of attention heads in the encoder and in feature fusion.
+        decoder_dim: width of each decoder.
+        decoder_depth: number of blocks in each decoder.
+        decoder_num_heads: number of attention heads in each decoder.
+        early_fusion: whether the encoder's block 0 has cross-attention.
+        feature_fusion: whether the visible latents go through cross-attention before the decoders.
+        masking: strategy of masking: a mask per modality, or one for all.
         mask_ratio: share of patches removed, by modality.
-        target_norm: how targets are normalised.
-        decode_fraction: share of the removed patches that is decoded (CrossMAE); 1 = all. An attribute
-            of the same name may be changed later, to draw whole pictures for example.
+        target_norm: way in which targets are normalised.
+        decode_fraction: share of the removed patches that is decoded (CrossMAE); 1 = all. The attribute of the same
+            name may be changed later, for example to draw whole pictures.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class FusMAE(nn.Module):
         )
 
     def forward(self, tiles: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Reconstruction]:
-        """Mask, encode and reconstruct the modalities that are there.
+        """Mask, encode and reconstruct the modalities in `tiles`.
 
         Args:
-            tiles: normalised `[B, C, H, W]` by modality.
-            noise: `[B, L]` uniform noise by modality; that of a modality missing from `tiles` is ignored.
+            tiles: normalised tiles `[B, C, H, W]` by modality.
+            noise: uniform noise `[B, L]` by modality; that of a modality missing from `tiles` is ignored.
 
         Returns:
             A reconstruction for each modality in `tiles`.
@@ -137,12 +137,12 @@ class FusMAE(nn.Module):
     def reconstruct(
         self, latents: Latents, masks: Mapping[str, Mask], tiles: Mapping[str, Tensor]
     ) -> dict[str, Reconstruction]:
-        """Decode visible latents and set them beside their targets.
+        """Decode visible latents and pair the predictions with their targets.
 
         Args:
-            latents: of the visible patches.
-            masks: those that `latents` were encoded with.
-            tiles: normalised `[B, C, H, W]` by modality: the targets.
+            latents: latents of the visible patches.
+            masks: masks that `latents` were encoded with, by modality.
+            tiles: normalised tiles `[B, C, H, W]` by modality, from which the targets are made.
         """
         visible = latents.tokens if self.latent_fusion is None else self.latent_fusion(latents.tokens)
         reconstructions = {}
@@ -164,7 +164,7 @@ class FusMAE(nn.Module):
 
     @torch.no_grad()
     def _target(self, name: str, tile: Tensor, ids: Tensor) -> Tensor:
-        """The normalised patches `ids` of a tile `[B, C, H, W]`: `[B, L_dec, P·P·C]`, float32."""
+        """The normalised patches `ids` of a tile `[B, C, H, W]`: `[B, L_dec, C·P·P]`, float32."""
         truth = select(patchify(tile.float(), self.patch_px), ids)
         mean, std = patch_moments(truth, self.runs[name])
         return (truth - mean) / std
@@ -173,15 +173,15 @@ class FusMAE(nn.Module):
     def pixels(self, name: str, reconstruction: Reconstruction, tile: Tensor) -> Tensor:
         """Draw a modality's reconstruction as a tile, for pictures.
 
-        The target normalisation is undone with the true patch's own mean and deviation, as MAE does.
+        The target normalisation is undone with the true patch's own mean and standard deviation, as MAE does.
 
         Args:
-            name: the modality.
-            reconstruction: of that modality.
-            tile: `[B, C, H, W]` normalised, the truth.
+            name: name of the modality.
+            reconstruction: reconstruction of that modality.
+            tile: true tile `[B, C, H, W]`, normalised.
 
         Returns:
-            `[B, C, H, W]` float32 normalised pixels: visible patches from the truth, decoded ones as
+            Normalised pixels `[B, C, H, W]`, float32: visible patches from the true tile, decoded ones as
             predicted, NaN where a removed patch was not decoded.
         """
         patches = patchify(tile.float(), self.patch_px)

@@ -13,21 +13,21 @@ from fusmae.models.encoder import Encoder, Latents
 from fusmae.models.initialise import initialise
 
 Readout = Literal["mean", "cls", "concat", "spread"]
-"""mean: of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each modality's
-mean and the standard deviation over its tokens, side by side."""
+"""mean: mean of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each
+modality's mean and the standard deviation over its tokens, side by side."""
 
 _SPREAD_FLOOR = 1e-6
-"""Under the root: its slope at no spread would be infinite."""
+"""Variance added under the square root, whose slope at 0 would be infinite."""
 
 
 def readout_dim(encoder: Encoder, readout: Readout) -> int:
-    """The width of what `pool` gives: D, M·D for `concat`, 2·M·D for `spread`."""
+    """The width of the vectors that `pool` returns: D; M·D for `concat`, 2·M·D for `spread`."""
     parts = {"mean": 1, "cls": 1, "concat": len(encoder.in_chans), "spread": 2 * len(encoder.in_chans)}
     return encoder.dim * parts[readout]
 
 
 def _row_presence(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
-    """1 where a row has a modality of the latents, else 0: `[B, 1]` by modality."""
+    """Flags `[B, 1]` by modality of the latents: 1 where the row has the modality, else 0."""
     present = {}
     for column, name in enumerate(modalities):
         if name in latents.tokens:
@@ -39,12 +39,12 @@ def _row_presence(latents: Latents, modalities: Sequence[str]) -> dict[str, Tens
 
 
 def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tensor:
-    """Latents to one vector a row; a missing modality never enters it.
+    """Pool latents to one vector per row; a missing modality never enters it.
 
     Args:
-        latents: the encoder's output.
-        readout: how to pool.
-        modalities: every modality in the encoder's order, present or not.
+        latents: output of the encoder.
+        readout: way of pooling.
+        modalities: names of all modalities in the encoder's order, present or not.
 
     Returns:
         `[B, D]`; `[B, M·D]` for `concat`, `[B, 2·M·D]` for `spread` (means, then deviations), with zeros for a missing
@@ -54,7 +54,7 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
         return latents.cls
     present = _row_presence(latents, modalities)
     counts = {name: own * latents.tokens[name].shape[1] for name, own in present.items()}
-    # Where, not a product: what stands in an absent modality's tokens must not matter.
+    # torch.where, not a product: an absent modality's tokens must not matter, even if they are NaN.
     sums = {name: torch.where(count > 0, latents.tokens[name].sum(dim=1), 0.0) for name, count in counts.items()}
     if readout == "mean":
         total = torch.stack(list(counts.values())).sum(dim=0).clamp(min=1)
@@ -68,19 +68,19 @@ def pool(latents: Latents, readout: Readout, modalities: Sequence[str]) -> Tenso
 
 
 def _spread(tokens: Tensor, present: Tensor) -> Tensor:
-    """Standard deviation over tokens `[B, L, D]`, `[B, D]`; 0 in rows where `present` `[B, 1]` is 0."""
-    # Before the square, not after: a NaN in an absent row would reach the gradient.
+    """Standard deviation over tokens `[B, L, D]`: `[B, D]`; 0 in rows where `present` `[B, 1]` is 0."""
+    # Rows are zeroed before the square as well, or a NaN in an absent row would reach the gradient.
     known = torch.where(present[..., None] > 0, tokens, 0.0)
     variance = (known - known.mean(dim=1, keepdim=True)).square().mean(dim=1)
     return torch.where(present > 0, (variance + _SPREAD_FLOOR).sqrt(), 0.0)
 
 
 def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
-    """At each place the mean of the tokens that are there; a missing modality never enters it.
+    """At each place of the grid, the mean of the present modalities' tokens; a missing modality never enters it.
 
     Args:
-        latents: the encoder's output, of every patch.
-        modalities: every modality in the encoder's order, present or not.
+        latents: output of the encoder for every patch, without masks.
+        modalities: names of all modalities in the encoder's order, present or not.
 
     Returns:
         `[B, L, D]`, in `patchify`'s order.
@@ -122,20 +122,20 @@ class ClassifierHead(nn.Module):
 
 
 class SegmenterHead(nn.Module):
-    """A map from a frozen encoder's tokens: batch norm without parameters, a linear layer a place, upsampling.
+    """A map from a frozen encoder's tokens: batch norm without parameters, one linear layer for all places, upsampling.
 
     Args:
         dim: width D of the tokens.
-        num_classes: K.
-        side_px: height and width H, W of the map.
-        modalities: every modality in the encoder's order.
+        num_classes: number of classes K.
+        side_px: height H and width W of the map in pixels.
+        modalities: names of all modalities in the encoder's order.
     """
 
     def __init__(self, dim: int, num_classes: int, side_px: int, modalities: Sequence[str]) -> None:
         super().__init__()
         self.side_px, self.modalities = side_px, tuple(modalities)
         self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
-        # As a 1 × 1 convolution over the grid of patches.
+        # Applied at each place of the grid of patches, like a 1 × 1 convolution.
         self.linear = nn.Linear(dim, num_classes)
         self.apply(initialise)
 
@@ -152,8 +152,8 @@ class Classifier(nn.Module):
     """An encoder, a read-out and a head: tiles to logits.
 
     Args:
-        encoder: sees every patch.
-        readout: how its latents are pooled.
+        encoder: encoder, used without masks.
+        readout: way in which its latents are pooled.
         head: `ProbeHead` or `ClassifierHead` of width `readout_dim(encoder, readout)`.
     """
 
@@ -165,16 +165,16 @@ class Classifier(nn.Module):
         """Classify tiles.
 
         Args:
-            tiles: normalised `[B, C, H, W]` by modality.
+            tiles: normalised tiles `[B, C, H, W]` by modality.
             presence: `[B, M]` bool, columns in the encoder's modality order; None if every row has
                 every modality in `tiles`.
 
         Returns:
-            logits `[B, num_classes]`.
+            Logits `[B, num_classes]`.
         """
         logits: Tensor = self.head(self.embed(tiles, presence))
         return logits
 
     def embed(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
-        """What the head sees of tiles: pooled latents `[B, D]`; arguments as for `forward`."""
+        """The head's input: pooled latents `[B, readout_dim(…)]`; the arguments are those of `forward`."""
         return pool(self.encoder(tiles, presence=presence), self.readout, tuple(self.encoder.in_chans))

@@ -1,13 +1,13 @@
-"""How weights start: the MAE recipe."""
+"""Initial weights, as in the MAE recipe."""
 
 from torch import nn
 
 TOKEN_STD = 0.02
-"""Standard deviation of a learned token (CLS, mask) at the start."""
+"""Standard deviation of the initial values of a learned token (CLS, mask)."""
 
 
 def initialise(module: nn.Module) -> None:
-    """Start one module's weights: Xavier on linear layers, LayerNorm 1/0, biases 0. For `nn.Module.apply`.
+    """Initialise one module: linear weights by Xavier, LayerNorm to 1 and 0, biases to 0. For `nn.Module.apply`.
 
     The patch projection is a linear layer over flattened patches, so MAE's "Xavier on the projection
     seen as a matrix" is the same rule.

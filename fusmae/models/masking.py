@@ -1,4 +1,4 @@
-"""Which patches the encoder doesn't see."""
+"""Masks: which patches are removed from the encoder's input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Strategy = Literal["independent", "consistent"]
-"""independent: each modality draws its own mask. consistent: all hide the same patches."""
+"""independent: each modality has its own random mask. consistent: the same patches are removed from all modalities."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Mask:
     """Which patches of one modality are removed, row by row.
 
     Attributes:
-        ids_keep: `[B, L_vis]` indices of the visible patches, in the order that the encoder gets them.
-        ids_restore: `[B, L]` each patch's rank in the drawn order; the visible ones rank first.
-        mask: `[B, L]` float32, 1 = removed, 0 = visible.
+        ids_keep: indices `[B, L_vis]` of the visible patches, in the order in which the encoder gets them.
+        ids_restore: rank `[B, L]` of each patch in the drawn order; the visible ones rank first.
+        mask: float32 `[B, L]`, 1 = removed, 0 = visible.
     """
 
     ids_keep: Tensor
@@ -27,19 +27,19 @@ class Mask:
 
     @property
     def ids_shuffle(self) -> Tensor:
-        """`[B, L]` patch indices in the drawn order: the visible ones first, then the removed ones."""
+        """Patch indices `[B, L]` in the drawn order: the visible ones first, then the removed ones."""
         return self.ids_restore.argsort(dim=1)
 
 
 def num_visible(num_patches: int, mask_ratio: float) -> int:
-    """How many of L patches stay: L − round(L · mask_ratio), at least 1."""
+    """Number of patches out of L that stay visible: L − round(L · mask_ratio), at least 1."""
     return max(1, num_patches - round(num_patches * mask_ratio))
 
 
 def _mask_from_noise(noise: Tensor, mask_ratio: float) -> Mask:
-    """Keep the patches with the lowest noise `[B, L]`."""
+    """Mask that keeps the patches with the lowest noise `[B, L]`."""
     visible = num_visible(noise.shape[1], mask_ratio)
-    # Stable, so that a tie in the noise gives the same mask on every device.
+    # The sort is stable, so that equal noise values give the same mask on every device.
     ids_shuffle = noise.argsort(dim=1, stable=True)
     ids_restore = ids_shuffle.argsort(dim=1)
     return Mask(
@@ -50,19 +50,19 @@ def _mask_from_noise(noise: Tensor, mask_ratio: float) -> Mask:
 
 
 def draw_masks(noise: dict[str, Tensor], mask_ratio: Mapping[str, float], strategy: Strategy) -> dict[str, Mask]:
-    """Turn noise into one mask a modality.
+    """Turn noise into one mask per modality.
 
     Args:
-        noise: `[B, L]` uniform noise by modality; the lowest values stay visible.
+        noise: uniform noise `[B, L]` by modality; patches with the lowest values stay visible.
         mask_ratio: share of patches removed, by modality.
-        strategy: with `consistent` the first modality's noise serves all; where ratios differ,
-            the smaller visible set lies within the bigger.
+        strategy: strategy of masking. With `consistent` the first modality's noise is used for all; where ratios
+            differ, the smaller visible set is a subset of the larger one.
 
     Returns:
         A mask for each modality in `noise`, in its order.
 
     Raises:
-        ValueError: `consistent` over modalities with different numbers of patches.
+        ValueError: the strategy is `consistent` and modalities have different numbers of patches.
     """
     if strategy == "independent":
         return {name: _mask_from_noise(values, mask_ratio[name]) for name, values in noise.items()}

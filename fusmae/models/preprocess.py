@@ -1,4 +1,4 @@
-"""Physical pixels to normalised tiles: a part of the model, so that it travels in the exported graph."""
+"""From physical pixels to normalised tiles: a part of the model, so that the exported graph contains it."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,13 @@ from fusmae.modalities import ModalityInput, Statistics
 
 
 class Preprocess(nn.Module):
-    """Standardise each band at its native resolution, then bring all to the finest grid.
+    """Standardise each band at its native resolution, then resample all bands to the finest grid.
 
     Args:
-        inputs: the arrays that the model is fed, in channel order.
+        inputs: descriptions of the model's input arrays, in channel order.
         statistics: mean and standard deviation of each band, in physical units.
-        is_stacked: give all modalities as one, named `s1+s2`, its bands in their order (SatViT's channel stack).
+        is_stacked: whether all modalities are stacked into one, named like `s1+s2`, with their bands in order
+            (SatViT's channel stack).
     """
 
     def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False) -> None:
@@ -28,22 +29,22 @@ class Preprocess(nn.Module):
             means, stds = [band.mean for band in bands], [band.std for band in bands]
             scale = 1 / torch.tensor(stds, dtype=torch.float64)
             shift = -torch.tensor(means, dtype=torch.float64) * scale
-            # Not persistent: statistics travel in a checkpoint as named numbers, not as weights.
+            # Not persistent: a checkpoint stores statistics as named numbers, not as weights.
             for part, values in (("scale", scale), ("shift", shift)):
                 self.register_buffer(f"{item.name}_{part}", values.float()[:, None, None], persistent=False)
 
     def forward(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Normalise the modalities that are there.
+        """Normalise the modalities in `pixels`.
 
         Args:
-            pixels: `[B, C_g, h, w]` in physical units, of any number type, by input name (`s2_10m`).
+            pixels: arrays `[B, C_g, h, w]` of any number type in physical units, by input name (`s2_10m`).
 
         Returns:
-            `[B, C, H, W]` float32 by modality; a modality without arrays is left out, or stands in a stack as zeros,
-            each band's mean.
+            Tiles `[B, C, H, W]`, float32, by modality. A modality without arrays is left out; in a stack it is
+            zeros, which stand for each band's mean.
 
         Raises:
-            ValueError: an unknown array, one of another shape, or a modality with only some of its arrays.
+            ValueError: an array is unknown or has another shape, or a modality has only some of its arrays.
         """
         unknown = set(pixels) - {item.name for item in self.inputs}
         if unknown:
@@ -59,7 +60,7 @@ class Preprocess(nn.Module):
         return self._stacked(tiles) if self.is_stacked else tiles
 
     def _stacked(self, tiles: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tiles `[B, C, H, W]` by modality as one of every band; those of a missing modality are zeros."""
+        """Stack tiles `[B, C, H, W]` by modality into one tile of all bands; a missing modality's bands are zeros."""
         given = next(iter(tiles.values()))
         bands: dict[str, int] = {}
         for item in self.inputs:
@@ -71,12 +72,12 @@ class Preprocess(nn.Module):
         return {"+".join(bands): torch.cat(parts, dim=1)}
 
     def _standardise(self, item: ModalityInput, array: Tensor) -> Tensor:
-        """One array `[B, C_g, h, w]` to zero mean and unit deviation on the finest grid: `[B, C_g, H, W]`."""
+        """Bring an array `[B, C_g, h, w]` to zero mean and unit deviation on the finest grid: `[B, C_g, H, W]`."""
         expected = (len(item.bands), item.side_px, item.side_px)
         if tuple(array.shape[1:]) != expected:
             raise ValueError(f"{item.name} has shape {tuple(array.shape[1:])} (bands, height, width), not {expected}")
         scale, shift = self.get_buffer(f"{item.name}_scale"), self.get_buffer(f"{item.name}_shift")
-        # Not addcmul: it is four times slower with a number a band.
+        # Not addcmul: with one number per band it is four times slower.
         standard = (array.float() * scale).add_(shift)
         if item.side_px == self.tile_px:
             return standard

@@ -1,4 +1,4 @@
-"""What the decoders should predict: patches of standardised pixels, normalised once more."""
+"""The decoders' targets: patches of standardised pixels, normalised once more."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 TargetNorm = Literal["patch", "group", "band"]
-"""patch: per patch over all its values (MAE). group: per patch and band group (as MAESTRO).
-band: the band-standardised values as they are, without a patch term."""
+"""patch: normalised per patch over all its values (MAE). group: normalised per patch and band group (as MAESTRO).
+band: the band-standardised values unchanged, without normalisation per patch."""
 
 VARIANCE_FLOOR = 1e-6
 
@@ -17,9 +17,9 @@ def normalised_runs(target_norm: TargetNorm, groups: Sequence[int], patch_px: in
     """Lengths of the runs of values in a flat patch that are normalised together; empty for `band`.
 
     Args:
-        target_norm: how targets are normalised.
-        groups: bands of each group, in channel order.
-        patch_px: the patch side P.
+        target_norm: way in which targets are normalised.
+        groups: number of bands in each group, in channel order.
+        patch_px: side P of a patch in pixels.
     """
     bands = {"patch": (sum(groups),), "group": tuple(groups), "band": ()}[target_norm]
     return tuple(count * patch_px * patch_px for count in bands)
@@ -29,11 +29,11 @@ def patch_moments(patches: Tensor, runs: Sequence[int]) -> tuple[Tensor, Tensor]
     """Mean and standard deviation of each patch, run by run.
 
     Args:
-        patches: `[B, L, C·P·P]` float32.
-        runs: from `normalised_runs`.
+        patches: flat patches `[B, L, C·P·P]`, float32.
+        runs: lengths of the runs, from `normalised_runs`.
 
     Returns:
-        mean and sqrt(unbiased variance + 1e-6), each broadcastable to `patches`; 0 and 1 without runs.
+        Mean and sqrt(unbiased variance + 1e-6), each broadcastable to `patches`; 0 and 1 if `runs` is empty.
     """
     if not runs:
         return patches.new_zeros(()), patches.new_ones(())
@@ -50,6 +50,6 @@ def patch_moments(patches: Tensor, runs: Sequence[int]) -> tuple[Tensor, Tensor]
 
 def _moments(part: Tensor) -> tuple[Tensor, Tensor]:
     mean = part.mean(dim=-1, keepdim=True)
-    # Not Tensor.var: on a CPU its one pass over the data takes several times as long as these two.
+    # Not Tensor.var: on a CPU its single pass over the data takes several times as long as these two passes.
     deviation = torch.linalg.vector_norm(part - mean, dim=-1, keepdim=True)
     return mean, (deviation.square() / (part.shape[-1] - 1) + VARIANCE_FLOOR).sqrt()

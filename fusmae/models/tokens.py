@@ -1,4 +1,4 @@
-"""Tiles to tokens: patches, their positions and their embedding."""
+"""From tiles to tokens: patches, their positions and their embedding."""
 
 from math import isqrt
 
@@ -9,13 +9,13 @@ USUAL_PATCH_PX = range(8, 25)
 
 
 def patch_sides(tile_px: int) -> tuple[int, ...]:
-    """The patch sides that divide a tile: the usual ones (8 to 24 px), or all above 1 if no usual one does."""
+    """Patch sides in pixels that divide a tile: the usual ones (8 to 24), or all above 1 if no usual one does."""
     divisors = [side for side in range(2, tile_px + 1) if tile_px % side == 0]
     return tuple(side for side in divisors if side in USUAL_PATCH_PX) or tuple(divisors)
 
 
 def grid_side(tile_px: int, patch_px: int) -> int:
-    """How many patches lie along a tile's side.
+    """Number of patches along a tile's side.
 
     Raises:
         ValueError: `patch_px` does not divide `tile_px`.
@@ -30,12 +30,12 @@ def patchify(tile: Tensor, patch_px: int) -> Tensor:
     """Cut a tile into flat patches.
 
     Args:
-        tile: `[B, C, H, W]`.
-        patch_px: the patch side P; divides H and W.
+        tile: pixels `[B, C, H, W]`.
+        patch_px: side P of a patch in pixels; it divides H and W.
 
     Returns:
-        `[B, L, C·P·P]`. Patches run row by row over the grid; the values of one run by band, then row,
-        then column (as a convolution's weights do), so a group of bands is one contiguous run.
+        Flat patches `[B, L, C·P·P]`. Patches are ordered row by row over the grid. The values of a patch are ordered
+        by band, then row, then column (like a convolution's weights), so a group of bands is one contiguous run.
     """
     batch, bands, height, width = tile.shape
     rows, columns = grid_side(height, patch_px), grid_side(width, patch_px)
@@ -47,8 +47,8 @@ def unpatchify(patches: Tensor, patch_px: int) -> Tensor:
     """Undo `patchify` for a square tile.
 
     Args:
-        patches: `[B, L, C·P·P]`, in `patchify`'s order; L is a square.
-        patch_px: the patch side P.
+        patches: flat patches `[B, L, C·P·P]` in `patchify`'s order; L is a square number.
+        patch_px: side P of a patch in pixels.
 
     Returns:
         `[B, C, H, W]`.
@@ -63,8 +63,8 @@ def select(tokens: Tensor, ids: Tensor) -> Tensor:
     """Pick tokens by index, row by row.
 
     Args:
-        tokens: `[B, L, D]`.
-        ids: `[B, K]` indices into L.
+        tokens: tokens `[B, L, D]`.
+        ids: indices `[B, K]` into the L tokens of the row.
 
     Returns:
         `[B, K, D]`.
@@ -80,11 +80,11 @@ def _sincos(coordinates: Tensor, dim: int) -> Tensor:
 
 
 def sincos_positions(grid_side: int, dim: int) -> Tensor:
-    """Fixed 2-D sin-cos positions as in MAE: the first half of D codes the column, the second the row.
+    """Fixed 2-D sin-cos positions as in MAE: the first half of D encodes the column, the second half the row.
 
     Args:
-        grid_side: patches along a tile's side; L is its square.
-        dim: the width D.
+        grid_side: number of patches along a tile's side; L is its square.
+        dim: width D.
 
     Returns:
         `[L, D]`, float32, in `patchify`'s order.
@@ -100,9 +100,9 @@ def sincos_positions(grid_side: int, dim: int) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """One modality's tile to tokens: flat patches through a linear layer, plus their positions.
+    """Turn one modality's tile into tokens: flat patches go through a linear layer, and their positions are added.
 
-    Patches are picked before they are embedded, so a removed patch costs nothing and leaves no trace.
+    Visible patches are picked before the embedding, so a removed patch costs nothing and can't influence the result.
     """
 
     positions: Tensor
@@ -117,14 +117,14 @@ class PatchEmbed(nn.Module):
         """Embed a tile's patches, or only the visible ones.
 
         Args:
-            tile: `[B, C, H, W]`.
-            ids_keep: `[B, L_vis]` the patches to embed, in that order; None for all.
+            tile: pixels `[B, C, H, W]`.
+            ids_keep: indices `[B, L_vis]` of the patches to embed, in that order; None for all.
 
         Returns:
             `[B, L_vis, D]`.
 
         Raises:
-            ValueError: the tile has another shape than the model was built for.
+            ValueError: the tile's shape is not the one that the model was built for.
         """
         expected = (self.in_chans, self.tile_px, self.tile_px)
         if tuple(tile.shape[1:]) != expected:
