@@ -1,4 +1,4 @@
-"""Evidence while pretraining goes on: how well do nearest neighbours of the latents know the labels?"""
+"""Evidence during pretraining: how well the labels can be predicted from the latents' nearest neighbours."""
 
 import lightning as L
 import numpy as np
@@ -18,14 +18,14 @@ METRIC = "validation/knn_macro_ap"
 
 
 class NeighbourEvidence(Callback):
-    """Logs, after each epoch, the macro AP of a kNN classifier on validation, from the mean of all tokens.
+    """Logs, after each epoch, the macro AP of a kNN classifier on validation; features are the mean of all tokens.
 
-    Labels are looked at, never learned from: weights don't depend on them unless training is stopped by it.
+    The score uses labels, but training doesn't: weights depend on labels only if this score stops the training.
 
     Args:
-        data: where train and validation are.
-        num_pairs: of each split, evenly spread over it.
-        neighbours: k.
+        data: data module with the splits train and validation.
+        num_pairs: number of pairs used of each split, evenly spread over it.
+        neighbours: number k of neighbours.
     """
 
     def __init__(self, data: PairDataModule, num_pairs: int, neighbours: int = 20) -> None:
@@ -34,12 +34,12 @@ class NeighbourEvidence(Callback):
         self.neighbours = neighbours
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measure and log."""
+        """Measure and log the score."""
         assert isinstance(module, Reconstructor)  # noqa: S101
         (known, known_labels), (asked, labels) = self._sample(module, "train"), self._sample(module, "validation")
         found = neighbour_probabilities(known, known_labels, asked, k=self.neighbours)
         _, macro_ap = average_precisions(labels, found)
-        # Every process measures the same pairs: the mean over them is the number itself.
+        # Every process measures the same pairs, so the mean over processes is the number itself.
         weight = mean_weight(1)
         module.log(METRIC, macro_ap, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
 
@@ -56,37 +56,38 @@ class NeighbourEvidence(Callback):
 
 
 class StopWithoutProgress(EarlyStopping):
-    """Stops when the score has not risen for so many epochs; a run that was stopped stays so when started again."""
+    """Stops when the score has not risen for `patience` epochs; a stopped run does not go on when restarted."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at what a resume checkpoint has counted."""
+        """Stop at once if the resume checkpoint has already counted `patience` epochs without a rise."""
         trainer.should_stop = self.wait_count >= self.patience
 
 
 class RunningMean(EMAWeightAveraging):
-    """Keeps the running mean of the weights, also where a run started again has nothing left to train."""
+    """Keeps the running mean of the weights, also when a restarted run has nothing left to train."""
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the mean: Lightning calls `on_train_end` only after a step."""
+        """Put the mean into the model: Lightning calls `on_train_end` only if a step was trained."""
         self.on_train_end(trainer, pl_module)
 
 
 def pretraining_callbacks(
     data: PairDataModule, *, evidence_pairs: int, patience: int, ema_decay: float
 ) -> list[Callback]:
-    """What looks on while a model is pretrained.
+    """Callbacks that observe a pretraining run.
 
     Args:
-        data: where train and validation are.
-        evidence_pairs: of each, for the kNN score after each epoch; 0 measures none.
-        patience: epochs without a better score after which training stops; 0 never stops.
-        ema_decay: keeps the running mean of the weights, which validation and the kNN score then judge; 0 is off.
+        data: data module with the splits train and validation.
+        evidence_pairs: number of pairs of each split for the kNN score after each epoch; 0 measures no score.
+        patience: number of epochs without a better score after which training stops; 0 never stops.
+        ema_decay: decay of the running mean of the weights, which is then what validation and the kNN score measure;
+            0 keeps none.
     """
-    # The evidence comes first: the running mean takes its weights back when validation ends.
+    # The evidence comes first, because the running mean restores the trained weights at the end of validation.
     callbacks: list[Callback] = [NeighbourEvidence(data, evidence_pairs)] if evidence_pairs else []
     if patience:
         callbacks.append(StopWithoutProgress(METRIC, mode="max", patience=patience))
     if ema_decay:
-        # Buffers are constants.
+        # Buffers are constants and need no running mean.
         callbacks.append(RunningMean(decay=ema_decay, use_buffers=False))
     return callbacks

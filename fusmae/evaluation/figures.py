@@ -1,4 +1,4 @@
-"""Pictures that people look at: reconstructions, tiles and precision-recall curves."""
+"""Figures: reconstructions, tiles and precision-recall curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from fusmae.files import written_whole
 
 Image = NDArray[np.float32]
 NATURAL_COLOUR = ("B04", "B03", "B02")
-# Reflectance at which natural colour saturates, and the backscatter range of land and water.
+# Reflectance (in DN) at which natural colour saturates, and the range of backscatter of land and water.
 _BRIGHTEST_DN = 3000.0
 _DB_RANGE = (-25.0, 0.0)
 
 
 def displayed(bands: Mapping[str, NDArray[Any]]) -> Image:
-    """Bands as people look at them: `[H, W, 3]` natural colour of DN, or `[H, W]` VV of dB, in 0..1.
+    """Turn bands into an image with values in 0..1: `[H, W, 3]` natural colour from DN, or else `[H, W]` VV from dB.
 
     Args:
-        bands: `[H, W]` arrays in physical units, by band name.
+        bands: arrays `[H, W]` in physical units, by band name.
     """
     if all(name in bands for name in NATURAL_COLOUR):
         colour = np.stack([bands[name] for name in NATURAL_COLOUR], axis=-1) / _BRIGHTEST_DN
@@ -30,13 +30,13 @@ def displayed(bands: Mapping[str, NDArray[Any]]) -> Image:
 
 
 def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
-    """Draw true, masked and predicted tiles, one row a modality.
+    """Draw true, masked and predicted tiles, one row per modality.
 
     Args:
-        path: PNG to write.
-        title: above all.
-        rows: `(true, masked, predicted)` as `displayed` gives them, by row label.
-        note: below all; what a reader must know.
+        path: path of the PNG to write.
+        title: text above the images.
+        rows: images `(true, masked, predicted)` from `displayed`, by row label.
+        note: text below the images, with what a reader must know.
     """
     from matplotlib.figure import Figure
 
@@ -61,10 +61,10 @@ def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -
     """Draw tiles side by side.
 
     Args:
-        path: PNG to write.
-        title: above all.
-        images: as `displayed` gives them, by heading.
-        note: below all.
+        path: path of the PNG to write.
+        title: text above the images.
+        images: images from `displayed`, by heading.
+        note: text below the images.
     """
     from matplotlib.figure import Figure
 
@@ -79,7 +79,13 @@ def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -
 
 
 def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], warning: str = "") -> None:
-    """Draw micro-averaged precision-recall curves, one a row of the table, below a warning where there is one."""
+    """Draw micro-averaged precision-recall curves, one per row of the metrics table.
+
+    Args:
+        path: path of the PNG to write.
+        curves: points with `recall` and `precision`, by name of the row.
+        warning: text above the curves; "" for none.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")

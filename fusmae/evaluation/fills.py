@@ -1,4 +1,4 @@
-"""What a reconstruction must beat: filling a removed patch without any model."""
+"""Baselines of reconstruction: ways to fill a removed patch without a model."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from fusmae.models.tokens import patchify, select
 
 @dataclass(frozen=True)
 class FillErrors:
-    """Errors on the removed patches of some tiles; those of other tiles may be added.
+    """Errors on the removed patches of some tiles; the errors of other tiles may be added with `+`.
 
     Attributes:
-        sums: sum over the patches of each one's mean squared error, by way of filling: `model`, `band mean`, `nearest`.
-        num_removed: patches.
+        sums: sums of the patches' mean squared errors, by way of filling: `model`, `band mean`, `nearest`.
+        num_removed: number of removed patches.
     """
 
     sums: Mapping[str, float]
@@ -30,20 +30,20 @@ class FillErrors:
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean squared error of each way of filling, as `reconstruction_loss` has it; 0 if nothing was removed."""
+        """Mean squared error by way of filling, defined as in `reconstruction_loss`; 0 if nothing was removed."""
         return {name: value / max(1, self.num_removed) for name, value in self.sums.items()}
 
 
 @torch.no_grad()
 def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The best constant a band: the mean of the model's targets.
+    """The best constant per band: the mean of the model's targets.
 
     Args:
-        model: says how targets are normalised.
-        batches: of train; normalised tiles `[B, C, H, W]` by modality.
+        model: model that defines how targets are normalised.
+        batches: batches of the training split; each has normalised tiles `[B, C, H, W]` by modality.
 
     Returns:
-        `[C]` float32 by modality.
+        Means `[C]`, float32, by modality.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -61,17 +61,20 @@ def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) ->
 def reconstruction_errors(
     model: FusMAE, tiles: dict[str, Tensor], noise: dict[str, Tensor], band_means: Mapping[str, Tensor]
 ) -> dict[str, FillErrors]:
-    """How far from the targets the model is, and two ways of filling that need none.
+    """Errors of the model's reconstruction, and of two ways of filling that need no model.
 
-    All are measured on every removed patch in the units of the model's targets. Where these are normalised by the
-    patch, the true patch's mean and deviation are given to all three alike: `nearest` takes the visible patch that is
-    nearest in the grid as its own moments normalise it.
+    All three are measured on every removed patch, in the units of the model's targets. If targets are normalised per
+    patch, all three are implicitly given the true patch's mean and deviation: `nearest` takes the visible patch that
+    is nearest in the grid, normalised by that patch's own mean and deviation.
 
     Args:
-        model: pretrained; all removed patches are decoded, whatever its `decode_fraction`.
-        tiles: normalised `[B, C, H, W]` by modality.
-        noise: `[B, L]` uniform noise by modality, from which the model draws its masks.
-        band_means: from `target_band_means`.
+        model: pretrained model; all removed patches are decoded, whatever its `decode_fraction`.
+        tiles: normalised tiles `[B, C, H, W]` by modality.
+        noise: uniform noise `[B, L]` by modality, from which the model draws its masks.
+        band_means: means of the targets' bands, from `target_band_means`.
+
+    Returns:
+        Errors by modality.
     """
     with _decoding_all(model):
         found: dict[str, Reconstruction] = model(tiles, noise)
@@ -98,15 +101,15 @@ def _decoding_all(model: FusMAE) -> Iterator[None]:
 
 
 def _nearest(reconstruction: Reconstruction) -> Tensor:
-    """Each patch's nearest visible one, of two as near that with the lower index: `[B, L, P·P·C]`."""
+    """The visible patch nearest to each patch (of equally near ones, that with the lowest index): `[B, L, C·P·P]`."""
     ids = reconstruction.ids
-    # Every row has the same number of visible patches, and they stand first.
+    # Every row has the same number of visible patches, and they come first.
     visible = ids[:, : int((reconstruction.mask[0] == 0).sum())]
     num_patches = ids.shape[1]
     places = torch.arange(num_patches, device=ids.device)
     side = round(num_patches**0.5)
     rows, columns = places // side, places % side
     distances = (rows[:, None] - rows).square() + (columns[:, None] - columns).square()
-    # One whole number orders by distance, then index.
+    # One integer per couple of places, which orders by distance, then by index.
     ranks = distances * num_patches + places
     return select(reconstruction.target, ranks[ids[:, :, None], visible[:, None, :]].argmin(dim=-1))

@@ -1,4 +1,4 @@
-"""A linear probe on features: logistic regression, its regularisation chosen on validation."""
+"""A linear probe on features: logistic regression, with the regularisation chosen on validation."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusmae.evaluation.metrics import average_precisions
 
-# From strong to weak: of equally good ones the first is taken.
+# Values of C, from strong to weak regularisation; of equally good ones the first is chosen.
 _STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 _MAX_STEPS = 200
 
@@ -22,19 +22,20 @@ def linear_probabilities(
     targets: Sequence[NDArray[Any]],
     kind: Literal["multilabel", "multiclass"],
 ) -> tuple[list[NDArray[Any]], float]:
-    """Fit on labelled rows of train, choose on validation, predict.
+    """Fit on labelled rows of train, choose the regularisation on validation, then predict.
 
     Args:
-        train_features: `[N, D]`, of the labelled rows.
-        train_labels: `[N, K]` 0 or 1; one-hot for `multiclass`.
-        validation_features: `[V, D]`.
-        validation_labels: `[V, K]`.
-        targets: `[M, D]` each: one head serves a test set in several conditions.
-        kind: multilabel, a regression a class, chosen by macro AP; or multiclass, one regression, chosen by accuracy.
+        train_features: features `[N, D]` of the labelled rows.
+        train_labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
+        validation_features: features `[V, D]` of validation.
+        validation_labels: labels `[V, K]` of validation.
+        targets: features `[M, D]` to predict from, several arrays because a test set may be seen in several conditions.
+        kind: multilabel, one regression per class, chosen by macro AP; or multiclass, one regression, chosen by
+            accuracy.
 
     Returns:
-        Probabilities `[M, K]` of each of `targets`; and the chosen C, the inverse strength of regularisation. A class
-        with one value among the labelled rows gets that value: its share of them.
+        Probabilities `[M, K]` for each of `targets`; and the chosen C, the inverse strength of regularisation. A class
+        that all labelled rows have, or none, can't be fitted: its probability is its share of these rows, 1 or 0.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -92,7 +93,7 @@ def _multiclass_fits(
 def _regression() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    # Each strength starts from the one before it, which lies near.
+    # Each fit starts from the solution for the previous strength, which is near its own.
     return LogisticRegression(max_iter=_MAX_STEPS, warm_start=True)
 
 
@@ -100,6 +101,6 @@ def _fit(regression: Any, strength: float, features: NDArray[Any], truth: NDArra
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # The bound on steps is a part of the protocol: weak regularisation may well end there.
+        # The limit of steps is a part of the protocol; with weak regularisation a fit may reach it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.set_params(C=strength).fit(features, truth)

@@ -14,11 +14,11 @@ class Scores:
 
     Attributes:
         micro_ap: average precision over all (pair, class) decisions.
-        macro_ap: mean of per-class AP over the classes that the set has.
-        micro_f1: at the threshold.
-        macro_f1: mean over the same classes.
-        per_class_ap: by class name; only classes that the set has.
-        absent_classes: classes without a positive pair; left out of macro means.
+        macro_ap: mean AP of the classes that occur in the set.
+        micro_f1: F1 over all (pair, class) decisions, at the threshold.
+        macro_f1: mean F1 of the classes that occur in the set, at the threshold.
+        per_class_ap: AP by class name, of the classes that occur in the set.
+        absent_classes: names of the classes without a positive pair; macro means leave them out.
     """
 
     micro_ap: float
@@ -33,15 +33,15 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
     """Micro AP, and macro AP over the classes that occur.
 
     Args:
-        labels: `[N, K]` 0 or 1.
-        probabilities: `[N, K]`; any monotone score.
+        labels: labels `[N, K]`, 0 or 1.
+        probabilities: scores `[N, K]`; any monotone function of the probability will do.
     """
     from sklearn.metrics import average_precision_score
 
     present = _present(labels)
-    if not present.any():  # a small draw of pairs without labels: as scikit-learn has it for a class without any
+    if not present.any():  # a small draw without any label; scikit-learn gives 0 for a class without labels, too
         return 0.0, 0.0
-    # Over absent classes, too: what is predicted for them is wrong.
+    # Micro AP includes absent classes, because predictions of them are wrong.
     micro = average_precision_score(labels, probabilities, average="micro")
     macro = average_precision_score(labels[:, present], probabilities[:, present], average="macro")
     return float(micro), float(macro)
@@ -51,10 +51,10 @@ def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[s
     """Score predictions over the whole set.
 
     Args:
-        labels: `[N, K]` 0 or 1.
-        probabilities: `[N, K]` in 0..1.
-        classes: K names.
-        threshold: from which a class counts as predicted, for F1.
+        labels: labels `[N, K]`, 0 or 1.
+        probabilities: probabilities `[N, K]` in 0..1.
+        classes: names of the K classes.
+        threshold: lowest probability at which a class counts as predicted, for F1.
     """
     from sklearn.metrics import average_precision_score, f1_score
 

@@ -1,4 +1,4 @@
-"""Scores where each pair has one class, over a whole test set at once."""
+"""Scores for tasks in which each pair has one class, over a whole test set at once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,13 @@ def class_scores(
     """Score predictions.
 
     Args:
-        labels: `[N, K]` one-hot.
-        probabilities: `[N, K]`; the highest is the predicted class.
-        classes: K names.
+        labels: one-hot labels `[N, K]`.
+        probabilities: probabilities `[N, K]`; the highest one is the predicted class.
+        classes: names of the K classes.
 
     Returns:
-        `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), means over the classes that the set has;
-        and the AP of each of these classes by name.
+        Scores `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the macro ones as means over the
+        classes that occur in the set; and the AP of each of these classes by name.
     """
     from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
@@ -36,7 +36,7 @@ def class_scores(
 
 
 def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
-    """How often each class was predicted for each: `[K, K]`, rows true, columns predicted; arguments as above."""
+    """Confusion matrix `[K, K]`: true classes in rows, predicted ones in columns; arguments as for `class_scores`."""
     from sklearn.metrics import confusion_matrix
 
     num_classes = labels.shape[1]

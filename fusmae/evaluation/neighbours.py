@@ -1,4 +1,4 @@
-"""Nearest neighbours: what features know without any training on top."""
+"""Nearest neighbours: a test of features without any training on top of them."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 def neighbour_probabilities(
     train_features: NDArray[Any], train_labels: NDArray[Any], features: NDArray[Any], k: int = 20
 ) -> NDArray[Any]:
-    """Each class's share among a row's nearest labelled rows, the nearer ones counting more.
+    """Each class's share among a row's nearest labelled rows, where nearer rows count more.
 
-    Neighbours are found by cosine distance, and weigh as its inverse: that needs no temperature, which would have to
-    suit features of every model.
+    Neighbours are found by cosine distance, and weighted by its inverse. So there is no temperature, which would have
+    to fit the features of every model.
 
     Args:
-        train_features: `[N, D]`.
-        train_labels: `[N, K]` 0 or 1; one-hot where there is one class a row.
-        features: `[M, D]`.
-        k: neighbours; all N if there are fewer.
+        train_features: features `[N, D]` of the labelled rows.
+        train_labels: labels `[N, K]`, 0 or 1; one-hot where each row has one class.
+        features: features `[M, D]` of the rows to predict.
+        k: number of neighbours; all N if there are fewer.
 
     Returns:
-        `[M, K]` in 0..1.
+        Probabilities `[M, K]` in 0..1.
     """
     from sklearn.neighbors import KNeighborsRegressor
 
-    # The regressor's weighted mean of labels is the probability, for one class a row as well as for several.
+    # The regressor's weighted mean of labels is the probability, for one class per row as well as for several.
     neighbours = KNeighborsRegressor(min(k, len(train_labels)), weights="distance", metric="cosine", algorithm="brute")
     neighbours.fit(train_features, train_labels.astype(np.float64))
     return np.asarray(neighbours.predict(features)).clip(0, 1)

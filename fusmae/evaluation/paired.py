@@ -1,4 +1,4 @@
-"""Two models on the same pairs: how far apart are their scores, and how sure is that?"""
+"""Two models on the same pairs: the difference of their scores, and an interval for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Difference:
     """A paired bootstrap of a metric over places: challenger minus champion.
 
     Attributes:
-        metric: its name.
-        difference: over the whole test set.
-        low: lower end of the interval; None where there are too few places for one.
+        metric: name of the metric.
+        difference: difference of the scores over the whole test set.
+        low: lower end of the interval; None where there are too few places for an interval.
         high: upper end, likewise.
-        confidence: of the interval.
-        resamples: bootstrap draws.
-        num_places: that a draw consists of, see `independent_places`.
+        confidence: confidence of the interval, between 0 and 1.
+        resamples: number of bootstrap draws.
+        num_places: number of places in a draw, see `independent_places`.
     """
 
     metric: str
@@ -40,12 +40,12 @@ class Difference:
 
     @property
     def why_no_interval(self) -> str:
-        """Sentence part that says why there is no interval; "" where there is one."""
+        """Part of a sentence that states why there is no interval; "" where there is one."""
         return why_no_interval(self.num_places, self.confidence)
 
     def loses_at_most(self, loss: float) -> bool:
-        """Whether the interval, which must be there, reaches no further than `loss` below the champion."""
-        # Not the difference itself: that a loss was not seen on a few pairs does not show that there is none.
+        """Whether there is an interval, and its lower end is at most `loss` below the champion."""
+        # The difference itself is not enough: a loss that a few pairs don't show may still exist.
         return self.low is not None and self.low >= -loss
 
 
@@ -62,16 +62,16 @@ def paired_differences(
     """Challenger minus champion, with a percentile bootstrap: both are scored on the same draws of places.
 
     Args:
-        challenger: probabilities `[N, K]`.
-        champion: probabilities `[N, K]` on the same pairs.
-        labels: `[N, K]` 0 or 1.
-        places: `[N]`, of each pair, from `read_places`.
-        resamples: draws.
-        confidence: of the interval.
-        seed: of the draws.
+        challenger: probabilities `[N, K]` of the challenger.
+        champion: probabilities `[N, K]` of the champion on the same pairs.
+        labels: labels `[N, K]`, 0 or 1.
+        places: names `[N]` of the pairs' places, from `read_places`.
+        resamples: number of bootstrap draws.
+        confidence: confidence of the interval, between 0 and 1.
+        seed: random seed of the draws.
 
     Returns:
-        By metric.
+        Differences by metric.
     """
     num_places = len(set(places))
     whole = zip(average_precisions(labels, challenger), average_precisions(labels, champion), strict=True)

@@ -30,12 +30,12 @@ def predict_split(
     """Run a checkpoint's classifier on a split.
 
     Args:
-        checkpoint: of the stage that `protocol` names.
-        protocol: what the checkpoint holds: a head a setting, or one finetuned model.
-        setting: modalities that the model is fed.
-        data: where the split is.
-        split: which one.
-        machine: what to run on.
+        checkpoint: checkpoint of the stage that `protocol` names.
+        protocol: content of the checkpoint: one head per setting (probe), or one finetuned model.
+        setting: modalities that the model gets.
+        data: data module with the split.
+        split: name of the split.
+        machine: settings of the machine to run on.
 
     Returns:
         Probabilities `[N, K]` in the split's order.

@@ -32,16 +32,16 @@ def draw_reconstructions(
     statistics: Statistics,
     warning: str = "",
 ) -> None:
-    """Write one PNG a pair; S2 in natural colour, S1 as VV.
+    """Write one PNG per pair; S2 in natural colour, S1 as VV.
 
     Args:
-        folder: written whole.
-        module: pretrained.
+        folder: folder to write, whole or not at all.
+        module: pretrained module.
         batch: pairs to draw, on the CPU, not augmented.
-        keys: their names.
-        modalities: band order.
-        statistics: to undo the normalisation.
-        warning: what must stand on every picture, as of synthetic data.
+        keys: keys of the pairs.
+        modalities: modalities by key, for the order of their bands.
+        statistics: mean and standard deviation of each band, to undo the normalisation.
+        warning: text that every picture must show, for example that the data are synthetic; "" for none.
     """
     module = module.cpu().eval()
     model = module.model

@@ -1,4 +1,4 @@
-"""The metrics table: one row a protocol, initialisation and modality setting."""
+"""The metrics table: one row per protocol, initialisation and modality setting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,10 +13,10 @@ class Row:
     """One line of the table.
 
     Attributes:
-        protocol: probe or finetune.
-        initialisation: pretrained or random.
-        setting: modalities that the model was fed: `s1+s2`.
-        scores: over the whole test set.
+        protocol: name of the protocol: probe or finetune.
+        initialisation: kind of initial weights: pretrained or random.
+        setting: modalities that the model got, like `s1+s2`.
+        scores: scores over the whole test set.
         intervals: ends of the 95 % interval of micro_ap and macro_ap; empty where there is none.
     """
 
@@ -28,27 +28,27 @@ class Row:
 
     @property
     def name(self) -> str:
-        """`finetune/pretrained/s1+s2`."""
+        """Name of the row, like `finetune/pretrained/s1+s2`."""
         return f"{self.protocol}/{self.initialisation}/{self.setting}"
 
     @property
     def tracked(self) -> dict[str, float]:
-        """What the row's MLflow run gets."""
-        # MLflow admits no plus sign in a name.
+        """Metrics of the row's MLflow run."""
+        # MLflow allows no plus sign in a name.
         prefix = f"test/{self.setting.replace('+', '-')}"
         return {f"{prefix}/{name}": getattr(self.scores, name) for name in METRICS}
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What the scores rest on.
+    """The data and draws that the scores are based on.
 
     Attributes:
-        num_pairs: test pairs.
-        num_places: that they are of, see `independent_places`.
-        resamples: bootstrap draws of places; 0 for no intervals.
-        seed: the run's seed.
-        warning: what must stand above every number, as of synthetic data.
+        num_pairs: number of test pairs.
+        num_places: number of places of these pairs, see `independent_places`.
+        resamples: number of bootstrap draws of places; 0 for no intervals.
+        seed: seed of the run.
+        warning: text to show above all numbers, for example that the data are synthetic; "" for none.
     """
 
     num_pairs: int
@@ -59,7 +59,7 @@ class Basis:
 
 
 def as_report(rows: Sequence[Row], basis: Basis) -> dict[str, Any]:
-    """The whole table as nested JSON: for the card, the lineage and people, not for `dvc metrics`."""
+    """The whole table as nested JSON values, for the card, the lineage and readers, but not for `dvc metrics`."""
     table: dict[str, Any] = {}
     for row in rows:
         values = asdict(row.scores)
@@ -70,10 +70,13 @@ def as_report(rows: Sequence[Row], basis: Basis) -> dict[str, Any]:
 
 
 def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The dozen numbers that runs are compared by, for `dvc metrics` and `dvc exp show`.
+    """The dozen numbers by which runs are compared, for `dvc metrics` and `dvc exp show`.
 
-    Micro and macro AP of every model with every modality, and of the model that is exported (finetuned from pretrained
-    weights) with each modality alone.
+    They are micro and macro AP of every model with all modalities together, and of the exported model (finetuned from
+    pretrained weights) with each modality alone.
+
+    Args:
+        report: table from `as_report`.
     """
     found: dict[str, Any] = {"warning": report["warning"]} if report["warning"] else {}
     for protocol, by_weights in report["rows"].items():
@@ -88,10 +91,10 @@ def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The table as people read it, with the intervals and what they mean.
+    """The table in Markdown, with the intervals and an explanation of them.
 
     Args:
-        report: from `as_report`.
+        report: table from `as_report`.
     """
     lines = [
         *([f"**{report['warning']}**", ""] if report["warning"] else []),

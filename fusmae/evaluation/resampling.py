@@ -1,7 +1,7 @@
-"""The one bootstrap: over places and seeds, the same draws for every row, so that two rows' difference is paired.
+"""The only bootstrap: over places and seeds, with the same draws for every row, so that differences are paired.
 
 Pairs of one place are alike, and an interval over pairs would be too narrow (Field and Welsh 2007, "Bootstrapping
-clustered data"). Whole places are drawn. Of a few places no interval is given at all: see `fewest_places`.
+clustered data"). So whole places are drawn. From too few places no interval is computed: see `fewest_places`.
 """
 
 import math
@@ -19,21 +19,21 @@ from fusmae.errors import SourceError
 
 METRICS = ("micro_ap", "macro_ap")
 CONFIDENCE = 0.95
-"""Of intervals whose confidence is no parameter."""
+"""Confidence of intervals that have no parameter for it."""
 
-# Streams of one seed.
+# Numbers of the random streams of one seed.
 _PLACES, _SEEDS = 0, 1
 
 
 @dataclass(frozen=True)
 class DrawnDifference:
-    """How far two rows are apart.
+    """The difference of two rows' scores over the draws.
 
     Attributes:
-        mean: of the draws' differences.
+        mean: mean of the draws' differences.
         low: lower end of the percentile interval.
-        high: upper end.
-        share_below_zero: of the draws.
+        high: upper end of the percentile interval.
+        share_below_zero: share of the draws whose difference is below 0.
     """
 
     mean: float
@@ -43,11 +43,11 @@ class DrawnDifference:
 
 
 def read_places(index: Path, keys: Sequence[str]) -> list[str]:
-    """Place that each pair of a split is drawn with, see `independent_places`.
+    """Name of the place that each pair of a split is drawn with, see `independent_places`.
 
     Args:
-        index: the parquet file.
-        keys: `[N]`, of the pairs, in the split's order.
+        index: path of the index's parquet file.
+        keys: keys `[N]` of the pairs, in the split's order.
 
     Raises:
         SourceError: there is no index, or it lacks one of the pairs.
@@ -64,18 +64,19 @@ def read_places(index: Path, keys: Sequence[str]) -> list[str]:
 
 
 def independent_places(pairs: Sequence[Pair]) -> list[str]:
-    """Place that each pair is drawn with: pairs of one place, or of one acquisition, are drawn together.
+    """Name of the place that each pair is drawn with: pairs of one place, or of one acquisition, are drawn together.
 
     Where a data set's places are small (BigEarthNet's are cells of 1.2 km), neighbours in one acquisition are alike
-    too. So a place is here all that a chain of common places and acquisitions joins.
+    too. So a place is here a group of all pairs that are connected, directly or through other pairs, by a common place
+    or acquisition.
 
     Returns:
-        `[N]` names; that of such a chain is its first place's.
+        Names `[N]`; a group has the name of its first place.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # Places and acquisitions are nodes, a pair joins its own two.
+    # Places and acquisitions are nodes of a graph; each pair is an edge between its place and its acquisition.
     places = {name: node for node, name in enumerate(sorted({pair.place for pair in pairs}))}
     acquisitions = {found: node for node, found in enumerate(dict.fromkeys(pair.acquisition for pair in pairs))}
     ends = [(places[pair.place], len(places) + acquisitions[pair.acquisition]) for pair in pairs]
@@ -90,16 +91,16 @@ def independent_places(pairs: Sequence[Pair]) -> list[str]:
 
 
 def fewest_places(confidence: float) -> int:
-    """Number of places from which an interval of this confidence means something; 6 for 95 %.
+    """Smallest number of places for which an interval of this confidence is meaningful; 6 for 95 %.
 
-    Of n places that differ by chance alone, all n agree in one direction or the other with probability 2 · ½ⁿ (the
-    sign test). Where that is above 1 - confidence, not even places that all agree show a difference.
+    If n places differ by chance alone, all n differ in the same direction with probability 2 · ½ⁿ (the sign test).
+    Where that is above 1 - confidence, even places that all agree are no evidence of a difference.
     """
     return math.ceil(math.log2(2 / (1 - confidence)))
 
 
 def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
-    """Sentence part that says why there is no interval; "" where there are places enough for one."""
+    """Part of a sentence that states why there is no interval; "" where there are enough places for one."""
     needed = fewest_places(confidence)
     if num_places >= needed:
         return ""
@@ -108,15 +109,15 @@ def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
 
 
 def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.int32]:
-    """Draw whole places with replacement, as many as there are.
+    """Draw whole places with replacement; a draw has as many places as there are.
 
     Args:
-        places: `[N]`, of each pair.
-        draws: how many; more of them leave the first ones as they are.
-        seed: of the draws.
+        places: names `[N]` of the pairs' places.
+        draws: number of draws; a larger number does not change the first ones.
+        seed: random seed of the draws.
 
     Returns:
-        `[draws, N]`: how often each pair is in the draw.
+        Weights `[draws, N]`: how often each pair is in the draw.
     """
     names, place_of = np.unique(np.asarray(places), return_inverse=True)
     weights = np.empty((draws, len(place_of)), np.int32)
@@ -134,13 +135,14 @@ def headline_draws(
     """The headline score on each draw.
 
     Args:
-        kind: multilabel, macro AP over the classes that the draw has (0 if it has none); multiclass, accuracy.
-        labels: `[N, K]` 0 or 1; one-hot for `multiclass`.
-        probabilities: `[N, K]` in 0..1.
-        weights: `[draws, N]` from `place_resamples`.
+        kind: kind of task: multilabel, scored by macro AP over the classes in the draw (0 if it has none);
+            multiclass, scored by accuracy.
+        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
+        probabilities: probabilities `[N, K]` in 0..1.
+        weights: weights `[draws, N]` from `place_resamples`.
 
     Returns:
-        `[draws]`.
+        Scores `[draws]`.
     """
     if kind == "multilabel":
         return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
@@ -161,20 +163,21 @@ def average_precision_draws(
     """Average precision on each draw, 0 where the draw has no label.
 
     Args:
-        labels: `[N, K]` 0 or 1.
-        probabilities: `[N, K]` in 0..1.
-        weights: `[draws, N]` from `place_resamples`.
-        metrics: micro_ap, over all (pair, class) decisions; macro_ap, over the classes that the draw has.
+        labels: labels `[N, K]`, 0 or 1.
+        probabilities: probabilities `[N, K]` in 0..1.
+        weights: weights `[draws, N]` from `place_resamples`.
+        metrics: names of the metrics: micro_ap, over all (pair, class) decisions; macro_ap, over the classes in the
+            draw.
 
     Returns:
-        `[draws]` by metric.
+        Scores `[draws]` by metric.
     """
     import torch
 
-    # scikit-learn's, which takes weights, needs three times as long: most of it checks its arguments.
+    # scikit-learn's function accepts weights but takes three times as long, mostly to check its arguments.
     from torchmetrics.functional.classification import multilabel_average_precision
 
-    # float32 at least: half precision is slow to sort on a CPU.
+    # At least float32, because sorting half precision is slow on a CPU.
     chances = torch.from_numpy(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)))
     truth = torch.from_numpy(labels > 0).long()
     found = {name: np.zeros(len(weights)) for name in metrics}
@@ -185,7 +188,7 @@ def average_precision_draws(
         if not len(present):
             continue
         for name, scores in found.items():
-            # Micro counts absent classes, too: what is predicted for them is wrong.
+            # Micro AP includes absent classes, because predictions of them are wrong.
             columns = present if name == "macro_ap" else slice(None)
             scores[at] = multilabel_average_precision(
                 given[:, columns],
@@ -207,14 +210,14 @@ def score_intervals(
     """Percentile interval of micro and macro AP.
 
     Args:
-        labels: `[N, K]` 0 or 1.
-        probabilities: `[N, K]` in 0..1.
-        places: `[N]`, of each pair.
-        weights: `[draws, N]` from `place_resamples`; without draws there is no interval.
-        confidence: of the interval.
+        labels: labels `[N, K]`, 0 or 1.
+        probabilities: probabilities `[N, K]` in 0..1.
+        places: names `[N]` of the pairs' places.
+        weights: weights `[draws, N]` from `place_resamples`; without draws there is no interval.
+        confidence: confidence of the interval, between 0 and 1.
 
     Returns:
-        Ends by metric; empty where there are too few places for an interval, or no draws.
+        Ends (low, high) by metric; empty where there are too few places for an interval, or no draws.
     """
     if why_no_interval(len(set(places)), confidence) or not len(weights):
         return {}
@@ -223,20 +226,20 @@ def score_intervals(
 
 
 def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean intersection over union on each draw, over the classes of which it has true pixels; 0 if none.
+    """Mean intersection over union on each draw, over the classes that have true pixels in it; 0 if none has.
 
     Args:
-        confusions: `[N, K, K]` pixel counts of each pair, rows true, columns predicted.
-        weights: `[draws, N]` from `place_resamples`.
+        confusions: pixel counts `[N, K, K]` of each pair, true classes in rows, predicted ones in columns.
+        weights: weights `[draws, N]` from `place_resamples`.
 
     Returns:
-        `[draws]`.
+        Scores `[draws]`.
     """
     from sklearn import config_context
     from sklearn.metrics import jaccard_score
 
     num_classes = confusions.shape[1]
-    # Every (true, predicted) couple once, weighted by how many pixels are like that.
+    # Every couple (true, predicted) appears once, weighted by its number of pixels.
     truth, predicted = np.indices((num_classes, num_classes)).reshape(2, -1)
     counts = weights.astype(np.float64) @ confusions.reshape(len(confusions), -1)
     found = np.zeros(len(weights))
@@ -250,16 +253,17 @@ def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[
 
 
 def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """The mean over seeds on each draw, the seeds drawn with replacement: so its spread is that of places and seeds.
+    """The mean over seeds, drawn with replacement on each draw, so that its spread is that of places and seeds.
 
-    Of few seeds the spread comes out too small: the variance between S of them is (S − 1) / S of the true one.
+    With few seeds the spread is too small: the variance between S seeds is (S − 1) / S of the true one.
 
     Args:
-        draws: `[S, B]`, a row a seed, from the same resamples of places.
-        seed: of the draws; the same one for rows that are to be compared, which then have the same seeds in a draw.
+        draws: scores `[S, B]`, one row per training seed, from the same resamples of places; B is the number of draws.
+        seed: random seed of the draws. Rows that are to be compared need the same one, so that a draw has the same
+            training seeds in all of them.
 
     Returns:
-        `[B]`.
+        Means `[B]`.
     """
     num_seeds, num_draws = draws.shape
     chosen = [random.integers(num_seeds, size=num_seeds) for random in _generators(seed, _SEEDS, num_draws)]
@@ -270,9 +274,9 @@ def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float =
     """Row a minus row b, draw by draw.
 
     Args:
-        draws_a: `[B]` from `headline_draws`, `miou_draws` or `over_seeds`.
-        draws_b: `[B]` likewise, on the same draws.
-        confidence: of the percentile interval.
+        draws_a: scores `[B]` of row a, from `headline_draws`, `miou_draws` or `over_seeds`; B is the number of draws.
+        draws_b: scores `[B]` of row b on the same draws.
+        confidence: confidence of the percentile interval, between 0 and 1.
     """
     apart = np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64)
     low, high = _percentiles(apart, confidence)

@@ -1,4 +1,4 @@
-"""Cross-modal retrieval: does one sensor's view of a place find the other's?"""
+"""Cross-modal retrieval: whether the features of one modality find those of the same pair in another modality."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 
 
 def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any], ks: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Find each row's own partner among all rows of the other sensor, by cosine similarity.
+    """Find each row's own partner among all rows of the other modality, by cosine similarity.
 
-    Each side is centred on its own mean: features of two sensors lie in two narrow cones, and the angle between the
-    cones would drown the angles within them (Liang et al. 2022, "Mind the gap").
+    The features of each modality are centred on their own mean: features of two modalities lie in two narrow cones,
+    and the angle between the cones would hide the angles within them (Liang et al. 2022, "Mind the gap").
 
     Args:
-        one: `[N, D]`, what is looked for with; at least 3 rows, at most some thousands (all N² similarities are held).
-        other: `[N, D]`, what is searched; row by row the partners.
-        ks: how many answers are looked at.
+        one: features `[N, D]` of the queries; at least 3 rows, at most some thousands (all N² similarities are in
+            memory at once).
+        other: features `[N, D]` that are searched; row i is the partner of query i.
+        ks: numbers k of most similar rows among which the partner may be.
 
     Returns:
-        By k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, what guessing
-        gives; `candidates`: N.
+        For each k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, the same
+        share when guessing; and `candidates`, N.
     """
     from sklearn.metrics import top_k_accuracy_score
     from sklearn.metrics.pairwise import cosine_similarity

@@ -1,4 +1,4 @@
-"""Which training rows have labels, when only a share of them is to be used: nested, stratified, without replacement."""
+"""Subsets of training rows whose labels are used: nested, stratified and drawn without replacement."""
 
 from collections.abc import Container
 from typing import Any
@@ -14,18 +14,18 @@ _CANDIDATES = 4
 def label_subset(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:
     """Draw the rows whose labels are used.
 
-    There is one order of all rows, and a subset is its beginning: so a smaller share lies within a bigger one. The
-    class of which the smallest part has been drawn gives the next row, as in iterative stratification (Sechidis et al.
-    2011, "On the stratification of multi-label data"): so a rare class comes first, and every beginning is stratified.
-    Of some rows of that class it is the one whose other classes are the least drawn.
+    All rows are put in one order, and a subset is the beginning of it, so a smaller subset lies within a larger one.
+    The next row always comes from the class of which the smallest part has been drawn, as in iterative stratification
+    (Sechidis et al. 2011, "On the stratification of multi-label data"). So rare classes come first, and every
+    beginning is stratified. Among a few rows of that class, the one whose other classes are the least drawn is taken.
 
     Args:
-        labels: `[N, K]` 0 or 1; one-hot where there is one class a row.
-        share: of the rows, above 0 and up to 1.
-        seed: another one, another order.
+        labels: labels `[N, K]`, 0 or 1; one-hot where each row has one class.
+        share: share of the rows, above 0 and up to 1.
+        seed: random seed of the order.
 
     Returns:
-        round(share · N) positions, at least one, in ascending order.
+        Positions of round(share · N) rows, at least one, in ascending order.
     """
     count = max(1, round(share * len(labels)))
     if count >= len(labels):
@@ -35,12 +35,12 @@ def label_subset(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.in
 
 def _first_rows(labels: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:
     """The first `count` rows of the order."""
-    # Rows without any label are a class of their own, else they would never be drawn.
+    # Rows without any label form a class of their own, or they would never be drawn.
     classes = np.column_stack([labels, ~labels.any(axis=1)])
     shuffled = generator(seed, Purpose.LABEL_SUBSET, 0).permutation(len(classes))
     waiting = [shuffled[column[shuffled]].tolist() for column in classes.T]
     sizes = classes.sum(axis=0)
-    # Plain lists: an array of twenty numbers is slower.
+    # Plain lists, because NumPy is slower for arrays of about twenty numbers.
     parts = [0.0 if size else np.inf for size in sizes]
     rarest_first = np.argsort(sizes, kind="stable").tolist()
     drawn: dict[int, None] = {}
@@ -51,7 +51,7 @@ def _first_rows(labels: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.
             parts[behind] = np.inf
             continue
         columns = [np.flatnonzero(classes[row]).tolist() for row in candidates]
-        # Its other classes must not run ahead: rows of many classes would be drawn too often.
+        # Rows whose other classes are less drawn come first, or rows with many classes would be drawn too often.
         best = min(range(len(candidates)), key=lambda at: max(parts[column] for column in columns[at]))
         drawn[candidates.pop(best)] = None
         waiting[behind].extend(reversed(candidates))
@@ -61,7 +61,7 @@ def _first_rows(labels: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.
 
 
 def _next(waiting: list[int], drawn: Container[int]) -> list[int]:
-    """Take the next rows that are not drawn yet from the end of those that wait."""
+    """Pop the next few rows that are not drawn yet from the end of `waiting`."""
     rows: list[int] = []
     while waiting and len(rows) < _CANDIDATES:
         row = waiting.pop()

@@ -1,4 +1,4 @@
-"""Modules from the plain description that a checkpoint carries, so that a checkpoint alone is enough."""
+"""Build modules from the plain description in a checkpoint, so that nothing but the checkpoint is needed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from fusmae.models.preprocess import Preprocess
 def describe_architecture(
     switches: Mapping[str, Any], inputs: Sequence[ModalityInput], *, is_stacked: bool = False
 ) -> dict[str, Any]:
-    """Every switch and size, with what follows from the inputs: tile side and band groups by modality.
+    """Every switch and size of the model, with what follows from the inputs: tile side and band groups by modality.
 
     Args:
         switches: section `model` of params.yaml.
-        inputs: the arrays that one tile consists of.
-        is_stacked: all modalities are one, as `Preprocess` stacks them; masked as the first is.
+        inputs: descriptions of the arrays that one tile consists of.
+        is_stacked: whether `Preprocess` stacks all modalities into one; that one gets the first modality's mask ratio.
     """
     groups: dict[str, list[int]] = {}
     for item in inputs:
@@ -35,7 +35,7 @@ def describe_architecture(
 def describe_preprocessing(
     inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False
 ) -> dict[str, Any]:
-    """Inputs and band statistics as plain JSON values, and whether all modalities are stacked into one."""
+    """Inputs, band statistics and whether all modalities are stacked into one, as plain JSON values."""
     return {
         "inputs": [item.model_dump(mode="json") for item in inputs],
         "statistics": plain_statistics(statistics),
@@ -44,7 +44,7 @@ def describe_preprocessing(
 
 
 def build_preprocess(preprocessing: Mapping[str, Any]) -> Preprocess:
-    """The front of every model, from what `describe_preprocessing` gave."""
+    """Build the preprocessing of a model from the result of `describe_preprocessing`."""
     return Preprocess(
         inputs_of(preprocessing),
         parse_statistics(preprocessing["statistics"]),
@@ -53,12 +53,12 @@ def build_preprocess(preprocessing: Mapping[str, Any]) -> Preprocess:
 
 
 def inputs_of(preprocessing: Mapping[str, Any]) -> tuple[ModalityInput, ...]:
-    """The arrays that a model is fed."""
+    """Descriptions of a model's input arrays."""
     return tuple(ModalityInput.model_validate(item) for item in preprocessing["inputs"])
 
 
 def build_fusmae(architecture: Mapping[str, Any]) -> FusMAE:
-    """The autoencoder, from what `describe_architecture` gave."""
+    """Build the autoencoder from the result of `describe_architecture`."""
     names = (
         "tile_px", "patch_px", "dim", "depth", "num_heads", "decoder_dim", "decoder_depth", "decoder_num_heads",
         "early_fusion", "feature_fusion", "masking", "mask_ratio", "target_norm", "decode_fraction",
@@ -68,17 +68,17 @@ def build_fusmae(architecture: Mapping[str, Any]) -> FusMAE:
 
 
 def build_encoder(architecture: Mapping[str, Any], *, drop_path: float = 0.0) -> Encoder:
-    """The encoder alone, as probe and finetune use it."""
+    """Build the encoder alone, as probe and finetune use it."""
     names = ("tile_px", "patch_px", "dim", "depth", "num_heads", "early_fusion")
     in_chans = {key: sum(sizes) for key, sizes in architecture["groups"].items()}
     return Encoder(in_chans=in_chans, drop_path=drop_path, **{name: architecture[name] for name in names})
 
 
 def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Weights below a prefix, without it: `part_of(weights, "encoder.")`."""
+    """Weights whose names start with a prefix, which is removed from the names: `part_of(weights, "encoder.")`."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def modality_settings(modalities: Sequence[str]) -> list[tuple[str, ...]]:
-    """What a model is tried with: every modality together, then each alone."""
+    """Sets of modalities that a model is evaluated with: all together, then each alone."""
     return [tuple(modalities), *((key,) for key in modalities if len(modalities) > 1)]

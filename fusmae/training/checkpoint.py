@@ -23,10 +23,10 @@ class Checkpoint:
     """Weights and what is needed to use and to explain them.
 
     Attributes:
-        architecture: what was built: every switch and size, and K where there is a head.
+        architecture: switches and sizes of the model, and the number of classes K where there is a head.
         preprocessing: inputs (names, bands, units, gsd) and band statistics.
-        classes: class names in the order of logits, empty before a head is trained.
-        provenance: commit, inputs, seed, versions.
+        classes: class names in the order of the logits; empty before a head is trained.
+        provenance: commit, inputs, seed and versions that the weights come from.
         weights: tensors by parameter name.
     """
 
@@ -61,7 +61,7 @@ def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
     try:
         save_file(weights, path)
     except SafetensorError as error:
-        # It wraps the disk's error in a type of its own; its text still has the number.
+        # safetensors wraps the operating system's error in its own type; the text still contains the error number.
         number = 28 if "os error 28" in str(error) else 5
         raise OSError(number, str(error)) from error
 
@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint folder.
 
     Raises:
-        CheckpointError: it is absent, damaged or of another format.
+        CheckpointError: the checkpoint is absent, damaged or of another format.
     """
     card_path, weights_path = folder / CARD, folder / WEIGHTS
     for path in (card_path, weights_path):
@@ -104,15 +104,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def require_same_model(checkpoint: Checkpoint, expected: Mapping[str, Any], where: Path) -> None:
-    """Refuse a checkpoint of another model before its weights are looked at.
+    """Refuse a checkpoint of another model before its weights are used.
 
     Args:
-        checkpoint: as loaded.
-        expected: architecture keys that must agree.
-        where: the checkpoint's folder, for the error.
+        checkpoint: checkpoint from `load_checkpoint`.
+        expected: values of the architecture that must agree, by key.
+        where: folder of the checkpoint, for the error message.
 
     Raises:
-        CheckpointError: names each key that differs.
+        CheckpointError: values differ; the message lists them by key.
     """
     differing = [key for key, value in expected.items() if checkpoint.architecture.get(key) != value]
     if differing:
@@ -125,10 +125,10 @@ def require_same_model(checkpoint: Checkpoint, expected: Mapping[str, Any], wher
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: Path | str) -> None:
-    """Load weights that must fit name by name and shape by shape.
+    """Load weights whose names and shapes must be exactly those of the module.
 
     Raises:
-        CheckpointError: names what is missing, left over or of another shape.
+        CheckpointError: weights are missing, left over or of another shape; the message lists them.
     """
     own = module.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())

@@ -1,4 +1,4 @@
-"""The contrastive term: the two sensors' views of a place belong together (InfoNCE, van den Oord et al. 2018)."""
+"""The contrastive term: it brings the modalities' latents of one pair together (InfoNCE, van den Oord et al. 2018)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -16,13 +16,13 @@ TEMPERATURE = 0.07
 
 
 class Contrast(nn.Module):
-    """InfoNCE between the pooled latents of modalities that are encoded each alone.
+    """InfoNCE between the pooled latents of modalities, each of which is encoded alone.
 
-    Together in one encoder they would see one another, and matching them would be trivial.
+    If the modalities were encoded together, they would attend to one another, and matching them would be trivial.
 
     Args:
-        modalities: names, two or more.
-        dim: the encoder's width D; each modality has a projection D → D of its own, which training alone uses.
+        modalities: names of the modalities, two or more.
+        dim: width D of the encoder. Each modality has its own projection D → D, which is used in training only.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
@@ -37,13 +37,14 @@ class Contrast(nn.Module):
         masks: Mapping[str, Mask],
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Tensor:
-        """The mean loss over every two modalities, each matched with the other: a float32 scalar.
+        """The mean loss over all couples of modalities: a float32 scalar.
 
         Args:
-            encoder: whose latents are compared.
-            tiles: normalised `[B, C, H, W]`, two modalities or more.
-            masks: what is removed, by modality.
-            gather: rows `[B, D]` of this process to those of all, so that all are one another's negatives.
+            encoder: encoder whose latents are compared.
+            tiles: normalised tiles `[B, C, H, W]` by modality, two modalities or more.
+            masks: masks by modality.
+            gather: function that turns the rows `[B, D]` of this process into those of all processes, so that each
+                row has the rows of all processes as negatives.
         """
         views = {}
         for name, tile in tiles.items():
@@ -54,14 +55,14 @@ class Contrast(nn.Module):
 
 
 def info_nce(one: Tensor, other: Tensor) -> Tensor:
-    """Cross-entropy of finding each row's counterpart among all rows, both ways.
+    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions.
 
     Args:
-        one: `[B, D]` of length 1.
-        other: `[B, D]` of length 1, counterparts in the same order.
+        one: rows `[B, D]`, each a vector of length 1.
+        other: counterparts `[B, D]` in the same order, each a vector of length 1.
 
     Returns:
-        A float32 scalar, log(B) by chance.
+        A float32 scalar; guessing by chance gives log(B).
     """
     with torch.autocast(one.device.type, enabled=False):
         similarity = one @ other.T / TEMPERATURE

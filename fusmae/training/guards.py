@@ -1,4 +1,4 @@
-"""Stops a run at the first number that is not finite, before it reaches weights or a checkpoint."""
+"""Guards that stop a run at the first number that is not finite, before it reaches weights or a checkpoint."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def refuse_non_finite(value: Tensor, what: str, module: L.LightningModule, batch
     """Stop a run at the first NaN or infinity, before it reaches weights or a checkpoint.
 
     Raises:
-        TrainingError: names step and modality.
+        TrainingError: the value is not finite; the message names it and the step.
     """
     if torch.isfinite(value).all():
         return
@@ -33,13 +33,13 @@ class FiniteGradients(Callback):
         """Check every gradient before weights change.
 
         Raises:
-            TrainingError: names step and parameter.
+            TrainingError: gradients are not finite; the message names the step and the parameters.
         """
         named = [(name, parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None]
         if torch.isfinite(torch.nn.utils.get_total_norm([grad for _, grad in named])):
             return
         bad = [name for name, grad in named if not torch.isfinite(grad).all()]
-        if not bad:  # only their sum of squares overflowed
+        if not bad:  # all gradients are finite, and only the sum of their squares overflowed
             return
         raise TrainingError(
             f"Gradients are not finite at step {trainer.global_step}, in {len(bad)} parameters: {', '.join(bad[:3])}.",

@@ -21,13 +21,13 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
 def parameter_groups(
     module: nn.Module, *, lr: float, weight_decay: float, lr_scale: Callable[[str], float] = lambda _: 1.0
 ) -> list[dict[str, Any]]:
-    """Trainable parameters by learning rate and weight decay; 1-D parameters and tokens are not decayed.
+    """Trainable parameters grouped by learning rate and weight decay; 1-D parameters and tokens are not decayed.
 
     Args:
-        module: whose parameters.
+        module: module with the parameters.
         lr: learning rate before scaling.
-        weight_decay: for parameters of two and more dimensions.
-        lr_scale: a factor by parameter name, for layer decay.
+        weight_decay: weight decay of parameters with two or more dimensions.
+        lr_scale: function that returns the factor on the learning rate for a parameter's name, for layer decay.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
@@ -41,12 +41,12 @@ def parameter_groups(
 
 
 def adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> AdamW:
-    """AdamW over groups that carry their own lr and weight decay."""
+    """AdamW over groups that have their own learning rate and weight decay."""
     return AdamW(groups, betas=betas)
 
 
 def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """Linear warm-up, then half a cosine to zero, per step."""
+    """Schedule per step: linear warm-up, then half a cosine down to zero."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -58,8 +58,14 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) 
 
 
 def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: float) -> OptimizerLRScheduler:
-    """Optimizer with warm-up, whole epochs or not, and cosine over the trainer's whole run, in Lightning's form."""
-    # Not trainer.estimated_stepping_batches: it sets the loader up before a resume checkpoint's place in it is known.
+    """Optimizer with warm-up and a cosine over the trainer's whole run, as Lightning expects them.
+
+    Args:
+        module: module that is trained, with its trainer and data module attached.
+        optimizer: optimizer to schedule.
+        warmup_epochs: duration of the warm-up in epochs; it may be a fraction.
+    """
+    # Not trainer.estimated_stepping_batches: it sets the loader up before the resume checkpoint restores its position.
     steps_per_epoch = len(module.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
     total, warmup = steps_per_epoch * (module.trainer.max_epochs or 1), round(steps_per_epoch * warmup_epochs)
     if module.trainer.max_steps > 0:

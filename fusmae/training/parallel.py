@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they share it, start at the same step and stop after the same batch."""
+"""Training one model in several processes: they share it, start at the same step and stop after the same batch."""
 
 import os
 import signal
@@ -19,23 +19,23 @@ from fusmae.models.attention import XAttnEncoder
 from fusmae.runs.distributed import Ranks, ranks
 
 Sharing = Literal["ddp", "fsdp"]
-"""ddp: each process has the whole model. fsdp: each holds its share of every block, and gathers a block to use it."""
+"""ddp: each process has the whole model. fsdp: each has a share of every block, and gathers a block when it runs it."""
 
 
 def build_strategy(sharing: Sharing, place: Ranks) -> Strategy | str:
-    """Lightning's strategy; for one process there is nothing to share."""
+    """Lightning's strategy for this way of sharing; "auto" for a single process, which shares nothing."""
     if place.num_ranks == 1:
         return "auto"
     if sharing == "fsdp":
         return ModelParallelStrategy(
             data_parallel_size=place.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    # Without a modality some parameters have no gradient. Buffers are constants: nothing to send round.
+    # When a modality is dropped, some parameters have no gradient. Buffers are constants and need no synchronisation.
     return DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
 
 
 def shard_blocks(model: nn.Module, mesh: DeviceMesh | None) -> None:
-    """Share out a model's parameters, block by block, over the mesh that `fsdp` made; without one leave it whole."""
+    """Distribute a model's parameters, block by block, over the mesh of `fsdp`; without a mesh it stays whole."""
     if mesh is None or isinstance(model, FSDPModule):
         return
     for part in model.modules():
@@ -47,19 +47,20 @@ def shard_blocks(model: nn.Module, mesh: DeviceMesh | None) -> None:
 def mean_weight(num_pairs: int) -> int:
     """A batch's weight in a mean over an epoch and all processes.
 
-    Lightning divides the sum of the weights by the number of processes and cuts what is behind the point.
+    Lightning divides the sum of the weights by the number of processes and truncates it to an integer; weights that
+    are multiples of the number of processes lose nothing.
     """
     return num_pairs * ranks().num_ranks
 
 
 class PortableOptimizer(Callback):
-    """Numbers the optimizer's states in a resume checkpoint by parameter, as `fsdp` does, and not by group.
+    """Numbers the optimizer's states in a resume checkpoint by the model's parameters, as `fsdp` does, not by groups.
 
-    So a run may go on with the other way of sharing the model, or with one process.
+    So a run can be resumed with the other way of sharing the model, or with one process.
     """
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Number them anew where the strategy has not."""
+        """Renumber the states unless the strategy has done so."""
         if isinstance(trainer.strategy, ModelParallelStrategy):
             return
         places = {parameter: place for place, parameter in enumerate(module.parameters())}
@@ -71,13 +72,13 @@ class PortableOptimizer(Callback):
 
 
 class SameStart(Callback):
-    """Refuses to train where some processes have a resume checkpoint and others don't: they would wait for ever."""
+    """Refuses to train if only some processes see a resume checkpoint: they would wait for one another forever."""
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Compare before anything is loaded.
+        """Compare the processes before anything is loaded.
 
         Raises:
-            TrainingError: on every process.
+            TrainingError: only some processes see a resume checkpoint; it is raised in every process.
         """
         has_one = trainer.ckpt_path is not None
         decide = trainer.strategy.reduce_boolean_decision
@@ -91,9 +92,9 @@ class SameStart(Callback):
 
 
 class StopTogether(Callback):
-    """Ends all processes after the same batch once one is told to (SIGTERM), or has lost the torchrun that started it.
+    """Ends all processes after the same batch when one receives SIGTERM, or when the torchrun that started it is gone.
 
-    Lightning's own handler talks to the other processes from inside the signal, in whatever they are at: they hang.
+    Lightning's own signal handler communicates with the other processes whatever they are doing, and they hang.
     """
 
     def __init__(self) -> None:
@@ -101,7 +102,7 @@ class StopTogether(Callback):
         self._parent = os.getppid()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Take the signal over; Lightning gives it back when training ends."""
+        """Replace the handler of SIGTERM; Lightning restores the original one when training ends."""
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self._note)
 
@@ -111,10 +112,10 @@ class StopTogether(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ask round.
+        """Ask all processes whether one of them has to end.
 
         Raises:
-            SIGTERMException: on every process.
+            SIGTERMException: a process has to end; it is raised in every process.
         """
         is_to_end = self._is_told or os.getppid() != self._parent
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(is_to_end, all=False):

@@ -1,4 +1,4 @@
-"""A pretraining run's modules, from plain values: what is trained, and what its checkpoint will say of it."""
+"""Build a pretraining run from plain values: the modules to train and their description for the checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a run starts from.
+    """The start of a pretraining run.
 
     Attributes:
-        module: to be trained.
-        initial: the model's weights before.
-        architecture: as a checkpoint carries it.
-        preprocessing: likewise.
+        module: module to train.
+        initial: weights of the model before training, by parameter name.
+        architecture: description of the architecture, as a checkpoint stores it.
+        preprocessing: description of the preprocessing, likewise.
     """
 
     module: Reconstructor
@@ -38,15 +38,15 @@ def build_pretraining(
     *,
     is_stacked: bool = False,
 ) -> Pretraining:
-    """Make model and preprocessing; weights depend on the seed alone.
+    """Build model and preprocessing; the initial weights of an architecture depend on the seed alone.
 
     Args:
         switches: section `model` of params.yaml.
-        recipe: how it will be trained.
-        inputs: the arrays that one tile consists of.
-        statistics: of their bands.
-        seed: of the weights.
-        is_stacked: all modalities go through one projection.
+        recipe: settings of the training.
+        inputs: descriptions of the arrays that one tile consists of.
+        statistics: mean and standard deviation of each band of the inputs.
+        seed: random seed of the weights.
+        is_stacked: whether all modalities are stacked into one and go through one projection.
     """
     architecture = describe_architecture(switches, inputs, is_stacked=is_stacked)
     preprocessing = describe_preprocessing(inputs, statistics, is_stacked=is_stacked)

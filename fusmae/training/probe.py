@@ -1,4 +1,4 @@
-"""Linear probe: a frozen encoder, and one linear head a setting and learning rate, trained together."""
+"""Linear probe: a frozen encoder and one linear head per setting and learning rate, all trained together."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -19,11 +19,11 @@ from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import scheduled
 
 Setting = tuple[str, ...]
-"""Modalities that a head is fed: ("s1", "s2"), ("s1",)."""
+"""Modalities that a head gets, like ("s1", "s2") or ("s1",)."""
 
 
 def setting_name(setting: Sequence[str]) -> str:
-    """`s1+s2`, as tables write it."""
+    """Name of a setting in tables, like `s1+s2`."""
     return "+".join(setting)
 
 
@@ -31,12 +31,12 @@ class Prober(L.LightningModule):
     """Trains heads on features of a frozen encoder in eval mode; heads don't influence one another.
 
     Args:
-        encoder: is left bit-identical.
-        preprocess: native pixels to normalised tiles.
-        settings: modalities that a head is fed.
-        learning_rates: one head each, by setting.
-        num_classes: K.
-        readout: how tokens become one vector.
+        encoder: encoder, which stays bit-identical.
+        preprocess: module that turns native pixels into normalised tiles.
+        settings: settings, each of which gets its own heads.
+        learning_rates: learning rates of the heads; each setting has one head per learning rate.
+        num_classes: number of classes K.
+        readout: way in which tokens are pooled to one vector.
     """
 
     heads: nn.ModuleDict
@@ -68,7 +68,7 @@ class Prober(L.LightningModule):
         )
 
     def train(self, mode: bool = True) -> "Prober":
-        """Put heads in training mode; the encoder stays in eval mode."""
+        """Set the heads to training mode; the encoder stays in eval mode."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -84,7 +84,7 @@ class Prober(L.LightningModule):
         }
 
     def forward(self, batch: Batch) -> dict[str, list[Tensor]]:
-        """Logits `[B, K]` by setting, one a learning rate."""
+        """Logits `[B, K]` by setting, one tensor per learning rate."""
         features = self.features(batch)
         return {name: [head(features[name]) for head in self._candidates(name)] for name in features}
 
@@ -92,7 +92,7 @@ class Prober(L.LightningModule):
         return list(cast(nn.ModuleList, self.heads[name]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of every head's loss: their gradients are independent."""
+        """Sum of all heads' losses; the heads' gradients are independent of one another."""
         total = torch.zeros((), device=self.device)
         for name, candidates in self.forward(batch).items():
             losses = [F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in candidates]
@@ -103,7 +103,7 @@ class Prober(L.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The best candidate's loss by setting."""
+        """Log the lowest loss among each setting's heads."""
         for name, candidates in self.forward(batch).items():
             best = torch.stack(
                 [F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in candidates]
@@ -111,7 +111,7 @@ class Prober(L.LightningModule):
             self._log_loss("validation", name, best, batch)
 
     def _log_loss(self, split: str, name: str, loss: Tensor, batch: Batch) -> None:
-        # MLflow admits no plus sign in a name.
+        # MLflow allows no plus sign in a name.
         key = f"{split}/loss_{name.replace('+', '-')}"
         self.log(key, loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
 
@@ -121,7 +121,7 @@ class Prober(L.LightningModule):
 
     @staticmethod
     def collect(batches: Sequence[Mapping[str, Sequence[Tensor]]]) -> dict[str, list[NDArray[np.float32]]]:
-        """Batches of `predict_step` as logits `[N, K]` by setting, one a learning rate."""
+        """Join results of `predict_step` to logits `[N, K]` by setting, one array per learning rate."""
         names = batches[0]
         return {
             name: [np.asarray(torch.cat([batch[name][at] for batch in batches])) for at in range(len(names[name]))]
@@ -129,7 +129,11 @@ class Prober(L.LightningModule):
         }
 
     def published(self, chosen: Mapping[str, int]) -> dict[str, Tensor]:
-        """Weights of the encoder and of the chosen head of each setting, as a probe checkpoint names them."""
+        """Weights of the encoder and of each setting's chosen head, under the names that a probe checkpoint uses.
+
+        Args:
+            chosen: position of the chosen learning rate, by setting.
+        """
         weights = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
         for setting, at in chosen.items():
             head = self._candidates(setting)[at].state_dict()
@@ -137,7 +141,7 @@ class Prober(L.LightningModule):
         return weights
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW without decay, a learning rate a head."""
+        """AdamW without weight decay, with one learning rate per head."""
         groups = [
             {"params": list(head.parameters()), "lr": rate}
             for name in self.heads
@@ -147,9 +151,9 @@ class Prober(L.LightningModule):
 
 
 def choose_heads(scores: Mapping[str, Sequence[float]]) -> dict[str, int]:
-    """The best learning rate's position by setting; the smaller position wins a tie.
+    """Position of the best learning rate by setting; of equally good ones, the first.
 
     Args:
-        scores: validation score of each candidate, by setting.
+        scores: validation score of each learning rate's head, by setting.
     """
     return {name: max(range(len(values)), key=lambda at: values[at]) for name, values in scores.items()}

@@ -1,4 +1,4 @@
-"""Pretraining: masked reconstruction of every modality, summed 1:1, and the contrastive term where one is wanted."""
+"""Pretraining: masked reconstruction, losses of all modalities summed 1:1, and an optional contrastive term."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -21,15 +21,15 @@ from fusmae.training.parallel import mean_weight, shard_blocks
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """AdamW (.9, .95), warm-up and half-cosine per step.
+    """Settings of pretraining: AdamW with betas (0.9, 0.95), warm-up and half a cosine per step.
 
     Attributes:
-        base_lr: learning rate at batch 256.
-        batch_size: pairs in a batch of all processes together.
-        weight_decay: not on 1-D parameters.
-        warmup_epochs: of linear warm-up.
-        reconstruction_weight: of the reconstruction loss; 0 decodes nothing.
-        contrastive_weight: of the contrastive term; 0 leaves it out.
+        base_lr: learning rate at a batch size of 256.
+        batch_size: number of pairs in a batch of all processes together.
+        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
+        warmup_epochs: number of epochs of linear warm-up.
+        reconstruction_weight: weight of the reconstruction loss; 0 decodes nothing.
+        contrastive_weight: weight of the contrastive term; 0 leaves it out.
     """
 
     base_lr: float
@@ -52,7 +52,7 @@ class Reconstructor(L.LightningModule):
         self.contrast = Contrast(tuple(encoder.in_chans), encoder.dim) if recipe.contrastive_weight else None
 
     def configure_model(self) -> None:
-        """Share the model out where processes do (`fsdp`)."""
+        """Distribute the model's parameters if the processes share the model (`fsdp`)."""
         shard_blocks(self.model, self.device_mesh)
 
     def forward(self, batch: Batch) -> dict[str, Reconstruction]:
@@ -62,7 +62,7 @@ class Reconstructor(L.LightningModule):
         return found
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch; each modality's is logged."""
+        """Loss of one batch; the loss of each modality is logged."""
         return self._loss(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -75,7 +75,7 @@ class Reconstructor(L.LightningModule):
             losses = {key: reconstruction_loss(found) for key, found in self(batch).items()}
             for key, loss in losses.items():
                 refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
-                # MLflow admits no plus sign in a name.
+                # MLflow allows no plus sign in a name.
                 self._log(f"{split}/loss_{key.replace('+', '-')}", loss, batch)
             terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
         if self.contrast is not None and len(batch.present) > 1:
@@ -94,18 +94,18 @@ class Reconstructor(L.LightningModule):
         return loss
 
     def _of_all_processes(self, rows: Tensor) -> Tensor:
-        # In validation a process may have a pair more than another: each compares its own.
+        # In validation processes may have different numbers of pairs, so each compares only its own.
         if ranks().num_ranks == 1 or not self.training:
             return rows
         return cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
 
     def _log(self, name: str, loss: Tensor, batch: Batch, *, prog_bar: bool = False) -> None:
-        """The mean over an epoch's pairs, of all processes."""
+        """Log the mean over an epoch's pairs of all processes."""
         weight = mean_weight(len(batch.indices))
         self.log(name, loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=weight, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW and its schedule, as Lightning wants them."""
+        """AdamW and its schedule, as Lightning expects them."""
         recipe = self.recipe
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         optimizer = adamw(parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay), (0.9, 0.95))

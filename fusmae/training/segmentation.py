@@ -1,4 +1,4 @@
-"""Segmentation: a frozen encoder, and a light head that draws a land-cover map from its tokens."""
+"""Segmentation: a frozen encoder, and a light head that predicts a land-cover map from its tokens."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ class Segmenter(L.LightningModule):
     """Trains a head on tokens of a frozen encoder in eval mode, with cross-entropy over pixels that have a class.
 
     Args:
-        encoder: is left bit-identical.
-        preprocess: native pixels to normalised tiles.
-        setting: modalities that it is fed.
-        learning_rate: of AdamW, before the cosine.
-        num_classes: K, of the maps.
+        encoder: encoder, which stays bit-identical.
+        preprocess: module that turns native pixels into normalised tiles.
+        setting: modalities that the encoder gets.
+        learning_rate: initial learning rate of AdamW; it falls along a cosine.
+        num_classes: number K of the maps' classes.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Segmenter(L.LightningModule):
         self.head = SegmenterHead(encoder.dim, num_classes, side_px, tuple(encoder.in_chans))
 
     def train(self, mode: bool = True) -> "Segmenter":
-        """Put the head in training mode; the encoder stays in eval mode."""
+        """Set the head to training mode; the encoder stays in eval mode."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -61,14 +61,14 @@ class Segmenter(L.LightningModule):
         return self._loss(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same loss."""
+        """Log the loss of one batch."""
         self._loss(batch, "validation", batch_idx)
 
     def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
         loss = pixel_loss(self(batch), _maps_of(batch))
         name = setting_name(self.setting)
         refuse_non_finite(loss, f"{split} segmentation loss on {name}", self, batch_idx)
-        # MLflow admits no plus sign in a name.
+        # MLflow allows no plus sign in a name.
         key = f"{split}/loss_{name.replace('+', '-')}"
         self.log(key, loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
         return loss
@@ -78,7 +78,7 @@ class Segmenter(L.LightningModule):
         return pair_confusions(self(batch).argmax(dim=1), _maps_of(batch), self.num_classes)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW without decay."""
+        """AdamW without weight decay."""
         optimizer = torch.optim.AdamW(self.head.parameters(), lr=self.learning_rate, weight_decay=0.0)
         return scheduled(self, optimizer, warmup_epochs=0)
 
@@ -87,25 +87,25 @@ def pixel_loss(logits: Tensor, maps: Tensor) -> Tensor:
     """Mean cross-entropy over the pixels that have a class; 0 where none has.
 
     Args:
-        logits: `[B, K, H, W]`.
-        maps: `[B, H, W]` classes, or `NO_CLASS`.
+        logits: logits `[B, K, H, W]`.
+        maps: true classes `[B, H, W]`, or `NO_CLASS`.
     """
-    # Pixels in one row: over images CUDA adds them up in another order each time.
+    # Pixels are flattened first: on images CUDA would sum them in a different order each time.
     pixels, classes = logits.movedim(1, -1).flatten(0, 2), maps.flatten()
     total = F.cross_entropy(pixels, classes, ignore_index=NO_CLASS, reduction="sum")
-    # Not the mean of cross_entropy itself, which is NaN for a batch without a class.
+    # Not reduction="mean", which gives NaN for a batch in which no pixel has a class.
     return total / (maps != NO_CLASS).sum().clamp(min=1)
 
 
 def pair_confusions(predicted: Tensor, maps: Tensor, num_classes: int) -> Tensor:
     """Count pixels of each pair by true and predicted class.
 
-    All pairs in one count: torchmetrics, a pair at a time and deterministic, takes longer than the predictions.
+    One call counts all pairs: torchmetrics, called per pair in deterministic mode, takes longer than the predictions.
 
     Args:
-        predicted: `[B, H, W]` classes.
-        maps: `[B, H, W]` true ones, or `NO_CLASS`.
-        num_classes: K.
+        predicted: predicted classes `[B, H, W]`.
+        maps: true classes `[B, H, W]`, or `NO_CLASS`.
+        num_classes: number of classes K.
 
     Returns:
         `[B, K, K]` int32: true classes in rows, predicted ones in columns.
@@ -122,11 +122,12 @@ def segmentation_scores(
     """Scores of all pixels that have a class, counted together.
 
     Args:
-        confusion: `[K, K]` pixels, true classes in rows, predicted ones in columns.
-        classes: K names.
+        confusion: numbers of pixels `[K, K]`, true classes in rows, predicted ones in columns.
+        classes: names of the K classes.
 
     Returns:
-        `miou`, the mean over the classes that have a pixel, and `accuracy`; then IoU by those classes' names.
+        Scores `miou`, the mean IoU of the classes that have a true pixel, and `accuracy`; then the IoU of each of
+        these classes by name.
 
     Raises:
         ValueError: no pixel has a class.
@@ -145,6 +146,6 @@ def segmentation_scores(
 
 
 def _maps_of(batch: Batch) -> Tensor:
-    """The batch's maps as classes that losses and metrics take, `[B, H, W]` int64."""
+    """The batch's maps in the type that losses and metrics expect: `[B, H, W]` int64."""
     assert batch.maps is not None, "the data module was made without `with_maps`"  # noqa: S101
     return batch.maps.long()

@@ -1,4 +1,4 @@
-"""Finetuning: encoder and head together, on several classes a pair or on exactly one."""
+"""Finetuning: encoder and head are trained together, with several classes per pair or exactly one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from fusmae.training.parallel import mean_weight, shard_blocks
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """AdamW (.9, .999) with layer decay.
+    """Settings of finetuning: AdamW with betas (0.9, 0.999) and layer decay.
 
     Attributes:
-        base_lr: learning rate at batch 256.
-        batch_size: pairs in a batch of all processes together.
-        weight_decay: not on 1-D parameters.
-        warmup_epochs: of linear warm-up, or a part of one.
+        base_lr: learning rate at a batch size of 256.
+        batch_size: number of pairs in a batch of all processes together.
+        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
+        warmup_epochs: number of epochs of linear warm-up; it may be a fraction.
         layer_decay: factor on the learning rate from each layer to the one below.
-        kind: multilabel, several classes a pair; multiclass, exactly one.
+        kind: kind of task: multilabel, several classes per pair; multiclass, exactly one.
     """
 
     base_lr: float
@@ -40,7 +40,7 @@ class FinetuneRecipe:
 
 
 class Finetuner(L.LightningModule):
-    """Trains a Classifier with binary cross-entropy a class, or with cross-entropy where a pair has one class."""
+    """Trains a Classifier with binary cross-entropy per class, or with cross-entropy where a pair has one class."""
 
     def __init__(self, model: Classifier, preprocess: Preprocess, recipe: FinetuneRecipe) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class Finetuner(L.LightningModule):
         self.recipe = recipe
 
     def configure_model(self) -> None:
-        """Share the model out where processes do (`fsdp`)."""
+        """Distribute the model's parameters if the processes share the model (`fsdp`)."""
         shard_blocks(self.model, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one augmented batch, with one modality dropped now and then."""
+        """Loss of one augmented batch, from which a modality may be dropped."""
         tiles = self.preprocess(batch.only(batch.present))
         logits = self.model(apply_geometry(tiles, batch.geometry))
         return self._loss(logits, batch, "train", batch_idx)
@@ -63,7 +63,7 @@ class Finetuner(L.LightningModule):
         self._loss(self.model(self.preprocess(batch.pixels)), batch, "validation", batch_idx)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of each class, `[B, K]` float32, from logits `[B, K]`."""
+        """Probabilities `[B, K]` of the classes, float32, from logits `[B, K]`."""
         logits = logits.float()
         return logits.sigmoid() if self.recipe.kind == "multilabel" else logits.softmax(dim=1)
 
@@ -74,12 +74,12 @@ class Finetuner(L.LightningModule):
             loss = F.cross_entropy(logits.float(), batch.labels.argmax(dim=1))
         refuse_non_finite(loss, f"{split} loss on {'+'.join(batch.present)}", self, batch_idx)
         weight = mean_weight(len(batch.indices))
-        # The mean over an epoch's pairs, of all processes.
+        # Logs the mean over an epoch's pairs of all processes.
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with layer decay, as Lightning wants it."""
+        """AdamW with layer decay and its schedule, as Lightning expects them."""
         recipe, encoder = self.recipe, self.model.encoder
 
         def lr_scale(name: str) -> float:
@@ -94,7 +94,7 @@ class Finetuner(L.LightningModule):
 
 
 class Predictor(L.LightningModule):
-    """Logits of a model on some of the modalities, for a trainer's `predict`."""
+    """Runs a model on some of the modalities, for a trainer's `predict`."""
 
     def __init__(self, model: Classifier, preprocess: Preprocess, modalities: Sequence[str]) -> None:
         super().__init__()

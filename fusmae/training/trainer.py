@@ -1,4 +1,4 @@
-"""The one way a Trainer is made: same callbacks, precision and resume for every objective."""
+"""The only place where a Trainer is built: every objective has the same callbacks, precision and way of resuming."""
 
 import io
 import logging
@@ -30,12 +30,12 @@ LAST = "last"
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run may use.
+    """Settings of the machine that a run uses.
 
     Attributes:
-        accelerator: auto, cpu or gpu.
-        checkpoint_every_steps: steps between resume checkpoints.
-        strategy: how several processes share the model.
+        accelerator: kind of device: auto, cpu or gpu.
+        checkpoint_every_steps: number of steps between resume checkpoints.
+        strategy: way in which several processes share the model.
     """
 
     accelerator: str
@@ -44,13 +44,13 @@ class Machine:
 
 
 class KeyedDropPath(Callback):
-    """Draws drop path by (seed, epoch, pair): the same after a restart, and on any number of processes."""
+    """Draws drop path by (seed, epoch, pair), so that a restart or another number of processes changes no draw."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Give every drop path its draws `[B]` for this batch."""
+        """Set the random numbers `[B]` of every drop path for this batch."""
         paths = [part for part in module.modules() if isinstance(part, DropPath)]
         if not paths:
             return
@@ -63,27 +63,27 @@ class KeyedDropPath(Callback):
 
 
 class CheckpointOnStop(Callback):
-    """Writes the resume checkpoint when a run is asked to end (SIGTERM), so that nothing is done twice.
+    """Writes the resume checkpoint when a run has to end (SIGTERM), so that no step is computed twice.
 
-    Not after an error: what led to it must not be resumed from.
+    After an error it writes none, because a run must not resume from the state that led to the error.
     """
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Save where Lightning stops for SIGTERM: behind a finished batch."""
+        """Save if the exception is SIGTERM's, which Lightning raises after a finished batch."""
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.scratch / f"{LAST}.ckpt")
 
 
 class ResumeCheckpoint(ModelCheckpoint):
-    """Writes at an epoch's last step only behind its validation: to go on from before it would leave that out."""
+    """Writes an epoch's last step only after the epoch's validation: resuming from before it would skip validation."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save after every so many steps, but not yet after an epoch's last."""
+        """Save after every `every_n_train_steps` steps, but not yet after an epoch's last step."""
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
@@ -93,7 +93,7 @@ class ResumeCheckpoint(ModelCheckpoint):
 
 
 class WholeFileIO(TorchCheckpointIO):
-    """Resume checkpoints written beside and renamed: a kill or a full disk leaves the one before."""
+    """Writes resume checkpoints under a temporary name, then renames them: a kill or a full disk leaves the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint whole or not at all.
@@ -101,7 +101,7 @@ class WholeFileIO(TorchCheckpointIO):
         Raises:
             StorageError: the disk is full.
         """
-        # Not Lightning's own saving: it writes to the system's temporary folder first, which may be another, full disk.
+        # Not Lightning's own method: it first writes to the system's temporary folder, perhaps on another, full disk.
         content = io.BytesIO()
         torch.save(checkpoint, content)
         with written_whole(Path(path)) as partial:
@@ -119,10 +119,19 @@ def build_trainer(
     max_steps: int = -1,
     is_validated: bool = True,
 ) -> L.Trainer:
-    """A Trainer with progress bar, resume checkpoints in `scratch` and bf16 where the hardware has it.
+    """Build a Trainer with a progress bar, resume checkpoints in `scratch` and bf16 where the hardware supports it.
 
-    Several processes that torchrun started share each batch. `callbacks` come before its own. Training ends
-    after `max_steps`, if there are some, or `epochs`. Without `is_validated` the validation split isn't looked at.
+    Several processes that torchrun started share each batch.
+
+    Args:
+        machine: settings of the machine.
+        epochs: number of epochs after which training ends.
+        seed: seed of the run, for drop path.
+        scratch: folder of the resume checkpoints.
+        logger: logger of the run's numbers; None for none.
+        callbacks: callbacks that run before those added here.
+        max_steps: number of steps after which training ends earlier; -1 for no such limit.
+        is_validated: whether the validation split is evaluated after each epoch.
     """
     _silence_hints()
     place = ranks()
@@ -141,7 +150,7 @@ def build_trainer(
         strategy=build_strategy(machine.strategy, place),
         devices=place.num_local,
         num_nodes=place.num_hosts,
-        use_distributed_sampler=False,  # ours deals out the pairs itself
+        use_distributed_sampler=False,  # KeyedSampler shares the pairs among the processes
         precision="bf16-mixed" if has_bf16 else "32-true",
         max_epochs=epochs,
         max_steps=max_steps,
@@ -169,10 +178,10 @@ def build_trainer(
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, scratch: Path) -> dict[str, Tensor]:
-    """Train, from the resume checkpoint in `scratch` where there is one.
+    """Train, starting from the resume checkpoint in `scratch` if there is one.
 
     Returns:
-        The module's weights, whole; where processes share one model out, on the first of them only.
+        The module's whole weights by name; with `fsdp`, only the first process gets them.
     """
     last = scratch / f"{LAST}.ckpt"
     trainer.ckpt_path = last if last.exists() else None
@@ -204,12 +213,15 @@ def _is_frozen(module: torch.nn.Module) -> bool:
 
 
 def _environment() -> list[Any]:
-    """Where torchrun has not started several processes, one trains alone: Lightning would else ask SLURM how many."""
+    """Lightning's environment for a single process, without which it would take the number of processes from SLURM.
+
+    Empty where torchrun has started several processes.
+    """
     return [] if ranks().num_ranks > 1 else [LightningEnvironment()]
 
 
 def _silence_hints() -> None:
-    # Hints for the library's users, not for ours; each is the intended behaviour.
+    # These hints are meant for developers, not for this project's users; each concerns intended behaviour.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         "Checkpoint directory .* exists and is not empty",
