@@ -24,7 +24,7 @@ class Pair:
         s1: location of the s1 tile, in a form that only the source interprets.
         s2: location of the s2 tile, likewise.
         labels: class names, spelled as in the class table.
-        split: train, validation or test.
+        split: name of the split: train, validation or test.
         place: name of the place; tiles of one place are never in two splits.
         date: acquisition time of s2 (UTC).
         country: name of the country as the source gives it, or "".
@@ -116,7 +116,7 @@ def write_index(pairs: Iterable[Pair], path: Path) -> None:
 
 
 def read_index(path: Path) -> list[Pair]:
-    """Read what `write_index` wrote.
+    """Read an index that `write_index` wrote.
 
     Raises:
         SourceError: the file is absent.

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for; each purpose has its own random stream."""
+    """Purpose of a random draw; each purpose has its own random stream."""
 
     ORDER = 0
     AUGMENT = 1

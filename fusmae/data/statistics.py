@@ -124,7 +124,7 @@ def plain_statistics(statistics: Statistics) -> dict[str, dict[str, dict[str, fl
 
 
 def read_statistics(path: Path) -> Statistics:
-    """Read what `write_statistics` wrote.
+    """Read band statistics that `write_statistics` wrote.
 
     Raises:
         ShardError: the file is absent.

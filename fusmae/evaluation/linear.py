@@ -30,8 +30,8 @@ def linear_probabilities(
         validation_features: features `[V, D]` of validation.
         validation_labels: labels `[V, K]` of validation.
         targets: features `[M, D]` to predict from, several arrays because a test set may be seen in several conditions.
-        kind: multilabel, one regression per class, chosen by macro AP; or multiclass, one regression, chosen by
-            accuracy.
+        kind: kind of task: multilabel, one regression per class, chosen by macro AP; or multiclass, one regression,
+            chosen by accuracy.
 
     Returns:
         Probabilities `[M, K]` for each of `targets`; and the chosen C, the inverse strength of regularisation. A class

@@ -22,7 +22,7 @@ class Contrast(nn.Module):
 
     Args:
         modalities: names of the modalities, two or more.
-        dim: width D of the encoder. Each modality has its own projection D → D, which is used in training only.
+        dim: width D of the encoder. Each modality has its own projection D → D, which is used in pretraining only.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:

@@ -33,7 +33,7 @@ class Prober(L.LightningModule):
     Args:
         encoder: encoder, which stays bit-identical.
         preprocess: module that turns native pixels into normalised tiles.
-        settings: settings, each of which gets its own heads.
+        settings: sets of modalities; each set has its own heads.
         learning_rates: learning rates of the heads; each setting has one head per learning rate.
         num_classes: number of classes K.
         readout: way in which tokens are pooled to one vector.
