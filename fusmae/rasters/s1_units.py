@@ -147,7 +147,7 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
         modality: name of the modality, for the error.
         negative: share of negative pixels, 0 to 1.
         units: linear units that the user stated.
-        of: noun for what has this share, for the error.
+        of: name of what the share was measured on, such as "band" or "tile", for the error.
 
     Raises:
         InputError: too many pixels are negative; the error names the option to leave out.

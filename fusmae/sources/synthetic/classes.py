@@ -3,13 +3,13 @@
 Classes come in contrasts. Within a contrast everything is drawn from the same distributions (materials and their
 shares, spectra, season, backscatter, and so every band's mean), except the one cue that gives the contrast its name:
 
-| contrast | classes | cue | told by |
+| contrast | classes | cue | visible in |
 |---|---|---|---|
 | field geometry | Arable land / Permanent crops | square fields / long strips of the same area | S1, S2 |
 | scale | Urban fabric / Industrial | small houses / large halls, the same share of roofs | S1, S2 |
 | spectrum | Broad-leaved / Coniferous forest | spectra; season, texture and SAR are equal | S2 only |
 | roughness | Moors / Transitional woodland | SAR in streaks / in round clumps; S2 is equal | S1 only |
-| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth | both only |
+| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth ones | only both |
 | shape | Inland waters / both wetlands | winding channels / round ponds, the same share of water | S1, S2 |
 | neighbourhood | Inland / Coastal wetlands | reeds around the ponds / apart from them, the same share | S1, S2 |
 
