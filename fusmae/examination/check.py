@@ -1,4 +1,4 @@
-"""What one check of the examination found."""
+"""The result of one check of the examination."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,26 +11,26 @@ Severity = Literal["blocks", "warns"]
 Status = Literal["passed", "tolerated", "skipped", "warns", "blocks"]
 
 UPDATE = "`fusmae update`"
-"""What a hint says of raw files and tables that were mended: DVC doesn't watch them, so that it would see no change."""
+"""Command in hints after raw files or tables were corrected: DVC doesn't watch them, so it would see no change."""
 
 _MAX_EXAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a dataset, and the answer.
+    """One check of a dataset, and its result.
 
     Attributes:
-        name: the key under which `data.tolerated` allows findings.
-        severity: what findings beyond the tolerated do to training.
-        what: what holds for sound data, in one sentence.
-        found: number of findings; pairs, unless `got` says otherwise.
-        got: what was found, in words.
-        expected: what would have been right.
+        name: name of the check, and key under which `data.tolerated` allows findings.
+        severity: effect on training of more findings than are tolerated.
+        what: one sentence that states what holds for sound data.
+        found: number of findings, which are pairs unless `expected` states otherwise.
+        got: description of what was found.
+        expected: description of what would be right.
         examples: keys of some findings.
-        hint: the next step where there are findings.
-        tolerated: findings that are allowed.
-        is_skipped: the data say too little to answer; `got` says why.
+        hint: next step for the user where there are findings.
+        tolerated: number of findings that are allowed.
+        is_skipped: whether the data are insufficient for the check; `got` states why.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """No more findings than are tolerated."""
+        """Whether there are no more findings than are tolerated."""
         return self.found <= self.tolerated
 
     @property
     def blocks(self) -> bool:
-        """Training must not start."""
+        """Whether training must not start."""
         return self.severity == "blocks" and not self.passed
 
     @property
     def status(self) -> Status:
-        """The answer in one word."""
+        """The result in one word."""
         if not self.passed:
             return self.severity
         if self.found:
@@ -64,25 +64,25 @@ class Check:
         return "skipped" if self.is_skipped else "passed"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the check as plain JSON values."""
         return {**asdict(self), "examples": list(self.examples), "passed": self.passed, "status": self.status}
 
 
 def some(names: Iterable[str]) -> tuple[str, ...]:
-    """The first few names in their order, each once."""
+    """Return the first few names in alphabetical order, each once."""
     return tuple(sorted(set(names))[:_MAX_EXAMPLES])
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
-    """`1 pair`, `1,200 pairs`."""
+    """Return a number with its noun, such as `1 pair` or `1,200 pairs`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def joined(sentences: Sequence[str], otherwise: str) -> str:
-    """Findings as one text, or what is said where there are none."""
+    """Join findings to one text, or return `otherwise` where there are none."""
     return "; ".join(sentences) or otherwise
 
 
 def keys_left_out(left_out: Iterable[LeftOut], check: str) -> list[str]:
-    """Keys of the pairs that no shard holds for a fault that this check looks after."""
+    """Return the keys of the pairs that were left out of the shards because of a fault that belongs to this check."""
     return [item.key for item in left_out if CHECK_OF_FAULT[item.fault] == check]

@@ -1,4 +1,4 @@
-"""What an examination says of a dataset."""
+"""The result of an examination: all checks of a dataset, with the figures of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from fusmae.modalities import BandStatistics
 
 @dataclass(frozen=True)
 class BandSummary:
-    """One band's pixels over all splits, and what is published of it."""
+    """Totals of one band's pixels over all splits, with the published statistics of the band."""
 
     band: Band
     totals: BandTotals
@@ -39,15 +39,15 @@ class BandSummary:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Every check's answer, and what the report shows beside them.
+    """The result of every check, and what the report shows beside them.
 
     Attributes:
-        checks: in the order in which they were asked.
-        num_pairs: pairs of the index by split.
-        class_counts: pairs by class, then by split.
-        bands: in the order of the shards' bands.
-        positions: longitude and latitude `[N, 2]` of the pairs that have them, by split.
-        left_out: pairs that are in no shard, and why.
+        checks: results in the order of the checks.
+        num_pairs: number of pairs of the index by split.
+        class_counts: number of pairs by class, then by split.
+        bands: summaries in the order of the shards' bands.
+        positions: longitude and latitude in degrees, `[N, 2]`, of the pairs that have them, by split.
+        left_out: pairs that are in no shard, with the reason.
     """
 
     checks: tuple[Check, ...]
@@ -59,15 +59,15 @@ class Diagnosis:
 
     @property
     def blocks(self) -> bool:
-        """Training must not start."""
+        """Whether training must not start."""
         return any(check.blocks for check in self.checks)
 
     def summary(self) -> str:
-        """What fails, what was expected instead and what to do: an error's text."""
+        """Return an error's text: which checks fail, what was expected instead and what to do."""
         return summarise(self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; all but the positions, which are the index's."""
+        """Return everything except the positions, which are in the index, as plain JSON values."""
         statistics: dict[str, dict[str, Any]] = {}
         for summary in self.bands:
             statistics.setdefault(summary.band.modality, {})[summary.band.name] = summary.to_json()
@@ -82,7 +82,7 @@ class Diagnosis:
 
 
 def summarise(checks: Sequence[Check]) -> str:
-    """Of those that block: what fails, what was expected instead and what to do."""
+    """Describe the checks that block training: what fails, what was expected instead and what to do."""
     failing = [check for check in checks if check.blocks]
     if not failing:
         return "The examination finds nothing that blocks training."

@@ -1,4 +1,4 @@
-"""The examination: every check of an index, its shards and what their dataset states."""
+"""The examination: every check of an index, of its shards and of what their dataset states."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ CHECK_NAMES = (
     "typical",
     "polarisation",
 )
-"""Every check, in the order of the report; all but `places` are keys of `data.tolerated`."""
+"""Names of all checks, in the order of the report; all except `places` are keys of `data.tolerated`."""
 
 MapShards = Callable[[Callable[[Path], Observation], Sequence[Path]], Iterable[Observation]]
 
@@ -63,18 +63,18 @@ def examine_data(
     tolerated: Mapping[str, int],
     map_shards: MapShards = map,
 ) -> Diagnosis:
-    """Ask a dataset every question.
+    """Run every check of a dataset.
 
     Args:
-        pairs: the index.
-        classes: the class table, in the order of the label columns.
-        facts: what the dataset states of itself.
-        shards: the folder with all shards.
-        tolerated: how many findings of a check don't matter, by its name.
-        map_shards: applies a function to every shard's path and gives the results in their order.
+        pairs: pairs of the index.
+        classes: class names, in the order of the label columns.
+        facts: facts that the dataset states about itself.
+        shards: folder of all shards.
+        tolerated: number of findings that are allowed, by name of the check.
+        map_shards: function that applies another one to every shard's path and returns the results in their order.
 
     Raises:
-        ConfigError: there is no check of a tolerated name.
+        ConfigError: `tolerated` has a name that is not a check.
         ShardError: there are no shards, or they are damaged.
     """
     _require_known(tolerated)
@@ -115,10 +115,10 @@ def examine_data(
 def examine_index(
     pairs: Sequence[Pair], classes: Sequence[str], facts: Facts, *, tolerated: Mapping[str, int] | None = None
 ) -> list[Check]:
-    """Ask an index the questions that need no imagery; arguments as of `examine_data`.
+    """Run the checks of an index that need no imagery; arguments are those of `examine_data`.
 
     Raises:
-        ConfigError: there is no check of a tolerated name.
+        ConfigError: `tolerated` has a name that is not a check.
     """
     tolerated = tolerated or {}
     _require_known(tolerated)
@@ -134,8 +134,8 @@ def examine_index(
 
 
 def _require_known(tolerated: Mapping[str, int]) -> None:
-    """Refuse a misspelt name before anything is read: a whole dataset takes hours."""
-    # What was trained on can't be tested on: nobody can agree to a place in two splits.
+    """Refuse a misspelt name before anything is read, because reading a whole dataset takes hours."""
+    # A place in two splits can't be tolerated: test data must not have been trained on.
     known = [name for name in CHECK_NAMES if name != "places"]
     unknown = sorted(set(tolerated) - set(known))
     if unknown:

@@ -1,4 +1,4 @@
-"""Labels: whether names, index and label columns say the same of a pair."""
+"""Checks of labels: class table, index, label columns of the shards and land-cover maps must agree."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from fusmae.examination.observe import Observation
 from fusmae.sources.shared.source import Facts
 
 _MAX_CONTRADICTED_SHARE = 0.01
-# Share of the wrong rows that a mistake must explain to be named; the rest may have other faults.
+# Share of the wrong rows that a known mistake must explain to be named; other rows may have other faults.
 _EXPLAINED = 0.9
 
 
@@ -24,13 +24,13 @@ def check_labels(
     observed: Observation | None = None,
     left_out: Sequence[LeftOut] = (),
 ) -> Check:
-    """The class map gives known pairs the classes that they are known to have, and the shards agree.
+    """Check that known pairs have the classes that they are known to have, and that the shards agree with the index.
 
     Args:
-        pairs: the index.
-        classes: the class table.
-        facts: with the classes of known pairs.
-        observed: the shards' pairs; None where only the index is asked.
+        pairs: pairs of the index.
+        classes: class names, in the order of the label columns.
+        facts: facts of the dataset, with the classes of known pairs.
+        observed: observation of the shards; None where only the index is checked.
         left_out: pairs that are in no shard.
     """
     unknown = [pair.key for pair in pairs if not set(pair.labels) <= set(classes)]
@@ -68,14 +68,14 @@ def check_labels(
 
 
 def check_maps(observed: Observation, classes: Sequence[str], map_classes: Sequence[str]) -> Check:
-    """Labels name what the land-cover maps show.
+    """Check that labels name what the land-cover maps show.
 
-    Which share of a map makes a label differs between datasets, so only what holds for all of them is asked: a label
-    has a pixel in the map, and what covers more than half of the map is a label.
+    The share of a map that makes a class a label differs between datasets, so only what holds for all of them is
+    checked: a label has a pixel in the map, and a class that covers more than half of the map is a label.
 
     Args:
-        observed: the shards' pairs.
-        classes: the class table.
+        observed: observation of the shards.
+        classes: class names, in the order of the label columns.
         map_classes: classes of the maps, in the order of their numbers.
     """
     what = "Labels name what a pair's land-cover map shows."
@@ -106,7 +106,7 @@ def check_maps(observed: Observation, classes: Sequence[str], map_classes: Seque
 
 
 def check_classes(pairs: Sequence[Pair], classes: Sequence[str]) -> Check:
-    """Every class can be learned and measured."""
+    """Check that every class has pairs in train; classes without pairs in test are reported too."""
     counts = class_counts(pairs, classes)
     absent = [name for name in classes if not counts[name]["train"]]
     unmeasured = [name for name in classes if counts[name]["train"] and not counts[name]["test"]]
@@ -128,20 +128,20 @@ def check_classes(pairs: Sequence[Pair], classes: Sequence[str]) -> Check:
 
 
 def class_counts(pairs: Iterable[Pair], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Pairs by class, then by split."""
+    """Return the number of pairs by class, then by split."""
     counts = Counter((label, pair.split) for pair in pairs for label in pair.labels)
     return {name: {split: counts[name, split] for split in SPLITS} for name in classes}
 
 
 def _changing_by_date(pairs: Sequence[Pair]) -> list[str]:
-    """Keys of the pairs of places that have other classes on other dates."""
+    """Return the keys of all pairs of places whose classes differ between dates."""
     labels = {pair.place: pair.labels for pair in pairs}
     changing = {pair.place for pair in pairs if pair.labels != labels[pair.place]}
     return [pair.key for pair in pairs if pair.place in changing] if changing else []
 
 
 def _quoted(names: Sequence[str]) -> str:
-    # Class names hold commas, and sentences of a check are joined by semicolons.
+    # Class names are quoted because they contain commas; the sentences of a check are joined by semicolons.
     return ", ".join(f"“{name}”" for name in names)
 
 
@@ -185,7 +185,7 @@ def _against_shards(pairs: Sequence[Pair], classes: Sequence[str], observed: Obs
 
 
 def _columns(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Label columns `[N, K]`; a name outside the table has none."""
+    """Return label columns `[N, K]`; names outside the class table are ignored."""
     column_of = {name: column for column, name in enumerate(classes)}
     columns = np.zeros((len(labels), len(classes)), np.bool_)
     for row, names in enumerate(labels):
@@ -194,12 +194,12 @@ def _columns(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray
 
 
 def _likeness(expected: NDArray[np.bool_], got: NDArray[np.bool_], classes: Sequence[str]) -> str:
-    """Name the mistake that makes the right columns `[N, K]` those that were got, if it is a known one."""
+    """Name the known mistake that turns the expected columns `[N, K]` into the columns found; "" where none does."""
     alphabet = np.argsort(np.array(classes))
     mistakes = [
         ("as if shifted by +1", np.roll(expected, 1, axis=1)),
         ("as if shifted by -1", np.roll(expected, -1, axis=1)),
-        # Tools differ in the order of the same table: the dataset's own, or the alphabet's.
+        # Programs order the same table differently: in the dataset's order, or alphabetically.
         ("as if the classes stood in the alphabet's order", expected[:, alphabet]),
         ("as if the classes stood in the alphabet's order", expected[:, np.argsort(alphabet)]),
     ]

@@ -1,4 +1,4 @@
-"""Which pairs there are: in the shards as in the index, and as many as the dataset states."""
+"""Checks of which pairs are present: in the shards as in the index, and as many as the dataset states."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from fusmae.sources.shared.source import Facts
 
 
 def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """Every pair of the index is in its split's shards with both sides, and no other pair is."""
+    """Check that every pair of the index is in its split's shards with all modalities, and that no other pair is."""
     splits = {pair.key: pair.split for pair in pairs}
     times = Counter(observed.keys)
     excused = {item.key for item in left_out}
@@ -44,7 +44,7 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
 
 
 def check_table(pairs: Sequence[Pair], facts: Facts) -> Check:
-    """What the dataset's tables state twice agrees; its reader refuses them where it does not."""
+    """Report which statements the dataset's tables make twice; the reader refuses tables where the two don't agree."""
     return Check(
         name="table",
         severity="blocks",
@@ -60,7 +60,7 @@ def check_table(pairs: Sequence[Pair], facts: Facts) -> Check:
 
 
 def check_counts(pairs: Sequence[Pair], counts: Mapping[Split, int] | None) -> Check:
-    """As many pairs in each split as the dataset states."""
+    """Check that each split has as many pairs as the dataset states."""
     found = Counter(pair.split for pair in pairs)
     stated = dict.fromkeys(SPLITS, 0) | dict(counts or {})
     missed = 0 if counts is None else sum(abs(found[split] - stated[split]) for split in SPLITS)

@@ -1,4 +1,4 @@
-"""What the examination measures of a shard's pixels; every check of pixels reads these measures only."""
+"""What the examination measures of a shard's pixels; the checks of pixels read only these measures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -16,18 +16,18 @@ from fusmae.data.shards import Shard
 from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE
 
-# Pairs read at a time: bounds memory, whatever the size of a shard.
+# Number of pairs read at a time, which limits memory for any size of shard.
 _CHUNK = 64
 HISTOGRAM_EDGES: dict[Units, NDArray[np.float64]] = {
     "dB": np.arange(-60, 30.5, 0.5),
     "DN": np.arange(0, 20_100, 100, dtype=np.float64),
 }
-"""Edges of the bins by units; what lies beyond them is counted in the first and the last bin."""
+"""Edges of the histogram bins by units; values beyond them are counted in the first or the last bin."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A band in the order in which an observation has them."""
+    """A band of an observation."""
 
     modality: str
     name: str
@@ -40,11 +40,11 @@ class BandTotals:
 
     Attributes:
         count: number of pixels.
-        total: their sum.
-        squares: the sum of their squares.
-        lowest: the smallest pixel.
-        highest: the largest.
-        histogram: pixels by bin of `HISTOGRAM_EDGES`.
+        total: sum of the pixels.
+        squares: sum of the squared pixels.
+        lowest: smallest pixel.
+        highest: largest pixel.
+        histogram: number of pixels by bin of `HISTOGRAM_EDGES`.
     """
 
     count: int
@@ -80,14 +80,14 @@ class BandMeasures:
     """Measures of each pair's bands, `[N, C]` each.
 
     Attributes:
-        mean: of the pixels.
-        median: of the pixels.
-        floor: the dark floor, `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
-        nodata_share: share of pixels that are 0 in all bands of the modality, over all resolutions, which is nodata.
+        mean: mean of the pixels.
+        median: median of the pixels.
+        floor: dark floor, the `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
+        nodata_share: share of nodata pixels, which are 0 in all bands of the modality, over all resolutions.
         one_share: share of pixels that are 1 in all bands, as along the edge of a swath.
-        nonnegative_share: share of pixels of 0 and above.
-        is_constant: every pixel has the same value.
-        is_whole: every pixel is a whole number.
+        nonnegative_share: share of pixels that are 0 or above.
+        is_constant: whether all pixels have the same value.
+        is_whole: whether all pixels are whole numbers.
     """
 
     mean: NDArray[np.float32]
@@ -102,16 +102,16 @@ class BandMeasures:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was measured of some pairs' pixels.
+    """Measures of some pairs' pixels.
 
     Attributes:
-        bands: in the order of the columns of `measures` and of `totals`.
-        totals: over all these pairs, by band.
-        measures: of each pair.
-        keys: of the pairs, in the order of the rows.
-        splits: the split in whose shards each pair is.
-        labels: `[N, K]` uint8, as the shards have them.
-        map_shares: `[N, M]`, share of the land-cover map that each of its classes covers; `[N, 0]` without maps.
+        bands: bands in the order of the columns of `measures` and of `totals`.
+        totals: sums over all these pairs, by band.
+        measures: measures of each pair's bands.
+        keys: keys of the pairs, in the order of the rows.
+        splits: split in whose shards each pair is.
+        labels: label columns of the shards, `[N, K]` uint8.
+        map_shares: share of the land-cover map that each of its classes covers, `[N, M]`; `[N, 0]` without maps.
     """
 
     bands: tuple[Band, ...]
@@ -123,16 +123,16 @@ class Observation:
     map_shares: NDArray[np.float32]
 
     def columns(self, wanted: Callable[[Band], bool]) -> list[int]:
-        """Columns of the bands that are wanted."""
+        """Return the columns of the bands for which `wanted` returns true."""
         return [column for column, band in enumerate(self.bands) if wanted(band)]
 
     def keys_where(self, rows: ArrayLike) -> list[str]:
-        """Keys of the pairs whose row `[N]` is true."""
+        """Return the keys of the pairs whose row `[N]` is true."""
         return [self.keys[row] for row in np.flatnonzero(rows)]
 
 
 def observe(path: Path) -> Observation:
-    """Measure one shard; its folder's name is the split's.
+    """Measure one shard; the name of its folder is the name of the split.
 
     Raises:
         ShardError: the shard is damaged.
@@ -160,7 +160,7 @@ def observe(path: Path) -> Observation:
 
 
 def merge(observations: Iterable[Observation]) -> Observation:
-    """Observations of shards with the same bands as one; an empty one where no shard has a pair."""
+    """Merge observations of shards with the same bands; the result is empty where no shard has a pair."""
     parts = [part for part in observations if part.keys]
     if not parts:
         number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
@@ -178,7 +178,7 @@ def merge(observations: Iterable[Observation]) -> Observation:
 
 
 def _map_shares(maps: NDArray[np.uint8] | None, count: int) -> NDArray[np.float32]:
-    """Shares of the classes `[B, M]` of maps `[B, h, w]`; M is the highest class that any of them has, and one."""
+    """Return the shares `[B, M]` of the classes in maps `[B, h, w]`; M is the highest class number in them plus 1."""
     if maps is None:
         return np.zeros((count, 0), np.float32)
     pixels = maps.reshape(count, -1)
@@ -201,9 +201,9 @@ def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:
 def _measure(
     pixels: NDArray[Any], item: ModalityInput, zero: NDArray[np.bool_], one: NDArray[np.bool_]
 ) -> tuple[list[BandTotals], BandMeasures]:
-    """Measure `[B, C, h, w]`, of which some pixels `[B, h, w]` are 0 or 1 in all bands of the modality."""
+    """Measure pixels `[B, C, h, w]`; `zero` and `one` mark pixels `[B, h, w]` that have this value in all bands."""
     shape = pixels.shape[:2]
-    # Sorted pixels give every order statistic at once.
+    # Pixels are sorted once, for all order statistics.
     pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
     size = pixels.shape[-1]
     exact = pixels.astype(np.float64)
@@ -239,12 +239,12 @@ def _measure(
 def _is_whole(pixels: NDArray[Any]) -> NDArray[np.bool_]:
     if np.issubdtype(pixels.dtype, np.integer):
         return np.ones(pixels.shape[:-1], np.bool_)
-    # Shards keep dB in hundredths, which are no exact float32.
+    # Shards store dB in hundredths, which float32 can't represent exactly.
     return np.asarray((np.abs(pixels - np.rint(pixels)) < 0.001).all(-1))
 
 
 def _floor(pixels: NDArray[Any], zeros: NDArray[np.intp], negative: NDArray[np.intp]) -> NDArray[Any]:
-    """Dark floor `[B, C]` of sorted pixels `[B, C, P]`, nodata aside."""
+    """Return the dark floor `[B, C]` of sorted pixels `[B, C, P]`, without nodata."""
     size = pixels.shape[-1]
     rank = np.floor(FLOOR_QUANTILE * (size - zeros)).astype(np.intp)
     rank = np.where(rank < negative, rank, rank + zeros).clip(max=size - 1)
@@ -252,7 +252,7 @@ def _floor(pixels: NDArray[Any], zeros: NDArray[np.intp], negative: NDArray[np.i
 
 
 def _histogram(pixels: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Pixels by bin, of sorted pixels `[B, P]`."""
+    """Count sorted pixels `[B, P]` by bin."""
     inner = edges[1:-1].astype(pixels.dtype)
     below = np.sum([np.searchsorted(row, inner) for row in pixels], axis=0, dtype=np.int64)
     return np.asarray(np.diff(below, prepend=0, append=pixels.size))

@@ -1,8 +1,9 @@
-"""Whether S2 digital numbers hold the 1000 that processing baselines from 04.00 on add, and all or none do.
+"""Check whether all or no S2 digital numbers contain the offset of 1000 that processing baselines since 04.00 add.
 
-`fusmae.rasters.s2_offset` says what one pair's bands tell. A pair with dark floors holds no offset; one without may
-be all cloud, so that bright pairs count where there are many of them in an acquisition. The baseline in the product's
-name, `_N0400_`, counts where the pair's own floors agree: sources may have taken the offset off.
+`fusmae.rasters.s2_offset` judges the bands of one pair. A pair with dark floors contains no offset. A pair without dark
+floors may be covered by cloud, so bright pairs count only where an acquisition has many of them. The baseline in the
+product's name, such as `_N0400_`, counts only where the pair's floors agree, because a source may have subtracted the
+offset.
 """
 
 from collections import defaultdict
@@ -20,22 +21,22 @@ from fusmae.examination.observe import Observation
 from fusmae.rasters.s2_offset import adds_offset, dark_level, judge_floors, named_baseline
 
 MIN_PAIRS = 8
-"""Fewer pairs of one acquisition may all be cloud."""
+"""Minimum number of pairs to judge an acquisition; fewer pairs may all be covered by cloud."""
 
-# Of pairs with the offset a few may seem to have none: atmospheric correction makes the darkest water negative.
+# A few pairs with the offset may seem to have none: atmospheric correction makes the darkest water negative.
 _OFFSET_SHARE = 0.95
-# Bright pairs up to this share may lie under thick cloud that nobody flagged. Clouds cover fewer: 12 % of BigEarthNet's
-# pairs have any snow, cloud or shadow in them, and what is bright from edge to edge is a part of those.
+# Up to this share, bright pairs may be under thick cloud that is not flagged. Clouds cover fewer pairs: 12 % of
+# BigEarthNet's pairs have any snow, cloud or shadow, and only a part of those is bright from edge to edge.
 _MAX_BRIGHT_SHARE = 0.1
-# One cloud may cover a tile and its neighbour; of few pairs these are a large share.
+# One cloud may cover a tile and its neighbour, which are a large share of few pairs.
 _MIN_BRIGHT = 3
-# What the others tell counts for pairs that tell nothing where these are fewer.
+# Pairs without evidence are judged like the others of their acquisition if more than this share has evidence.
 _MIN_TOLD_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """Keys of pairs by what was found of them; the rest is not known."""
+    """Keys of pairs with the offset and without it, and the evidence used; other pairs are undecided."""
 
     offset: list[str]
     clear: list[str]
@@ -43,12 +44,12 @@ class _Verdicts:
 
 
 def check_offset(pairs: Sequence[Pair], observed: Observation, stated: int) -> Check:
-    """Digital numbers hold the offset that the dataset states, in every acquisition.
+    """Check that digital numbers contain the offset that the dataset states, in every acquisition.
 
     Args:
-        pairs: the index.
-        observed: the shards' pairs.
-        stated: what the dataset says is added; 0 for nothing.
+        pairs: pairs of the index.
+        observed: observation of the shards.
+        stated: offset in digital numbers that the dataset states; 0 for none.
     """
     verdicts = _judge(pairs, observed)
     wrong = verdicts.clear if stated else verdicts.offset
@@ -112,7 +113,7 @@ def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
     small = untold(small)
     if len(small) >= MIN_PAIRS:
         tell("the dark floor of small acquisitions together", [_by_floor(small, signs)])
-    # An acquisition may hide a few. Where many do, these are no clouds.
+    # Single acquisitions may have a few bright pairs under cloud; many bright pairs in total are no clouds.
     bright = [row for row in untold(chain(*large, small)) if signs[row] == 1]
     if len(bright) + len(clear) >= MIN_PAIRS and _are_many(bright, len(bright) + len(clear)):
         tell("the dark floor of all pairs together", [(bright, [])])
@@ -120,7 +121,7 @@ def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
 
 
 def _by_floor(rows: Sequence[int], signs: NDArray[np.int8]) -> tuple[list[int], list[int]]:
-    """Of rows that are judged together those with and without the offset; bright ones that may be cloud are neither."""
+    """Judge rows together; return those with and without the offset, and neither for bright rows that may be cloud."""
     bright, dark = ([row for row in rows if signs[row] == sign] for sign in (1, -1))
     num_told = len(bright) + len(dark)
     if len(bright) >= _OFFSET_SHARE * num_told and num_told > _MIN_TOLD_SHARE * len(rows):
@@ -133,7 +134,7 @@ def _are_many(bright: Sequence[int], num_rows: int) -> bool:
 
 
 def _by_name(keys: Sequence[str], rows: Sequence[int], signs: NDArray[np.int8]) -> tuple[list[int], list[int]]:
-    """Rows with and without the offset, where the baseline in the name and the pair's own floors agree."""
+    """Return rows with and without the offset, where the baseline in the name and the pair's floors agree."""
     offset, clear = [], []
     for row in rows:
         named = named_baseline([keys[row]])

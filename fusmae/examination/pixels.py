@@ -1,4 +1,4 @@
-"""Checks of pixels: contrast, nodata, histograms, units, polarisation."""
+"""Checks of pixels: contrast, nodata, histograms, units, polarisation, place and size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from fusmae.modalities import BandStatistics, Statistics, Units
 from fusmae.rasters.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
 
 MAX_NODATA_SHARE = 0.1
-"""A model can do without a corner of a tile; with more it learns where the swath ends."""
+"""Maximum share of nodata in a pair: a missing corner does no harm, but with more a model learns where swaths end."""
 
 CLIPPED_DN = 1.0
-"""Atmospheric correction clips what would be 0 or less to this: over dark water whole bands are it."""
+"""Value to which atmospheric correction clips numbers of 0 or less: over dark water whole bands may have it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a band may be from its reference.
+    """Limits of how far a band may be from its published statistics.
 
     Attributes:
-        mean_shift_stds: of the mean, in published standard deviations.
-        std_ratio: of the standard deviation, as a factor either way.
+        mean_shift_stds: maximum difference of the means, in published standard deviations.
+        std_ratio: maximum ratio of the standard deviations, either way.
     """
 
     mean_shift_stds: float
@@ -38,25 +38,25 @@ class Limits:
 
 
 POSSIBLE: dict[Units, Limits] = {"DN": Limits(inf, 10), "dB": Limits(2, 4)}
-"""Beyond these pixels have another unit or were normalised. Snow and cloud move the mean of digital numbers by many
-standard deviations, so that it tells nothing; published standard deviations include cloud, and clear pairs of one scene
-have as little as 0.3 of them."""
+"""Limits beyond which pixels have another unit or were normalised. The mean of digital numbers has no limit, because
+snow and cloud move it by many standard deviations. Published standard deviations include cloud; clear pairs of one
+scene have as little as 0.3 times the published one."""
 
 TYPICAL: dict[Units, Limits] = {"DN": Limits(1, 3), "dB": Limits(1, 3)}
-"""Real data of one scene or season may be beyond these, so that people must judge."""
+"""Limits that real data of one scene or season may exceed, so that the user must judge."""
 
 _MAX_CROSSED_SHARE = 0.2
-"""Over calm water either polarisation may be above the other. That is 1 of the sample's 60 pairs, so that far fewer
-than half of the pairs tell of a swap in some."""
+"""Maximum share of pairs with VH above VV, which happens over calm water: in 1 of the sample's 60 pairs. The limit is
+far below one half, so that a swap in only some of the pairs is found too."""
 
 _MAX_8_BIT = 255
 
 
 def check_constant(observed: Observation) -> Check:
-    """Every band of every pair has contrast, but for those that were clipped over dark water."""
+    """Check that every band of every pair has contrast, except bands that were clipped over dark water."""
     is_constant = observed.measures.is_constant
     is_dn = np.array([band.units == "DN" for band in observed.bands], np.bool_)
-    # A pair without contrast in any band is no water: its radar image would show waves or noise.
+    # A pair in which no band has contrast is not water: S1 would show waves or noise.
     has_contrast = ~is_constant.all(axis=1, keepdims=True)
     is_clipped = is_constant & is_dn & has_contrast & (observed.measures.median <= CLIPPED_DN)
     is_flat = is_constant & ~is_clipped
@@ -84,7 +84,7 @@ def check_constant(observed: Observation) -> Check:
 
 
 def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """No pair is NaN, infinite or largely nodata; a band that is 0 where others have data is water."""
+    """Check that no pair has NaN, infinite values or much nodata; 0 in one band where others have data is water."""
     share = observed.measures.nodata_share.max(axis=1, initial=0)
     dn = observed.columns(lambda band: band.units == "DN")
     ones = observed.keys_where(observed.measures.one_share[:, dn].max(axis=1, initial=0) > 0)
@@ -114,7 +114,7 @@ def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
 
 
 def check_histograms(observed: Observation, reference: Statistics) -> Check:
-    """No band is so far from what is published that its pixels must be of another kind."""
+    """Check that no band is so far from its published statistics that its pixels must be of another kind."""
     return _against_reference(
         Check(
             name="histograms",
@@ -133,7 +133,7 @@ def check_histograms(observed: Observation, reference: Statistics) -> Check:
 
 
 def check_typical(observed: Observation, reference: Statistics) -> Check:
-    """Each band's mean and standard deviation are near the published ones."""
+    """Check that each band's mean and standard deviation are near the published ones."""
     return _against_reference(
         Check(
             name="typical",
@@ -152,13 +152,13 @@ def check_typical(observed: Observation, reference: Statistics) -> Check:
 
 
 def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """S1 is in dB, nothing else and not cut to whole numbers; S2 in digital numbers of 16 bits."""
+    """Check that S1 is in dB and not rounded to whole numbers, and that S2 is in 16-bit digital numbers."""
     measures = observed.measures
     db = observed.columns(lambda band: band.units == "dB")
     low, high = MEDIAN_DB_RANGE
     is_linear = (measures.nonnegative_share[:, db] > LINEAR_SHARE).any(axis=1)
     is_far = ((measures.median[:, db] < low) | (measures.median[:, db] > high)).any(axis=1) & ~is_linear
-    # One tile of whole numbers is chance for no sensor.
+    # No sensor delivers a tile of whole dB by chance, so one such tile suffices.
     is_whole = (measures.is_whole[:, db] & ~measures.is_constant[:, db]).any(axis=1) & ~is_linear
     dn = observed.columns(lambda band: band.units == "DN")
     is_8_bit = bool(dn) and max(observed.totals[column].highest for column in dn) <= _MAX_8_BIT
@@ -189,7 +189,7 @@ def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
 
 
 def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
-    """How pairs become dB, by the levels of those that are linear, `[N]`."""
+    """Describe how to convert linear pairs (flags `[N]`) to dB, judged by their levels."""
     rows = np.flatnonzero(is_linear)
     if not rows.size:
         return "convert linear S1 to dB (10 * log10 of power, 20 * log10 of amplitude); "
@@ -202,7 +202,7 @@ def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
 
 
 def check_polarisation(observed: Observation) -> Check:
-    """VH is above VV in few pairs."""
+    """Check that VH is above VV in few pairs only."""
     what = "VH is below VV: vegetation and ground scatter little into the other polarisation."
     columns = {band.name: column for column, band in enumerate(observed.bands)}
     if not {"VV", "VH"} <= columns.keys() or not observed.keys:
@@ -227,7 +227,7 @@ def check_polarisation(observed: Observation) -> Check:
 
 
 def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
-    """Both sides of every pair show the same ground."""
+    """Check that all modalities of every pair show the same ground."""
     elsewhere = keys_left_out(left_out, "georeference")
     return Check(
         name="georeference",
@@ -245,7 +245,7 @@ def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
 
 
 def check_grid(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
-    """Every band and map of every pair has the size that the parameters state."""
+    """Check that every band and map of every pair has the size that the parameters state."""
     others = keys_left_out(left_out, "grid")
     return Check(
         name="grid",
@@ -274,7 +274,7 @@ def _by_band(observed: Observation, flags: NDArray[np.bool_]) -> str:
 def _against_reference(
     question: Check, observed: Observation, reference: Statistics, limits: Mapping[Units, Limits]
 ) -> Check:
-    """The question's answer."""
+    """Compare each band with its published statistics, and return the check with the result."""
     compared = {
         band: (totals, published)
         for band, totals in zip(observed.bands, observed.totals, strict=True)
@@ -296,7 +296,7 @@ def _against_reference(
 
 
 def _is_near(totals: BandTotals, published: BandStatistics, limits: Limits) -> bool:
-    # Written so that NaN is not near.
+    # The comparisons are written so that NaN does not count as near.
     is_mean_near = abs(totals.mean - published.mean) <= limits.mean_shift_stds * published.std
     return is_mean_near and published.std / limits.std_ratio <= totals.std <= published.std * limits.std_ratio
 

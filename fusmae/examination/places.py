@@ -1,4 +1,4 @@
-"""Whether what is tested was seen in training: places in two splits, and neighbours across splits."""
+"""Checks of whether training has seen the test ground: places in two splits, and neighbours across splits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ from fusmae.data.index import Pair, Split
 from fusmae.examination.check import UPDATE, Check, counted, some
 
 DISTANCES_KM = (1.2, 2.4, 10.0)
-"""Side of BigEarthNet's tiles, so that they touch; twice that; and where scenes hardly look alike any more."""
+"""Reported distances: the side of BigEarthNet's tiles, at which they touch; twice that; and a distance at which ground
+hardly looks alike any more."""
 
-# Tiles that touch are 1.2 km apart in their projection, up to 0.5 % more on a sphere.
+# Centres of touching tiles are 1.2 km apart in their projection, and up to 0.5 % more on a sphere.
 _TOLERANCE = 1.01
 _EARTH_RADIUS_KM = 6371.0
 
 
 def check_places(pairs: Sequence[Pair]) -> Check:
-    """No place is in two splits."""
+    """Check that no place is in two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         splits[pair.place].add(pair.split)
@@ -39,7 +40,7 @@ def check_places(pairs: Sequence[Pair]) -> Check:
 
 
 def check_neighbours(pairs: Sequence[Pair]) -> Check:
-    """No held-out pair lies beside a training pair."""
+    """Check that no validation or test pair lies near a training pair."""
     held_out = [pair for pair in pairs if pair.split != "train" and pair.lon is not None]
     train = _positions([pair for pair in pairs if pair.split == "train" and pair.lon is not None])
     what = "Held-out pairs are far from every training pair."
@@ -71,14 +72,14 @@ def _shares(split: Split, distances: NDArray[np.float64]) -> str:
 
 
 def _positions(pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Points `[N, 3]` on the unit sphere, where nearest by chord is nearest by arc."""
+    """Return points `[N, 3]` on the unit sphere, where the nearest by straight line is the nearest on the surface."""
     degrees = np.array([(pair.lon, pair.lat) for pair in pairs], np.float64).reshape(-1, 2)
     lon, lat = np.radians(degrees).T
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 def _nearest_km(train: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance `[N]` from each point to the nearest training point."""
+    """Return the distance `[N]` in km from each point to the nearest training point."""
     from sklearn.neighbors import KDTree
 
     chords = KDTree(train).query(points, k=1, return_distance=True)[0][:, 0]

@@ -1,4 +1,4 @@
-"""What bands are called: product names, and the names that archives and tools give the same bands."""
+"""Names of bands: product names, and the names that archives and programs give to the same bands."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -7,10 +7,10 @@ PRODUCT_NAMES: Mapping[str, tuple[str, ...]] = {
     "s1": ("VV", "VH", "HH", "HV"),
     "s2": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
 }
-"""Bands of a modality by their product names, whether a model takes them or not."""
+"""Product names of a modality's bands, including bands that no model takes."""
 
-# STAC's common names and Earth Search's asset keys, and the same words as other catalogues write them. A name of
-# several bands is not read but shown with them: what one catalogue calls swir2 is B11, in another it is B12.
+# STAC's common names and Earth Search's asset keys, and variants of them in other catalogues. A name that may stand for
+# several bands is not resolved, but shown with them: swir2 is B11 in one catalogue and B12 in another.
 _SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "s2": {
         "coastal": ("B01",),
@@ -43,15 +43,16 @@ _BEFORE, _AFTER = "(?<![A-Za-z0-9])", "(?![A-Za-z0-9])"
 
 
 def names_in(modality: str, texts: Iterable[str], wanted: Collection[str], *, synonyms: bool = True) -> tuple[str, ...]:
-    """Product names of the bands that texts name: `B02` in `T33UUP_B02_10m`, `B2 (blue)` or `blue`.
+    """Return product names of the bands that texts name: `B02` for `T33UUP_B02_10m`, `B2 (blue)` or `blue`.
 
-    Product names go before synonyms. Nothing where the texts name none; several where they may name any of these.
+    Product names take precedence over synonyms. The result is empty where the texts name no band, and has several names
+    where the texts are ambiguous.
 
     Args:
-        modality: `s1` or `s2`; one that is not in the table has no names but those that are wanted.
-        texts: descriptions, tags or a file's name.
-        wanted: names that a model takes.
-        synonyms: whether to read other names than those of products.
+        modality: name of the modality, such as `s1`; for one that is not in the table only `wanted` names are found.
+        texts: descriptions, tags or the name of a file.
+        wanted: band names that a model takes.
+        synonyms: whether to recognise other names than product names.
     """
     texts = tuple(texts)
     names = dict.fromkeys((*wanted, *PRODUCT_NAMES.get(modality, ())))
@@ -61,7 +62,7 @@ def names_in(modality: str, texts: Iterable[str], wanted: Collection[str], *, sy
     table = _SYNONYMS.get(modality, {})
     if not table:
         return ()
-    # The longest first: `red` is a part of `red edge 1`.
+    # Longest names first, because `red` is a part of `red edge 1`.
     ordered = sorted(table, key=len, reverse=True)
     pattern = re.compile(f"{_BEFORE}(?:{'|'.join(f'({_loose(name)})' for name in ordered)}){_AFTER}", re.IGNORECASE)
     groups = [match.lastindex for text in texts for match in pattern.finditer(text)]
@@ -69,7 +70,7 @@ def names_in(modality: str, texts: Iterable[str], wanted: Collection[str], *, sy
 
 
 def other_modality(modality: str, texts: Collection[str]) -> str:
-    """Another modality whose bands texts name; "" where they name none."""
+    """Return another modality whose bands texts name; "" where there is none."""
     others = [name for name in PRODUCT_NAMES if name != modality]
     return next((name for name in others if names_in(name, texts, (), synonyms=False)), "")
 

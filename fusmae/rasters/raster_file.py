@@ -1,13 +1,13 @@
-"""What a raster file says of itself, read alike for training, maps and the service.
+"""What a raster file states about itself, read in the same way for training, maps and the service.
 
-- **Scale and offset** are applied. Backscatter is then what the file says (dB, or power). For digital numbers
-  (reflectance times 10,000) a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by
-  10,000 (0.0001 and -0.1 take 1000 off); a coarser one, or an offset alone, gives digital numbers. What the offset
-  makes a little negative is 0. A statement that leads to impossible pixels is refused.
-- **Nodata** is what a band states as nodata, what is not finite, and what the file's mask (internal or beside it) or
-  alpha band hides. An alpha band is no data band.
-- **0** is a value, unless the file states it, or all bands of a modality are 0: `zero_is_nodata` says when that counts.
-- Rows from south to north and columns from east to west are turned round.
+- **Scale and offset** are applied. Backscatter is then in the units of the file (dB, or power). For digital numbers
+  (reflectance times 10,000), a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by
+  10,000 (scale 0.0001 and offset -0.1 subtract 1000); a coarser scale, or an offset alone, gives digital numbers.
+  Numbers that the offset makes slightly negative become 0. A scale that leads to impossible pixels is refused.
+- **Nodata** are the pixels that have a band's nodata value, that are not finite, or that the file's mask (internal or
+  beside it) or alpha band hides. An alpha band is not a data band.
+- **0** is a value, unless the file states it as nodata, or all bands of a modality are 0 and `zero_is_nodata` is true.
+- Rows from south to north and columns from east to west are reversed.
 """
 
 import math
@@ -27,15 +27,16 @@ Box = tuple[float, float, float, float]
 
 DN_OF_REFLECTANCE = 10_000.0
 MAX_REFLECTANCE_STEP = 0.05
-"""Nothing is stored in twenty steps of reflectance: a coarser scale is one of digital numbers."""
+"""Scale below which stored numbers become reflectance, otherwise digital numbers: no file stores reflectance in only
+twenty steps."""
 
 STATED, MASKED, NOT_FINITE = "stated as nodata", "masked", "not finite"
-"""Why a pixel is nodata."""
+"""Reasons why a pixel is nodata."""
 
-# A metre of a CRS may differ from one on the ground by this share; UTM is within 0.1 %.
+# Maximum relative difference between a metre of a CRS and a metre on the ground; in UTM it is within 0.1 %.
 _MAX_SCALE_ERROR = 0.01
 _EARTH_RADIUS_M = 6_371_000.0
-# Impossible pixels: what a wrong scale or offset makes of right numbers, and nothing on earth does.
+# Limits of impossible pixels, which result from right numbers with a wrong scale or offset, and from no ground.
 _FEW_PIXELS = 500
 _MEDIAN_DB_RANGE, _LEAST_SPREAD_DB = (-60.0, 30.0), 0.5
 _MAX_MEDIAN_DN, _MAX_REFLECTANCE = 30_000.0, 3.0
@@ -49,15 +50,15 @@ _UNSTATE = (
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file says of some of its bands.
+    """What a file states about some of its bands.
 
     Attributes:
-        indexes: numbers of the bands in the file, from 1.
-        nodata: number that stands for nodata, by band; None where none is stated.
-        factors: what stored numbers are multiplied with to be in the modality's units, by band.
-        offsets: what is added then, by band.
+        indexes: numbers of the bands in the file, counted from 1.
+        nodata: nodata value by band; None where none is stated.
+        factors: factors by band that convert stored numbers to the modality's units.
+        offsets: numbers by band that are added after the multiplication.
         text: scale and offset as the file states them, for errors; "" where it states none.
-        alpha: number of the alpha band; None for none.
+        alpha: number of the alpha band; None where there is none.
         has_mask: whether the file has a mask, internal or beside it.
     """
 
@@ -80,9 +81,9 @@ class Bands:
     """Pixels of some bands.
 
     Attributes:
-        stored: `[C, h, w]` in the file's own type.
-        why: `[C, h, w]` or `[1, h, w]` flags of nodata by reason; only reasons that occur.
-        statement: what the file says of them.
+        stored: pixels `[C, h, w]` in the file's own type.
+        why: flags of nodata, `[C, h, w]` or `[1, h, w]`, by reason; only reasons that occur.
+        statement: statements of the file about these bands.
     """
 
     stored: NDArray[Any]
@@ -91,7 +92,7 @@ class Bands:
 
     @property
     def is_nodata(self) -> Flags | None:
-        """`[C, h, w]`, true where a band has no data; None where all have."""
+        """Flags `[C, h, w]`, true where a band has no data; None where every pixel has data."""
         if not self.why:
             return None
         found = np.zeros(self.stored.shape, np.bool_)
@@ -100,7 +101,7 @@ class Bands:
         return found
 
     def in_units(self, units: Units) -> Floats:
-        """`[C, h, w]` in the modality's units, NaN where a band has no data."""
+        """Return pixels `[C, h, w]` in the modality's units, NaN where a band has no data."""
         values = scaled(self.stored, self.statement, units)
         empty = self.is_nodata
         if empty is not None:
@@ -109,22 +110,22 @@ class Bands:
 
 
 def data_bands(dataset: Any) -> tuple[int, ...]:
-    """Numbers of a file's bands without its alpha band."""
+    """Return the numbers of a file's bands without its alpha band."""
     alpha = _alpha_band(dataset)
     return tuple(index for index in dataset.indexes if index != alpha)
 
 
 def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int] | None = None) -> Statement:
-    """What a file says of some bands.
+    """Read what a file states about some bands.
 
     Args:
-        name: the file, for errors.
-        dataset: rasterio's, open.
-        units: of the modality.
-        indexes: numbers of the bands, from 1; None for all but alpha.
+        name: name of the file, for errors.
+        dataset: open rasterio dataset.
+        units: units of the modality.
+        indexes: numbers of the bands, counted from 1; None for all except alpha.
 
     Raises:
-        InputError: a scale that is 0, negative or no number.
+        InputError: a scale is 0, negative or not finite, or an offset is not finite.
     """
     chosen = tuple(indexes) if indexes is not None else data_bands(dataset)
     stated = [(dataset.scales[index - 1], dataset.offsets[index - 1]) for index in chosen]
@@ -150,7 +151,7 @@ def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int
 
 
 def has_mask(dataset: Any) -> bool:
-    """Whether a file has a mask of its own, internal or beside it."""
+    """Return whether a file has its own mask, internal or beside it."""
     from rasterio.enums import MaskFlags
 
     flags = dataset.mask_flag_enums[0]
@@ -158,12 +159,12 @@ def has_mask(dataset: Any) -> bool:
 
 
 def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
-    """Read bands and what is nodata in them; masks are read only where a file has them.
+    """Read bands and their nodata; masks are read only where a file has them.
 
     Args:
-        dataset: rasterio's, open.
-        statement: of this file.
-        window: rasterio's; None for the whole.
+        dataset: open rasterio dataset.
+        statement: statements of this file about the bands.
+        window: rasterio window; None for the whole raster.
 
     Raises:
         rasterio.errors.RasterioError: the file is damaged.
@@ -178,53 +179,53 @@ def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
         hidden = dataset.read(statement.alpha, window=window)[None] == 0
         why[MASKED] = why[MASKED] | hidden if MASKED in why else hidden
     if stored.dtype.kind == "f":
-        # NaN is what most files state as nodata; that they do changes nothing.
+        # NaN is nodata in floating-point files, whether or not they state it as nodata.
         why[NOT_FINITE] = ~np.isfinite(_as_float32(stored) if stored.dtype.itemsize > 4 else stored)
     return Bands(stored, {reason: flags for reason, flags in why.items() if flags.any()}, statement)
 
 
 def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipped: bool = True) -> Floats:
-    """Stored numbers `[C, h, w]` in the modality's units; a new array.
+    """Convert stored numbers `[C, h, w]` to the modality's units; returns a new array.
 
     Args:
-        stored: in the file's own type.
-        statement: what the file says of them.
-        units: of the modality.
-        is_clipped: whether digital numbers that an offset makes a little negative become 0.
+        stored: numbers in the file's own type.
+        statement: statements of the file about these bands.
+        units: units of the modality.
+        is_clipped: whether digital numbers that an offset makes slightly negative become 0.
     """
     if not statement.is_scaled:
         return _as_float32(stored)
     factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
     values = stored * factors + offsets
     if units == "DN" and is_clipped:
-        # Atmospheric correction makes the darkest water a little less than nothing.
+        # Atmospheric correction makes the reflectance of the darkest water slightly negative.
         values[(values < 0) & (values >= offsets)] = 0
     return _as_float32(values)
 
 
 def _as_float32(values: NDArray[Any]) -> Floats:
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, which is nodata
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, which is nodata
         return values.astype(np.float32)
 
 
 def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
-    """Whether a pixel that is 0 in all bands of a modality has no data.
+    """Return whether a pixel that is 0 in all bands of a modality is nodata.
 
-    It has none in dB. In digital numbers it has none unless every band states another nodata: then 0 is a value.
+    In dB it is nodata. In digital numbers it is nodata unless every band states another nodata value.
 
     Args:
-        nodata: what is stated, by band of the modality.
-        units: of the modality.
+        nodata: stated nodata value by band of the modality; None where none is stated.
+        units: units of the modality.
     """
     return units == "dB" or any(value is None or value == 0 for value in nodata)
 
 
 def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
-    """Flags of the same ground on another grid: true where any pixel with a flag lies in or over the new pixel.
+    """Resample flags to another grid of the same ground: true where a true pixel lies in or over the new pixel.
 
     Args:
-        flags: `[..., h, w]`.
-        shape: height and width of the new grid.
+        flags: flags `[..., h, w]`.
+        shape: height and width of the new grid in pixels.
     """
     for axis, size in zip((-2, -1), shape, strict=True):
         if size != flags.shape[axis]:
@@ -234,14 +235,14 @@ def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
 
 
 def nowhere_but(value: int, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
-    """Where all bands of a modality have one value, over all of its resolutions.
+    """Find where all bands of a modality have one value, over all of its resolutions.
 
     Args:
-        value: that value.
-        arrays: `[..., C, h, w]` of one ground, each at its own resolution.
+        value: value that the bands must have.
+        arrays: pixels `[..., C, h, w]` of the same ground, each array at its own resolution.
 
     Returns:
-        `[..., h, w]` of each array: true where its bands have the value and so have all others over the same ground.
+        Flags `[..., h, w]` per array: true where its bands and all other bands of the same ground have the value.
     """
     same = [(array == value).all(axis=-3) for array in arrays]
     if not any(flags.any() for flags in same):
@@ -257,12 +258,13 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
     """Refuse pixels that a stated scale or offset makes impossible.
 
     Args:
-        name: the file, for errors.
-        samples: some of its pixels.
-        units: of the modality.
+        name: name of the file, for errors.
+        samples: pixels from several windows of the file.
+        units: units of the modality.
 
     Raises:
-        InputError: names the statement and the command that takes it out of the file.
+        InputError: the pixels are impossible; the error states scale and offset, and the command that removes them
+            from the file.
     """
     if not samples or not samples[0].statement.is_scaled:
         return
@@ -296,7 +298,7 @@ def _flags(bands: Bands) -> Flags:
 
 
 def sample_windows(dataset: Any) -> list[Any]:
-    """Windows from all over a file, enough to judge it by."""
+    """Return up to nine windows spread over a file, enough to judge its pixels."""
     from rasterio.windows import Window
 
     height, width = min(_SAMPLE_PX, dataset.height), min(_SAMPLE_PX, dataset.width)
@@ -307,17 +309,17 @@ def sample_windows(dataset: Any) -> list[Any]:
 
 
 def is_turned(transform: Any) -> bool:
-    """Whether rows don't run from west to east or from east to west: rotated or sheared."""
+    """Return whether a raster is rotated or sheared, so that its rows don't run between west and east."""
     return bool(transform.b or transform.d)
 
 
 def north_up(pixels: NDArray[Any], transform: Any) -> NDArray[Any]:
-    """Pixels `[C, h, w]` with rows from north to south and columns from west to east, whatever the file's order."""
+    """Return pixels `[C, h, w]` with rows from north to south and columns from west to east, for any order on disk."""
     return pixels[:, :: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
 
 
 def north_up_transform(dataset: Any) -> Any:
-    """Transform of a file's pixels as `north_up` turns them; its own where they are rotated or sheared."""
+    """Return the transform of pixels that `north_up` has reordered; the file's own if it is rotated or sheared."""
     from rasterio import Affine
 
     own = dataset.transform
@@ -328,18 +330,18 @@ def north_up_transform(dataset: Any) -> Any:
 
 
 def box_of(dataset: Any) -> Box:
-    """Left, bottom, right and top of a raster; one that is stored south up states its bottom above its top."""
+    """Return left, bottom, right and top of a raster; a file stored south up states its bottom above its top."""
     left, bottom, right, top = dataset.bounds
     return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
 def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -> bool:
-    """Whether a CRS's units are metres on the ground.
+    """Return whether a CRS's units are metres on the ground.
 
     Args:
-        lons: of a point and of those `unit` to its right and above it.
-        lats: likewise.
-        unit: how far these are, in units of the CRS.
+        lons: longitudes in degrees of a point, of a point `unit` to its right and of a point `unit` above it.
+        lats: latitudes of the same points in degrees.
+        unit: distance of the points in units of the CRS.
     """
     shrinking = math.cos(math.radians(lats[0]))
     steps = [
@@ -349,7 +351,7 @@ def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -
 
 
 def utm_code(lon: float, lat: float) -> int:
-    """EPSG code of the UTM zone of a point."""
+    """Return the EPSG code of the UTM zone of a point, given in degrees."""
     zone = min(60, int((lon + 180) // 6) + 1)
     return (32600 if lat >= 0 else 32700) + zone
 
@@ -358,7 +360,7 @@ def _alpha_band(dataset: Any) -> int | None:
     from rasterio.enums import ColorInterp
 
     for index, kind, text in zip(dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True):
-        # A fourth band of a picture is called alpha by its writer, even where its name says that it is B08.
+        # Programs mark the fourth band of a file as alpha by default, even where its description is B08.
         if kind is ColorInterp.alpha and (not text or "alpha" in text.lower()):
             return int(index)
     return None
@@ -366,7 +368,7 @@ def _alpha_band(dataset: Any) -> int | None:
 
 def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
     if units == "DN" and scale < MAX_REFLECTANCE_STEP:
-        # Rounded: 10,000 times 0.0001 must be 1.
+        # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
         return float(f"{scale * DN_OF_REFLECTANCE:.12g}"), float(f"{offset * DN_OF_REFLECTANCE:.12g}")
     return scale, offset
 
@@ -382,7 +384,7 @@ def _unstate(name: object, units: Units) -> str:
 
 
 def _stated_nodata(stored: NDArray[Any], nodata: Sequence[float | None]) -> Flags | None:
-    """`[C, h, w]` flags; None where no band has a number that the file states."""
+    """Return flags `[C, h, w]` of stated nodata; None where no band states a value that its pixels can have."""
     if all(_as_stored(value, stored.dtype) is None for value in nodata):
         return None
     numbers = [_as_stored(value, stored.dtype) for value in nodata]
@@ -396,7 +398,9 @@ def _stated_nodata(stored: NDArray[Any], nodata: Sequence[float | None]) -> Flag
 
 
 def _as_stored(value: float | None, dtype: np.dtype[Any]) -> Any:
-    """A stated nodata as the file's own type has it; None where no pixel can have it, or as NaN finds itself."""
+    """Convert a stated nodata value to the file's own type; None where no pixel can have it, or where it isn't finite,
+    because such pixels are found anyway.
+    """
     if value is None or not math.isfinite(value):
         return None
     if dtype.kind == "f":

@@ -1,10 +1,9 @@
-"""What units Sentinel-1 pixels can be in: the one table that inference, the service and the examination judge by.
+"""Units of Sentinel-1 pixels: the one table by which inference, the service and the examination judge them.
 
-dB is told from linear numbers by their sign. Power and amplitude are both positive, and 10 * log10 of an amplitude is
-half its dB: only the levels tell them apart. Both readings are compared with what ground scatters (the level of VV,
-how far VH lies below it, and the spread), and a reading is called sure only where the other is much less likely.
-Bright sand in amplitude and forest in power have the same numbers: there only the product's name or its documentation
-can tell.
+The sign distinguishes dB from linear numbers. Power and amplitude are both positive, and 10 * log10 of an amplitude is
+half its dB: only the levels distinguish them. Both readings are compared with the backscatter of ground (level of VV,
+distance of VH below it, spread), and a reading is called sure only where the other is much less likely. Bright sand in
+amplitude and forest in power have the same numbers: there only the product's name or its documentation can decide.
 """
 
 import re
@@ -22,35 +21,36 @@ S1Units = Literal["dB", "power", "amplitude"]
 LinearUnits = Literal["power", "amplitude"]
 
 FACTOR: dict[LinearUnits, float] = {"power": 10.0, "amplitude": 20.0}
-"""What log10 of a linear number is multiplied by to become dB."""
+"""Factor by which log10 of a linear number is multiplied to become dB."""
 
 MEDIAN_DB_RANGE = (-40.0, 5.0)
-"""Calm water is some -32 dB in VH, a city about 0 dB in VV."""
+"""Range of a band's median in dB: calm water has about -32 dB in VH, a city about 0 dB in VV."""
 
 POSSIBLE_DB = (-80.0, 40.0)
-"""Noise over calm water and the brightest ship lie within; what many pixels have beyond is no measurement."""
+"""Range of pixels in dB, from noise over calm water to the brightest ship; many pixels beyond it are no measurement."""
 
 LINEAR_SHARE = 0.95
-"""Linear numbers are never negative; of dB only bright buildings are at 0 and above."""
+"""Share of positive pixels above which they are linear: linear numbers are never negative, and in dB only bright
+buildings are at 0 or above."""
 
-# Noise that was taken off leaves a few negative pixels of power.
+# Subtraction of noise leaves a few negative pixels of power.
 _MAX_NEGATIVE_SHARE = 0.05
 
 CROSSED_DB = 1.0
-"""VH is above VV by as much over calm water only, where both are noise."""
+"""Difference in dB by which VH is above VV only over calm water, where both are noise."""
 
 HOW_TO_TELL = (
     "the product's name or its documentation tells: in HyP3's names the letter after g or s is p for power, a for "
     "amplitude, d for dB (…_gpuned_…); Sigma0_VV of SNAP and Planetary Computer's RTC are power"
 )
 
-# Of these two readings the other one must be less likely by this factor.
+# A reading is called sure where the other one is less likely by at least this factor.
 _SURE_ODDS = 20.0
 _MAX_NAMED_ODDS = 1000.0
-# Natural logarithm of a scene's spread (dB, half of what lies between its 16th and 84th percentile), and its deviation:
-# speckle and texture.
+# Natural logarithm of a scene's spread (half the distance in dB between its 16th and 84th percentile; it comes from
+# speckle and texture), and the standard deviation of this logarithm.
 _SPREAD = (log(3.0), 0.5)
-# A level that no surface has: this many standard deviations from the nearest.
+# A level that is more than this many standard deviations from every surface fits none.
 _MAX_DISTANCE = 4.0
 _SCALED_DB = 100.0
 
@@ -60,10 +60,10 @@ class _Surface:
     """Backscatter of a kind of ground.
 
     Attributes:
-        vv_db: level of VV.
-        vv_std_db: its standard deviation from scene to scene.
-        gap_db: VV less VH.
-        gap_std_db: its standard deviation.
+        vv_db: level of VV in dB.
+        vv_std_db: standard deviation of this level between scenes in dB.
+        gap_db: VV minus VH in dB.
+        gap_std_db: standard deviation of this difference in dB.
     """
 
     vv_db: float
@@ -84,11 +84,11 @@ _SURFACES = {
 
 @dataclass(frozen=True)
 class Levels:
-    """Linear pixels, in tens of their decimal logarithm: dB if they are power, half the dB if they are amplitude.
+    """Levels of linear pixels as 10 * log10: dB if they are power, half the dB if they are amplitude.
 
     Attributes:
-        medians: by band.
-        spread: mean over the bands of half the distance between their 16th and 84th percentile; None where not known.
+        medians: median by band.
+        spread: mean over the bands of half the distance between 16th and 84th percentile; None where unknown.
     """
 
     medians: Mapping[str, float]
@@ -97,12 +97,12 @@ class Levels:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What linear pixels say of their units.
+    """Evidence of linear pixels about their units.
 
     Attributes:
-        likelier: the likelier reading; None where neither gives levels that ground has.
-        odds: how many times likelier than the other.
-        medians_db: of each band, by reading.
+        likelier: likelier of the two readings; None where neither gives levels that ground has.
+        odds: factor by which this reading is likelier than the other.
+        medians_db: median of each band in dB, by reading.
     """
 
     likelier: LinearUnits | None
@@ -111,17 +111,17 @@ class Evidence:
 
     @property
     def sure(self) -> LinearUnits | None:
-        """The reading that is much likelier than the other."""
+        """The reading that is much likelier than the other; None where neither is."""
         return self.likelier if self.odds >= _SURE_ODDS else None
 
     @property
     def is_uncalibrated(self) -> bool:
-        """Whether even the lower reading is above all ground: digital numbers of the sensor, or a picture."""
+        """Whether even the lower reading is above all ground: uncalibrated digital numbers, or a picture."""
         return max(self.medians_db["power"].values(), default=0.0) > MEDIAN_DB_RANGE[1]
 
     @property
     def described(self) -> str:
-        """`as power VV -5.5, VH -9.0 dB; as amplitude VV -11.0, VH -18.1 dB`."""
+        """Text such as `as power VV -5.5, VH -9.0 dB; as amplitude VV -11.0, VH -18.1 dB`."""
         return "; ".join(
             f"as {units} {', '.join(f'{name} {level:.1f}' for name, level in medians.items())} dB"
             for units, medians in self.medians_db.items()
@@ -129,28 +129,28 @@ class Evidence:
 
     @property
     def how_sure(self) -> str:
-        """How much likelier, in words."""
+        """Description of how much likelier the likelier reading is."""
         if self.odds > _MAX_NAMED_ODDS:
             return f"more than {_MAX_NAMED_ODDS:,.0f} times as likely as the other"
         return f"{self.odds:.0f} times as likely as the other" if self.odds >= 2 else "about as likely as the other"
 
 
 def is_linear(pixels: NDArray[np.float32]) -> bool:
-    """Whether one band's pixels (finite, not 0) are no dB: nearly all are positive."""
+    """Return whether one band's pixels (finite, not 0) are linear rather than dB: nearly all are positive."""
     return bool((pixels > 0).mean() > LINEAR_SHARE)
 
 
 def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
-    """Refuse pixels that are negative where linear units can't be.
+    """Refuse pixels that are called linear if too many of them are negative.
 
     Args:
-        modality: for the error.
-        negative: share of the pixels that are.
-        units: that a reader was told.
-        of: what the share is of, for the error.
+        modality: name of the modality, for the error.
+        negative: share of negative pixels, 0 to 1.
+        units: linear units that the user stated.
+        of: name of what the share was measured on, such as "band" or "tile", for the error.
 
     Raises:
-        InputError: names the option to leave out.
+        InputError: too many pixels are negative; the error names the option to leave out.
     """
     if negative > _MAX_NEGATIVE_SHARE:
         raise InputError(
@@ -163,19 +163,19 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
 
 
 def measure_levels(bands: Mapping[str, NDArray[np.float32]]) -> Levels:
-    """Levels of linear pixels, which need not all be positive."""
+    """Measure the levels of linear pixels by band; pixels that are not positive are ignored."""
     found = {name: np.log10(pixels[pixels > 0]) * 10 for name, pixels in bands.items() if (pixels > 0).any()}
     return Levels({name: float(np.median(values)) for name, values in found.items()}, spread_of(found))
 
 
 def spread_of(bands_db: Mapping[str, NDArray[np.float32]]) -> float | None:
-    """Mean over bands of half the distance between the 16th and 84th percentile; None without pixels."""
+    """Return the mean over bands of half the distance between 16th and 84th percentile; None without pixels."""
     spreads = [np.subtract(*np.percentile(values, [84, 16])) / 2 for values in bands_db.values() if values.size]
     return float(np.mean(spreads)) if spreads else None
 
 
 def weigh(levels: Levels) -> Evidence:
-    """Compare both readings of linear pixels with what ground scatters."""
+    """Compare both readings of linear pixels with the backscatter of ground."""
     medians: dict[LinearUnits, dict[str, float]] = {
         units: {name: level * factor / 10 for name, level in levels.medians.items()} for units, factor in FACTOR.items()
     }
@@ -187,7 +187,7 @@ def weigh(levels: Levels) -> Evidence:
 
 
 def conversion_to_decibels(evidence: Evidence) -> str:
-    """What to do with linear pixels before they are given: a formula only where it can't silently be the wrong one."""
+    """Return advice on how to convert linear pixels to dB: one formula only where the evidence for it is strong."""
     if evidence.is_uncalibrated:
         return "calibrate it to sigma0 first: uncalibrated numbers can't be converted to dB"
     choice = "10 * log10(power) or 20 * log10(amplitude)"
@@ -201,10 +201,10 @@ def conversion_to_decibels(evidence: Evidence) -> str:
 
 
 def doubt_of_decibels(levels_db: Levels) -> str:
-    """Why dB may have been computed with the wrong factor; "" where they are as good as any.
+    """Describe why dB may have been computed with the wrong factor; "" where there is no sign of it.
 
     Args:
-        levels_db: of pixels in dB.
+        levels_db: levels of pixels in dB.
     """
     as_it_is = _fit(levels_db.medians, levels_db.spread)
     scales: dict[str, float] = {
@@ -219,16 +219,16 @@ def doubt_of_decibels(levels_db: Levels) -> str:
 
 
 def stated_units(texts: Iterable[str]) -> S1Units | None:
-    """Units that names, descriptions and tags state; None where they state none, or several.
+    """Return the units that names, descriptions and tags state; None where they state none, or several.
 
-    `S1A_…_gpuned_…` (HyP3), `Sigma0_VV_db` (SNAP), `gamma0_power`, a unit of `dB`.
+    Examples are `S1A_…_gpuned_…` (HyP3), `Sigma0_VV_db` (SNAP), `gamma0_power`, and `dB` as a unit.
     """
     found = {units for text in texts for units, pattern in _STATED.items() if pattern.search(text)}
     return found.pop() if len(found) == 1 else None
 
 
 def is_scaled(median: float) -> bool:
-    """Whether a median can be that of dB times 100, as some archives store it."""
+    """Return whether a median can be that of dB times 100, as some archives store it."""
     return MEDIAN_DB_RANGE[0] * _SCALED_DB < median < -_SCALED_DB
 
 
@@ -244,7 +244,7 @@ _STATED: dict[S1Units, re.Pattern[str]] = {
 
 
 def _fit(medians_db: Mapping[str, float], spread_db: float | None) -> float:
-    """Logarithm of how well levels fit the surface that they fit best; -inf where they fit none."""
+    """Return the logarithm of the likelihood of levels under the best fitting surface; -inf where they fit none."""
     vv, vh = (medians_db.get(name) for name in ("VV", "VH"))
     best = -inf
     for surface in _SURFACES.values():
@@ -256,7 +256,7 @@ def _fit(medians_db: Mapping[str, float], spread_db: float | None) -> float:
         elif vh is not None:
             level = surface.vv_db - surface.gap_db
             deviations.append((vh - level, hypot(surface.vv_std_db, surface.gap_std_db)))
-        if not deviations:  # other polarisations than these are not in the table
+        if not deviations:  # the table has no other polarisations than VV and VH
             return 0.0
         if any(abs(deviation) > _MAX_DISTANCE * std for deviation, std in deviations):
             continue

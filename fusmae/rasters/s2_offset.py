@@ -1,10 +1,11 @@
-"""Whether Sentinel-2 digital numbers hold the 1000 that processing baselines from 04.00 on add.
+"""Whether Sentinel-2 digital numbers contain the offset of 1000 that processing baselines since 04.00 add.
 
-One table of evidence for scenes, single tiles and data sets. Dates don't tell: archives are processed anew. A product's
-name may (`_N0510_`), unless its archive took the offset off. Pixels tell by their dark floors, band by band: on ground
-without the offset several bands have pixels that are nearly black (shadow, water, needles); with it no band has. Water
-is told apart by its shape: what atmospheric correction overshoots lies just below 1000 in all long waves alike. Sand,
-snow and cloud have no dark pixels with or without the offset: there it is not known.
+The same evidence is used for scenes, single tiles and datasets. Dates are no evidence, because archives are
+reprocessed. A product's name is (`_N0510_`), unless the archive subtracted the offset. Pixels are evidence by their
+dark floors, band by band: without the offset, several bands have nearly black pixels (shadow, water, needles); with it,
+no band has. Water with the offset is recognised by its spectrum: where atmospheric correction overshoots, all long
+wavelengths lie just below 1000. Sand, snow and cloud have no dark pixels with or without the offset: there the answer
+is unknown.
 """
 
 import re
@@ -15,40 +16,41 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 OFFSET = 1000
-"""What is added to every digital number: BOA_ADD_OFFSET and RADIO_ADD_OFFSET are -1000."""
+"""Offset that is added to every digital number; products state it as BOA_ADD_OFFSET or RADIO_ADD_OFFSET of -1000."""
 
 FLOOR_QUANTILE = 0.01
-"""Share of a band's pixels below its dark floor: a few bad pixels don't make a floor."""
+"""Share of a band's pixels below its dark floor, so that a few bad pixels don't lower the floor."""
 
 BRIGHT_DN = 900.0
-"""A floor above this may hold the offset, less what atmospheric correction may overshoot."""
+"""Floor above which a band may contain the offset: `OFFSET` minus what atmospheric correction may overshoot."""
 
 Verdict = Literal["offset", "none", "unknown"]
 
-# A floor below this is no overshoot of correction: nothing was added.
+# A floor below this can't result from an overshoot of the correction: no offset was added.
 _DARK_DN = 600.0
-# Nor is one band's, the cirrus band's of L1C above all, which is nearly black everywhere.
+# One band with a floor below this is enough, such as L1C's cirrus band, which is nearly black everywhere.
 _BLACK_DN = 150.0
-# Between these lies water with the offset that correction made negative; its long waves are equal to within the last.
+# Range of floors of water with the offset whose reflectance the correction made negative, and the maximum difference
+# between its long wavelengths.
 _WATER_DN = (680.0, 1010.0)
 _WATER_RANGE_DN = 250.0
-# One band of four and more may be wrong by itself: aerosol and water vapour overshoot more than the others.
+# With this many bands or more, the darkest is ignored: the aerosol and water vapour bands overshoot more than others.
 _ONE_ASIDE_FROM = 4
-# In products' names only: elsewhere N and four digits may be a latitude.
+# The baseline is read from product names only: elsewhere N and four digits may be a latitude.
 _BASELINE = re.compile(r"(?<![A-Za-z0-9])S2[A-D]?_(?:\w*?_)?N(\d{4})(?![A-Za-z0-9])", re.I)
 _OFFSET_BASELINE = 400
-# What the public archives name products that were made elsewhere; BigEarthNet v2 is such a one.
+# Baseline in the names of products that were not made by the agency's processor, such as those of BigEarthNet v2.
 _NO_BASELINE = 9999
 
 
 def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
-    """The floor below which a tile is dark: that of its darkest band, of four bands and more of the second darkest.
+    """Return a tile's dark level: the floor of its darkest band, or with four bands or more of its second darkest band.
 
     Args:
-        floors: `[…, C]`, `FLOOR_QUANTILE` of each band's pixels; NaN for a band without contrast or data.
+        floors: `FLOOR_QUANTILE` of each band's pixels, `[…, C]`; NaN for a band without contrast or data.
 
     Returns:
-        `[…]`; NaN where no band has a floor.
+        Level in digital numbers, `[…]`; NaN where no band has a floor.
     """
     ordered, counts = _ordered(floors)
     place = np.where(counts >= _ONE_ASIDE_FROM, 1, 0)
@@ -57,10 +59,10 @@ def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
 
 
 def judge_floors(floors: ArrayLike) -> NDArray[np.int8]:
-    """What each tile tells: 1 that it holds the offset or is bright, -1 that nothing was added, 0 nothing.
+    """Judge each tile: 1 where it contains the offset or is bright, -1 where no offset was added, 0 where undecided.
 
     Args:
-        floors: `[…, C]`, as for `dark_level`.
+        floors: floors `[…, C]`, as for `dark_level`.
     """
     level = np.nan_to_num(dark_level(floors), nan=(_DARK_DN + BRIGHT_DN) / 2)
     is_dark = (level < _DARK_DN) | (_ordered(floors)[0][..., 0] < _BLACK_DN)
@@ -68,20 +70,20 @@ def judge_floors(floors: ArrayLike) -> NDArray[np.int8]:
 
 
 def is_overshot_water(floors: ArrayLike) -> NDArray[np.bool_]:
-    """Whether half of the bands have floors just below 1000 and near one another, and none but one is darker."""
+    """Return whether half of the bands have floors just below 1000 and near one another, and at most one is darker."""
     ordered, counts = _ordered(floors)
     first = np.where(counts >= _ONE_ASIDE_FROM, 1, 0)
     last = np.maximum(first, first + counts // 2 - 1)
     low, high = (np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0] for place in (first, last))
-    with np.errstate(invalid="ignore"):  # of infinite ones there is no difference
+    with np.errstate(invalid="ignore"):  # the difference of two infinite floors is NaN
         is_flat = high - low <= _WATER_RANGE_DN
     return (counts >= _ONE_ASIDE_FROM) & (low >= _WATER_DN[0]) & (high <= _WATER_DN[1]) & is_flat
 
 
 def named_baseline(names: Iterable[str]) -> tuple[int, str] | None:
-    """The processing baseline in the first of some names that holds one, and that name; 9999 says nothing.
+    """Return the processing baseline in the first name that contains one, and that name; 9999 is ignored.
 
-    `510` for `S2A_MSIL2A_20240607T101031_N0510_R022_T33TWL_20240607T123456`.
+    The baseline of `S2A_MSIL2A_20240607T101031_N0510_R022_T33TWL_20240607T123456` is 510.
     """
     for name in names:
         for match in _BASELINE.finditer(name):
@@ -91,15 +93,15 @@ def named_baseline(names: Iterable[str]) -> tuple[int, str] | None:
 
 
 def adds_offset(baseline: int) -> bool:
-    """Whether products of a processing baseline hold the offset, as the agency delivers them."""
+    """Return whether products of a processing baseline contain the offset when the agency delivers them."""
     return baseline >= _OFFSET_BASELINE
 
 
 def _ordered(floors: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Floors from the darkest on, what has none as inf at the end, and the number of those that are there."""
+    """Return floors in ascending order, with inf at the end for bands without a floor, and the number of floors."""
     floors = np.asarray(floors, np.float32)
     counts = np.isfinite(floors).sum(axis=-1)
     padded = np.where(np.isfinite(floors), floors, np.inf)
-    # A place to look at where there is no band, or one only.
+    # Two more entries of inf make the first two positions valid for tiles with no band or one band.
     padded = np.concatenate([np.sort(padded, axis=-1), np.full((*floors.shape[:-1], 2), np.inf, np.float32)], axis=-1)
     return padded.astype(np.float32), counts

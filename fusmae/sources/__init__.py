@@ -8,14 +8,14 @@ from fusmae.sources.shared.source import Facts, Source
 
 
 def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[ModalityInput] = ()) -> Source:
-    """The reader of a raw dataset.
+    """Return the reader of a raw dataset.
 
     Args:
-        name: as `data.source.name` in `params.yaml`.
-        settings: the rest of `data.source`.
-        inputs: what tiles consist of; a source of files that a user brings checks them by it.
+        name: name of the source, as `data.source.name` in `params.yaml` states it.
+        settings: the other values of `data.source`.
+        inputs: arrays that a tile consists of; a source of files that the user provides checks those files against it.
     """
-    # Imported one at a time: each brings libraries that the others do without.
+    # Each source is imported only when it is asked for: each needs libraries that the others don't.
     match name:
         case "sample":
             from fusmae.sources.sample.source import SampleSource

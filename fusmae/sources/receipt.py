@@ -1,4 +1,4 @@
-"""The receipt of raw data: what stages depend on, in place of millions of files."""
+"""The receipt of raw data: one JSON file that stages depend on, in place of millions of raw files."""
 
 import json
 from pathlib import Path
@@ -10,24 +10,26 @@ from fusmae.sources import open_source
 
 
 def receipt_of(config: SourceConfig, files: dict[str, str]) -> dict[str, Any]:
-    """What the file `data/raw.json` holds.
+    """Return the content of the file `data/raw.json`.
 
     Args:
         config: name and settings of the source.
-        files: checksums, as `Source.fetch` gives them.
+        files: checksum by file name, as `Source.fetch` returns them.
     """
     licence = open_source(config.name, config.settings).licence
     return {"source": config.model_dump(mode="json"), "licence": licence, "files": files}
 
 
 def is_as_received(config: SourceConfig, raw: Path, receipt: Path) -> bool:
-    """Whether raw files that a user brings are still those of the receipt: by names, sizes and times, and by content
-    where these are others. What was downloaded is not looked at.
+    """Return whether raw files that the user provides are still those of the receipt.
+
+    Files are compared by name, size and modification time, and by content where one of these differs. Downloaded
+    files are not checked.
 
     Args:
         config: name and settings of the source.
-        raw: the source's folder.
-        receipt: the JSON file.
+        raw: folder of the raw data.
+        receipt: path of the receipt's JSON file.
 
     Raises:
         SourceError: the folder lacks what the source needs.
@@ -41,10 +43,10 @@ def is_as_received(config: SourceConfig, raw: Path, receipt: Path) -> bool:
 
 
 def require_as_received(config: SourceConfig, raw: Path, receipt: Path) -> None:
-    """Refuse raw files that the receipt does not name: lineage would name others than those that were used.
+    """Refuse raw files that differ from the receipt: the lineage would name other files than those that were used.
 
     Raises:
-        SourceError: they were changed since stage fetch looked at them.
+        SourceError: the files were changed after stage fetch had recorded them.
     """
     if not is_as_received(config, raw, receipt):
         raise SourceError(

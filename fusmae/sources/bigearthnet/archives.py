@@ -1,4 +1,4 @@
-"""Where BigEarthNet comes from: addresses and checksums, and what is fetched of them."""
+"""Where BigEarthNet comes from: addresses and checksums of its files, and which of them are fetched."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def _v2_file(name: str, md5: str) -> RemoteFile:
 
 
 V2_TABLE = _v2_file(v2.TABLE, "55687065e77b6d0b0f1ff604a6e7b49c")
-"""v2's table of clear pairs."""
+"""v2's table of pairs without snow, cloud or cloud shadow."""
 
 V2_ARCHIVES = (
     Archive(
@@ -73,11 +73,11 @@ V1_LISTS = tuple(
 
 
 def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
-    """Fetch the lists and both archives; see `Source.fetch`."""
+    """Fetch v1's lists and both archives; see `Source.fetch`."""
     from fusmae.sources.transfer.fetch import fetch_archives, part_sums
 
     sums = {file.name: _table_sum(file, raw, line) for file in V1_LISTS}
-    v1.listed_names(raw)  # a wrong list is better found before 60 GB are moved
+    v1.listed_names(raw)  # finds a wrong list before 60 GB are transferred
     by_hand = fetch_archives(V1_ARCHIVES, downloads, raw, line)
     return {**sums, **part_sums(V1_ARCHIVES, by_hand)}
 
@@ -85,25 +85,25 @@ def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
 def fetch_v2(
     downloads: Path, raw: Path, line: Line, countries: Sequence[str], *, snow_and_clouds: bool
 ) -> dict[str, str]:
-    """Fetch the table, then of all archives what it names of the chosen countries; see `Source.fetch`.
+    """Fetch v2's table, then from all archives the patches of the chosen countries; see `Source.fetch`.
 
     Args:
-        downloads: see `Source.fetch`, as for `raw`.
-        raw: see there.
-        line: which way.
-        countries: as the table spells them; none for all.
-        snow_and_clouds: take the flagged pairs too; their table must be in `raw`.
+        downloads: folder of the archives, see `Source.fetch`.
+        raw: folder of the unpacked dataset, see `Source.fetch`.
+        line: mirrors and number of connections.
+        countries: names of countries as the table spells them; empty for all.
+        snow_and_clouds: whether to take pairs with snow or clouds too; their table must be in `raw`.
     """
     from fusmae.sources.transfer.fetch import fetch_archives, part_sums
 
-    # Asked for before 110 GB are moved: this table has no address to fetch it from.
+    # This table can't be fetched, so its absence is reported before 110 GB are transferred.
     flagged = {v2.FLAGGED_TABLE: _md5(v2.flagged_table(raw))} if snow_and_clouds else {}
     sums = {V2_TABLE.name: _table_sum(V2_TABLE, raw, line), **flagged}
-    # So is a table that contradicts itself, whether anything is chosen by it or not.
+    # A table that contradicts itself is refused here too, even if all countries are taken.
     names = v2.patch_names(raw, countries, snow_and_clouds=snow_and_clouds)
     wanted, choice = _of_patches(names) if countries else None, set(countries)
     if snow_and_clouds:
-        # A word beside the country's own: who has the flagged pairs has the clear ones too.
+        # Added to the country's own entry, because the choice with flagged pairs includes the other pairs too.
         choice |= {f"{country} with snow and clouds" for country in countries}
     by_hand = fetch_archives(V2_ARCHIVES, downloads, raw, line, wanted, choice=choice)
     chosen = {"countries": ", ".join(sorted(set(countries)))} if countries else {}
@@ -111,7 +111,7 @@ def fetch_v2(
 
 
 def _of_patches(names: set[str]) -> Callable[[str], bool]:
-    """Chooses `<top folder>/<scene>/<patch>/<file>` of these patches."""
+    """Return a filter of archive members `<top folder>/<scene>/<patch>/<file>` by patch name."""
 
     def is_wanted(member: str) -> bool:
         folders = member.split("/")
@@ -121,7 +121,7 @@ def _of_patches(names: set[str]) -> Callable[[str], bool]:
 
 
 def _table_sum(file: RemoteFile, raw: Path, line: Line) -> str:
-    """Fetch a table unless one is there, whole or cut by the user, and tell which one it is."""
+    """Fetch a table unless it is present, complete or shortened by the user, and return its MD5."""
     from fusmae.sources.transfer.fetch import fetch_file
 
     if not (raw / file.name).exists():

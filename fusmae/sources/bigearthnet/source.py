@@ -21,17 +21,18 @@ from fusmae.sources.shared.source import Facts, no_maps
 class BigEarthNetSource:
     """BigEarthNet-MM; see `Source` for the methods.
 
-    Splits are the official ones, unchanged, for published scores are measured on them. No ground cell of 1.2 km is
-    in two of them. In v2 test patches lie 11.9 km and more from train, while validation borders on both. In v1 every
-    test patch borders on train, and where tiles overlap 11 % of them show the same ground as a train patch.
+    Splits are the official ones, unchanged, because published scores are measured on them. No ground cell of 1.2 km is
+    in two splits. In v2, test patches lie at least 11.9 km from train, while validation borders on both. In v1, every
+    test patch borders on train, and 11 % of them, where tiles overlap, show the same ground as a train patch.
 
     Args:
-        version: 1, or 2 (reBEN).
-        countries: as v2's table spells them; none for all. Only v2 knows countries.
-        snow_and_clouds: take the pairs with seasonal snow, cloud or cloud shadow too. Only v2 gives them a split.
+        version: version of the dataset: 1, or 2 (reBEN).
+        countries: names of countries as v2's table spells them; empty for all. Only v2 states countries.
+        snow_and_clouds: whether to take pairs with seasonal snow, cloud or cloud shadow too. Only v2 has splits for
+            them.
 
     Raises:
-        SourceError: version 1 does not have what is asked for.
+        SourceError: version 1 does not have what is requested.
     """
 
     name = "bigearthnet"
@@ -64,7 +65,7 @@ class BigEarthNetSource:
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Fetch the tables and all archives, of v2 only the chosen countries; see `Source.fetch`."""
+        """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
         from fusmae.sources.bigearthnet.archives import fetch_v1, fetch_v2
         from fusmae.sources.transfer.remote import Line
 
@@ -74,31 +75,31 @@ class BigEarthNetSource:
         return fetch_v2(downloads, raw, line, self._countries, snow_and_clouds=self._snow_and_clouds)
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Every chosen pair that the official tables or lists name; a place is a ground cell of 1.2 km.
+        """Return every chosen pair of the official tables or lists; a place is a ground cell of 1.2 km.
 
         Raises:
-            SourceError: a table or list is absent, damaged or of something else.
+            SourceError: a table or list is absent, damaged or of another dataset.
         """
         if self._version == 1:
             return v1.listed_pairs(raw)
         return v2.table_pairs(raw, self._countries, snow_and_clouds=self._snow_and_clouds)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
+        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band.
 
         Raises:
-            PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
+            PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
         """
         return read_patches(raw, pair)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Classes of v2's reference map `[120, 120]`; see `Source.read_map`."""
+        """Read the classes of v2's reference map `[120, 120]`; see `Source.read_map`."""
         if self._version == 1:
             raise no_maps("BigEarthNet v1", pair)
         return read_reference_map(raw, pair, self.map_classes)
 
     def facts(self, raw: Path) -> Facts:
-        """Official counts of what is chosen, labels of known patches, and the bands' statistics over v1."""
+        """Return the official counts of the chosen pairs, labels of known patches, and band statistics over v1."""
         if self._version == 1:
             return v1_facts()
         return v2_facts(self._countries, snow_and_clouds=self._snow_and_clouds)

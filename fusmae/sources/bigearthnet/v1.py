@@ -1,4 +1,4 @@
-"""The lists and labels of BigEarthNet v1: which pairs there are, and what they show."""
+"""The lists and labels of BigEarthNet v1: its pairs, their splits and their classes."""
 
 import json
 from collections import defaultdict
@@ -20,12 +20,12 @@ SPLIT_LISTS: dict[Split, str] = {
     "validation": "bigearthnet-val.csv",
     "test": "bigearthnet-test.csv",
 }
-"""The official lists: a line a pair, S2 name and S1 name. They leave out the pairs with snow or clouds."""
+"""The official lists: one line per pair with S2 name and S1 name. They leave out the pairs with snow or clouds."""
 
 FOLDERS = {"s1": "BigEarthNet-S1-v1.0", "s2": "BigEarthNet-v1.0"}
-"""Folder of each modality."""
+"""Folder of each modality in the raw data."""
 
-# Half a million small files: from a network disk each one waits, so many are asked for at once.
+# There are half a million small files, and each read from a network disk waits: so many are read at once.
 _NUM_THREADS = 32
 _FILES_A_TASK = 500
 
@@ -37,9 +37,9 @@ class Listed:
     Attributes:
         s2: name of the S2 patch.
         s1: name of the S1 patch.
-        split: the list's.
-        date: acquisition of s2 (UTC).
-        patch: what the S1 name says.
+        split: split of the list.
+        date: acquisition time of S2 (UTC).
+        patch: parsed S1 name.
     """
 
     s2: str
@@ -50,13 +50,13 @@ class Listed:
 
 
 def listed_pairs(raw: Path) -> list[Pair]:
-    """The pairs of the official lists in the order of their keys; those without any of the 19 classes are left out.
+    """Return the pairs of the official lists in the order of their keys, without pairs that have none of 19 classes.
 
-    The official splits share no ground cell of one tile, so a place is one cell here and every split is kept as it
-    is. They do share ground where tiles overlap: see `BigEarthNetSource`.
+    The official splits share no ground cell of one tile, so a place is one cell here, and every split is kept
+    unchanged. Splits do share ground where tiles overlap: see `BigEarthNetSource`.
 
     Args:
-        raw: the raw folder.
+        raw: folder of the raw data.
 
     Raises:
         SourceError: a list or labels are absent or damaged, or a label is unknown.
@@ -81,10 +81,10 @@ def listed_pairs(raw: Path) -> list[Pair]:
 
 
 def listed_names(raw: Path) -> list[Listed]:
-    """What the official lists name, in the order of S2 names.
+    """Read the official lists; lines are returned in the order of S2 names.
 
     Raises:
-        SourceError: a list is absent, a line names no pair or two places, or a name stands twice.
+        SourceError: a list is absent, a line names no pair, two places or two dates, or a name occurs twice.
     """
     listed: list[Listed] = []
     faults: dict[str, list[str]] = defaultdict(list)
@@ -107,7 +107,7 @@ def listed_names(raw: Path) -> list[Listed]:
                 elif s1 in seen or s2 in seen:
                     fault = "name what stands in another line too"
                 else:
-                    # S2 names of v1 lack the tile; S1 names have it.
+                    # The S1 name is kept because S2 names of v1 lack the tile.
                     listed.append(Listed(s2, s1, split, ours.date, theirs))
                 seen |= {s2, s1}
             if fault:
@@ -130,7 +130,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _labels(raw: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Classes of each patch, in the order of names; each set of classes is kept once."""
+    """Read the classes of each patch, in the order of names; equal sets of classes share one tuple."""
     if not (raw / FOLDERS["s2"]).is_dir():
         raise SourceError(f"There is no folder {raw / FOLDERS['s2']}.", hint="dvc repro -f -s fetch")
     sets: dict[tuple[str, ...], tuple[str, ...]] = {}

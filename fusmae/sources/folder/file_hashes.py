@@ -1,4 +1,4 @@
-"""Hashes of many files that a user may change at any time: only what has another size or time is read again."""
+"""Hashes of many files that a user may change at any time: only files with another size or time are read again."""
 
 import os
 import sqlite3
@@ -12,18 +12,18 @@ from fusmae.files import file_sha256
 from fusmae.runs.resume_folder import scratch_root
 
 _SETTLED_NS = 2_000_000_000
-"""A file that was written so lately may be written again without another time: what is found of it isn't kept."""
+"""Age in ns below which a file's hash isn't stored: a file that young may be rewritten without a change of its time."""
 
 
 def file_hashes(folder: Path, paths: Sequence[Path]) -> list[str]:
-    """SHA-256 of files, in their order.
+    """Return the SHA-256 of files, in their order.
 
-    What was found before is kept in the project's hidden folder. A file is read again where its size, either of its
-    times (of content, of anything) or its place on the disk is another.
+    Hashes are stored in the project's hidden folder. A file is read again if its size, its mtime, its ctime or its
+    inode has changed.
 
     Args:
-        folder: that holds them all; what is known of files that it no longer holds is forgotten.
-        paths: of the files, in `folder`.
+        folder: folder that holds all the files; stored hashes of files that it no longer holds are deleted.
+        paths: paths of the files, in `folder`.
     """
     top = folder.resolve()
     names = [path.relative_to(folder).as_posix() for path in paths]
@@ -54,7 +54,7 @@ def file_hashes(folder: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def _state(path: Path) -> str:
-    """Size, the later of both times in ns, both times and place: what tells a file from another without reading it."""
+    """Return size, the later of mtime and ctime in ns, both times and inode: they reveal a change without reading."""
     found: os.stat_result = path.stat()
     latest = max(found.st_mtime_ns, found.st_ctime_ns)
     return f"{found.st_size} {latest} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"

@@ -1,4 +1,4 @@
-"""`pairs.csv`, the table of a user's own pairs: read as spreadsheets save it, or refused with the line."""
+"""`pairs.csv`, the table of a user's own pairs: read as spreadsheets save it, or refused with the line numbers."""
 
 import csv
 import re
@@ -20,7 +20,7 @@ _COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _DELIMITERS = (",", ";", "\t")
 _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_LINES = 3
-# Control characters, and spaces without width: two names would look the same and be two.
+# Control characters and spaces of zero width: two different names would look the same.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\N{SOFT HYPHEN}\N{ZERO WIDTH SPACE}\N{WORD JOINER}\ufeff]")
 
 
@@ -29,12 +29,12 @@ class Row:
     """One pair, as the table states it; every text is in Unicode's composed form (NFC).
 
     Attributes:
-        key: the pair's.
+        key: key of the pair.
         labels: class names, each once.
-        split: one of `SPLITS`, or "".
-        place: as stated, or "".
-        date: of the S2 acquisition (UTC); 1970-01-01 where none is stated.
-        country: as stated, or "".
+        split: one of `SPLITS`, or "" where none is stated.
+        place: name of the place, or "" where none is stated.
+        date: time of the S2 acquisition (UTC); 1970-01-01 where none is stated.
+        country: name of the country, or "" where none is stated.
     """
 
     key: str
@@ -46,16 +46,17 @@ class Row:
 
 
 def read_pairs_table(path: Path, classes: Collection[str]) -> list[Row]:
-    """Rows of the table.
+    """Read the rows of the table.
 
-    A comma, a semicolon or a tab stands between cells: the one with which the first line names the columns.
+    Cells are separated by a comma, a semicolon or a tab, whichever separates the column names in the first line.
 
     Args:
-        path: the table.
-        classes: names that a label may have, composed.
+        path: path of the table.
+        classes: names that a label may have, in composed form (NFC).
 
     Raises:
-        SourceError: the table is absent, not UTF-8 or no such table, or a cell can't be used; names the lines.
+        SourceError: the table is absent, not UTF-8 or not such a table, or a cell can't be used; the error names the
+            lines.
     """
     if not path.is_file():
         raise SourceError(
@@ -92,7 +93,7 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[Row]:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Cells by column of each row that is not empty, with the line that it ends on."""
+    """Return the cells by column of each row that is not empty, with the number of the row's last line."""
     text = composed(read_utf8(path))
     if found := _INVISIBLE.search(text):
         raise _bad_cells(
@@ -109,7 +110,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise SourceError(f"{path}, line {reader.line_num}: no CSV: {error}.", hint=LAYOUT_HINT) from error
     _, *lines = [(number, row) for number, row in lines if any(row)]
     for _, row in lines:
-        while len(row) > len(columns) and not row[-1]:  # spreadsheets fill rows up
+        while len(row) > len(columns) and not row[-1]:  # spreadsheets append empty cells
             row.pop()
     if wrong := [(number, row) for number, row in lines if len(row) != len(columns)]:
         expected = f"{len(columns)} cells; a cell with {delimiter!r} in it in quotes"
@@ -118,7 +119,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _columns(path: Path, header: str) -> tuple[list[str], str]:
-    """Names of the columns, and what stands between cells."""
+    """Return the names of the columns, and the separator of cells."""
     for delimiter in _DELIMITERS:
         names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
         while names and not names[-1]:
@@ -143,7 +144,7 @@ def _is_file_name(key: str) -> bool:
 
 
 def _date(cell: str) -> datetime | None:
-    """A cell's date in UTC; None where it can't be told: 6/7/2020 is June in one country and July in another."""
+    """Return a cell's date in UTC; None where it is ambiguous, like 6/7/2020, or not a date."""
     if not cell:
         return _UNKNOWN_DATE
     try:
@@ -164,13 +165,13 @@ def _refuse_doubles(rows: Collection[tuple[int, dict[str, str]]]) -> None:
 
 
 def _bad_cells(column: str, lines: Collection[int], got: str, expected: str) -> SourceError:
-    """The error of cells that can't be used.
+    """Return the error about cells that can't be used.
 
     Args:
-        column: their column, or "row".
-        lines: where they are.
-        got: the first of them.
-        expected: what would be right.
+        column: name of their column, or "row".
+        lines: numbers of their lines.
+        got: content of the first of them.
+        expected: description of a right value.
     """
     first, more = list(lines)[:_MAX_LINES], max(len(lines) - _MAX_LINES, 0)
     listed = ", ".join(f"{line:,}" for line in first) + (f" and {more:,} more" if more else "")

@@ -1,4 +1,4 @@
-"""The GeoTIFFs of a folder, found by key: whatever form of Unicode and whichever ending their names have."""
+"""The GeoTIFFs of a folder, found by key, whatever Unicode form and file extension their names have."""
 
 import re
 import unicodedata
@@ -24,18 +24,18 @@ def _listing(folder: Path, _changed_ns: int) -> Mapping[str, tuple[Path, ...]]:
 
 
 def rasters_by_key(folder: Path) -> Mapping[str, tuple[Path, ...]]:
-    """Every GeoTIFF below a folder by its key: the path without its ending, composed. Hidden files are no rasters.
+    """Return every GeoTIFF below a folder by key: its relative path without extension, in composed form (NFC).
 
-    A listing is kept until the folder changes.
+    Hidden files are ignored. A listing is cached until the folder changes.
     """
     return _listing(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
 
 
 def find_raster(folder: Path, key: str) -> Path | None:
-    """The GeoTIFF of a key; None where there is none.
+    """Return the GeoTIFF of a key; None where there is none.
 
     Raises:
-        SourceError: several files have this key, so that nobody can say which one is meant.
+        SourceError: several files have this key, so that the meant one is unknown.
     """
     found = rasters_by_key(folder).get(composed(key), ())
     if len(found) > 1:
@@ -45,12 +45,12 @@ def find_raster(folder: Path, key: str) -> Path | None:
             expected="one; names that look the same count as the same",
             hint="remove or rename all but one; then `dvc repro -f -s fetch`",
         )
-    # A file in a linked folder is in no listing.
+    # Listings don't follow links to folders, so a file in a linked folder is looked up directly.
     return found[0] if found else exact if (exact := folder / f"{key}.tif").is_file() else None
 
 
 def absent_raster(folder: Path, key: str) -> PairError:
-    """The error of a key without a file, with the file that may be meant."""
+    """Return the error about a key without a file; it names files with similar names."""
     names = rasters_by_key(folder)
     alike = [path for name, paths in names.items() if _folded(name) == _folded(key) for path in paths]
     named = f"{alike[0]} is there: give the file and the key the same name" if alike else ""
@@ -63,6 +63,6 @@ def absent_raster(folder: Path, key: str) -> PairError:
 
 
 def _folded(name: str) -> str:
-    """What is left of a name without that in which people mistype it: capitals, spaces, an ending."""
+    """Remove from a name what is often mistyped: upper case, spaces, the file extension."""
     stem = re.sub(r"\.tiff?$", "", unicodedata.normalize("NFKC", name).casefold())
     return re.sub(r"[\s_-]+", "_", stem)

@@ -28,13 +28,13 @@ _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 
 
 class FolderSource:
-    """Pairs that a user brings; see `Source` for the methods and docs/folder.md for the layout.
+    """Pairs that a user provides; see `Source` for the methods and docs/folder.md for the layout.
 
     Args:
-        classes: the class table, in the order of a label vector.
-        s2_offset: what the products add to every S2 digital number, if it was not subtracted: 1000 from baseline
-            04.00 on.
-        inputs: what tiles consist of, to check the ground and the pixels of files with; none to take them as they are.
+        classes: class names, in the order of a label vector.
+        s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 since
+            baseline 04.00.
+        inputs: arrays that a tile consists of, to check each file's extent and pixel size; empty for no such check.
     """
 
     name = "folder"
@@ -50,7 +50,7 @@ class FolderSource:
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Check the layout; nothing is downloaded. Gives the table's SHA-256 and one of all rasters, by name."""
+        """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
         read_pairs_table(raw / TABLE, self.classes)
         files = {side: sorted(chain(*rasters_by_key(raw / side).values())) for side in _SUFFIXES}
         for side, found in files.items():
@@ -64,15 +64,15 @@ class FolderSource:
         return {TABLE: f"sha256:{file_sha256(raw / TABLE)}", "rasters": f"sha256:{digest}"}
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Every row of pairs.csv; places and splits that it leaves out follow from where the tiles lie."""
+        """Return the pair of every row of pairs.csv; places and splits that it lacks are derived from coordinates."""
         rows = read_pairs_table(raw / TABLE, self.classes)
         return sorted((self._pair(raw, row) for row in rows), key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides by the names that the files give their bands; see `Source.read`.
+        """Read both modalities by the band names that the files state; see `Source.read`.
 
-        Scale and offset that files state are applied. Where a file has no data in a band, S1 is NaN and S2 is 0, in all
-        of its bands.
+        Scale and offset that files state are applied. Where a band has no data, S1 is NaN in this band, and S2 is 0 in
+        all bands.
         """
         paths = _files(raw, pair.key)
         for side in _SUFFIXES:
@@ -94,11 +94,11 @@ class FolderSource:
         return bands
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """There are none; see `Source.read_map`."""
+        """Raise an error, because such a folder has no maps; see `Source.read_map`."""
         raise no_maps("a folder", pair)
 
     def facts(self, raw: Path) -> Facts:
-        """Nothing is known of a user's data but what the settings say."""
+        """Return the offset of the settings; nothing else is known about a user's data."""
         return Facts(s2_offset=self._s2_offset)
 
     def _pair(self, raw: Path, row: Row) -> Pair:
@@ -120,10 +120,10 @@ class FolderSource:
 
 
 def _files(raw: Path, key: str) -> dict[str, Path]:
-    """A pair's files by side, and those of other resolutions that are there.
+    """Return a pair's files by modality, and existing files of other resolutions by names such as `s2_20m`.
 
     Raises:
-        SourceError: a name stands for several files.
+        SourceError: several files have the same name.
     """
     found = {f"{side}{end}": find_raster(raw / side, f"{key}{end}") for side in _SUFFIXES for end in _SUFFIXES[side]}
     absent = {side: raw / side / f"{key}.tif" for side in _SUFFIXES}
@@ -131,7 +131,7 @@ def _files(raw: Path, key: str) -> dict[str, Path]:
 
 
 def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
-    """Where the tile's centre is; None where the file can't tell, which reading the pair will refuse."""
+    """Return longitude and latitude of the tile's centre; None where the file has no place on earth."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
@@ -142,21 +142,21 @@ def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
                 return None, None
             left, bottom, right, top = dataset.bounds
             (lon,), (lat,) = transform(dataset.crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
-    except (RasterioError, CPLE_BaseError):  # a local grid has no place on earth; transform gives GDAL's own errors
+    except (RasterioError, CPLE_BaseError):  # a local grid has no place on earth; transform raises GDAL's own errors
         return None, None
     return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
 
 
 def _cell(lon: float, lat: float) -> str:
-    """The cell, of some 10 by 10 km wherever it lies, that a place is where the table names none."""
+    """Return the name of the cell, about 10 by 10 km at any latitude, that is the place where the table states none."""
     row = math.floor(lat / _CELL_DEGREES)
-    # One width for the whole row, or cells of the same row would not meet.
+    # All cells of a row have one width; otherwise neighbouring cells would not meet.
     shrinking = math.cos(math.radians((row + 0.5) * _CELL_DEGREES))
     return f"10km_{row}_{math.floor(lon * shrinking / _CELL_DEGREES)}"
 
 
 def _drawn_split(place: str) -> Split:
-    # By the place's name alone: pairs that come later move none of those that are there.
+    # The split depends only on the place's name: pairs that are added later don't change the split of others.
     drawn = int(hashlib.sha256(place.encode()).hexdigest()[:8], 16) / 16**8
     return "train" if drawn < _TRAIN_BELOW else "validation" if drawn < _VALIDATION_BELOW else "test"
 
@@ -185,9 +185,9 @@ def _decibels(key: str, raster: Raster) -> NDArray[np.float32]:
 
 
 def _digital_numbers(key: str, raster: Raster, files: Sequence[Raster]) -> NDArray[np.uint16]:
-    """Pixels `[C, h, w]`; 0 where one of S2's files has no data in a band."""
+    """Return pixels `[C, h, w]` as uint16; 0 where a band of any S2 file has no data."""
     found = np.rint(raster.pixels) if raster.is_scaled else raster.pixels
-    with np.errstate(invalid="ignore"):  # what does not fit becomes another number, and is found by that
+    with np.errstate(invalid="ignore"):  # a value that does not fit becomes another number, which is detected below
         numbers = found.astype(np.uint16)
     is_right = numbers == found
     if raster.nodata is not None:

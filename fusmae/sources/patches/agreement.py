@@ -1,7 +1,7 @@
-"""What v2's table states twice: names carry satellite, date, tile and position, and tiles lie in one or two countries.
+"""Checks of what v2's table states twice: names contain satellite, date, tile and position; a tile has known countries.
 
-Every rule holds for all 549,488 rows of the authors' tables. A table that breaks one was damaged or put together from
-others, which no pixel shows: both sides of a pair are sound, but of two places.
+Every rule holds for all 549,488 rows of the authors' tables. A table that breaks a rule was damaged or combined from
+others. The pixels don't reveal that: both modalities of a pair are intact, but of two places.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_BETWEEN_VERSIONS_S = 10
-"""The two versions of a name are 8 s apart at most."""
+"""Maximum time between the names of a patch in v1 and v2, in seconds; in the authors' tables it is 8 s at most."""
 
 _POSITION = r"_(?P<column>\d+)_(?P<row>\d+)$"
 _PATTERNS = {
@@ -34,10 +34,11 @@ _EXAMPLES = {
 
 
 def check_agreement(columns: Columns) -> None:
-    """Refuse a table whose columns contradict one another; columns that it lacks are not asked for.
+    """Refuse a table whose columns contradict one another; optional columns that it lacks are not checked.
 
     Raises:
-        SourceError: names can't be read, stand twice or are of another place or date, or a country is of another tile.
+        SourceError: names can't be parsed, occur twice or are of another place or date, or a country does not match
+            the tile.
     """
     names = {name: columns.text(name) for name in _PATTERNS if name in columns.names}
     parts = {name: _parts(columns, name, text) for name, text in names.items()}
@@ -72,13 +73,13 @@ def check_agreement(columns: Columns) -> None:
 
 
 def repeated(texts: "pa.StringArray") -> NDArray[np.bool_]:
-    """Where a text stands in another row too, `[N]`."""
+    """Return where a text occurs in another row too, `[N]`."""
     codes = np.asarray(texts.dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
     return np.asarray(np.bincount(codes)[codes] > 1, np.bool_)
 
 
 def _parts(columns: Columns, name: str, texts: "pa.StringArray") -> dict[str, NDArray[Any]]:
-    """What each name says, `[N]` by part: texts for `satellite` and `tile`, numbers for the rest."""
+    """Parse each name into parts, `[N]` by part: texts for `satellite` and `tile`, numbers for the others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -88,7 +89,7 @@ def _parts(columns: Columns, name: str, texts: "pa.StringArray") -> dict[str, ND
     columns.refuse(pc.is_null(days), f"a name in {name} that is no patch's", got=texts, expected=_EXAMPLES[name])
     words = {part: cells.pop(part).to_numpy(zero_copy_only=False) for part in ("satellite", "tile") if part in cells}
     numbers = {part: _numbers(pc.cast(text, pa.int64())) for part, text in cells.items()}
-    # Version 1 drops leading zeros, and knows second 61: the clock is added up.
+    # Version 1 omits leading zeros and has a second 61, so hours, minutes and seconds are added up instead of parsed.
     clock = numbers.pop("time")
     seconds = clock // 10_000 * 3600 + clock // 100 % 100 * 60 + clock % 100
     return {**words, **numbers, "seconds": _numbers(pc.cast(days, pa.int64())) + seconds}
@@ -112,7 +113,7 @@ def _check_countries(columns: Columns, tiles: NDArray[Any]) -> None:
     countries = columns.text("country")
     tile, country = (texts.dictionary_encode() for texts in (pa.array(tiles, pa.string()), countries))
     names = country.dictionary.to_pylist()
-    # Of a tile that the authors' tables don't have nothing is known.
+    # Any country is accepted for a tile that the authors' tables don't have.
     is_right = np.array(
         [[name in V2_COUNTRIES_OF_TILE.get(one, (name,)) for name in names] for one in tile.dictionary.to_pylist()],
         np.bool_,

@@ -1,4 +1,4 @@
-"""What a BigEarthNet pair has on disk: bands, their types and sizes."""
+"""The bands of a BigEarthNet pair on disk, with their types and sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,23 +20,23 @@ MODALITIES: dict[str, Modality] = {
         ),
     ),
 }
-"""Every band that a pair has on disk."""
+"""The bands that a pair has on disk, by modality."""
 
 RESTORE = (
     "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
 )
-"""What to do where a file is absent, damaged or of another kind."""
+"""Advice to the user where a file is absent, damaged or of another kind."""
 
 PATCH_M = 1200
-"""Side of a patch in metres."""
+"""Side length of a patch in metres."""
 
 
 def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Give a pair's bands in channel order after checking that all are there and as stated.
+    """Return a pair's bands in channel order after checking that all are present, with the right size and type.
 
     Args:
-        key: the pair's key, for errors.
-        bands: `[h, w]` by band name, at native resolution.
+        key: key of the pair, for errors.
+        bands: pixels `[h, w]` by band name, at native resolution.
 
     Returns:
         The same arrays: S1 float32 dB `[120, 120]`; S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`.
@@ -59,7 +59,7 @@ def _validated(key: str, band: str, bands: Mapping[str, NDArray[Any]], item: Mod
         )
     pixels, dtype, shape = bands[band], PIXEL_DTYPES[item.units], (item.side_px, item.side_px)
     if pixels.shape != shape or pixels.dtype != dtype:
-        # Whole numbers would be dB without its decimals, or dB times some factor.
+        # Whole numbers in S1 would be rounded dB, or dB times an unknown factor.
         raise PairError(
             "grid" if pixels.shape != shape else "units",
             f"Pair {key}, band {band}: not the pixels it should have.",

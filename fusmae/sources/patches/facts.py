@@ -1,4 +1,4 @@
-"""What BigEarthNet states of itself: how many pairs, what known patches show, how bright the bands are."""
+"""What BigEarthNet states about itself: numbers of pairs, classes of known patches, statistics of the bands."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from fusmae.modalities import BandStatistics, Statistics
 from fusmae.sources.shared.source import Facts
 
 V1_COUNTS: dict[Split, int] = {"train": 269_695, "validation": 123_723, "test": 125_866}
-"""Of the pairs without snow and clouds that have a class: 519,284 of 590,326."""
+"""Pairs per split, without snow and clouds and with at least one class: 519,284 of 590,326."""
 
 # Counted in the complete tables of v2: train, validation, test.
 _V2_CLEAR: Mapping[str, tuple[int, int, int]] = {
@@ -54,22 +54,22 @@ V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
     for tiles in _V2_TILES.values()
     for tile in tiles.split()
 }
-"""Countries by MGRS tile, in the complete tables of v2."""
+"""Countries by MGRS tile in the complete tables of v2."""
 
 V2_CHECKED = (
     "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
     "satellite, date, column and row; the country is one of the tile's; no name stands twice"
 )
-"""What `agreement` compares in v2's table, for people."""
+"""Description of what `agreement` compares in v2's table."""
 
 V2_NOT_CHECKED = (
     "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
     "Luxembourg) and 34TEN (Serbia, Kosovo); classes, but by the checks `labels` (places with several dates) and "
     "`maps`; splits, but by their numbers and that no place is in two"
 )
-"""What the table states once only, so that a mistake in it can't be seen there."""
+"""Description of what the table states only once, so that a mistake in it can't be seen there."""
 
-# Copied from v2's table: every class is in one of them, so a class map shifted by one shows.
+# Copied from v2's table. Every class occurs in at least one patch, so that a class map shifted by one is found.
 _V2_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2A_MSIL2A_20170617T113321_N9999_R080_T29UPU_63_14": (  # Ireland, validation
         "Natural grassland and sparsely vegetated areas",
@@ -131,7 +131,7 @@ _V2_LABELS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# Copied from the labels that lie beside published patches of v1, merged to classes by hand.
+# Copied from the label files of published v1 patches, and merged to the 19 classes by hand.
 _V1_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2A_MSIL2A_20170613T101031_87_48": (
         "Arable land",
@@ -169,7 +169,7 @@ _V1_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2B_MSIL2A_20180515T112109_51_5": ("Urban fabric",),
 }
 
-# Those of v1's published models, over the whole of v1.
+# Statistics over the whole of v1, as v1's published models use them.
 _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "s1": {
         "VV": (-12.619993741972035, 5.115911777546365),
@@ -193,7 +193,7 @@ _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
 
 
 def v1_facts() -> Facts:
-    """What v1 states."""
+    """Return what v1 states about itself."""
     return Facts(
         counts=V1_COUNTS,
         labels=_V1_LABELS,
@@ -204,11 +204,11 @@ def v1_facts() -> Facts:
 
 
 def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
-    """What v2 states of some countries; its bands should be near those of v1, for they show the same ground.
+    """Return what v2 states about some countries, with the band statistics of v1, which shows the same ground.
 
     Args:
-        countries: as the table spells them; none for all.
-        snow_and_clouds: with the flagged pairs.
+        countries: names of countries as the table spells them; empty for all.
+        snow_and_clouds: whether pairs with snow, cloud or cloud shadow are included.
     """
     tables = (_V2_CLEAR, _V2_FLAGGED) if snow_and_clouds else (_V2_CLEAR,)
     rows = [table[country] for table in tables for country in countries or table if country in table]
@@ -224,12 +224,12 @@ def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
 
 
 def known_labels() -> dict[str, tuple[str, ...]]:
-    """Classes of some pairs of either version, copied by hand from what was published of them."""
+    """Return the classes of some pairs of both versions by key, copied by hand from published data."""
     return {**_V1_LABELS, **_V2_LABELS}
 
 
 def published_statistics() -> Statistics:
-    """Mean and deviation of BigEarthNet's bands, as v1's published models are fed with them."""
+    """Return mean and standard deviation of BigEarthNet's bands, as v1's published models use them."""
     return {
         modality: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
         for modality, bands in _STATISTICS.items()

@@ -1,4 +1,4 @@
-"""BigEarthNet's own layout: a folder a patch, in it one GeoTIFF a band, named `<folder>_<band>.tif`."""
+"""BigEarthNet's layout: one folder per patch, in it one GeoTIFF per band, named `<folder>_<band>.tif`."""
 
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,30 @@ from fusmae.sources.patches.plain_tiff import BandRaster, plain_raster
 
 
 def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-    """Both sides of a pair whose modalities are folders in `raw`, checked for bands, types and sizes.
+    """Read all modalities of a pair, which are folders in `raw`, and check bands, types and sizes.
 
     Returns:
         S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
 
     Raises:
-        PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
+        PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
     """
     folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
     return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 
 def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
-    """Read both sides of a pair by band name.
+    """Read all modalities of a pair by band name.
 
     Args:
-        key: the pair's key, for errors.
-        folders: the patch folder of each modality.
+        key: key of the pair, for errors.
+        folders: folder of the patch by modality.
 
     Returns:
-        `[h, w]` by band name, in the files' own type and resolution.
+        Pixels `[h, w]` by band name, in the files' own type and resolution.
 
     Raises:
-        PairError: a side or band is missing or cannot be read, or the bands don't cover the same ground.
+        PairError: a modality or band is missing or cannot be read, or the bands don't cover the same ground.
     """
     missing = [f"{modality}: {folder}" for modality, folder in folders.items() if not folder.is_dir()]
     if missing:
@@ -56,15 +56,15 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
 
 
 def read_band(path: Path, key: str, band: str) -> BandRaster:
-    """Read one file of a patch; where it has no data, floating-point numbers are NaN and whole ones 0.
+    """Read one file of a patch; pixels without data become NaN in floating-point files and 0 in integer files.
 
     Args:
-        path: the file.
-        key: the pair's key, for errors.
-        band: what is in it, for errors.
+        path: path of the file.
+        key: key of the pair, for errors.
+        band: name of the band or map, for errors.
 
     Raises:
-        PairError: it is absent, cannot be read, is not one band with a georeference, or states a scale.
+        PairError: the file is absent, cannot be read, is not one band with a georeference, or states a scale.
     """
     try:
         plain = plain_raster(path.read_bytes())
@@ -73,9 +73,9 @@ def read_band(path: Path, key: str, band: str) -> BandRaster:
     except OSError as error:
         raise _unreadable(path, key, band, error) from error
     if plain is None:
-        # GDAL also says best what is wrong with a damaged file.
+        # GDAL also describes best what is wrong with a damaged file.
         return _read_by_gdal(path, key, band)
-    if plain.nodata:  # 0 and NaN are nodata as they stand
+    if plain.nodata:  # pixels of 0 or NaN need no change
         _empty(plain.pixels, plain.pixels == plain.nodata)
     return plain
 
@@ -85,13 +85,13 @@ def _read_by_gdal(path: Path, key: str, band: str) -> BandRaster:
     from rasterio.errors import RasterioError
 
     try:
-        # A patch has no side files, and listing its folder for them takes longer than reading it.
+        # A patch has no sidecar files, and searching its folder for them takes longer than reading the patch.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
             count, crs, bounds, transform = dataset.count, dataset.crs, box_of(dataset), dataset.transform
             statement = statement_of(path, dataset, "DN", [1])
             found = read_bands(dataset, statement)
     except RasterioError as error:
-        # rasterio's own text only points to the GDAL error that it wraps
+        # The message of rasterio's error only refers to the GDAL error that it wraps.
         raise _unreadable(path, key, band, error.__cause__ or error) from error
     if count != 1 or crs is None or is_turned(transform):
         raise PairError(
@@ -124,15 +124,15 @@ def check_ground(key: str, bands: dict[str, BandRaster]) -> None:
     """Refuse bands of one pair that don't cover the same ground, to within a metre.
 
     Args:
-        key: the pair's key, for errors.
-        bands: by name.
+        key: key of the pair, for errors.
+        bands: bands by name.
 
     Raises:
-        PairError: another CRS or other bounds.
+        PairError: two bands differ in CRS or bounds.
     """
     first_name, first = next(iter(bands.items()))
     for name, band in bands.items():
-        # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by whoever rewrote the file.
+        # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by a program that rewrote the file.
         is_near = all(abs(a - b) < 1.0 for a, b in zip(band.bounds, first.bounds, strict=True))
         if band.crs != first.crs or not is_near:
             raise PairError(

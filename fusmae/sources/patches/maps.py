@@ -1,4 +1,4 @@
-"""BigEarthNet v2's reference maps: CORINE codes at 10 m, a GeoTIFF a patch."""
+"""BigEarthNet v2's reference maps: CORINE codes at 10 m, one GeoTIFF per patch."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,22 +17,22 @@ from fusmae.sources.patches.v2 import FOLDERS, MAPS_FOLDER
 
 _SIDE_PX = PATCH_M // 10
 _GROUND_BAND = "B02"
-"""One band of the patch says where the map must lie; `read` compares the others with it."""
+"""Band of the patch whose bounds the map must have; the other bands are compared with it when a pair is read."""
 
 
 def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray[np.uint8]:
-    """A pair's reference map.
+    """Read a pair's reference map.
 
     Args:
-        raw: the raw folder.
-        pair: one of v2's.
-        classes: the classes to tell, of BigEarthNet's 19.
+        raw: folder of the raw data.
+        pair: pair of v2.
+        classes: names of the classes in the result, out of BigEarthNet's 19.
 
     Returns:
-        `[120, 120]` positions in `classes`; `NO_CLASS` where CORINE has another class.
+        Positions in `classes`, `[120, 120]`; `NO_CLASS` where CORINE has another class.
 
     Raises:
-        PairError: the map is absent, unreadable, elsewhere, or of another size or type.
+        PairError: the map is absent, unreadable, in another place, or of another size or type.
     """
     folder = raw / pair.s2
     path = raw / MAPS_FOLDER / Path(pair.s2).relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
@@ -53,7 +53,7 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
 
 @lru_cache(maxsize=2)
 def _positions(classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Position in `classes` by CORINE code, for all that a uint16 can hold."""
+    """Return the position in `classes` by CORINE code, for every value of a uint16."""
     table = np.full(2**16, NO_CLASS, np.uint8)
     for code, name in CLASS_OF_CODE.items():
         if name in classes:

@@ -1,4 +1,4 @@
-"""What the name of a BigEarthNet patch says."""
+"""The content of a BigEarthNet patch name."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from functools import lru_cache
 from fusmae.errors import SourceError
 
 MAX_BETWEEN_SIDES = timedelta(days=7)
-"""Time between both sides of a pair; in all 590,326 pairs of v1 and 549,488 of v2 it is 5.74 days at most."""
+"""Maximum time between S1 and S2 of a pair; in the 590,326 pairs of v1 and 549,488 of v2 it is 5.74 days at most."""
 
 _NAME = re.compile(
     r"(?:S1[AB]_IW_GRDH_1SDV|S2[AB]_MSIL2A)_(?P<day>\d{8})T(?P<time>\d{5,6})"
@@ -19,13 +19,13 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PatchName:
-    """What a patch's name says.
+    """What a patch's name states.
 
     Attributes:
-        tile: MGRS tile like "33UUP"; "" for S2 patches of v1, whose names lack it.
-        column: patches east of the tile's western edge.
-        row: patches south of the tile's northern edge.
-        date: acquisition (UTC), to some seconds.
+        tile: name of the MGRS tile, such as "33UUP"; "" for S2 patches of v1, whose names lack it.
+        column: number of patches between the patch and the tile's western edge.
+        row: number of patches between the patch and the tile's northern edge.
+        date: acquisition time (UTC), accurate to a few seconds.
     """
 
     tile: str
@@ -35,10 +35,10 @@ class PatchName:
 
 
 def parse_patch_name(name: str) -> PatchName:
-    """Read the name of an S1 or S2 patch of v1 or v2.
+    """Parse the name of an S1 or S2 patch of v1 or v2.
 
     Raises:
-        SourceError: the name is no patch name.
+        SourceError: the name is not a patch name.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -57,7 +57,7 @@ def parse_patch_name(name: str) -> PatchName:
 @lru_cache(maxsize=4096)
 def _acquisition(day: str, time: str) -> datetime:
     start = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
-    # v1 drops leading zeros (T93020 is 09:30:20) and knows second 61 (T94161), so the time is added, not parsed.
+    # v1 omits leading zeros (T93020 is 09:30:20) and has a second 61 (T94161), so the time is added, not parsed.
     clock = time.zfill(6)
     return start + timedelta(hours=int(clock[:2]), minutes=int(clock[2:4]), seconds=int(clock[4:]))
 

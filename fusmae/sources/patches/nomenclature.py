@@ -1,11 +1,11 @@
-"""The 19 classes of BigEarthNet, and which of v1's 43 CORINE labels and codes each merges."""
+"""The 19 classes of BigEarthNet, and the CORINE labels (43 in v1) and codes that each class merges."""
 
 from collections.abc import Iterable
 
 from fusmae.errors import SourceError
 
-# Each class with the CORINE classes that it merges: their codes, and the labels that BigEarthNet v1 has for them. The
-# order is that of the 19-class nomenclature (CORINE's own), not the alphabet's; the spelling of the 19 is v2's.
+# Each class with the CORINE classes that it merges: their codes, and their labels in BigEarthNet v1. The order is that
+# of the 19-class nomenclature (CORINE's own), not alphabetical; the 19 names are spelled as in v2.
 _NOMENCLATURE: dict[str, dict[int, str]] = {
     "Urban fabric": {111: "Continuous urban fabric", 112: "Discontinuous urban fabric"},
     "Industrial or commercial units": {121: "Industrial or commercial units"},
@@ -36,13 +36,13 @@ _NOMENCLATURE: dict[str, dict[int, str]] = {
 }
 
 CLASSES: tuple[str, ...] = tuple(_NOMENCLATURE)
-"""The 19 classes in the nomenclature's order."""
+"""The 19 classes in the order of the nomenclature."""
 
 CLASS_OF_V1_LABEL: dict[str, str] = {label: name for name, merged in _NOMENCLATURE.items() for label in merged.values()}
-"""Class by CORINE label of v1."""
+"""Class by v1's CORINE label."""
 
 CLASS_OF_CODE: dict[int, str] = {code: name for name, merged in _NOMENCLATURE.items() for code in merged}
-"""Class by CORINE code, as v2's reference maps have it; the codes of the 11 dropped labels are in no class."""
+"""Class by CORINE code, as in v2's reference maps; the codes of the 11 dropped labels are in no class."""
 
 DROPPED_V1_LABELS: frozenset[str] = frozenset(
     {
@@ -63,7 +63,7 @@ DROPPED_V1_LABELS: frozenset[str] = frozenset(
 
 
 def classes_of_v1_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Classes, in the table's order, of a patch with these CORINE labels; may be empty.
+    """Return the classes, in the order of `CLASSES`, of a patch with these CORINE labels; may be empty.
 
     Raises:
         SourceError: a label is not one of v1's 43.
@@ -76,10 +76,10 @@ def classes_of_v1_labels(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_table_order(classes: Iterable[str]) -> tuple[str, ...]:
-    """The same class names once each, in the order of `CLASSES`.
+    """Return the same class names, each once, in the order of `CLASSES`.
 
     Raises:
-        SourceError: a name is not in the table.
+        SourceError: a name is not a class.
     """
     wanted = set(classes)
     if not wanted <= set(CLASSES):

@@ -1,4 +1,4 @@
-"""Places: patches so near to each other that they must not be in two splits."""
+"""Places: groups of patches so near to each other that they must not be in two splits."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.names import PatchName
 
 PLACE_DISTANCE_M = 10_000
-"""Two patches nearer than this are of one place, and so are all that a chain of such steps joins."""
+"""Distance in metres below which two patches are of one place, as are all patches linked by such steps."""
 
-# A shared place goes whole to the first of these that any of its pairs is in: moving a pair towards the
-# test set only makes training smaller, the other way round would leak what is measured.
+# A place with pairs of several splits goes to the first of these splits that it has: moving pairs towards test only
+# makes training smaller, while moving them towards train would leak test data.
 _MOST_HELD_OUT: tuple[Split, ...] = ("test", "validation", "train")
 _EUROPE_EPSG = 3035
 _WGS84_EPSG = 4326
@@ -33,14 +33,14 @@ def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pai
     """Give pairs their place, and each place one split.
 
     Args:
-        pairs: with the splits that their dataset states.
-        patches: where each pair lies, in the same order; with its tile.
+        pairs: pairs with the splits that their dataset states.
+        patches: patch name of each pair, with its tile, in the same order.
 
     Returns:
-        The pairs in their order, whatever that order is with the same places and splits.
+        The pairs in their order; places and splits don't depend on the order.
 
     Raises:
-        SourceError: a tile is no MGRS tile of the northern hemisphere.
+        SourceError: a tile is not an MGRS tile of the northern hemisphere.
     """
     places = place_names(patches)
     splits: dict[str, set[Split]] = defaultdict(set)
@@ -54,10 +54,10 @@ def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pai
 
 
 def place_names(patches: Sequence[PatchName]) -> list[str]:
-    """Name each patch's place after the first patch in it (by tile, column, row): "33UUP_26_55".
+    """Name each patch's place after its first patch (by tile, column, row), such as "33UUP_26_55".
 
     Raises:
-        SourceError: a tile is no MGRS tile of the northern hemisphere.
+        SourceError: a tile is not an MGRS tile of the northern hemisphere.
     """
     from sklearn.cluster import DBSCAN
 
@@ -71,32 +71,32 @@ def place_names(patches: Sequence[PatchName]) -> list[str]:
 
 
 def ground_cell(patch: PatchName) -> str:
-    """Name the 1.2 km square of ground that a patch shows: "33UUP_26_55".
+    """Return the name of the 1.2 km square of ground that a patch shows, such as "33UUP_26_55".
 
-    Patches of one cell show it on different dates. Cells of tiles that overlap are not recognised as one.
+    Patches of one cell show it on different dates. Cells of overlapping tiles are not recognised as one.
     """
     return f"{patch.tile}_{patch.column:02d}_{patch.row:02d}"
 
 
 def centres(patches: Sequence[PatchName]) -> list[tuple[float, float]]:
-    """Longitude and latitude in degrees (WGS 84) of each patch's centre.
+    """Return longitude and latitude in degrees (WGS 84) of each patch's centre.
 
     Raises:
-        SourceError: a tile is no MGRS tile of the northern hemisphere.
+        SourceError: a tile is not an MGRS tile of the northern hemisphere.
     """
     half = PATCH_M / 2
     positions = np.empty((len(patches), 2), dtype=np.float64)
     for epsg, rows, xs, ys in _by_zone(patches):
         positions[rows] = _transformed(epsg, _WGS84_EPSG, xs + half, ys - half)
-    # Rounded to a tenth of a metre: versions of PROJ differ below.
+    # Rounded to a tenth of a metre, because versions of PROJ differ by less than that.
     return [(lon, lat) for lon, lat in positions.round(6).tolist()]
 
 
 def utm_corner(patch: PatchName) -> tuple[int, int, int]:
-    """The patch's upper left corner as (EPSG code, easting, northing) in metres.
+    """Return the patch's upper left corner as (EPSG code, easting, northing), in metres.
 
     Raises:
-        SourceError: the tile is no MGRS tile of the northern hemisphere.
+        SourceError: the tile is not an MGRS tile of the northern hemisphere.
     """
     epsg, easting, northing = _tile_corner(patch.tile)
     return epsg, easting + patch.column * PATCH_M, northing - patch.row * PATCH_M
@@ -107,25 +107,25 @@ def _tile_corner(tile: str) -> tuple[int, int, int]:
     try:
         zone, band = int(tile[:2]), _BANDS.index(tile[2])
         column = _COLUMNS[(zone - 1) % 3].index(tile[3]) + 1
-        # In even zones the letters of the rows start five squares later.
+        # In even zones the row letters start five squares later.
         row = (_ROWS.index(tile[4]) - (0 if zone % 2 else 5)) % len(_ROWS)
     except (ValueError, IndexError) as error:
         raise SourceError("This is no MGRS tile.", got=tile, expected="like 33UUP") from error
     if tile[2] < "N" or not 1 <= zone <= 60:
         raise SourceError("Places are made for MGRS tiles of the northern hemisphere only.", got=tile)
-    # The letters repeat every 2,000 km; the band, 8 degrees of latitude of some 110.57 km, tells which turn it is.
+    # The letters repeat every 2,000 km; the band (8 degrees of latitude, each about 110.57 km) tells which repetition.
     lowest = int((8 * band - 80) * 110_570 // _SQUARE_M)
     row += -(-(lowest - row) // len(_ROWS)) * len(_ROWS)
     easting, northing = column * _SQUARE_M, (row + 1) * _SQUARE_M
-    # Tiles start at the corner of their 100 km square, moved out to the grid that all resolutions share.
+    # Tiles start at the corner of their 100 km square, moved outwards to the grid that all resolutions share.
     return 32600 + zone, easting // _GRID_M * _GRID_M, -(-northing // _GRID_M) * _GRID_M
 
 
 def _positions_m(patches: Sequence[PatchName]) -> NDArray[np.float64]:
-    """Positions `[N, 2]` in metres in one plane for all of Europe.
+    """Return positions `[N, 2]` in metres in one plane for all of Europe.
 
-    MGRS tiles overlap by 10 km and UTM zones meet within one country (Finland: 34 and 35), so distances
-    within a tile or zone alone would miss neighbours on the other side.
+    MGRS tiles overlap by 10 km and UTM zones meet within one country (Finland: 34 and 35), so distances within a tile
+    or zone alone would miss neighbours on the other side.
     """
     positions = np.empty((len(patches), 2), dtype=np.float64)
     for epsg, rows, xs, ys in _by_zone(patches):
@@ -136,7 +136,7 @@ def _positions_m(patches: Sequence[PatchName]) -> NDArray[np.float64]:
 def _by_zone(
     patches: Sequence[PatchName],
 ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
-    """Of each UTM zone: EPSG code, which patches, and eastings and northings of their upper left corners."""
+    """Yield per UTM zone: EPSG code, rows of its patches, and eastings and northings of their upper left corners."""
     corners = np.fromiter(map(utm_corner, patches), dtype=np.dtype((np.int64, 3)), count=len(patches))
     for epsg in np.unique(corners[:, 0]):
         (rows,) = np.nonzero(corners[:, 0] == epsg)

@@ -1,8 +1,8 @@
-"""The one kind of GeoTIFF that BigEarthNet is published in, read without GDAL.
+"""A reader, without GDAL, of the one kind of GeoTIFF in which BigEarthNet is published.
 
-Every band is a small uncompressed file. GDAL spends nine tenths of its time on what such a file
-does not have (siblings, overviews, a look-up of the CRS), which makes hours of half a million pairs.
-Whatever is not exactly of this kind is left to GDAL.
+Every band is a small uncompressed file. GDAL spends nine tenths of its time on what such a file does not have
+(siblings, overviews, a look-up of the CRS), which adds up to hours for half a million pairs. Files that are not exactly
+of this kind are left to GDAL.
 """
 
 import struct
@@ -16,7 +16,7 @@ _FORMATS = {3: "H", 4: "I", 12: "d"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 259, 273, 277, 279
 _PLANAR, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS = 284, 339, 33550, 33922, 34735
 _FIXED = {_COMPRESSION: (1,), _SAMPLES: (1,), _PLANAR: (1,)}
-# What else may stand in such a file and changes no pixel: photometric, rows a strip, text of the CRS.
+# Tags that such a file may have and that change no pixel: photometric, rows per strip, text of the CRS.
 _HARMLESS = frozenset({262, 278, 34736, 34737})
 _METADATA, _NODATA = 42112, 42113
 _CHANGES_UNITS = (b'role="scale"', b'role="offset"')
@@ -36,8 +36,8 @@ class BandRaster:
     """One band and the ground that it covers.
 
     Attributes:
-        pixels: `[h, w]` in the file's own type.
-        crs: like "EPSG:32633".
+        pixels: values `[h, w]` in the file's own type.
+        crs: coordinate reference system, such as "EPSG:32633".
         bounds: left, bottom, right, top in the CRS's units.
         nodata: number that the file states as nodata; None where it states none.
     """
@@ -49,11 +49,11 @@ class BandRaster:
 
 
 def plain_raster(data: bytes) -> BandRaster | None:
-    """Read a file's bytes; None where the file is anything but one plain band in a UTM zone."""
+    """Read a file's bytes; None where the file is anything other than one plain band in a UTM zone."""
     try:
         tags = _read_tags(data)
         return None if tags is None else _raster(data, tags)
-    except (struct.error, LookupError, ValueError):  # cut short, or without what every such file has
+    except (struct.error, LookupError, ValueError):  # truncated, or without a tag that every such file has
         return None
 
 
@@ -98,13 +98,13 @@ def _raster(data: bytes, tags: _Tags) -> BandRaster | None:
         return None
     left, top = tie[3] - tie[0] * scale[0], tie[4] + tie[1] * scale[1]
     bounds = (left, top - height * scale[1], left + width * scale[0], top)
-    # A copy, because arrays over bytes can't be written to.
+    # A copy, because an array over a bytes object is read-only.
     array = np.frombuffer(pixels, dtype).reshape(height, width).copy()
     return BandRaster(array, crs, bounds, tags.get(_NODATA, (None,))[0])
 
 
 def _crs(keys: tuple[int, ...]) -> str | None:
-    """The CRS that GeoTIFF keys name; None where it isn't a UTM zone in metres with pixels as areas."""
+    """Return the CRS that GeoTIFF keys name; None where it isn't a UTM zone in metres with pixels as areas."""
     stated = {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}
     is_plain = (stated.get(_PROJECTED), stated.get(_RASTER_TYPE)) == (1, 1)
     epsg = stated.get(_EPSG)

@@ -1,4 +1,4 @@
-"""The tables of BigEarthNet v2 (reBEN): which pairs there are, and what they show."""
+"""The tables of BigEarthNet v2 (reBEN): its pairs, their splits and their classes."""
 
 import sys
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TABLE = "metadata.parquet"
-"""The clear pairs."""
+"""Table of the pairs without snow, cloud or cloud shadow."""
 
 FLAGGED_TABLE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
-"""The pairs with seasonal snow, cloud or cloud shadow."""
+"""Table of the pairs with seasonal snow, cloud or cloud shadow, called flagged pairs."""
 
 TABLES_PAGE = "https://doi.org/10.5281/zenodo.10891137"
-"""Where the dataset's authors publish both tables."""
+"""Address where the dataset's authors publish both tables."""
 
 FOLDERS = {"s1": "BigEarthNet-S1", "s2": "BigEarthNet-S2"}
-"""Folder of each modality."""
+"""Folder of each modality in the raw data."""
 
 MAPS_FOLDER = "Reference_Maps"
-"""Folder of the land-cover maps, which are named after the s2 patch."""
+"""Folder of the land-cover maps, which are named after the S2 patch."""
 
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 _RESTORE = {
@@ -39,22 +39,22 @@ _RESTORE = {
     FLAGGED_TABLE: f"download this table anew from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
 }
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
-# A table cut by other tools may lack these; what it cannot say is not asked of it.
+# Default values of columns that a table shortened by other programs may lack.
 _OPTIONAL_COLUMNS: dict[str, str | bool] = {"country": "", _SNOW: False, _CLOUD: False}
 
 
 def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> list[Pair]:
-    """The pairs of the chosen countries in the order of their keys, with the official splits.
+    """Return the pairs of the chosen countries in the order of their keys, with the official splits.
 
-    The official splits share no ground cell, so a place is one cell here and every split is kept as it is.
+    The official splits share no ground cell, so a place is one cell here, and every split is kept unchanged.
 
     Args:
-        raw: the raw folder.
-        countries: as the table spells them; none for all.
-        snow_and_clouds: take the flagged pairs too.
+        raw: folder of the raw data.
+        countries: names of countries as the table spells them; empty for all.
+        snow_and_clouds: whether to take the flagged pairs too.
 
     Raises:
-        SourceError: a table is absent, damaged or cut, or does not know a country.
+        SourceError: a table is absent, damaged or truncated, or lacks a country.
     """
     rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
     keys = rows["patch_id"].to_list()
@@ -86,22 +86,22 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
 
 
 def patch_folder(modality: str, name: str) -> str:
-    """Where v2 keeps a patch, relative to the raw folder: scenes are folders, and S1 scenes lack the tile."""
+    """Return a patch's folder in v2, relative to the raw data: scenes are folders; names of S1 scenes lack the tile."""
     scene = name.rsplit("_", 3 if modality == "s1" else 2)[0]
     return f"{FOLDERS[modality]}/{scene}/{name}"
 
 
 def patch_names(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> set[str]:
-    """Names of both sides of the pairs that `table_pairs` gives."""
+    """Return the names of the S1 and S2 patches of the pairs that `table_pairs` returns."""
     rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
     return {*rows["patch_id"], *rows["s1_name"]}
 
 
 def flagged_table(raw: Path) -> Path:
-    """Where the table of flagged pairs is.
+    """Return the path of the table of flagged pairs.
 
     Raises:
-        SourceError: it is not there; unlike the rest it has to be brought by hand.
+        SourceError: the table is absent; unlike the other files, the user must download it.
     """
     path = raw / FLAGGED_TABLE
     if not path.exists():
@@ -114,7 +114,7 @@ def flagged_table(raw: Path) -> Path:
 
 
 def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> "DataFrame":
-    """Rows of `table_pairs`, whose arguments and errors these are; all of both tables is checked, chosen or not."""
+    """Return the rows of `table_pairs`, with the same arguments and errors; all rows of the tables are checked."""
     import pandas as pd
 
     tables = [table_rows(raw / TABLE)]
@@ -146,11 +146,11 @@ def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
 
 
 def table_rows(path: Path) -> "DataFrame":
-    """Rows of one of v2's tables, whichever program wrote it: names, classes in the nomenclature's order, flags.
+    """Return the rows of one of v2's tables, written by any program: names, classes in the order of `CLASSES`, flags.
 
     Raises:
-        SourceError: the table is absent, damaged, of something else, or its columns contradict one another; counts the
-            rows and names the first.
+        SourceError: the table is absent, damaged, of another dataset, or its columns contradict one another; the error
+            counts the rows and names the first.
     """
     import pandas as pd
 

@@ -1,26 +1,26 @@
-"""Values of an LMDB folder, read without leaving a trace in it."""
+"""Values of an LMDB folder, read without writing to the folder."""
 
 import threading
 from pathlib import Path
 
 from fusmae.errors import SourceError
 
-# LMDB forbids to open one folder twice in a process, and threads may read pairs at the same time.
+# LMDB forbids opening one folder twice in a process, and several threads may read pairs at the same time.
 _OPENING = threading.Lock()
 
 
 def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]:
-    """Copy values out of `folder/data.mdb`; opening it takes some 0.2 ms, so nothing is kept open.
+    """Copy values from `folder/data.mdb`; opening it takes about 0.2 ms, so the database is not kept open.
 
     Args:
-        folder: the LMDB; nothing is written to it, not even a lock file.
-        keys: which values; all of them if None.
+        folder: folder of the LMDB database; nothing is written to it, not even a lock file.
+        keys: keys of the values to read; None for all.
 
     Returns:
-        Values by key; a key that is not there is left out.
+        Values by key; keys that the database lacks are left out.
 
     Raises:
-        SourceError: the database is absent, cut short or damaged.
+        SourceError: the database is absent, truncated or damaged.
     """
     import lmdb
 
@@ -40,7 +40,7 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
 
 
 def _check_length(file: Path, expected_bytes: int) -> None:
-    # LMDB maps the file: reading past the end of a shortened one would kill the process (SIGBUS).
+    # LMDB maps the file into memory: reading past the end of a truncated file would kill the process (SIGBUS).
     if file.stat().st_size < expected_bytes:
         raise SourceError(
             f"The database {file} is cut short.",

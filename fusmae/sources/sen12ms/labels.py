@@ -1,4 +1,4 @@
-"""SEN12MS's scene labels: ten classes, made from a tile's shares of the 17 IGBP land-cover classes."""
+"""SEN12MS's scene labels: ten classes, computed from a tile's shares of the 17 IGBP land-cover classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import SourceError
 
 LABELS_FILE = "IGBP_probability_labels.pkl"
-"""The official shares, by S2 file name; not needed, for the land-cover tiles have them too."""
+"""File of the official shares by S2 file name; optional, because they can be computed from the land-cover tiles."""
 
 LabelMode = Literal["multi", "single"]
 
@@ -33,17 +33,17 @@ _SIMPLIFIED_IGBP: dict[str, tuple[int, ...]] = {
 """Classes of Schmitt & Wu (2021), doi:10.5194/isprs-annals-V-2-2021-101-2021, by IGBP number, which starts at 1."""
 
 CLASSES: tuple[str, ...] = tuple(_SIMPLIFIED_IGBP)
-"""The ten classes in the simplified scheme's order."""
+"""The ten classes in the order of the simplified IGBP scheme."""
 
 
 def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
-    """Classes of one tile.
+    """Return the classes of one tile.
 
     Args:
-        shares: of IGBP classes 1 to 17, in this order.
-        mode: every class with a share of 0.1 and more, or the one with the largest share.
+        shares: shares of IGBP classes 1 to 17, in this order.
+        mode: "multi" for every class with a share of at least 0.1, "single" for the class with the largest share.
     """
-    # Added up one by one, as the dataset's authors do: a share of exactly 0.1 falls on the same side.
+    # Added up one by one, as the dataset's authors do, so that a share of exactly 0.1 is rounded in the same way.
     sums = {name: sum(shares[number - 1] for number in numbers) for name, numbers in _SIMPLIFIED_IGBP.items()}
     if mode == "single":
         return (max(sums, key=lambda name: sums[name]),)
@@ -51,10 +51,10 @@ def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
 
 
 def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
-    """Shares of IGBP classes 1 to 17 among a land-cover tile's pixels.
+    """Return the shares of IGBP classes 1 to 17 among a land-cover tile's pixels.
 
     Args:
-        igbp: `[h, w]`, unsigned, numbers from 1; other values are unclassified and not counted.
+        igbp: class numbers `[h, w]`, unsigned, 1 to 17; other values are unclassified and not counted.
 
     Returns:
         The shares, or None where no pixel has a class.
@@ -65,13 +65,13 @@ def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
 
 
 def classes_of_pixels(igbp: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A land-cover tile's classes.
+    """Convert a land-cover tile to the ten classes.
 
     Args:
-        igbp: `[h, w]` numbers from 1; other values are unclassified.
+        igbp: IGBP class numbers `[h, w]`, 1 to 17; other values are unclassified.
 
     Returns:
-        `[h, w]` positions in `CLASSES`; `NO_CLASS` where a pixel is unclassified.
+        Positions in `CLASSES`, `[h, w]`; `NO_CLASS` where a pixel is unclassified.
     """
     positions = np.full(2**8, NO_CLASS, np.uint8)
     for position, numbers in enumerate(_SIMPLIFIED_IGBP.values()):
@@ -83,7 +83,7 @@ def read_shares(path: Path) -> dict[str, list[float]]:
     """Read the official shares by S2 file name; nothing that the pickle names is imported or run.
 
     Raises:
-        SourceError: the pickle holds anything but a dict of arrays of 17 shares.
+        SourceError: the pickle holds anything other than a dict of arrays of 17 shares.
     """
     from fusmae.sources.shared.unpickle import array_of, load_plain
 
@@ -91,7 +91,7 @@ def read_shares(path: Path) -> dict[str, list[float]]:
     try:
         values = load_plain(path.read_bytes())
     except SourceError as error:
-        reason, *_ = str(error).split("\n  next:")  # that hint is for another file
+        reason, *_ = str(error).split("\n  next:")  # the hint of `load_plain` is about another file
         raise SourceError(f"{path} is refused. {reason}", hint=hint) from error
     if not isinstance(values, dict) or not values:
         raise SourceError(f"{path} holds no shares by name.", got=type(values).__name__, expected="dict", hint=hint)

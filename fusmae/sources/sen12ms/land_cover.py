@@ -1,4 +1,4 @@
-"""SEN12MS's land-cover tiles: what covers a pair's ground, and where that ground is."""
+"""SEN12MS's land-cover tiles: the land cover of a pair, and its place on earth."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from fusmae.sources.shared.raster import opened
 _NUM_CHANNELS = 4
 _MAX_PROCESSES = 16
 _CHUNK = 256
-# Below it a pool takes longer to start than it saves.
+# With fewer tiles, starting a pool takes longer than it saves.
 _MIN_TILES_FOR_POOL = 4000
 
 
@@ -24,11 +24,11 @@ class LandCover:
     """One land-cover tile.
 
     Attributes:
-        shares: of IGBP classes 1 to 17; None where they were not asked for.
-        crs: as WKT.
-        x: of the tile's centre, in units of `crs`.
-        y: likewise.
-        fault: why the tile can't be used; "" if it can. The rest holds nothing then.
+        shares: shares of IGBP classes 1 to 17; None where they were not requested.
+        crs: coordinate reference system as WKT.
+        x: x coordinate of the tile's centre, in units of `crs`.
+        y: y coordinate of the tile's centre, in units of `crs`.
+        fault: reason why the tile can't be used, in which case the other attributes are empty; "" if it can be used.
     """
 
     shares: list[float] | None = None
@@ -39,24 +39,24 @@ class LandCover:
 
 
 def read_land_covers(paths: Sequence[Path], *, with_shares: bool) -> list[LandCover]:
-    """Read land-cover tiles, in their order; some 500 a second with each processor core.
+    """Read land-cover tiles, in their order; about 500 tiles per second and processor core.
 
     Args:
-        paths: the tiles.
-        with_shares: read the pixels too, not only where they lie.
+        paths: paths of the tiles.
+        with_shares: whether to read the pixels too, not only the place of the tile.
     """
     read = partial(_read, with_shares=with_shares)
     num_processes = min(os.cpu_count() or 1, _MAX_PROCESSES)
     if len(paths) < _MIN_TILES_FOR_POOL or num_processes == 1:
         return [read(path) for path in paths]
-    # Processes, not threads: opening a small GeoTIFF is nine tenths work under the interpreter's lock.
-    # Spawned, for a fork would inherit locks that another thread may hold.
+    # Processes, not threads: nine tenths of opening a small GeoTIFF runs under the interpreter's lock.
+    # They are spawned, because a forked process would inherit locks that another thread may hold.
     with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(read, paths, chunksize=_CHUNK))
 
 
 def lon_lat(covers: Sequence[LandCover]) -> list[tuple[float | None, float | None]]:
-    """Longitude and latitude (WGS 84) of each tile's centre; None where the tile can't be used."""
+    """Return longitude and latitude (WGS 84) of each tile's centre; None where the tile can't be used."""
     from rasterio.warp import transform
 
     rows: dict[str, list[int]] = defaultdict(list)
@@ -64,7 +64,7 @@ def lon_lat(covers: Sequence[LandCover]) -> list[tuple[float | None, float | Non
         if not cover.fault:
             rows[cover.crs].append(row)
     found: list[tuple[float | None, float | None]] = [(None, None)] * len(covers)
-    for crs, members in rows.items():  # of some 60 UTM zones: one transformation each
+    for crs, members in rows.items():  # about 60 UTM zones: one transformation per zone
         xs, ys = [covers[row].x for row in members], [covers[row].y for row in members]
         for row, lon, lat in zip(members, *transform(crs, "EPSG:4326", xs, ys), strict=True):
             found[row] = (float(lon), float(lat))

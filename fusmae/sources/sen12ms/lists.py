@@ -1,4 +1,4 @@
-"""SEN12MS's official lists, the tiles they name, and the split that each scene gets."""
+"""SEN12MS's official lists, the tiles that they name, and the split of each scene."""
 
 import hashlib
 import re
@@ -24,9 +24,9 @@ class Tile:
     """One triplet of S1, S2 and land cover.
 
     Attributes:
-        folder: of its season: "ROIs1868_summer".
+        folder: name of the season's folder, such as "ROIs1868_summer".
         season: spring, summer, fall or winter.
-        scene: number of the scene; numbers start anew in each season.
+        scene: number of the scene; numbers start again in each season.
         patch: number of the tile within the scene.
     """
 
@@ -37,26 +37,26 @@ class Tile:
 
     @property
     def place(self) -> str:
-        """The scene: its tiles overlap by half, so they are of one place."""
+        """Name of the scene, whose tiles are one place because they overlap by half."""
         return f"{self.folder}_{self.scene}"
 
     def name(self, kind: str) -> str:
-        """File name of one of the triplet: `s1`, `s2` or `lc`."""
+        """Return the file name of one part of the triplet: `s1`, `s2` or `lc`."""
         return f"{self.folder}_{kind}_{self.scene}_p{self.patch}.tif"
 
     def path(self, kind: str) -> str:
-        """The same file's path within the dataset."""
+        """Return the path of the same file within the dataset."""
         return f"{self.folder}/{kind}_{self.scene}/{self.name(kind)}"
 
 
 def read_tiles(raw: Path, seasons: Collection[str], validation_share: float) -> dict[Tile, Split]:
-    """Every tile that the official lists name in these seasons, with its split.
+    """Return every tile that the official lists name in these seasons, with its split.
 
-    Test is the official hold-out. Validation is carved from the train list by scene. A scene that stands in
-    both lists (in the official ones none does) goes whole to test: that can't leak what is measured.
+    Test is the official hold-out. Validation consists of whole scenes of the train list. A scene in both lists (there
+    is none in the official lists) goes to test completely, so that no test data leak into training.
 
     Raises:
-        SourceError: a list is absent, or a line names no S2 tile.
+        SourceError: a list is absent, or a line is not the name of an S2 tile.
     """
     train, test = (
         {tile for tile in _read_list(raw / name) if tile.season in seasons} for name in (TRAIN_LIST, TEST_LIST)
@@ -73,14 +73,14 @@ def read_tiles(raw: Path, seasons: Collection[str], validation_share: float) -> 
 
 
 def validation_scenes(tiles: Iterable[Tile], share: float) -> set[str]:
-    """Places of the scenes that become the validation split.
+    """Return the places of the scenes that become the validation split.
 
-    In each season the scenes with the smallest hashes of their names: so every season is in it, and which
-    ones they are depends neither on the order of the list nor on which other seasons are chosen.
+    They are the scenes of each season whose names have the smallest hashes. So every season is represented, and the
+    choice depends neither on the order of the list nor on the other seasons in use.
 
     Args:
-        tiles: the train list's.
-        share: of each season's scenes; at least one scene, but never a season's only one.
+        tiles: tiles of the train list.
+        share: share of each season's scenes; at least one scene is chosen, but never the only scene of a season.
     """
     scenes: Mapping[str, set[str]] = defaultdict(set)
     for tile in tiles:

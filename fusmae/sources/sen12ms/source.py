@@ -21,7 +21,7 @@ from fusmae.sources.shared.source import Facts
 
 S1_BANDS = ("VV", "VH")
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""The files carry no band names: their order is what the dataset's authors state."""
+"""Bands in the order that the dataset's authors state; the files contain no band names."""
 
 _SIDE_PX = 256
 _HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to have the season anew"
@@ -36,13 +36,15 @@ _MID_SEASON = {
     "summer": datetime(2017, 7, 15, tzinfo=UTC),
     "fall": datetime(2017, 10, 15, tzinfo=UTC),
 }
-"""SEN12MS states no dates. Its seasons are the meteorological ones from December 2016 to November 2017."""
+"""Date of the pairs of each season, because SEN12MS states no dates. Its seasons are the meteorological ones from
+December 2016 to November 2017.
+"""
 
-# One triplet of the 180,662 is in no list: the S1 side of ROIs1868_summer_146_p202 holds NaN.
+# One triplet of the 180,662 is in no list: the S1 tile of ROIs1868_summer_146_p202 holds NaN.
 _NUM_TRAIN, _NUM_TEST = 162_555, 18_106
 
-# Two tiles that anyone can look at: desert in Mauritania, and rangeland with fields in Texas. A class map
-# that is shifted by one calls them water, and wetlands with towns.
+# Two tiles whose classes are easy to see in an image: desert in Mauritania, and rangeland with fields in Texas.
+# A class map that is shifted by one would call them water, and wetlands with towns.
 _KNOWN_LABELS: dict[LabelMode, dict[str, tuple[str, ...]]] = {
     "multi": {
         "ROIs1970_fall_s2_4_p30": ("Barren",),
@@ -51,7 +53,7 @@ _KNOWN_LABELS: dict[LabelMode, dict[str, tuple[str, ...]]] = {
     "single": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland",)},
 }
 
-# Schmitt & Wu's own, of the train list; theirs of S1 are of backscatter clipped to -25..0 dB.
+# Schmitt & Wu's statistics of the train list; those of S1 are of backscatter clipped to -25..0 dB.
 _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "s1": {"VV": (-11.76858, 4.525339), "VH": (-18.294598, 4.3586307)},
     "s2": {
@@ -73,9 +75,9 @@ class Sen12msSource:
     """SEN12MS; see `Source` for the methods.
 
     Args:
-        seasons: of spring, summer, fall and winter; none for all.
+        seasons: any of spring, summer, fall and winter; empty for all.
         validation_share: share of each season's training scenes that becomes the validation split.
-        labels: every class with a share of 0.1 and more ("multi"), or the largest ("single").
+        labels: "multi" for every class with a share of at least 0.1, "single" for the class with the largest share.
     """
 
     name = "sen12ms"
@@ -95,13 +97,13 @@ class Sen12msSource:
         return fetch_seasons(self._seasons, downloads, raw, mirrors=mirrors, num_connections=num_connections)
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Every pair that the official lists name in the chosen seasons.
+        """Return every pair that the official lists name in the chosen seasons.
 
-        The labels come from `IGBP_probability_labels.pkl` where it lies in `raw`, else from the land-cover tiles:
-        on two processor cores some three minutes for all seasons.
+        The labels come from `IGBP_probability_labels.pkl` if `raw` contains it, otherwise from the land-cover tiles,
+        which takes about three minutes for all seasons on two processor cores.
 
         Raises:
-            SourceError: `raw` or a list is absent, or labels can't be had.
+            SourceError: `raw` or a list is absent, or labels can't be read.
         """
         if not raw.is_dir():
             raise SourceError(f"There is no raw data at {raw}.", hint="dvc repro -f -s fetch")
@@ -127,7 +129,7 @@ class Sen12msSource:
         return sorted(pairs, key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
+        """Read both modalities: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters = {
             "s1": read_raster(raw / pair.s1, pair.key, hint=_HINT, units="dB"),
             "s2": read_raster(raw / pair.s2, pair.key, hint=_HINT, units="DN"),
@@ -142,8 +144,8 @@ class Sen12msSource:
         }
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Classes of the land-cover tile `[256, 256]`; see `Source.read_map`."""
-        # Of the S2 side only where it lies is asked.
+        """Read the classes of the land-cover tile `[256, 256]`; see `Source.read_map`."""
+        # The S2 tile is read only for its place.
         paths = {"land cover": raw / pair.s2.replace("s2_", "lc_"), "s2": raw / pair.s2}
         rasters = {name: read_raster(path, pair.key, hint=_HINT, bands=[1]) for name, path in paths.items()}
         found = rasters["land cover"]
@@ -159,9 +161,9 @@ class Sen12msSource:
         return classes_of_pixels(found.pixels[0])
 
     def facts(self, raw: Path) -> Facts:
-        """The authors' counts and statistics; counts only of all seasons, for they state none of one.
+        """Return the authors' counts and statistics; counts only for all seasons, because none are stated per season.
 
-        Without the lists there are no counts: which part of train is validation only they can tell.
+        Without the lists there are no counts: they determine which part of train is validation.
         """
         has_lists = all((raw / name).is_file() for name in (TRAIN_LIST, TEST_LIST))
         return Facts(
@@ -208,7 +210,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _without_nodata(raster: Raster) -> NDArray[Any]:
-    """Pixels with NaN in S1 where a band has no data, and 0 in all bands of S2 where one has none."""
+    """Return pixels with NaN where a band of S1 has no data, and 0 in all bands where any band of S2 has no data."""
     if raster.nodata is None:
         return raster.pixels
     is_s1 = raster.pixels.dtype.kind == "f"
@@ -238,7 +240,7 @@ def _check_side(key: str, side: str, raster: Raster) -> None:
             hint=_HINT,
         )
     if raster.pixels.dtype != dtype:
-        # Whole numbers would be dB without its decimals, or dB times some factor: which one nobody can tell.
+        # Whole numbers could be rounded dB, or dB times an unknown factor: the two can't be told apart.
         raise PairError(
             "units",
             f"Pair {key}: {raster.path} has another type of pixels.",

@@ -1,5 +1,7 @@
-"""Columns of a parquet table that another program may have written anew: each gets the type that it should have, or
-the table is refused with the column, how many rows it concerns and the first of them.
+"""Columns of a parquet table that another program may have rewritten.
+
+Each column is converted to the type that it should have. Where that fails, the table is refused with an error that
+names the column, the number of rows concerned and the first of them.
 """
 
 import re
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _MAX_SHOWN = 3
-# As Arrow calls the types.
+# Arrow's names of the types.
 _TEXTS = ("string", "large_string", "string_view", "binary", "large_binary")
 _NUMBERS = ("integer", "floating")
 _LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
-# What lists of names become in text: JSON, Python's and NumPy's notation, or names with a sign between them.
+# What can stand between names where a list became text: JSON, Python's and NumPy's notation, or a separator.
 _BETWEEN_NAMES = re.compile(r"""[\s,;|\[\](){}'"]*""")
 
 
@@ -29,9 +31,9 @@ class Columns:
     """One table's columns.
 
     Args:
-        path: the parquet file.
-        key: column that names a row in errors.
-        hint: what to do where a column can't be used.
+        path: path of the parquet file.
+        key: name of the column by which errors name a row.
+        hint: advice to the user where a column can't be used.
 
     Raises:
         SourceError: the file is absent or damaged.
@@ -58,10 +60,10 @@ class Columns:
         return tuple(self._table.column_names)
 
     def text(self, name: str) -> "pa.StringArray":
-        """A column of text, in which every cell holds something.
+        """Return a column of text without empty cells.
 
         Raises:
-            SourceError: the column holds something else, or cells are empty.
+            SourceError: the column holds something other than text, or cells are empty.
         """
         import pyarrow.compute as pc
 
@@ -71,10 +73,10 @@ class Columns:
         return texts
 
     def flags(self, name: str) -> NDArray[np.bool_]:
-        """A column of true and false, `[N]`; 0 and 1 are taken for it, and the words in any letters.
+        """Return a column of true and false, `[N]`; 0 and 1 count as such, and so do the words in upper or lower case.
 
         Raises:
-            SourceError: the column holds something else, or cells are empty.
+            SourceError: the column holds something other than these, or cells are empty.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -89,17 +91,17 @@ class Columns:
         return np.asarray(cells.to_numpy(zero_copy_only=False), np.bool_)
 
     def names_of(self, name: str, classes: Sequence[str]) -> list[tuple[str, ...]]:
-        """A column of lists of class names: of each row those in it, in the order of `classes`.
+        """Return a column of lists of class names: per row its names, in the order of `classes`.
 
-        Lists that became text are taken apart by the names themselves, which hold commas: JSON, Python's and NumPy's
-        notation, and names with commas, semicolons or bars between them.
+        Lists that became text are split by searching for the names themselves, because names contain commas. JSON,
+        Python's and NumPy's notation are read, and names separated by commas, semicolons or bars.
 
         Args:
-            name: the column.
-            classes: every name that there is.
+            name: name of the column.
+            classes: all class names.
 
         Raises:
-            SourceError: rows have no name, or a name that is no class.
+            SourceError: rows have no name, or a name that is not a class.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -119,10 +121,10 @@ class Columns:
         """Raise an error that counts and names the rows that are wrong, if any are.
 
         Args:
-            wrong: `[N]` true where a row is wrong.
-            what: that these rows have, for a sentence.
-            expected: what would be right.
-            got: what the rows hold, `[N]`; None where `what` says it.
+            wrong: flags `[N]`, true where a row is wrong.
+            what: end of the sentence "rows have …".
+            expected: description of a right value.
+            got: values of the rows, `[N]`; None where `what` describes them already.
 
         Raises:
             SourceError: a row is wrong.
@@ -150,7 +152,7 @@ class Columns:
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
     def _as_text(self, name: str, cells: "pa.Array", *, allow_numbers: bool = False) -> "pa.StringArray":
-        """Cells, or the values of lists, as text; missing ones stay missing."""
+        """Convert cells, or the values of lists, to text; missing values stay missing."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -160,7 +162,7 @@ class Columns:
             if is_text or pa.types.is_null(cells.type):
                 return pc.cast(cells, pa.string())
             reason = f"{cells.type}"
-        except pa.ArrowInvalid as error:  # bytes that are no text
+        except pa.ArrowInvalid as error:  # bytes that are not UTF-8 text
             reason = str(error)
         raise SourceError(
             f"{self._path}: the column {name} is of another type, in all of {len(self):,} rows.",
@@ -173,7 +175,7 @@ class Columns:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        # A few thousand sets of names serve half a million rows: each is taken apart once.
+        # Half a million rows share a few thousand different texts: each text is split once.
         encoded = pc.fill_null(self._as_text(name, cells), "").dictionary_encode()
         pattern = re.compile("|".join(re.escape(one) for one in sorted(classes, key=len, reverse=True)))
         texts = encoded.dictionary.to_pylist()
@@ -199,7 +201,7 @@ class Columns:
     def _sets(
         self, name: str, rows: NDArray[np.int64], columns: NDArray[np.int64], classes: Sequence[str]
     ) -> list[tuple[str, ...]]:
-        # One number per set of names; each set is made once.
+        # Rows with the same set of names share one tuple.
         present = np.zeros((len(self), len(classes)), np.bool_)
         present[rows, columns] = True
         self.refuse(~present.any(axis=1), f"no {name}", expected="one class or more in every row")
@@ -212,14 +214,14 @@ class Columns:
 
 
 def _plain(cells: "pa.Array") -> "pa.Array":
-    """Cells of a dictionary (categories, factors) as what they stand for."""
+    """Replace dictionary-encoded cells (categories, factors) by the values that they stand for."""
     import pyarrow as pa
 
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
 
 
 def _is_one_of(kind: "pa.DataType", names: Sequence[str]) -> bool:
-    """Whether Arrow calls a type by one of these names."""
+    """Return whether an Arrow type has one of these names."""
     import pyarrow as pa
 
     return any(getattr(pa.types, f"is_{name}")(kind) for name in names)

@@ -1,4 +1,4 @@
-"""One side of a pair as one GeoTIFF of several bands."""
+"""One modality of a pair, read from one GeoTIFF of several bands."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,24 +27,24 @@ from fusmae.rasters.raster_file import (
 
 _MAX_SHIFT_M = 1.0
 _M_PER_DEGREE = 111_195.0
-# Pixels whose side differs by less are as large.
+# Relative difference of two pixel sides below which they count as equal.
 _MAX_PIXEL_ERROR = 0.01
 
 
 @dataclass(frozen=True)
 class Raster:
-    """A GeoTIFF's pixels and where they lie.
+    """A GeoTIFF's pixels and their place.
 
     Attributes:
-        path: the file, for errors.
-        pixels: `[C, h, w]`, from north to south and from west to east; in the file's own type, or in the modality's
-            units where the file states a scale.
+        path: path of the file, for errors.
+        pixels: values `[C, h, w]`, from north to south and from west to east; in the file's own type, or in the
+            modality's units where the file states a scale.
         names: description of each band, as the file states it; "" where it states none.
-        crs: rasterio's coordinate reference system.
+        crs: coordinate reference system, as rasterio's object.
         bounds: left, bottom, right, top in units of `crs`.
-        nodata: `[C, h, w]`, true where a band has no data; None where all have.
-        is_scaled: whether the file states a scale or an offset, which were applied.
-        transform: affine transform of the file's own rows and columns; None for one that is known to be north up.
+        nodata: flags `[C, h, w]`, true where a band has no data; None where every pixel has data.
+        is_scaled: whether the file states a scale or an offset; both were applied.
+        transform: affine transform of the file's own rows and columns; None for a file that is surely north up.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Raster:
 
     @property
     def ground(self) -> str:
-        """CRS and bounds, for people."""
+        """CRS, bounds and path as text, for error messages."""
         left, bottom, right, top = self.bounds
         return f"{self.crs} from ({left:.10g}, {bottom:.10g}) to ({right:.10g}, {top:.10g}) in {self.path}"
 
@@ -71,11 +71,11 @@ class Raster:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open one of many rasters of a folder for reading; gives rasterio's dataset."""
+    """Open one of many rasters of a folder for reading; yields rasterio's dataset."""
     import rasterio
 
-    # Otherwise GDAL lists the folder, of hundreds of files, each time it opens one of them. A mask or statements beside
-    # a file are found by their names.
+    # Without this option GDAL lists the whole folder each time it opens one of its files. A mask or metadata file
+    # beside a raster is still found, by its name.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path, driver="GTiff") as dataset:
         yield dataset
 
@@ -83,14 +83,14 @@ def opened(path: Path) -> Iterator[Any]:
 def read_raster(
     path: Path, key: str, *, hint: str, bands: Sequence[int] | None = None, units: Units | None = None
 ) -> Raster:
-    """Read bands of a georeferenced file, and what it says of itself.
+    """Read bands of a georeferenced file, and the metadata that the file states.
 
     Args:
-        path: the file.
-        key: the pair's key, for errors.
-        hint: what to do where the file is absent or damaged.
-        bands: numbers of the bands to read, from 1; None for all but alpha.
-        units: of the modality; None for numbers that have none, as those of classes, which are taken as they stand.
+        path: path of the file.
+        key: key of the pair, for errors.
+        hint: advice to the user where the file is absent or damaged.
+        bands: numbers of the bands to read, counted from 1; None for all bands except alpha.
+        units: units of the modality; None for numbers without units, such as class ids, which are read unchanged.
 
     Raises:
         PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
@@ -112,7 +112,7 @@ def read_raster(
             found = read_bands(dataset, statement)
             require_possible(path, [found], units)
     except RasterioError as error:
-        # rasterio's own text only points to the GDAL error that it wraps
+        # The message of rasterio's error only refers to the GDAL error that it wraps.
         reason = error.__cause__ or error
         raise PairError("unreadable", f"Pair {key}: {path} cannot be read: {reason}", hint=hint) from error
     except InputError as error:
@@ -146,15 +146,16 @@ def _require_georeference(key: str, path: Path, dataset: Any, hint: str) -> None
 
 
 def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) -> None:
-    """Refuse a file that is no tile: turned, not in metres, of another side or with other pixels.
+    """Refuse a file that is not a tile: rotated, not in metres, of another side length or of another pixel size.
 
     Args:
-        key: the pair's key, for errors.
-        raster: one of the pair's files, whose bands are named.
-        inputs: what tiles consist of; none to check only what every tile must be.
+        key: key of the pair, for errors.
+        raster: one of the pair's files, with band names.
+        inputs: arrays that a tile consists of; empty to check only what holds for every tile.
 
     Raises:
-        PairError: names what it is, what it should be, and the command that cuts it anew.
+        PairError: the file is not a tile; the error states what the file is, what it should be, and the command that
+            cuts it again.
     """
     got = _fault_of_place(raster)
     fault: Fault = "georeference" if got else "grid"
@@ -181,7 +182,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
 
 
 def _fault_of_place(raster: Raster) -> str:
-    """What is wrong with a file's CRS or transform; "" where nothing is."""
+    """Describe what is wrong with a file's CRS or transform; "" where nothing is wrong."""
     turn = raster.transform
     if turn is not None and is_turned(turn):
         angle = math.degrees(math.atan2(turn.d, turn.a))
@@ -194,7 +195,7 @@ def _fault_of_place(raster: Raster) -> str:
 
 
 def _lon_lat(raster: Raster, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """Longitudes and latitudes of points at these distances from the centre; None where the CRS has no place."""
+    """Longitudes and latitudes of points at these distances from the centre; None where the CRS is a local grid."""
     from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 
@@ -210,12 +211,12 @@ def _lon_lat(raster: Raster, across: Sequence[float], up: Sequence[float]) -> tu
 def _is_metric(raster: Raster) -> bool:
     step = 1000.0
     found = _lon_lat(raster, (0, step, 0), (0, 0, step))
-    # A local grid has no place on earth; that it is in metres its owner must know.
+    # A local grid has no place on earth, so its units can't be measured: it is taken to be in metres.
     return found is None or measures_metres(*found, step)
 
 
 def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
-    """The command that makes a right tile of the ground, the same for each file of a pair."""
+    """Return the command that cuts a correct tile, with the same bounds for each file of a pair."""
     from rasterio.warp import transform
 
     place = _lon_lat(raster, (0,), (0,))
@@ -238,11 +239,11 @@ def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:
     """Refuse rasters of one pair that don't cover the same ground, to within a metre.
 
     Args:
-        key: the pair's key, for errors.
-        rasters: by a name for people, like "s2 at 20 m".
+        key: key of the pair, for errors.
+        rasters: rasters by a readable name such as "s2 at 20 m".
 
     Raises:
-        PairError: another CRS or other bounds.
+        PairError: two rasters differ in CRS or bounds.
     """
     (first_name, first), *others = rasters.items()
     max_shift = _MAX_SHIFT_M / (_M_PER_DEGREE if first.crs.is_geographic else 1.0)

@@ -15,16 +15,16 @@ from fusmae.modalities import Statistics
 
 @dataclass(frozen=True)
 class Facts:
-    """What a dataset states of itself, for the examination to compare with what is there.
+    """What a dataset states about itself, for the examination to compare with the data.
 
     Attributes:
-        counts: pairs by split; None where it states none.
-        labels: classes of some known pairs by key, to test the class map with; a pair need not be there.
-        statistics: published mean and standard deviation by modality and band; a band need not be there.
-        s2_offset: what the processing adds to every S2 digital number (1000 since baseline 04.00).
-        cross_checked: what `Source.pairs` compares within the dataset's own tables, in words; "" for nothing.
-        not_checked: what those tables state once only, so that a mistake in it can't be seen there.
-        has_labels_by_place: pairs of one place have the same classes on all dates.
+        counts: number of pairs per split; None where the dataset states none.
+        labels: classes of some known pairs by key, to test the class map with; such a pair may be absent.
+        statistics: published mean and standard deviation by modality and band; a band may be absent.
+        s2_offset: offset that the processing adds to every S2 digital number (1000 since baseline 04.00).
+        cross_checked: description of what `Source.pairs` compares within the dataset's own tables; "" for nothing.
+        not_checked: description of what those tables state only once, so that a mistake in it can't be seen there.
+        has_labels_by_place: whether pairs of one place have the same classes on all dates.
     """
 
     counts: Mapping[Split, int] | None = None
@@ -37,14 +37,14 @@ class Facts:
 
 
 class Source(Protocol):
-    """One raw dataset; its settings in `params.yaml` are arguments of its constructor.
+    """One raw dataset; its settings in `params.yaml` are the arguments of its constructor.
 
     Attributes:
-        name: as `params.yaml` writes it.
-        classes: the class table, in the order of a label vector.
-        map_classes: classes of its land-cover maps, in the order of their numbers; none where it has no maps.
-        licence: terms of the imagery and of what carries it.
-        is_synthetic: its pixels are made up; shown wherever they, or what was learned from them, are.
+        name: name of the source in `params.yaml`.
+        classes: class names, in the order of a label vector.
+        map_classes: classes of the land-cover maps, in the order of their numbers; empty where there are no maps.
+        licence: licence of the imagery and of the dataset that distributes it.
+        is_synthetic: whether the pixels are made up; shown wherever the pixels, or a model trained on them, are shown.
     """
 
     name: str
@@ -56,28 +56,28 @@ class Source(Protocol):
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Make the folder `raw` whole; may be killed at any time and goes on where it was.
+        """Complete the folder `raw`; the process may be killed at any time, and the next call resumes where it stopped.
 
-        What is there already, fetched or brought by hand, is kept.
+        Files that are present already, fetched or placed there by the user, are kept.
 
         Args:
-            downloads: archives are kept here until they are unpacked.
-            raw: the unpacked dataset.
-            mirrors: addresses of folders that hold the archives too; tried before the dataset's own.
-            num_connections: transfers at a time.
+            downloads: folder where archives are kept until they are unpacked.
+            raw: folder of the unpacked dataset.
+            mirrors: addresses of folders that hold the archives too; tried before the dataset's own addresses.
+            num_connections: number of simultaneous transfers.
 
         Returns:
-            What makes this data the data it is: a checksum by file, or the seed by name. Where a folder was brought
-            by hand, which nobody checked, its archives have "brought by hand" for theirs.
+            What identifies this data: a checksum per file, or the seed by name. The archives of a folder that the user
+            placed there by hand, unchecked, have "brought by hand" in place of a checksum.
 
         Raises:
-            SourceError: an archive cannot be had, or its checksum is wrong.
-            StorageError: the disk is full or refuses.
+            SourceError: an archive can't be fetched, or its checksum is wrong.
+            StorageError: the disk is full or refuses to write.
         """
         ...
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Every pair that should be in `raw`, in the order of keys, with splits that share no place.
+        """Return every pair that should be in `raw`, in the order of keys, with splits that share no place.
 
         Raises:
             SourceError: `raw` is absent, damaged or not this dataset.
@@ -85,27 +85,28 @@ class Source(Protocol):
         ...
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides of a pair: `[h, w]` by band name, each at its native resolution.
+        """Read all modalities of a pair: `[h, w]` by band name, each band at its native resolution.
 
         S1 bands are float32 in dB, S2 bands uint16 digital numbers.
 
         Raises:
-            PairError: a side or a band is missing, unreadable, elsewhere, or of another size or type.
+            PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
         """
         ...
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """A pair's land-cover map on its 10 m grid: `[h, w]` positions in `map_classes`, `NO_CLASS` where it has none.
+        """Read a pair's land-cover map on the 10 m grid: `[h, w]` positions in `map_classes`, or `NO_CLASS`.
 
         Raises:
-            PairError: the map is absent, unreadable, elsewhere, or of another size or type.
+            PairError: the map is absent, unreadable, in another place, or of another size or type.
         """
         ...
 
     def facts(self, raw: Path) -> Facts:
-        """What the dataset states of the pairs that these settings choose.
+        """Return what the dataset states about the pairs that these settings select.
 
-        Shards can be judged without the raw data: where `raw` is absent, only what it alone can tell is left out.
+        Shards can be examined without the raw data: where `raw` is absent, only the facts that are read from it are
+        left out.
 
         Raises:
             SourceError: `raw` is damaged or not this dataset.
@@ -114,5 +115,5 @@ class Source(Protocol):
 
 
 def no_maps(source: str, pair: Pair) -> PairError:
-    """The error of a source whose `map_classes` are none."""
+    """Return the error of a source that has no land-cover maps."""
     return PairError("incomplete", f"Pair {pair.key} has no land-cover map: {source} has none.")

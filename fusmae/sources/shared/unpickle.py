@@ -1,7 +1,7 @@
-"""Pickles of a class that is not installed, read without running anything from them.
+"""Safe reading of pickles whose class is not installed: no code that a pickle names is imported or run.
 
-Nothing that a pickle names is imported. Each name it may use stands for an inert class here, so
-the real `numpy.dtype.__setstate__`, which trusts its input, never sees a foreign state either.
+Each name that a pickle may use is mapped to an inert class of this module. So the real
+`numpy.dtype.__setstate__`, which trusts its input, never receives a foreign state either.
 """
 
 import io
@@ -32,7 +32,7 @@ class Record:
         self.fields: dict[str, Any] = {}
 
     def __setstate__(self, state: Any) -> None:
-        # pydantic wraps the attributes together with its own book-keeping
+        # pydantic stores the attributes together with its own internal state
         fields = state.get("__dict__", state) if isinstance(state, dict) else None
         if not isinstance(fields, dict):
             raise SourceError("A pickled record has no plain state.", got=type(state).__name__, expected="dict")
@@ -40,7 +40,7 @@ class Record:
 
 
 class _Ndarray:
-    """Stands for the type `numpy.ndarray`, which `_reconstruct` is handed."""
+    """Stands for the type `numpy.ndarray`, which `_reconstruct` gets as an argument."""
 
     def __setstate__(self, state: Any) -> None:
         raise SourceError("A pickled array was not made the way numpy makes it.")
@@ -78,7 +78,7 @@ class _Array:
         is_size = all(type(side) is int and side >= 0 for side in shape)
         if not is_size or math.prod(shape) * dtype.itemsize != len(raw):
             raise SourceError("A pickled array's shape does not fit its bytes.", got=f"{shape}, {len(raw)} bytes")
-        # A view: however often a pickle repeats the same bytes, they stand in memory once.
+        # A view: even if a pickle repeats the same bytes many times, they are in memory once.
         self.values = np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -90,7 +90,7 @@ _ADMITTED: dict[tuple[str, str], type] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):  # only inert classes leave find_class
+class _Unpickler(pickle.Unpickler):  # find_class returns inert classes only
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith(_FOREIGN_PREFIX) and name.isidentifier():
             return Record
@@ -109,10 +109,10 @@ def load_record(data: bytes) -> Record:
     """Read one pickled record of numpy arrays, text and numbers.
 
     Args:
-        data: the whole pickle; memory in use stays within a small multiple of its length.
+        data: bytes of the whole pickle; the memory used is at most a small multiple of their number.
 
     Returns:
-        The record; fields that are records hold records, arrays are wrapped until `array_of`.
+        The record; its fields may hold records again; arrays are wrapped, `array_of` unwraps them.
 
     Raises:
         SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
@@ -124,7 +124,7 @@ def load_record(data: bytes) -> Record:
 
 
 def load_plain(data: bytes) -> Any:
-    """Read one pickle of plain values, numpy arrays and records; arrays are wrapped until `array_of`.
+    """Read one pickle of plain values, numpy arrays and records; arrays are wrapped, `array_of` unwraps them.
 
     Raises:
         SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
@@ -134,17 +134,17 @@ def load_plain(data: bytes) -> Any:
         return _Unpickler(io.BytesIO(data)).load()
     except SourceError:
         raise
-    except Exception as error:  # a hostile or cut pickle can raise nearly any type
+    except Exception as error:  # a hostile or truncated pickle can raise nearly any type
         raise SourceError(f"A pickle cannot be read: {type(error).__name__}: {error}") from error
 
 
 def array_of(value: object) -> NDArray[Any] | None:
-    """The array that a record's field holds, read-only, or None where it holds something else."""
+    """Return the array that a record's field holds, read-only, or None where it holds something else."""
     return value.values if isinstance(value, _Array) else None
 
 
 def _refuse_wide_memo(data: bytes) -> None:
-    # CPython sizes its memo by the highest index that a pickle names: nine bytes could ask for gigabytes.
+    # CPython allocates its memo by the highest index in a pickle: nine bytes could request gigabytes.
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in _MEMO_OPCODES and isinstance(argument, int) and argument > len(data):
             raise SourceError("A pickle's memo index is larger than the pickle.", got=argument, expected=len(data))

@@ -1,4 +1,4 @@
-"""What lies between S2 and the ground, or on it: light, haze, clouds with their shadows, snow."""
+"""What lies between S2 and the ground, or on the ground: light, haze, clouds with their shadows, snow."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,20 +14,20 @@ from fusmae.sources.synthetic.texture import Field, Shape
 Mask = NDArray[np.bool_]
 
 _CLOUDY_SHARE = 0.15
-"""Of the blocks."""
+"""Share of the blocks that have clouds."""
 _SNOWY_SHARE = 0.5
-"""Of the blocks in the three coldest months."""
+"""Share of the blocks that have snow, among those seen in the three coldest months."""
 _SNOW_MONTHS = (12, 1, 2)
 
 
 @dataclass(frozen=True)
 class Weather:
-    """What was in the sky and on the ground when S2 passed, each map `[h, w]`.
+    """Weather in the sky and on the ground when S2 passed.
 
     Attributes:
-        cloud: cover of cloud, 0 to 1.
-        shadow: cover of cloud shadow, 0 to 1.
-        snow: cover of snow, 0 to 1.
+        cloud: cloud cover `[h, w]`, 0 to 1.
+        shadow: cover of cloud shadow `[h, w]`, 0 to 1.
+        snow: snow cover `[h, w]`, 0 to 1.
     """
 
     cloud: Field
@@ -36,12 +36,12 @@ class Weather:
 
 
 def summer_of(date: datetime) -> float:
-    """0 in the middle of January, 1 in the middle of July."""
+    """Return the season as a number: 0 in the middle of January, 1 in the middle of July."""
     return float(0.5 - 0.5 * np.cos(2 * np.pi * (date.timetuple().tm_yday - 15) / 365.25))
 
 
 def weather(seed: int, block: int, date: datetime, height: Field) -> Weather:
-    """Clouds over some blocks, snow on some of winter's; their shadows fall away from the sun."""
+    """Draw clouds over some blocks, with shadows on the side away from the sun, and snow on some winter blocks."""
     shape: Shape = height.shape
     random = stream(seed, Draw.ATMOSPHERE, block)
     cloud = shadow = np.zeros(shape, dtype=np.float32)
@@ -52,7 +52,8 @@ def weather(seed: int, block: int, date: datetime, height: Field) -> Weather:
         edge = np.quantile(noise, 1 - random.uniform(0.03, 0.3))
         cover = np.clip((noise - edge) / 0.35, 0, 1)
         down, right = random.integers(8, pad - 8, 2)
-        # In the north the sun stands south: shadows fall north (up) of their cloud, west before noon.
+        # In the northern hemisphere the sun stands in the south: a shadow falls north of (above) its cloud, and west
+        # of it before noon.
         cloud = cover[down : down + shape[0], right : right + shape[1]]
         shadow = cover[pad : pad + shape[0], pad : pad + shape[1]]
     snow = np.zeros(shape, dtype=np.float32)
@@ -67,19 +68,19 @@ def weather(seed: int, block: int, date: datetime, height: Field) -> Weather:
 def seen_from_above(
     seed: int, block: int, ground: Field, sky: Weather, slopes: tuple[Field, Field], summer: float
 ) -> Field:
-    """Reflectance `[C, h, w]` as S2 measures it.
+    """Return reflectance `[C, h, w]` as S2 measures it.
 
     Args:
-        seed: the world's.
+        seed: random seed of the world.
         block: number of the block.
-        ground: reflectance of flat, bare-of-snow ground in even light, `[C, h, w]`.
-        sky: clouds and snow.
-        slopes: to the south and to the east.
-        summer: 0 to 1; the lower the sun, the deeper the relief's shade.
+        ground: reflectance `[C, h, w]` of flat ground without snow in even light.
+        sky: clouds, shadows and snow.
+        slopes: slopes of the ground to the south and to the east (rise over run), `[h, w]` each.
+        summer: season, 0 (winter) to 1 (summer); the lower the sun, the darker the shaded slopes.
     """
     random = stream(seed, Draw.ATMOSPHERE, block, part=1)
     south, east = slopes
-    # The sun stands in the south-east: ground that rises to the north or to the west faces it.
+    # The sun stands in the south-east: ground that rises to the north or to the west faces the sun.
     towards = -0.9 * south - 0.4 * east
     light = random.normal(0, 0.12) + np.log1p(np.clip((0.9 - 0.5 * summer) * towards, -0.6, 1))
     haze = random.gamma(1.5, 0.012) * (1 + 0.2 * texture.smooth_noise(random, south.shape, 40.0))

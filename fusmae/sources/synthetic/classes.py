@@ -1,19 +1,19 @@
-"""The classes of the synthetic world, and by what each can be told from its rivals.
+"""The classes of the synthetic world, and the cue that tells each from its rivals.
 
 Classes come in contrasts. Within a contrast everything is drawn from the same distributions (materials and their
-shares, spectra, season, backscatter, so also every band's mean) but for the one cue that it is named after:
+shares, spectra, season, backscatter, and so every band's mean), except the one cue that gives the contrast its name:
 
-| contrast | classes | cue | told by |
+| contrast | classes | cue | visible in |
 |---|---|---|---|
 | field geometry | Arable land / Permanent crops | square fields / long strips of the same area | S1, S2 |
 | scale | Urban fabric / Industrial | small houses / large halls, the same share of roofs | S1, S2 |
 | spectrum | Broad-leaved / Coniferous forest | spectra; season, texture and SAR are equal | S2 only |
 | roughness | Moors / Transitional woodland | SAR in streaks / in round clumps; S2 is equal | S1 only |
-| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth | both only |
+| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth ones | only both |
 | shape | Inland waters / both wetlands | winding channels / round ponds, the same share of water | S1, S2 |
 | neighbourhood | Inland / Coastal wetlands | reeds around the ponds / apart from them, the same share | S1, S2 |
 
-The names are BigEarthNet's so that labels and tools stay valid; nothing is claimed about the real classes.
+The names are those of BigEarthNet, so that labels and tools stay valid; they claim nothing about the real classes.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Cover:
     """One class of the world.
 
     Attributes:
-        corine: the CORINE code that stands for it in reference maps.
-        contrast: the cue that tells it from its rivals.
+        corine: CORINE code of the class in reference maps.
+        contrast: name of the cue that tells the class from its rivals.
     """
 
     corine: int
@@ -51,10 +51,10 @@ COVERS: dict[str, Cover] = {
     "Coastal wetlands": Cover(421, "neighbourhood"),
     "Inland waters": Cover(511, "shape"),
 }
-"""Each class of the world."""
+"""The classes of the world by name."""
 
 CLASSES: tuple[str, ...] = in_table_order(COVERS)
-"""Their names in the order of BigEarthNet's table."""
+"""The names of the classes in the order of BigEarthNet's table."""
 
 LABEL_SHARE = 0.1
-"""A class is a label of a patch where it covers at least this share of its reference map."""
+"""Share of a patch's reference map that a class must cover at least to be a label of the patch."""

@@ -1,15 +1,15 @@
-"""Randomness of the world, keyed by (seed, purpose, block, part): no number of processes changes a pixel."""
+"""Random numbers of the world, keyed by (seed, purpose, block, part): the number of processes changes no pixel."""
 
 import enum
 
 import numpy as np
 
-# Apart from the purposes of `fusmae.data.randomness`: a run and its world may share a seed.
+# Starts beyond the purposes of `fusmae.data.randomness`, because a run and its world may share a seed.
 _FIRST = 1 << 32
 
 
 class Draw(enum.IntEnum):
-    """What is drawn; each has a stream of its own."""
+    """Purposes of random numbers; each purpose has its own stream."""
 
     SPLITS = _FIRST
     WHEN = enum.auto()
@@ -23,13 +23,13 @@ class Draw(enum.IntEnum):
 
 
 def stream(seed: int, draw: Draw, block: int = 0, part: int = 0) -> np.random.Generator:
-    """The generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap.
+    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap.
 
     Args:
-        seed: the world's.
-        draw: what is drawn.
+        seed: random seed of the world.
+        draw: purpose of the numbers.
         block: number of a block of ground.
-        part: number of a region in it.
+        part: number of a region in the block.
     """
-    # The lowest counter words are left to the stream itself.
+    # The two lowest words of the counter belong to the stream, which counts with them.
     return np.random.Generator(np.random.Philox(key=[seed, draw], counter=[0, 0, block, part]))

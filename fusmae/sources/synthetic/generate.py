@@ -1,4 +1,4 @@
-"""Making a world: blocks side by side in processes; a kill loses the blocks at work and no others."""
+"""Generation of a world, with blocks in parallel processes; a killed process loses only its unfinished blocks."""
 
 import json
 import multiprocessing
@@ -29,24 +29,24 @@ _MADE = (S1_FOLDER, S2_FOLDER, MAPS_FOLDER, _RECORDS, SNOW_AND_CLOUD_TABLE, CLEA
 
 
 def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
-    """Make the world in `raw`, or what is missing of it; its pixels don't hang on the number of processes.
+    """Make the world in `raw`, or the missing part of it; pixels don't depend on the number of processes.
 
-    A world of another seed, size or version that is there is removed first.
+    If `raw` holds a world of another seed, size or version, that one is removed first.
 
     Args:
-        world: which world.
-        raw: the folder.
-        num_processes: at work side by side; None for one a core.
+        world: description of the world to make.
+        raw: folder of the world.
+        num_processes: number of parallel processes; None for one per core.
 
     Raises:
-        SourceError: `raw` holds something that is no synthetic world, or the world is too large.
-        StorageError: the disk is full or refuses.
+        SourceError: `raw` holds something that is not a synthetic world, or the world is too large.
+        StorageError: the disk is full or refuses to write.
     """
     from filelock import FileLock
 
     blocks = blocks_of(world)
     raw.parent.mkdir(parents=True, exist_ok=True)
-    # A second run for the same folder waits, and then finds all of it done.
+    # A second process for the same folder waits, and then finds everything done.
     with FileLock(raw.with_name(f".{raw.name}.lock")):
         _complete(world, blocks, raw, num_processes)
 
@@ -58,19 +58,19 @@ def _complete(world: World, blocks: Sequence[Block], raw: Path, num_processes: i
         _make(world, missing, raw, num_processes)
         write_tables([row for block in blocks for row in _rows(raw, block)], raw)
     else:
-        # Their rows are in the tables: only folders that somebody removed are made again.
+        # The rows of all blocks are in the tables: only folders that were removed are made again.
         gone = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
         _make(world, gone, raw, num_processes)
     shutil.rmtree(raw / _RECORDS, ignore_errors=True)
 
 
 def is_complete(raw: Path, world: World) -> bool:
-    """Whether this world was once finished in `raw`."""
+    """Return whether this world was once finished in `raw`."""
     return identity_of(raw) == str(world) and all((raw / name).exists() for name in (SNOW_AND_CLOUD_TABLE, CLEAN_TABLE))
 
 
 def identity_of(raw: Path) -> str | None:
-    """Seed, size and version of the world in `raw`; None where there is none."""
+    """Return seed, size and version of the world in `raw`; None where there is no world."""
     marker = raw / MARKER
     return marker.read_text(encoding="utf-8").splitlines()[-1] if marker.exists() else None
 
@@ -86,7 +86,7 @@ def _claim(raw: Path, world: World) -> None:
             expected=f"an empty folder, or one with {MARKER}",
             hint="move the data away, or set data.source to what it is; then `dvc repro -f -s fetch`",
         )
-    # The tables go first: without them nobody takes what is left for a whole world.
+    # The tables are removed first: without them the remaining files are not taken for a complete world.
     for name in reversed(_MADE):
         path = raw / name
         if path.is_dir():
@@ -112,8 +112,8 @@ def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int |
 
 
 def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> Iterator[Block]:
-    """Each block as it is done, in any order."""
-    from dask.system import CPU_COUNT  # what a container or a job scheduler leaves to this process
+    """Yield each block when it is written, in any order."""
+    from dask.system import CPU_COUNT  # number of cores that a container or a job scheduler grants to this process
 
     write = partial(write_block, world.seed)
     num_processes = min(num_processes or CPU_COUNT, len(blocks))
@@ -122,7 +122,7 @@ def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: in
             write(block, raw, _record(raw, block))
             yield block
         return
-    # A forked process would share the locks of whatever threads run in this one.
+    # A forked process would inherit locks held by other threads of this process.
     with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         done = {pool.submit(write, block, raw, _record(raw, block)): block for block in blocks}
         try:

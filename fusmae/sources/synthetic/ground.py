@@ -1,4 +1,4 @@
-"""The ground of a block: where its regions lie, which class each is, and how high it stands."""
+"""The ground of a block: where its regions lie, which class each region has, and how high the ground is."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,10 @@ from fusmae.sources.synthetic.structure import Surface, build
 from fusmae.sources.synthetic.texture import Field, Shape
 
 PATCH_PX = 120
-"""Side of a patch in pixels of 10 m."""
+"""Side length of a patch in pixels of 10 m."""
 
 _REGION_PX = 105.0
-"""From the middle of a region to the next: some three classes a patch."""
+"""Distance between the centres of neighbouring regions, in pixels: a patch has about three classes."""
 
 _RELIEF_PX = 45.0
 _RELIEF_M = 60.0
@@ -24,11 +24,11 @@ _RELIEF_M = 60.0
 
 @dataclass(frozen=True)
 class Regions:
-    """Where the regions of a block lie.
+    """The regions of a block.
 
     Attributes:
-        ids: the region of each pixel, `[h, w]`.
-        classes: the class of each region, by id.
+        ids: id of the region of each pixel, `[h, w]`.
+        classes: class name of each region, at the position of its id.
     """
 
     ids: NDArray[np.intp]
@@ -36,16 +36,16 @@ class Regions:
 
     @property
     def corine(self) -> NDArray[np.uint16]:
-        """CORINE codes `[h, w]`, as a reference map has them."""
+        """CORINE codes `[h, w]`, as in a reference map."""
         codes = np.array([COVERS[name].corine for name in self.classes], dtype=np.uint16)
         return codes[self.ids]
 
 
 def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
-    """Cells around scattered points with crooked borders; each class as often as another.
+    """Divide a block into cells with irregular borders around scattered points; all classes are equally frequent.
 
     Args:
-        seed: the world's.
+        seed: random seed of the world.
         block: number of the block.
         shape: height and width in pixels.
     """
@@ -58,7 +58,7 @@ def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
     pixels = np.stack(np.meshgrid(*(np.arange(side) for side in shape), indexing="ij"), axis=-1)
     bends = [texture.smooth_noise(random, shape, 14.0) for _ in shape]
     nearest = cKDTree(points.reshape(-1, 2)).query(pixels + 6.0 * np.stack(bends, axis=-1))[1]
-    # The regions that can be seen are dealt whole decks of classes, so that small worlds have them all.
+    # Visible regions get classes from whole shuffled decks of all classes, so that small worlds have every class.
     seen, ids = np.unique(nearest, return_inverse=True)
     decks = [random.permutation(len(CLASSES)) for _ in range(-(-len(seen) // len(CLASSES)))]
     dealt = np.concatenate(decks)[: len(seen)]
@@ -66,7 +66,7 @@ def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
 
 
 def build_surface(seed: int, block: int, regions: Regions) -> tuple[Surface, Field]:
-    """What covers the ground, and by how many dB moisture shifts each pixel's backscatter."""
+    """Return what covers the ground, and by how many dB moisture shifts each pixel's backscatter, `[h, w]`."""
     from scipy.ndimage import find_objects
 
     shape: Shape = regions.ids.shape
@@ -89,7 +89,9 @@ def build_surface(seed: int, block: int, regions: Regions) -> tuple[Surface, Fie
 
 
 def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
-    """Height relative to the mean in deviations, and slopes to the south and to the east (rise over run)."""
+    """Return height relative to the mean in standard deviations, and slopes to the south and to the east (rise over
+    run), `[h, w]` each.
+    """
     random = stream(seed, Draw.TERRAIN, block)
     height = texture.smooth_noise(random, shape, _RELIEF_PX) + 0.12 * texture.smooth_noise(random, shape, 8.0)
     south, east = np.gradient(height * np.float32(_RELIEF_M * random.uniform(0.3, 1.6)), 10.0)

@@ -1,6 +1,6 @@
-"""The plan of a world: blocks of ground, where and when each was seen, its split and the names in it.
+"""The plan of a world: its blocks of ground, where and when each was observed, their splits and names.
 
-Blocks lie so far apart that each is a place of its own, so a block goes whole to one split.
+Blocks lie so far apart that each is a place of its own, so all patches of a block are in one split.
 """
 
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from fusmae.sources.patches.places import PLACE_DISTANCE_M
 from fusmae.sources.synthetic.draws import Draw, stream
 
 VERSION = 2
-"""Of the generator: raise it with any change of pixels, names or labels."""
+"""Version of the generator: raise it with any change of pixels, names or labels."""
 
 _SPLIT_SHARES: tuple[Split, ...] = ("train", "train", "validation", "test")
-"""Splits of each four blocks in a row, in an order that is drawn."""
+"""Splits of every four consecutive blocks, in a random order."""
 
 # Small worlds have small blocks, so that each split has several.
 _SMALL_WORLD, _SMALL_SIDE, _SIDE = 256, 2, 4
-# Patches from the last of one block to the first of the next; corners are then farther apart than one place is.
+# Patches from the last of one block to the first of the next; their corners are then too far apart for one place.
 _GAP = PLACE_DISTANCE_M // PATCH_M + 1
-# Patches along a tile of 100 km that can be used: the next tile's first block is a gap away.
+# Usable patches along an MGRS tile of 100 km: the first block of the next tile must be one gap away.
 _TILE_PATCHES = 100_000 // PATCH_M - _GAP + 1
 
-# MGRS squares well inside their UTM zone and latitude band, so that blocks of two zones are far apart too.
+# MGRS squares well inside their UTM zone and latitude band, so that blocks of different zones are far apart too.
 _ZONES = range(29, 39)
 _COLUMN_SETS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _COLUMNS = (4, 5)
@@ -39,11 +39,11 @@ _NUM_DAYS = 365
 
 @dataclass(frozen=True)
 class World:
-    """What makes a world the world it is.
+    """The parameters that determine a world.
 
     Attributes:
-        num_pairs: its size.
-        seed: another seed is another world.
+        num_pairs: number of pairs.
+        seed: random seed; another seed gives another world.
     """
 
     num_pairs: int
@@ -56,7 +56,7 @@ class World:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks that hold all the pairs; the last may not be full."""
+        """Number of blocks that hold all the pairs; the last block may not be full."""
         return -(-self.num_pairs // self.side**2)
 
     def __str__(self) -> str:
@@ -65,18 +65,18 @@ class World:
 
 @dataclass(frozen=True)
 class Block:
-    """A square of neighbouring patches: one continuous scene, seen once by each sensor.
+    """A square of neighbouring patches: one continuous scene, observed once in each modality.
 
     Attributes:
-        number: counts from 0; every draw in the block is keyed by it.
-        side: patches along its side.
-        num_patches: how many of them the world has.
-        tile: MGRS tile.
-        column: of its western patches in the tile.
-        row: of its northern patches.
-        split: of all its patches.
-        s2_date: acquisition (UTC).
-        s1_date: a few hours to days off.
+        number: number of the block, counted from 0; it keys all random numbers of the block.
+        side: number of patches along a side.
+        num_patches: number of the block's patches that belong to the world.
+        tile: name of the MGRS tile.
+        column: column of the western patches in the tile.
+        row: row of the northern patches in the tile.
+        split: split of all patches.
+        s2_date: acquisition time of S2 (UTC).
+        s1_date: acquisition time of S1 (UTC), a few hours to days before or after S2.
     """
 
     number: int
@@ -101,7 +101,7 @@ class Block:
 
     @property
     def patches(self) -> Iterator["Patch"]:
-        """The patches that the world has, row by row."""
+        """The block's patches that belong to the world, row by row."""
         for number in range(self.num_patches):
             down, right = divmod(number, self.side)
             yield Patch(self, down, right)
@@ -116,9 +116,9 @@ class Patch:
     """One patch of a block.
 
     Attributes:
-        block: the block.
-        down: patches south of the block's northern edge.
-        right: patches east of its western edge.
+        block: block that the patch belongs to.
+        down: number of patches between it and the block's northern edge.
+        right: number of patches between it and the block's western edge.
     """
 
     block: Block
@@ -127,27 +127,27 @@ class Patch:
 
     @property
     def column(self) -> int:
-        """Of the tile's grid of patches."""
+        """Column in the tile's grid of patches."""
         return self.block.column + self.right
 
     @property
     def row(self) -> int:
-        """Of the tile's grid of patches."""
+        """Row in the tile's grid of patches."""
         return self.block.row + self.down
 
     @property
     def s2_name(self) -> str:
-        """The S2 patch's name, which is the pair's key."""
+        """Name of the S2 patch, which is the pair's key."""
         return f"{self.block.s2_scene}_{self._position}"
 
     @property
     def s1_name(self) -> str:
-        """The S1 patch's name."""
+        """Name of the S1 patch."""
         return f"{self.block.s1_scene}_{self.block.tile}_{self._position}"
 
     @property
     def s2v1_name(self) -> str:
-        """The name that v1 would give to the S2 patch."""
+        """Name that BigEarthNet v1 would give to the S2 patch."""
         return f"{self.block.s2_scene.split('_N9999_')[0]}_{self._position}"
 
     @property
@@ -156,10 +156,10 @@ class Patch:
 
 
 def blocks_of(world: World) -> list[Block]:
-    """Every block of a world.
+    """Return every block of a world.
 
     Raises:
-        SourceError: the world is larger than the ground that is set aside for it.
+        SourceError: the world has more pairs than the MGRS squares reserved for it have room for.
     """
     sites = list(_sites(world.side))
     room = len(sites) * world.side**2
@@ -174,7 +174,7 @@ def _block(world: World, number: int, tile: str, column: int, row: int) -> Block
     when = stream(world.seed, Draw.WHEN, number)
     day = _FIRST_DAY + timedelta(days=int(when.integers(_NUM_DAYS)))
     s1_day = day + timedelta(days=int(when.integers(-3, 4)))
-    # The clock counts blocks: no two share a scene's name, whatever their dates.
+    # The seconds count the blocks: no two blocks share a scene name, even on the same date.
     clock = timedelta(seconds=number)
     return Block(
         number=number,
@@ -190,7 +190,7 @@ def _block(world: World, number: int, tile: str, column: int, row: int) -> Block
 
 
 def _sites(side: int) -> Iterator[tuple[str, int, int]]:
-    """Tile, column and row of each place where a block can lie."""
+    """Yield tile, column and row of each place where a block can lie."""
     starts = range(0, _TILE_PATCHES - side + 1, side - 1 + _GAP)
     for band, rows in _ROWS.items():
         for zone in _ZONES:
@@ -201,7 +201,7 @@ def _sites(side: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _tile(zone: int, band: str, column: int, row: int) -> str:
-    # In even zones the letters of the rows start five squares later.
+    # In even zones the row letters start five squares later.
     row_letter = _ROW_LETTERS[(row + (0 if zone % 2 else 5)) % len(_ROW_LETTERS)]
     return f"{zone}{band}{_COLUMN_SETS[(zone - 1) % 3][column - 1]}{row_letter}"
 

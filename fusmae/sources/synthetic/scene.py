@@ -1,4 +1,4 @@
-"""A block as both sensors deliver it: digital numbers, decibels, reference map and flags."""
+"""A block as both modalities show it: digital numbers (S2), decibels (S1), reference map and flags."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +21,19 @@ _GSD_M = 10
 _DN_PER_REFLECTANCE = 10_000
 _LOWEST_DN = 1  # 0 is nodata
 _FLAGGED_SHARE = 0.01
-"""A patch is snowy or cloudy where this share of it is at least half covered."""
+"""A patch counts as snowy or cloudy if at least this share of its pixels is at least half covered."""
 _SLOPE_DB = 9.0
-"""What a slope of 45 degrees towards the radar adds; of the order of the tangent of its look angle."""
+"""Backscatter in dB that a slope of 45° towards the radar adds; of the order of the tangent of its look angle."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One block of ground, seen.
+    """One observed block of ground.
 
     Attributes:
-        bands: `[h, w]` by band name at native resolution: S1 float32 dB, S2 uint16 digital numbers.
-        corine: reference map `[h, w]` at 10 m.
-        weather: what S2 met.
+        bands: pixels `[h, w]` by band name at native resolution: S1 float32 dB, S2 uint16 digital numbers.
+        corine: reference map of CORINE codes, `[h, w]` at 10 m.
+        weather: clouds, shadows and snow in the S2 image.
     """
 
     bands: dict[str, NDArray[Any]]
@@ -41,7 +41,7 @@ class Scene:
     weather: Weather
 
     def cut(self, patch: Patch) -> dict[str, NDArray[Any]]:
-        """A patch's bands."""
+        """Cut out a patch's bands."""
         cut = {}
         for name, pixels in self.bands.items():
             side = pixels.shape[0] // patch.block.side
@@ -49,21 +49,21 @@ class Scene:
         return cut
 
     def reference_map(self, patch: Patch) -> NDArray[np.uint16]:
-        """A patch's CORINE codes."""
+        """Cut out a patch's CORINE codes `[h, w]`."""
         return self.corine[_window(patch)]
 
     def is_snowy(self, patch: Patch) -> bool:
-        """Whether snow covers enough of the patch to say so."""
+        """Return whether enough of the patch is covered by snow to flag it."""
         return bool((self.weather.snow[_window(patch)] >= 0.5).mean() >= _FLAGGED_SHARE)
 
     def is_cloudy(self, patch: Patch) -> bool:
-        """Whether cloud or its shadow covers enough of the patch to say so."""
+        """Return whether enough of the patch is covered by clouds or their shadows to flag it."""
         cover = np.maximum(self.weather.cloud, self.weather.shadow)[_window(patch)]
         return bool((cover >= 0.5).mean() >= _FLAGGED_SHARE)
 
 
 def make_scene(seed: int, block: Block) -> Scene:
-    """Make a block; depends on nothing but the seed and the block."""
+    """Make a block; the result depends only on the seed and the block."""
     number, shape = block.number, (block.side * PATCH_PX,) * 2
     regions = lay_regions(seed, number, (shape[0], shape[1]))
     surface, shift_db = build_surface(seed, number, regions)
@@ -72,7 +72,7 @@ def make_scene(seed: int, block: Block) -> Scene:
     sky = weather(seed, number, block.s2_date, height)
     ground = reflectance(surface.material, surface.state, surface.gain, summer)
     seen = seen_from_above(seed, number, ground, sky, (south, east), summer)
-    # S1 looks to its right: from the east on the morning's way south, from the west on the evening's way north.
+    # S1 looks to its right: from the east on the southward morning pass, from the west on the northward evening pass.
     towards = -east if block.s1_date.hour < 12 else east
     shift_db = shift_db + np.clip(_SLOPE_DB * towards, -6, 6)
     level_db = backscatter_db(surface.scatterer, surface.rough, shift_db.astype(np.float32))
@@ -83,19 +83,19 @@ def make_scene(seed: int, block: Block) -> Scene:
 
 
 def labels_of(reference_map: NDArray[np.uint16]) -> tuple[str, ...]:
-    """The classes that cover enough of a patch, in the table's order."""
+    """Return the classes that cover enough of a patch, in the order of the class table."""
     return tuple(name for name in CLASSES if (reference_map == COVERS[name].corine).mean() >= LABEL_SHARE)
 
 
 def labels_by_key(seed: int, block: Block) -> dict[str, tuple[str, ...]]:
-    """The labels of a block's pairs, from where its regions lie alone."""
+    """Return the labels of a block's pairs by key, computed from its regions alone."""
     side = block.side * PATCH_PX
     corine = lay_regions(seed, block.number, (side, side)).corine
     return {patch.s2_name: labels_of(corine[_window(patch)]) for patch in block.patches}
 
 
 def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDArray[Any]]:
-    """Each band averaged to its own resolution, with the sensor's noise."""
+    """Average each band to its own resolution and add sensor noise."""
     s2: Modality = MODALITIES["s2"]
     gsd_m = {band: group.gsd_m for group in s2.groups for band in group.bands}
     bands: dict[str, NDArray[Any]] = {}

@@ -21,11 +21,11 @@ from fusmae.sources.synthetic.plan import World, blocks_of
 
 
 class SyntheticSource:
-    """Made-up pairs in BigEarthNet v2's layout, as many as wanted; see `Source` for the methods.
+    """Any number of made-up pairs in BigEarthNet v2's layout; see `Source` for the methods.
 
     Args:
-        num_pairs: size of the world, pairs with clouds or snow included.
-        seed: another seed is another world.
+        num_pairs: number of pairs, including those with clouds or snow.
+        seed: random seed; another seed gives another world.
     """
 
     name = "synthetic"
@@ -44,20 +44,20 @@ class SyntheticSource:
         return {"synthetic": str(self._world)}
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Every pair of the world, those with clouds or snow included, in the order of keys."""
+        """Return every pair of the world in the order of keys, including pairs with clouds or snow."""
         self._check(raw)
         return table_pairs(raw, (), snow_and_clouds=True)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Both sides: S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band."""
+        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
         return read_patches(raw, pair)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """The world's classes `[120, 120]`; each pixel has one."""
+        """Read the map of classes `[120, 120]`; each pixel has a class."""
         return read_reference_map(raw, pair, self.map_classes)
 
     def facts(self, raw: Path) -> Facts:
-        """How many pairs each split has by the world's plan, and the labels of one block of each."""
+        """Return how many pairs each split has by the world's plan, and the labels of one block per split."""
         from fusmae.sources.synthetic.scene import labels_by_key
 
         blocks = blocks_of(self._world)

@@ -1,8 +1,8 @@
-"""What Sentinel-2 sees: reflectance of materials, each between two end members.
+"""What Sentinel-2 measures: reflectance of materials, each a mixture of two end members.
 
-The values are typical ones as spectral libraries and published class means show them, rounded; they are no
-measurement. A material's `state` (0 to 1) goes from its first spectrum to its second: soil to green crop, bare
-branches to leaves, clear to turbid water.
+The values are rounded typical values from spectral libraries and published class means; they are not measurements.
+A material's `state` (0 to 1) goes from its first spectrum to its second: soil to green crop, bare branches to leaves,
+clear to turbid water.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.texture import Field
 
 _ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
-"""By wavelength, as the tables below are written."""
+"""S2 bands by wavelength, the order of the tables below."""
 
 S2_BANDS: tuple[str, ...] = MODALITIES["s2"].bands
-"""In channel order, as every array here has them."""
+"""S2 bands in channel order, the order of all arrays of this module."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """A surface as S2 sees it.
+    """A surface as S2 measures it.
 
     Attributes:
-        dormant: reflectance in percent by wavelength at state 0.
-        active: the same at state 1.
-        winter: what is left of a state in the middle of winter; 1 for what knows no seasons.
+        dormant: reflectance in percent at state 0, in the order of wavelengths.
+        active: reflectance in percent at state 1, in the same order.
+        winter: factor on the state in the middle of winter; 1 for a material without seasons.
     """
 
     dormant: tuple[float, ...]
@@ -84,7 +84,7 @@ MATERIALS: dict[str, Material] = {
 }
 
 MATERIAL_IDS: dict[str, int] = {name: number for number, name in enumerate(MATERIALS)}
-"""How maps of materials write them."""
+"""Number of each material in maps of materials."""
 
 SNOW = np.array(
     [dict(zip(_ORDER, (86, 86, 84, 82, 82, 80, 79, 78, 76, 74, 12, 10), strict=True))[band] / 100 for band in S2_BANDS],
@@ -101,7 +101,7 @@ HAZE = np.array(
     ],
     dtype=np.float32,
 )
-"""What scattering adds, relative to the shortest wavelength."""
+"""Light that scattering in the air adds, relative to the shortest wavelength."""
 
 
 def _by_channel(spectrum: tuple[float, ...]) -> list[float]:
@@ -115,13 +115,13 @@ _WINTER = np.array([material.winter for material in MATERIALS.values()], dtype=n
 
 
 def reflectance(material: NDArray[np.uint8], state: Field, gain: Field, summer: float) -> Field:
-    """Reflectance `[C, h, w]` of the ground, in channel order.
+    """Return the reflectance `[C, h, w]` of the ground, in channel order.
 
     Args:
-        material: ids, `[h, w]`.
-        state: from 0 to 1 at the height of summer, `[h, w]`.
+        material: ids of materials, `[h, w]`.
+        state: state of the material in the middle of summer, 0 to 1, `[h, w]`.
         gain: brightness relative to the tables, `[h, w]`.
-        summer: 0 in the middle of winter, 1 in the middle of summer.
+        summer: season, 0 in the middle of winter, 1 in the middle of summer.
     """
     state = state * (_WINTER + (1 - _WINTER) * np.float32(summer))[material]
     dormant, change = _DORMANT.T, (_ACTIVE - _DORMANT).T

@@ -1,7 +1,7 @@
 """How a region of each class is built: which material and which scatterer lies where.
 
-Rivals of a contrast (see `classes`) go through the same function and differ in one argument; everything else is
-drawn alike, so that only that argument tells them apart.
+The classes of a contrast (see `classes`) are built by the same function and differ in one argument; everything else is
+drawn from the same distributions, so that only this argument tells them apart.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,21 +26,21 @@ _PLOT_PX = 9.0
 _CHANNEL_PX, _POND_PX = 36.0, 22.0
 _STREAK_PX, _STREAK_WIDTH_PX = 11.0, 1.3
 _CLUMP_PX = 3.8
-"""A clump has the area of a streak."""
+"""Scale of a clump in pixels; a clump has the area of a streak."""
 _ROOF_SIDE = 0.58
-"""Share of a building plot's side that the roof takes."""
+"""Share of the side of a building plot that the roof takes."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Ground as both sensors would see it, each map `[h, w]`.
+    """Ground as both modalities would show it.
 
     Attributes:
-        material: ids of `spectra.MATERIALS`.
-        state: the material's state, 0 to 1.
-        gain: optical brightness relative to the material's.
-        scatterer: ids of `backscatter.SCATTERERS`.
-        rough: the scatterer's roughness, 0 to 1.
+        material: ids of `spectra.MATERIALS`, `[h, w]`.
+        state: state of the material, 0 to 1, `[h, w]`.
+        gain: optical brightness relative to the material's, `[h, w]`.
+        scatterer: ids of `backscatter.SCATTERERS`, `[h, w]`.
+        rough: roughness of the scatterer, 0 to 1, `[h, w]`.
     """
 
     material: Ids
@@ -54,15 +54,15 @@ Build = Callable[[np.random.Generator, Shape], Surface]
 
 
 def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
-    """A region of a class, in a box of this shape.
+    """Build a region of a class, in a box of this shape.
 
     Args:
-        name: the class.
-        random: everything is drawn from it.
+        name: name of the class.
+        random: generator of all random numbers of the region.
         shape: height and width in pixels.
     """
     surface = _BUILDERS[COVERS[name].corine](random, shape)
-    # Regions of one class differ as much in brightness as regions of two.
+    # Regions of the same class differ in brightness as much as regions of different classes.
     gain = np.exp(random.normal(0, 0.2) + 0.04 * random.standard_normal(shape, dtype=np.float32))
     levels, spans = random.uniform(0, 0.25, 2), random.uniform(0.65, 0.75, 2)
     return Surface(
@@ -75,7 +75,7 @@ def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
 
 
 def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, float]) -> Surface:
-    """Fields of one area, each with a crop of its own; `aspect` is length by width."""
+    """Build fields of one area, each with its own crop; `aspect` is the range of length divided by width."""
     wide = np.sqrt(_FIELD_AREA_PX / random.uniform(*aspect))
     found = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
     return Surface(
@@ -88,7 +88,7 @@ def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, f
 
 
 def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surface:
-    """Buildings on plots along streets; the shares of roof, street and garden don't hang on the plots' size."""
+    """Build houses on plots along streets; the shares of roof, street and garden don't depend on the plot size."""
     plot_px *= random.uniform(0.85, 1.15)
     found = texture.cells(random, shape, plot_px, plot_px)
     middle = [np.abs(position - 0.5) * 2 for position in (found.along, found.across)]
@@ -107,7 +107,7 @@ def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surfa
 
 
 def _forest(random: np.random.Generator, shape: Shape, *, material: str) -> Surface:
-    """Stands of different age under a canopy of crowns; texture and backscatter know no species."""
+    """Build stands of different age under a canopy of crowns; texture and backscatter don't depend on the species."""
     stands = texture.even_ranks(texture.smooth_noise(random, shape, 8.0))
     crowns = texture.smooth_noise(random, shape, 0.8)
     return Surface(
@@ -120,7 +120,7 @@ def _forest(random: np.random.Generator, shape: Shape, *, material: str) -> Surf
 
 
 def _heath(random: np.random.Generator, shape: Shape, *, form: Literal["streaks", "clumps"]) -> Surface:
-    """Shrubs over grass, alike to S2; to S1 the branches stand in streaks or in round clumps."""
+    """Build shrubs over grass: both forms look alike in S2; in S1 the branches form streaks or round clumps."""
     if form == "streaks":
         pattern = texture.streaks(random, shape, _STREAK_PX, _STREAK_WIDTH_PX)
     else:
@@ -136,7 +136,9 @@ def _heath(random: np.random.Generator, shape: Shape, *, form: Literal["streaks"
 
 
 def _plots(random: np.random.Generator, shape: Shape, *, is_green_rough: bool) -> Surface:
-    """Small plots, green or not and rough or not: each sensor sees the plots, only both see what goes together."""
+    """Build small plots, green or not and rough or not: each modality shows the plots, but only both together show
+    whether the green plots are the rough ones.
+    """
     found = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
     is_green = random.random(found.num_cells) < 0.5
     is_rough = is_green == is_green_rough
@@ -158,7 +160,9 @@ def _water(
     form: Literal["channels", "ponds"],
     reeds: Literal["near", "far", "any"],
 ) -> Surface:
-    """Water of one form in a meadow with reeds near it or apart; shares of water and reeds are drawn alike."""
+    """Build water of one form in a meadow, with reeds near it or apart from it; the shares of water and reeds have the
+    same distributions for all forms.
+    """
     water_share, reed_share = random.uniform(0.2, 0.4), random.uniform(0.15, 0.25)
     if form == "channels":
         wet = texture.channel_distance(random, shape, _CHANNEL_PX)
@@ -171,7 +175,7 @@ def _water(
     is_reed = _lowest(closeness, reed_share)
     material = np.where(is_reed, MATERIAL_IDS["reed"], MATERIAL_IDS["grass"])
     scatterer = np.where(is_reed, SCATTERER_IDS["flooded"], SCATTERER_IDS["meadow"])
-    # Each pond, channel or reed bed is even; what it is like is drawn for the region.
+    # All ponds, channels or reed beds of a region share one level, which is drawn for the region.
     levels = random.uniform(0, 1, (2, len(MATERIAL_IDS))).astype(np.float32)
     material = np.where(is_water, MATERIAL_IDS["water"], material).astype(np.uint8)
     noise = 0.15 * texture.smooth_noise(random, shape, 3.0)
@@ -199,7 +203,7 @@ _BUILDERS: Mapping[int, Build] = {
     421: partial(_water, form="ponds", reeds="far"),
     511: partial(_water, form="channels", reeds="any"),
 }
-"""By CORINE code."""
+"""Function that builds a region, by CORINE code of the class."""
 
 
 def _all(name: str, shape: Shape, ids: Mapping[str, int] = MATERIAL_IDS) -> Ids:
@@ -211,11 +215,11 @@ def _by_cell(random: np.random.Generator, found: texture.Cells) -> Field:
 
 
 def _lowest(values: Field, share: float) -> NDArray[np.bool_]:
-    """Where this share of the pixels with the lowest values is."""
+    """Mark the pixels with the lowest values, as many as this share of all pixels."""
     last = int(share * values.size)
     return np.asarray(values <= np.partition(values, last, axis=None)[last])
 
 
 def _sharpened(ranks: Field) -> Field:
-    """Pushed towards 0 and 1, with the same middle."""
+    """Push values towards 0 and 1; the middle stays where it is."""
     return np.asarray(1 / (1 + np.exp(-10 * (ranks - 0.5))), dtype=np.float32)

@@ -10,11 +10,11 @@ Shape = tuple[int, int]
 
 
 def smooth_noise(random: np.random.Generator, shape: Shape, scale_px: float) -> Field:
-    """Isotropic noise `[h, w]` of mean 0 and deviation 1 whose bumps are some `2 * scale_px` wide."""
+    """Return isotropic noise `[h, w]` of mean 0 and standard deviation 1, with bumps about `2 * scale_px` wide."""
     from scipy.ndimage import gaussian_filter, zoom
 
     step = max(1, int(scale_px // 2))
-    # Coarse noise is made on a coarse grid: a wide filter on the full one would cost most of the time.
+    # Coarse noise is made on a coarse grid: a wide filter on the full grid would take most of the time.
     coarse = tuple(-(-side // step) + 2 for side in shape)
     noise = gaussian_filter(random.standard_normal(coarse, dtype=np.float32), scale_px / step, mode="wrap")
     if step > 1:
@@ -24,7 +24,7 @@ def smooth_noise(random: np.random.Generator, shape: Shape, scale_px: float) -> 
 
 
 def streaks(random: np.random.Generator, shape: Shape, long_px: float, wide_px: float) -> Field:
-    """Noise like `smooth_noise`, drawn out along a random direction."""
+    """Return noise like that of `smooth_noise`, stretched along a random direction."""
     from scipy.ndimage import gaussian_filter, map_coordinates
 
     along, across = rotated_grid(random, shape)
@@ -35,14 +35,14 @@ def streaks(random: np.random.Generator, shape: Shape, long_px: float, wide_px: 
 
 
 def even_ranks(noise: Field) -> Field:
-    """The same pattern with values spread evenly over 0 to 1, whatever the noise's own distribution."""
+    """Return the same pattern with values spread evenly over 0 to 1, for any distribution of the noise."""
     ranks = np.empty(noise.size, dtype=np.float32)
     ranks[np.argsort(noise, axis=None, kind="stable")] = np.linspace(0, 1, noise.size, dtype=np.float32)
     return ranks.reshape(noise.shape)
 
 
 def rotated_grid(random: np.random.Generator, shape: Shape) -> tuple[Field, Field]:
-    """Coordinates `[h, w]` in pixels along and across a random direction, from a random origin."""
+    """Return coordinates `[h, w]` in pixels along and across a random direction, from a random origin."""
     angle = random.uniform(0, np.pi)
     origin = random.uniform(0, 1000, 2)
     down, right = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in shape), indexing="ij")
@@ -56,10 +56,10 @@ class Cells:
     """A pattern of cells.
 
     Attributes:
-        ids: which cell each pixel is in, from 0, `[h, w]`.
-        num_cells: how many there are.
-        along: position in the cell from 0 to 1, `[h, w]`.
-        across: likewise.
+        ids: number of the cell of each pixel, counted from 0, `[h, w]`.
+        num_cells: number of cells.
+        along: position along the cell from 0 to 1, `[h, w]`.
+        across: position across the cell from 0 to 1, `[h, w]`.
     """
 
     ids: NDArray[np.intp]
@@ -69,7 +69,7 @@ class Cells:
 
 
 def cells(random: np.random.Generator, shape: Shape, long_px: float, wide_px: float) -> Cells:
-    """Rectangles in rows along a random direction; each row starts elsewhere, as fields and houses do."""
+    """Return rectangles in rows along a random direction; rows are shifted at random, as fields and houses are."""
     along, across = rotated_grid(random, shape)
     rows = np.floor(across / wide_px).astype(np.intp)
     rows -= rows.min()
@@ -82,7 +82,7 @@ def cells(random: np.random.Generator, shape: Shape, long_px: float, wide_px: fl
 
 
 def channel_distance(random: np.random.Generator, shape: Shape, spacing_px: float) -> Field:
-    """How far each pixel is from the middle of the nearest winding channel, `[h, w]`."""
+    """Return each pixel's distance in pixels from the middle of the nearest winding channel, `[h, w]`."""
     along, across = rotated_grid(random, shape)
     bend = 0.35 * spacing_px * np.sin(2 * np.pi * along / (2.2 * spacing_px) + random.uniform(0, 2 * np.pi))
     across = across + bend + 0.12 * spacing_px * smooth_noise(random, shape, spacing_px / 3)
@@ -91,9 +91,10 @@ def channel_distance(random: np.random.Generator, shape: Shape, spacing_px: floa
 
 
 def pond_distances(random: np.random.Generator, shape: Shape, spacing_px: float) -> tuple[Field, Field]:
-    """How far each pixel is from the nearest of two sets of points that avoid each other, `[h, w]` each.
+    """Return each pixel's distance in pixels from the nearest point of two sets that avoid each other, `[h, w]` each.
 
-    Seen from a point the distance is crooked, and from some points all is farther: ponds are neither circles nor alike.
+    Distances are distorted by noise and scaled by a random factor per point, so that ponds differ in size and are not
+    circles.
     """
     from scipy.spatial import cKDTree
 

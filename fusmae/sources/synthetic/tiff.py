@@ -1,4 +1,4 @@
-"""GeoTIFFs as GDAL writes them, many times as fast: GDAL makes one of a kind, the others are stamped from it."""
+"""GeoTIFFs as GDAL writes them, but many times faster: GDAL writes one file per kind, which serves as a template."""
 
 import struct
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Any that GDAL would not write by itself elsewhere in a file: they are looked for in the template.
+# Any coordinates that GDAL would not write elsewhere in a file by itself: the template is searched for them.
 _WEST, _NORTH = 123456.0, 7654320.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What files have in common.
+    """Properties that files of one kind have in common.
 
     Attributes:
-        dtype: of the pixels.
-        side_px: height and width.
-        gsd_m: size of a pixel.
-        epsg: code of the CRS.
-        nodata: as the file states it; None for none.
-        is_deflated: whether pixels are compressed, with differences along a row.
+        dtype: data type of the pixels.
+        side_px: height and width in pixels.
+        gsd_m: size of a pixel in metres.
+        epsg: EPSG code of the CRS.
+        nodata: nodata value that the file states; None for none.
+        is_deflated: whether pixels are compressed, as differences along a row.
     """
 
     dtype: str
@@ -34,13 +34,13 @@ class Kind:
 
 
 def geotiff(kind: Kind, pixels: NDArray[Any], west: float, north: float) -> bytes:
-    """The bytes of a GeoTIFF with one band and the tag SYNTHETIC=YES.
+    """Return the bytes of a GeoTIFF with one band and the tag SYNTHETIC=YES.
 
     Args:
-        kind: what the file is like.
-        pixels: `[h, w]`.
+        kind: properties of the file.
+        pixels: values of the band, `[h, w]`.
         west: easting of the upper left corner in metres.
-        north: its northing.
+        north: northing of the upper left corner in metres.
     """
     if kind.is_deflated:
         return _by_gdal(kind, pixels, west, north)
@@ -54,7 +54,7 @@ def geotiff(kind: Kind, pixels: NDArray[Any], west: float, north: float) -> byte
 
 @lru_cache(maxsize=64)
 def _template(kind: Kind) -> tuple[bytes, int, int]:
-    """A file of this kind, where in it its pixels begin and where its corner stands."""
+    """Return a file of this kind, and the positions in bytes of its pixels and of its corner's coordinates."""
     pixels = np.random.default_rng(0).integers(1, 60_000, (kind.side_px, kind.side_px)).astype(kind.dtype)
     data = _by_gdal(kind, pixels, _WEST, _NORTH)
     places = []
@@ -69,7 +69,7 @@ def _by_gdal(kind: Kind, pixels: NDArray[Any], west: float, north: float) -> byt
     from rasterio import Affine
     from rasterio.io import MemoryFile
 
-    # As in the real files, the reference map alone is compressed.
+    # As in the real dataset, only reference maps are compressed.
     options = {"compress": "deflate", "predictor": 2} if kind.is_deflated else {}
     with MemoryFile() as memory:
         with memory.open(

@@ -1,4 +1,4 @@
-"""Writing a block in BigEarthNet v2's layout: a folder a scene, in it one a patch, in it one GeoTIFF a band."""
+"""Writing of a block in BigEarthNet v2's layout: a folder per scene, in it one per patch, in it a GeoTIFF per band."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -25,15 +25,15 @@ Row = dict[str, Any]
 
 
 def scene_folders(raw: Path, block: Block) -> tuple[Path, Path, Path]:
-    """Where a block's patches are: s1, s2, reference maps."""
+    """Return the folders of a block's patches: s1, s2, reference maps."""
     return raw / S1_FOLDER / block.s1_scene, raw / S2_FOLDER / block.s2_scene, raw / MAPS_FOLDER / block.s2_scene
 
 
 def write_block(seed: int, block: Block, raw: Path, record: Path) -> None:
-    """Make a block and write it, each folder whole or not at all; the record of its rows comes last.
+    """Make a block and write it, each folder completely or not at all; the record of its rows is written last.
 
     Raises:
-        StorageError: the disk is full or refuses.
+        StorageError: the disk is full or refuses to write.
     """
     scene = make_scene(seed, block)
     with ExitStack() as stack:
@@ -44,7 +44,7 @@ def write_block(seed: int, block: Block, raw: Path, record: Path) -> None:
 
 
 def write_tables(rows: Sequence[Row], raw: Path) -> None:
-    """Write both tables of metadata, with the columns and in the order of the real ones."""
+    """Write both metadata tables, with the columns and the row order of the real tables."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,14 +52,14 @@ def write_tables(rows: Sequence[Row], raw: Path) -> None:
     for row in sorted(rows, key=lambda row: str(row["patch_id"])):
         is_flagged = row["contains_seasonal_snow"] or row["contains_cloud_or_shadow"]
         tables[SNOW_AND_CLOUD_TABLE if is_flagged else CLEAN_TABLE].append(row)
-    # The clean one last: it is the one that makes a folder a whole dataset.
+    # The table of clean patches is written last: its presence makes the folder a complete dataset.
     for name, part in tables.items():
         with written_whole(raw / name) as partial:
             pq.write_table(pa.Table.from_pylist(part, schema=_schema()), partial)
 
 
 def write_marker(path: Path, identity: str) -> None:
-    """Say in words, beside the data, that it is made up."""
+    """Write a text file beside the data that states that the data are made up."""
     write_text(
         path,
         "SYNTHETIC: every pixel and label in this folder is made up by fusmae.\n"
@@ -71,7 +71,7 @@ def write_marker(path: Path, identity: str) -> None:
 def _row(scene: Scene, patch: Patch) -> Row:
     return {
         "patch_id": patch.s2_name,
-        # The real tables have them by the alphabet.
+        # The real tables list labels alphabetically.
         "labels": sorted(labels_of(scene.reference_map(patch))),
         "split": patch.block.split,
         "country": COUNTRY,
@@ -105,7 +105,7 @@ def _write_patch(scene: Scene, patch: Patch, s1: Path, s2: Path, maps: Path) -> 
     cut = scene.cut(patch)
     for modality, folder in sides.items():
         for band in MODALITIES[modality].bands:
-            # As in the real files: 0 is nodata in S2, S1 states none.
+            # As in the real files: 0 is nodata in S2; S1 files state no nodata value.
             nodata = None if modality == "s1" else 0
             _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
     path = map_folder / f"{patch.s2_name}_reference_map.tif"

@@ -1,4 +1,4 @@
-"""Files that people put into the downloads themselves: used once they are checked, never changed or removed."""
+"""Files that the user placed in the downloads folder: used after a check, never changed or removed."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from fusmae.sources.transfer.server import CHUNK_BYTES
 
 
 def has_whole(file: RemoteFile, path: Path) -> bool:
-    """Whether the file is at `path`; its MD5 is taken once, as that takes minutes for 50 GB.
+    """Return whether the file is at `path`; its MD5 is computed only once, because that takes minutes for 50 GB.
 
     Raises:
-        SourceError: the file there has another MD5.
+        SourceError: the file at `path` has another MD5.
     """
     if not path.is_file():
         return False
@@ -29,10 +29,10 @@ def has_whole(file: RemoteFile, path: Path) -> bool:
 
 
 def check(file: RemoteFile, path: Path) -> None:
-    """Compare a file's MD5 with the one it must have.
+    """Compare a file's MD5 with the expected one.
 
     Raises:
-        SourceError: it has another one.
+        SourceError: the two differ.
     """
     found = _md5(file, path)
     if found != file.md5.lower():

@@ -1,4 +1,4 @@
-"""One file from any of its addresses into segments, checked by its MD5."""
+"""Download of one file from any of its addresses into segments, checked by its MD5."""
 
 import threading
 import time
@@ -21,17 +21,17 @@ _T = TypeVar("_T")
 
 
 def download(file: RemoteFile, segments: Segments, line: Line, *, by_hand: str) -> None:
-    """Make the segments the whole, verified file; what of it is here already is not transferred again.
+    """Complete and verify the segments of a file; bytes that are present already are not transferred again.
 
     Args:
-        file: what to transfer.
-        segments: where to.
-        line: which way.
-        by_hand: where people may put the file themselves, for the error's text.
+        file: file to download.
+        segments: segments that receive the bytes.
+        line: mirrors and number of connections.
+        by_hand: path where the user may place the file, for the error's text.
 
     Raises:
         SourceError: no address has the file with the right MD5.
-        StorageError: the disk is full or refuses.
+        StorageError: the disk is full or refuses to write.
     """
     if segments.plan.is_verified and segments.is_whole():
         return
@@ -66,8 +66,8 @@ def _download_from(address: str, file: RemoteFile, segments: Segments, line: Lin
                 segments.mark_verified()
                 return
             segments.wipe()
-            # Bytes that were there before, of another address or of a file that has changed since, are worth a round
-            # without them.
+            # Segments present before this round may be of another address or of an older file: one more round
+            # without them may succeed.
             if is_anew or is_last_round:
                 raise RefusedError(f"its file has MD5 {found}")
         except ChangedError:
@@ -98,7 +98,7 @@ def _wait_s(attempt: int) -> float:
 
 
 class _Transfer:
-    """Fills the segments from one server, by several threads where it gives ranges."""
+    """Fills the segments from one server, in several threads if the server supports ranges."""
 
     def __init__(self, server: Server, offer: Offer, segments: Segments, show: Show) -> None:
         self._server, self._offer, self._segments, self._show = server, offer, segments, show
@@ -122,7 +122,7 @@ class _Transfer:
                 raise
 
     def _persist(self, start: int, stop: int | None) -> None:
-        """Go on after each break; only breaks in a row in which no thread got a byte count as failures."""
+        """Resume after each broken transfer; gives up after several in a row in which no thread received a byte."""
         failures = 0
         while not self._is_halted.is_set():
             before = self._segments.present

@@ -1,4 +1,4 @@
-"""Files and unpacked archives from elsewhere, whole or not at all; a killed fetch goes on where it was."""
+"""Download of files and unpacking of archives, each completely or not at all; a killed fetch can be resumed."""
 
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,22 +15,22 @@ from fusmae.sources.transfer.segments import Segments
 from fusmae.sources.transfer.storage import remove, writing_to
 
 BY_HAND = "brought by hand"
-"""Stands for the checksum of what nobody checked."""
+"""Text in place of the checksum of data that the user provided and that were not checked."""
 
 _COPY_BYTES = 2**20
 
 
 def fetch_file(file: RemoteFile, target: Path, line: Line) -> None:
-    """Download one file to `target`, checked; kept if it is there already.
+    """Download one file to `target` and check it; an existing file is checked and kept.
 
     Args:
-        file: which one.
-        target: where to; its folder holds what was transferred until the file is whole.
-        line: which way.
+        file: file to download.
+        target: path of the result; its folder holds the segments until the file is complete.
+        line: mirrors and number of connections.
 
     Raises:
         SourceError: no address has the file with the right MD5, or another file is at `target`.
-        StorageError: the disk is full or refuses.
+        StorageError: the disk is full or refuses to write.
     """
     if target.exists():
         byhand.check(file, target)
@@ -53,27 +53,28 @@ def fetch_archives(
     *,
     choice: Collection[str] = (),
 ) -> set[str]:
-    """Make `raw/<makes>` of every archive: download, check and unpack one after the other.
+    """Make `raw/<makes>` of every archive: download, check and unpack one archive after the other.
 
-    While an archive is unpacked, what was read of it is removed: the disk holds little more than the larger of the
-    archive and what it unpacks to. What is in `raw` already is kept, and parts that were put into `downloads` by hand
-    are used and stay.
+    While an archive is unpacked, the parts that were read are removed: the disk holds little more than the larger of
+    the archive and its content. Existing folders in `raw` are kept, and parts that the user placed in `downloads` are
+    used and not removed.
 
     Args:
-        archives: which ones; those that make the same name are given in one call.
-        downloads: what was transferred is kept here until it is unpacked, and notes of what is done.
-        raw: where to; on the same disk as its hidden folder of what is half unpacked.
-        line: which way.
-        wanted: chooses members by their path in the archive, as in `BigEarthNet-S2/tile/patch/patch_B02.tif`.
-        choice: words for what `wanted` chooses, one for each part of the dataset; none for everything. What was
-            unpacked before is kept as it is if it was chosen by all of these words, and is replaced if not.
+        archives: archives to fetch; those that make the same name must be passed in one call.
+        downloads: folder of transferred bytes, until they are unpacked, and of records of the progress.
+        raw: target folder; a hidden folder in it holds partly unpacked data.
+        line: mirrors and number of connections.
+        wanted: function that selects members by path in the archive, such as
+            `BigEarthNet-S2/tile/patch/patch_B02.tif`; None for all.
+        choice: words that describe the selection of `wanted`, one per part of the dataset; empty for everything. Data
+            unpacked before are kept if their choice included all of these words, and are replaced otherwise.
 
     Returns:
-        `makes` of what was brought by hand.
+        `makes` of the folders that the user provided.
 
     Raises:
-        SourceError: an archive can't be had, is damaged or unsafe, or another fetch is at work.
-        StorageError: the disk is full or refuses.
+        SourceError: an archive can't be fetched, is damaged or unsafe, or another process is fetching.
+        StorageError: the disk is full or refuses to write.
     """
     groups: dict[str, list[Archive]] = {}
     for archive in archives:
@@ -87,11 +88,11 @@ def fetch_archives(
 
 
 def part_sums(archives: Sequence[Archive], by_hand: Collection[str]) -> dict[str, str]:
-    """What is known of the archives' bytes, by the names of their parts.
+    """Return the checksums of the archives' parts, by name.
 
     Args:
-        archives: which ones.
-        by_hand: as `fetch_archives` gave it.
+        archives: archives that were fetched.
+        by_hand: names of the folders that the user provided, as `fetch_archives` returns them.
     """
     return {
         part.name: BY_HAND if archive.makes in by_hand else f"md5:{part.md5}"

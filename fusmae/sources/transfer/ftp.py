@@ -1,6 +1,6 @@
-"""Files over FTP, from any byte on by REST."""
+"""Files over FTP, read from any byte on with the command REST."""
 
-# Unsafe for secrets; here it brings public data, which a checksum proves: SEN12MS is served in no other way.
+# FTP is unsafe for secrets. Here it transfers public data, verified by a checksum: SEN12MS has no other server.
 import ftplib  # nosec B402
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +12,10 @@ _TIMEOUT_S = 60
 
 
 class FtpServer:
-    """One ftp address; each read logs in anew, as FTP moves one file a session.
+    """One ftp address; each read has its own login, because FTP transfers one file per session.
 
     Args:
-        address: the full URL, with user and password where the server wants them.
+        address: full URL, with user and password where the server needs them.
     """
 
     def __init__(self, address: str) -> None:
@@ -31,7 +31,7 @@ class FtpServer:
             return Offer(size, size is not None and _knows(ftp, "REST 1"), self._edition(ftp))
 
     def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
-        """See `Server`; FTP names no end, so the connection is closed where enough has come."""
+        """See `Server`; FTP has no end of a range, so the connection is closed when enough bytes were received."""
         position = start if offer.is_ranged else 0
         stop = offer.size if stop is None else stop
         with self._session() as ftp:
@@ -72,7 +72,8 @@ class FtpServer:
         try:
             ftp.login(self._user, self._password)
         except ftplib.error_perm as error:
-            # Many servers answer so when they are full; a wrong password ends after a few tries all the same.
+            # Many servers give this answer when they are busy, so it is tried again; with a wrong password the limit
+            # on tries ends it.
             raise DroppedError(str(error)) from error
 
     def _edition(self, ftp: ftplib.FTP) -> str:
@@ -82,15 +83,15 @@ class FtpServer:
 
 
 def _size(ftp: ftplib.FTP, path: str) -> int | None:
-    """In bytes; None where the server won't say.
+    """Return the file's size in bytes; None where the server doesn't state it.
 
     Raises:
-        ftplib.error_perm: the file can't be had.
+        ftplib.error_perm: the server can't deliver the file.
     """
     try:
         return ftp.size(path)
     except ftplib.error_perm as error:
-        # 55x is about the file. The rest is about the command, which a server may lack and still give the file.
+        # Codes 55x concern the file. Others concern the command SIZE, which a server may lack and still deliver files.
         if str(error).startswith("55"):
             raise
         return None

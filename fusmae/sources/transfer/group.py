@@ -1,4 +1,4 @@
-"""Archives that make one folder together, from their addresses to that folder."""
+"""Archives that are unpacked into one folder together, from their addresses to that folder."""
 
 import hashlib
 import json
@@ -22,14 +22,15 @@ from fusmae.sources.transfer.unpack import Unpacking
 class Group:
     """The archives that make `raw/<makes>`.
 
-    They are unpacked into a hidden folder beside it, which takes its name when all are: what bears the name is whole.
+    They are unpacked into a hidden folder beside it, which is renamed when all are unpacked: a folder with the final
+    name is complete.
 
     Args:
-        makes: the name of the folder or file.
-        archives: all that make it.
-        downloads: see `fetch_archives`, as for the rest.
-        raw: see there.
-        choice: see there.
+        makes: name of the folder or file.
+        archives: all archives that it is made of.
+        downloads: folder of transferred bytes, see `fetch_archives`.
+        raw: target folder, see `fetch_archives`.
+        choice: words that describe the selection of members, see `fetch_archives`.
     """
 
     def __init__(
@@ -38,15 +39,15 @@ class Group:
         self._archives, self._downloads, self._choice = archives, downloads, sorted(set(choice))
         self._made, self._half = raw / makes, raw / f".{makes}.partial"
         self._marker = downloads / f"{makes}.done"
-        # Without addresses: these may change while the bytes stay the same.
+        # The identity has no addresses: they may change while the bytes stay the same.
         identity = json.dumps([makes, [(archive.name, _md5s(archive)) for archive in archives], self._choice])
         self._journal = Journal(downloads / f"{makes}.journal", hashlib.sha256(identity.encode()).hexdigest())
 
     def fetch(self, line: Line, wanted: Callable[[str], bool]) -> bool:
-        """Make the folder, unless it is there; goes on where a killed run was.
+        """Make the folder, unless it exists; resumes where a killed process stopped.
 
         Returns:
-            Whether it came from here; else it was brought by hand, and nobody checked what is in it.
+            Whether the folder was made by this program; otherwise the user provided it, and its content is unchecked.
         """
         if not self._is_unpacked():
             if self._is_done():
@@ -58,7 +59,7 @@ class Group:
         return self._finish()
 
     def _is_unpacked(self) -> bool:
-        """All is there, under one name or the other: only the last steps may be missing."""
+        """Return whether all archives are unpacked, under the hidden or final name: only last steps may be missing."""
         is_there = self._made.exists() or (self._half / self._made.name).exists()
         return is_there and self._journal.place.archive == len(self._archives)
 
@@ -67,9 +68,9 @@ class Group:
             return False
         marker = self._stored_marker()
         if marker is None:
-            return True  # brought by hand
+            return True  # provided by the user
         has_all = all(marker["archives"].get(archive.name) == _md5s(archive) for archive in self._archives)
-        # What was fetched took days: it is never given up for a part of itself.
+        # Fetched data took days to fetch: they are never replaced by a part of themselves.
         if has_all and _covers(marker["choice"], self._choice):
             return True
         if not self._is_as_fetched():
@@ -82,7 +83,7 @@ class Group:
         return False
 
     def _is_as_fetched(self) -> bool:
-        """The folder is the one that was made here, and none that took its place."""
+        """Return whether the folder is the one that this program made, and was not replaced by another."""
         marker = self._stored_marker()
         return marker is not None and marker["inode"] == self._made.stat().st_ino
 
@@ -117,7 +118,7 @@ class Group:
         self._remove_segments(archive)
 
     def _can_go_on(self, pieces: Sequence[Piece]) -> bool:
-        """The journal's place lies in this archive, and all bytes from there on are here."""
+        """Return whether the journal's place lies in this archive and all bytes from there on are present."""
         end, place = 0, self._journal.place
         if not (place.index and pieces):
             return False
@@ -129,7 +130,7 @@ class Group:
         return index is not None and index.exists()
 
     def _pieces(self, archive: Archive) -> list[Piece]:
-        """All pieces, those released too, if all parts have been verified; else none."""
+        """Return all pieces, including removed ones, if all parts have been verified; otherwise none."""
         pieces: list[Piece] = []
         for part in archive.parts:
             path = self._downloads / part.name
@@ -154,11 +155,11 @@ class Group:
     def _finish(self) -> bool:
         half = self._half / self._made.name
         if half.exists():
-            if self._made.exists() and self._stored_marker() is None:  # brought by hand meanwhile
+            if self._made.exists() and self._stored_marker() is None:  # provided by the user in the meantime
                 self._clear()
                 return False
             with writing_to(self._made):
-                # Only what an earlier choice made can be there.
+                # An existing folder can only be the result of an earlier choice.
                 replaced = self._half / ".replaced"
                 if self._made.exists():
                     self._made.replace(replaced)
@@ -199,7 +200,7 @@ def _md5s(archive: Archive) -> list[str]:
 
 
 def _covers(choice: Collection[str], wanted: Collection[str]) -> bool:
-    """Whether one choice holds all of another; the empty one is everything."""
+    """Return whether one choice includes all of another; the empty choice is everything."""
     return not choice or (bool(wanted) and set(wanted) <= set(choice))
 
 

@@ -1,4 +1,4 @@
-"""Files over HTTP: ranges where the server knows them, one stream where it doesn't."""
+"""Files over HTTP: in ranges where the server supports them, otherwise in one stream."""
 
 import re
 from collections.abc import Iterator
@@ -22,14 +22,15 @@ class HttpServer:
     """One http or https address.
 
     Args:
-        address: the full URL.
-        num_connections: how many threads will read at a time.
+        address: full URL.
+        num_connections: number of threads that read at a time.
     """
 
     def __init__(self, address: str, num_connections: int) -> None:
         self._address = address
         self._session = requests.Session()
-        # A busy server is asked again here, at the time that it names; broken transfers are the caller's to go on with.
+        # Requests to a busy server are repeated here, after the time that it states; the caller resumes broken
+        # transfers.
         retry = Retry(
             total=BUSY_TRIES,
             connect=0,
@@ -46,18 +47,18 @@ class HttpServer:
         self._session.mount("https://", adapter)
 
     def offer(self) -> Offer:
-        """See `Server`; asked by a range of one byte, since some servers refuse HEAD."""
+        """See `Server`; requests a range of one byte, because some servers refuse HEAD."""
         with self._answer("bytes=0-0") as response:
             is_ranged = response.status_code == requests.codes.partial_content
             return Offer(_size(response), is_ranged and _size(response) is not None, _edition(response))
 
     def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
-        """See `Server`; of a whole file in answer to a range, the bytes around it are dropped."""
+        """See `Server`; if a server answers with the whole file, the bytes outside of the range are dropped."""
         wanted = f"bytes={start}-{'' if stop is None else stop - 1}" if offer.is_ranged else None
         with self._answer(wanted) as response:
             _check_same_file(offer, response)
             position = _first_byte(response, start)
-            # read1, as read would throw away what came since its last whole chunk when the connection breaks.
+            # read1, because read would lose the bytes since its last whole chunk when the connection breaks.
             while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 end = position + len(chunk) if stop is None else min(position + len(chunk), stop)
                 if end > start:
@@ -79,7 +80,7 @@ class HttpServer:
                     raise RefusedError(f"{response.status_code} {response.reason}")
                 yield response
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
-            # Most of requests' own errors are OSErrors too; those about the address itself won't get better.
+            # Most errors of requests are OSErrors too; those about the address itself are permanent.
             if isinstance(error, requests.RequestException) and not isinstance(
                 error, requests.ConnectionError | requests.Timeout
             ):

@@ -1,4 +1,4 @@
-"""Files one after the other, read as one."""
+"""Several files read as one, one after the other."""
 
 import io
 from bisect import bisect_right
@@ -12,12 +12,12 @@ from fusmae.sources.transfer.storage import remove
 
 @dataclass(frozen=True)
 class Piece:
-    """One file of several.
+    """One of the files.
 
     Attributes:
-        path: where it is, or was before it was released.
-        size: in bytes.
-        is_ours: made by a transfer, so that it may be removed; what people brought by hand stays.
+        path: path of the file, which may have been removed after reading.
+        size: size in bytes.
+        is_ours: whether the file was made by a transfer, so that it may be removed; files of the user are kept.
     """
 
     path: Path
@@ -26,10 +26,10 @@ class Piece:
 
 
 class JoinedFiles(io.RawIOBase):
-    """Pieces as one seekable file; a piece is opened when a byte of it is read.
+    """Several pieces as one seekable file; a piece is opened when a byte of it is read.
 
     Args:
-        pieces: in their order.
+        pieces: files in their order.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
@@ -41,11 +41,11 @@ class JoinedFiles(io.RawIOBase):
 
     @property
     def size(self) -> int:
-        """Of all pieces, in bytes."""
+        """Size of all pieces together in bytes."""
         return self._ends[-1] if self._ends else 0
 
     def release(self, before: int) -> None:
-        """Remove our pieces that end at or before an offset: nothing in front of it is read again."""
+        """Remove transferred pieces that end at or before an offset, because bytes before it are not read again."""
         for piece, end in zip(self._pieces, self._ends, strict=True):
             if piece.is_ours and end <= before:
                 remove(piece.path)

@@ -1,4 +1,4 @@
-"""How far archives have been unpacked, so that a killed run goes on there."""
+"""Record of how far archives have been unpacked, so that a killed process can resume there."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,13 +10,13 @@ from fusmae.sources.transfer.storage import remove
 
 @dataclass(frozen=True)
 class Place:
-    """Where unpacking goes on.
+    """Position from which unpacking resumes.
 
     Attributes:
-        archive: number of the archive; those before are unpacked.
-        offset: of its next member in the uncompressed tar.
-        archive_offset: first byte of the archive that is still needed.
-        index: file name of the seek points that `offset` is reached by; empty at the beginning of an archive.
+        archive: number of the archive, counted from 0; those before it are unpacked.
+        offset: offset in bytes of the next member in the uncompressed tar.
+        archive_offset: offset in bytes of the first byte of the archive that is still needed.
+        index: name of the file of seek points by which `offset` is reached; empty at the beginning of an archive.
     """
 
     archive: int = 0
@@ -26,11 +26,12 @@ class Place:
 
 
 class Journal:
-    """The place in one group of archives, with what identifies the group.
+    """The stored place in one group of archives, with the identity of the group.
 
     Args:
-        folder: where it is kept.
-        identity: of the archives and of the choice among their members; a journal of another identity counts for none.
+        folder: folder where the journal is stored.
+        identity: identity of the archives and of the choice among their members; a stored journal with another
+            identity is ignored.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -46,19 +47,19 @@ class Journal:
             pass
 
     def index(self) -> Path | None:
-        """The seek points of the place."""
+        """Return the path of the place's seek points; None where it has none."""
         return self._folder / self.place.index if self.place.index else None
 
     def new_index(self, offset: int) -> Path:
-        """Where to write seek points for a tar offset, beside those in use."""
+        """Return the path for new seek points of a tar offset; those in use are kept."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{self.place.archive:03d}-{offset}.gzidx"
 
     def write(self, place: Place) -> None:
-        """Take a new place for the one to go on from.
+        """Store a new place to resume from.
 
         Raises:
-            StorageError: the disk is full or refuses.
+            StorageError: the disk is full or refuses to write.
         """
         write_json(self._path, {"identity": self._identity, **asdict(place)})
         self.place, self.is_begun = place, True
@@ -67,6 +68,6 @@ class Journal:
                 path.unlink()
 
     def remove(self) -> None:
-        """Forget the place."""
+        """Remove the stored place."""
         remove(self._folder)
         self.place, self.is_begun = Place(), False

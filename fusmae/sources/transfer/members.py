@@ -1,4 +1,4 @@
-"""Members of an archive: which may be written, and where."""
+"""Members of an archive: which of them may be written, and where."""
 
 import tarfile
 from pathlib import Path
@@ -10,13 +10,13 @@ _COPY_BYTES = 2**20
 
 
 def safe_name(archive: str, member: tarfile.TarInfo) -> str:
-    """A member's path inside the target folder, without `.` and double slashes.
+    """Return a member's path inside the target folder, without `.` and double slashes.
 
-    Stricter than tarfile's own data filter: that one lets links be that stay inside the target. Without any link
-    the name alone says where a member goes.
+    This is stricter than tarfile's data filter, which allows links that stay inside the target folder. Without links,
+    the name alone determines where a member is written.
 
     Raises:
-        SourceError: it would leave the target folder, or is neither a file nor a folder.
+        SourceError: the member would leave the target folder, or is neither a file nor a folder.
     """
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or "\0" in member.name:
@@ -36,15 +36,15 @@ def safe_name(archive: str, member: tarfile.TarInfo) -> str:
 
 
 class Tree:
-    """A folder that members are written to, each whole or not at all.
+    """A folder that members are written to, each completely or not at all.
 
     Args:
-        root: the folder; made with the first member.
+        root: path of the folder; created with the first member.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        # One file for all, outside of what the archive makes: a kill leaves no stray file in the data.
+        # One temporary file for all members, outside of the unpacked data: a killed process leaves no file among them.
         self._partial = root / ".member.partial"
         self._last_folder: Path | None = None
 
@@ -52,7 +52,7 @@ class Tree:
         """Write one regular file.
 
         Raises:
-            StorageError: the disk is full or refuses.
+            StorageError: the disk is full or refuses to write.
         """
         target = self._root / name
         with writing_to(target):

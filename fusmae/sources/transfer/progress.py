@@ -1,4 +1,4 @@
-"""How far a long step has come, for people who wait."""
+"""Progress bars of long steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from fusmae.sources.transfer.segments import Show
 
 @contextmanager
 def progress(title: str) -> Iterator[Show]:
-    """Show a bar of bytes on a terminal, one line elsewhere; stdout stays clean for other programs.
+    """Show a progress bar in bytes on a terminal, otherwise one line; written to stderr, so that stdout stays clean.
 
     Yields:
-        What takes the bytes done and their total, from any thread.
+        Function that takes the number of bytes done and their total; may be called from any thread.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -1,4 +1,4 @@
-"""What is to be had from elsewhere, and over which line."""
+"""Files and archives that can be downloaded, and the settings of their transfer."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ class RemoteFile:
     """One file of a dataset.
 
     Attributes:
-        name: its file name, here and in a mirror's folder.
-        address: its full URL (http, https or ftp).
-        md5: of its bytes, as 32 hexadecimal digits.
+        name: name of the file, on this machine and in a mirror's folder.
+        address: full URL (http, https or ftp).
+        md5: MD5 of the file, as 32 hexadecimal digits.
     """
 
     name: str
@@ -22,12 +22,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar whose bytes are its parts' bytes, one after the other.
+    """A tar that may be split into parts, whose bytes follow one another.
 
     Attributes:
-        name: its file name, which says how it is compressed: .tar, .tar.gz or .tar.zst.
-        parts: in their order; an archive that was not split has one.
-        makes: the one top-level name it unpacks to; several archives may share it.
+        name: file name, whose extension determines the compression: .tar, .tar.gz or .tar.zst.
+        parts: parts in their order; an archive that is not split has one.
+        makes: only top-level name that it is unpacked to; several archives may share it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Line:
 
     Attributes:
         mirrors: addresses of folders that hold the same files; tried in this order before a file's own address.
-        num_connections: transfers at a time.
+        num_connections: number of simultaneous transfers.
     """
 
     mirrors: tuple[str, ...] = ()
@@ -49,18 +49,18 @@ class Line:
 
 
 def addresses(file: RemoteFile, line: Line) -> tuple[str, ...]:
-    """Every address of a file, in the order in which they are tried; the last one is its own."""
+    """Return every address of a file, in the order in which they are tried; the last one is its own."""
     return (*(_in_folder(mirror, file.name) for mirror in line.mirrors), file.address)
 
 
 def shown(address: str) -> str:
-    """An address for people to read: without the password or the token that it may carry."""
+    """Return an address for messages: without the password or the token that it may contain."""
     split = urlsplit(address)
     return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2], query="…" if split.query else ""))
 
 
 def without_secrets(text: str) -> str:
-    """What a server or a library said, without passwords and queries of the addresses in it."""
+    """Return a message of a server or library without the passwords and queries of the addresses in it."""
     return re.sub(r"\?[^\s'\")]+", "?…", re.sub(r"://[^\s/]*@", "://", text))
 
 

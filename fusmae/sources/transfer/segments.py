@@ -1,4 +1,4 @@
-"""A file in segments: what of it is here already, which bytes are missing."""
+"""A file stored in segments, which show which of its bytes are present and which are missing."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ from fusmae.sources.transfer.server import CHUNK_BYTES, Offer, RefusedError
 from fusmae.sources.transfer.storage import remove, writing_to
 
 SEGMENT_BYTES = 64 * 2**20
-"""A segment is transferred by one connection, and is what unpacking gives back to the disk at a time."""
+"""Size of a segment: one connection transfers it, and unpacking removes whole segments that it has read."""
 
 Show = Callable[[int, int | None], None]
-"""Takes how many bytes are done, and of how many."""
+"""Function that takes the number of bytes done and their total, None where the total is unknown."""
 
 
 @dataclass
 class Plan:
-    """What is known of the file; kept beside the segments, so that a killed transfer goes on.
+    """What is known about the file; stored beside the segments, so that a killed transfer can resume.
 
     Attributes:
-        md5: that the whole must have.
-        segment_bytes: length of every segment but the last.
-        size: of the whole; None where no server said it yet.
-        editions: by address that bytes came from, which edition of the file it served.
-        is_verified: all bytes were there and had the right MD5; segments may have been released since.
+        md5: expected MD5 of the whole file.
+        segment_bytes: size in bytes of every segment except the last.
+        size: size of the whole file in bytes; None where no server has stated it yet.
+        editions: edition of the file by the address that served it.
+        is_verified: whether all bytes were present and had the right MD5; segments may have been removed since then.
     """
 
     md5: str
@@ -39,11 +39,11 @@ class Plan:
 
 
 class Segments:
-    """The bytes of one file in a folder of segments; each grows by appending, so its length says how far it came.
+    """The bytes of one file in a folder of segments; bytes are only appended, so a segment's length is its progress.
 
     Args:
-        folder: where the segments and their plan are kept; made on the first byte.
-        md5: of the whole; segments of a file with another one are removed.
+        folder: folder of the segments and their plan; created with the first byte.
+        md5: expected MD5 of the whole file; existing segments of a file with another MD5 are removed.
     """
 
     def __init__(self, folder: Path, md5: str) -> None:
@@ -53,14 +53,14 @@ class Segments:
         self.present = sum(self._length(number) for number in self._numbers())
 
     def begin(self, address: str, offer: Offer, *, is_own_address: bool) -> None:
-        """Take an address's offer into the plan.
+        """Record an address's offer in the plan.
 
-        What another edition at this address gave is removed. Where sizes differ, the file's own address is right.
+        Bytes of another edition from this address are removed. Where sizes differ, the file's own address is trusted.
 
         Raises:
-            RefusedError: a mirror's file has another size than what was begun.
+            RefusedError: a mirror's file differs in size from the file of which bytes are present.
         """
-        plan, place = self.plan, shown(address)  # the plan is a file: no password belongs there
+        plan, place = self.plan, shown(address)  # the plan is stored in a file, which must not contain passwords
         is_other_size = None not in (plan.size, offer.size) and plan.size != offer.size
         if is_other_size and self.present and not is_own_address:
             raise RefusedError(f"has {offer.size} bytes; {plan.size} were begun from elsewhere")
@@ -72,17 +72,17 @@ class Segments:
         self._store_plan()
 
     def missing(self) -> list[tuple[int, int]]:
-        """First byte and end of what every unfinished segment lacks; the size must be known."""
+        """Return start and end of the missing bytes of every unfinished segment; the size must be known."""
         size, step = self.size, self.plan.segment_bytes
         ranges = ((start, min(start + step, size)) for start in range(0, size, step))
         gaps = ((start + self._length(start // step), stop) for start, stop in ranges)
         return [(start, stop) for start, stop in gaps if start < stop]
 
     def put(self, position: int, chunk: bytes) -> None:
-        """Append what is new of a chunk; what is here already is passed over.
+        """Append the new bytes of a chunk; bytes that are present already are skipped.
 
         Raises:
-            StorageError: the disk is full or refuses.
+            StorageError: the disk is full or refuses to write.
         """
         step = self.plan.segment_bytes
         while chunk:
@@ -94,21 +94,21 @@ class Segments:
             position, chunk = position + len(piece), chunk[len(piece) :]
 
     def next_byte(self, position: int) -> int:
-        """First byte that is missing of the segment that holds `position`."""
+        """Return the position of the first missing byte in the segment that contains `position`."""
         number = position // self.plan.segment_bytes
         return number * self.plan.segment_bytes + self._length(number)
 
     def end_at(self, size: int) -> None:
-        """Take the place where a stream of unsaid length ended for the file's size."""
+        """Set the file's size to the end of a stream whose length the server had not stated."""
         self.plan.size = size
         self._store_plan()
 
     def is_whole(self) -> bool:
-        """Every segment is here at its full length."""
+        """Return whether every segment is present at its full length."""
         return self.plan.size is not None and not self.missing()
 
     def md5(self, show: Show) -> str:
-        """MD5 of all segments, one after the other."""
+        """Return the MD5 of all segments, one after the other."""
         digest, done = hashlib.md5(usedforsecurity=False), 0
         for path, _ in self.files():
             with path.open("rb") as file:
@@ -119,24 +119,24 @@ class Segments:
         return digest.hexdigest()
 
     def mark_verified(self) -> None:
-        """Remember that the whole has the right MD5."""
+        """Record that the whole file has the right MD5."""
         self.plan.is_verified = True
         self._store_plan()
 
     def files(self) -> list[tuple[Path, int]]:
-        """Path and full length of every segment in order, whether it is still here or not."""
+        """Return path and full length in bytes of every segment in order, including removed ones."""
         step = self.plan.segment_bytes
         return [(self._path(start // step), min(step, self.size - start)) for start in range(0, self.size, step)]
 
     def wipe(self) -> None:
-        """Forget the file and remove its segments; the plan stays as an empty one."""
+        """Remove all segments and reset the plan to an empty one."""
         remove(self.folder)
         self.plan = Plan(self.plan.md5, SEGMENT_BYTES)
         self.present = 0
 
     @property
     def size(self) -> int:
-        """Of the whole file, in bytes; it must be known."""
+        """Size of the whole file in bytes, which must be known."""
         assert self.plan.size is not None, "the size is known after the first transfer"  # noqa: S101
         return self.plan.size
 

@@ -1,4 +1,4 @@
-"""What a server of files can do, whatever protocol it speaks."""
+"""What a file server can do, independent of its protocol."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ CHUNK_BYTES = 2**20
 
 
 class RefusedError(Exception):
-    """This address can't give the file; another one may."""
+    """This address can't deliver the file; another address may."""
 
 
 class ChangedError(RefusedError):
-    """The file at this address is another one than before."""
+    """The file at this address has changed."""
 
 
 class DroppedError(Exception):
-    """A transfer broke off or did not begin; the same address may still go on."""
+    """A transfer broke off or did not begin; it may be resumed from the same address."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server says of a file before it is transferred.
+    """What a server states about a file before the transfer.
 
     Attributes:
-        size: in bytes; None where the server doesn't say.
-        is_ranged: it gives parts of the file too.
-        edition: changes when the file does; empty where the server says nothing of the kind.
+        size: size in bytes; None where the server doesn't state it.
+        is_ranged: whether the server delivers parts of the file too.
+        edition: text that changes when the file does; empty where the server states none.
     """
 
     size: int | None
@@ -39,31 +39,31 @@ class Server(Protocol):
     """One address of one file; several threads may read from it."""
 
     def offer(self) -> Offer:
-        """Ask for the file's size and more.
+        """Request the file's size and other properties.
 
         Raises:
-            RefusedError: the file can't be had here.
-            DroppedError: no answer came.
+            RefusedError: this address can't deliver the file.
+            DroppedError: the server did not answer.
         """
         ...
 
     def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
-        """Give the bytes from `start` on, up to `stop` or to the end.
+        """Yield the bytes from `start` on, up to `stop` (exclusive) or to the end.
 
         Raises:
-            RefusedError: the file can't be had here, or (`ChangedError`) is not the one that was offered.
+            RefusedError: this address can't deliver the file, or (`ChangedError`) the file differs from the offer.
             DroppedError: the transfer broke off before `stop`.
         """
         ...
 
 
 def reach(address: str, num_connections: int) -> Server:
-    """Find who speaks an address's protocol; nothing is sent yet.
+    """Return the server for an address's protocol; nothing is sent yet.
 
     Raises:
-        RefusedError: it is no address of a known protocol.
+        RefusedError: the address has no known protocol.
     """
-    # The protocols are imported where they are used: a run that has its data needs none of them.
+    # The protocols are imported where they are used: a run whose data are present needs none of them.
     try:
         scheme = urlsplit(address).scheme.lower()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The disk under a transfer: its errors in words, its writes settled."""
+"""Disk access of transfers: readable errors, and writes that are surely on the disk."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ from fusmae.files import storage_error
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn the disk's refusals into an error that says what to do; what was transferred so far is kept.
+    """Convert errors of the disk to an error with advice to the user; the bytes transferred so far are kept.
 
     Raises:
-        StorageError: the disk is full or refuses.
+        StorageError: the disk is full or refuses to write.
     """
     try:
         yield
@@ -23,13 +23,13 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def settle() -> None:
-    """Wait until what was written is on the disk, so that what it was made from may go."""
+    """Wait until written data are on the disk, so that the bytes they were made from may be removed."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

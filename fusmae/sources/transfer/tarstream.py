@@ -1,4 +1,4 @@
-"""The bytes of a tar behind its compression, and from where in the archive they can be had again."""
+"""The uncompressed bytes of a tar, and the positions in the archive from which reading can resume."""
 
 import io
 from pathlib import Path
@@ -7,25 +7,25 @@ from typing import BinaryIO, Protocol, cast
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.joined import JoinedFiles
 
-# A gzip stream is read again from the last seek point on each refill of the buffer: a few points a buffer cost
-# a quarter more work; a point takes 32 KB of memory, so that 100 GB need 100 MB.
+# At each refill of the buffer, a gzip stream is read again from the last seek point: with a few points per buffer
+# this costs a quarter more work. A point takes 32 KB of memory, so that 100 GB need 100 MB.
 SPACING_BYTES = 32 * 2**20
 BUFFER_BYTES = 4 * SPACING_BYTES
 _LONGEST_ZSTD_WINDOW = 2**31
 
 
 class TarStream(Protocol):
-    """A tar to read from any byte on that lies ahead."""
+    """A tar that can be read forwards from any byte."""
 
     @property
     def file(self) -> BinaryIO:
-        """The tar itself."""
+        """The uncompressed tar."""
         ...
 
     def keep_place(self, offset: int, index: Path) -> int | None:
-        """Write to `index` what is needed to read from a tar offset on; give the first archive byte that this needs.
+        """Write to `index` what is needed to read from a tar offset on; return the first archive byte needed then.
 
-        None where the compression allows no start in the middle.
+        None is returned where the compression allows no start in the middle.
         """
         ...
 
@@ -43,11 +43,11 @@ class PlainStream:
 
 
 class GzipStream:
-    """A tar.gz whose seek points are kept while it is read.
+    """A tar.gz whose seek points are recorded while it is read.
 
     Args:
-        archive: the compressed bytes; those before the place that `index` was written for may be gone.
-        index: seek points of an earlier reading.
+        archive: compressed bytes; those before the place that `index` was written for may be absent.
+        index: file of seek points of an earlier reading; None for none.
     """
 
     def __init__(self, archive: JoinedFiles, index: Path | None) -> None:
@@ -61,12 +61,12 @@ class GzipStream:
         """See `TarStream`."""
         before = [archive for tar, archive in self._gzip.seek_points() if tar <= offset]
         self._gzip.export_index(str(index))
-        # A point may begin with the last bits of the byte in front of it.
+        # A seek point may need the last bits of the byte before it.
         return max(before[-1] - 1, 0) if before else 0
 
 
 class ForwardStream:
-    """A tar under a compression without seek points: read once, from its beginning to its end."""
+    """A tar with a compression that has no seek points: read once, from beginning to end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -80,7 +80,7 @@ def tar_stream(name: str, archive: JoinedFiles, index: Path | None) -> TarStream
     """Open an archive by the compression that its name states.
 
     Raises:
-        SourceError: the name states none that is known.
+        SourceError: the name states no known compression.
     """
     kind = name.rpartition(".tar")[2]
     if kind == ".gz":

@@ -1,4 +1,4 @@
-"""An archive into a folder while it is read: places to go on from are kept, and what lies behind them is given back."""
+"""Unpacking of an archive: places to resume from are recorded, and the bytes of the archive before them are removed."""
 
 import tarfile
 import zlib
@@ -16,21 +16,21 @@ from fusmae.sources.transfer.storage import settle, writing_to
 from fusmae.sources.transfer.tarstream import TarStream, tar_stream
 
 LEG_BYTES = 2**30
-"""So much of a tar is unpacked between two places that are kept; a killed run does that much again."""
+"""Bytes of a tar between two recorded places; after a kill, at most so many are unpacked again."""
 
 _SHOW_BYTES = 4 * 2**20
 
 
 class Unpacking:
-    """One archive on its way into a folder.
+    """The unpacking of one archive into a folder.
 
     Args:
-        archive: which one.
-        joined: its bytes; those before the journal's place may be gone.
-        root: where its members go.
-        journal: where the place is kept.
-        wanted: chooses members by their path in the archive.
-        show: takes how far it is.
+        archive: archive to unpack.
+        joined: bytes of the archive; those before the journal's place may be absent.
+        root: folder that receives the members.
+        journal: record of the place to resume from.
+        wanted: function that selects members by their path in the archive.
+        show: function that takes the progress in bytes.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Unpacking:
         """Unpack from the journal's place to the end.
 
         Returns:
-            The top-level names that were seen.
+            The top-level names that the archive contains.
 
         Raises:
             SourceError: the archive is damaged, or a member can't be unpacked safely.
-            StorageError: the disk is full or refuses.
+            StorageError: the disk is full or refuses to write.
         """
         try:
             with self._joined:
@@ -73,7 +73,7 @@ class Unpacking:
         kept = shown = self._journal.place.offset
         with tarfile.open(fileobj=stream.file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                # Millions of members: tarfile would keep them all.
+                # There are millions of members, and tarfile would keep them all in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
                 self._write(tar, member)
                 if tar.offset >= shown + _SHOW_BYTES:
@@ -92,7 +92,7 @@ class Unpacking:
             self._tree.write(tar, member, name)
 
     def _keep_place(self, stream: TarStream, offset: int) -> None:
-        """In this order: members on the disk, then the place behind them, then the archive's bytes go."""
+        """Record the place: first the members reach the disk, then the place, then the archive's bytes are removed."""
         settle()
         index = self._journal.new_index(offset)
         with writing_to(index):
@@ -105,14 +105,14 @@ class Unpacking:
         self._joined.release(before=archive_offset)
 
     def _check_end(self, stream: TarStream) -> None:
-        """Tarfile takes a damaged header in the middle for the end; behind the real end there are only zeros."""
+        """Raise an error if non-zero bytes follow: tarfile takes a damaged header in the middle for the end."""
         while rest := stream.file.read(2**20):
             if rest.strip(b"\0"):
                 raise tarfile.ReadError("a damaged header in the middle of it")
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """What the readers of tars and of compressed bytes raise."""
+    """Return the errors that readers of tars and of compressed bytes raise."""
     from zstandard import ZstdError
 
     return tarfile.TarError, OSError, EOFError, zlib.error, ZstdError
