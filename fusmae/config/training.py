@@ -37,8 +37,8 @@ class AugmentConfig(Section):
     """Geometric augmentation, the same for every modality of a pair.
 
     Attributes:
-        flip: whether tiles are flipped at random.
-        turn: whether tiles are turned at random.
+        flip: whether half of the tiles are mirrored left to right.
+        turn: whether tiles are turned by 0, 90, 180 or 270 degrees at random.
         min_crop: smallest side of a random crop, as a share of the tile's side; 1 is no crop.
     """
 
