@@ -57,7 +57,7 @@ class Network(nn.Module):
 
 
 def rivals_not_told_apart(data: Data, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Predictions `[N, K]` for the test split by groups of rival classes: they can't tell the classes of a group apart."""
+    """Predictions `[N, K]` for the test split that know each group of rivals, but can't tell its classes apart."""
     groups = np.array([_GROUPS.get(COVERS[name].contrast, COVERS[name].contrast) for name in classes])
     labels = data.labels[data.rows("test")]
     return np.stack([labels[:, groups == group].any(axis=1) for group in groups], axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Flow drift: are new scenes like what the champion was trained on?"""
+"""Flow drift: compare new scenes with the champion's training data."""
 
 import sys
 from pathlib import Path

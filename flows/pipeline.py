@@ -1,4 +1,4 @@
-"""Flow pipeline: every stage of dvc.yaml, one task each. `python -m flows.pipeline` needs no server."""
+"""Flow pipeline: run every stage of dvc.yaml, as one task per stage. `python -m flows.pipeline` needs no server."""
 
 from prefect import flow
 

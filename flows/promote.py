@@ -9,7 +9,7 @@ from flows.notify import tell
 
 @flow(on_failure=[tell], on_crashed=[tell])
 def promote(name: str = "fusmae", version: str = "challenger", force: bool = False, reason: str = "") -> None:
-    """Judge a version against the champion, and make it champion if the gate lets it pass.
+    """Judge a version against the champion, and make it champion if it passes the gate.
 
     Args:
         name: registered model.

@@ -42,7 +42,7 @@ class _SourceSection(Section):
         return self.model_dump(exclude={"name"})
 
     def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
-        """Messages about what is wrong with the configured modalities, as the dataset does not have them."""
+        """Messages about configured modalities, bands, units and resolutions that the dataset does not have."""
         for key, modality in modalities.items() if self.bands else ():
             known = self.bands.get(key)
             if known is None:

@@ -6,7 +6,7 @@ _TEMPORARY = (".dvc", "tmp", "exps")
 
 
 def home_folder() -> Path:
-    """The working folder; in a temporary checkout of `dvc exp run --temp` or `--queue`, the original's same folder.
+    """The working folder; during `dvc exp run --temp` or `--queue`, the same folder in the original checkout.
 
     DVC removes a temporary checkout, with everything in it, as soon as its experiment has ended.
     """

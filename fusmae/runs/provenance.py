@@ -30,7 +30,7 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
     Args:
         stage: DVC's name of the stage.
         inputs: files and folders that it reads.
-        seed: the run's seed.
+        seed: random seed of the run.
     """
     return {
         "stage": stage,

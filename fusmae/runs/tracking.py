@@ -70,7 +70,7 @@ def stage_run(
     Args:
         stage: DVC's name of the stage; the run's name.
         experiment: name of the MLflow experiment; made where missing.
-        seed: the run's random seed.
+        seed: random seed of the run.
         params: nested parameters that the stage reads; logged with dotted names.
         inputs: files and folders that the stage reads.
         code: hash of each file of code that its results depend on, by path.
@@ -101,8 +101,7 @@ def stage_run(
                 mlflow.log_params(_flat({"seed": seed, **params}))
                 _log_inputs(facts["inputs"])
                 (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
-            # Machines and the last flow that worked on the run. They are tags only: no result of a stage may depend on
-            # them.
+            # The machines and the last flow that worked on the run are tags only: no result may depend on them.
             hosts = with_host(active.data.tags.get(HOSTS_TAG, ""), socket.gethostname(), facts["git"]["commit"])
             mlflow.set_tags({**describe_hardware(accelerator), **flow_tags(), HOSTS_TAG: hosts})
             logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)

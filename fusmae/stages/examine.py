@@ -20,7 +20,7 @@ def examine(
     """Examine `index` and `shards`; write the report to `out` and, if nothing blocks, the `verdict`.
 
     Raises:
-        ExaminationError: a check has more findings than `data.tolerated` allows.
+        ExaminationError: a check fails, and `data.tolerated` does not allow for that.
     """
     source = open_source(data.source.name, data.source.settings)
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:

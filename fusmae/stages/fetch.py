@@ -1,4 +1,4 @@
-"""Stage fetch: download a source's raw archives, check and unpack them."""
+"""Stage fetch: get a source's raw archives, check and unpack them."""
 
 from pathlib import Path
 

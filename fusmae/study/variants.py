@@ -1,4 +1,4 @@
-"""A variant's whole configuration: the study's, with the variant's own values laid over it."""
+"""A variant's whole configuration: that of the study, in which the variant's own values replace others."""
 
 from fusmae.config.params import Config, checked, parse_config
 from fusmae.config.study import StudyConfig, VariantConfig
