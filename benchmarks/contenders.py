@@ -1,4 +1,4 @@
-"""The loaders that are compared: each one's copy of the same pairs, and its batches without end."""
+"""The loaders that are compared: each one's copy of the same pairs, and its endless stream of batches."""
 
 import json
 import shutil
@@ -32,11 +32,11 @@ Pixels = dict[str, Tensor]
 
 
 def prepare(folder: Path, num_pairs: int) -> None:
-    """The same pairs as GeoTIFFs, as shards and as an LMDB of safetensors."""
+    """Write the same pairs as GeoTIFFs, as shards and as an LMDB of safetensors."""
     import lmdb
     from safetensors.numpy import save
 
-    # Finished shards would be kept; the generator may be another by now.
+    # Finished shards would be reused, although the generator's code may have changed since.
     shutil.rmtree(folder / "shards", ignore_errors=True)
     source, raw = SyntheticSource(num_pairs=num_pairs, seed=SEED), folder / "raw"
     source.fetch(folder / "downloads", raw)
@@ -65,7 +65,7 @@ def prepare(folder: Path, num_pairs: int) -> None:
 
 
 class LmdbPairs(Dataset[Pixels]):
-    """Pairs out of an LMDB, one safetensors value a side."""
+    """Pairs from an LMDB, with one safetensors value per modality of a pair."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ class LmdbPairs(Dataset[Pixels]):
         import lmdb
         from safetensors.numpy import load
 
-        if self.store is None:  # an environment must not cross a fork
+        if self.store is None:  # an LMDB environment must not be used across a fork
             self.store = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False)
         with self.store.begin() as transaction:
             bands: dict[str, Any] = {}
@@ -89,12 +89,12 @@ class LmdbPairs(Dataset[Pixels]):
 
 
 def order_of(num_pairs: int) -> list[int]:
-    """The one random order for all."""
+    """The random order of pairs, the same for all contenders that take an order."""
     return [int(index) for index in generator(SEED, Purpose.ORDER, 0).permutation(num_pairs)]
 
 
 def batches_of(name: str, folder: Path, workers: int, share: float) -> Iterator[Any]:
-    """A contender's batches without end, pixels in physical units; its workers live on from epoch to epoch."""
+    """A contender's batches in an endless stream, pixels in physical units; its workers persist between epochs."""
     if name == "ours":
         data = PairDataModule(
             folder / "shards", batch_size=BATCH, draws=Draws(SEED, ("s1", "s2"), 225), num_workers=workers
@@ -122,7 +122,7 @@ def batches_of(name: str, folder: Path, workers: int, share: float) -> Iterator[
 
 
 def finisher(name: str, product: str, known: Statistics) -> Callable[[Any], Any]:
-    """What makes a contender's batch a normalised float32 one."""
+    """The function that turns a contender's batch into a normalised float32 one."""
     if name == "torchgeo":
         order = {
             "image_s1": ("s1", ("VH", "VV")),

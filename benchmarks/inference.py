@@ -1,15 +1,15 @@
-"""How fast and in how much memory models are used: scenes against the bare session, onnxruntime against torch.
+"""Speed and memory of inference: whole scenes against the bare session, onnxruntime against torch.
 
-`scene_fraction`: tiles a second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
-over those of onnxruntime's own session, with its default options, on arrays that were cut from the same scene before,
-in turns. `scene_fraction_of_parts` is over those of this project's `Session`, which runs parts of
-a batch side by side and is faster: what reading, blending and writing cost. That is a larger share of a small model:
-the quick start's tiny model is the worst case, and `small`, ViT-S untrained, is beside it.
-`scene_peak_rss_mb`: of `fusmae predict`, a process of its own, on 20,000 x 20,000 px, most of them nodata; strips are
-as wide, and memory as large, as with a full scene.
-`ort_to_torch_*`: tiles a second of the exported graph in onnxruntime over those of the same model in torch, eager
-float32, on as many threads, run by run in turns; a round's ratio is that of its median times.
-Every ratio is the median of its rounds, which stand under `by_round`: their range says how far to trust it.
+`scene_fraction`: tiles per second of a whole `predict_map` (checks, reading, resampling, blending, GeoTIFFs, picture)
+divided by those of onnxruntime's own session with default options, on arrays that were cut from the same scene before;
+both run in turns. `scene_fraction_of_parts` is divided by those of this project's `Session`, which runs parts of a
+batch in parallel and is faster: it shows the cost of reading, blending and writing. That is a larger share for a small
+model: the quick start's tiny model is the worst case; `small`, an untrained ViT-S, is measured too.
+`scene_peak_rss_mb`: peak memory of `fusmae predict`, in its own process, on 20,000 x 20,000 px, most of them nodata;
+strips are as wide, and memory as large, as with a full scene.
+`ort_to_torch_*`: tiles per second of the exported graph in onnxruntime divided by those of the same model in torch
+(eager, float32, with as many threads); single runs take turns, and a round's ratio is that of its median times.
+Every ratio is the median over rounds, whose values are under `by_round`: their range shows how reliable it is.
 """
 
 import itertools
@@ -43,7 +43,7 @@ SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small
 BATCHES = (1, 16)
 _TIMED_S = 6.0
 _NUM_STRIPS = 3
-# The peak of this very process, which has no children: what getrusage tells counts the parent's at the fork, too.
+# The peak of this process alone, which has no children: getrusage would include the parent's memory at the fork.
 _MEASURED = """
 import sys
 from pathlib import Path
@@ -117,11 +117,11 @@ def measure(model: Path, eager: Any, folder: Path, scene: str, rounds: int) -> d
 
 
 Ratios = dict[str, list[float]]
-"""What each round found, by name."""
+"""Ratios, one per round, by name."""
 
 
 def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) -> tuple[Ratios, dict[str, float]]:
-    """Ratios at each batch size by round, and the median rates of both."""
+    """Ratios by round at each batch size, and the median rates of both in tiles per second."""
     import torch
 
     torch.set_num_threads(threads)
@@ -150,7 +150,7 @@ def compare_with_torch(session: Session, eager: Any, rounds: int, threads: int) 
 def measure_scene(
     session: Session, model: Path, folder: Path, scene: str, rounds: int
 ) -> tuple[Ratios, dict[str, float]]:
-    """Ratios of whole maps to the bare session and to this project's by round, in turns, and the median rates."""
+    """Ratios by round of whole maps to the bare session and to this project's, in turns, and the median rates."""
     import onnxruntime
 
     paths = {modality: [folder / scene / modality] for modality in session.metadata["modalities"]}
@@ -183,7 +183,7 @@ def measure_scene(
 
 
 def _rate(run: Callable[[dict[str, Any]], None], feeds: list[dict[str, Any]], num_tiles: int) -> float:
-    """Tiles a second over as many tiles as the scene has."""
+    """Tiles per second, over at least as many tiles as the scene has."""
     start, done = time.perf_counter(), 0
     for arrays in itertools.cycle(feeds):
         run(arrays)
@@ -211,7 +211,7 @@ def measure_memory(model: Path, folder: Path) -> dict[str, Any]:
 
 
 def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[Batch], int]:
-    """The batches of some strips, and how many tiles the whole scene has."""
+    """The batches of some strips, and the number of tiles of the whole scene."""
     scenes = open_scenes(session.inputs, paths, {})
     grid = lay_grid(scenes, session.inputs, None)
     with SceneReader(scenes, session.inputs, grid) as reader:
@@ -221,14 +221,14 @@ def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[Batch
 
 
 def _feeds(batch: Batch) -> dict[str, Any]:
-    """A batch of tiles with every modality, as onnxruntime takes it."""
+    """A batch of tiles with every modality, as input arrays of onnxruntime by name."""
     return {**batch.pixels, PRESENCE: np.ones((len(batch.columns), len(batch.modalities)), np.float32)}
 
 
 def _by_turns(runs: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
-    """Median seconds of a run, by name; a busy moment of the machine then slows all alike.
+    """Median seconds per run by name; runs take turns, so that other load on the machine slows all of them alike.
 
-    The first run of a turn isn't timed: threads of the one before spin for a while, and would take a core from it.
+    The first run of a turn isn't timed: threads of the previous candidate still spin for a while and occupy cores.
     """
     taken: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + seconds
@@ -242,7 +242,7 @@ def _by_turns(runs: dict[str, Callable[[], None]], seconds: float) -> dict[str, 
 
 
 def noise(session: Session, size: int) -> dict[str, Any]:
-    """A batch of normally distributed pixels, by the session's inputs."""
+    """A batch of normally distributed pixels, by the names of the session's inputs."""
     random = np.random.default_rng(size)
     return {
         item.name: random.normal(
@@ -264,7 +264,7 @@ def _trained(weights: Path) -> Any:
 
 
 def untrained(size: str, session: Session) -> Any:
-    """A preset of `conf/model` as it is born, with the session's arrays and classes: as fast as a trained one."""
+    """An untrained preset of `conf/model` with the session's arrays and classes; it is as fast as a trained one."""
     import torch
     import yaml
 
@@ -280,7 +280,7 @@ def untrained(size: str, session: Session) -> Any:
 
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
-    """Export a model that takes what the session takes."""
+    """Export a model that has the same inputs as the session."""
     from fusmae.release.export.graph import export_onnx, save_onnx
 
     graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=opset)

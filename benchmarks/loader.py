@@ -1,16 +1,17 @@
-"""How fast pairs become normalised float32 batches: our loader, torchgeo's reader, LMDB of safetensors.
+"""How fast pairs become normalised float32 batches: fusmae's loader, torchgeo's reader, and an LMDB of safetensors.
 
-The same pairs, the same batch and a random order for each, on two cores: either two workers (processes; ours are
-threads) beside the main thread, or none and torch's two threads, whichever is the faster for it in a first trial. Every
-round then runs all of them one after the other, and a ratio is that of one round. Machines are noisy: only ratios mean
-something.
+All contenders have the same pairs, the same batch size and a random order, on two cores. Each runs either with two
+workers (threads in fusmae, processes in the others) beside the main thread, or with none and torch's two threads; a
+first trial shows which of both is faster for it. Every round then runs all of them one after the other, and a ratio is
+taken within one round. Machines are noisy: only ratios are meaningful.
 
-`native`: each band at its own resolution, as ours and the LMDB keep it and as a batch travels to the device; torchgeo
-can't, it gives everything on the 10 m grid: 1.9 times the numbers.
-`grid`: everything on the 10 m grid, upsampled by the model's own preprocessing for ours and the LMDB.
+`native`: each band at its own resolution, as fusmae and the LMDB store it and as a batch goes to the device. torchgeo
+can't do this: it returns everything on the 10 m grid, which is 1.9 times as many values.
+`grid`: everything on the 10 m grid; for fusmae and the LMDB, the model's own preprocessing upsamples.
 
-torchgeo is spared its reference map, which the others don't read. Our command line makes the C library keep freed
-memory (`fusmae.runs.memory`), and so do ours here; `lmdb_tuned` is the LMDB with the same, `lmdb` as its users have it.
+torchgeo does not read its reference map here, because the others don't read it either. fusmae's command line makes the
+C library keep freed memory (`fusmae.runs.memory`), so fusmae's loader (`ours`) does that here too; `lmdb_tuned` is the
+LMDB with the same setting, `lmdb` the LMDB without it, as its users have it.
 """
 
 import json
@@ -36,16 +37,16 @@ from fusmae.runs.provenance import git_state
 
 RIVALS = ("torchgeo", "lmdb", "lmdb_tuned")
 SUFFIXES = {"native": "", "grid": "_on_grid"}
-"""Of the names of ratios, by product."""
+"""Suffixes of the ratios' names, by product."""
 
 
 def measure(name: str, product: str, folder: Path, workers: int, seconds: float, share: float) -> dict[str, float]:
-    """Pairs a second after the first batches, over at least `seconds`, and the memory that all processes took."""
+    """Pairs per second after the first batches, over at least `seconds`, and peak memory of all processes in MB."""
     if name in ("ours", "lmdb_tuned"):
         keep_freed_memory()
     torch.set_num_threads(1 if workers else 2)
     finish = finisher(name, product, read_statistics(folder / "statistics.json"))
-    batches = batches_of(name, folder, workers, share)  # held: its workers live as long as it does
+    batches = batches_of(name, folder, workers, share)  # kept in a variable: its workers live as long as the iterator
     with torch.inference_mode():
         count, start = 0, 0.0
         for number, batch in enumerate(batches):
@@ -60,7 +61,7 @@ def measure(name: str, product: str, folder: Path, workers: int, seconds: float,
 
 
 def _peak_rss_mb() -> float:
-    """Peaks of this process and of its workers, added: pages that they share count in each."""
+    """Sum of the peaks of this process and its workers in MB; shared pages count in each of them."""
     import psutil
 
     process = psutil.Process()
@@ -117,7 +118,7 @@ def main(
 def _in_own_process(
     name: str, product: str, folder: Path, workers: int, seconds: float, share: float = 1.0
 ) -> dict[str, float]:
-    # Its own, so that its memory is its own.
+    # In its own process, so that memory is measured for this contender alone.
     command = [sys.executable, "-m", "benchmarks.loader", "--one", f"{name}/{product}", "--folder", str(folder)]
     command += ["--workers", str(workers), "--seconds", str(seconds), "--share", str(share)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -126,7 +127,7 @@ def _in_own_process(
 
 
 def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str, Any]:
-    """Medians over rounds; a ratio is the median of the rounds' ratios, which stand beside it."""
+    """Medians over rounds; a ratio is the median of the rounds' ratios, which are listed beside it."""
 
     def ratios(rival: str, product: str) -> list[float]:
         ours, theirs = rows[f"ours/{product}"], rows[f"{rival}/{product}"]
@@ -160,7 +161,7 @@ def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str
 
 
 def as_table(result: dict[str, Any]) -> str:
-    """The rows as people read them."""
+    """The rows as a markdown table."""
     lines = ["| loader | pairs/s | peak RSS (MB) |", "|---|---|---|"]
     lines += [
         f"| {name} | {row['pairs_per_s']:.0f} | {row['peak_rss_mb']:.0f} |" for name, row in result["rows"].items()

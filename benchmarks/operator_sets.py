@@ -1,9 +1,9 @@
-"""What an older ONNX operator set costs: the same model exported for each, in onnxruntime.
+"""The cost of an older ONNX operator set: the same model exported for several sets, in onnxruntime.
 
-The three that are compared stand for all: 17 to 19 have neither attention nor GELU as an operator, 20 to 22 have GELU,
-23 and later have both. Graphs run by turns, each on one thread whose CPU time is taken, so that other load on the
-machine matters little. `ratio` is a graph's time for a batch over that of operator set 23 in the same round: the median
-of rounds, with the smallest and the largest. `tiny` and `small` (ViT-S) are presets of `conf/model`, untrained.
+The three sets stand for all: 17 to 19 have neither attention nor GELU as an operator, 20 to 22 have GELU, 23 and later
+have both. Graphs run in turns, each on one thread whose CPU time is measured, so that other load on the machine matters
+little. `ratio` is a graph's time for a batch divided by that of operator set 23 in the same round: the median over
+rounds, with the smallest and the largest. `tiny` and `small` (ViT-S) are untrained presets of `conf/model`.
 """
 
 import os
@@ -23,7 +23,7 @@ from fusmae.inference.session import PRESENCE, Session
 from fusmae.runs.provenance import git_state
 
 SIZES, BATCHES, OPSETS = ("tiny", "small"), (1, 16), (17, 21, 23)
-# CPU seconds of a graph in a round, at least.
+# Minimum CPU seconds of a graph in a round.
 _ROUND_S = 0.1
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -50,13 +50,13 @@ def main(
 
 
 def measure(session: Session, folder: Path, rounds: int, out: Path) -> None:
-    """Compare the graphs in a folder and write what was found.
+    """Compare the graphs in a folder and write the results.
 
     Args:
-        session: with the arrays that the graphs take.
-        folder: graphs, as `main` names them.
-        rounds: of each comparison.
-        out: JSON to write.
+        session: session whose input arrays the graphs have too.
+        folder: folder of the graphs, with file names as `main` gives them.
+        rounds: number of rounds of each comparison.
+        out: path of the JSON file to write.
     """
     import onnxruntime
 
@@ -93,7 +93,7 @@ def compare(graphs: Mapping[int, Path], feeds: dict[str, Any], rounds: int) -> d
     }
     taken: dict[int, list[float]] = {opset: [] for opset in sessions}
     for turn in range(rounds):
-        # Each follows each: what one leaves in the caches is no one's lasting gain.
+        # The order rotates, so that no graph always profits from what the one before left in the caches.
         for opset in np.roll(list(sessions), turn).tolist():
             taken[opset].append(_mean_s(sessions[opset], feeds))
     newest, rows = taken[max(taken)], {}

@@ -1,4 +1,4 @@
-"""Rounds of a comparison: what is printed is their median, with their range beside it."""
+"""Rounds of a comparison: their median, and their range beside it."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def medians(by_round: Mapping[str, Sequence[float]], digits: int) -> dict[str, Any]:
-    """Each number's median, and under `by_round` what each round found, rounded alike.
+    """The median of each number, and under `by_round` the values of all rounds, rounded in the same way.
 
     Args:
         by_round: values, one per round, by the number's name.
-        digits: after the point.
+        digits: number of decimal places.
     """
     rounded = {name: [round(value, digits) for value in values] for name, values in by_round.items()}
     return {
@@ -20,6 +20,6 @@ def medians(by_round: Mapping[str, Sequence[float]], digits: int) -> dict[str, A
 
 
 def with_range(result: Mapping[str, Any], name: str) -> str:
-    """`1.04 (0.81 to 1.44)`: median and range of the rounds, as people read them."""
+    """Median and range of the rounds as text, such as `1.04 (0.81 to 1.44)`."""
     values = result["by_round"][name]
     return f"{result[name]} ({min(values)} to {max(values)})"

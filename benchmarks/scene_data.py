@@ -1,4 +1,4 @@
-"""Scenes of noise for the benchmark of inference: noise compresses worst, so that reading is at its slowest."""
+"""Scenes of noise for the inference benchmark: noise compresses worst, so reading is as slow as it can be."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,19 +13,19 @@ from fusmae.modalities import ModalityInput
 _BLOCK_PX = 512
 _CRS = "EPSG:32633"
 _LEFT, _TOP = 400_000.0, 5_400_000.0
-# S1 comes on a grid of its own, so that it must be resampled as a real one.
+# S1 has its own grid, so that it must be resampled like a real S1 scene.
 _SHIFT_M = 3.7
 
 
 def make_scene(folder: Path, inputs: Sequence[ModalityInput], side_m: tuple[int, int], *, is_sparse: bool) -> None:
-    """Write a scene: a file an array in `folder/<modality>`, bands by description.
+    """Write a scene: one file per input array in `folder/<modality>`; a file's band descriptions name its bands.
 
     Args:
-        folder: made whole or not at all.
-        inputs: the arrays that a model takes.
+        folder: folder of the scene, made as a whole or not at all.
+        inputs: descriptions of a model's input arrays.
         side_m: height and width in metres.
-        is_sparse: fill a band across the whole width, a few patches and a swath's edge; the rest is nodata that takes
-            no room on disk.
+        is_sparse: whether to fill only a strip across the whole width, a few squares and a diagonal swath edge; the
+            rest is nodata, which takes no space on disk.
     """
     with written_whole(folder) as partial:
         for item in inputs:
@@ -70,7 +70,7 @@ def _blocks(height: int, width: int, gsd_m: int, is_sparse: bool) -> Iterator[An
     for top in range(0, height, _BLOCK_PX):
         for left in range(0, width, _BLOCK_PX):
             y_m, x_m = top * gsd_m, left * gsd_m
-            # 10 km that reach from side to side, a patch every 60 km, and blocks along a diagonal.
+            # A strip of 10 km over the whole width, a square every 60 km, and blocks along a diagonal.
             is_kept = y_m < 10_000 or (y_m % 60_000 < 5_120 and x_m % 60_000 < 5_120) or abs(y_m - x_m) < 5_120
             if is_kept or not is_sparse:
                 yield Window(left, top, min(_BLOCK_PX, width - left), min(_BLOCK_PX, height - top))

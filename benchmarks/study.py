@@ -1,4 +1,4 @@
-"""What a finished study found, without its draws, predictions and pictures: a file small enough to be kept.
+"""Results of a finished study without its draws, predictions and pictures, in a file that is small enough to keep.
 
 make study && python -m benchmarks.study --out benchmarks/results/study_quick.json
 """
@@ -65,7 +65,7 @@ def main(
 
 
 def _changed(study: Path) -> list[str]:
-    """Files that differ from the commit now: `study/params.yaml` does in every study but the default one."""
+    """Files that differ from the commit; `study/params.yaml` is one of them in every study but the default one."""
     command = ["git", "status", "--porcelain", "--untracked-files=no"]
     printed = subprocess.run(command, cwd=study, capture_output=True, text=True, check=True).stdout
     return [line[3:] for line in printed.splitlines()]
@@ -90,7 +90,7 @@ def _differences(study: Study, other: str) -> dict[str, Any]:
 
 
 def _cell(found: Found) -> dict[str, Any]:
-    """Of every condition, where the summary has a variant's own alone."""
+    """A cell's numbers under every condition; the summary has only those under a variant's own condition."""
     cell = found.cell
     rows = {row.name: row.headline for row in cell.rows}
     focus = {row.name: row.in_focus.headline for row in cell.rows if row.in_focus}

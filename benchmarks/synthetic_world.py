@@ -1,7 +1,8 @@
 """Can the synthetic world tell a good encoder from a bad one, and fusion from either sensor alone?
 
-Macro AP on the test split of four ways to read it: logistic regression on band means (and with deviations), on the
-features of untrained networks, and networks trained with labels on both sensors, S1 alone and S2 alone.
+The benchmark compares macro AP on the test split of four ways to predict its classes: logistic regression on band
+means, on means and deviations, and on features of untrained networks, and networks trained with labels on both sensors,
+S1 alone and S2 alone.
 
     python -m benchmarks.synthetic_world --pairs 4096 --seed 0
 """
@@ -39,7 +40,7 @@ RESAMPLES = 500
 
 
 def report(data: Data, classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Scores of the test split, with a 95 % interval of macro AP over scenes."""
+    """Scores on the test split, with a 95 % interval of macro AP from a bootstrap over scenes."""
     test = data.rows("test")
     labels, scene = data.labels[test], data.scene[test]
     scores = score(labels, probabilities, classes, 0.5)

@@ -1,10 +1,10 @@
-"""What OpenMP's threads cost that spin while they wait: training beside other processes, and alone.
+"""The cost of OpenMP threads that spin while they wait, for a training beside other processes and alone.
 
-The quick start's pretraining, some epochs of it with as many threads as there are cores, each time in a process of its
-own: as torch does by default, and with OMP_WAIT_POLICY=passive, as every command of fusmae sets it
-(`fusmae.runs.environment`). Each round runs both one after the other, beside busy processes (a loop of Python each, one
-per core) and without; a ratio is that of one round. Only ratios mean something. `same_bits`: whether all trained
-weights are equal to the last bit.
+The benchmark runs some epochs of the quick start's pretraining with as many threads as there are cores, each time in a
+new process: with torch's default, and with OMP_WAIT_POLICY=passive, which every command of fusmae sets
+(`fusmae.runs.environment`). Each round runs both one after the other, with and without busy processes beside them (one
+per core, each a loop in Python); a ratio is taken within one round. Only ratios are meaningful. `same_bits`: whether
+all trained weights are equal to the last bit.
 """
 
 import json
@@ -77,7 +77,7 @@ def main(
 
 
 def train_here(epochs: int, data: Path) -> None:
-    """Train in this process; print seconds, CPU seconds and the weights' checksum."""
+    """Train in this process; print seconds, CPU seconds and the checksum of the weights as JSON."""
     from hashlib import sha256
 
     from fusmae.config.params import load_config
@@ -120,7 +120,7 @@ def _measured(policy: dict[str, str], num_threads: int, epochs: int, data: Path)
 
 @contextmanager
 def _busy(count: int) -> Iterator[None]:
-    """So many processes that do nothing but count."""
+    """Run `count` processes that only keep a core busy."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

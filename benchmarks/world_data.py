@@ -1,4 +1,4 @@
-"""A synthetic world in memory."""
+"""Load a synthetic world into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,13 @@ class Data:
     """The world in memory.
 
     Attributes:
-        tiles: standardised with the training split's moments, `[N, C, H, W]` float16 by modality.
-        means: of each band in physical units, `[N, C]`.
-        stds: likewise.
-        labels: `[N, K]` 0 or 1.
-        split: of each pair.
-        scene: number of each pair's scene: pairs of one are alike, so intervals are over scenes.
-        is_flagged: whether the pair is under cloud or snow.
+        tiles: tiles `[N, C, H, W]` float16 by modality, standardised with mean and deviation of the training split.
+        means: mean of each band in physical units, `[N, C]`.
+        stds: standard deviation of each band in physical units, `[N, C]`.
+        labels: label vectors `[N, K]` of 0 and 1.
+        split: name of each pair's split, `[N]`.
+        scene: number of each pair's scene, `[N]`; pairs of one scene are alike, so intervals are over scenes.
+        is_flagged: whether each pair is under cloud or snow, `[N]`.
     """
 
     tiles: dict[str, Tensor]
@@ -40,7 +40,7 @@ class Data:
     is_flagged: NDArray[np.bool_]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Rows of a split."""
+        """Numbers of the rows that belong to a split."""
         return np.flatnonzero(self.split == split)
 
 
@@ -75,7 +75,7 @@ def _scene(pair: Pair) -> str:
 
 
 def _tiles(stacked: dict[str, NDArray[Any]], is_train: NDArray[np.bool_]) -> dict[str, Tensor]:
-    """By the model's own preprocessing."""
+    """Tiles by modality, standardised and resampled by the model's own preprocessing."""
     inputs = modality_inputs(MODALITIES, PATCH_M)
     statistics: dict[str, dict[str, BandStatistics]] = {key: {} for key in MODALITIES}
     for item in inputs:

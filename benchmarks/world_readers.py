@@ -1,4 +1,4 @@
-"""Ways to read a synthetic world, from band means to networks trained with labels."""
+"""Ways to predict the classes of a synthetic world, from band means to networks trained with labels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ from fusmae.sources.synthetic.classes import COVERS
 REGULARISATION = (0.001, 0.01, 0.1, 1.0, 10.0)
 BATCH = 64
 _GROUPS = {"neighbourhood": "water", "shape": "water"}
-"""Contrasts whose classes are rivals of one another too."""
+"""Contrasts whose classes also count as rivals of another contrast's classes."""
 
 
 class Network(nn.Module):
@@ -46,25 +46,25 @@ class Network(nn.Module):
         self.head = nn.Linear(2 * widths[-1][1], num_classes)
 
     def features(self, tiles: Tensor) -> Tensor:
-        """Tiles `[B, C, H, W]` to `[B, D]`."""
+        """Features `[B, D]` of tiles `[B, C, H, W]`."""
         found = self.layers(tiles)
         return torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1)
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Tiles `[B, C, H, W]` to logits `[B, K]`."""
+        """Logits `[B, K]` of tiles `[B, C, H, W]`."""
         logits: Tensor = self.head(self.features(tiles))
         return logits
 
 
 def rivals_not_told_apart(data: Data, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """What knowing every group of rivals, and nothing within a group, is worth on the test split."""
+    """Predictions `[N, K]` for the test split that know each group of rivals, but can't tell its classes apart."""
     groups = np.array([_GROUPS.get(COVERS[name].contrast, COVERS[name].contrast) for name in classes])
     labels = data.labels[data.rows("test")]
     return np.stack([labels[:, groups == group].any(axis=1) for group in groups], axis=1).astype(np.float64)
 
 
 def logistic_regression(data: Data, features: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities of the test split; how strongly to regularise is chosen on the validation split."""
+    """Probabilities `[N, K]` of the test split; the regularisation is chosen on the validation split."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -88,7 +88,7 @@ def logistic_regression(data: Data, features: NDArray[Any]) -> NDArray[np.float6
 
 @torch.no_grad()
 def untrained_network(data: Data, seed: int) -> NDArray[Any]:
-    """Features `[N, D]` of the convolutional network as it is born; batch norm has seen the training split."""
+    """Features `[N, D]` of an untrained convolutional network with batch norm statistics of the training split."""
     torch.manual_seed(seed)
     network = Network(sum(tiles.shape[1] for tiles in data.tiles.values()), 1)
     train = data.rows("train")
@@ -100,7 +100,7 @@ def untrained_network(data: Data, seed: int) -> NDArray[Any]:
 
 @torch.no_grad()
 def untrained_encoder(data: Data, seed: int) -> NDArray[Any]:
-    """Features `[N, D]` of a Fus-MAE encoder as it is born: the mean of its tokens."""
+    """Features `[N, D]` of an untrained Fus-MAE encoder: the mean of its tokens."""
     torch.manual_seed(seed)
     in_chans = {key: tiles.shape[1] for key, tiles in data.tiles.items()}
     encoder = Encoder(
@@ -114,7 +114,7 @@ def untrained_encoder(data: Data, seed: int) -> NDArray[Any]:
 
 
 def trained_network(data: Data, modalities: tuple[str, ...], epochs: int, seed: int) -> NDArray[np.float64]:
-    """Probabilities of the test split from a network trained with labels; nothing is chosen on any split."""
+    """Probabilities `[N, K]` of the test split from a network trained with labels; nothing is tuned on any split."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     network = Network(sum(data.tiles[key].shape[1] for key in modalities), data.labels.shape[1])
@@ -144,7 +144,7 @@ def trained_network(data: Data, modalities: tuple[str, ...], epochs: int, seed: 
 
 
 def _batch(data: Data, rows: NDArray[np.int64], modalities: tuple[str, ...]) -> Tensor:
-    # Far outliers (bright walls, clouds) would otherwise rule the small network's first steps.
+    # Otherwise far outliers (bright walls, clouds) would dominate the small network's first steps.
     return torch.cat([data.tiles[key][rows].float() for key in modalities], dim=1).clamp(-5, 5)
 
 

@@ -1,6 +1,6 @@
-"""Prefect's flows: when and where, never what.
+"""Prefect's flows: they decide when and where stages run, never what stages compute.
 
-Prefect opens its connections as soon as a flow is called, by hand or by a worker, and flows start stages: so the
+Prefect opens its connections as soon as a flow is called, by hand or by a worker, and flows start stages. So the
 environment is set when this package is imported.
 """
 

@@ -1,6 +1,6 @@
-"""What the server does by itself, as code: run again what died, and start what an event calls for.
+"""Automations of the Prefect server, as code: run crashed flow runs again, and start deployments on events.
 
-Automations of Prefect; `python -m flows.deploy` brings the server's up to date, by their names.
+`python -m flows.deploy` updates the server's automations, which it finds by their names.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from prefect.client.schemas.objects import StateType
 from flows.events import CHAMPION, DRIFT, RAW_DATA
 
 HEARTBEAT_S = 30
-"""Between two signs of life of a flow run, as prefect.yaml has it; Prefect's least."""
+"""Seconds between two heartbeats of a flow run, as in prefect.yaml; the shortest time that Prefect allows."""
 _DEAD_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 _ENDED = {
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused")
 }
 _OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.fusmae", "prefect.resource.role": "tag"})
-# Without force: Prefect marks no run as crashed that has ended, whenever the event of its end arrives.
+# Without force: Prefect then does not mark a run as crashed that has ended, even if the event of its end arrives late.
 _CRASHED = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message="it gave no sign of life for a while")
 _RUN_AGAIN = ChangeFlowRunState(
     name="AwaitingRetry", state=StateType.SCHEDULED, message="it died; it goes on from its last checkpoint"
@@ -36,7 +36,7 @@ _RUN_AGAIN = ChangeFlowRunState(
 
 
 def dead_runs() -> AutomationCore:
-    """A run that gives no sign of life is dead, with its worker: it has crashed, and its slot is freed."""
+    """An automation that marks a run without heartbeats as crashed, which frees its slot in the work pool."""
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name="fusmae: what gives no sign of life has crashed",
@@ -49,7 +49,7 @@ def dead_runs() -> AutomationCore:
 
 
 def crashed_runs() -> AutomationCore:
-    """A run that crashed, by its own last word or for want of any, runs again."""
+    """An automation that runs a crashed run again, whether it reported the crash itself or its heartbeats stopped."""
     return AutomationCore(
         name="fusmae: run again what crashed",
         description="A flow run whose process was ended from outside is scheduled again; one that failed is not.",
@@ -69,7 +69,7 @@ def _of_each_run(**what: Any) -> EventTrigger:
 
 
 def on_event(event: str, what: str, deployment: str, deployment_id: UUID, parameters: dict[str, Any]) -> AutomationCore:
-    """An event of ours starts a deployment, with some parameters."""
+    """An automation in which an event of this project starts a deployment with some parameters."""
     return AutomationCore(
         name=f"fusmae: {what}",
         description=f"{event} starts {deployment}.",
@@ -80,15 +80,15 @@ def on_event(event: str, what: str, deployment: str, deployment_id: UUID, parame
 
 REACTIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     (RAW_DATA, "new raw data start the pipeline", "pipeline/pipeline", {}),
-    # On the raw data of the last version it would make the last version.
+    # With the raw data of the last version, the pipeline would only make that version again.
     (DRIFT, "drift starts the pipeline", "pipeline/pipeline", {"only_new_data": True}),
     (CHAMPION, "scenes are compared with a new champion's data", "drift/drift", {}),
 )
-"""Event, what it does, deployment that it starts, and the deployment's parameters."""
+"""Event, description of the reaction, deployment that it starts, and the deployment's parameters."""
 
 
 def apply_automations() -> Iterator[str]:
-    """Make the automations that the server lacks and bring the others up to date; a line for each."""
+    """Make the automations that the server lacks and update the others; yields one line of text for each."""
     with get_client(sync_client=True) as client:
         reactions = [
             on_event(event, what, name, client.read_deployment_by_name(name).id, parameters)

@@ -17,15 +17,15 @@ class DecisionRefusedError(RuntimeError):
 
 @task(task_run_name="{command} {name}", cache_policy=NO_CACHE, persist_result=False)
 def decide(command: str, name: str, *options: str) -> None:
-    """Run the command; what it prints goes to the terminal, what it decides to the ledger.
+    """Run the command; its output goes to the terminal, its decision to the ledger.
 
     Args:
-        command: promote or rollback.
-        name: registered model.
-        options: of the command line.
+        command: name of the command: promote or rollback.
+        name: name of the registered model.
+        options: options of the command line.
 
     Raises:
-        DecisionRefusedError: it was refused; the champion stays.
+        DecisionRefusedError: the change was refused; the champion stays.
     """
     code = run_in_group(
         [sys.executable, "-m", "fusmae", command, *options, "--", name],

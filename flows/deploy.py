@@ -1,6 +1,6 @@
-"""Everything that a Prefect server must know of this project, as code: `python -m flows.deploy`, again after a change.
+"""Set up a Prefect server for this project: `python -m flows.deploy`, to be run again after a change.
 
-Work pools, `prefect deploy --all` and automations.
+It makes work pools, runs `prefect deploy --all`, and applies automations.
 """
 
 import os
@@ -13,11 +13,11 @@ from prefect.exceptions import ObjectNotFound
 from flows.automations import apply_automations
 
 POOLS: dict[str, int | None] = {"cpu": None, "gpu": 1}
-"""Work pools, and how many flow runs each takes at once: one run a GPU host."""
+"""Work pools, and how many flow runs each takes at once; None for no limit, 1 so that a GPU host has one run."""
 
 
 def make_pools() -> None:
-    """Make the work pools that the server lacks; those that it has stay as they were set there."""
+    """Make the work pools that the server lacks; existing ones keep their settings on the server."""
     with get_client(sync_client=True) as client:
         for name, limit in POOLS.items():
             try:
@@ -27,14 +27,14 @@ def make_pools() -> None:
 
 
 def deploy() -> None:
-    """`prefect deploy --all`.
+    """Run `prefect deploy --all`.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the command failed.
     """
     from prefect.cli import app
 
-    # Each worker has its own: it must not be filled in here.
+    # Each worker has its own value, so this machine's value must not be filled in here.
     os.environ.pop("FUSMAE_WORKSPACE", None)
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
     try:
@@ -45,7 +45,7 @@ def deploy() -> None:
 
 
 def main() -> None:
-    """Make or bring up to date all three."""
+    """Make or update work pools, deployments and automations."""
     make_pools()
     deploy()
     for line in apply_automations():

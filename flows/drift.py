@@ -1,4 +1,4 @@
-"""Flow drift: are new scenes like what the champion was trained on?"""
+"""Flow drift: compare new scenes with the champion's training data."""
 
 import sys
 from pathlib import Path
@@ -20,12 +20,12 @@ class DriftFailedError(RuntimeError):
 
 @flow(on_failure=[tell], on_crashed=[tell])
 def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "reports/drift") -> None:
-    """Compare every scene of a folder with the training data; one that is unlike them sends an event.
+    """Compare every scene of a folder with the training data; each scene that has drifted sends an event.
 
     Args:
         model: registered model with alias or version.
-        scenes: a folder with a folder a scene, in it s1 and s2 or one of them; relative to the worker's checkout.
-        out: where the reports go, a folder a scene.
+        scenes: folder with one folder per scene, which contains s1, s2 or both; relative to the worker's checkout.
+        out: folder for the reports, with one folder per scene.
     """
     found = sorted(path for path in Path(scenes).glob("*") if any((path / sensor).exists() for sensor in _SENSORS))
     if not found:
@@ -40,10 +40,10 @@ def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "re
 
 @task(task_run_name="{scene}", cache_policy=NO_CACHE, persist_result=False)
 def compare(scene: Path, model: str, out: Path) -> bool:
-    """Whether a scene is unlike the training data.
+    """Whether a scene has drifted from the training data.
 
     Raises:
-        DriftFailedError: it can't be compared.
+        DriftFailedError: the scene can't be compared.
     """
     given = [f"--{sensor}={scene / sensor}" for sensor in _SENSORS if (scene / sensor).exists()]
     code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])

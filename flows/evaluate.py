@@ -1,4 +1,4 @@
-"""Flow evaluate: scores over the test set."""
+"""Flow evaluate: score models over the test set."""
 
 from prefect import flow
 

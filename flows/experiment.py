@@ -1,4 +1,4 @@
-"""Overrides of a flow run become parameters of its worktree, and what it made a DVC experiment."""
+"""A flow run's overrides become parameters of its worktree, and its results a DVC experiment."""
 
 import re
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from pathlib import Path
 from fusmae.config.params import load_config
 from fusmae.errors import ConfigError
 
-# Hydra's grammar can do more: take a default away (~), read a variable of the environment (${oc.env:…}), search other
-# folders for groups.
+# Hydra's grammar allows more, which is refused here: removing a default (~), reading environment variables
+# (${oc.env:…}), searching other folders for groups.
 _OVERRIDE = re.compile(r"(?!hydra[.=])[a-z_]\w*(\.[a-z_]\w*)*=(?!.*\$\{)[^\x00-\x1f\x7f]*", re.IGNORECASE | re.ASCII)
 _GROUP = re.compile(r"\w+", re.ASCII)
 
 
 def lay_over(folder: Path, overrides: Sequence[str]) -> None:
-    """Lay overrides over a checkout's params.yaml, as `dvc exp run -S …` does.
+    """Apply overrides to a checkout's params.yaml, as `dvc exp run -S …` does.
 
     Args:
-        folder: of the checkout.
-        overrides: `pretrain.epochs=3`, or a config group: `model=small`.
+        folder: folder of the checkout.
+        overrides: values such as `pretrain.epochs=3`, or choices of a config group such as `model=small`.
 
     Raises:
-        ConfigError: an override is none, or names or sets what the parameters don't know.
+        ConfigError: a text is not an override, or it names a key or sets a value that the parameters don't allow.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -52,7 +52,7 @@ def lay_over(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def describe(flow_run: str, overrides: Sequence[str], runs: Sequence[str]) -> str:
-    """The experiment's message: where it comes from and what it holds."""
+    """The experiment's message: its flow run, overrides and MLflow runs."""
     return "\n".join(
         [
             f"Flow run {flow_run}",

@@ -1,4 +1,4 @@
-"""Flow finetune: probes and classifiers."""
+"""Flow finetune: probe and finetune classifiers."""
 
 from prefect import flow
 

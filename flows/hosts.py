@@ -1,4 +1,4 @@
-"""Which hosts worked on a flow run, and at which commit: noted with the run in Prefect, for it may change its host."""
+"""Which hosts worked on a flow run, and at which commit; noted in Prefect, because a run may move to another host."""
 
 import socket
 from uuid import UUID
@@ -14,15 +14,15 @@ _COMMIT, _HOSTS = "fusmae.commit", "fusmae.hosts"
 
 
 def commit_of_run() -> str:
-    """The commit that the run began at, on whichever host; "" where it begins now.
+    """The commit at which the run began, on this or another host; "" where the run begins now.
 
     Raises:
-        CheckoutError: it began on another host, at a commit that this clone can't get.
+        CheckoutError: the run began on another host, at a commit that this clone can't fetch.
     """
     noted = _labels()
     commit = noted.get(_COMMIT, "")
     if commit and not _is_here(commit):
-        # Where the server of the clone's origin allows it, by its name; otherwise with the branch that it is on.
+        # By the commit's hash, if the server of `origin` allows that; otherwise with the branch that contains it.
         git("fetch", "--quiet", "origin", commit)
         if not _is_here(commit):
             git("fetch", "--quiet", "--all")
@@ -37,7 +37,7 @@ def commit_of_run() -> str:
 
 
 def note_host(commit: str) -> None:
-    """Note that this host works on the run, at a commit."""
+    """Note in Prefect that this host works on the run, at a commit."""
     hosts = _labels().get(_HOSTS, "")
     noted: dict[str, str | bool | int | float] = {
         _COMMIT: commit,
@@ -48,7 +48,7 @@ def note_host(commit: str) -> None:
 
 
 def hosts_of_run() -> str:
-    """All that worked on the run, in order: `one at 1234567890ab, two at 1234567890ab`; "" by hand."""
+    """All hosts that worked on the run, in order: `one at 1234567890ab, two at 1234567890ab`; "" if none was noted."""
     return _labels().get(_HOSTS, "")
 
 

@@ -1,4 +1,4 @@
-"""Which MLflow runs, DVC experiment and commit a flow run belongs to: shown beside it, and named by each of them."""
+"""The MLflow runs, DVC experiment and commit of a flow run, shown with it in Prefect; each of them names it too."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from fusmae.runs.mlflow_address import shown_uri
 
 
 def mlflow_runs(folder: Path) -> dict[str, dict[str, str]]:
-    """Of every training stage that the checkout has a result of, by its name: `run_id`, `experiment`, `stage`."""
+    """MLflow runs by name of each training stage with a result in the checkout: `run_id`, `experiment`, `stage`."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "reports/runs").glob("*.json"))]
     return {run["stage"]: run for run in found}
 
 
 def link(workspace: Workspace, experiment: str) -> None:
-    """Write the table `lineage` to the flow run.
+    """Add the table `lineage` to the flow run.
 
     Args:
-        workspace: where it worked.
-        experiment: its DVC experiment; "" if nothing has changed.
+        workspace: workspace of the run.
+        experiment: name of the run's DVC experiment; "" if nothing has changed.
     """
     rows = [
         {"what": "commit", "which": workspace.commit},

@@ -1,4 +1,4 @@
-"""Tells people of a flow run that failed or crashed, or that found nothing to do."""
+"""Notify people of a flow run that failed or crashed, or that found nothing to do."""
 
 from typing import Any, cast
 
@@ -7,18 +7,18 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.runtime import flow_run as runtime
 
 BLOCK = "fusmae"
-"""Name of the Prefect block with the address and its secrets; without it nobody is told."""
+"""Name of the Prefect block with the webhook's address and secrets; without this block no notification is sent."""
 
 
 def tell(flow: Any, flow_run: Any, state: Any) -> None:
-    """Call the webhook of the block `custom-webhook/fusmae`."""
+    """Report a flow run's state to the webhook of the block `custom-webhook/fusmae`; a hook of Prefect flows."""
     _call(
         f"{flow.name} {flow_run.name} {state.name.lower()}", f"flow run {flow_run.id}: {state.message or 'no message'}"
     )
 
 
 def send(subject: str, body: str) -> None:
-    """Say something in the log of the flow run that is in progress, and call the webhook."""
+    """Write a message to the log of the current flow run, and send it to the webhook."""
     get_run_logger().warning("%s: %s", subject, body)
     _call(f"{runtime.flow_name} {runtime.name}: {subject}", f"flow run {runtime.id}: {body}")
 

@@ -1,4 +1,4 @@
-"""Flow preprocess: raw archives to examined shards."""
+"""Flow preprocess: turn raw archives into examined shards."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""Flow promote: the gate, then the alias."""
+"""Flow promote: run the gate, then move the alias `champion`."""
 
 from prefect import flow
 
@@ -9,13 +9,13 @@ from flows.notify import tell
 
 @flow(on_failure=[tell], on_crashed=[tell])
 def promote(name: str = "fusmae", version: str = "challenger", force: bool = False, reason: str = "") -> None:
-    """Judge a version against the champion, and make it champion if the gate lets it pass.
+    """Judge a version against the champion, and make it champion if it passes the gate.
 
     Args:
         name: registered model.
         version: alias or number of the version that shall become champion.
-        force: go on where the gate says no; needs a reason.
-        reason: why, and who agreed; stands in the ledger for good.
+        force: promote even if the gate refuses; needs a reason.
+        reason: why, and who agreed; stays in the ledger permanently.
     """
     decide("promote", name, f"--version={version}", f"--reason={reason}", *(["--force"] if force else []))
     emit_champion(name)

@@ -1,4 +1,4 @@
-"""Raw data and archives of a host: fetched once, seen by every worktree that wants the same."""
+"""Raw data and archives of a host: fetched once, and linked into every worktree with the same source."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ _SHARED = Path(".fusmae/raw")
 
 
 def share_raw_data(home: Path, folder: Path) -> None:
-    """Link raw data into a worktree: those of the checkout if they are of the same source, or else the host's.
+    """Link raw data into a worktree: that of the checkout if it has the same source, else that shared on the host.
 
     Args:
-        home: the checkout.
-        folder: of the worktree.
+        home: folder of the checkout.
+        folder: folder of the worktree.
     """
     (home / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
     _link(folder / _DOWNLOADS, home / _DOWNLOADS)
     source = _source(folder)
     receipt = home / _RECEIPT
     is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
-    # What a user brings lies in the checkout, whatever the checkout itself was run with.
+    # Files that a user provides are in the checkout, whatever source the checkout itself was run with.
     is_same = is_same or source["name"] in BROUGHT_BY_HAND
     raw = home / _RAW if is_same else home / _SHARED / _key(source)
     (raw / source["name"]).mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def share_raw_data(home: Path, folder: Path) -> None:
 
 @contextmanager
 def fetching_alone(home: Path, folder: Path) -> Iterator[None]:
-    """Be the only run of the host that fetches this source: others wait and find it there."""
+    """Make sure that only one run of the host fetches this source: others wait, and then find the data there."""
     lock = home / _SHARED / f"{_key(_source(folder))}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):

@@ -1,4 +1,4 @@
-"""Flow release: ONNX and registry."""
+"""Flow release: export to ONNX and register."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""What a run needs comes from DVC's remote, what it made goes there; without a remote, neither."""
+"""Pull a run's inputs from DVC's remote, and push its results there; without a remote, do neither."""
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +15,7 @@ class TransferFailedError(RuntimeError):
 
 @task(task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
 def pull(workspace: Workspace) -> None:
-    """Bring what the commit's dvc.lock names, and what others' runs made of the same inputs."""
+    """Fetch the data that the commit's dvc.lock names, and the run cache with results of other runs."""
     if workspace.has_remote and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
         get_run_logger().warning("the remote has not all that dvc.lock names: what is missing is made")
 
@@ -28,10 +28,10 @@ def pull(workspace: Workspace) -> None:
     retry_delay_seconds=_DELAYS_S,
 )
 def push(workspace: Workspace) -> None:
-    """Send data, models and the run cache to the remote, and the experiment to where the clone came from.
+    """Send data, models and the run cache to the remote, and the experiment to the git remote `origin`.
 
     Raises:
-        TransferFailedError: the remote does not take it.
+        TransferFailedError: DVC can't push to its remote.
     """
     if not workspace.has_remote:
         return

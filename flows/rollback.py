@@ -1,4 +1,4 @@
-"""Flow rollback: the alias goes back."""
+"""Flow rollback: move the alias `champion` back."""
 
 from prefect import flow
 
@@ -13,8 +13,8 @@ def rollback(name: str = "fusmae", to: str = "", reason: str = "") -> None:
 
     Args:
         name: registered model.
-        to: number of an earlier champion; by default the one before.
-        reason: why; stands in the ledger for good.
+        to: number of an earlier champion; by default the previous one.
+        reason: why; stays in the ledger permanently.
     """
     decide("rollback", name, f"--to={to}", f"--reason={reason}")
     emit_champion(name)

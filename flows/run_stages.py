@@ -1,4 +1,4 @@
-"""The course of a flow run: a workspace, what it needs, its stages, and what becomes of their results."""
+"""The steps of a flow run: open a workspace, pull its data, run its stages, save and push their results."""
 
 import json
 import subprocess
@@ -21,24 +21,24 @@ from flows.workspace import Workspace, open_workspace
 
 _RECEIPT = Path("data/raw.json")
 MAX_RUNS = 5
-"""How often a flow run may begin: more than that, and something else than a dead worker is at fault."""
+"""Maximum number of starts of a flow run: after more, the cause is probably not a dead worker."""
 
 
 class GivenUpError(RuntimeError):
-    """A flow run died too often."""
+    """A flow run was started too often."""
 
 
 def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, only_new_data: bool = False) -> None:
-    """Bring stages up to date, one task each.
+    """Bring stages up to date, with one task per stage.
 
     Args:
-        stages: as dvc.yaml names them, without what stands behind @; none for all.
-        overrides: of parameters.
-        commit: to work at; "" for the checkout's.
-        only_new_data: end after stage fetch where the newest model version was made of the same raw files.
+        stages: names in dvc.yaml, without the part from @ on; an empty list for all stages.
+        overrides: overrides of parameters.
+        commit: commit to work at; "" for that of the checkout.
+        only_new_data: end after stage fetch if the newest model version was made from the same raw files.
 
     Raises:
-        GivenUpError: it began and died too often.
+        GivenUpError: the flow run was started too often.
         StageFailedError: a stage failed.
     """
     if (flow_run.get_run_count() or 0) > MAX_RUNS:
@@ -62,7 +62,7 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
 
 
 def has_new_data(workspace: Workspace) -> bool:
-    """Whether the newest model version was made of other raw files than those that the receipt names now."""
+    """Whether the newest model version was made from other raw files than those in the present receipt."""
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
     newest = f"{params['register_as']['model_name']}@challenger"
     asked = subprocess.run(
@@ -74,25 +74,25 @@ def has_new_data(workspace: Workspace) -> bool:
         check=False,
     )
     if asked.returncode:
-        return True  # no version yet, or its lineage can't be read: rather one training too many than new data missed
+        return True  # no version, or no readable lineage: better train once too often than miss new data
     receipt = json.loads((workspace.folder / _RECEIPT).read_text(encoding="utf-8"))
     return bool(json.loads(asked.stdout)["receipt"] != receipt)
 
 
 @task(task_run_name="save", cache_policy=NO_CACHE, persist_result=False)
 def save(workspace: Workspace, stages: Sequence[str], overrides: Sequence[str]) -> str:
-    """Keep what the run changed as a DVC experiment of its commit; its name, or "" if nothing has changed.
+    """Save the run's changes as a DVC experiment of its commit; returns its name, or "" if nothing has changed.
 
     Raises:
-        RuntimeError: DVC refuses.
+        RuntimeError: DVC can't save the experiment.
     """
     if not _has_changed(workspace):
         return ""
     runs = [run["run_id"] for run in mlflow_runs(workspace.folder).values()]
     message = describe(str(flow_run.get_id()), overrides, runs)
     options = ["--force", "--name", workspace.experiment, "--message", message]
-    # DVC writes references that all worktrees of a clone have in common. Without names it would take the outputs of
-    # stages that did not run for up to date.
+    # The lock is needed because DVC writes references that all worktrees of a clone share. Stages are named because
+    # otherwise DVC would treat the outputs of stages that did not run as up to date.
     with FileLock(workspace.home / ".fusmae" / "experiment.lock"):
         code = workspace.run("dvc", "exp", "save", *options, *stages)
     if code:

@@ -1,4 +1,4 @@
-"""One DVC stage as one Prefect task, in a process group of its own, tried again where that may help."""
+"""One DVC stage as one Prefect task, in its own process group, retried where that may help."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +20,7 @@ class StageFailedError(RuntimeError):
 
 
 class StageCutOffError(StageFailedError):
-    """A stage failed for what passes: killed, out of memory, network, locks, a full disk."""
+    """A stage failed for a reason that may pass: killed, out of memory, network, locks, a full disk."""
 
 
 def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
@@ -36,13 +36,13 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
     retry_condition_fn=_may_pass,
 )
 def run_stage(name: str, workspace: Workspace) -> None:
-    """Bring one stage up to date; what it prints goes to the terminal.
+    """Bring one stage up to date; its output goes to the terminal.
 
-    DVC decides whether there is anything to do, so lineage is the same with and without Prefect.
+    DVC decides whether the stage must run, so lineage is the same with and without Prefect.
 
     Args:
-        name: DVC's name of the stage: `probe@random`.
-        workspace: where.
+        name: DVC's name of the stage, such as `probe@random`.
+        workspace: workspace to run the stage in.
 
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
@@ -52,7 +52,7 @@ def run_stage(name: str, workspace: Workspace) -> None:
     outcome.unlink(missing_ok=True)
     with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
         options = ["--pull"] if workspace.has_remote else []
-        # DVC sees the receipt of the raw files only.
+        # DVC tracks only the receipt of the raw files, not the files themselves.
         if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
             get_run_logger().info("raw files have changed: stage fetch looks at them again")
             options += ["--force", "--single-item"]
@@ -65,11 +65,11 @@ def run_stage(name: str, workspace: Workspace) -> None:
 
 
 def stage_names(folder: Path, *wanted: str) -> list[str]:
-    """Stages of dvc.yaml in an order that its graph allows; matrix ones are expanded, and matched by their prefix.
+    """Names of stages in dvc.yaml, each after those that it depends on; those of a matrix are expanded.
 
     Args:
-        folder: of the checkout.
-        wanted: names before the @; none for every stage.
+        folder: folder of the checkout.
+        wanted: names to keep, without the part from @ on; none for every stage.
     """
     import networkx
     from dvc.repo import Repo

@@ -1,4 +1,4 @@
-"""Where a flow run works: by hand in the checkout, otherwise in a clean git worktree with the host's DVC cache."""
+"""Where a flow run works: in the checkout if started by hand, else in a git worktree with the host's DVC cache."""
 
 import json
 import os
@@ -34,11 +34,11 @@ class Workspace:
     """A checkout to run stages in.
 
     Attributes:
-        folder: the project's folder in it.
-        environment: variables for what runs there.
-        experiment: name of the DVC experiment that the run becomes; "" by hand, where it changes the checkout itself.
-        commit: that it works at.
-        home: the checkout that the flow was started in.
+        folder: the project's folder in the checkout.
+        environment: environment variables for programs that run there.
+        experiment: name of the DVC experiment that the run becomes; "" where it changes the original checkout itself.
+        commit: hash of the commit that is checked out.
+        home: folder of the checkout in which the flow was started.
     """
 
     folder: Path
@@ -49,14 +49,14 @@ class Workspace:
 
     @cached_property
     def has_remote(self) -> bool:
-        """Whether DVC has a default remote there."""
+        """Whether DVC has a default remote in this checkout."""
         from dvc.repo import Repo
 
         with Repo(str(self.folder)) as repo:
             return bool(repo.config["core"].get("remote"))
 
     def run(self, *command: str, **variables: str) -> int:
-        """Run a program of this environment in it, with some more variables; its exit code."""
+        """Run a program of this Python environment in the workspace, with further variables; returns its exit code."""
         program = Path(sys.executable).with_name(command[0])
         environment = {**self.environment, **variables}
         return run_in_group([str(program), *command[1:]], folder=self.folder, environment=environment)
@@ -64,16 +64,17 @@ class Workspace:
 
 @contextmanager
 def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]:
-    """The checkout itself for a flow that was called by hand; for a worker's, or one with overrides, a worktree.
+    """The checkout itself for a flow called by hand; a worktree for a worker's flow, or one with overrides or a commit.
 
-    A worktree is there as long as the run. That of a run whose process was killed is found again when it is run again.
+    A worktree exists as long as the run. If the run's process is killed, the run finds its worktree again when it is
+    retried.
 
     Args:
-        commit: to work at; "" for the checkout's.
-        overrides: of parameters, `pretrain.epochs=3`.
+        commit: commit to work at; "" for that of the checkout.
+        overrides: overrides of parameters, such as `pretrain.epochs=3`.
 
     Raises:
-        CheckoutError: no such commit, or git refuses.
+        CheckoutError: there is no such commit, or git can't check it out.
         ConfigError: an override does not fit.
     """
     home, run_id = Path.cwd(), str(flow_run.get_id() or "")
@@ -85,7 +86,7 @@ def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]
     top.parent.mkdir(parents=True, exist_ok=True)
     name = f"{flow_run.get_flow_name()}-{run_id[:8]}"
     with FileLock(f"{top}.lock"):
-        # A run that is run again, here or on another host, stays at its commit, wherever the checkout has gone since.
+        # A run that is retried, here or on another host, stays at its commit, even if the checkout has moved on.
         noted = Path(f"{top}.commit")
         at = commit_of_run() or _commit(commit or "HEAD")
         noted.write_text(at, encoding="utf-8")
@@ -107,7 +108,7 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
     local = Path(".dvc/config.local")
     if (made.home / local).exists():
         shutil.copy2(made.home / local, made.folder / local)
-    # Relative: DVC writes its configuration in ASCII, which the checkout's own path may exceed.
+    # Relative: DVC writes its configuration in ASCII, and the checkout's own path may have other characters.
     cache = os.path.relpath(_cache(made.home), made.folder)
     for option, value in (("cache.dir", cache), ("cache.type", "reflink,hardlink,copy")):
         if made.run("dvc", "config", "--local", option, value):
@@ -115,7 +116,7 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
     if overrides:
         lay_over(made.folder, overrides)
     share_raw_data(made.home, made.folder)
-    # What the cache lacks is made, or comes from the remote.
+    # Data that the cache lacks is computed by its stage, or comes from the remote.
     made.run("dvc", "checkout", "--quiet", "--allow-missing")
 
 
@@ -130,18 +131,18 @@ def _environment(home: Path, run_id: str) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": own_programs_first(),
-        # git must never wait for somebody to type a password.
+        # Keeps git from waiting for a password at the terminal.
         "GIT_TERMINAL_PROMPT": "0",
-        # A worker's host may have another environment than the one `make` installs, which sets it, too.
+        # The environment that `make` installs sets this too, but a worker may run in another one.
         "DVC_SITE_CACHE_DIR": str(home / ".fusmae" / "dvc"),
         FLOW_RUN: run_id,
     }
 
 
 def _shared(home: Path, experiment: str) -> dict[str, str]:
-    """What the runs of a host have in common, so that nothing is lost with a worktree."""
+    """Variables that name what all runs of a host share, so that nothing is lost with a worktree."""
     return {
-        # A server's address as it was given, with user and password.
+        # The original address of a server, with user and password.
         "MLFLOW_TRACKING_URI": tracking_uri() if is_local() else os.environ["MLFLOW_TRACKING_URI"],
         SCRATCH: str(home / ".fusmae" / "scratch"),
         EXPERIMENT: experiment,
@@ -150,7 +151,7 @@ def _shared(home: Path, experiment: str) -> dict[str, str]:
 
 
 def _signature() -> dict[str, str]:
-    """Who saves the experiment: whom git knows here; a worker's host may know nobody."""
+    """Author and committer of the experiment, from git's configuration or, where a worker has none, with defaults."""
     known = {
         "NAME": git("config", "user.name").stdout.strip() or "fusmae worker",
         "EMAIL": git("config", "user.email").stdout.strip() or f"fusmae@{socket.gethostname()}",
@@ -171,7 +172,7 @@ def _commit(name: str) -> str:
 
 
 def _remove_left(home: Path) -> None:
-    """Worktrees of runs that were killed and that nobody ran again."""
+    """Remove worktrees of runs that were killed and not retried for `_KEPT_DAYS` days."""
     for noted in (home / _RUNS).glob("*.commit"):
         top = noted.with_suffix("")
         if time.time() - noted.stat().st_mtime > _KEPT_DAYS * 86_400:
@@ -180,4 +181,4 @@ def _remove_left(home: Path) -> None:
                     Worktree(top, "", "").remove()
                     noted.unlink()
             except Timeout:
-                pass  # it runs
+                pass  # the run is in progress

@@ -10,20 +10,20 @@ from fusmae.modalities import Modality, ModalityInput, modality_inputs
 
 
 class DataConfig(Section):
-    """Which dataset, and how its tiles are cut.
+    """The dataset, and how its tiles are cut.
 
     Attributes:
-        source: the raw dataset, by name, and its settings.
+        source: name and settings of the raw dataset.
         tile_m: side of a tile in metres.
-        shard_pairs: pairs in one shard folder.
+        shard_pairs: number of pairs in one shard folder.
         modalities: bands, units and resolutions by modality.
-        tolerated: findings of a check of the examination that don't block training, by the check's name.
+        tolerated: number of findings of an examination's check that don't block training, by the check's name.
     """
 
     source: SourceConfig
     tile_m: int = Field(gt=0)
     shard_pairs: int = Field(gt=0)
-    # YAML has lists where the specs hold tuples; strictness would refuse them.
+    # YAML has lists where the modalities have tuples; a strict check would refuse them.
     modalities: dict[str, Annotated[Modality, Field(strict=False)]] = Field(min_length=1)
     tolerated: dict[str, Annotated[int, Field(ge=0)]]
 
@@ -45,5 +45,5 @@ class DataConfig(Section):
 
     @property
     def tile_px(self) -> int:
-        """Side in pixels of the finest grid, to which every band is upsampled."""
+        """Side of a tile in pixels of the finest grid, to which every band is upsampled."""
         return max(item.side_px for item in self.inputs)

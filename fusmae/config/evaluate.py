@@ -6,7 +6,13 @@ from fusmae.config.section import Section, Share
 
 
 class EvaluateConfig(Section):
-    """Scores over the whole test set."""
+    """How scores over the whole test set are computed.
+
+    Attributes:
+        batch_size: number of pairs in a batch.
+        threshold: probability from which a class counts as predicted, for F1.
+        bootstrap_resamples: number of bootstrap draws over places; 0 for no intervals.
+    """
 
     batch_size: int = Field(gt=0)
     threshold: Share

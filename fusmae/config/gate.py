@@ -8,22 +8,22 @@ from fusmae.config.section import Rate, Section, Share
 
 
 class Thresholds(Section):
-    """What a challenger must show to become champion; no stage reads it.
+    """What a challenger must reach to become champion; no stage reads it.
 
     Attributes:
-        metric: that it must not lose.
-        bootstrap_resamples: paired draws over test pairs.
-        confidence: of the interval of the difference.
-        max_loss: the interval may reach this far below the champion.
-        min_by_setting: the metric's floor by modalities that are there, as `s1+s2`.
-        min_class_ap: every class's floor.
-        min_class_pairs: classes with fewer test pairs are not judged.
-        class_floors: floors of some classes, in place of `min_class_ap`.
-        max_parity_error: largest difference between ONNX and torch.
-        max_calibration_error: expected calibration error.
-        max_latency_ms: median of one pair's run on the machine that decides.
-        max_latency_ratio: to the champion's, measured by turns.
-        max_size_mb: of the ONNX file.
+        metric: name of the score that must not drop.
+        bootstrap_resamples: number of paired bootstrap draws over test pairs.
+        confidence: confidence level of the difference's interval.
+        max_loss: largest drop of the metric below the champion's that the interval may include.
+        min_by_setting: lowest value of the metric, by the modalities that are given, such as `s1+s2`.
+        min_class_ap: lowest average precision of each class.
+        min_class_pairs: number of test pairs below which a class is not judged.
+        class_floors: lowest average precision of some classes by name, in place of `min_class_ap`.
+        max_parity_error: largest difference between the outputs of ONNX and torch.
+        max_calibration_error: largest expected calibration error.
+        max_latency_ms: longest median latency of one pair in milliseconds, on the machine that runs the gate.
+        max_latency_ratio: largest ratio of the latency to the champion's, both measured in turns.
+        max_size_mb: largest size of the ONNX file in MB.
     """
 
     metric: Literal["micro_ap", "macro_ap"]
@@ -42,14 +42,14 @@ class Thresholds(Section):
 
 
 class DriftThresholds(Section):
-    """When new scenes are too far from what a model learned from.
+    """When new scenes are too far from the training data.
 
     Attributes:
-        false_alarms: share of scenes like those of validation that may be called drift, all measures together.
-        draws: of validation scenes, which say what is usual.
-        min_band_shift: a band that is nearer never drifts, in training standard deviations.
-        neighbours: training tiles by which a tile is near to them or not.
-        max_tiles: of a scene that are looked at, about.
+        false_alarms: share of scenes like those of validation that may count as drift, over all measures together.
+        draws: number of draws of validation scenes, which show how much scenes usually differ.
+        min_band_shift: shift of a band, in training standard deviations, below which it never counts as drift.
+        neighbours: number of nearest training tiles by which it is judged whether a tile is near the training data.
+        max_tiles: approximate largest number of a scene's tiles that are compared.
     """
 
     false_alarms: float = Field(gt=0.0, lt=0.5)

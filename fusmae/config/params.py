@@ -1,4 +1,4 @@
-"""All of params.yaml: read, and checked section by section; an error names the key's path."""
+"""Read all of params.yaml and check it section by section; an error names the path of the key."""
 
 import difflib
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Config(Section):
     gate: Thresholds
     drift: DriftThresholds
     runtime: RuntimeConfig
-    # Checked by the stages of a study (`fusmae.study.variants`): no other stage is to depend on what it may hold.
+    # Only the stages of a study check it (`fusmae.study.variants`): no other stage shall depend on its content.
     study: dict[str, Any] | None = None
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class Config(Section):
         if self.pretrain.contrastive_weight and len(self.data.modalities) < 2:
             raise ValueError("pretrain.contrastive_weight: got one modality; expected two, or 0")
         for name in ("contrastive_weight", "ema_decay"):
-            # The one's projections, the other's copy of the model can't be shared out.
+            # The contrastive projections and the averaged copy of the model can't be split among processes.
             if self.runtime.strategy == "fsdp" and getattr(self.pretrain, name):
                 raise ValueError(f"pretrain.{name}: got {getattr(self.pretrain, name)} with fsdp; expected 0, or ddp")
         got, expected = sorted(model.mask_ratio), sorted(self.data.modalities)
@@ -88,7 +88,7 @@ def load_config(path: Path) -> Config:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is absent, not UTF-8 or no YAML, or a value is wrong; names each value's path.
+        ConfigError: the file is absent, not UTF-8 or not YAML, or values are wrong; names the path of each.
     """
     try:
         values = yaml.safe_load(read_utf8(path, raises=ConfigError))
@@ -103,20 +103,20 @@ def parse_config(values: Any, where: str) -> Config:
     """Check composed values.
 
     Args:
-        values: nested mappings as YAML gives them.
-        where: what to call their origin in an error.
+        values: nested mappings as read from YAML.
+        where: name of their origin in an error.
 
     Raises:
-        ConfigError: names each wrong value's path, what was got and what was expected.
+        ConfigError: values are wrong; names the path of each, what was got and what was expected.
     """
     return checked(Config, values, where)
 
 
 def checked(section: type[AnySection], values: Any, where: str) -> AnySection:
-    """Values as a section of params.yaml.
+    """Check values as a section of params.yaml.
 
     Raises:
-        ConfigError: as `parse_config`.
+        ConfigError: the same as from `parse_config`.
     """
     try:
         return section.model_validate(values)
@@ -130,7 +130,7 @@ def checked(section: type[AnySection], values: Any, where: str) -> AnySection:
 
 def _explain(item: Any, section: type[BaseModel]) -> str:
     parts = [str(part) for part in item["loc"]]
-    if parts[:2] == ["data", "source"]:  # pydantic adds the name of the source that the rest is of
+    if parts[:2] == ["data", "source"]:  # pydantic inserts the name of the source
         parts = parts[:2] + parts[3:]
     path = ".".join(parts) or "(whole file)"
     if item["type"] == "extra_forbidden":
@@ -148,7 +148,7 @@ def _explain(item: Any, section: type[BaseModel]) -> str:
 
 
 def _known_keys(section: type[BaseModel], parents: Sequence[Any]) -> list[str]:
-    """The keys that are known at a place of a section; a mapping's keys and a union's tag on the way are no keys."""
+    """The valid keys at a place in a section; keys of a mapping and the tag of a union on the way are skipped."""
     sections = [section]
     for parent in parents:
         fields = [known.model_fields[parent] for known in sections if parent in known.model_fields]
@@ -160,7 +160,7 @@ def _known_keys(section: type[BaseModel], parents: Sequence[Any]) -> list[str]:
 
 
 def _has_tag(section: type[BaseModel], tag: Any) -> bool:
-    """Whether it is the one of a union of sources that has this name."""
+    """Whether the section is the one in a union of sources that has this name."""
     return "name" in section.model_fields and tag in get_args(section.model_fields["name"].annotation)
 
 

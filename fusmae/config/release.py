@@ -9,8 +9,8 @@ class ExportConfig(Section):
     """The ONNX graph and how closely it must follow torch.
 
     Attributes:
-        opset: ONNX operator set; the older, the more runtimes run the graph.
-        max_abs_error: largest difference of logits and of probabilities.
+        opset: ONNX operator set; the older it is, the more runtimes can run the graph.
+        max_abs_error: largest absolute difference of logits and of probabilities to those of torch.
     """
 
     opset: int = Field(ge=17, le=25)
@@ -18,15 +18,15 @@ class ExportConfig(Section):
 
 
 class VariantsConfig(Section):
-    """Smaller graphs of the exported one.
+    """Smaller graphs that are made from the exported one.
 
     Attributes:
-        calibration_pairs: of train, whose activations say what 8 bits must cover.
-        batch_size: pairs a run, where latency is measured beside batch 1.
-        rounds: how often each graph is run for its latency.
-        bootstrap_resamples: paired draws over test pairs.
-        confidence: of the interval of a difference.
-        max_ap_loss: the interval may reach this far below the fp32 graph.
+        calibration_pairs: number of train pairs whose activations give the ranges that 8 bits must cover.
+        batch_size: number of pairs per run, with which latency is measured besides batch size 1.
+        rounds: number of runs of each graph when its latency is measured.
+        bootstrap_resamples: number of paired bootstrap draws over test pairs.
+        confidence: confidence level of a difference's interval.
+        max_ap_loss: largest drop of average precision below the fp32 graph's that the interval may include.
     """
 
     calibration_pairs: int = Field(gt=0)
@@ -38,22 +38,27 @@ class VariantsConfig(Section):
 
 
 class ReferenceConfig(Section):
-    """What a model's reference keeps of its data, for new scenes to be compared with.
+    """How much of its data a model's reference keeps, with which new scenes are compared.
 
     Attributes:
-        train_tiles: at most so many.
-        validation_tiles: likewise.
-        tiles_per_scene: likewise, of one acquisition among validation's.
+        train_tiles: maximum number of train tiles.
+        validation_tiles: maximum number of validation tiles.
+        tiles_per_scene: maximum number of validation tiles from one acquisition.
     """
 
-    # Two neighbours of a tile are one too few to say what is near.
+    # At least three: with two tiles each has only one neighbour, too few to judge distances by.
     train_tiles: int = Field(ge=3)
     validation_tiles: int = Field(gt=0)
     tiles_per_scene: int = Field(gt=0)
 
 
 class RegisterConfig(Section):
-    """Where a version is registered."""
+    """Where a version is registered.
+
+    Attributes:
+        model_name: name of the registered model in MLflow.
+        experiment: name of the MLflow experiment.
+    """
 
     model_name: str = Field(min_length=1)
     experiment: str = Field(min_length=1)

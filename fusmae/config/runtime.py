@@ -11,12 +11,14 @@ class RuntimeConfig(Section):
     """How a run uses the machine; no result depends on it beyond float rounding.
 
     Attributes:
-        num_workers: threads that make training's batches ahead, 0 for none.
-        strategy: how the processes that torchrun starts share a model: each has all of it (ddp), or a share (fsdp).
+        num_workers: number of threads that prepare training batches in advance; 0 for none.
+        accelerator: device type to train on.
+        strategy: how processes of torchrun share a model: each holds all of it (ddp) or a part (fsdp).
+        checkpoint_every_steps: number of training steps between two resume checkpoints.
         scheduler: address of a Dask cluster for sharding; "" starts one on this machine.
-        num_dask_workers: processes of the cluster on this machine, 0 for one a core.
-        mirrors: addresses of folders with a dataset's archives, tried before its own.
-        num_connections: transfers at a time.
+        num_dask_workers: number of processes of the cluster on this machine; 0 for one per core.
+        mirrors: addresses of folders with a dataset's archives, tried before the dataset's own address.
+        num_connections: number of simultaneous transfers.
     """
 
     num_workers: int = Field(ge=0)
@@ -30,5 +32,5 @@ class RuntimeConfig(Section):
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What a trainer needs of it."""
+        """The values that a trainer needs."""
         return self.model_dump(include={"accelerator", "strategy", "checkpoint_every_steps"})

@@ -9,7 +9,7 @@ Rate = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
-    """A frozen part of params.yaml: an unknown key or another type is an error."""
+    """A frozen part of params.yaml: an unknown key or a wrong type is an error."""
 
-    # Strict, so that "3" is no integer; a whole number is still accepted where a float is wanted.
+    # Strict, so that "3" is not accepted as an integer; a whole number is still accepted as a float.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -28,7 +28,9 @@ class _SourceSection(Section):
     """A raw dataset.
 
     Attributes:
-        bands: ground sampling distance in metres of each band on disk, by modality; empty where the user's files say.
+        bands: ground sampling distance in metres of each band on disk, by modality; empty where it depends on the
+            user's files.
+        name: name of the dataset.
     """
 
     bands: ClassVar[_Bands] = {}
@@ -36,11 +38,11 @@ class _SourceSection(Section):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All but the name: what the source's reader is made with."""
+        """All values but the name: the arguments of the source's reader."""
         return self.model_dump(exclude={"name"})
 
     def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
-        """What the dataset can't give of the modalities that are asked for, a sentence part each."""
+        """Messages about configured modalities, bands, units and resolutions that the dataset does not have."""
         for key, modality in modalities.items() if self.bands else ():
             known = self.bands.get(key)
             if known is None:
@@ -60,7 +62,7 @@ def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
     if band in known:
         return "" if known[band] == gsd_m else f"has band {band} at {known[band]} m; got {gsd_m} m"
     plain = re.sub(r"^B(\d)$", r"B0\1", band.upper())
-    # Names are short: one letter of two that is right is near.
+    # Names are short: one right letter of two counts as near.
     near = [plain] if plain in known else difflib.get_close_matches(plain, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"has no band {band}; {hint}It has {', '.join(known)}"
@@ -85,9 +87,9 @@ class BigEarthNetConfig(_SourceSection):
     """BigEarthNet-MM.
 
     Attributes:
-        version: 1, or 2 (reBEN).
-        countries: as the dataset's table spells them; none for all.
-        snow_and_clouds: take the pairs with seasonal snow, cloud or cloud shadow too.
+        version: version of the dataset: 1, or 2 (reBEN).
+        countries: names of the countries, as the dataset's table spells them; an empty list for all.
+        snow_and_clouds: whether pairs with seasonal snow, cloud or cloud shadow are taken too.
     """
 
     bands: ClassVar[_Bands] = _BIGEARTHNET
@@ -101,9 +103,9 @@ class Sen12msConfig(_SourceSection):
     """SEN12MS.
 
     Attributes:
-        seasons: which of the four archives; none for all.
-        validation_share: share of the training scenes that is carved for validation.
-        labels: every IGBP class of a share of 0.1 and more, or the one with the largest share.
+        seasons: names of the archives to take, of four; an empty list for all.
+        validation_share: share of the training scenes that is split off for validation.
+        labels: `multi` for every IGBP class that covers a share of 0.1 or more, `single` for the largest class.
     """
 
     bands: ClassVar[_Bands] = {
@@ -121,8 +123,8 @@ class SyntheticConfig(_SourceSection):
     """A generated world in BigEarthNet v2's layout.
 
     Attributes:
-        num_pairs: its size.
-        seed: another seed is another world.
+        num_pairs: number of pairs.
+        seed: random seed; another seed gives another world.
     """
 
     bands: ClassVar[_Bands] = _BIGEARTHNET
@@ -135,9 +137,9 @@ class FolderConfig(_SourceSection):
     """A user's own pairs of GeoTIFFs in `data/raw/folder`.
 
     Attributes:
-        classes: the class table, in the order of a label vector.
-        s2_offset: what the products add to every S2 digital number, if it was not subtracted: 1000 from baseline
-            04.00 on.
+        classes: names of the classes, in the order of a label vector.
+        s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 from
+            baseline 04.00 on.
     """
 
     name: Literal["folder"]

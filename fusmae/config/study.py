@@ -12,17 +12,17 @@ Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm
 
 
 class VariantConfig(Section):
-    """One way to come by an encoder.
+    """One way to get an encoder.
 
     Attributes:
-        about: what it is, in a sentence.
-        start: pretrained here, as initialised, or a rival of another project.
-        modalities: that it has; none for all.
-        is_stacked: all bands through one projection.
+        about: description in one sentence.
+        start: origin of the weights: pretrained here, random, or a rival, which is another project's backbone.
+        modalities: names of the encoder's modalities; an empty list for all.
+        is_stacked: whether all bands go through one projection.
         model: values that differ from section `model`.
         pretrain: values that differ from section `pretrain`.
-        weights: file of a rival's weights; "" for random ones.
-        weights_sha256: of that file, which `fusmae study` fills in: so a changed file is measured anew.
+        weights: path of a file with a rival's weights; "" for random ones.
+        weights_sha256: checksum of that file, which `fusmae study` fills in, so that a changed file is measured anew.
     """
 
     about: str = Field(min_length=1)
@@ -36,12 +36,12 @@ class VariantConfig(Section):
 
 
 class StepsConfig(Section):
-    """A supervised training of the study: as long for few labels as for all.
+    """A supervised training of the study; it has the same length for few labels as for all.
 
     Attributes:
-        steps: of the optimizer, whatever the share of labels.
-        batch_size: pairs in a batch.
-        learning_rate: of AdamW at its peak.
+        steps: number of optimizer steps, the same for every share of labels.
+        batch_size: number of pairs in a batch.
+        learning_rate: peak learning rate of AdamW.
     """
 
     steps: int = Field(gt=0)
@@ -50,11 +50,11 @@ class StepsConfig(Section):
 
 
 class FocusConfig(Section):
-    """Some of the classes, scored by themselves, too.
+    """Some of the classes, which are also scored by themselves.
 
     Attributes:
-        about: what they have in common: "classes that need both sensors".
-        classes: names.
+        about: description of what they have in common, such as "classes that need both sensors".
+        classes: names of the classes.
     """
 
     about: str = Field(min_length=1)
@@ -62,24 +62,24 @@ class FocusConfig(Section):
 
 
 class StudyConfig(Section):
-    """What is compared.
+    """What is compared, and how.
 
     Attributes:
-        title: of the report.
-        kind: what a label vector means: several classes, or exactly one.
-        focus: classes that the questions are asked about once more; `multilabel` only.
-        variants: ways to come by an encoder, by name.
+        title: title of the report.
+        kind: kind of label vector: several classes, or exactly one.
+        focus: classes for which the questions are also answered separately; `multilabel` only.
+        variants: ways to get an encoder, by name.
         run: names of the variants that are run.
-        seeds: of weights, order, masks and label subsets; each gives a cell a variant.
-        shares: of the training labels.
-        protocols: how an encoder is used.
-        readout: how kNN and probe see an encoder's tokens; a rival has its own.
-        neighbours: k of kNN.
-        finetune: of encoder and head together.
-        segment: of the head on frozen tokens.
-        clouded_share: of a tile under cloud, where s2 is degraded.
-        bootstrap_resamples: draws over test places.
-        num_pictures: of each gallery and cell.
+        seeds: random seeds of weights, order, masks and label subsets; each gives one cell per variant.
+        shares: shares of the training labels, 0..1.
+        protocols: ways in which an encoder is used.
+        readout: how an encoder's tokens become one vector for kNN and probe; a rival has its own way.
+        neighbours: number k of neighbours of kNN.
+        finetune: training of encoder and head together.
+        segment: training of the segmentation head on frozen tokens.
+        clouded_share: share of a tile under cloud, where s2 is degraded.
+        bootstrap_resamples: number of bootstrap draws over test places.
+        num_pictures: number of pictures of each gallery and cell.
     """
 
     title: str = Field(min_length=1)

@@ -29,12 +29,18 @@ class ModelConfig(Section):
     decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
 
     def num_patches(self, tile_px: int) -> int:
-        """L, of one modality's tile of so many pixels a side."""
+        """L, the number of patches of one modality's tile with a side of `tile_px` pixels."""
         return (tile_px // self.patch_px) ** 2
 
 
 class AugmentConfig(Section):
-    """Geometry, the same for every modality of a pair."""
+    """Geometric augmentation, the same for every modality of a pair.
+
+    Attributes:
+        flip: whether half of the tiles are mirrored left to right.
+        turn: whether tiles are turned by 0, 90, 180 or 270 degrees at random.
+        min_crop: smallest side of a random crop, as a share of the tile's side; 1 is no crop.
+    """
 
     flip: bool
     turn: bool
@@ -42,7 +48,7 @@ class AugmentConfig(Section):
 
 
 class _EncoderTrainingConfig(Section):
-    """What every objective that changes the encoder is told."""
+    """Parameters of every training that changes the encoder."""
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -60,14 +66,15 @@ class _EncoderTrainingConfig(Section):
 
 
 class PretrainConfig(_EncoderTrainingConfig):
-    """Masked reconstruction, and what is weighed beside it.
+    """Masked reconstruction, and the terms that can be added to its loss.
 
     Attributes:
-        reconstruction_weight: of the reconstruction loss; 0 leaves it out.
-        contrastive_weight: of the contrastive term between modalities; 0 leaves it out.
-        ema_decay: keep the running mean of the weights instead of the last ones; 0 is off.
-        evidence_pairs: of train and of validation, for the kNN score after each epoch; 0 is off.
-        patience: epochs without a better kNN score after which training stops; 0 is off.
+        num_pictures: number of reconstructions to draw.
+        reconstruction_weight: weight of the reconstruction loss; 0 leaves it out.
+        contrastive_weight: weight of the contrastive term between modalities; 0 leaves it out.
+        ema_decay: decay of the running mean of the weights, which is kept instead of the last ones; 0 is off.
+        evidence_pairs: number of pairs of train and of validation for the kNN score after each epoch; 0 is off.
+        patience: number of epochs without a better kNN score after which training stops; 0 is off.
     """
 
     num_pictures: int = Field(ge=0)
@@ -79,7 +86,7 @@ class PretrainConfig(_EncoderTrainingConfig):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What the module is trained by."""
+        """The values that the Lightning module needs."""
         return self.model_dump(
             include={
                 "base_lr", "batch_size", "weight_decay", "warmup_epochs", "reconstruction_weight", "contrastive_weight"
@@ -88,7 +95,7 @@ class PretrainConfig(_EncoderTrainingConfig):
 
     @property
     def watch(self) -> dict[str, Any]:
-        """What looks on while it is trained."""
+        """The values that the callbacks of the training need."""
         return self.model_dump(include={"evidence_pairs", "patience", "ema_decay"})
 
     @model_validator(mode="after")
@@ -106,7 +113,7 @@ class PretrainConfig(_EncoderTrainingConfig):
 
 
 class ProbeConfig(Section):
-    """Linear read-out of a frozen encoder; the learning rate is chosen on validation."""
+    """Linear probe of a frozen encoder; the learning rate is chosen on validation."""
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)

@@ -1,4 +1,4 @@
-"""Whether the folder is a git checkout that names what it runs, and whether params.yaml is right."""
+"""Whether the folder is a git checkout whose commit identifies the code, and whether params.yaml is valid."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _GRAPH = "dvc.yaml"
 
 
 def check_git() -> Iterator[Finding]:
-    """A checkout with a commit of this folder, with no change since, with its whole history."""
+    """Check for a checkout with a commit of this folder, no changes since, and the whole history."""
     try:
         code, printed = _git("rev-parse", "--is-inside-work-tree")
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def check_git() -> Iterator[Finding]:
         yield Finding("git", "error", printed.splitlines()[0], expected, mend)
         return
     if Path(_GRAPH).exists() and not _git("ls-files", "--", _GRAPH)[1]:
-        # Unpacked inside another project's repository: git would take that one's commit for this project's.
+        # Unpacked inside another project's repository: git would report that repository's commit for this project.
         found = f"{_git('rev-parse', '--show-toplevel')[1]} is a git repository that does not have {_GRAPH} of here"
         yield Finding("git", "error", found, expected, _start())
         return
@@ -40,7 +40,7 @@ def check_git() -> Iterator[Finding]:
         expected = "nothing uncommitted: promote and reproduce go by the commit"
         yield Finding("git", "warning", found, expected, "git add --all && git commit")
     elif locks := _git("diff", "--name-only", "--relative", "HEAD", "--", ":(glob)**/dvc.lock")[1].split():
-        # Stages write it as they go: it is a result to be kept, no fault.
+        # Stages write it while they run: it is a result to be kept, not a fault.
         keep = f'git commit -m "Lock the results" {" ".join(locks)}'
         yield Finding("git", "ok", f"{commit}; {' and '.join(locks)} not committed, before a promotion: {keep}")
     else:
@@ -51,7 +51,7 @@ def check_git() -> Iterator[Finding]:
 
 
 def check_params(path: Path) -> Iterator[Finding]:
-    """params.yaml, by the types that the stages use."""
+    """Check params.yaml by the types that the stages use."""
     try:
         load_config(path)
     except ConfigError as error:
@@ -64,7 +64,7 @@ def check_params(path: Path) -> Iterator[Finding]:
 
 
 def config_or_none(path: Path) -> Config | None:
-    """params.yaml for checks that depend on it; None where it is wrong, which `check_params` says."""
+    """The configuration for checks that depend on it; None where params.yaml is wrong, which `check_params` reports."""
     try:
         return load_config(path)
     except ConfigError:
@@ -72,7 +72,7 @@ def config_or_none(path: Path) -> Config | None:
 
 
 def _start() -> str:
-    """Commands that make a checkout of this folder, whether git knows who commits or not."""
+    """Commands that make this folder a checkout with a commit; they set git's user name and e-mail if absent."""
     is_known = _git("var", "GIT_COMMITTER_IDENT")[0] == 0
     name = [] if is_known else ['git config user.name "$(id -un)"', 'git config user.email "$(id -un)@localhost"']
     return " && ".join(["git init", *name, "git add --all", 'git commit -m "As unpacked"'])

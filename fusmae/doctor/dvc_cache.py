@@ -1,4 +1,4 @@
-"""Where DVC keeps data, how it gets from there into the workspace, and the remote that others get it from."""
+"""Where DVC keeps data, how data gets from there into the workspace, and the remote that other machines use."""
 
 import socket
 import tempfile
@@ -19,20 +19,20 @@ _RELINK = "cache.type reflink,hardlink,symlink,copy && dvc checkout --relink"
 
 
 def cache_folder() -> Path | None:
-    """The cache, or the nearest folder above it that is there already."""
+    """The cache's folder, or the nearest existing folder above it; None outside a DVC project."""
     project = open_project()
     return _nearest(Path(project.cache.local.path)) if project else None
 
 
 def check_cache() -> Iterator[Finding]:
-    """A cache that can be written to, and the kind of link by which its files appear in the workspace."""
+    """Check that the cache is writable, and by which kind of link its files appear in the workspace."""
     project = open_project()
     if project is None:
         yield Finding("dvc cache", "skipped", "no DVC project")
         return
     folder, root = _nearest(Path(project.cache.local.path)), Path(project.root_dir)
     try:
-        # Two small files, removed at once: file systems state nothing that can be relied on.
+        # Tried with small files that are removed at once: what file systems report about links is not reliable.
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as source,
             tempfile.TemporaryDirectory(dir=_nearest(Path(project.tmp_dir)), prefix=".doctor-") as target,
@@ -42,13 +42,13 @@ def check_cache() -> Iterator[Finding]:
         yield Finding("dvc cache", "error", described(error), f"{folder} can be written to", f"ls -ld {folder}; df .")
         return
     yield Finding("dvc cache", "ok", f"{project.cache.local.path}, writable")
-    with project:  # its databases are closed again
+    with project:  # closes its databases again
         data_gb = sum(out.meta.size or 0 for out in project.index.outs if out.meta) / _GB
     yield _link_finding(project.cache.local.cache_types, works, data_gb, folder, root)
 
 
 def check_remote() -> Iterator[Finding]:
-    """The default remote, and whether it answers."""
+    """Check whether there is a default remote, and whether it answers."""
     project = open_project()
     if project is None:
         yield Finding("dvc remote", "skipped", "no DVC project")
@@ -64,7 +64,7 @@ def check_remote() -> Iterator[Finding]:
         _require_listener(settings.get("endpointurl") or url)
         remote = project.cloud.get_remote(name)
         is_there = remote.fs.exists(remote.path)
-    # Each kind of remote has a library of its own, with errors of its own.
+    # Each kind of remote uses another library with other exceptions.
     except Exception as error:
         mend = f"dvc remote modify --local {name} …   # credentials, endpoint: dvc remote list"
         yield Finding("dvc remote", "error", f"{name} at {url}: {described(error)}", "a remote that answers", mend)
@@ -77,7 +77,7 @@ def check_remote() -> Iterator[Finding]:
 
 
 def _require_listener(url: str) -> None:
-    """Refuse a server where nobody listens: some libraries would try for long, or say that the data is not there."""
+    """Raise an error if no server listens: some libraries would retry for long, or report that the data is absent."""
     split = urlsplit(url)
     if split.hostname and split.scheme in _PORTS:
         socket.create_connection((split.hostname, split.port or _PORTS[split.scheme]), timeout=_PATIENCE_S).close()

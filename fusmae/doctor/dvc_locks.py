@@ -1,4 +1,4 @@
-"""Locks of DVC that a killed process left, told from those of one that works."""
+"""Tell locks of DVC that a killed process left behind from those of a running process."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _EXPECTED = "no lock, unless DVC works here or on another machine that shares th
 
 
 def check_locks() -> Iterator[Finding]:
-    """The repository's lock, and the paths that rwlock says are in use."""
+    """Check the repository's lock, and the paths that the file rwlock lists as in use."""
     project = open_project()
     if project is None:
         yield Finding("dvc locks", "skipped", "no DVC project")
@@ -27,7 +27,7 @@ def check_locks() -> Iterator[Finding]:
 
 
 def _check_held(path: Path) -> Finding:
-    """A lock of the kernel's, which ends with its process; the file itself stays and means nothing."""
+    """Check a lock of the kernel, which ends with its process; the file alone stays and does not mean a lock."""
     import fcntl
 
     import psutil
@@ -45,7 +45,7 @@ def _check_held(path: Path) -> Finding:
 
 
 def _check_file(path: Path, root: Path) -> Finding:
-    """With `core.hardlink_lock` the file is the lock, and nobody's end removes it."""
+    """Check a lock with `core.hardlink_lock`: the file itself is the lock, and stays when its process is killed."""
     running = _dvc_processes(root)
     if running:
         return Finding(f"dvc {path.name}", "ok", f"held; process {running[0]} runs")
@@ -76,7 +76,7 @@ def _check_rwlock(path: Path) -> Iterator[Finding]:
 
 
 def _users(content: dict[str, Any]) -> dict[int, str]:
-    """A path in use by process; a path has one writer or several readers."""
+    """One path in use per process, by process id; a path has one writer or several readers."""
     users: dict[int, str] = {}
     for path, entry in [*content.get("write", {}).items(), *content.get("read", {}).items()]:
         for user in entry if isinstance(entry, list) else [entry]:
@@ -85,7 +85,7 @@ def _users(content: dict[str, Any]) -> dict[int, str]:
 
 
 def _lives(pid: int, written_at: float) -> bool:
-    """Whether the process that wrote its number runs; one that started later only got the number again."""
+    """Whether the process that wrote its id is running; a process that started later only has the same id."""
     import psutil
 
     try:

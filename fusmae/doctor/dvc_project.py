@@ -10,13 +10,13 @@ from fusmae.doctor.finding import Finding, described
 
 _LOCK = Path("dvc.lock")
 _NUM_SHOWN = 3
-# DVC puts a checkout's path into an address as it is, where these mean something; and into a file in ASCII. With % a
-# temporary checkout runs and its experiment is lost.
+# DVC inserts a checkout's path unescaped into an address, where these characters have a meaning, and into a file in
+# ASCII. With a % in the path, a temporary checkout runs, but its experiment is lost.
 _MEANT_OTHERWISE = {"#", "?", "%"}
 
 
 def open_project() -> Any:
-    """The DVC project that this folder is in; None where it can't be opened, which `check_project` says."""
+    """The DVC project that this folder is in; None where it can't be opened, which `check_project` reports."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -27,7 +27,7 @@ def open_project() -> Any:
 
 
 def check_project() -> Iterator[Finding]:
-    """A DVC project, this folder being its root, with a graph that can be read."""
+    """Check that this folder is the root of a DVC project whose graph can be read."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -62,7 +62,7 @@ def check_project() -> Iterator[Finding]:
 
 
 def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
-    """dvc.lock against dvc.yaml and params.yaml, as DVC compares them; `dvc status` says whether files changed."""
+    """Compare dvc.lock with dvc.yaml and params.yaml, as DVC does; `dvc status` shows whether files changed."""
     if not _LOCK.exists():
         yield Finding("dvc.lock", "warning", "not there: no stage has run", "the hashes of a run", "dvc repro")
         return
@@ -70,7 +70,7 @@ def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
     gone = sorted(set(locked) - {stage.addressing for stage in stages})
     if gone:
         found = f"has {', '.join(gone)}, which dvc.yaml does not have"
-        # What is in the cache is not run again.
+        # Stages whose results are in the cache are not run again.
         yield Finding("dvc.lock", "error", found, "stages of dvc.yaml only", "rm dvc.lock && dvc repro")
     run = [stage for stage in stages if stage.addressing in locked]
     parts = [
@@ -86,7 +86,7 @@ def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
 
 
 def _has_other_entry(stage: Any) -> bool:
-    """Whether the command is another, or a path is new: DVC gives each path of a stage the hash that the lock has."""
+    """Whether the command has changed or a path is new: DVC reads the hash of each known path from the lock."""
     from dvc.dependency import ParamsDependency
 
     paths = (item for item in (*stage.deps, *stage.outs) if not isinstance(item, ParamsDependency))

@@ -1,4 +1,4 @@
-"""What a check of the stack found, and how all checks are asked without waiting for servers one after the other."""
+"""Results of checks of the stack, and how all checks run without waiting for one server after the other."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -14,14 +14,14 @@ _FIRST = "mend what else is wrong here, then ask again"
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer of a check.
+    """One result of a check.
 
     Attributes:
-        name: what was looked at.
-        status: `error` stops somebody's work, `warning` will sooner or later, `skipped` is not needed here.
-        found: what is there.
-        expected: what would be right; "" where nothing is wrong.
-        mend: the command that mends it.
+        name: name of the thing that was checked.
+        status: `error` for what prevents work now, `warning` for what may later, `skipped` for what is not needed here.
+        found: description of what is there.
+        expected: description of what would be right; "" where nothing is wrong.
+        mend: command that corrects it; "" where nothing is wrong.
     """
 
     name: str
@@ -31,17 +31,17 @@ class Finding:
     mend: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Plain JSON values."""
+        """The finding as plain JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question about the stack.
+    """A check of one part of the stack.
 
     Attributes:
-        name: of what it looks at.
-        ask: gives the findings; changes nothing.
+        name: name of the part.
+        ask: function that returns the findings and changes nothing.
         is_remote: whether it waits for another machine.
     """
 
@@ -51,15 +51,15 @@ class Check:
 
 
 def ask_all(checks: Sequence[Check], patience_s: float) -> list[Finding]:
-    """Ask every check; one that breaks is an error of its own and stops no other.
+    """Run every check; an exception in one becomes a finding and does not stop the others.
 
     Args:
-        checks: in the order of the answers.
-        patience_s: how long those that wait for other machines may take together.
+        checks: checks, in the order of the findings.
+        patience_s: longest time in seconds for all checks that wait for other machines together.
     """
     answers: dict[str, list[Finding]] = {check.name: _answer(check) for check in checks if not check.is_remote}
     waiting = [check for check in checks if check.is_remote]
-    # Daemons: a server that never answers must not keep the command from ending.
+    # Daemon threads: a server that never answers must not keep the command from ending.
     threads = [threading.Thread(target=_answer_into, args=(answers, check), daemon=True) for check in waiting]
     for thread in threads:
         thread.start()
@@ -80,7 +80,7 @@ def _answer(check: Check) -> list[Finding]:
     try:
         found = list(check.ask())
     except Exception as error:
-        # A check catches what it is for; whatever else breaks, a broken package above all, is a finding, too.
+        # A check catches the exceptions that it expects; any other one, mostly from a broken package, is a finding too.
         found = [Finding(check.name, "error", described(error), "a check that can be made", _FIRST)]
     return [_shown(finding) for finding in found]
 

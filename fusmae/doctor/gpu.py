@@ -1,4 +1,4 @@
-"""Whether a GPU that is there can be used."""
+"""Whether an existing GPU can be used."""
 
 import os
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def gpu_devices() -> list[str]:
-    """Device nodes of NVIDIA GPUs; inside WSL there is one for all."""
+    """Device files of NVIDIA GPUs; inside WSL there is one for all GPUs."""
     return sorted(str(path) for pattern in ("nvidia[0-9]*", "dxg") for path in Path("/dev").glob(pattern))
 
 
 def check_gpu(accelerator: str) -> Iterator[Finding]:
-    """Driver, CUDA and torch's build, where there is a GPU.
+    """Check the driver, CUDA and torch's build, where there is a GPU.
 
     Args:
-        accelerator: `runtime.accelerator` of params.yaml.
+        accelerator: value of `runtime.accelerator` in params.yaml.
     """
     devices = gpu_devices()
     if not devices and accelerator == "gpu":

@@ -1,4 +1,4 @@
-"""One question to a server, answered within seconds or not at all."""
+"""One HTTP request to a server, with a limit of seconds for the answer."""
 
 import re
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ _CONNECT_S, _ANSWER_S = 3.0, 5.0
 
 
 class NoAnswerError(Exception):
-    """Nobody listens, the name is not known, or it takes too long; the text says which."""
+    """No server listens, its name is unknown, or it takes too long; the text states which."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and who asks.
+    """A server's address, with the credentials for it.
 
     Attributes:
-        url: without user and password.
-        headers: sent along, a token for instance.
-        user: user and password, where it wants them.
+        url: address without user and password.
+        headers: HTTP headers of each request, for example with a token.
+        user: user and password; None where none are given.
     """
 
     url: str
@@ -27,7 +27,7 @@ class Server:
     user: tuple[str, str] | None
 
     def get(self, path: str) -> "Answer":
-        """Ask for a path below the address.
+        """Request a path below the address.
 
         Raises:
             NoAnswerError: there is no answer.
@@ -43,18 +43,23 @@ class Server:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and body."""
+    """A server's answer.
+
+    Attributes:
+        status: HTTP status code.
+        text: body as text.
+    """
 
     status: int
     text: str
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it does not know who asks, or not as somebody who may."""
+        """Whether the server refused the credentials, or the user lacks the permission."""
         return self.status in {401, 403}
 
     def json(self) -> Any:
-        """The body's value; None where it is no JSON: something else answers at this address."""
+        """The body parsed as JSON; None where it is not JSON, as from another program at this address."""
         import json
 
         try:
@@ -64,7 +69,7 @@ class Answer:
 
 
 def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") -> Server:
-    """The server of an address that may hold user and password."""
+    """The server at an address; user and password in the address replace those given."""
     split = urlsplit(uri)
     if split.username is not None:
         user = (unquote(split.username), unquote(split.password or ""))
@@ -73,7 +78,7 @@ def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") ->
 
 
 def _reason(error: Exception) -> str:
-    """The system's words at the end of a chain of exceptions: Connection refused."""
+    """The system's message at the end of a chain of exceptions, such as "Connection refused"."""
     text = str(error)
     if "timed out" in text:
         return f"no answer within {_ANSWER_S:g} s"

@@ -20,7 +20,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_disk() -> Iterator[Finding]:
-    """Free space and inodes of the project, the cache and the temporary folder, a disk once."""
+    """Check free space and inodes for the project, the cache and the temporary folder, once per disk."""
     places = {"project": Path.cwd(), "cache": cache_folder(), "temporary": Path(tempfile.gettempdir())}
     seen: set[int] = set()
     for name, folder in places.items():
@@ -36,7 +36,7 @@ def _disk_finding(name: str, folder: Path) -> Finding:
     if free_gb < _WANTED_GB:
         status: Status = "error" if free_gb < _LEAST_GB else "warning"
         return Finding(name, status, f"{free_gb:.1f} GB free at {folder}", f"{_WANTED_GB} GB free", mend)
-    # Some file systems have no fixed number of inodes, and state 0.
+    # File systems without a fixed number of inodes report 0.
     if state.f_files > 0 and state.f_favail < _WANTED_INODES:
         found = f"{state.f_favail:,} inodes free at {folder}"
         return Finding(name, "warning", found, f"{_WANTED_INODES:,}: data sets have many small files", mend)
@@ -44,10 +44,10 @@ def _disk_finding(name: str, folder: Path) -> Finding:
 
 
 def check_shared_memory(num_workers: int) -> Iterator[Finding]:
-    """Room for the batches that loader workers hand over.
+    """Check the shared memory for the batches that loader workers pass on.
 
     Args:
-        num_workers: `runtime.num_workers` of params.yaml.
+        num_workers: value of `runtime.num_workers` in params.yaml.
     """
     if not _SHARED.is_dir():
         yield Finding("shared memory", "skipped", f"no {_SHARED} on this system")
@@ -62,7 +62,7 @@ def check_shared_memory(num_workers: int) -> Iterator[Finding]:
 
 
 def check_open_files() -> Iterator[Finding]:
-    """How many files a process may have open."""
+    """Check how many files a process may have open."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -74,7 +74,7 @@ def check_open_files() -> Iterator[Finding]:
 
 
 def check_cores() -> Iterator[Finding]:
-    """Cores that may be used; a container's share is less than torch sees and starts threads for."""
+    """Check the number of cores; in a container with a CPU limit, torch starts threads for all cores of the host."""
     seen, share = len(os.sched_getaffinity(0)), _cpu_share()
     threads = int(os.environ.get("OMP_NUM_THREADS") or seen)
     if share is None or threads <= max(1, round(share)):
@@ -86,7 +86,7 @@ def check_cores() -> Iterator[Finding]:
 
 
 def check_memory() -> Iterator[Finding]:
-    """Free memory, or what is left of a container's share."""
+    """Check free memory, or what remains below a container's limit."""
     import psutil
 
     free_gb = psutil.virtual_memory().available / _GB
@@ -101,7 +101,7 @@ def check_memory() -> Iterator[Finding]:
 
 
 def _cpu_share() -> float | None:
-    """Cores that a container may use at a time; None where nothing limits it."""
+    """Number of cores that a container may use at a time; None where there is no limit."""
     quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
     return int(quota) / int(period) if quota.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""Whether MLflow's store answers, and has the schema that the installed MLflow wants; nothing is made or imported."""
+"""Whether MLflow's store answers, and has the schema that the installed MLflow needs; MLflow is not imported."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _UNSET = "unset MLFLOW_TRACKING_URI   # then it is SQLite in mlruns/"
 
 
 def check_local_store() -> Iterator[Finding]:
-    """The store in this folder: database, schema, artifacts; nothing where MLFLOW_TRACKING_URI names another."""
+    """Check the store in this folder: database, schema, artifacts; no findings if it is elsewhere. Makes no store."""
     uri, path = tracking_uri(), store_path()
     if path:
         yield _check_sqlite(path)
@@ -34,7 +34,7 @@ def check_local_store() -> Iterator[Finding]:
 
 
 def check_remote_store() -> Iterator[Finding]:
-    """The store on a server or in its database; nothing where it is in this folder."""
+    """Check the store on a server or in a server's database; no findings where it is in this folder."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         yield from _check_server(_server())
@@ -72,7 +72,7 @@ def _check_database(uri: str) -> Finding:
         return Finding("mlflow store", "error", f"{uri}: {described(error)}", expected, mend)
     except sqlalchemy.exc.SQLAlchemyError as error:
         return Finding("mlflow store", "error", f"{uri}: {described(error)}", "a database that answers", _UNSET)
-    # The address may hold a password: the variable stands for it.
+    # The address may contain a password, so the command names the variable instead.
     return _schema_finding(uri, str(found), 'mlflow db upgrade "$MLFLOW_TRACKING_URI"   # after a backup')
 
 
@@ -90,7 +90,7 @@ def _schema_finding(where: str, got: str, upgrade: str) -> Finding:
 
 
 def _revisions() -> Mapping[str, str]:
-    """The revision that each one builds on, as MLflow's scripts state it; to import them takes seconds."""
+    """The parent of each schema revision, read from MLflow's scripts as text; importing them would take seconds."""
     package = util.find_spec("mlflow")
     folders = (package.submodule_search_locations if package else None) or []
     found = {}
@@ -117,7 +117,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
     try:
         outdated = outdated_addresses(database) if database.exists() else []
     except SQLAlchemyError:
-        return  # what is wrong with the database is a finding already
+        return  # a finding about the database exists already
     if not outdated:
         yield Finding("mlflow artifacts", "ok", f"{nearest}, writable")
     for other in outdated:
@@ -131,7 +131,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
 
 
 def _server() -> Server:
-    """The address as it was given, with user and password, for `tracking_uri` leaves those out."""
+    """The server at the original address, with user and password, which `tracking_uri` leaves out."""
     given = os.environ.get
     name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
     user = (name, password) if name else None

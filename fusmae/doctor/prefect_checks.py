@@ -1,4 +1,4 @@
-"""Whether Prefect's server answers, is of our version, and has workers for our pools; flows run without one, too."""
+"""Whether Prefect's server answers, has the installed version, and has workers; flows also run without a server."""
 
 from collections.abc import Iterator
 from importlib import metadata
@@ -11,10 +11,10 @@ _START = f"prefect server start   # there, or correct the address: {_ADDRESS}"
 
 
 def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
-    """Server, version and work pools.
+    """Check server, version and work pools.
 
     Args:
-        pools: those that should have a worker.
+        pools: names of the work pools that should have a worker.
     """
     server = _server()
     if server is None:
@@ -39,7 +39,7 @@ def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _server() -> Server | None:
-    """The server that a flow which is started here would talk to."""
+    """The server that a flow started here would use; None where none is set."""
     from prefect.settings import Settings
 
     api = Settings().api
@@ -55,7 +55,7 @@ def _server() -> Server | None:
 def _without_server() -> Finding:
     from prefect.settings import load_profiles
 
-    # Where pyproject.toml says where Prefect's home is, `prefect config set` writes a profile that flows don't read.
+    # If pyproject.toml sets Prefect's home, `prefect config set` writes a profile that flows don't read.
     profile = load_profiles().active_profile
     named = {setting.name: value for setting, value in profile.settings.items()} if profile else {}
     if url := named.get("PREFECT_API_URL"):
@@ -80,7 +80,7 @@ def _check_pool(server: Server, pool: str) -> Finding:
     found = answer.json()
     if answer.status != 200 or not isinstance(found, dict):
         return Finding(name, "error", f"the server answers {answer.status}", "what the pool is", _START)
-    # A pool is READY while one of its workers is heard of.
+    # A pool is READY while one of its workers sends heartbeats.
     status = found.get("status")
     if status == "READY":
         return Finding(name, "ok", "a worker is online")

@@ -1,4 +1,4 @@
-"""Which proxies the environment names, and whether they stand before this machine's own servers."""
+"""Which proxies the environment names, and whether requests to this machine's own servers go through them."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,11 @@ from fusmae.runs.environment import exclusions, proxies
 
 
 def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
-    """The proxies by scheme, and the names of this machine that are asked by way of one.
+    """Check the proxies by scheme, and whether requests to this machine go through one.
 
     Args:
-        sent: those names, in the environment that the command was started in: it excludes them for itself.
+        sent: names of this machine to which requests go through a proxy, in the environment that the command was
+            started in; the command itself excludes them from proxies.
     """
     yield from _check_socks()
     named = ", ".join(f"{scheme} by {address}" for scheme, address in sorted(proxies().items()))
@@ -27,7 +28,7 @@ def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
 
 
 def _check_socks() -> Iterator[Finding]:
-    """Prefect's client, httpx, opens every proxy at its start, whatever is excluded: flows need what speaks SOCKS."""
+    """Check for SOCKS support: Prefect's client, httpx, sets up every proxy at its start, even with exclusions."""
     schemes = [scheme for scheme, address in sorted(proxies().items()) if address.lower().startswith("socks")]
     if schemes and find_spec("socksio") is None:
         names = " ".join(f"{scheme}_proxy {scheme.upper()}_PROXY" for scheme in schemes)

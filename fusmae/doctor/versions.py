@@ -1,4 +1,4 @@
-"""Whether Python and the libraries are those that pyproject.toml asks for and the lock pins."""
+"""Whether Python and the libraries have the versions that pyproject.toml requires and the lock pins."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ from fusmae.doctor.finding import Finding, described
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
 SHOWN = ("torch", "torchvision", "lightning", "mlflow", "prefect", "dvc", "fastapi", "onnx", "onnxruntime")
 IMPORTED = ("torch", "onnxruntime", "rasterio")
-"""Packages with compiled parts that break without their version telling."""
+"""Packages with compiled parts, which may be broken although their versions are right."""
 _BREAKS = {
     "fastapi": "Prefect's server does not start with it",
     "torchvision": "it must be built against the torch that is installed",
@@ -23,7 +23,7 @@ _NUM_SHOWN = 4
 
 
 def check_python() -> Iterator[Finding]:
-    """Python's version against `requires-python`."""
+    """Check Python's version against `requires-python`."""
     from packaging.specifiers import SpecifierSet
 
     got = ".".join(map(str, sys.version_info[:3]))
@@ -35,7 +35,7 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Installed versions against pyproject.toml, torchvision against its torch, all of them against the lock."""
+    """Check installed versions against pyproject.toml and the lock, and torchvision against its torch."""
     from packaging.requirements import Requirement
 
     project = _project()
@@ -60,7 +60,7 @@ def check_imports() -> Iterator[Finding]:
     for name, load in loaders.items():
         try:
             load()
-        # A broken package raises whatever its first lines raise.
+        # Importing a broken package may raise any exception.
         except Exception as error:
             broken = True
             yield Finding(f"import {name}", "error", described(error), "a package that imports", reinstall(name))
@@ -69,7 +69,7 @@ def check_imports() -> Iterator[Finding]:
 
 
 def _load_torchvision() -> None:
-    """Only its compiled part, which fits one torch: to import all of it takes seconds."""
+    """Load only torchvision's compiled part, which fits one torch: importing all of it takes seconds."""
     import torch
 
     found = util.find_spec("torchvision")
@@ -79,7 +79,7 @@ def _load_torchvision() -> None:
 
 
 def reinstall(*names: str) -> str:
-    """The command that installs what the lock pins; packages that are named are installed anew in any case."""
+    """The command that installs the versions in the lock; the named packages are reinstalled in any case."""
     pip = ".venv/bin/pip" if sys.prefix == str(Path(".venv").resolve()) else "python -m pip"
     remove = f"{pip} uninstall --yes {' '.join(names)} && " if names else ""
     return f"{remove}{pip} install --require-hashes -r {LOCK}"
@@ -109,7 +109,7 @@ def _against(requirement: Any) -> Finding | None:
 
 
 def _check_torchvision() -> Iterator[Finding]:
-    """Torchvision names the very torch that it is built against; pip may have been told to ignore that."""
+    """Check torchvision's requirement of the exact torch that it is built against, which pip may have ignored."""
     from packaging.requirements import Requirement
 
     torch, torchvision = _installed("torch"), _installed("torchvision")
@@ -141,7 +141,7 @@ def _check_lock() -> Iterator[Finding]:
 
 
 def _pins() -> dict[str, str]:
-    """Version by name, of what the lock wants on this Python and platform."""
+    """Pinned version by package name, of the packages that the lock lists for this Python and platform."""
     from packaging.requirements import Requirement
 
     pins = {}

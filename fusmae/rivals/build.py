@@ -1,4 +1,4 @@
-"""Which rivals there are, and how one is made."""
+"""The list of rivals, and how one is made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ def build_rival(
 
     Args:
         name: one of `RIVALS`.
-        inputs: the arrays that it is fed.
+        inputs: descriptions of its input arrays.
         statistics: mean and standard deviation of each band, in physical units.
-        weights: a state dict as `.safetensors`, `.pth` or `.pt`; without it, initial weights are random.
-        seed: the only thing that random initial weights depend on.
+        weights: path of a state dict as `.safetensors`, `.pth` or `.pt`; None for random initial weights.
+        seed: random seed, on which alone random initial weights depend.
 
     Raises:
-        ConfigError: an unknown name, or bands that it can't use.
+        ConfigError: the name is unknown, or the rival can't use the bands.
         CheckpointError: the file of weights is absent, damaged or of another model.
     """
     if name not in _KINDS:
         raise ConfigError("There is no such rival.", got=name, expected=f"one of {', '.join(RIVALS)}")
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: it would also seed each GPU, which is not put back.
+        # Not torch.manual_seed: it would also seed each GPU, whose state is not restored.
         torch.default_generator.manual_seed(seed)
         rival = _KINDS[name](inputs, statistics)
     if weights is not None:

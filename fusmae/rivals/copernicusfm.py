@@ -1,4 +1,4 @@
-"""Copernicus-FM (Wang et al. 2025): DOFA's successor, told wavelength and bandwidth of each band."""
+"""Copernicus-FM (Wang et al. 2025): DOFA's successor, with wavelength and bandwidth of each band as inputs."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fusmae.rivals.rival import Rival
 from fusmae.rivals.weights import WeightNames
 
-# Central wavelength and bandwidth, from the configurations of Copernicus-Bench.
+# Central wavelength and bandwidth in nanometres, from the configurations of Copernicus-Bench.
 SPECTRUM_NM: dict[str, dict[str, tuple[float, float]]] = {
     "s1": {"VV": (5e7, 1e9), "VH": (5e7, 1e9)},
     "s2": {
@@ -32,8 +32,9 @@ SPECTRUM_NM: dict[str, dict[str, tuple[float, float]]] = {
 class CopernicusFM(Rival):
     """torchgeo's `copernicusfm_base`: the mean of patch tokens, normalised.
 
-    Where both modalities are given, features are the mean of a pass each: it was trained on one sensor a pass. Place,
-    date and patch area are left unknown, which it has tokens for: our encoder is not told them either.
+    Where both modalities are given, features are the mean over one pass per modality: it was trained with one sensor
+    per pass. Place, date and patch area are left unknown, for which it has tokens: Fus-MAE's encoder does not get them
+    either.
     """
 
     name: ClassVar[str] = "copernicusfm_base"

@@ -10,10 +10,10 @@ from fusmae.rivals.weights import WeightNames
 
 
 class Croma(Rival):
-    """torchgeo's `croma_base`: a modality's GAP feature where one is given, the joint one where both are.
+    """torchgeo's `croma_base`: the GAP feature of one modality, or the joint GAP feature where both are given.
 
-    The bands and their order are SSL4EO-S12's, on which it was trained, without B10. Tiles of another side are resized
-    to 120 px: 2-D ALiBi would take larger ones, but their attention is far longer than what it was trained with.
+    The bands and their order are those of SSL4EO-S12, on which it was trained, without B10. Tiles of another side are
+    resized to 120 px: 2-D ALiBi would accept larger ones, but with far longer attention than in its training.
     """
 
     name: ClassVar[str] = "croma_base"
@@ -42,7 +42,7 @@ class Croma(Rival):
         if len(images) == 2:
             joint: Tensor = model(x_sar=images["s1"], x_optical=images["s2"])["joint_GAP"]
             return joint
-        # torchgeo's forward runs the joint encoder whatever is given, and fails on one modality.
+        # torchgeo's forward always runs the joint encoder, and fails on one modality.
         ((key, image),) = images.items()
         encoder, gap_ffn = (model.s1_encoder, model.s1_GAP_FFN) if key == "s1" else (model.s2_encoder, model.s2_GAP_FFN)
         feature: Tensor = gap_ffn(encoder(imgs=image, attn_bias=model.attn_bias).mean(dim=1))
@@ -52,9 +52,9 @@ class Croma(Rival):
 def to_8_bit(standard: Tensor) -> Tensor:
     """CROMA's `normalize`: mean ± 2 standard deviations to 0..1, in steps of 1/255.
 
-    Its own takes mean and deviation of whatever batch it is given; here they are those of the training split.
+    CROMA's code takes mean and deviation from the current batch; here they are those of the training split.
 
     Args:
-        standard: any shape, zero mean and unit deviation.
+        standard: pixels with zero mean and unit deviation, of any shape.
     """
     return torch.floor(((standard + 2) / 4).clamp(0, 1) * 255) / 255

@@ -1,4 +1,4 @@
-"""DOFA (Xiong et al. 2024): one encoder whose patch embedding is made from the bands' wavelengths."""
+"""DOFA (Xiong et al. 2024): one encoder whose patch embedding is computed from the bands' wavelengths."""
 
 from typing import ClassVar
 
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from fusmae.rivals.rival import Rival
 from fusmae.rivals.weights import WeightNames
 
-# Sentinel-2's are those of DOFA's demonstration, and of torchgeo's tests for the bands that are not in it. Sentinel-1's
-# is no wavelength but DOFA's placeholder: torchgeo's weights (version 1) were trained with 3.75, version 2 with 5.405.
+# Sentinel-2's values are from DOFA's demonstration, and from torchgeo's tests for bands that are not in it.
+# Sentinel-1's value is not a wavelength but DOFA's placeholder: torchgeo's weights (version 1) were trained with 3.75,
+# version 2 with 5.405.
 WAVELENGTHS_UM: dict[str, dict[str, float]] = {
     "s1": {"VV": 3.75, "VH": 3.75},
     "s2": {
@@ -33,7 +34,7 @@ WAVELENGTHS_UM: dict[str, dict[str, float]] = {
 class Dofa(Rival):
     """torchgeo's `dofa_base_patch16_224`: the mean of patch tokens, normalised.
 
-    Where both modalities are given, their bands go through together, as DOFA's own BigEarthNet set-up has them.
+    Where both modalities are given, their bands go through the encoder together, as in DOFA's set-up for BigEarthNet.
     """
 
     name: ClassVar[str] = "dofa_base"
@@ -53,7 +54,7 @@ class Dofa(Rival):
         return model
 
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
-        # In the rival's order, not the caller's: sums round by order.
+        # In the rival's order, not the caller's: rounding of sums depends on the order.
         keys = [key for key in self.bands if key in tiles]
         wavelengths = [WAVELENGTHS_UM[key][band] for key in keys for band in self.chosen[key]]
         features: Tensor = self.backbone.forward_features(torch.cat([tiles[key] for key in keys], dim=1), wavelengths)

@@ -1,4 +1,4 @@
-"""What all rivals have in common: bands by name, one size, frozen weights, a setting to one vector."""
+"""The base class of rivals: bands are selected by name, tiles resized to one size, and weights are frozen."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,26 +17,27 @@ from fusmae.rivals.weights import WeightNames, load_backbone
 
 
 class Rival(nn.Module, ABC):
-    """A published backbone: physical pixels in, one vector a tile out; always frozen and in eval mode.
+    """A published backbone: physical pixels in, one vector per tile out; always frozen and in eval mode.
 
-    Pixels are standardised by the data's own statistics and brought to the finest grid, as for our encoder. The whole
-    tile is then resized to the side that the backbone was trained with, so larger tiles are seen at a coarser scale.
+    Pixels are standardised by the data's own statistics and brought to the finest grid, as for Fus-MAE's encoder. The
+    whole tile is then resized to the side that the backbone was trained with, so it gets larger tiles at a coarser
+    scale.
 
     Args:
-        inputs: the arrays that it is fed.
+        inputs: descriptions of the input arrays.
         statistics: mean and standard deviation of each band, in physical units.
 
     Attributes:
-        name: as in `RIVALS`.
-        bands: bands that the backbone knows, by modality, in the order that it is fed.
-        is_fixed: it takes exactly `bands` and others are left out; otherwise it takes any of them, and a band that it
-            doesn't know is an error.
-        side_px: height and width that it was trained with.
+        name: name, as in `RIVALS`.
+        bands: names of the backbone's bands by modality, in its input order.
+        is_fixed: whether it needs exactly `bands`, so that further ones are left out; otherwise it takes any subset
+            of them, and a band that is not among them is an error.
+        side_px: height and width in pixels of the tiles that it was trained with.
         dim: D, width of the features.
-        weight_names: what a file of weights may lack or have more.
-        origin: where the weights are from, as a sentence for a report.
-        modalities: those of `inputs`.
-        chosen: the bands it is fed, by modality.
+        weight_names: tensors by which a file of weights may differ from the backbone.
+        origin: origin of the weights, as a phrase for a report.
+        modalities: names of the modalities of `inputs`.
+        chosen: names of the bands that it gets, by modality.
 
     Raises:
         ConfigError: the data lacks a band or has one that the backbone can't use.
@@ -73,7 +74,7 @@ class Rival(nn.Module, ABC):
         """Standardised tiles `[B, C, side_px, side_px]` by modality, bands as in `chosen`, to `[B, D]`."""
 
     def _choose(self, key: str, given: Sequence[str]) -> tuple[str, ...]:
-        """The bands of a modality that the backbone is fed, in its own order."""
+        """The bands of a modality that the backbone gets, in its own order."""
         known = self.bands.get(key)
         if known is None:
             raise ConfigError(f"{self.name} has no modality {key}.", got=key, expected=" or ".join(self.bands))
@@ -90,16 +91,16 @@ class Rival(nn.Module, ABC):
         return tuple(band for band in known if band in given)
 
     def load(self, path: Path) -> None:
-        """Take weights from a file.
+        """Load weights from a file.
 
         Raises:
-            CheckpointError: it is absent, damaged or of another model.
+            CheckpointError: the file is absent, damaged or of another model.
         """
         load_backbone(self.backbone, path, self.weight_names, self.name)
         self.origin = f"weights of {path.name}, sha256 {file_sha256(path)}"
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whoever asks: a trainer puts every module that it holds in training mode."""
+        """Stay in eval mode, whatever `mode` is: a trainer puts every module that it holds in training mode."""
         return super().train(False)
 
     @torch.no_grad()
@@ -107,15 +108,15 @@ class Rival(nn.Module, ABC):
         """Features of tiles of which only some modalities are given.
 
         Args:
-            pixels: `[B, C_g, h, w]` in physical units, by input name (`s2_10m`); what is of no modality in `setting`
-                is not looked at.
-            setting: modalities that are given: `("s1", "s2")`, `("s1",)`.
+            pixels: arrays `[B, C_g, h, w]` in physical units, by input name (`s2_10m`); those of modalities outside
+                `setting` are ignored.
+            setting: names of the given modalities, such as `("s1", "s2")` or `("s1",)`.
 
         Returns:
-            `[B, D]`.
+            Features `[B, D]`.
 
         Raises:
-            ValueError: a modality that there is not, or one whose arrays are absent or of another shape.
+            ValueError: a modality is unknown, or its arrays are absent or of another shape.
         """
         if not setting or not set(setting) <= set(self.modalities):
             raise ValueError(f"unknown setting {setting}, expected some of {self.modalities}")
@@ -127,7 +128,7 @@ class Rival(nn.Module, ABC):
         return self._features({key: self._fitted(key, tile) for key, tile in tiles.items()})
 
     def _fitted(self, key: str, tile: Tensor) -> Tensor:
-        """A tile `[B, C, H, W]` with all bands to those that are fed, `[B, C', side_px, side_px]`."""
+        """Select the chosen bands of tiles `[B, C, H, W]` and resize them, to `[B, C', side_px, side_px]`."""
         chosen = tile.index_select(1, self.get_buffer(f"{key}_order"))
         if chosen.shape[-1] == self.side_px:
             return chosen

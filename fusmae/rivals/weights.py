@@ -1,4 +1,4 @@
-"""A published file of weights, read without running anything from it, into a backbone that it must fit."""
+"""Load a published file of weights, without running code from it, into a backbone that it must fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class WeightNames:
-    """Where a file of weights may differ from the backbone, by how tensors' names begin.
+    """Tensors by which a file of weights may differ from the backbone.
 
     Attributes:
-        optional: of the backbone; may be absent from the file, as published.
-        ignored: of the file; parts of pretraining that the backbone doesn't have.
-        published: what in torchgeo names the file to be had.
+        optional: first parts of tensor names in the backbone that may be absent from the file, as published.
+        ignored: first parts of tensor names in the file that belong to pretraining and that the backbone doesn't have.
+        published: name of torchgeo's enumeration that gives the address of the published file.
     """
 
     optional: tuple[str, ...]
@@ -30,10 +30,11 @@ class WeightNames:
 
 
 def load_backbone(backbone: nn.Module, path: Path, names: WeightNames, rival: str) -> None:
-    """Load weights that must fit name by name and shape by shape, but for what is optional or ignored.
+    """Load weights, whose names and shapes must all fit, except for those that are optional or ignored.
 
     Raises:
-        CheckpointError: the file is absent or damaged, or says what is missing, left over or of another shape.
+        CheckpointError: the file is absent or damaged, or tensors are missing, left over or of another shape; names
+            them.
     """
     hint = f"give {rival}'s own file: {names.published} in torchgeo says where it is"
     weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(names.ignored)}
@@ -68,8 +69,8 @@ def _read(path: Path, hint: str) -> dict[str, Tensor]:
             loaded: Any = load_file(path)
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a foreign file makes a reader raise can't be told beforehand
-        # Not its text: torch's tells how to load what is not trusted.
+    except Exception as error:  # a reader may raise anything for a foreign file
+        # The error's text is left out: that of torch explains how to load files that are not trusted.
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors.",
             got=type(error).__name__,
@@ -85,7 +86,7 @@ def _read(path: Path, hint: str) -> dict[str, Tensor]:
 
 
 def _flat(loaded: Any) -> dict[str, Any]:
-    """Values by full name: CROMA's file has a state dict a part, Copernicus-FM's may have one under `model`."""
+    """Values by full name: CROMA's file has one state dict per part, Copernicus-FM's may have one under `model`."""
     if not isinstance(loaded, Mapping):
         return {}
     if isinstance(loaded.get("model"), Mapping):

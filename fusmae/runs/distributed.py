@@ -1,4 +1,4 @@
-"""Which of several training processes this one is, as torchrun tells it; one process where it doesn't."""
+"""Which of several training processes this one is, as torchrun states it; without torchrun there is one process."""
 
 import os
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Ranks:
     """This process among those that train one model.
 
     Attributes:
-        rank: of this process; 0 writes what there is to write.
-        num_ranks: processes on all hosts together.
-        num_local: processes on this host.
+        rank: number of this process, counted from 0; process 0 writes all results.
+        num_ranks: number of processes on all hosts together.
+        num_local: number of processes on this host.
     """
 
     rank: int = 0
@@ -27,15 +27,15 @@ class Ranks:
 
     @property
     def num_hosts(self) -> int:
-        """Hosts, which have equally many processes each."""
+        """Number of hosts; each has the same number of processes."""
         return self.num_ranks // self.num_local
 
 
 def ranks() -> Ranks:
-    """What torchrun says.
+    """Read this process's place from the environment that torchrun sets.
 
     Raises:
-        TrainingError: something else started several processes, or hosts have differently many.
+        TrainingError: something else started several processes, or hosts have different numbers of them.
     """
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if num_ranks == 1:
@@ -58,10 +58,10 @@ def ranks() -> Ranks:
 
 
 def require_one_process(stage: str) -> None:
-    """Refuse several processes for a stage that has no use for them.
+    """Refuse several processes for a stage that runs in one.
 
     Raises:
-        TrainingError: torchrun started more than one.
+        TrainingError: torchrun started more than one process.
     """
     if (got := ranks().num_ranks) > 1:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""dvc.lock as a graph: which stage made a path, from what, back to the raw archives' receipt."""
+"""dvc.lock as a graph: which stage made a path, and from which inputs, back to the receipt of the raw archives."""
 
 import hashlib
 import json
@@ -9,19 +9,19 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-# A stage depends on rooms of the package and on single files of it.
+# A stage depends on folders of the package and on single files of it.
 _PACKAGE = "fusmae"
 
 
 class LockedStage(BaseModel):
-    """What dvc.lock says of a stage; hashes are DVC's, with `.dir` behind a folder's.
+    """A stage's entry in dvc.lock; hashes are DVC's MD5s, which end in `.dir` for a folder.
 
     Attributes:
-        name: DVC's: `probe@random`.
-        code: MD5 of each file and folder of code, by path.
-        inputs: of each other dependency.
-        outs: of each output.
-        params: values in params.yaml by their dotted key.
+        name: DVC's name of the stage, such as `probe@random`.
+        code: hash of each file and folder of code, by path.
+        inputs: hash of each other dependency, by path.
+        outs: hash of each output, by path.
+        params: values in params.yaml, by their dotted key.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,7 +55,7 @@ def _is_code(path: str) -> bool:
 
 
 def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[LockedStage, ...]:
-    """The stages behind some paths, each behind those that it reads from."""
+    """The stages that made some paths, directly or indirectly; each comes after those whose outputs it reads."""
     makers = {out: stage for stage in stages.values() for out in stage.outs}
     found: dict[str, LockedStage] = {}
 
@@ -73,7 +73,7 @@ def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[
 
 
 def broken_links(stages: Iterable[LockedStage]) -> list[str]:
-    """Where a stage read something else than what the stage before it made, in words."""
+    """A sentence for each input that differs from what the stage before it made."""
     stages = tuple(stages)
     made = {out: md5 for stage in stages for out, md5 in stage.outs.items()}
     return [
@@ -85,7 +85,7 @@ def broken_links(stages: Iterable[LockedStage]) -> list[str]:
 
 
 def dvc_md5(path: Path) -> str:
-    """The hash under which DVC knows a file or a folder; Python's caches are in .dvcignore."""
+    """The hash that DVC gives a file or a folder; Python's caches are left out, as .dvcignore names them."""
     if path.is_file():
         return _md5(path)
     found = (file for file in path.rglob("*") if file.is_file() and file.parent.name != "__pycache__")

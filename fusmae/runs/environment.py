@@ -1,11 +1,11 @@
-"""Environment variables that libraries read once: they are set before anything heavy is imported."""
+"""Environment variables that libraries read only once: they are set before any large library is imported."""
 
 import os
 from pathlib import Path
 from urllib.request import getproxies_environment, proxy_bypass
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""Names by which servers on this machine are called."""
+"""Host names of servers on this machine."""
 
 
 def keep_caches_inside(folder: Path) -> None:
@@ -23,43 +23,43 @@ def keep_caches_inside(folder: Path) -> None:
 
 
 def wait_without_spinning() -> None:
-    """Let OpenMP's threads sleep while they wait for one another; comes before the first import of torch.
+    """Let OpenMP's threads sleep while they wait for one another; must be called before the first import of torch.
 
-    By default they spin: beside any other load they take the core that the thread they wait for needs, and training
-    takes a multiple of its time (benchmarks/threads.py). Results are the same bits.
+    By default they spin: beside any other load they occupy the core that the awaited thread needs, and training takes
+    several times as long (benchmarks/threads.py). Results stay the same to the last bit.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def exclude_this_machine() -> None:
-    """Let requests to this machine's own servers go past the proxies that the environment names.
+    """Make requests to this machine's own servers bypass the proxies that the environment names.
 
-    Prefect's temporary server, MLflow's beside a training and a mirror on localhost are out of any proxy's reach. What
-    is excluded already stays excluded.
+    No proxy can reach Prefect's temporary server, an MLflow server beside a training, or a mirror on localhost. Hosts
+    that are excluded already stay excluded.
     """
-    # On macOS a variable would hide the proxies that the system's settings name.
+    # Set without need, the variable would hide the proxies of the system's settings on macOS.
     if proxies():
         os.environ.update(exclusions())
 
 
 def exclusions() -> dict[str, str]:
-    """`no_proxy` and `NO_PROXY`, as some libraries read the one and some the other, with this machine's names added."""
+    """Values of `no_proxy` and `NO_PROXY` with this machine's names added; some libraries read one, some the other."""
     given = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
     either = next(filter(None, given.values()), "")
     return {name: _with_this_machine(value or either) for name, value in given.items()}
 
 
 def proxies() -> dict[str, str]:
-    """The environment's proxies: address by the scheme that it is for."""
+    """The environment's proxies: address by URL scheme."""
     return {scheme: address for scheme, address in getproxies_environment().items() if scheme != "no"}
 
 
 def sent_to_proxy() -> tuple[str, ...]:
-    """Those names of this machine that a request would go to by a proxy."""
+    """Those names of this machine to which a request would go through a proxy."""
     return tuple(name for name in THIS_MACHINE if not proxy_bypass(name)) if proxies() else ()
 
 
 def _with_this_machine(excluded: str) -> str:
     names = [name.strip() for name in excluded.split(",") if name.strip()]
-    # Among other names the star would lose its meaning for some libraries.
+    # Some libraries ignore the star when it stands among other names.
     return "*" if "*" in names else ",".join(dict.fromkeys([*names, *THIS_MACHINE]))

@@ -1,4 +1,4 @@
-"""How a stage's process ended, told to the flow that started it: DVC stands between them and passes no exit code on."""
+"""How a stage's process ended, in a file for the flow that started it: DVC, between them, passes on no exit code."""
 
 import errno
 import os
@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 OUTCOME = "FUSMAE_OUTCOME"
-"""Environment variable with the file that a stage's process writes its exit code to; no result knows it."""
+"""Environment variable: path of the file that a stage's process writes its exit code to; no result depends on it."""
 TEMPORARY = 75
-"""Exit code of what may go well when it is tried again (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a failure after which another try may succeed (EX_TEMPFAIL of sysexits.h)."""
 TOLD_TO_END = 128 + 15
+"""Exit code of a process that SIGTERM ended."""
 
 _BEGUN = "begun"
-# By name: none of these packages is imported here.
+# Exceptions after which another try may succeed, by name: none of these packages is imported here.
 _PASSING = {
     "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
     "urllib3.exceptions": ("HTTPError",),
@@ -23,24 +24,24 @@ _PASSING = {
     "botocore.exceptions": ("EndpointConnectionError", "ConnectionError"),
     "fusmae.sources.transfer.server": ("DroppedError",),
 }
-# torch and oneDNN say it by a RuntimeError.
+# torch and oneDNN report it by a RuntimeError with one of these texts.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive", "out of memory")
 
 
 def note_begin() -> None:
-    """Note that the stage's process runs; one that is killed leaves it at that."""
+    """Note that the stage's process has begun; of a process that is killed, this note remains."""
     _note(_BEGUN)
 
 
 def note_end(code: int) -> None:
-    """Note the exit code."""
+    """Note the exit code in place of that."""
     _note(str(code))
 
 
 def is_worth_another_try(file: Path) -> bool:
-    """Whether the process that wrote the file was cut off, or failed for what passes: network, lock, memory, disk.
+    """Whether the process that wrote the file was killed, or failed for a passing reason: network, lock, memory, disk.
 
-    A stage that never began, and one that failed for what it was given, would fail again.
+    A stage that never began, and one that failed because of its inputs, would fail again.
     """
     if not file.exists():
         return False
@@ -48,9 +49,9 @@ def is_worth_another_try(file: Path) -> bool:
 
 
 def exit_code(error: BaseException) -> int:
-    """What a process ends with for an error: 75 if it may go well another time, 143 if it was told to end, else 1."""
+    """The exit code for an error: 75 if another try may succeed, 143 if a signal ended the run, else 1."""
     if isinstance(error, SystemExit):
-        # Lightning ends a run that heard SIGTERM by one of its own, without a code: DVC would take it for done.
+        # Lightning ends a run that received SIGTERM by a subclass without a code: DVC would take the stage for done.
         plain = type(error) is SystemExit
         return (error.code if isinstance(error.code, int) else int(error.code is not None)) if plain else TOLD_TO_END
     return TEMPORARY if any(map(_passes, _causes(error))) else 1
@@ -78,7 +79,7 @@ def _passes(error: BaseException) -> bool:
 
 def _note(text: str) -> None:
     file = os.environ.get(OUTCOME)
-    # Of several training processes the first says how it went; the others end because it did.
+    # Of several training processes only the first notes its end; the others end because it did.
     if file and os.environ.get("RANK", "0") == "0":
-        with suppress(OSError):  # a full disk: the file says "begun" then, which means the same
+        with suppress(OSError):  # a full disk: the file still contains "begun", which means the same
             Path(file).write_text(text, encoding="utf-8")

@@ -10,15 +10,15 @@ _NOTE = Path(".fusmae/worktree.txt")
 
 
 class Worktree:
-    """A detached checkout; one that was cut off is gone on with, one that is done is made anew.
+    """A detached checkout; work that was interrupted in it can continue, and after finished work it is made anew.
 
     Attributes:
-        folder: the project's folder in it.
+        folder: the project's folder in the checkout.
 
     Args:
-        top: where the checkout goes.
-        commit: that is checked out.
-        purpose: what is done there; a checkout for something else is not gone on with.
+        top: root folder of the checkout.
+        commit: the commit to check out.
+        purpose: text that names the work; a checkout that was made for other work is not continued.
     """
 
     def __init__(self, top: Path, commit: str, purpose: str) -> None:
@@ -28,7 +28,7 @@ class Worktree:
 
     @property
     def is_begun(self) -> bool:
-        """What was cut off can go on: it is the same commit and purpose, and everything was set up."""
+        """Whether interrupted work can continue: commit and purpose are the same, and everything was set up."""
         note = self.folder / _NOTE
         return note.exists() and note.read_text(encoding="utf-8") == self._noted
 
@@ -36,10 +36,10 @@ class Worktree:
         """Check the commit out, in place of whatever is there.
 
         Raises:
-            CheckoutError: git refuses.
+            CheckoutError: git can't check the commit out.
         """
         self.remove()
-        # No hooks: DVC's would fill the checkout from the cache.
+        # Without hooks: DVC's hook would fill the checkout from the cache.
         done = git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(self._top), self._commit)
         if done.returncode:
             raise CheckoutError(
@@ -54,7 +54,7 @@ class Worktree:
         (self.folder / _NOTE).write_text(self._noted, encoding="utf-8")
 
     def end(self) -> None:
-        """Note that everything is done, so that the next one starts anew."""
+        """Note that the work is done, so that the next checkout is made anew."""
         (self.folder / _NOTE).unlink()
 
     def remove(self) -> None:
@@ -69,5 +69,5 @@ class Worktree:
 
 
 def git(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run git here and keep what it says, whatever its exit code is."""
+    """Run git in the working folder and capture its output; a non-zero exit code raises nothing."""
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607

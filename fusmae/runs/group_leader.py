@@ -1,8 +1,8 @@
-"""Runs a command, and ends all that it started once whoever asked for it is gone: `python group_leader.py COMMAND …`.
+"""Run a command, and end all its processes once the calling process is gone: `python group_leader.py COMMAND …`.
 
-A killed process can't end its children, and DVC's outlive it. This program leads their process group and holds one end
-of a pipe: its standard input ends when the process that asked dies, however it dies. It imports nothing of the project,
-whose checkout at hand may be another.
+A killed process can't end its children, and those of DVC outlive it. This program leads their process group and holds
+one end of a pipe: its standard input ends when the calling process dies, however it dies. It imports nothing of the
+project, because the checkout in the working folder may be at another commit.
 """
 
 import os
@@ -13,12 +13,13 @@ import threading
 import time
 
 GRACE_S = 20.0
-"""For the trainer to write its checkpoint; Prefect kills a cancelled flow 30 s after it told it to end."""
+"""Seconds in which the trainer can write its checkpoint; Prefect kills a cancelled flow 30 s after its first signal."""
 
 
 def main() -> None:
-    """Run the command of the command line; its exit code is this process's."""
-    # Whoever ends the group means the command; unlike an ignored signal, a handler is not passed on to it.
+    """Run the command that the arguments name; this process ends with its exit code."""
+    # A signal to the group is meant for the command. The command does not inherit a handler, as it would an ignored
+    # signal.
     signal.signal(signal.SIGTERM, lambda *_: None)
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
     is_alone = threading.Event()
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def _end_when_alone(is_alone: threading.Event) -> None:
-    # Not sys.stdin: at exit Python waits for whoever reads it.
+    # Not sys.stdin: at exit Python would wait for the thread that reads it.
     while os.read(0, 4096):
         pass
     is_alone.set()

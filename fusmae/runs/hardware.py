@@ -1,4 +1,4 @@
-"""What a run computes on: facts that explain why results of two machines differ in their last bits."""
+"""The hardware of a run: facts that explain why results of two machines differ in their last bits."""
 
 import platform
 from pathlib import Path
@@ -12,7 +12,7 @@ def describe_hardware(accelerator: str) -> dict[str, str]:
     """Device, threads and processes, as tags of a run.
 
     Args:
-        accelerator: auto, cpu or gpu, as the trainer is told.
+        accelerator: the trainer's setting: auto, cpu or gpu.
     """
     is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     device = torch.cuda.get_device_name() if is_on_gpu else _cpu_name()

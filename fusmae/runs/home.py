@@ -1,4 +1,4 @@
-"""The checkout that a folder of DVC's belongs to: what a stage keeps there must outlast its run."""
+"""The checkout that a temporary folder of DVC belongs to: files that must outlast a stage's run are kept there."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _TEMPORARY = (".dvc", "tmp", "exps")
 
 
 def home_folder() -> Path:
-    """The working folder; in a temporary checkout of `dvc exp run --temp` or `--queue`, the same one of the checkout.
+    """The working folder; during `dvc exp run --temp` or `--queue`, the same folder in the original checkout.
 
     DVC removes a temporary checkout, with everything in it, as soon as its experiment has ended.
     """
@@ -22,7 +22,7 @@ def _home_of(folder: Path) -> Path:
     top = _git_top(folder)
     for exps in top.parents:
         if exps.parts[-3:] == _TEMPORARY:
-            # DVC checks the whole git repository out, of which the project may be one folder.
+            # DVC checks out the whole git repository; the project may be one folder in it.
             return _home_of(_git_top(exps.parents[2]) / folder.relative_to(top))
     return folder
 

@@ -8,10 +8,10 @@ _KEPT_BYTES = 2**31 - 1  # the largest that mallopt takes
 
 
 def keep_freed_memory() -> None:
-    """Keep what a batch freed for the next batch; does nothing where the C library is another than GNU's.
+    """Keep memory that a batch freed for the next batch; does nothing where the C library is not GNU's.
 
-    Otherwise every large array's pages go back to the kernel, and each batch pays to have them zeroed and mapped
-    again: on a CPU as much as reading and normalising it takes. Memory is never more than the peak was.
+    Otherwise the pages of every large array go back to the kernel, and it must zero and map them again for each batch:
+    on a CPU this takes as long as reading and normalising the batch. The process's peak memory does not grow.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

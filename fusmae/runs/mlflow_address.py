@@ -1,4 +1,4 @@
-"""Where MLflow's store is, and what of its address may be shown."""
+"""Where MLflow's store is, and which part of its address may be shown."""
 
 import os
 import re
@@ -19,10 +19,10 @@ _SIGNED_ADDRESS = re.compile(r"^(https?://)([^:@/?#]*)(?::([^/?#]*))?@(.*)$")
 def tracking_uri() -> str:
     """The server that MLFLOW_TRACKING_URI names, or a SQLite file in the project's folder.
 
-    A web server's address comes without user and password: MLflow prints it at the end of each run.
+    A web server's address is returned without user and password: MLflow prints it at the end of each run.
 
     Raises:
-        RegistryError: there is no address for that file, or SQLAlchemy is not installed.
+        RegistryError: the file's path has no valid address, or SQLAlchemy is not installed.
     """
     path = store_path()
     return sqlite_uri(path) if path else _SIGNED_ADDRESS.sub(r"\1\4", _given())
@@ -32,25 +32,25 @@ def store_path() -> Path | None:
     """The SQLite file; None where the store is a server, or a database of another kind.
 
     Raises:
-        RegistryError: SQLAlchemy is not installed, which takes a SQLite address apart.
+        RegistryError: SQLAlchemy, which parses a SQLite address, is not installed.
     """
     given = _given()
     if not given:
         return home_folder() / STORE / DATABASE
     if not given.startswith("sqlite"):
         return None
-    # A relative path is one of the checkout: a stage may run in a temporary one.
+    # A relative path counts from the original checkout: a stage may run in a temporary one.
     name = _sqlalchemy_url().make_url(given).database
     return home_folder() / name if name and name != ":memory:" and not name.startswith("file:") else None
 
 
 def sqlite_uri(path: Path) -> str:
-    """MLflow's address of a SQLite file, whatever characters the path has.
+    """MLflow's address of a SQLite file; the path may have any characters.
 
     Raises:
-        RegistryError: the path is no text, or SQLAlchemy is not installed.
+        RegistryError: the path's bytes are not text, or SQLAlchemy is not installed.
     """
-    # With the driver's name: of a bare `sqlite:///…` MLflow makes a folder, named like the path with its % escapes.
+    # With the driver's name: for a plain `sqlite:///…` MLflow makes a folder named like the path with its % escapes.
     url = _sqlalchemy_url().URL.create("sqlite+pysqlite", database=str(path.absolute()))
     try:
         return str(url.render_as_string(hide_password=False))
@@ -86,10 +86,10 @@ def is_local() -> bool:
 
 
 def store_folder() -> Path:
-    """Folder of the SQLite file; what belongs to it is beside it, wherever a stage runs.
+    """Folder of the SQLite file and of the files that belong to it; the same for stages in temporary checkouts.
 
     Raises:
-        RegistryError: the store is no SQLite file.
+        RegistryError: the store is not a SQLite file.
     """
     path = store_path()
     if path is None:
@@ -106,20 +106,20 @@ def local_path(address: str) -> Path | None:
 
 
 def shown_uri() -> str:
-    """The store as errors may name it: a file's path, or an address without user and password."""
+    """The store's name for messages: a file's path, or an address without user and password."""
     path = store_path()
     return str(path) if path else without_secrets(tracking_uri())
 
 
 def without_secrets(text: str) -> str:
-    """A text that may hold addresses, without the user and password in them."""
-    # Up to the last @: a database's password may hold slashes and more of them.
+    """A text with user and password removed from the addresses in it."""
+    # Up to the last @: a database's password may contain slashes and further @ signs.
     text = re.sub(r"://\S*@", "://…@", text)
     return re.sub(r"(?i)\b(password|token|secret|key)=[^&\s'\"]+", r"\1=…", text)
 
 
 def sign_in() -> None:
-    """Hand on user and password of the server's address by MLflow's own variables, which it shows nowhere."""
+    """Pass user and password of the server's address to MLflow in its environment variables, which it never shows."""
     signed = _SIGNED_ADDRESS.match(_given())
     if signed:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(signed[2])

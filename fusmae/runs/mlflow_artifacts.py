@@ -1,4 +1,4 @@
-"""Where a SQLite store's artifacts are: MLflow keeps absolute addresses, which outdate when the folder moves."""
+"""Where a SQLite store's artifacts are: MLflow keeps absolute addresses, which become wrong when the folder moves."""
 
 import shlex
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnClause, Connection, TableClause
 
 ARTIFACTS = "artifacts"
-# Every column in which MLflow keeps an artifact's address; the first is where an experiment's new runs write.
+# Every column in which MLflow keeps an address of artifacts; the first holds the folder for an experiment's new runs.
 _ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -25,13 +25,13 @@ _ADDRESSES = (
 
 @dataclass(frozen=True)
 class Outdated:
-    """A folder that the addresses of a store name, and that is not the store's.
+    """A folder that a store's addresses name, though the store is in another one.
 
     Attributes:
-        address: the folder as MLflow has it, without a slash at its end.
-        folder: the same as a path.
-        store: folder of the store.
-        missing: one path in `folder` that the store's own lacks; None where everything is here as well.
+        address: address of that folder in MLflow's database, without a slash at its end.
+        folder: the same folder as a path.
+        store: folder in which the store is now.
+        missing: one path in `folder` that `store` lacks; None where `store` has everything.
     """
 
     address: str
@@ -41,36 +41,36 @@ class Outdated:
 
     @property
     def copy_command(self) -> str:
-        """The command that brings along what is missing, and replaces nothing."""
+        """The command that copies what is missing and replaces nothing."""
         return f"cp -R -n {shlex.quote(str(self.folder))}/. {shlex.quote(str(self.store))}"
 
 
 def outdated_addresses(database: Path) -> list[Outdated]:
-    """Folders of a store that was moved or copied from there to here, by the addresses in it; changes nothing.
+    """Former folders of a store that was moved or copied, from the addresses in its database; changes nothing.
 
-    The folder of an experiment whose artifacts were meant to be elsewhere (a larger disk) is none of them.
+    The folder of an experiment whose artifacts are elsewhere on purpose (on a larger disk) is not among them.
 
     Args:
         database: the SQLite file; its folder is the store's.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: it is no database of MLflow's.
+        sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
     """
     with _open(database) as connection:
         return list(_outdated(connection, database.absolute()))
 
 
 def update_addresses(database: Path) -> list[Outdated]:
-    """Let the addresses of a moved or copied store name its present folder, where the artifacts came along.
+    """Change the addresses of a moved or copied store to its present folder, if all artifacts are there too.
 
     Args:
-        database: the SQLite file; only one process at a time may do this.
+        database: the SQLite file; only one process at a time may call this.
 
     Returns:
-        The folders that were named until now.
+        The folders that the addresses named before.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: it is no database of MLflow's.
+        sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
     """
     from sqlalchemy import func, literal, update
 
@@ -87,7 +87,7 @@ def update_addresses(database: Path) -> list[Outdated]:
 
 @contextmanager
 def _open(database: Path) -> Iterator["Connection"]:
-    """One transaction."""
+    """A connection with one transaction."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
@@ -107,7 +107,8 @@ def _outdated(connection: "Connection", database: Path) -> Iterator[Outdated]:
 
     store = database.parent
     experiments = table("experiments", column("experiment_id"), column("artifact_location"))
-    # An experiment's folder lies in the store's: as it is named here, or as MLflow names it.
+    # An experiment's artifacts are in a subfolder of the store's: `artifacts`, as here, or the experiment's number, as
+    # MLflow names it.
     roots = {
         root
         for number, address in connection.execute(select(experiments))
@@ -127,7 +128,7 @@ def _outdated(connection: "Connection", database: Path) -> Iterator[Outdated]:
 
 
 def _under(connection: "Connection", root: str) -> Iterator[str]:
-    """Addresses of what was written: of runs, models and versions, not of experiments."""
+    """Addresses of artifacts that were written: those of runs, models and versions, not of experiments."""
     from sqlalchemy import func, select
 
     for _, column in _columns()[1:]:

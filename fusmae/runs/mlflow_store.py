@@ -1,4 +1,4 @@
-"""MLflow's store: that it is there, and what runs and experiments it has."""
+"""MLflow's store: opened or made, with a look at its runs and experiments."""
 
 import json
 from collections.abc import Iterator
@@ -22,13 +22,14 @@ from fusmae.runs.mlflow_address import (
 from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
 
 MINIMUM_SERVER = "3.0"
-"""Oldest server that this project works with: models are logged by an interface that MLflow 2 lacks."""
+"""Oldest server version that this project works with: models are logged by an interface that MLflow 2 lacks."""
 
 
 def connect() -> None:
-    """Point MLflow at its store, make the store where it is missing, and let a moved one name its present folder.
+    """Point MLflow at its store, make the store where it is missing, and update the addresses of a moved one.
 
-    Several processes that open a SQLite file which does not exist yet break it for good: a file lock lets one make it.
+    Several processes that open a SQLite file which does not exist yet damage it for good: a file lock lets only one
+    make it.
 
     Raises:
         RegistryError: the store does not answer, or its server is too old.
@@ -56,7 +57,7 @@ def connect() -> None:
 
 
 def packages_folder() -> str:
-    """Where the imported MLflow lies."""
+    """Folder of the imported MLflow package."""
     import mlflow
 
     return str(Path(mlflow.__file__).parent)
@@ -68,13 +69,13 @@ def _open_file(uri: str, path: Path) -> None:
     if "%" in (packages := packages_folder()):
         from mlflow.store.db import utils
 
-        # MLflow hands the folder of its migrations to alembic as it is, where % begins the name of a variable.
+        # MLflow passes the folder of its migrations to alembic without escaping; there, % begins a variable's name.
         utils._get_package_dir = lambda: packages.replace("%", "%%")
     if not path.exists():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        # Made by `search_experiments`, its first experiment would keep artifacts in the working folder, and
-        # some characters of that folder's name would end in an SQL error.
+        # If `search_experiments` made the store, its first experiment would keep artifacts in the working folder, and
+        # some characters in that folder's name would cause an SQL error.
         SqlAlchemyStore(uri, path.parent.as_uri())  # type: ignore[no-untyped-call]
     mlflow.search_experiments(max_results=1)
     for folder in sorted({moved.folder for moved in update_addresses(path)}):
@@ -83,13 +84,13 @@ def _open_file(uri: str, path: Path) -> None:
 
 
 def require_version(found: str) -> None:
-    """Refuse an older server: what it lacks would come out after hours of training.
+    """Refuse an older server: otherwise the error would come only after hours of training.
 
     Args:
-        found: the server's version; "" where it does not tell.
+        found: the server's version; "" where the server does not state it.
 
     Raises:
-        RegistryError: it is older than `MINIMUM_SERVER`.
+        RegistryError: the server is older than `MINIMUM_SERVER`.
     """
     from importlib.metadata import version
 
@@ -112,7 +113,7 @@ def require_version(found: str) -> None:
 
 @cache
 def _server_version(uri: str) -> str:
-    """The version that a server states, asked for once a process; "" where it states none, or is a database."""
+    """The version that a server states, requested once per process; "" where it states none or is a database."""
     if not uri.startswith(("http://", "https://")):
         return ""
     from mlflow.utils.credentials import get_default_host_creds
@@ -125,7 +126,7 @@ def _server_version(uri: str) -> str:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Be the only process here that may make something in the store; a server sees to that by itself."""
+    """Keep other processes on this machine from making something in the store; a server needs no such lock."""
     if not is_local():
         yield
         return
@@ -135,14 +136,14 @@ def _alone() -> Iterator[None]:
 
 
 def find_run(run_file: Path) -> str | None:
-    """The id in `run_file`, if the store has that run; outputs that came from a DVC cache may have none here."""
+    """The run id in `run_file` if the store has that run, else None: outputs from a DVC cache may have no run here."""
     if not run_file.exists():
         return None
     return known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"])
 
 
 def known_run(run_id: str) -> str | None:
-    """The id, if the store has that run."""
+    """The run's id if the store has that run, else None."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -155,10 +156,10 @@ def known_run(run_id: str) -> str | None:
 
 
 def open_experiment(name: str) -> str:
-    """The experiment's id; it is made where it is missing.
+    """The experiment's id; a missing experiment is made.
 
     Raises:
-        RegistryError: its artifacts would be written into the folder of another store, of which this one is a copy.
+        RegistryError: this store is a copy, and artifacts would be written into the folder of the original.
     """
     import mlflow
 
@@ -166,7 +167,7 @@ def open_experiment(name: str) -> str:
     with _alone():
         found = mlflow.get_experiment_by_name(name)
         if path is None:
-            # A server keeps artifacts where it was told to.
+            # A server decides by its own settings where artifacts are kept.
             return str(found.experiment_id if found else mlflow.create_experiment(name))
         if found is None:
             return str(mlflow.create_experiment(name, (path.parent / ARTIFACTS).as_uri()))

@@ -1,4 +1,4 @@
-"""A command and all that it starts, ended together."""
+"""Run a command so that it and all processes that it starts end together."""
 
 import os
 import signal
@@ -22,18 +22,18 @@ def run_in_group(
     environment: Mapping[str, str] | None = None,
     stdout: IO[str] | None = None,
 ) -> int:
-    """Run a command to its end; if this process is told to end or is killed, so are the command and its children.
+    """Run a command to its end; if a signal ends or kills this process, the command and its children end too.
 
-    DVC does not pass a signal on to the training process that it started.
+    DVC does not pass signals on to the training process that it started.
 
     Args:
         command: program and arguments.
-        folder: to run in; here where None.
-        environment: variables; this process's where None.
-        stdout: where its output goes; to this process's where None.
+        folder: working folder of the command; None for this process's.
+        environment: environment variables; None for this process's.
+        stdout: file that gets the command's output; None for this process's output.
 
     Returns:
-        Its exit code; 128 + the signal's number if one ended it.
+        The command's exit code; 128 + the signal's number if a signal ended it.
     """
     process = subprocess.Popen(
         [sys.executable, "-P", group_leader.__file__, *command],
@@ -55,7 +55,7 @@ def run_in_group(
 
 
 def own_programs_first() -> str:
-    """PATH for what is started: the programs of this environment come before others of the same name."""
+    """PATH for child processes: this Python environment's programs come before others of the same name."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
@@ -63,7 +63,7 @@ def own_programs_first() -> str:
 def _stop_signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the wait, as Ctrl-C does; by default they would leave the command running alone.
 
-    Where somebody handles them already, that stays: Prefect tells a cancelled run from a crashed one by its own.
+    Existing handlers stay: Prefect uses its own to tell a cancelled run from a crashed one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -83,12 +83,12 @@ def _stop_signals_raise() -> Iterator[None]:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the whole group to end (the trainer writes its checkpoint), then make it."""
+    """Ask the whole group to end (the trainer then writes its checkpoint), and kill it after `GRACE_S` seconds."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + group_leader.GRACE_S
         while time.monotonic() < deadline:
-            process.poll()  # else the dead leader would count as a member of its group
+            process.poll()  # otherwise the dead leader would still count as a member of its group
             os.killpg(process.pid, 0)
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)

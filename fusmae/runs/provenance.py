@@ -1,4 +1,4 @@
-"""What a stage ran on: commit, dirty flag, identity of its inputs, library versions."""
+"""Provenance of a stage's results: commit, dirty flag, hashes of its inputs, library versions."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from fusmae.files import file_sha256
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
 FLOW_RUN = "FUSMAE_FLOW_RUN_ID"
-"""Environment variable by which a stage's process learns which Prefect flow run it is part of; no result knows it."""
+"""Environment variable: id of the Prefect flow run that a stage's process is part of; no result depends on it."""
 FLOW_RUN_TAG = "fusmae.flow_run"
 EXPERIMENT = "FUSMAE_EXPERIMENT"
-"""Environment variable with the name of the DVC experiment that the flow run becomes; no result knows it."""
+"""Environment variable: name of the DVC experiment that the flow run becomes; no result depends on it."""
 EXPERIMENT_TAG = "fusmae.dvc_experiment"
 HOSTS_TAG = "fusmae.hosts"
 
@@ -30,7 +30,7 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
     Args:
         stage: DVC's name of the stage.
         inputs: files and folders that it reads.
-        seed: the run's seed.
+        seed: random seed of the run.
     """
     return {
         "stage": stage,
@@ -47,22 +47,22 @@ def flow_run() -> str:
 
 
 def flow_tags() -> dict[str, str]:
-    """Which flow run and which DVC experiment this process is part of, as tags of an MLflow run; none by hand."""
+    """This process's flow run and DVC experiment, as tags of an MLflow run; empty where no flow started it."""
     found = {FLOW_RUN_TAG: flow_run(), EXPERIMENT_TAG: os.environ.get(EXPERIMENT, "")}
     return {tag: value for tag, value in found.items() if value}
 
 
 def with_host(noted: str, host: str, commit: str | None) -> str:
-    """Hosts that worked on a run and the commits that they had, with one more: `one at 1234567890ab, two at …`."""
+    """The list of hosts that worked on a run, with one host added: `one at 1234567890ab, two at …` (host, commit)."""
     entries = noted.split(", ") if noted else []
     entry = f"{host} at {commit[:12] if commit else 'no commit'}"
     return ", ".join(entries if entries[-1:] == [entry] else [*entries, entry])
 
 
 def git_state() -> dict[str, Any]:
-    """Commit, and whether a file differs from it or code is new; None and False outside a git checkout."""
+    """The commit, and whether files differ from it or new code is there; None and False outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
-    # Stages and DVC write dvc.lock as they go: it says nothing about the code that ran.
+    # DVC writes dvc.lock while stages run: its changes are no changes of code.
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude,glob)**/dvc.lock")
     # A new file beside the code may be imported, or composed into params.yaml.
     added = _git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS)
@@ -70,12 +70,12 @@ def git_state() -> dict[str, Any]:
 
 
 def git_email() -> str:
-    """The person as git knows them here; "" where it does not."""
+    """The user's e-mail address in git's configuration; "" where it has none."""
     return _git("config", "user.email") or ""
 
 
 def is_committed(path: Path) -> bool:
-    """Whether a file of the checkout is there and as the commit has it."""
+    """Whether git tracks the file and it is unchanged since the commit."""
     tracked = _git("ls-files", "--", str(path))
     return bool(tracked) and not _git("status", "--porcelain", "--", str(path))
 
@@ -101,7 +101,7 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
 
 
 def content_sha256(path: Path) -> str:
-    """Identity of a file's or folder's content; a folder with a manifest of checksums is known by that manifest."""
+    """SHA-256 of a file's or folder's content; for a folder with a manifest of checksums, that of the manifest."""
     if path.is_file():
         return file_sha256(path)
     if (path / "manifest.json").exists():
@@ -111,13 +111,13 @@ def content_sha256(path: Path) -> str:
 
 
 def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Mapping[str, str]) -> str:
-    """Name of a run's resume folder: another stage, parameter, input or line of its code is another run.
+    """The key that names a run's resume folder; it changes with the stage, its parameters, its inputs and its code.
 
     Args:
         stage: DVC's name of the stage.
         params: the parameters that it reads.
         inputs: files and folders that it reads.
-        code: hash of each file of its code, by path, as `stage_code` gives them.
+        code: hash of each file of its code, by path, as `stage_code` returns them.
     """
     facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, dict(code)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where training stages keep what they resume from: a folder a run, one process at a time."""
+"""Where training stages keep what they resume from: one folder per run, used by one process at a time."""
 
 import os
 import shutil
@@ -13,32 +13,32 @@ from fusmae.errors import TrainingError
 from fusmae.runs.home import home_folder, is_temporary
 
 SCRATCH = "FUSMAE_SCRATCH"
-"""Environment variable with a folder that several checkouts share, so that a run goes on in another one."""
+"""Environment variable: path of a folder that several checkouts share, so that a run can continue in another one."""
 _KEPT_DAYS = 30
 
 
 def scratch_path(stage: str, key: str) -> Path:
-    """Where the folder of a run is; see `scratch_folder`."""
+    """Path of a run's folder; see `scratch_folder`."""
     return scratch_root() / f"{stage}-{key}"
 
 
 def scratch_root() -> Path:
     """The project's hidden folder, or the one that several checkouts of a host share."""
     if is_temporary() and not os.environ.get(SCRATCH):
-        return home_folder() / ".fusmae" / "scratch"  # where flows have theirs
+        return home_folder() / ".fusmae" / "scratch"  # flows keep their folders there too
     return Path(os.environ.get(SCRATCH) or ".fusmae")
 
 
 @contextmanager
 def scratch_folder(stage: str, key: str) -> Iterator[Path]:
-    """The folder of one run, for this process alone; gone once the run is done, kept if it is cut off or fails.
+    """The folder of one run, for this process alone; removed when the run is done, kept if it is interrupted or fails.
 
     Args:
         stage: DVC's name of the stage.
-        key: of everything that the run's result depends on, 16 characters.
+        key: hash of everything that the run's result depends on, 16 characters.
 
     Raises:
-        TrainingError: another process is at this very run.
+        TrainingError: another process is working on the same run.
     """
     folder = scratch_path(stage, key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _remove_left(folder: Path) -> None:
-    """A cut-off run's with other parameters: nothing goes on from it here; elsewhere it may, for a while."""
+    """Remove an interrupted run's folder of other parameters; keep a recent one that another checkout may use."""
     is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
     if (os.environ.get(SCRATCH) or is_temporary()) and is_recent:
         return
@@ -78,4 +78,4 @@ def _remove_left(folder: Path) -> None:
             shutil.rmtree(folder)
         _lock_of(folder).unlink()
     except Timeout:
-        pass  # its process runs
+        pass  # a process still uses it

@@ -1,4 +1,4 @@
-"""The code that a stage's results depend on: what dvc.yaml lists, so that DVC and a cut-off run judge by the same."""
+"""The code that a stage's results depend on, as dvc.yaml lists it: DVC and resume keys compare the same files."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def stage_code(stage: str, dvc_yaml: Path = Path("dvc.yaml"), *, source: str = "
 
     Args:
         stage: name in dvc.yaml.
-        dvc_yaml: the file.
-        source: name of the raw data set, which stands for `${data.source.name}`.
+        dvc_yaml: path of the file.
+        source: name of the raw data set, which replaces `${data.source.name}`.
 
     Returns:
-        All of the package where the file has no such stage: a command may be run without DVC.
+        Hashes by path; those of the whole package where the file has no such stage, as a command may run without DVC.
     """
     try:
         stages = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))["stages"]

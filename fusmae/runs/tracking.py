@@ -1,4 +1,4 @@
-"""MLflow runs: one a training stage, the same one after a restart."""
+"""MLflow runs: one per training stage; a restarted stage continues its run."""
 
 import json
 import socket
@@ -23,14 +23,14 @@ _RUN_FILE = "run_id"
 
 @dataclass(frozen=True)
 class Run:
-    """An open MLflow run; of several processes that train together the first alone has it.
+    """An open MLflow run; of several processes that train together, only the first has it.
 
     Attributes:
         run_id: MLflow's id; "" in the other processes.
-        logger: for a Lightning trainer; writes into the same run. None in the other processes.
-        scratch: folder for resume checkpoints; gone when the run is done.
-        facts: provenance of whatever the stage makes.
-        is_first: whether this process writes what the stage makes.
+        logger: logger for a Lightning trainer, which writes into the same run; None in the other processes.
+        scratch: folder for resume checkpoints; removed when the run is done.
+        facts: provenance of the stage's results.
+        is_first: whether this process writes the stage's results.
     """
 
     run_id: str
@@ -40,7 +40,7 @@ class Run:
     is_first: bool = True
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log final numbers; MLflow admits no plus sign in a name."""
+        """Log final numbers; MLflow allows no plus sign in a name, so `+` becomes `-`."""
         import mlflow
 
         mlflow.log_metrics({name.replace("+", "-"): value for name, value in metrics.items()}, run_id=self.run_id)
@@ -65,18 +65,18 @@ def stage_run(
     accelerator: str,
     data: str = "",
 ) -> Iterator[Run]:
-    """Open a training stage's run: a new one, or the one that was cut off.
+    """Open a training stage's run: a new one, or the one that was interrupted.
 
     Args:
         stage: DVC's name of the stage; the run's name.
-        experiment: MLflow experiment; made where missing.
-        seed: the run's seed.
-        params: nested parameters that the stage reads, logged flat.
+        experiment: name of the MLflow experiment; made where missing.
+        seed: random seed of the run.
+        params: nested parameters that the stage reads; logged with dotted names.
         inputs: files and folders that the stage reads.
         code: hash of each file of code that its results depend on, by path.
-        run_file: JSON with the run's id, written when the stage is done.
-        accelerator: what the trainer is told to use.
-        data: the dataset's name and terms.
+        run_file: path of a JSON file with the run's id, written when the stage is done.
+        accelerator: the trainer's setting: auto, cpu or gpu.
+        data: the dataset's name and licence terms.
 
     Raises:
         RegistryError: MLflow's store does not answer.
@@ -101,8 +101,7 @@ def stage_run(
                 mlflow.log_params(_flat({"seed": seed, **params}))
                 _log_inputs(facts["inputs"])
                 (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
-            # Of the machines and the last flow that worked on it. Tags only: nothing that a stage makes may depend on
-            # them.
+            # The machines and the last flow that worked on the run are tags only: no result may depend on them.
             hosts = with_host(active.data.tags.get(HOSTS_TAG, ""), socket.gethostname(), facts["git"]["commit"])
             mlflow.set_tags({**describe_hardware(accelerator), **flow_tags(), HOSTS_TAG: hosts})
             logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
@@ -111,7 +110,7 @@ def stage_run(
 
 
 def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:
-    """Add a later stage's numbers and files to the run that `run_file` names, where MLflow still has it."""
+    """Add a later stage's numbers and files to the run that `run_file` names, if MLflow still has it."""
     import mlflow
 
     connect()

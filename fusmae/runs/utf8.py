@@ -14,7 +14,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-# What spreadsheets save where it is not UTF-8: iconv's name, and Python's.
+# Encodings other than UTF-8 in which spreadsheets save: iconv's name, and Python's.
 _ENCODINGS = {"WINDOWS-1252": "cp1252", "MACINTOSH": "mac_roman", "CP850": "cp850"}
 _MAX_JUDGED_LINES = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -22,7 +22,7 @@ _CELL_END = re.compile(rb"[,;|\t\"\r\n]")
 
 
 def composed(text: str) -> str:
-    """A name in the one form in which names are compared: NFC, as people type it.
+    """A name in the form in which names are compared: NFC, as keyboards produce it.
 
     macOS and archives made there store "ü" as "u" and a combining mark (NFD), which looks the same.
     """
@@ -36,10 +36,10 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
 
     Args:
         path: the file.
-        raises: class of the error.
+        raises: class of the error to raise.
 
     Raises:
-        FusmaeError: the file is not UTF-8, or a letter was lost before; names the first line.
+        FusmaeError: the file is not UTF-8, or an earlier conversion lost a letter; names the first such line.
     """
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if wide := _wide_encoding(data):
@@ -61,13 +61,13 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
 
 
 def _wide_encoding(data: bytes) -> str:
-    """The name that iconv has for an encoding of two or four bytes per letter; "" for other encodings."""
+    """The name in iconv of an encoding with two or four bytes per letter; "" for other encodings."""
     for mark, name in _BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             return name
     if b"\0" not in data:
         return ""
-    # Of a Latin letter in UTF-16 one of the two bytes is 0.
+    # In UTF-16 one of the two bytes of a Latin letter is 0.
     return "UTF-16LE" if data[1::2].count(0) > data[::2].count(0) else "UTF-16BE"
 
 
@@ -105,7 +105,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _strangeness(data: bytes, encoding: str) -> int:
-    """Number of characters that names hardly have: signs, and capitals inside words of small letters."""
+    """Number of characters that are rare in names: symbols, and capitals inside words of small letters."""
     text = f" {data.decode(encoding, errors='replace')} "
     return sum(
         letter > "\x7f" and (not letter.isalpha() or (letter.isupper() and before.isalpha() and not after.isupper()))

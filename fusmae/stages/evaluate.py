@@ -1,4 +1,4 @@
-"""Stage evaluate: every protocol, initialisation and modality setting over the whole test set."""
+"""Stage evaluate: score every protocol, initialisation and modality setting over the whole test set."""
 
 from collections import ChainMap
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage examine: whether the data is what it states; training waits for its verdict."""
+"""Stage examine: check whether the data is what it claims to be; training requires its verdict."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def examine(
     """Examine `index` and `shards`; write the report to `out` and, if nothing blocks, the `verdict`.
 
     Raises:
-        ExaminationError: a check fails that `data.tolerated` does not excuse.
+        ExaminationError: a check fails, and `data.tolerated` does not allow for that.
     """
     source = open_source(data.source.name, data.source.settings)
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:

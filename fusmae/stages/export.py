@@ -1,4 +1,4 @@
-"""Stage export: a finetuned classifier as ONNX, checked against torch on every test pair."""
+"""Stage export: write a finetuned classifier as ONNX, checked against torch on every test pair."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage fetch: a source's raw archives, checked and unpacked."""
+"""Stage fetch: get a source's raw archives, check and unpack them."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from fusmae.sources.receipt import receipt_of
 
 
 def fetch(section: SourceConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Path, receipt: Path) -> None:
-    """Make the source's folder in `raw` whole; `receipt` says what it holds.
+    """Complete the source's folder in `raw`; `receipt` lists what it contains.
 
-    DVC tracks the receipt: millions of raw files would stall it.
+    DVC tracks the receipt, because millions of raw files would make it too slow.
     """
     source = open_source(section.name, section.settings)
     files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)

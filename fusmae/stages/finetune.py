@@ -1,4 +1,4 @@
-"""Stage finetune: encoder and head together, from pretrained or from initial weights."""
+"""Stage finetune: train encoder and head together, from pretrained or from random weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage index: every pair of the raw data with labels, split and place, examined as far as no pixel is needed."""
+"""Stage index: list all pairs of the raw data with labels, split and place; run the checks that need no pixels."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ def index(data: DataConfig, *, raw: Path, out: Path) -> None:
     """Write the index of the source's folder in `raw` to the parquet file `out`.
 
     Raises:
-        ExaminationError: counts, labels or places are not what the dataset states: better said now than after sharding.
+        ExaminationError: counts, labels or places are not those that the dataset states. It comes before sharding, to
+            save time.
     """
     source = open_source(data.source.name, data.source.settings)
     pairs = source.pairs(raw / source.name)

@@ -1,4 +1,4 @@
-"""Stage pretrain: masked reconstruction; keeps the initial weights too, for the random-init rows."""
+"""Stage pretrain: masked reconstruction; also keeps the random initial weights, for comparison."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def pretrain(
     pictures: Path,
     run_file: Path,
 ) -> None:
-    """Train on `shards` that have the examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
+    """Train on `shards` with an examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
     require_verdict(verdict, shards)
     modalities = tuple(tiles.modalities)
     num_patches = architecture.num_patches(tiles.tile_px)
@@ -65,7 +65,7 @@ def pretrain(
         keys = data.reader("validation").keys[: section.num_pictures]
         batch = data.first("validation", len(keys))
         warning = data.reader("train").origin.warning
-        # Not the module at hand: one process alone can't use a model that is shared out.
+        # Not the trained module: one process alone can't use a model that is split among processes.
         load_weights(whole := build_fusmae(start.architecture), trained, out / "pretrained")
         whole_module = Reconstructor(whole, build_preprocess(start.preprocessing), recipe)
         draw_reconstructions(pictures, whole_module, batch, keys, tiles.modalities, known, warning)

@@ -1,4 +1,4 @@
-"""Stage probe: linear heads on a frozen encoder, one a modality setting; learning rate chosen on validation."""
+"""Stage probe: linear heads on a frozen encoder, one per modality setting; learning rate chosen on validation."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage reference: what new scenes are compared with, in numbers of the exported model's training data."""
+"""Stage reference: numbers that describe the exported model's training data, with which new scenes are compared."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fusmae.release.drift_reference import make_reference
 
 
 def reference(section: ReferenceConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path) -> None:
-    """Describe the data that `exported/model.onnx` was trained on; `out` is a file that travels with it."""
+    """Describe the data that `exported/model.onnx` was trained on; `out` is a file that accompanies the model."""
     graph = exported / "model.onnx"
     session = Session(graph)
     require_embedding(session, str(graph))

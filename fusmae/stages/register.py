@@ -1,4 +1,4 @@
-"""Stage register: the exported graph as a version in MLflow, with its card, its lineage and its variants."""
+"""Stage register: add the exported graph to MLflow as a model version, with its card, lineage and variants."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ def register(
     run_file: Path,
     out: Path,
 ) -> None:
-    """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and the version."""
+    """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
     session, offer = Session(graph), Offer.read(variants, measured, graph)
     lineage = record_lineage(section.model_name, graph, session.metadata, scores, receipt)

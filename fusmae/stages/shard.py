@@ -1,4 +1,4 @@
-"""Stage shard: raw tiles to shards, and band statistics of the train split."""
+"""Stage shard: pack raw tiles into shards, and measure band statistics of the train split."""
 
 import shutil
 from functools import partial
@@ -20,11 +20,11 @@ from fusmae.sources.receipt import require_as_received
 def shard(
     data: DataConfig, runtime: RuntimeConfig, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path
 ) -> None:
-    """Write the shards of every pair in `index` to `out`, then train's `statistics`."""
+    """Write shards with every pair in `index` to `out`, then the `statistics` of the train split."""
     source, pairs = open_source(data.source.name, data.source.settings, data.inputs), read_index(index)
     folder = (raw / source.name).absolute()
     require_as_received(data.source, folder, receipt)
-    # DVC empties its outputs before it runs a stage: what a killed run has finished waits beside them.
+    # DVC deletes a stage's outputs before it runs it: shards that a killed run has finished are kept beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
     key = resume_key("shard", params, [receipt, index], stage_code("shard", source=source.name))
     unfinished = out.with_name(f".{out.name}-{key}")

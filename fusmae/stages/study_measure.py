@@ -1,4 +1,4 @@
-"""Stage study_measure: one variant and seed of a study, measured in every way that it asks for."""
+"""Stage study_measure: measure one variant and seed of a study in every way that the study asks for."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage study_pretrain: one variant and seed of a study, to the weights that it is measured by."""
+"""Stage study_pretrain: make the weights of one variant and seed of a study, which are then measured."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from fusmae.training.trainer import Machine, build_trainer, fit
 def study_pretrain(
     config: Config, *, variant: str, seed: int, shards: Path, verdict: Path, statistics: Path, out: Path, run_file: Path
 ) -> None:
-    """Write the checkpoint folder `out`, with `history.json` in it; a rival's weights are no matter of ours."""
+    """Write the checkpoint folder `out`, with `history.json` in it; a rival's own weights are not read here."""
     require_one_process("study_pretrain")
     require_verdict(verdict, shards)
     chosen, own = variant_of(config, variant), variant_config(config, variant, seed)

@@ -1,4 +1,4 @@
-"""Stage study_report: every cell of a study as one page, tables and plots."""
+"""Stage study_report: write one page, tables and plots from every cell of a study."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from fusmae.study.results import read_cell
 from fusmae.study.variants import study_of
 
 REFERENCE = "fusmae"
-"""The variant that others are compared with."""
+"""Name of the variant that others are compared with."""
 
 
 def study_report(config: Config, *, cells: Path, shards: Path, out: Path, runs: Path) -> None:
-    """Write `out` from the folder `cells`; the page goes to the MLflow run of each cell, too."""
+    """Write `out` from the folder `cells`; the page is also added to the MLflow run of each cell."""
     study = study_of(config)
     names = [f"{variant}-{seed}" for variant in study.run for seed in study.seeds]
     absent = [name for name in names if not (cells / name).exists()]

@@ -1,4 +1,4 @@
-"""Stage variants: the exported graph at lower precision, offered where it is neither worse nor slower."""
+"""Stage variants: make the exported graph at lower precision, and offer it where it is neither worse nor slower."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from fusmae.release.export.variants import make_variants
 def variants(
     section: VariantsConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path, report: Path
 ) -> None:
-    """Make variants of `exported/model.onnx`; `out` gets those that are offered, `report` what was measured of all."""
+    """Make variants of `exported/model.onnx`; `out` gets the offered ones, `report` the measurements of all."""
     source = exported / "model.onnx"
     train, test = ShardReader(shards, "train"), ShardReader(shards, "test")
     places = read_places(index, test.keys)

@@ -1,4 +1,4 @@
-"""Whether a study's cells may stand side by side."""
+"""Whether a study's cells can be compared with one another."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from fusmae.errors import StudyError
 from fusmae.evaluation.resampling import why_no_interval
 from fusmae.study.results import HEADLINE, Found
 
-# The bootstrap of a mean of n is too narrow by the root of (n - 1) / n.
+# The bootstrap interval of a mean of n values is too narrow by the factor sqrt((n - 1) / n).
 _FEW_SEEDS = 5
 _HINT = "measure the cells named anew, on the study's data and with its parameters: make study"
 
@@ -18,7 +18,7 @@ def check_comparable(cells: Sequence[Found], reference: str) -> None:
     """Refuse cells whose numbers mean different things.
 
     Raises:
-        StudyError: it names the cells.
+        StudyError: cells don't fit together; names them.
     """
     if reference not in {found.cell.variant for found in cells}:
         got = ", ".join(sorted(map(_name, cells))) or "no cells"
@@ -42,7 +42,7 @@ def check_comparable(cells: Sequence[Found], reference: str) -> None:
 
 
 def caveats(cells: Sequence[Found]) -> list[str]:
-    """What a reader must know before the numbers, in sentences."""
+    """Sentences that a reader must know before the numbers."""
     found = []
     seeds = {cell.cell.variant: set[int]() for cell in cells}
     for cell in cells:
@@ -67,7 +67,7 @@ def caveats(cells: Sequence[Found]) -> list[str]:
 
 
 def drawn_places(cells: Sequence[Found]) -> str:
-    """What intervals are drawn from: `40 test places`, without the number where older cells don't tell it."""
+    """Text for what intervals are drawn from: `40 test places`, without the number where an older cell lacks it."""
     places = _num_places(cells)
     return "test places" if places is None else f"{places} test places"
 
@@ -94,7 +94,7 @@ def _check_rows(found: Found) -> None:
 
 
 def _check_kinds(cells: Sequence[Found], protocol: str) -> None:
-    """One kind a protocol: a chart and a column have one score."""
+    """Require one kind per protocol: a chart and a column show one score."""
     kinds = {row.kind: _name(found) for found in cells for row in found.cell.rows if row.protocol == protocol}
     if len(kinds) > 1:
         got = ", ".join(f"{kind} in {name}" for kind, name in kinds.items())
@@ -102,7 +102,7 @@ def _check_kinds(cells: Sequence[Found], protocol: str) -> None:
 
 
 def _same(cells: Sequence[Found], what: str, value: Callable[[Found], Any]) -> None:
-    """Refuse cells of which `value` differs from the first one's."""
+    """Refuse cells whose `value` differs from that of the first cell."""
     others = [_name(found) for found in cells if value(found) != value(cells[0])]
     if others:
         raise StudyError(

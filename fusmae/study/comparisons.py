@@ -1,4 +1,4 @@
-"""What a study was made to answer, answered by paired differences."""
+"""The questions that a study answers, by paired differences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Literal
 from fusmae.study.summary import BOTH, Line, Study, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
-"""Variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
+"""Names of variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
 
 OWN = "own"
-"""Stands for the condition in which a variant has all modalities that it can take."""
+"""Stands for the condition in which a variant gets all modalities that it can take."""
 
 Answer = Literal["yes", "no difference shown", "worse"]
 ANSWERS: tuple[Answer, ...] = ("yes", "no difference shown", "worse")
@@ -24,11 +24,11 @@ class Comparison:
     """One line minus another, on the same resamples of test places and seeds.
 
     Attributes:
-        one: the line asked about.
-        other: what it is compared with.
-        difference: of the mean headline scores.
-        low: lower end of its 95 % interval.
-        high: upper end.
+        one: the line that the question is about.
+        other: the line that it is compared with.
+        difference: difference of the mean headline scores.
+        low: lower end of the difference's 95 % interval.
+        high: upper end of that interval.
     """
 
     one: Line
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def answer(self) -> Answer:
-        """Is the one better? An interval with zero in it shows nothing."""
+        """Whether `one` is better; an interval that contains zero shows no difference."""
         if self.low > 0:
             return "yes"
         return "worse" if self.high < 0 else "no difference shown"
@@ -50,9 +50,9 @@ class Question:
     """A question, and its answer for every protocol and share that has one.
 
     Attributes:
-        key: short name, for machines.
-        text: for people.
-        answers: by protocol and share.
+        key: short name, for programs.
+        text: the question in words.
+        answers: comparisons by protocol and share of labels.
     """
 
     key: str
@@ -60,7 +60,7 @@ class Question:
     answers: Mapping[Use, Comparison]
 
     def where(self, answer: Answer) -> list[Use]:
-        """Protocols and shares that got an answer."""
+        """The protocols and shares with this answer."""
         return [use for use, found in self.answers.items() if found.answer == answer]
 
 
@@ -69,7 +69,7 @@ def compare(one: Line, other: Line) -> Comparison:
 
     Args:
         one: any line of a study.
-        other: another one, of the same kind.
+        other: another line of the same kind.
     """
     from fusmae.evaluation.resampling import difference
 
@@ -78,14 +78,14 @@ def compare(one: Line, other: Line) -> Comparison:
 
 
 def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:
-    """Every variant minus one of them, wherever both were measured: what "better in 11 of 12" counts.
+    """Every variant minus one of them, wherever both were measured; statements like "better in 11 of 12" count these.
 
     Args:
         study: what was measured.
-        other: the variant that the others are compared with.
+        other: name of the variant that the others are compared with.
 
     Returns:
-        By variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
+        Comparisons by variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
     """
     found: dict[str, dict[str, dict[Use, Comparison]]] = {}
     for variant in study.variants:
@@ -104,7 +104,7 @@ def verdict(study: Study, focus: str = "") -> list[Question]:
 
     Args:
         study: what was measured.
-        focus: what the classes in focus have in common; "" where none are.
+        focus: description of what the classes in focus have in common; "" where none are.
     """
     frozen = [use for use in study.uses if use[0] != "finetune"]
     tuned = [use for use in study.uses if use[0] == "finetune"]
@@ -122,7 +122,7 @@ def verdict(study: Study, focus: str = "") -> list[Question]:
 
 
 def _answers(study: Study, uses: Iterable[Use], rivals: Sequence[str]) -> dict[Use, Comparison]:
-    """The reference under both modalities against the best of its rivals, each with all it can take."""
+    """The reference with both modalities against the best of the other variants, each with all that it can take."""
     answers = {}
     for use in uses:
         own = study.line(study.reference, use, BOTH)

@@ -1,4 +1,4 @@
-"""What is read off the test set's predictions: precision-recall curves, confusion counts."""
+"""Precision-recall curves and confusion counts from the test set's predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class MicroCurve:
     """Micro-averaged precision over recall of one seed, thinned evenly in recall.
 
     Attributes:
-        variant: its name.
-        use: protocol and share.
-        seed: that it is of.
-        recall: ascending.
-        precision: likewise.
+        variant: name of the variant.
+        use: protocol and share of labels.
+        seed: random seed of the cell.
+        recall: recall of each point, ascending.
+        precision: precision of each point.
     """
 
     variant: str
@@ -35,7 +35,13 @@ class MicroCurve:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of a row: `[K, K]`, rows true, columns predicted; or, of labels side by side, `[K, 2, 2]` a class."""
+    """Confusion counts of a use, summed over seeds.
+
+    Attributes:
+        use: protocol and share of labels.
+        seeds: random seeds of the cells.
+        counts: `[K, K]`, rows true, columns predicted; for multilabel `[K, 2, 2]`, one matrix per class.
+    """
 
     use: Use
     seeds: tuple[int, ...]
@@ -43,7 +49,7 @@ class Confusion:
 
 
 def micro_curves(study: Study) -> list[MicroCurve]:
-    """A curve a variant, protocol and share that has predictions, of the variant's first seed that has them."""
+    """One curve per variant, protocol and share with predictions, from the variant's first seed that has them."""
     from sklearn.metrics import precision_recall_curve
 
     curves = []
@@ -62,7 +68,7 @@ def micro_curves(study: Study) -> list[MicroCurve]:
 
 
 def confusions(study: Study) -> list[Confusion]:
-    """The reference's counts, one a protocol, with all labels; summed over seeds."""
+    """The reference's counts, one per protocol, with its largest share of labels; summed over seeds."""
     from sklearn.metrics import multilabel_confusion_matrix
 
     counted = []
@@ -85,7 +91,7 @@ def confusions(study: Study) -> list[Confusion]:
 
 
 def _rows(study: Study, variant: str, use: Use) -> list[tuple[Found, Row]]:
-    """A variant's rows of a use, given all that it can take, by seed."""
+    """A variant's rows of a use, with all modalities that it can take, by seed."""
     own = study.own_condition(variant)
     return [
         (found, row)

@@ -1,12 +1,12 @@
-"""What a study's cell leaves behind: one variant and seed, measured in every way that the study asks for.
+"""The files of a study's cell: one variant and seed, measured in every way that the study asks for.
 
 A cell is a folder:
 
     fusmae-0/
-    ├── cell.json        rows with scores and bootstrap draws, cost, evidence, training curves, where it all came from
+    ├── cell.json        rows with scores and bootstrap draws, cost, evidence, training curves, provenance
     ├── predictions.npz  `labels` [N, K]; by row name (`probe/0.1/s1+s2`) probabilities [N, K] float16;
     │                    by `confusion/<row name>` a [K, K] count matrix, rows true, columns predicted
-    └── pictures/        PNGs with pictures.json: what each shows and where on Earth that is
+    └── pictures/        PNGs, with their content and location on Earth in pictures.json
 """
 
 import json
@@ -25,7 +25,7 @@ CELL, PREDICTIONS, PICTURES = "cell.json", "predictions.npz", "pictures"
 
 Kind = Literal["multilabel", "multiclass", "segmentation"]
 HEADLINE: Mapping[Kind, str] = {"multilabel": "macro_ap", "multiclass": "accuracy", "segmentation": "miou"}
-"""The score that rows of a kind are compared by, and that is bootstrapped."""
+"""Name of the score by which rows of a kind are compared, and which is bootstrapped."""
 
 FOCUS = "focus_ap"
 """Name of the score of the classes in focus: the mean of their APs."""
@@ -36,15 +36,15 @@ class Row:
     """One way of using an encoder, measured over the whole test set.
 
     Attributes:
-        protocol: knn, probe, finetune or segment.
-        share: of the training labels, 0..1.
-        condition: what the encoder was given: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        kind: what was predicted.
-        scores: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy: by name.
-        per_class: AP of each class, or its IoU; only classes that the test set has.
-        draws: the headline score on resamples of the test places, the same resamples for every row of a study, so that
-            the difference of two rows' draws is a paired bootstrap.
-        focus_draws: the same of the score of the classes in focus; empty where none are.
+        protocol: name of the protocol: knn, probe, finetune or segment.
+        share: share of the training labels, 0..1.
+        condition: input of the encoder: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
+        kind: kind of prediction.
+        scores: scores by name: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy.
+        per_class: AP or IoU of each class that the test set has.
+        draws: headline score on resamples of the test places; all rows of a study have the same resamples, so that the
+            difference of two rows' draws is a paired bootstrap.
+        focus_draws: score of the classes in focus on the same resamples; empty where no classes are.
     """
 
     protocol: str
@@ -58,17 +58,17 @@ class Row:
 
     @property
     def name(self) -> str:
-        """`probe/0.1/s1+s2`."""
+        """The row's name, such as `probe/0.1/s1+s2`."""
         return f"{self.protocol}/{self.share:g}/{self.condition}"
 
     @property
     def headline(self) -> float:
-        """The score that it is compared by."""
+        """The score by which the row is compared."""
         return self.scores[HEADLINE[self.kind]]
 
     @property
     def in_focus(self) -> "Row | None":
-        """The same use of the encoder, scored by the classes in focus alone; None where none are."""
+        """The same use of the encoder, scored on the classes in focus alone; None where there are none."""
         if not self.focus_draws:
             return None
         return replace(self, scores={HEADLINE[self.kind]: self.scores[FOCUS]}, draws=self.focus_draws, focus_draws=())
@@ -79,19 +79,19 @@ class Cell:
     """One variant and one seed.
 
     Attributes:
-        variant: its name in the study.
-        seed: of weights, order, masks and label subsets.
-        about: what the variant is, in a sentence.
-        rows: what was measured.
+        variant: name of the variant in the study.
+        seed: random seed of weights, order, masks and label subsets.
+        about: description of the variant in one sentence.
+        rows: measured rows.
         cost: `parameters` of the encoder, `pretrain_seconds`, `pretrain_epochs`, `pairs_per_second` of pretraining.
-        reconstruction: by modality `{"model", "band mean", "nearest"}`: mean squared error on removed patches of test,
-            in the units of the model's targets; empty for what reconstructs nothing.
-        retrieval: by direction (`s1 → s2`) `{"recall@1", "recall@5", "chance@1", "chance@5", "candidates"}`; empty for
-            what has one sensor.
+        reconstruction: mean squared error on removed patches of test, in the units of the model's targets, by modality
+            `{"model", "band mean", "nearest"}`; empty where the variant reconstructs nothing.
+        retrieval: retrieval scores by direction (`s1 → s2`)
+            `{"recall@1", "recall@5", "chance@1", "chance@5", "candidates"}`; empty where the variant has one modality.
         history: training curves: points (epoch, value) by name (`train/loss`, `validation/knn`).
-        origin: `run` and `pretrain_run` (MLflow), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
-            `warning` (of made-up data), `test_places` (how many a draw has; absent in older cells).
-        classes: names, in the order of a label vector.
+        origin: `run` and `pretrain_run` (ids of MLflow runs), `commit`, `is_dirty`, `data` (hash of the shards),
+            `device`, `warning` (for synthetic data), `test_places` (number of places per draw; absent in older cells).
+        classes: names of the classes, in the order of a label vector.
         map_classes: names of the land-cover maps' classes, in their order; empty where the data has no maps.
     """
 
@@ -113,12 +113,12 @@ class Picture:
     """One picture of a cell's gallery.
 
     Attributes:
-        file: in the folder of pictures.
-        kind: a reconstruction, or a tile that the model got wrong.
-        key: the pair's.
-        caption: what is to be seen.
-        lon: longitude of the tile's centre in degrees (WGS 84); None where the source can't tell.
-        lat: latitude, likewise.
+        file: name of the file in the folder of pictures.
+        kind: kind of picture: a reconstruction, or a tile that the model got wrong.
+        key: key of the pair.
+        caption: text that describes the picture.
+        lon: longitude of the tile's centre in degrees (WGS 84); None where the source does not state it.
+        lat: latitude of the tile's centre, likewise.
     """
 
     file: str
@@ -131,15 +131,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Found:
-    """A cell read back.
+    """A cell read back from its folder.
 
     Attributes:
-        cell: its numbers.
-        labels: `[N, K]`, or empty where there are only maps.
+        cell: the cell's numbers.
+        labels: label vectors `[N, K]` of test; empty where there are only maps.
         predictions: probabilities `[N, K]` by row name.
-        confusions: `[K, K]` counts by row name.
-        pictures: its gallery.
-        folder: where its pictures lie.
+        confusions: confusion counts `[K, K]` by row name.
+        pictures: pictures of the cell's gallery.
+        folder: path of the folder with the pictures.
     """
 
     cell: Cell
@@ -157,7 +157,7 @@ def write_cell(
     predictions: Mapping[str, NDArray[Any]],
     confusions: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Write a cell's numbers; the folder's pictures are the caller's."""
+    """Write a cell's numbers; the caller writes the folder's pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"labels": labels.astype(np.uint8)}
     arrays |= {name: found.astype(np.float16) for name, found in predictions.items()}
@@ -176,7 +176,7 @@ def read_cell(folder: Path) -> Found:
     """Read a cell.
 
     Raises:
-        StudyError: the folder is no cell, or a damaged one.
+        StudyError: the folder is not a cell, or is a damaged one.
     """
     listed = folder / PICTURES / "pictures.json"
     try:

@@ -1,4 +1,4 @@
-"""A study's cells put together: a line for each way of using a variant, over its seeds."""
+"""A study's cells put together: one line for each way of using a variant, over its seeds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _SCORE_NAMES = {
     "miou": "mean IoU",
     FOCUS: "macro AP in focus",
 }
-# Draws travel in the page with so many digits; every interval is of the rounded ones, so that all say the same.
+# Decimal places of the draws in the report page; all intervals are computed from rounded draws, so that they agree.
 DIGITS = 5
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds; no deviation of one seed."""
+    """Mean and standard deviation over seeds; the deviation is None for one seed."""
 
     mean: float
     std: float | None
@@ -38,17 +38,17 @@ class Line:
     """One way of using one variant, over its seeds.
 
     Attributes:
-        variant: its name.
-        protocol: see `Row`, as are `share`, `condition` and `kind`.
-        share: of the training labels.
-        condition: what the encoder was given.
-        kind: what was predicted.
-        seeds: that it was measured with.
-        scores: by name.
-        per_class: AP or IoU, the mean over seeds.
-        draws: `[B]` the headline score on the study's resamples of places and seeds.
-        low: lower end of the 95 % interval.
-        high: upper end.
+        variant: name of the variant.
+        protocol: name of the protocol; see `Row`, also for `share`, `condition` and `kind`.
+        share: share of the training labels.
+        condition: input of the encoder.
+        kind: kind of prediction.
+        seeds: random seeds of the measured cells.
+        scores: mean and deviation of each score, by name.
+        per_class: AP or IoU of each class, as the mean over seeds.
+        draws: headline scores `[draws]` on the study's resamples of places and seeds.
+        low: lower end of the headline score's 95 % interval.
+        high: upper end of that interval.
     """
 
     variant: str
@@ -65,7 +65,7 @@ class Line:
 
     @property
     def headline(self) -> Spread:
-        """The score that it is compared by."""
+        """The score by which the line is compared."""
         return self.scores[HEADLINE[self.kind]]
 
     @property
@@ -75,7 +75,7 @@ class Line:
 
     @property
     def label(self) -> str:
-        """`fusmae · probe · 10 % · s1+s2`."""
+        """The line's name for people, such as `fusmae · probe · 10 % · s1+s2`."""
         return " · ".join((self.variant, self.protocol, percent(self.share), self.condition))
 
 
@@ -88,9 +88,9 @@ class Study:
     """Cells that can be compared.
 
     Attributes:
-        cells: sorted by variant, the reference first, and seed.
-        reference: the variant that others are compared with.
-        lines: in order of variant, protocol, share, condition.
+        cells: cells, sorted by variant (the reference first) and seed.
+        reference: name of the variant that others are compared with.
+        lines: lines, in the order of variant, protocol, share, condition.
     """
 
     cells: Sequence[Found]
@@ -99,7 +99,7 @@ class Study:
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """Names, the reference first."""
+        """Names of the variants, the reference first."""
         return tuple(dict.fromkeys(found.cell.variant for found in self.cells))
 
     @cached_property
@@ -109,7 +109,7 @@ class Study:
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
-        """Every condition, both whole modalities first."""
+        """Every condition; the one with both modalities unclouded comes first."""
         return tuple(sorted({line.condition for line in self.lines}, key=lambda name: (name != BOTH, len(name), name)))
 
     def own_condition(self, variant: str) -> str:
@@ -118,7 +118,7 @@ class Study:
         return BOTH if BOTH in of_variant or not of_variant else of_variant[0]
 
     def line(self, variant: str, use: Use, condition: str | None = None) -> Line | None:
-        """The line of a use, under the variant's own condition unless another is named; None where it is absent."""
+        """The line of a use, under the variant's own condition unless another is given; None where it is absent."""
         wanted = (variant, *use, condition or self.own_condition(variant))
         return self._by_key.get(wanted)
 
@@ -140,11 +140,11 @@ def summarise(cells: Sequence[Found], reference: str) -> Study:
     """Put a study's cells together.
 
     Args:
-        cells: at least one of the reference.
+        cells: cells, at least one of them of the reference.
         reference: name of the variant that others are compared with.
 
     Raises:
-        StudyError: the cells can't be compared; it names them.
+        StudyError: the cells can't be compared; names them.
     """
     check_comparable(cells, reference)
     order = {name: at for at, name in enumerate(dict.fromkeys(found.cell.variant for found in cells))}
@@ -156,7 +156,7 @@ def summarise(cells: Sequence[Found], reference: str) -> Study:
 
 
 def in_focus(study: Study) -> Study:
-    """The same cells scored by the classes in focus alone; without lines where none are."""
+    """The same cells scored on the classes in focus alone; without lines where there are none."""
     return Study(study.cells, study.reference, _lines(study.cells, lambda row: row.in_focus))
 
 
@@ -175,13 +175,13 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def spreads(tables: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Mean and deviation over seeds of every number that the tables, one a seed, have."""
+    """Mean and deviation over seeds of every number in the tables, which are one per seed."""
     names = dict.fromkeys(name for table in tables for name in table)
     return {name: spread(table[name] for table in tables if name in table) for name in names}
 
 
 def percent(share: float) -> str:
-    """`10 %`."""
+    """A share as text, such as `10 %`."""
     return f"{100 * share:g} %"
 
 

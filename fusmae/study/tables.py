@@ -1,4 +1,4 @@
-"""The study's numbers for machines and terminals: JSON for `dvc metrics`, CSV for `dvc plots`, markdown."""
+"""The study's numbers as JSON for `dvc metrics`, CSV for `dvc plots`, and markdown for terminals."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[s
 
     Args:
         study: what was measured.
-        questions: what it answers.
-        warnings: what must stand above every number, as of synthetic data.
+        questions: the study's questions with their answers.
+        warnings: sentences that must stand above every number, for example that data is synthetic.
     """
     scores: dict[str, Any] = {}
     for line in _own(study):
@@ -39,7 +39,7 @@ def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[s
 
 
 def as_markdown(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> str:
-    """The answers and every row, as people read them in a terminal or on a code host."""
+    """The answers and every row as markdown, for a terminal or a code host."""
     lines = [f"**{warning}**\n" for warning in warnings]
     lines += [
         "| question | protocol | labels | against | answer | difference | 95 % |",
@@ -67,9 +67,9 @@ def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> Non
     """Write the CSV files, each with a header.
 
     Args:
-        folder: where to; made here.
+        folder: path of the folder; it is made here.
         study: what was measured.
-        curves: of precision over recall.
+        curves: curves of precision over recall.
     """
     folder.mkdir()
     own = list(_own(study))
@@ -100,13 +100,13 @@ def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> Non
 
 
 def with_deviation(found: Spread, digits: int = 3) -> str:
-    """`0.712 ± 0.004`."""
+    """Mean and deviation as text, such as `0.712 ± 0.004`."""
     deviation = "" if found.std is None else f" ± {found.std:.{digits}f}"
     return f"{found.mean:.{digits}f}{deviation}"
 
 
 def _own(study: Study) -> Iterable[Line]:
-    """The lines of the main table: each variant given all that it can take."""
+    """The lines of the main table: each variant with all modalities that it can take."""
     return (line for line in study.lines if line.condition == study.own_condition(line.variant))
 
 

@@ -1,4 +1,4 @@
-"""A variant's whole configuration: the study's, with the variant's own values laid over it."""
+"""A variant's whole configuration: that of the study, in which the variant's own values replace others."""
 
 from fusmae.config.params import Config, checked, parse_config
 from fusmae.config.study import StudyConfig, VariantConfig
@@ -9,7 +9,7 @@ def study_of(config: Config) -> StudyConfig:
     """The section `study`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the parameters have no such section, or it is wrong.
     """
     if config.study is None:
         raise ConfigError(
@@ -23,7 +23,7 @@ def variant_of(config: Config, name: str) -> VariantConfig:
     """One of the study's variants.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: the study has no variant of that name.
     """
     variants = study_of(config).variants
     if name not in variants:
@@ -32,11 +32,11 @@ def variant_of(config: Config, name: str) -> VariantConfig:
 
 
 def model_modalities(variant: VariantConfig, config: Config) -> tuple[str, ...]:
-    """What a variant's model has, in order; one pseudo-modality where all are stacked.
+    """Names of the modalities of a variant's model, in order; one joined name where all bands are stacked.
 
     Args:
-        variant: which.
-        config: its own, from `variant_config`.
+        variant: the variant.
+        config: the variant's configuration, from `variant_config`.
     """
     names = tuple(config.data.modalities)
     return ("+".join(names),) if variant.is_stacked else names
@@ -45,7 +45,7 @@ def model_modalities(variant: VariantConfig, config: Config) -> tuple[str, ...]:
 def variant_config(config: Config, name: str, seed: int) -> Config:
     """The configuration that a variant is trained with.
 
-    Fewer modalities take their masks and the fusion between them along.
+    Where modalities are left out, so are their mask ratios; with one modality or a stack, fusion is off.
 
     Raises:
         ConfigError: the variant's values don't fit.

@@ -1,4 +1,4 @@
-"""A variant's weights opened, and its cell written."""
+"""Open a variant's weights, and write its cell."""
 
 import json
 from collections.abc import Mapping
@@ -34,11 +34,11 @@ class Opened:
     """A variant's weights, ready to use.
 
     Attributes:
-        about: what it is.
-        encoder: frozen.
+        about: description of the variant.
+        encoder: the frozen encoder.
         checkpoint: weights to train further; None for a rival.
-        reconstructor: model and preprocessing of what was trained to reconstruct; None otherwise.
-        history: of its pretraining.
+        reconstructor: model and preprocessing, if the variant was trained to reconstruct; None otherwise.
+        history: training curves and cost of the pretraining.
     """
 
     about: str
@@ -52,7 +52,7 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
     Raises:
-        CheckpointError: weights are absent, damaged, changed or of another model.
+        CheckpointError: the weights are absent, damaged, changed or of another model.
     """
     checkpoint = load_checkpoint(folder)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
 
 
 def _unchanged(variant: VariantConfig) -> Path:
-    """A rival's file of weights, which is the one that the study was composed with."""
+    """A rival's file of weights, checked to be the one that the study was composed with."""
     weights = Path(variant.weights)
     found = file_sha256(weights) if weights.is_file() else "no such file"
     if found != variant.weights_sha256:
@@ -94,7 +94,7 @@ def write_measured(
     pairs: Mapping[str, Pair],
     run: Run,
 ) -> None:
-    """Write the cell `out`, pictures included, whole or not at all."""
+    """Write the cell `out` with its pictures, as a whole or not at all."""
     book, history = measured.book, opened.history
     cost = {
         "parameters": opened.encoder.num_parameters,
@@ -143,7 +143,7 @@ def _pictures(
     count, found = study_of(config).num_pictures, []
     if not count:
         return []
-    # A stack has no tile a modality that could be drawn by itself.
+    # A stack has no separate tiles per modality that could be drawn.
     if opened.reconstructor is not None and not opened.reconstructor[1].is_stacked and opened.checkpoint is not None:
         model, preprocess = opened.reconstructor
         module = Reconstructor(model, preprocess, PretrainRecipe(**config.pretrain.recipe))

@@ -1,4 +1,4 @@
-"""What an encoder is given in a test: every modality, one of them, or clouds over the optical one."""
+"""The inputs of an encoder in a test: every modality, one of them, or clouds over the optical one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ CLOUDED = "s2"
 
 @dataclass(frozen=True)
 class Condition:
-    """One way in which test pairs come.
+    """One form of input of test pairs.
 
     Attributes:
-        name: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        setting: what the encoder gets of it: the modalities that it has.
-        is_clouded: s2 is under cloud.
+        name: name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
+        setting: names of the modalities that the encoder gets, which are those of the condition that it has.
+        is_clouded: whether s2 is under cloud.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Weather:
     """The clouds of degraded input.
 
     Attributes:
-        seed: of their shapes; the same for every variant and seed of a study.
-        share: of a tile that is hidden.
+        seed: random seed of the clouds' shapes; the same for every variant and seed of a study.
+        share: share of a tile that is hidden, 0..1.
     """
 
     seed: int
@@ -41,17 +41,17 @@ class Weather:
 
 
 def seen(batch: Batch, condition: Condition, weather: Weather) -> dict[str, Tensor]:
-    """What an encoder gets of a batch: pixels by input name, on the CPU."""
+    """The part of a batch that an encoder gets: pixels by input name, on the CPU."""
     pixels = batch.only(condition.setting)
     return clouded(pixels, batch.indices, weather.seed, weather.share) if condition.is_clouded else pixels
 
 
 def conditions_of(available: Sequence[str], own: Sequence[str]) -> list[Condition]:
-    """Every condition under which an encoder has something to see, the one with all modalities first.
+    """Every condition that has a modality of the encoder; the one with all modalities comes first.
 
     Args:
-        available: modalities of the data, in order.
-        own: those that the encoder has.
+        available: names of the data's modalities, in order.
+        own: names of the encoder's modalities.
     """
     given = [tuple(available), *((name,) for name in available if len(available) > 1)]
     found = [Condition("+".join(names), tuple(name for name in names if name in own), False) for names in given]

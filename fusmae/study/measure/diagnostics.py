@@ -1,4 +1,4 @@
-"""What a variant's encoder knows without labels: reconstruction against plain filling, and cross-modal retrieval."""
+"""Measures of an encoder that need no labels: reconstruction against plain filling, and cross-modal retrieval."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -13,20 +13,20 @@ from fusmae.models.preprocess import Preprocess
 from fusmae.study.measure.features import SplitFeatures
 
 _MAX_TRAIN_PAIRS = 2048
-"""A mean a band needs no more."""
+"""Number of train pairs that suffices for the mean of each band."""
 
 
 @torch.no_grad()
 def reconstruction(
     model: FusMAE, preprocess: Preprocess, data: PairDataModule, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Errors on removed patches of test, by modality: of the model, of each band's mean, of the nearest patch.
+    """Errors on removed patches of test, by modality, filled with the model, each band's mean, or the nearest patch.
 
     Args:
-        model: in eval mode.
-        preprocess: of its pixels.
-        data: its draws give each test pair its masks.
-        device: to run on.
+        model: the model, in eval mode.
+        preprocess: preprocessing of the model's pixels.
+        data: pairs, whose draws give each test pair its masks.
+        device: device to run on.
     """
     model.to(device)
     preprocess.to(device)
@@ -51,7 +51,7 @@ def _tiles(preprocess: Preprocess, pixels: Mapping[str, torch.Tensor], device: t
 
 
 def retrieval(features: SplitFeatures, modalities: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Which test tile of one sensor belongs to one of another, each encoded alone, by direction."""
+    """Scores by direction for finding a test tile's partner in the other modality, each encoded alone."""
     return {
         f"{one} → {other}": cross_modal_retrieval(features.test[one], features.test[other])
         for one, other in permutations(modalities, 2)

@@ -17,12 +17,12 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SplitFeatures:
-    """What heads learn from, choose by and are tested on: `[N, D]` each.
+    """Features `[N, D]` of the three splits.
 
     Attributes:
-        train: by setting; never clouded, for heads are trained before the clouds come.
-        validation: likewise.
-        test: by condition name.
+        train: features by setting, from which heads learn; never clouded, because heads are trained on clear tiles.
+        validation: features by setting, by which heads are chosen; never clouded either.
+        test: features by condition name.
     """
 
     train: dict[tuple[str, ...], Features]
@@ -37,7 +37,7 @@ def collect_features(
     weather: Weather,
     device: torch.device,
 ) -> SplitFeatures:
-    """Run the encoder over every split, once for each input that differs."""
+    """Run the encoder over every split, once for each distinct input."""
     encoder.to(device)
     settings = list(dict.fromkeys(condition.setting for condition in conditions))
     clean = [Condition("+".join(setting), setting, is_clouded=False) for setting in settings]

@@ -17,19 +17,19 @@ class FrozenEncoder(Protocol):
     """What kNN and probe need of an encoder.
 
     Attributes:
-        modalities: that it has, by their names in the data.
-        num_parameters: of the encoder alone.
+        modalities: names of the encoder's modalities, as in the data.
+        num_parameters: number of parameters of the encoder alone.
     """
 
     modalities: tuple[str, ...]
     num_parameters: int
 
     def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
-        """Physical pixels `[B, C, h, w]` by input name, of the modalities in `setting`, to `[B, D]` float32."""
+        """Features `[B, D]` float32 of physical pixels `[B, C, h, w]` by input name, of the modalities in `setting`."""
         ...
 
     def to(self, device: torch.device) -> Any:
-        """Move it."""
+        """Move the encoder to a device."""
         ...
 
 
@@ -37,9 +37,9 @@ class CheckpointEncoder(nn.Module):
     """The encoder of a pretraining checkpoint, in eval mode.
 
     Args:
-        checkpoint: of pretraining.
-        where: it was found, for errors.
-        readout: how its tokens become features.
+        checkpoint: pretraining checkpoint.
+        where: path of the checkpoint, for errors.
+        readout: how tokens become features.
     """
 
     def __init__(self, checkpoint: Checkpoint, where: Path, readout: Readout) -> None:
@@ -54,10 +54,10 @@ class CheckpointEncoder(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
-        """See `FrozenEncoder`; where the read-out has a part for each modality, D is that of those in `setting`."""
+        """See `FrozenEncoder`; where the readout has a part per modality, only modalities in `setting` count for D."""
         latents = self.encoder(self.preprocess(pixels))
-        # Not every modality of the encoder: parts of an absent one would be constant, and features of two sensors
-        # alone would lie in different dimensions, so that retrieval could not compare them.
+        # Not all modalities of the encoder: the part of an absent one would be constant, and features of two single
+        # modalities would lie in different dimensions, so that retrieval could not compare them.
         return pool(latents, self.readout, tuple(latents.tokens)).float()
 
 
@@ -76,7 +76,7 @@ class RivalEncoder:
         return found.float()
 
     def to(self, device: torch.device) -> "RivalEncoder":
-        """Move it."""
+        """Move the rival to a device."""
         self.rival.to(device)
         return self
 

@@ -1,4 +1,4 @@
-"""A cell's pictures: test tiles as a model fills them in, and those that it gets most wrong."""
+"""A cell's pictures: reconstructed test tiles, and those with the worst predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,16 +25,16 @@ def reconstruction_pictures(
     statistics: Statistics,
     count: int,
 ) -> list[Picture]:
-    """Draw some test tiles, evenly spread over the split; `folder` is written anew.
+    """Draw reconstructions of test tiles that are evenly spread over the split; `folder` is written anew.
 
     Args:
-        folder: of the cell's pictures.
-        module: pretrained.
-        data: its draws give each tile its masks.
-        pairs: by key: where each is.
-        modalities: band order.
-        statistics: to undo the normalisation.
-        count: how many.
+        folder: folder of the cell's pictures.
+        module: pretrained model.
+        data: pairs, whose draws give each tile its masks.
+        pairs: entries of the index by key, with each pair's location.
+        modalities: modalities by name, which give the order of bands.
+        statistics: mean and standard deviation of each band, to undo the normalisation.
+        count: number of tiles.
     """
     reader = data.reader("test")
     rows = np.unique(np.linspace(0, len(reader) - 1, count).astype(int)).tolist()
@@ -58,11 +58,11 @@ def failure_pictures(
     """Draw the test tiles whose labels a model finds least likely.
 
     Args:
-        folder: of the cell's pictures; added to.
-        data: where test is.
-        pairs: by key: labels, and where each is.
-        probabilities: `[N, K]` of test.
-        count: how many.
+        folder: folder of the cell's pictures, to which these are added.
+        data: pairs of every split.
+        pairs: entries of the index by key, with each pair's labels and location.
+        probabilities: probabilities `[N, K]` of test.
+        count: number of tiles.
     """
     reader = data.reader("test")
     labels, chances = (
@@ -86,7 +86,7 @@ def failure_pictures(
 
 
 def whole(batches: Sequence[Batch]) -> Batch:
-    """Batches as one."""
+    """Several batches joined into one."""
     import torch
 
     first = batches[0]
@@ -100,7 +100,7 @@ def whole(batches: Sequence[Batch]) -> Batch:
 
 
 def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
-    """A tile's modalities as people look at them, from the bands at 10 m."""
+    """The first tile of a batch as an image per modality, from the bands of its finest resolution."""
     images = {}
     for modality in dict.fromkeys(item.modality for item in inputs):
         finest = min((item for item in inputs if item.modality == modality), key=lambda item: item.gsd_m)

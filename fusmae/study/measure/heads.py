@@ -24,17 +24,17 @@ def head_probabilities(
     kind: Literal["multilabel", "multiclass"],
     neighbours: int,
 ) -> dict[str, NDArray[Any]]:
-    """Probabilities `[N, K]` of test by condition name; one head for each setting, which clouds don't change.
+    """Probabilities `[N, K]` of test by condition name; there is one head per setting, with and without clouds.
 
     Args:
-        protocol: which head.
-        features: of every split.
-        conditions: of the test.
-        rows: of train, whose labels are used.
-        train_labels: `[N, K]` of all of train.
-        validation_labels: by which the probe's regularisation is chosen.
-        kind: what a label vector means.
-        neighbours: k.
+        protocol: kind of head.
+        features: features of every split.
+        conditions: conditions of the test.
+        rows: rows of train whose labels are used.
+        train_labels: label vectors `[N, K]` of all of train.
+        validation_labels: label vectors `[N, K]` by which the probe's regularisation is chosen.
+        kind: kind of label vector.
+        neighbours: number k of neighbours.
     """
     found: dict[str, NDArray[Any]] = {}
     for setting in dict.fromkeys(condition.setting for condition in conditions):

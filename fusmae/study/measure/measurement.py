@@ -28,17 +28,17 @@ from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.trainer import Machine
 
 RESAMPLING_SEED = 0
-"""One for a whole study: its rows must be scored on the same resamples, and see the same clouds."""
+"""Random seed for a whole study: all rows must be scored on the same resamples and have the same clouds."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a cell's rows and evidence are made of.
+    """The results from which a cell is written.
 
     Attributes:
         book: rows with predictions.
-        reconstruction: see `Cell`.
-        retrieval: see `Cell`.
+        reconstruction: reconstruction errors; see `Cell`.
+        retrieval: retrieval scores; see `Cell`.
     """
 
     book: RowBook
@@ -47,16 +47,16 @@ class Measured:
 
 
 class Measurement:
-    """A variant's encoder on a data set.
+    """The measurement of a variant's encoder on a data set.
 
     Args:
-        config: the variant's own.
-        encoder: frozen.
+        config: the variant's own configuration.
+        encoder: the frozen encoder.
         checkpoint: weights to train further; None for a rival.
-        is_scratch: those are as initialised.
-        data: every split; its draws give test its masks.
-        pairs: of the index, by key.
-        scratch: for resume checkpoints.
+        is_scratch: whether those weights are random.
+        data: pairs of every split, whose draws give test its masks.
+        pairs: pairs of the index, by key.
+        scratch: folder for resume checkpoints.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Measurement:
         self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
 
     def features(self) -> SplitFeatures:
-        """Of every split, under each condition."""
+        """Features of every split, under each condition."""
         return collect_features(self.encoder, self.data, self.conditions, self.weather, self.device)
 
     def add_heads(self, features: SplitFeatures) -> None:
-        """Rows of kNN and probe at every label share."""
+        """Add the rows of kNN and probe at every label share."""
         validation = np.asarray(self.data.reader("validation").labels)
         for protocol in ("knn", "probe"):
             if protocol not in self.study.protocols:
@@ -111,7 +111,7 @@ class Measurement:
                     self.book.add(protocol, share, condition, probabilities)
 
     def add_finetuned(self) -> None:
-        """Rows of encoder and head trained together, at every label share; a rival has none."""
+        """Add the rows of encoder and head trained together, at every label share; a rival has none."""
         if "finetune" not in self.study.protocols or self.checkpoint is None:
             return
         recipe = self.config.finetune.model_dump()
@@ -130,7 +130,7 @@ class Measurement:
                 self.book.add("finetune", share, condition, probabilities)
 
     def add_maps(self) -> None:
-        """Rows of a head that draws land-cover maps; none for a rival, or where the data has no maps."""
+        """Add the rows of a segmentation head; there are none for a rival, or where the data has no maps."""
         classes = self.data.reader("test").map_classes
         if "segment" not in self.study.protocols or self.checkpoint is None or not classes:
             return
@@ -145,11 +145,11 @@ class Measurement:
                     self.book.add_maps(share, condition, confusions, classes)
 
     def evidence(self, features: SplitFeatures, reconstructor: tuple[FusMAE, Preprocess] | None) -> Measured:
-        """Rows so far, and what the encoder knows without labels.
+        """The rows so far, and the measures that need no labels.
 
         Args:
-            features: of every split.
-            reconstructor: (model, preprocess) of what was trained to reconstruct; None otherwise.
+            features: features of every split.
+            reconstructor: model and preprocessing, if the variant was trained to reconstruct; None otherwise.
         """
         reconstruction = {}
         if reconstructor is not None:
@@ -167,7 +167,7 @@ class Measurement:
 
 
 def _columns(study: StudyConfig, classes: Sequence[str]) -> list[int]:
-    """Of the classes in focus.
+    """Columns of the classes in focus, in a label vector.
 
     Raises:
         ConfigError: the data has no such class.
@@ -179,5 +179,5 @@ def _columns(study: StudyConfig, classes: Sequence[str]) -> list[int]:
 
 
 def named_draws(modalities: Sequence[str], config: Config) -> Draws:
-    """Draws that give the pairs of a study their masks."""
+    """The draws that give the pairs of a study their masks."""
     return Draws(config.seed, tuple(modalities), config.model.num_patches(config.data.tile_px))

@@ -1,4 +1,4 @@
-"""From predictions to rows: scores over the whole test set, and draws for intervals."""
+"""Turn predictions into rows: scores over the whole test set, and bootstrap draws for intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ _THRESHOLD = 0.5
 
 @dataclass
 class RowBook:
-    """Rows of one cell as they come in, with what the report draws from them.
+    """The rows of one cell collected one by one, with the predictions that the report draws.
 
     Attributes:
-        kind: of the label vectors.
-        labels: of test, `[N, K]`.
-        classes: K names.
-        weights: `[draws, N]`, how often each test pair is in each resample.
+        kind: kind of the label vectors.
+        labels: label vectors `[N, K]` of test.
+        classes: names of the K classes.
+        weights: numbers `[draws, N]` of times that each resample contains each test pair.
         focus: columns of the classes in focus; empty where none are.
-        rows: so far.
+        rows: rows added so far.
         predictions: probabilities `[N, K]` by row name.
-        confusions: `[K, K]` by row name.
+        confusions: confusion counts `[K, K]` by row name.
     """
 
     kind: Literal["multilabel", "multiclass"]
@@ -41,7 +41,7 @@ class RowBook:
     confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
-        """Score probabilities `[N, K]` of the label vectors."""
+        """Score probabilities `[N, K]` against the label vectors."""
         if self.kind == "multilabel":
             found = score(self.labels, probabilities, self.classes, _THRESHOLD)
             scores = {name: getattr(found, name) for name in ("macro_ap", "micro_ap", "macro_f1", "micro_f1")}
@@ -61,7 +61,7 @@ class RowBook:
             self.confusions[row.name] = confusion(self.labels, probabilities)
 
     def add_maps(self, share: float, condition: str, confusions: NDArray[Any], classes: Sequence[str]) -> None:
-        """Score land-cover maps by their confusions `[N, K, K]`, a pair each."""
+        """Score land-cover maps by their confusion counts `[N, K, K]`, one matrix per pair."""
         total = confusions.sum(axis=0)
         scores, per_class = segmentation_scores(total, classes)
         draws = _rounded(miou_draws(confusions, self.weights))

@@ -1,4 +1,4 @@
-"""Training with some of the labels: encoder and head together, or a head that draws maps on frozen tokens."""
+"""Training with some of the labels: encoder and head together, or a segmentation head on frozen tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from fusmae.training.supervised import Finetuner, FinetuneRecipe
 from fusmae.training.trainer import Machine, build_trainer, fit
 
 _WARMUP_SHARE = 0.1
-"""Of a finetuning's length, whatever the share of labels."""
+"""Share of a finetuning's epochs that is warm-up, the same for every share of labels."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a training of the study is told.
+    """The settings of one supervised training of the study.
 
     Attributes:
-        shards: where the pairs are.
-        rows: of train, whose labels are used.
-        steps: how long, in batches of how many pairs, at which learning rate.
-        draws: of augmentation and modality drop.
-        machine: what it runs on.
-        scratch: for its resume checkpoints.
+        shards: folder of the shards with the pairs.
+        rows: rows of train whose labels are used.
+        steps: number of steps, batch size and learning rate.
+        draws: random draws of augmentation and modality drop.
+        machine: how the trainer uses the machine.
+        scratch: folder for resume checkpoints.
     """
 
     shards: Path
@@ -46,16 +46,16 @@ class Task:
 
     @property
     def batch_size(self) -> int:
-        """No larger than there are pairs."""
+        """Number of pairs in a batch, which is no larger than the number of pairs."""
         return min(self.steps.batch_size, len(self.rows))
 
     @property
     def epochs(self) -> int:
-        """As many as its steps begin; the steps are the same for every share of labels."""
+        """Number of epochs that the steps begin; the number of steps is the same for every share of labels."""
         return -(-self.steps.steps // (len(self.rows) // self.batch_size))
 
     def data(self, *, with_maps: bool = False) -> PairDataModule:
-        """Its pairs."""
+        """The pairs that the task trains on."""
         return PairDataModule(
             self.shards,
             batch_size=self.batch_size,
@@ -77,12 +77,12 @@ def finetune(
     """A classifier trained from a pretraining checkpoint's weights, in eval mode.
 
     Args:
-        task: what it is told.
+        task: settings of the training.
         checkpoint: pretrained or initial weights.
-        kind: what a label vector means.
-        num_classes: K.
-        recipe: section `finetune` of params.yaml; its length and learning rate are the task's.
-        is_scratch: weights are as initialised: every layer learns at the full rate.
+        kind: kind of label vector.
+        num_classes: K, number of classes.
+        recipe: section `finetune` of params.yaml; length and learning rate are taken from the task instead.
+        is_scratch: whether the weights are random, so that every layer learns at the full rate.
     """
     encoder = build_encoder(checkpoint.architecture, drop_path=recipe["drop_path"])
     load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
@@ -108,7 +108,7 @@ def finetune(
 def finetuned_probabilities(
     module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
 ) -> dict[str, NDArray[Any]]:
-    """Probabilities `[N, K]` of test by condition name, of one model whatever it is given."""
+    """Probabilities `[N, K]` of test by condition name; one model serves all conditions."""
     module.to(device)
     parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in conditions}
     for batch in data.batches("test", range(len(data.reader("test")))):
@@ -120,7 +120,7 @@ def finetuned_probabilities(
 
 
 def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
-    """A map-drawing head trained on a frozen encoder's tokens, in eval mode."""
+    """A segmentation head trained on a frozen encoder's tokens, in eval mode."""
     encoder = build_encoder(checkpoint.architecture)
     load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
     torch.manual_seed(task.draws.seed)
@@ -139,7 +139,7 @@ def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_cl
 def map_confusions(
     module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
 ) -> dict[str, NDArray[Any]]:
-    """Confusions `[N, K, K]` of test's maps, a pair each, by the name of each condition that has the head's setting."""
+    """Confusion counts `[N, K, K]` of test's maps, one matrix per pair, by name of each condition in its setting."""
     module.to(device)
     own = [condition for condition in conditions if condition.setting == module.setting]
     parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in own}
