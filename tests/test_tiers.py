@@ -10,6 +10,9 @@ import pytest
 
 from tests.tiers import BY_FIXTURE, BY_PATH, ROOT, SECOND_TIER
 
+# On one worker: collecting every test takes half a minute.
+pytestmark = pytest.mark.xdist_group("tiers")
+
 # Collects what an expression of markers chooses and what it leaves out; prints both with markers and their reasons.
 COLLECT = """
 import json, sys

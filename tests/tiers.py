@@ -33,6 +33,9 @@ BY_PATH: dict[str, dict[str, str]] = {
         "installs": "an onnxruntime of 2024",
         "slow": "exports a graph for each of four operator sets",
     },
+    "tests/study/measure/test_cell.py": {
+        "slow": "pretrains several variants of a study and measures each in every way"
+    },
     "tests/training/test_distributed.py": {"slow": "torchrun trains in two processes by DDP and FSDP, and is killed"},
 }
 """Reasons by marker, of the tests of a folder, a file or one function."""
