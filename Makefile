@@ -20,19 +20,28 @@ import os, sys; os.environ.setdefault("DVC_SITE_CACHE_DIR", os.path.join(os.path
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help checkout pipeline test check audit bench study ui lock
+.PHONY: help checkout pipeline test test-all check audit bench study ui lock
 
-help:
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help: ## these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 pipeline: checkout .venv/installed ## fetch real pairs, train, evaluate, export, register; then say where to look
 	$(BIN)/dvc repro
 	@$(BIN)/python -m fusmae summary
 
 # Two workers share the cores: torch's threads, waiting for one another, would stand in the way.
-test: check ## lint, types, import contracts, then every test, the audit among them
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
-		&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+define PYTEST
+@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
+	&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --durations=20
+endef
+# tests/tiers.py says which tests are of the second tier, and why.
+SECOND_TIER := pipeline or servers or browser or installs or slow
+
+test: check ## lint, types, contracts, then each test that needs no server, browser or run of the pipeline
+	$(PYTEST) -m "not ($(SECOND_TIER))"
+
+test-all: test ## `make test`, then all other tests: they need PostgreSQL and Chromium, and take much longer
+	$(PYTEST) -m "$(SECOND_TIER)"
 
 check: .venv/installed ## lint, security lint, types, import contracts and declared packages only
 	$(BIN)/ruff check .

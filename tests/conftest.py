@@ -23,6 +23,7 @@ from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
 from fusmae.sources.sample.wheels import download
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+from tests.tiers import second_tier_reasons
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -222,8 +223,13 @@ def pytest_configure() -> None:
     wait_without_spinning()
 
 
+# First of all: `-m` chooses by the markers that are given here.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: the rest fits beside them."""
+    """Mark the tests of the second tier. The longest come first: the rest fits beside them."""
+    for item in items:
+        for marker, reason in second_tier_reasons(item).items():
+            item.add_marker(getattr(pytest.mark, marker)(reason=reason))
     # README is walked before a flow makes a champion in the workspace.
     longest = ("test_restart.py", "test_pipeline.py", "test_study.py", "test_readme.py", "test_flows.py")
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))

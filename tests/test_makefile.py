@@ -1,6 +1,7 @@
-"""`make` in a folder that is no git checkout says so before it installs anything, and its command mends it."""
+"""`make` in a folder that is no git checkout says so before it installs anything; its help names every target."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Targets that other targets run first, and that nobody calls.
+INTERNAL = {"checkout"}
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def git(*arguments):
     subprocess.run(["git", *arguments], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("target", ["pipeline", "test", "study", ".venv/installed"])
+@pytest.mark.parametrize("target", ["pipeline", "test", "test-all", "study", ".venv/installed"])
 def test_nothing_is_installed_in_a_folder_without_git(unpacked, target):
     done = make(target)
     assert done.returncode == 2
@@ -77,3 +80,14 @@ def test_a_repository_of_another_user_is_told_how_to_be_trusted(unpacked, monkey
     done = make("checkout")
     assert "dubious ownership" in done.stdout
     assert f'next:     git config --global --add safe.directory "{unpacked}"' in done.stdout
+
+
+def test_help_describes_every_target_that_is_not_internal(unpacked):
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    printed = dict(line.split(maxsplit=1) for line in make("help").stdout.splitlines())
+    assert printed.keys() == set(phony.split()) - INTERNAL
+    assert set(phony.split()) > INTERNAL
+
+
+def test_help_is_what_make_prints_without_a_target(unpacked):
+    assert make().stdout == make("help").stdout != ""

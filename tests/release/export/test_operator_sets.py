@@ -14,6 +14,9 @@ from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
 from fusmae.release.export.operator_set import NEWEST, OLDEST, runtime_of
 from fusmae.release.export.parity import check_parity
 
+# On one worker: exporting the graphs takes most of the time.
+pytestmark = pytest.mark.xdist_group("operator sets")
+
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 NEEDS = {17: (8, ">=1.12"), 20: (9, ">=1.17"), 21: (10, ">=1.18"), 23: (10, ">=1.23")}
 # Runs what it is given in an onnxruntime of another folder, which has no more than numpy beside it.

@@ -25,6 +25,9 @@ from fusmae.study.results import read_cell
 from fusmae.study.variants import variant_of
 from fusmae.training.checkpoint import load_checkpoint
 
+# On one worker: every test looks at the same cells.
+pytestmark = pytest.mark.xdist_group("cell")
+
 BOTH = ("s1+s2", "s1", "s2", "s1+clouded s2")
 RADAR = ("s1+s2", "s1", "s1+clouded s2")
 OPTICAL = ("s1+s2", "s2", "s1+clouded s2")

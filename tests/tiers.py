@@ -1,0 +1,65 @@
+"""Two tiers of tests: `make test` runs the first, `make test-all` both; what puts a test in the second stands here.
+
+`tests/conftest.py` gives each test the markers that this table names. A test without one is of the first tier.
+"""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SECOND_TIER = {
+    "pipeline": "runs the pipeline or a study in a copy of this checkout",
+    "servers": "starts a server of MLflow, Prefect or PostgreSQL as a process",
+    "browser": "opens a page in Chromium",
+    "installs": "installs packages from the package index",
+    "slow": "takes about a minute or more of one core",
+}
+"""Markers, each with what its tests need."""
+
+BY_PATH: dict[str, dict[str, str]] = {
+    "tests/pipeline": {
+        "pipeline": "each file runs all stages or some, as README says, as flows, killed, or as a study"
+    },
+    "tests/team": {
+        "pipeline": "workers run flows in a checkout of their own",
+        "servers": "MLflow's and Prefect's servers on PostgreSQL",
+    },
+    "tests/operations": {"servers": "compose.yaml's services as processes, and the files that they are made of"},
+    "tests/study/test_report_browser.py": {"browser": "charts, sorting and comparisons are the page's own code"},
+    "tests/commands/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
+    "tests/release/export/test_operator_sets.py": {
+        "installs": "an onnxruntime of 2024",
+        "slow": "exports a graph for each of four operator sets",
+    },
+    "tests/study/measure/test_cell.py": {
+        "slow": "pretrains several variants of a study and measures each in every way"
+    },
+    "tests/training/test_distributed.py": {"slow": "torchrun trains in two processes by DDP and FSDP, and is killed"},
+}
+"""Reasons by marker, of the tests of a folder, a file or one function."""
+
+BY_FIXTURE: dict[str, dict[str, str]] = {
+    "new_workspace": {"pipeline": "makes a copy of this checkout to run commands in"},
+    "postgres": {"servers": "PostgreSQL"},
+    "tracking": {"servers": "MLflow's tracking server"},
+    "scoring": {"servers": "MLflow's scoring server"},
+}
+"""Reasons by marker, of the tests that use a fixture, wherever they are."""
+
+
+def second_tier_reasons(item: pytest.Item) -> dict[str, str]:
+    """What puts a test in the second tier, by marker; empty for a test of the first.
+
+    Args:
+        item: a collected test.
+    """
+    path = item.path.relative_to(ROOT)
+    names = [str(part) for part in (path, *path.parents)] + [f"{path}::{getattr(item, 'originalname', item.name)}"]
+    fixtures = getattr(item, "fixturenames", ())
+    found: dict[str, str] = {}
+    for table, keys in ((BY_PATH, names), (BY_FIXTURE, fixtures)):
+        for key in keys:
+            found |= table.get(key, {})
+    return found
