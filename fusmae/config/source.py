@@ -72,10 +72,6 @@ BROUGHT_BY_HAND = ("folder",)
 """Sources whose raw files a user may change at any time; those of the others are fetched and stay."""
 
 
-BROUGHT_BY_HAND = ("folder",)
-"""Sources whose raw files a user may change at any time; those of the others are fetched and stay."""
-
-
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
 
