@@ -146,7 +146,7 @@ def in_use(name: str) -> list[tuple[str, str]]:
 
 
 def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
-    """Tag a version with the ledger's entry that made it champion, so that the loss of the entry can be detected.
+    """Tag a version with the ledger's entry that made it champion, so that the loss of either can be detected.
 
     Args:
         name: name of the registered model.
