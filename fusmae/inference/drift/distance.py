@@ -8,9 +8,10 @@ k-th nearest training tile (Sun et al. 2022, "Out-of-Distribution Detection with
 responds to what training data did not contain.
 
 A distance is meaningful only by comparison. The same measures of validation scenes, with as many tiles, show what is
-usual. A scene drifts if one of its measures, relative to what is usual, is larger than the largest of theirs in all but
-a chosen share of draws (the maximum over all measures: Westfall and Young 1993, "Resampling-Based Multiple Testing";
-whole scenes are drawn, with replacement: Field and Welsh 2007, "Bootstrapping clustered data").
+usual. A scene drifts if one of its measures, divided by its usual value, is larger than the largest such ratio in all
+but a chosen share of draws of validation scenes (the maximum over all measures: Westfall and Young 1993,
+"Resampling-Based Multiple Testing"; whole scenes are drawn, with replacement: Field and Welsh 2007, "Bootstrapping
+clustered data").
 """
 
 from collections.abc import Mapping, Sequence

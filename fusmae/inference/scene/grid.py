@@ -52,7 +52,7 @@ class Grid:
         crs: CRS whose unit is the metre.
         left: x of the first cell's left edge, in `crs`; it may lie outside the scenes' ground, by less than a pixel of
             every array.
-        top: y of the first cell's upper edge, in `crs`; it may lie outside likewise.
+        top: y of the first cell's upper edge, in `crs`; it may lie outside by as little.
         tile_m: side of a tile.
         stride_m: distance from a tile to the next; the last one of a row or column may be nearer.
         cell_m: side of a cell, which is a pixel of the map.
