@@ -1,4 +1,4 @@
-"""Embeddings of a scene's tiles, in batches as they are read: memory is bounded whatever the scene's size."""
+"""Embeds a scene's tiles in batches as they are read, so that memory is bounded whatever the scene's size."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +14,7 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import Batch, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
 
-# Batches that wait for the session, and strips that wait to be cut.
+# Largest numbers of batches that wait for the session, and of strips that wait to be cut.
 _BATCHES_AHEAD, _STRIPS_AHEAD = 4, 1
 
 
@@ -23,10 +23,10 @@ class EmbeddedUnit:
     """The tiles of a unit that have data, in the order of their columns.
 
     Attributes:
-        unit: whose.
-        columns: `[N]`, of the tiles in the unit.
-        settings: the modalities that each tile has, as `s1+s2`.
-        embeddings: `[N, D]`.
+        unit: the unit.
+        columns: `[N]`, numbers of the tiles in the unit, from 0.
+        settings: modalities of each tile, as `s1+s2`.
+        embeddings: `[N, D]`, embedding of each tile.
     """
 
     unit: Unit
@@ -36,10 +36,10 @@ class EmbeddedUnit:
 
 
 def require_embedding(session: Session, label: str) -> None:
-    """Refuse a graph that was exported before graphs gave their embedding.
+    """Refuse a graph without an output of embeddings, as older versions exported it.
 
     Raises:
-        ExportError: it is one.
+        ExportError: the graph has no such output.
     """
     if not session.embedding_dim:
         raise ExportError(
@@ -51,7 +51,7 @@ def require_embedding(session: Session, label: str) -> None:
 
 @contextmanager
 def scene_batches(reader: SceneReader, units: Sequence[Unit]) -> Iterator[Iterator[tuple[Unit, Sequence[Batch]]]]:
-    """Gives each unit with its batches, in order; the next strip is read meanwhile."""
+    """Yield an iterator over units, each with its batches, in order; the next strip is read in the background."""
     strips = ahead(read_strips(reader, units), _STRIPS_AHEAD)
     items = ahead(cut_batches(strips, reader.inputs, reader.grid.cell_m), _BATCHES_AHEAD)
 
@@ -69,7 +69,7 @@ def scene_batches(reader: SceneReader, units: Sequence[Unit]) -> Iterator[Iterat
 
 
 def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit]) -> Iterator[EmbeddedUnit]:
-    """Embed every tile of units that has data enough in some modality.
+    """Embed every tile of units that has enough data in some modality.
 
     Raises:
         InputError: a file can't be read.
@@ -87,7 +87,7 @@ def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit])
 
 
 def setting_name(modalities: Sequence[str]) -> str:
-    """How a choice of modalities is written: `s1+s2`."""
+    """The name of a set of modalities: `s1+s2`."""
     return "+".join(modalities)
 
 

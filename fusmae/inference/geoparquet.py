@@ -1,7 +1,7 @@
-"""Embeddings with geometry, written as GeoParquet as they come.
+"""Writes embeddings with geometry as GeoParquet, table by table as they are computed.
 
-https://geoparquet.org/releases/v1.1.0/: geometry as WKB, its CRS in the file's metadata, a box beside each so that
-plain SQL can select by place.
+The format (https://geoparquet.org/releases/v1.1.0/) has geometry as WKB, its CRS in the file's metadata, and a bounding
+box beside each geometry, so that plain SQL can select by place.
 """
 
 import json
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusmae.files import written_whole
 
-# Rows a row group; what waits for one bounds memory.
+# Rows per row group, which also bounds the memory of rows that wait to be written.
 _GROUP_ROWS = 4096
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -26,8 +26,8 @@ class Geometry:
     """What all geometries of a file have in common.
 
     Attributes:
-        kind: of every one.
-        crs: anything that pyproj understands.
+        kind: type of every geometry.
+        crs: CRS in any form that rasterio accepts.
     """
 
     kind: Literal["Polygon", "Point"]
@@ -38,9 +38,9 @@ def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32],
     """A table of rows with their embeddings.
 
     Args:
-        columns: Arrow arrays or lists by name.
-        embeddings: `[N, D]`, becomes `embedding`, a list of float32 a row.
-        shapes: `[N]` of shapely's geometries, become `geometry` and `bbox`; None for rows without a place.
+        columns: Arrow arrays or lists by column name.
+        embeddings: `[N, D]`; they become the column `embedding`, a list of float32 per row.
+        shapes: `[N]` shapely geometries; they become the columns `geometry` and `bbox`. None for rows without a place.
 
     Returns:
         A `pyarrow.Table`.
@@ -54,12 +54,12 @@ def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32],
 
 
 def write_tables(path: Path, tables: Iterable[Any], geometry: Geometry | None) -> int:
-    """Write tables one after another, whole or not at all.
+    """Write tables one after another into a file, which is written whole or not at all.
 
     Args:
-        path: the file.
-        tables: of `embedding_table`, one at least, all with the same columns.
-        geometry: None where rows have none.
+        path: path of the file.
+        tables: tables from `embedding_table`, at least one, all with the same columns.
+        geometry: what the geometries have in common; None if rows have none.
 
     Returns:
         The number of rows.

@@ -1,4 +1,4 @@
-"""Work that is done in another thread while this one is busy."""
+"""Computes items in another thread while this one is busy."""
 
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -10,11 +10,11 @@ _END = object()
 
 
 def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items in the same order, up to `depth` of them made in a thread before they are asked for.
+    """Yield the same items in the same order; a thread computes up to `depth` of them in advance.
 
     Args:
-        items: runs in that thread alone; what it raises is raised here.
-        depth: bounds the memory of items that wait.
+        items: iterable that only this thread runs; its exceptions are raised here.
+        depth: number of items in advance, which bounds their memory.
     """
     iterator = iter(items)
     with ThreadPoolExecutor(1) as pool:

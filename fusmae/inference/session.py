@@ -1,4 +1,4 @@
-"""An exported graph in onnxruntime: arrays in physical units in, probabilities out."""
+"""Runs an exported graph in onnxruntime: it takes arrays in physical units and returns probabilities."""
 
 import hashlib
 import json
@@ -16,38 +16,38 @@ from fusmae.modalities import ModalityInput
 
 PRESENCE, EMBEDDING = "presence", "embedding"
 PART = 2
-"""Tiles of a batch that run in one call, whatever the number of threads: operators may round by the size of a call.
+"""Number of tiles that run in one call, whatever the number of threads: rounding may depend on the size of a call.
 
-Few enough for what lies between two operators to stay in a core's cache.
+It is so small that the arrays between two operators stay in a core's cache.
 """
 
 METADATA_KEY = "fusmae"
 DIGEST_KEY = "fusmae_sha256"
-"""The property that holds the SHA-256 of all bytes before it, in hexadecimal: the file's last entry."""
-# No unit of ours comes near it, and squares of what is far beyond overflow in the graph.
+"""Name of the property, the file's last entry, with the hexadecimal SHA-256 of all bytes before it."""
+# Pixels in the model's units are far below it; the squares of far larger numbers overflow in the graph.
 _MAX_PIXEL = 1e6
 
 
 class Session:
-    """Runs one ONNX file; the file's own metadata says what it takes.
+    """Runs one ONNX file; the file's metadata describe the arrays that it takes.
 
     Attributes:
         metadata: modalities, inputs (bands, units, gsd), tile side, classes, commit.
-        inputs: the pixel arrays it takes.
-        embedding_dim: D, width of its embedding; 0 where it gives none.
+        inputs: pixel arrays that the graph takes.
+        embedding_dim: D, width of the embedding; 0 if the graph has no such output.
 
-    A batch runs in parts side by side. Threads that share every operator of one call wait for one another at each, so
-    that a batch with a part or more a thread has one thread a part; a smaller one has all threads for every operator.
-    The weights are in memory once for either way. With a part or more a thread, answers are the same to the last bit on
-    any number of threads.
+    A batch is split into parts that run in parallel. Threads that share the operators of one call wait for one another
+    after each operator. Therefore a batch with at least one part per thread runs each part in one thread, and a smaller
+    batch uses all threads for every operator. Each of the two ways has its own copy of the weights in memory. With at
+    least one part per thread, results are the same to the last bit for any number of threads.
 
     Args:
-        path: the ONNX file.
-        num_threads: in all; 0 for as many as there are cores.
+        path: path of the ONNX file.
+        num_threads: total number of threads; 0 for the number of cores.
 
     Raises:
-        ExportError: no ONNX file, one without our metadata, one whose metadata describe another graph, or one that was
-            changed after it was exported.
+        ExportError: the file is not an ONNX file, has no fusmae metadata, has metadata that describe another graph, or
+            was changed after it was exported.
     """
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
@@ -67,12 +67,12 @@ class Session:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
             ) from error
-        # Builds before this one wrote no digest.
+        # Older versions wrote no digest.
         if "digest" in self.metadata or DIGEST_KEY in properties:
             _check_digest(path, properties.get(DIGEST_KEY, ""))
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
-        # As wide as the model; a graph may be without it.
+        # The embedding's width is the model's; a graph may lack this output.
         (self.embedding_dim,) = graph.pop(EMBEDDING, (0,))
         if graph != stated:
             raise ExportError(
@@ -86,11 +86,12 @@ class Session:
         """Refuse data that lack an array of the graph, or have other bands in one of the same shape.
 
         Args:
-            inputs: the arrays of the data.
-            what: where they are, for people.
+            inputs: arrays of the data.
+            what: name of the data in the error.
 
         Raises:
-            InputError: another order, other bands, units or sizes.
+            InputError: an array of the graph is missing, or has other bands, another order of bands, other units or
+                another size.
         """
         if not set(self.inputs) <= set(inputs):
             raise InputError(
@@ -107,14 +108,14 @@ class Session:
 
         Args:
             pixels: `[B, C, h, w]` by input name, in physical units; a missing modality's arrays may be left out.
-            modalities: which are present; None for those whose arrays are given.
+            modalities: modalities that are present; None for those whose arrays are given.
 
         Returns:
             `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives it.
 
         Raises:
-            InputError: no modality, an unknown one, a missing array, a wrong shape, or pixels that are
-                no numbers of its units: NaN, infinite, huge.
+            InputError: there is no modality, one is unknown, an array is missing or has a wrong shape, or pixels are
+                NaN, infinite or too large for their units.
         """
         present = self.check(pixels, modalities)
         batch = len(next(iter(pixels.values())))
@@ -139,7 +140,7 @@ class Session:
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*found, strict=True), strict=True)}
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Refuse what `run` can't be given, without running it.
+        """Refuse arrays that `run` can't take, without running the graph.
 
         Args:
             pixels: see `run`.
@@ -174,9 +175,9 @@ class Session:
                     got={name: array.shape for name, array in pixels.items()},
                     expected=f"[B, {shape[0]}, {shape[1]}, {shape[2]}] with the same B in every array",
                 )
-            with np.errstate(over="ignore"):  # as the graph gets them: what float32 can't hold is infinite there
+            with np.errstate(over="ignore"):  # in float32, as in the graph: numbers that are too large become infinite
                 values = np.asarray(pixels[item.name], np.float32)
-            # The least and the largest are NaN where any is; no array is made for it.
+            # If any pixel is NaN, so are minimum and maximum; this check creates no further array.
             if values.size and not (values.min() > -_MAX_PIXEL and values.max() < _MAX_PIXEL):
                 raise InputError(
                     f"Array {item.name} has NaN or infinite pixels, or some beyond {_MAX_PIXEL:g}.",
@@ -187,7 +188,7 @@ class Session:
 
 
 def digest_entry(digest: str) -> bytes:
-    """The digest as the ONNX file's last bytes: one more entry of its properties (protobuf's field 14)."""
+    """The ONNX file's last bytes, which hold the digest: one more entry of its properties (protobuf's field 14)."""
     pair = b"".join(bytes([0x08 * n + 2, len(text)]) + text.encode() for n, text in ((1, DIGEST_KEY), (2, digest)))
     return bytes([0x08 * 14 + 2, len(pair)]) + pair
 
@@ -214,12 +215,12 @@ def _open(path: Path, num_threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    # Threads that wait for an operator spin: half as fast again for one tile. Else they spin on after a call, and take
-    # the cores from whatever comes next.
+    # Threads that wait for an operator spin, which makes one tile 1.5 times as fast. Without this option they also spin
+    # after a call, and occupy the cores that the next work needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an error class a status code, and nothing above them
+    except Exception as error:  # onnxruntime has one error class per status code, without a common base class
         if "External data path" in str(error):
             raise ExportError(
                 f"{path} keeps weights in a file outside of its folder, or in one that is not there.",
@@ -239,7 +240,7 @@ def _listed(inputs: Sequence[ModalityInput]) -> str:
 
 
 def _stated_arrays(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:
-    """Shapes after the batch dimension of all that goes in and comes out, by name."""
+    """Shapes, without the batch dimension, of all inputs and outputs by name."""
     arrays = {item.name: (len(item.bands), item.side_px, item.side_px) for item in inputs}
     num_classes = len(metadata["classes"])
     return arrays | {

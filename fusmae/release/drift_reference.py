@@ -1,4 +1,4 @@
-"""Making what new scenes are compared with: training and validation tiles of a data set in a model's numbers."""
+"""Makes the reference that new scenes are compared with: statistics of a data set's training and validation tiles."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from fusmae.inference.embed import setting_name
 from fusmae.inference.session import EMBEDDING, Session
 
 _BATCH = 16
-# Below what either unit can hold: the rest of a sum's rounding.
+# A smaller standard deviation is only rounding error, in dB as in DN.
 _CONSTANT = 1e-6
 
 
@@ -31,21 +31,21 @@ def make_reference(
     tiles_per_scene: int,
     seed: int,
 ) -> Reference:
-    """Describe a keyed sample of the training pairs, and of the validation pairs scene by scene.
+    """Describe a sample of the training pairs, and of the validation pairs scene by scene; hashes of keys draw it.
 
     Args:
-        session: of the exported graph.
-        graph_sha256: of its file.
-        shards: the data set.
-        pairs: its index.
-        train_tiles: at most so many of the training pairs.
-        validation_tiles: likewise of validation.
-        tiles_per_scene: at most so many of one acquisition.
-        seed: of the sample.
+        session: session of the exported graph.
+        graph_sha256: SHA-256 of its file.
+        shards: folder of the data set.
+        pairs: pairs of its index.
+        train_tiles: maximum number of training pairs.
+        validation_tiles: maximum number of validation pairs.
+        tiles_per_scene: maximum number of validation pairs of one acquisition.
+        seed: random seed of the sample.
 
     Raises:
-        ShardError: shards that can't be read.
-        InputError: they hold other bands than the graph takes.
+        ShardError: the shards can't be read.
+        InputError: the shards hold other bands than the graph takes.
     """
     train, validation = ShardReader(shards, "train"), ShardReader(shards, "validation")
     session.require_inputs(train.inputs, str(shards))
@@ -79,13 +79,13 @@ def make_reference(
 
 
 def _deviations(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each band; 1 where a band is the same everywhere, so that its distances are in its own units."""
+    """Standard deviation `[bands]`; 1 for a band that is the same everywhere: its distances are in its own units."""
     found = pooled.std(axis=1, dtype=np.float64)
     return np.where(found > _CONSTANT, found, 1.0).astype(np.float32)
 
 
 def _shuffled(keys: Sequence[str], seed: int) -> list[str]:
-    """By a hash of the key: neither shards nor their order change who is chosen."""
+    """Keys ordered by a hash, so that a sample does not depend on shards or their order."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
 
 
@@ -103,7 +103,7 @@ def _limited(keys: Sequence[str], scene_of: dict[str, Any], tiles_per_scene: int
 def _describe(
     session: Session, reader: ShardReader, keys: Sequence[str]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """Quantiles `[N, bands, 32]`, and embeddings `[N, D]` in every setting."""
+    """Quantiles `[N, bands, 32]`, and embeddings `[N, D]` by modality setting."""
     at = {key: row for row, key in enumerate(reader.keys)}
     modalities = session.metadata["modalities"]
     settings = [found for size in range(len(modalities), 0, -1) for found in combinations(modalities, size)]

@@ -1,4 +1,4 @@
-"""Graphs timed by turns on the same pairs, so that a busy machine slows all alike."""
+"""Times graphs in turns on the same pairs, so that a busy machine slows all alike."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ _WARM_UP = 3
 def times_by_turns(
     sessions: Sequence[Session], pixels: Mapping[str, NDArray[np.float32]], rounds: int
 ) -> NDArray[np.float64]:
-    """Time runs; who goes first changes from round to round.
+    """Time runs; the session that runs first changes from round to round.
 
     Args:
-        sessions: what is run, once in each round.
-        pixels: of one batch, by input name.
-        rounds: after those that warm up.
+        sessions: sessions to run, each once per round.
+        pixels: pixels of one batch, by input name.
+        rounds: number of measured rounds, which follow those that warm up.
 
     Returns:
         Milliseconds `[sessions, rounds]`.
     """
     taken = np.zeros((len(sessions), _WARM_UP + rounds))
     for turn in range(_WARM_UP + rounds):
-        # Each follows each: what one leaves in the caches is no one's lasting gain.
+        # The first place rotates, so that no session always gains from what another leaves in the caches.
         for at in np.roll(np.arange(len(sessions)), turn).tolist():
             start = time.perf_counter()
             sessions[at].run(pixels)

@@ -1,4 +1,4 @@
-"""Who comes in: a bounded number of requests, none with too large a body."""
+"""Admits a bounded number of requests, none with too large a body."""
 
 import asyncio
 from typing import Any
@@ -8,11 +8,11 @@ from fusmae.serving.metrics import Metrics
 from fusmae.serving.refusal import Message, Receive, Refusal, Send, refuse
 
 _BODY_S = 60.0
-"""Who sends more slowly takes the place of others."""
+"""Longest time for a request's body to arrive, in seconds: a slow client occupies a place that others need."""
 
 
 class _RefusedError(Exception):
-    """Raised where the body is read, answered where the request came in."""
+    """Raised where the body is read, and answered in `Admission.__call__`."""
 
     def __init__(self, status: int, refusal: Refusal) -> None:
         super().__init__(refusal.error)
@@ -23,13 +23,14 @@ class _RefusedError(Exception):
 class Admission:
     """ASGI middleware before everything that reads a body.
 
-    What has no place is refused with 503 before its body is read; a body that is too large with 413, by its stated
-    length before it is read, or else as soon as it has grown too large; one that comes too slowly with 408.
+    If too many requests are in progress, a request is refused with 503 before its body is read. A body that is too
+    large is refused with 413, by its stated length before it is read, or else as soon as it becomes too large. A body
+    that arrives too slowly is refused with 408.
 
     Args:
-        app: what is behind it.
-        limits: how many requests, and how large.
-        metrics: told how many are in the house.
+        app: application behind it.
+        limits: bounds on the number of requests and the size of bodies.
+        metrics: metrics to which the number of requests in progress is written.
     """
 
     def __init__(self, app: Any, limits: Limits, metrics: Metrics) -> None:
@@ -39,7 +40,7 @@ class Admission:
         self._in_house = 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Let a request in or refuse it; those without a body always come in."""
+        """Admit a request or refuse it; every request other than POST is admitted."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
         elif _stated_length(scope) > self._limits.max_body_bytes:

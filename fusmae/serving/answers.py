@@ -1,4 +1,4 @@
-"""What the service answers, as its OpenAPI document shows it."""
+"""The service's answers, as its OpenAPI document shows them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class ModelName(BaseModel):
-    """Which version it was."""
+    """The model version that answered."""
 
     name: str = Field(examples=["fusmae"])
     version: str = Field(examples=["3"], description="empty for a plain ONNX file")
@@ -24,7 +24,7 @@ class Prediction(BaseModel):
 
 
 class ModelDescription(ModelName):
-    """What to send, and where the model comes from."""
+    """What to send to the model, and where the model comes from."""
 
     inputs: list[dict[str, Any]] = Field(description="arrays by name: modality, units, gsd_m, bands, side_px")
     modalities: list[str]
@@ -35,14 +35,14 @@ class ModelDescription(ModelName):
 
 
 class RegistryHealth(BaseModel):
-    """The last look at the registry; a registry that is down doesn't make the service unready."""
+    """The result of the last query of the registry; the service is ready even if the registry is down."""
 
     status: str = Field(examples=["answers"], description="answers, fails, or not watched (no alias was named)")
     error: str = Field(examples=[""])
 
 
 class Health(BaseModel):
-    """Whether requests are answered, and by which version."""
+    """Whether the service answers requests, and with which version."""
 
     is_ready: bool
     reference: str = Field(examples=["fusmae@champion"])

@@ -26,12 +26,12 @@ _MAX_FILES = 16
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
-    """The application; its lifespan starts and ends the batches and the look at the registry.
+    """Make the application; its lifespan starts and stops batching and the queries of the registry.
 
     Args:
-        reference: what the user named; an alias is watched.
-        first: what it means now.
-        limits: how much it takes on.
+        reference: reference of the model as the user gave it; an alias is watched.
+        first: the version that the reference means now.
+        limits: bounds of the service.
     """
     service = Service(reference, first, limits)
 
@@ -107,7 +107,7 @@ async def _on_gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _on_failure(_: Request, __: Exception) -> Response:
-    # The server closes the connection after what it can't explain.
+    # The server closes the connection after an unexpected error.
     return _refusal(500, "ServiceError", "The service failed; its log says why.", {"connection": "close"})
 
 

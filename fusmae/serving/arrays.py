@@ -1,4 +1,4 @@
-"""A request's arrays: `.npz` or JSON, as untrusted bytes."""
+"""Reads a request's arrays from `.npz` or JSON, whose bytes are not trusted."""
 
 import json
 import zipfile
@@ -18,19 +18,19 @@ from fusmae.modalities import ModalityInput
 Arrays = dict[str, NDArray[Any]]
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError)
-"""What zipfile and numpy raise on bytes that are no `.npz`, encrypted or packed by another method."""
+"""Errors that zipfile and numpy raise for bytes that are not `.npz`, are encrypted, or have another compression."""
 
 
 def read_npz(body: bytes, inputs: Sequence[ModalityInput], max_tiles: int) -> Arrays:
-    """Arrays of a `.npz`; never unpickles, never unpacks more than `max_tiles` tiles take.
+    """Read the arrays of a `.npz`, without unpickling, and without unpacking more than the size of `max_tiles` tiles.
 
     Args:
-        body: what `numpy.savez` or `numpy.savez_compressed` wrote.
-        inputs: what the model takes.
-        max_tiles: most tiles a request may hold.
+        body: content of a file that `numpy.savez` or `numpy.savez_compressed` wrote.
+        inputs: arrays that the model takes.
+        max_tiles: maximum number of tiles in a request.
 
     Raises:
-        InputError: no such file, a foreign array, one that isn't numbers, or too many tiles.
+        InputError: the body is no such file, an array is unknown or not numeric, or there are too many tiles.
     """
     try:
         with zipfile.ZipFile(BytesIO(body)) as archive:
@@ -52,14 +52,14 @@ def read_npz(body: bytes, inputs: Sequence[ModalityInput], max_tiles: int) -> Ar
 
 
 def read_json(body: bytes, inputs: Sequence[ModalityInput]) -> Arrays:
-    """Arrays of `{"inputs": {"s1_10m": [[[[…]]]], …}}`, the form that MLflow's server takes, too.
+    """Read the arrays of `{"inputs": {"s1_10m": [[[[…]]]], …}}`, the form that MLflow's server takes, too.
 
     Args:
-        body: UTF-8.
-        inputs: what the model takes.
+        body: JSON text in UTF-8.
+        inputs: arrays that the model takes.
 
     Raises:
-        InputError: no JSON, another form, a foreign array, or one that is ragged or isn't numbers.
+        InputError: the body is not JSON or has another form, or an array is unknown, ragged or not numeric.
     """
     try:
         found = json.loads(body)
@@ -101,8 +101,9 @@ def _check_numbers(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> N
 
 
 def _check_header(file: IO[bytes], item: ModalityInput, max_tiles: int) -> None:
-    """Refuse by an array's header what must not be unpacked."""
-    # Format 1.0 bounds a header to 64 KB; numpy reads one of 2.0, of up to 4 GB, before it looks at its length.
+    """Refuse an array that must not be unpacked, by its header."""
+    # Format 1.0 bounds a header to 64 KB. In format 2.0 a header may have 4 GB, which numpy reads before it checks the
+    # length.
     if npy.read_magic(file) != (1, 0):
         raise InputError(f"Array {item.name} has a header of a newer format.", expected="what numpy.savez writes")
     shape, _, dtype = npy.read_array_header_1_0(file)

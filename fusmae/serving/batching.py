@@ -1,4 +1,4 @@
-"""Requests that come at the same time run as one batch."""
+"""Runs requests that arrive at the same time as one batch."""
 
 import asyncio
 from collections import deque
@@ -29,19 +29,19 @@ class _Job:
     answer: "asyncio.Future[NDArray[np.float32]]"
 
     def fits(self, other: "_Job") -> bool:
-        """Runs in one call with the other: the same version, the same modalities present."""
+        """Whether it can run in one call with the other: with the same version and the same modalities."""
         return self.model is other.model and self.modalities == other.modalities
 
 
 class Batcher:
-    """Gathers jobs until `max_batch` tiles are there or the first has waited `max_wait_ms`; runs them in a thread.
+    """Gathers jobs until there are `max_batch` tiles or the first has waited `max_wait_ms`; runs them in a thread.
 
-    While one batch runs the next one gathers, so that a busy service waits for nobody. A job keeps the model that it
-    was checked against, whatever takes over meanwhile.
+    The next batch gathers while one runs, so that a busy service loses no time by waiting. A job runs with the model
+    that it was checked against, even if another version has replaced it meanwhile.
 
     Args:
         limits: batch size and waiting time.
-        metrics: told of each batch.
+        metrics: metrics to which each batch is added.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
@@ -55,7 +55,7 @@ class Batcher:
 
     @property
     def is_running(self) -> bool:
-        """Somebody takes jobs from the queue."""
+        """Whether the task that takes jobs from the queue is running."""
         return self._task is not None and not self._task.done()
 
     def start(self) -> None:
@@ -63,7 +63,7 @@ class Batcher:
         self._task = asyncio.create_task(self._serve())
 
     async def stop(self) -> None:
-        """Take no more jobs; the server has waited for those in the queue before."""
+        """Stop taking jobs; the server has waited for those in the queue before."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -73,12 +73,12 @@ class Batcher:
     async def probabilities(
         self, model: LoadedModel, pixels: Mapping[str, NDArray[Any]], modalities: tuple[str, ...]
     ) -> NDArray[np.float32]:
-        """Probabilities `[B, K]` of checked tiles.
+        """Compute probabilities `[B, K]` of checked tiles.
 
         Args:
-            model: what they were checked against.
+            model: model that the tiles were checked against.
             pixels: `[B, C, h, w]` by input name, B at most `max_batch`.
-            modalities: which are present, as `Session.check` gave them.
+            modalities: modalities that are present, as `Session.check` returned them.
         """
         loop = asyncio.get_running_loop()
         num_tiles = len(next(iter(pixels.values())))
@@ -110,7 +110,7 @@ class Batcher:
                 return
 
     def _take(self) -> list[_Job]:
-        """The first job and those that fit, in the order in which they came."""
+        """Take the first job, and those that fit, off the queue, in the order in which they came."""
         first = self._waiting[0]
         taken, left, num_tiles = [], [], 0
         for job in self._waiting:
@@ -126,14 +126,14 @@ class Batcher:
     async def _run(self, jobs: list[_Job]) -> None:
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, self._infer, jobs)
-        except Exception as error:  # each client is told; the queue goes on
+        except Exception as error:  # each client gets the error, and the next batch runs
             for job in jobs:
                 if not job.answer.done():
                     job.answer.set_exception(error)
             return
         parts = np.split(found, np.cumsum([job.num_tiles for job in jobs])[:-1])
         for job, part in zip(jobs, parts, strict=True):
-            if not job.answer.done():  # its client may be gone
+            if not job.answer.done():  # it is done if its client has disconnected
                 job.answer.set_result(part)
 
     def _infer(self, jobs: list[_Job]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""How much the service takes on at once, and how long it waits."""
+"""Bounds of the service: how much it does at once, and how long it waits."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ class Limits:
     """Bounds of one service; memory is at most about `max_requests` times `max_body_mb`.
 
     Attributes:
-        max_batch: tiles that run together, and the most that one request may hold.
-        max_wait_ms: how long a request waits for others to share a batch with.
-        max_requests: requests in the house; one more is told to come back later.
-        max_body_mb: size of a request's body in MB (10^6 bytes).
-        poll_s: seconds between two looks at the alias.
-        stop_s: seconds that requests have to finish when the service is told to stop.
+        max_batch: maximum number of tiles in a batch, and in one request.
+        max_wait_ms: longest time that a request waits for others to share a batch with, in milliseconds.
+        max_requests: maximum number of requests in progress; further ones get status 503.
+        max_body_mb: maximum size of a request's body in MB (10^6 bytes).
+        poll_s: seconds between two queries of the alias.
+        stop_s: seconds that requests have to finish when the service stops.
     """
 
     max_batch: int
@@ -25,5 +25,5 @@ class Limits:
 
     @property
     def max_body_bytes(self) -> int:
-        """Size of a request's body."""
+        """Maximum size of a request's body in bytes."""
         return int(self.max_body_mb * 1e6)

@@ -1,4 +1,4 @@
-"""A model version that is ready to answer."""
+"""A model version in memory, ready to answer requests."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ from fusmae.release.registry.model_file import ModelFile, model_file
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One version in memory; what it answers names it.
+    """One version in memory; its answers state which version it is.
 
     Attributes:
         file: the ONNX file, with name, version and checksum.
-        session: runs it.
-        loaded: when it was ready, UTC, ISO 8601.
+        session: session that runs the file.
+        loaded: time when it was ready, UTC, ISO 8601.
     """
 
     file: ModelFile
@@ -31,12 +31,12 @@ class LoadedModel:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Name, version and checksum."""
+        """Name, version and checksum of the model."""
         return {"name": self.file.name or self.file.path.name, "version": self.file.version, "sha256": self.file.sha256}
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a client must know to ask it, and where it comes from."""
+        """What a client needs to know to send requests, and where the model comes from."""
         metadata = self.session.metadata
         return {
             **self.identity,
@@ -50,10 +50,10 @@ class LoadedModel:
 
 
 def load_model(file: ModelFile) -> LoadedModel:
-    """Load a version and run it once, so that one that can't run never takes over.
+    """Load a version and run it once, so that a version that can't run never replaces another.
 
     Raises:
-        ExportError: the file is none of ours.
+        ExportError: the file was not exported by this project.
     """
     session = Session(file.path)
     session.run({i.name: np.zeros((1, len(i.bands), i.side_px, i.side_px), np.float32) for i in session.inputs})
@@ -61,10 +61,10 @@ def load_model(file: ModelFile) -> LoadedModel:
 
 
 def find_model(reference: str) -> LoadedModel:
-    """Load what a reference means now.
+    """Load the version that a reference means now.
 
     Raises:
         RegistryError: see `model_file`.
-        ExportError: the file is none of ours.
+        ExportError: the file was not exported by this project.
     """
     return load_model(model_file(reference))

@@ -1,4 +1,4 @@
-"""Every request's status and time, for the counters."""
+"""Counts every request's status and time."""
 
 from time import perf_counter
 from typing import Any
@@ -8,12 +8,12 @@ from fusmae.serving.refusal import Message, Receive, Send
 
 
 class Measured:
-    """ASGI middleware that counts every request, refused ones too.
+    """ASGI middleware that counts every request, also refused ones.
 
     Args:
-        app: what is behind it.
-        metrics: where to count.
-        routes: paths that are counted by name; anything else is `other`, for anybody can ask for any path.
+        app: application behind it.
+        metrics: metrics to write to.
+        routes: paths that are counted by name; all others are counted as `other`, since a client can request any path.
     """
 
     def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
@@ -22,7 +22,7 @@ class Measured:
         self._routes = routes
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Pass a request on, note its status and the time to its answer."""
+        """Pass a request on, and count its status and the time to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -34,7 +34,7 @@ class Measured:
             self._metrics.seconds.labels(route).observe(perf_counter() - begun)
 
         async def noted(message: Message) -> None:
-            # Before the answer goes out: a client that has it finds it counted.
+            # It is counted before the answer is sent, so that a client that has its answer finds it in the metrics.
             if message["type"] == "http.response.start":
                 count(message["status"])
             await send(message)
@@ -42,5 +42,5 @@ class Measured:
         try:
             await self._app(scope, receive, noted)
         except Exception:
-            count(500)  # answered further out
+            count(500)  # an outer layer sends the answer
             raise

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The service's metrics for Prometheus."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """One service's counters, apart from those of others in the process."""
+    """The metrics of one service, in a registry of their own: a process may run several services."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -29,10 +29,10 @@ class Metrics:
         self.registry_up = Gauge("fusmae_registry_up", "1 if the last look at the registry worked.", registry=own)
 
     def show_model(self, identity: Mapping[str, str]) -> None:
-        """State which version answers."""
+        """Set which version answers."""
         self.model.clear()
         self.model.labels(**identity).set(1)
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

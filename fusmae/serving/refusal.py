@@ -1,4 +1,4 @@
-"""Answers without a result: one JSON form for all of them, and a way to refuse a body that nobody reads."""
+"""Refusals: their JSON form, and a way to send one before the request's body is read."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -18,8 +18,8 @@ class Refusal(BaseModel):
     """Why there is no result.
 
     Attributes:
-        error: its kind: InputError, Overloaded, BodyTooLarge, …
-        text: what was wrong, what was got, what was expected, what to do next.
+        error: kind of the error: InputError, Overloaded, BodyTooLarge, …
+        text: message on what was wrong, what was got, what was expected and what to do next.
     """
 
     error: str = Field(examples=["InputError"])
@@ -29,16 +29,16 @@ class Refusal(BaseModel):
 async def refuse(
     receive: Receive, send: Send, status: int, refusal: Refusal, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Answer before the body is there, then drop what still comes.
+    """Answer before the body has arrived, then read and drop the rest of it.
 
-    A connection that is closed while its client still sends is reset, and the client never sees the answer.
+    If a connection is closed while its client still sends, it is reset, and the client never gets the answer.
 
     Args:
-        receive: of the request.
-        send: of the request.
+        receive: receive function of the request.
+        send: send function of the request.
         status: HTTP status.
         refusal: the answer.
-        headers: further ones.
+        headers: further headers.
     """
     body = refusal.model_dump_json().encode()
     named = {

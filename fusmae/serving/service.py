@@ -1,4 +1,4 @@
-"""From a request's bytes to its answer: read, check, run."""
+"""Turns a request's bytes into its answer: reads, checks and runs them."""
 
 import asyncio
 import os
@@ -26,16 +26,16 @@ _Read = Callable[[LoadedModel], _Tile]
 
 
 class Service:
-    """One model that answers; what `make_app` gives routes to.
+    """A service with one model; `make_app` adds its routes.
 
     Args:
-        reference: what the user named.
-        first: what it means now.
-        limits: how much it takes on.
+        reference: reference of the model as the user gave it.
+        first: the version that the reference means at the start.
+        limits: bounds of the service.
 
     Attributes:
-        metrics: what is counted.
-        watcher: knows the model that answers.
+        metrics: counters for Prometheus.
+        watcher: holder of the model that answers requests.
     """
 
     def __init__(self, reference: str, first: LoadedModel, limits: Limits) -> None:
@@ -43,22 +43,22 @@ class Service:
         self.watcher = Watcher(reference, first, limits.poll_s, self.metrics)
         self._batcher = Batcher(limits, self.metrics)
         self._limits = limits
-        # Few, for unpacked bodies are larger than packed ones.
+        # Few threads bound the memory, since unpacked bodies are larger than packed ones.
         self._readers = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="read")
 
     def start(self) -> None:
-        """Begin to answer; call it in the event loop."""
+        """Begin to answer requests; call it in the event loop."""
         self._batcher.start()
         self.watcher.start()
 
     async def stop(self) -> None:
-        """Answer no more; the server has waited for requests before."""
+        """Stop answering; the server has waited for running requests before."""
         self.watcher.stop()
         await self._batcher.stop()
         self._readers.shutdown()
 
     def health(self) -> Health:
-        """What `GET /health` says."""
+        """The answer to `GET /health`."""
         model, registry = self.watcher.current, self.watcher.registry
         return Health(
             is_ready=self._batcher.is_running,
@@ -72,12 +72,12 @@ class Service:
         """Answer a body of arrays.
 
         Args:
-            body: `.npz` or JSON.
-            media_type: says which.
+            body: content of the request, `.npz` or JSON.
+            media_type: media type of the body.
 
         Raises:
-            HTTPException: 415 for another type.
-            InputError: what the model can't be run on.
+            HTTPException: the media type is another (status 415).
+            InputError: the model can't be run on these arrays.
         """
         if media_type == "application/json":
             return await self._predict(lambda model: (read_json(body, model.session.inputs), []))
@@ -90,10 +90,10 @@ class Service:
         """Answer one tile's GeoTIFFs.
 
         Args:
-            files: a modality's files, by its key.
+            files: files by modality.
 
         Raises:
-            FusmaeError: what the model can't be run on.
+            FusmaeError: the model can't be run on these files.
         """
         return await self._predict(lambda model: _read_known(files, model))
 

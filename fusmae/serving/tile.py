@@ -1,4 +1,4 @@
-"""One tile's GeoTIFFs, uploaded: checked for bands, CRS, grid and ground, and put on the model's grids."""
+"""Reads the uploaded GeoTIFFs of one tile: checks bands, CRS, grid and ground, and resamples to the model's grids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,10 @@ _MAX_SHIFT_M = 1.0
 _MAX_BANDS = 64
 _MAX_BLOCK_MB = 64
 _MAX_DIRECTORIES = 16
-"""GDAL unpacks whole blocks, and a small file may state a huge one."""
+"""Largest number of directories that a file may have.
+
+Like the size of blocks it is bounded because GDAL unpacks whole blocks, and a small file may declare a huge block.
+"""
 
 _DESCRIBE = "name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like …_VV.tif"
 
@@ -39,8 +42,8 @@ class Upload:
     """A file as a client sent it.
 
     Attributes:
-        name: what the client calls it, for errors.
-        content: its bytes.
+        name: name that the client gave the file, for errors.
+        content: bytes of the file.
     """
 
     name: str
@@ -50,20 +53,21 @@ class Upload:
 def read_tile(
     files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput]
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Arrays `[1, C, h, w]` of one tile from its files, finite, and warnings.
+    """Read one tile's files into finite arrays `[1, C, h, w]`, with warnings.
 
-    A modality may come in several files. Bands are found by their description, one that is alone in its file by the
-    end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it. As in a map, a
-    little nodata is filled with the tile's own means, and a modality with more than a tenth of it is absent.
+    A modality may come in several files. Bands are found by their description; a band that is alone in its file and has
+    none is found by the end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it.
+    As in a map, a little nodata is filled with the tile's own means, and a modality with more than a tenth of nodata is
+    absent.
 
     Args:
-        files: a modality's files, by its key.
-        inputs: what the model takes.
+        files: files by modality.
+        inputs: arrays that the model takes.
 
     Raises:
-        InputError: no GeoTIFF, complex pixels, no or another CRS, another grid or extent than a tile's, a missing or
-            unnamed band, nodata in all modalities, a scale that can't be right.
-        PairError: files of different ground.
+        InputError: a file is not a GeoTIFF, has complex pixels, no CRS in metres, or another grid or extent than a
+            tile's; a band is missing or unnamed; all modalities are nodata; or a scale can't be right.
+        PairError: the files cover different ground.
     """
     rasters: dict[str, Raster] = {}
     arrays: dict[str, NDArray[Any]] = {}
@@ -112,7 +116,7 @@ def _empty_zeros(rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> 
 
 
 def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
-    """Fill nodata in a modality's arrays `[C, h, w]` where that is possible; gives its largest share in one of them."""
+    """Fill nodata in a modality's arrays `[C, h, w]` that have some data; returns the largest share of nodata."""
     share = 0.0
     for array in arrays.values():
         empty = np.isnan(array).any(axis=0)
@@ -124,13 +128,13 @@ def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
 
 
 def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster, tuple[float | None, ...]]:
-    """A file's bands in the model's units, NaN where they have no data, and what it states as nodata."""
+    """Read a file's bands in the model's units, NaN where they have no data, and its nodata values by band."""
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.io import MemoryFile
 
     try:
-        # Of GDAL's drivers this one only: others follow what a file names, to other files or servers.
+        # Only this driver of GDAL is used: others follow references in a file to other files or servers.
         with (
             rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
             MemoryFile(upload.content) as memory,
@@ -139,7 +143,7 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster,
             _check_grid(upload.name, dataset, wanted)
             statement = statement_of(upload.name, dataset, wanted[0].units)
             names = tuple((dataset.descriptions[index - 1] or "").strip() for index in statement.indexes)
-            if names == ("",):  # as archives keep a band a file
+            if names == ("",):  # as in archives that hold one band per file
                 names = (Path(upload.name).stem.rpartition("_")[2],)
             names = tuple(_product_name(name, wanted) for name in names)
             if statement.has_mask:
@@ -155,7 +159,7 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster,
 
 
 def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> None:
-    """Refuse complex pixels, another CRS, grid or extent than a tile's, before a pixel is unpacked."""
+    """Refuse complex pixels, and another CRS, grid or extent than a tile's, before any pixel is unpacked."""
     require_real(name, dataset)
     tile_m, finest = wanted[0].side_px * wanted[0].gsd_m, max(item.side_px for item in wanted)
     if dataset.crs is None or not dataset.crs.is_projected or dataset.crs.linear_units_factor[1] != 1.0:
@@ -185,7 +189,7 @@ def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> Non
 
 
 def _check_mask(name: str, path: str) -> None:
-    """Refuse a mask whose blocks, which may have any size, take much memory: a directory of the file's own."""
+    """Refuse a mask with huge blocks; it is a separate directory of the file, whose blocks may have any size."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -204,7 +208,7 @@ def _check_mask(name: str, path: str) -> None:
 
 
 def _block_mb(dataset: Any) -> float:
-    """MB that the largest block takes once it is unpacked; where pixels are interleaved it holds every band."""
+    """Size in MB of the largest unpacked block; if bands are interleaved by pixel, a block holds every band."""
     from rasterio.enums import Interleaving
 
     bands = zip(dataset.block_shapes, dataset.dtypes, strict=True)
@@ -213,7 +217,7 @@ def _block_mb(dataset: Any) -> float:
 
 
 def _product_name(text: str, wanted: Sequence[ModalityInput]) -> str:
-    """The band that a text names, as the model calls it; the text itself where it names none or several."""
+    """The model's name of the band that a text names; the text itself if it names none or several."""
     found = names_in(wanted[0].modality, (text,), [band for item in wanted for band in item.bands])
     return found[0] if len(found) == 1 else text
 
@@ -233,7 +237,7 @@ def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityIn
 
 
 def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]:
-    """The band's mean over what has data in each pixel of the model's grid; NaN where nothing has."""
+    """The band's mean over the pixels with data in each pixel of the model's grid; NaN where none has data."""
     height, width = band.shape
     if height % item.side_px or width % item.side_px:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Whether a tile's pixels can be what the model takes: dB and digital numbers."""
+"""Checks that a tile's pixels can be in the model's units, dB or digital numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ from fusmae.rasters.s1_units import (
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, judge_floors
 
 _MAX_REFLECTANCE = 2.0
-"""Reflectance of clouds and snow may be above 1; digital numbers of a whole tile are never as small."""
+"""Largest reflectance, above 1 for clouds and snow; the digital numbers of a whole tile are never as small."""
 
 _SATURATED_DN = np.iinfo(np.uint16).max
 _MAX_STRANGE_SHARE = 0.001
-"""What more pixels than that have is no measurement: nodata that nobody took out."""
+"""Largest share of pixels with impossible values; a larger share is nodata that is still in the tile."""
 
 _NODATA_HINT = (
     "if it is nodata, fill it or leave the modality out; a GeoTIFF should say so: rio edit-info FILE --nodata VALUE"
@@ -34,17 +34,18 @@ _MAX_NODATA_SHARE = 0.1
 
 
 def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> list[str]:
-    """Refuse tiles that are in other units; say what looks odd and can't be proven from one tile.
+    """Refuse tiles that are in other units; warn of what is unusual but can't be proven wrong from one tile.
 
     Args:
         pixels: `[B, C, h, w]` finite, by input name; absent modalities may be left out.
-        inputs: what the model takes.
+        inputs: arrays that the model takes.
 
     Returns:
-        Warnings, each naming its tile.
+        Warnings, each with the number of its tile.
 
     Raises:
-        InputError: S1 in linear power, no backscatter at all, nodata, S2 as reflectance, negative or above 16 bits.
+        InputError: S1 is linear, is not backscatter at all, or has nodata; S2 is reflectance, negative, above 16 bits,
+            or has too many saturated pixels.
     """
     warnings: list[str] = []
     for item in inputs:

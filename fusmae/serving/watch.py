@@ -1,4 +1,4 @@
-"""The model that answers, and the thread that exchanges it when the alias moves."""
+"""Holds the model that answers requests; a thread replaces it when the alias moves."""
 
 import logging
 import threading
@@ -13,11 +13,11 @@ _log = logging.getLogger("fusmae.serving")
 
 @dataclass(frozen=True)
 class RegistryState:
-    """What the last look at the registry gave.
+    """The result of the last query of the registry.
 
     Attributes:
-        status: not watched, answers or fails.
-        error: why it fails.
+        status: state of the registry: `not watched`, `answers` or `fails`.
+        error: message of the failure; "" without one.
     """
 
     status: str
@@ -25,20 +25,20 @@ class RegistryState:
 
 
 class Watcher:
-    """Looks at the registry every `poll_s` seconds and loads another version beside the one that answers.
+    """Queries the registry every `poll_s` seconds, and loads a new version while the old one still answers.
 
-    The exchange is one assignment: who took the old model finishes on it. Only an alias can move, so that a version
-    or a file is not watched. What goes wrong is logged once, not at every look.
+    The exchange is one assignment; a request that began with the old model finishes with it. Only an alias can move,
+    so a version or a file is not watched. A failure is logged once, not at every query.
 
     Args:
-        reference: what the user named.
-        first: the version to begin with.
-        poll_s: seconds between two looks.
-        metrics: told of each version and of the registry's state.
+        reference: reference of the model as the user gave it.
+        first: version to begin with.
+        poll_s: seconds between two queries.
+        metrics: metrics to which each version and the registry's state are written.
 
     Attributes:
-        current: the model that answers.
-        registry: what the last look gave.
+        current: model that answers requests.
+        registry: result of the last query.
     """
 
     def __init__(self, reference: str, first: LoadedModel, poll_s: float, metrics: Metrics) -> None:
@@ -52,12 +52,12 @@ class Watcher:
         metrics.show_model(first.identity)
 
     def start(self) -> None:
-        """Begin to look; a thread of its own, for a registry that is down may take minutes to say so."""
+        """Begin to query, in a separate thread: the query of a registry that is down may take minutes to fail."""
         if self._is_watching:
             threading.Thread(target=self._watch, name="registry", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more; a look that has begun is not waited for."""
+        """Stop querying; this does not wait for a query that has begun."""
         self._stopped.set()
 
     def _watch(self) -> None:
@@ -69,7 +69,7 @@ class Watcher:
             found = model_file(self.reference)
             if (found.version, found.sha256) != (self.current.file.version, self.current.file.sha256):
                 self._exchange(load_model(found))
-        except Exception as error:  # whatever it is, the model in memory goes on answering
+        except Exception as error:  # whatever the error is, the model in memory continues to answer
             self._note(RegistryState("fails", str(error)))
         else:
             self._note(RegistryState("answers"))

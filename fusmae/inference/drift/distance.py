@@ -1,16 +1,17 @@
-"""How far new scenes are from what a model learned from, and whether held-out scenes are as far.
+"""Drift of a scene: how far it is from a model's training data, compared with held-out scenes.
 
 Each band is measured by the Wasserstein distance of its pixels from the training pixels (Rubner et al. 2000, "The Earth
 Mover's Distance as a Metric for Image Retrieval"), in training standard deviations: a shift of all pixels by one
 deviation is 1. The embedding is measured twice: by the energy distance of the tiles from the training tiles (Székely
-and Rizzo 2013, "Energy statistics"), which sees another mixture of known things, and by the distance to the k-th
-nearest training tile (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors"), which sees unknown
-things.
+and Rizzo 2013, "Energy statistics"), which responds to another mixture of known land cover, and by the distance to the
+k-th nearest training tile (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors"), which
+responds to what training data did not contain.
 
-No distance means anything alone. The same measures of validation scenes, as many tiles at a time, say what is usual; a
-scene drifts where one of its measures is farther out than any of theirs is in all but a chosen share of draws (the
-maximum over all measures, Westfall and Young 1993, "Resampling-Based Multiple Testing"; whole scenes are drawn, with
-replacement: Field and Welsh 2007, "Bootstrapping clustered data").
+A distance is meaningful only by comparison. The same measures of validation scenes, with as many tiles, show what is
+usual. A scene drifts if one of its measures, divided by its usual value, is larger than the largest such ratio in all
+but a chosen share of draws of validation scenes (the maximum over all measures: Westfall and Young 1993,
+"Resampling-Based Multiple Testing"; whole scenes are drawn, with replacement: Field and Welsh 2007, "Bootstrapping
+clustered data").
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,14 +30,14 @@ _USUAL = 0.95
 
 @dataclass(frozen=True)
 class Measure:
-    """One distance of a scene.
+    """One distance of a scene from the training data.
 
     Attributes:
-        name: of the band, or what of the embedding.
-        modality: of the band; "" for the embedding.
+        name: name of the band, or of the embedding's measure.
+        modality: modality of the band; "" for the embedding.
         value: the distance.
-        usual: what 95 % of the draws of validation scenes stay below.
-        limit: beyond it is drift.
+        usual: value that the distance has at most in 95 % of the draws of validation scenes.
+        limit: value above which the distance is drift.
     """
 
     name: str
@@ -47,23 +48,25 @@ class Measure:
 
     @property
     def is_beyond(self) -> bool:
-        """Whether this measure says drift."""
+        """Whether the value is beyond its limit, which is drift."""
         return self.value > self.limit
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What was found of a scene.
+    """The comparison of a scene with a model's training data.
 
     Attributes:
-        measures: of every band that is there, then of the embedding.
-        setting: of the tiles whose embedding was measured.
-        num_tiles: that were looked at.
-        num_embedded: those of the setting.
-        num_drawn: validation tiles in a draw, at most: as many as have a band, or the setting.
-        num_pooled: validation scenes in a draw, on average.
-        false_alarms: the share of scenes like validation's that would be called drift; it can't be known to be less.
-        novelty: `[N]` of each tile of the setting, the others NaN.
+        measures: measures of every band that is present, then of the embedding.
+        setting: modalities, as `s1+s2`, of the tiles whose embedding was measured.
+        num_tiles: number of tiles that were read.
+        num_embedded: number of these tiles that have the setting.
+        num_drawn: largest number of validation tiles in a draw; a measure uses as many of them as the scene has tiles
+            with the band, or with the setting.
+        num_pooled: mean number of validation scenes in a draw.
+        false_alarms: share of scenes like the validation scenes that would be reported as drift; with so few validation
+            scenes, a smaller share can't be shown.
+        novelty: `[N]`, the novelty of each tile of the setting; NaN for other tiles.
     """
 
     measures: tuple[Measure, ...]
@@ -77,19 +80,19 @@ class Drift:
 
     @property
     def beyond(self) -> tuple[Measure, ...]:
-        """Measures that say drift, the farthest first."""
+        """Measures beyond their limit, the farthest first."""
         found = [measure for measure in self.measures if measure.is_beyond]
         return tuple(sorted(found, key=lambda measure: -measure.value / measure.limit))
 
 
 def judge_scene(reference: Reference, scene: SceneTiles, thresholds: DriftThresholds, seed: int) -> Drift:
-    """Compare a scene with what the model learned from; the same tiles give the same answer to the last bit.
+    """Compare a scene with the model's training data; the same tiles give the same result to the last bit.
 
     Args:
-        reference: of the model.
-        scene: its tiles.
-        thresholds: what counts as drift.
-        seed: of the draws.
+        reference: reference of the model.
+        scene: tiles of the scene.
+        thresholds: thresholds that define drift.
+        seed: random seed of the draws.
     """
     space = _Space(reference, scene.setting, thresholds.neighbours)
     in_setting = np.array([name == scene.setting for name in scene.settings])
@@ -128,7 +131,7 @@ def band_distance(reference: Reference, band: int, quantiles: NDArray[np.float32
 def wasserstein_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """The area between the distribution functions of two samples `[N]` and `[M]`, as scipy gives it.
 
-    Here for maps and drift to run without scipy: 140 MB of an image.
+    It is computed here so that maps and drift run without scipy, which takes 140 MB of a container image.
     """
     one, other = np.sort(one.astype(np.float64)), np.sort(other.astype(np.float64))
     both = np.sort(np.concatenate([one, other]))
@@ -137,7 +140,7 @@ def wasserstein_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -
 
 
 def euclidean_distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Distances `[N, M]` of points `[N, D]` from points `[M, D]`; of equal points 0 but for rounding."""
+    """Distances `[N, M]` of points `[N, D]` from points `[M, D]`; for equal points it is 0 except for rounding."""
     centre = other.mean(axis=0, dtype=np.float64)
     left, right = one - centre, other - centre
     squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1) - 2 * left @ right.T
@@ -149,24 +152,24 @@ def energy_distance(cross: NDArray[np.float64], within: NDArray[np.float64], oth
     """Energy distance of two samples, 2 E|X-Y| - E|X-X'| - E|Y-Y'|; 0 where they are the same.
 
     Args:
-        cross: distances `[N, T]` of one sample's points from the other's.
-        within: distances `[N, N]` in the first.
-        other_within: their mean in the second.
+        cross: distances `[N, T]` of the first sample's points from the second's.
+        within: distances `[N, N]` between points of the first sample.
+        other_within: mean distance between points of the second sample.
     """
     return float(2 * cross.mean() - within.mean() - other_within)
 
 
 def draw_scenes(scenes: NDArray[np.int32], num_tiles: int, num_draws: int, seed: int) -> list[NDArray[np.int64]]:
-    """Tiles of whole scenes, drawn with replacement until there are enough; more of a scene than are wanted are cut.
+    """Draw whole scenes with replacement until there are enough tiles; surplus tiles of the last scene are dropped.
 
     Args:
-        scenes: `[V]`, each tile's scene.
-        num_tiles: in a draw.
-        num_draws: how often.
-        seed: of the draws.
+        scenes: `[V]`, the number of each tile's scene.
+        num_tiles: number of tiles in a draw.
+        num_draws: number of draws.
+        seed: random seed of the draws.
 
     Returns:
-        Rows `[num_tiles]` a draw.
+        Row numbers `[num_tiles]` of tiles per draw.
     """
     random = np.random.Generator(np.random.Philox(seed))
     rows_of = [np.flatnonzero(scenes == scene) for scene in np.unique(scenes)]
@@ -180,7 +183,7 @@ def draw_scenes(scenes: NDArray[np.int32], num_tiles: int, num_draws: int, seed:
 
 
 class _Space:
-    """The embeddings of training tiles in one setting; distances are in units of that between two of them."""
+    """The embeddings of training tiles in one setting; distances are in units of the mean distance between two."""
 
     def __init__(self, reference: Reference, setting: str, neighbours: int) -> None:
         self._train = reference.train_embeddings[setting]
@@ -188,7 +191,7 @@ class _Space:
         within = euclidean_distances(self._train, self._train)
         self._unit = float(within.mean())
         self._neighbours = min(neighbours, len(self._train) - 1)
-        # Of a training tile, the nearest is itself.
+        # The nearest training tile of a training tile is itself, at index 0.
         nearest = np.partition(within, self._neighbours, axis=1)[:, self._neighbours]
         self._usual_nearest = float(np.median(nearest)) / self._unit
 
@@ -197,11 +200,11 @@ class _Space:
         return euclidean_distances(embeddings, self._train) / self._unit
 
     def mixture(self, to_train: NDArray[np.float64], within: NDArray[np.float64]) -> float:
-        """Energy distance; `within` in units of the embedding."""
+        """Energy distance from the training tiles; `within` is in units of the embedding."""
         return energy_distance(to_train, within / self._unit, 1.0)
 
     def novelty(self, to_train: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far each tile's k-th nearest training tile is, `[N]`; 1 is the median of training tiles."""
+        """Distance `[N]` of each tile from its k-th nearest training tile; 1 is the median of training tiles."""
         k = self._neighbours - 1
         found: NDArray[np.float64] = np.partition(to_train, k, axis=1)[:, k] / self._usual_nearest
         return found
@@ -214,17 +217,18 @@ def _null(
     num_embedded: int,
     draws: Sequence[NDArray[np.int64]],
 ) -> NDArray[np.float64]:
-    """The measures of draws of validation tiles, `[draws, measures]`.
+    """Measures `[draws, measures]` of draws of validation tiles.
 
-    Each is of as many tiles as the scene's own measure is: few tiles are farther from the training data than many, and
-    a band may be in few tiles of a scene.
+    Each measure uses as many tiles as the scene's own measure does: few tiles are farther from the training data than
+    many, and a band may be in few tiles of a scene.
 
     Args:
-        reference: of the model.
-        space: of the embeddings.
-        counts: the scene's tiles that have a band, by its number.
-        num_embedded: those whose embedding is measured.
-        draws: rows of validation tiles; of more than are wanted the first count, whole scenes as long as they last.
+        reference: reference of the model.
+        space: embeddings of the training tiles.
+        counts: number of the scene's tiles that have a band, by the band's number.
+        num_embedded: number of the scene's tiles whose embedding is measured.
+        draws: row numbers of validation tiles per draw; if a measure needs fewer, it uses the first ones, which are
+            whole scenes but for the last.
     """
     to_train, within = space.to_train(space.validation), euclidean_distances(space.validation, space.validation)
     novelty = space.novelty(to_train)
@@ -246,7 +250,7 @@ def _null(
 def _limits(
     null: NDArray[np.float64], thresholds: DriftThresholds, num_bands: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What is usual of each measure, and its limit."""
+    """The usual value and the limit of each measure, `[measures]` each."""
     usual = np.maximum(np.quantile(null, _USUAL, axis=0, method="higher"), np.finfo(np.float32).tiny)
     farthest = (null / usual).max(axis=1)
     limits = usual * np.quantile(farthest, 1 - thresholds.false_alarms, method="higher")

@@ -1,4 +1,4 @@
-"""What new scenes are compared with: a model's training data in numbers, one file without pickle."""
+"""The reference that new scenes are compared with: statistics of a model's training data, in a file without pickle."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,32 +16,32 @@ from fusmae.files import written_whole
 from fusmae.modalities import ModalityInput
 
 REFERENCE = "reference.npz"
-# Changes with the format, so that another one can't be read for this.
+# This name must change with the format, so that a file of another format is refused.
 _GRAPH_KEY = "graph_sha256"
 
 TILE_SHARES = (np.arange(32) + 0.5) / 32
-"""A tile's band is known by its pixels at these shares of their order: many tiles' pool is that of their pixels."""
+"""Quantile levels that describe a band of a tile: those of many tiles, pooled, approximate their pooled pixels."""
 
 TRAIN_SHARES = (np.arange(512) + 0.5) / 512
-"""Likewise all training tiles together."""
+"""Quantile levels that describe a band of all training tiles together."""
 
 _ARRAYS = ("train_quantiles", "train_std", "validation_quantiles", "validation_scenes")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model's training and validation tiles in numbers.
+    """Statistics of a model's training and validation tiles.
 
     Attributes:
-        graph_sha256: of the ONNX file that gave the embeddings.
-        bands: in the order of all arrays.
-        train_quantiles: `[bands, 512]` of the pooled training pixels, in physical units.
-        train_std: `[bands]` of the same, above 0.
-        train_embeddings: `[T, D]` of training tiles, by setting.
-        validation_quantiles: `[V, bands, 32]` of validation tiles, which training did not see.
-        validation_embeddings: `[V, D]` of the same, by setting.
-        validation_scenes: `[V]`, the number of the acquisition that each is of.
-        facts: for people: how many tiles there were, which data.
+        graph_sha256: SHA-256 of the ONNX file that computed the embeddings.
+        bands: bands in the order of all arrays.
+        train_quantiles: `[bands, 512]`, quantiles of the pooled training pixels, in physical units.
+        train_std: `[bands]`, standard deviations of the same pixels, above 0.
+        train_embeddings: `[T, D]`, embeddings of training tiles, by setting.
+        validation_quantiles: `[V, bands, 32]`, quantiles of validation tiles, which are not in the training data.
+        validation_embeddings: `[V, D]`, embeddings of the same tiles, by setting.
+        validation_scenes: `[V]`, number of the acquisition that each validation tile belongs to.
+        facts: facts about the data: how many tiles per scene there were, which data set it is.
     """
 
     graph_sha256: str
@@ -56,12 +56,12 @@ class Reference:
 
     @property
     def num_scenes(self) -> int:
-        """Acquisitions among the validation tiles."""
+        """Number of acquisitions among the validation tiles."""
         return len(np.unique(self.validation_scenes))
 
 
 def bands_of(inputs: Sequence[ModalityInput]) -> tuple[Band, ...]:
-    """All bands, in the order of the inputs."""
+    """All bands of the inputs, in their order."""
     return tuple(Band(item.modality, name, item.units) for item in inputs for name in item.bands)
 
 
@@ -79,7 +79,7 @@ def tile_quantiles(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[Modality
 
 
 def save_reference(reference: Reference, path: Path) -> None:
-    """Write it, whole or not at all; equal references give equal bytes.
+    """Write a reference, whole or not at all; equal references give equal bytes.
 
     Raises:
         StorageError: the disk is full.
@@ -98,15 +98,15 @@ def save_reference(reference: Reference, path: Path) -> None:
 
 
 def load_reference(path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> Reference:
-    """Read what `save_reference` wrote.
+    """Read a reference that `save_reference` wrote.
 
     Args:
-        path: the file.
-        graph_sha256: of the ONNX file that it must be of.
-        inputs: what that graph takes.
+        path: path of the file.
+        graph_sha256: SHA-256 of the ONNX file that the reference must belong to.
+        inputs: arrays that this graph takes.
 
     Raises:
-        InputError: there is none, it can't be read, or it is another graph's.
+        InputError: the file does not exist, can't be read, or belongs to another graph.
     """
     if not path.is_file():
         raise InputError(f"There is no reference at {path}.", hint="dvc repro reference")

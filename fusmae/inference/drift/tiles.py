@@ -1,4 +1,4 @@
-"""A scene's tiles in the numbers that drift is judged by."""
+"""The quantiles and embeddings of a scene's tiles, by which drift is judged."""
 
 import math
 from collections import Counter
@@ -20,13 +20,13 @@ from fusmae.inference.session import EMBEDDING, Session
 
 @dataclass(frozen=True)
 class SceneTiles:
-    """Tiles that were looked at.
+    """Statistics of a scene's tiles.
 
     Attributes:
-        quantiles: `[N, bands, 32]` of each tile's pixels; NaN for bands of an absent modality.
-        embeddings: `[N, D]`.
-        settings: the modalities that each tile has, as `s1+s2`.
-        corners_m: `[N, 2]`, of each from the grid's left and top.
+        quantiles: `[N, bands, 32]`, quantiles of each tile's pixels; NaN for bands of an absent modality.
+        embeddings: `[N, D]`, embedding of each tile.
+        settings: modalities of each tile, as `s1+s2`.
+        corners_m: `[N, 2]`, distances of each tile's upper left corner from the grid's left and top.
     """
 
     quantiles: NDArray[np.float32]
@@ -41,23 +41,23 @@ class SceneTiles:
 
 
 def spread_units(grid: Grid, max_tiles: int) -> list[Unit]:
-    """Rows of tiles, evenly spread, with about as many tiles as are wanted; one row at least."""
+    """Evenly spread units with about `max_tiles` tiles in all; at least one unit."""
     units = grid.units()
     step = math.ceil(sum(len(unit.lefts_m) for unit in units) / max_tiles)
     return units[step // 2 :: step] or [units[len(units) // 2]]
 
 
 def describe_tiles(session: Session, reader: SceneReader, units: Sequence[Unit], wrapped: Any = iter) -> SceneTiles:
-    """Look at every tile of some units.
+    """Compute the statistics of every tile of some units.
 
     Args:
-        session: gives embeddings.
-        reader: of the scenes.
-        units: what to look at.
-        wrapped: what an iterator over units is passed through: a progress bar.
+        session: session that computes embeddings.
+        reader: reader of the scenes.
+        units: units whose tiles are read.
+        wrapped: function that wraps the iterator over units, as a progress bar does.
 
     Raises:
-        InputError: no tile with data, or a file can't be read.
+        InputError: no tile has data, or a file can't be read.
     """
     with scene_batches(reader, units) as found:
         parts = list(_described(session, wrapped(found)))

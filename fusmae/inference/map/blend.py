@@ -1,4 +1,4 @@
-"""Overlapping tiles become cells: every tile counts by a cosine window that is 1 at its centre and 0 at its edge."""
+"""Blends overlapping tiles into cells, weighted by a squared cosine that is 1 at a tile's centre and 0 at its edge."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,10 @@ class Rows:
     """Some rows of a map's cells.
 
     Attributes:
-        first: number of the first row.
+        first: number of the first row, from 0.
         probabilities: `[K, rows, columns]`; NaN where there is no data.
-        look: `[1 or 3, h, w]`, what these rows look like, in one or more pixels a cell; NaN likewise.
+        look: `[1 or 3, h, w]`, the scene in these rows, with one or more pixels along a cell's side; NaN where there is
+            no data.
     """
 
     first: int
@@ -29,7 +30,10 @@ class Rows:
 
 
 def blended(grid: Grid, work: Work) -> Iterator[Rows]:
-    """The map from top to bottom, from what was kept of every unit; memory is bounded by a few rows of tiles."""
+    """Yield the map's rows from top to bottom, from every unit's stored result.
+
+    Memory is bounded by a few rows of tiles.
+    """
     units: dict[int, list[Unit]] = defaultdict(list)
     for unit in grid.units():
         units[unit.top_m].append(unit)
@@ -53,15 +57,15 @@ def blended(grid: Grid, work: Work) -> Iterator[Rows]:
 
 
 def confidence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How decided the classes of a cell are: 1 less the mean entropy of their yes or no, in bits.
+    """Confidence of a cell's classes: 1 minus the mean entropy, in bits, of whether each class is present.
 
-    1: each class is surely there or surely not; 0: each is a coin's toss.
+    It is 1 if each class is certainly present or certainly absent, and 0 if each has a probability of 0.5.
 
     Args:
         probabilities: `[K, ...]`; NaN stays NaN.
 
     Returns:
-        `[...]` from 0 to 1.
+        Confidence `[...]` from 0 to 1.
     """
     inside = np.clip(probabilities, 1e-12, 1 - 1e-12)
     entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
@@ -70,7 +74,7 @@ def confidence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which tiles cover each cell along one axis, and by how much: both `[cells, most tiles over a cell]`."""
+    """Numbers and weights of the tiles that cover each cell along one axis: both `[cells, most tiles over a cell]`."""
     starts = np.array(starts_m)
     centres = (np.arange(num_cells) + 0.5) * grid.cell_m
     first = np.searchsorted(starts, centres - grid.tile_m, side="right")
@@ -85,7 +89,7 @@ def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[
 def _row_of_tiles(
     units: Sequence[Unit], work: Work, tiles: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """A row of tiles blended along the row: `[columns, K + 1]`, weighted probabilities and the weights' sum."""
+    """A row of tiles blended along the row: `[columns, K + 1]`, weighted probabilities and the sum of the weights."""
     found = np.concatenate([work.load(unit).probabilities for unit in units]).astype(np.float64)
     is_known = np.isfinite(found).all(axis=1, keepdims=True)
     values = np.concatenate([np.where(is_known, found, 0.0), is_known], axis=1)

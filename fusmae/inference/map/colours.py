@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 Colour = tuple[int, int, int]
 
-# BigEarthNet's 19 classes, after the CORINE land cover legend that people know, set further apart where that has
-# shades of one colour.
+# BigEarthNet's 19 classes. Colours follow the well-known legend of CORINE land cover; where that has shades of one
+# colour, they are set further apart.
 _KNOWN: dict[str, Colour] = {
     "Urban fabric": (230, 0, 77),
     "Industrial or commercial units": (150, 60, 200),
@@ -32,12 +32,12 @@ _GOLDEN_ANGLE = 0.381966
 
 
 def class_colours(classes: Sequence[str]) -> list[Colour]:
-    """Colours in the order of the classes; those of unknown names are as far apart as may be."""
+    """Colours in the order of the classes; classes that are not BigEarthNet's get hues that are far apart."""
     return [_KNOWN.get(name) or _spread(number) for number, name in enumerate(classes)]
 
 
 def _spread(number: int) -> Colour:
-    # Two neighbours differ in brightness too, for those who see few hues.
+    # Two neighbours differ in brightness, too, for people who can't tell some hues apart.
     value = (0.95, 0.7)[number % 2]
     red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN_ANGLE % 1, 0.65, value)
     return round(red * 255), round(green * 255), round(blue * 255)

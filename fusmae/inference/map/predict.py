@@ -1,4 +1,4 @@
-"""From scenes to a map: every tile predicted once, kept as it is found, blended at the end."""
+"""Makes a map from scenes: every tile is predicted once and stored at once; all are blended at the end."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,19 +28,19 @@ from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene.tiles import Batch, Cells, cut_batches, look_side_m, read_strips
 from fusmae.inference.session import Session
 
-# Batches that wait for the session, and strips that wait to be cut.
+# Largest numbers of batches that wait for the session, and of strips that wait to be cut.
 _BATCHES_AHEAD, _STRIPS_AHEAD = 4, 1
 _KEPT = "what was predicted is kept"
 
 
 @dataclass(frozen=True)
 class Model:
-    """What predicts, and how outputs name it.
+    """A model that predicts, and how outputs name it.
 
     Attributes:
-        session: the graph.
-        label: `fusmae/3`, or the file's name.
-        sha256: of the file.
+        session: session that runs the graph.
+        label: name and version, as `fusmae/3`, or the file's name.
+        sha256: SHA-256 of the ONNX file.
     """
 
     session: Session
@@ -53,12 +53,12 @@ class Map:
     """A finished map.
 
     Attributes:
-        files: all that were written; the first is the map itself.
-        grid: where it lies.
-        num_tiles: predicted, in this run or before it was killed.
-        num_kept: strips that an earlier run had left.
-        counts: cells by class number; 0 for nodata.
-        nodata: sentences on what this run read without data, and why.
+        files: paths of all files that were written; the first is the map itself.
+        grid: grid of the map.
+        num_tiles: number of tiles with a prediction, in this run or in an interrupted one before.
+        num_kept: number of strips that an interrupted run had stored.
+        counts: number of cells by class number; 0 is nodata.
+        nodata: sentences on the pixels without data that this run read, and why they have none.
     """
 
     files: tuple[Path, ...]
@@ -81,27 +81,27 @@ def predict_map(
 ) -> Map:
     """Predict every tile of a scene and write a map beside its picture and its STAC item.
 
-    Killed at any time, the same call goes on where it was; the files are the same to the last bit.
+    If a run is killed at any time, the same call continues it; the files are the same to the last bit.
 
     Args:
         model: a tile classifier.
         paths: files, folders and archives by modality; one modality is enough.
-        out: the map, `….tif`; the other files are named after it.
-        readings: how to understand the files, by modality.
-        stride_m: from tile to tile; None for half a tile.
-        is_checked: refuse pixels that look like other units.
-        taken: when; None to take it from file names, else from the files' time of change.
+        out: path of the map, `….tif`; the other files are named after it.
+        readings: how to interpret the files, by modality.
+        stride_m: distance from tile to tile; None for half a tile.
+        is_checked: whether to refuse pixels that look like other units.
+        taken: date of the scenes; None to find it in file names, else in the files' time of change.
 
     Raises:
-        InputError: scenes that can't be used; nothing is left behind.
-        StorageError: the disk is full, what was predicted is kept for the next run; or another run writes this map.
+        InputError: the scenes can't be used; no file of this run is left behind.
+        StorageError: the disk is full, and what was predicted is kept for the next run; or another run writes this map.
     """
     inputs = model.session.inputs
     scenes = open_scenes(inputs, paths, readings or {})
     grid = lay_grid(scenes, inputs, stride_m)
     date, date_source = (taken, "--date") if taken is not None else _date(scenes)
     work = Work(out, work_key(model.sha256, scenes, grid))
-    # Claimed once there is something to keep, and held until the map is there, long after the reader is closed.
+    # The claim begins when there is something to store, and lasts until the map is written, after the reader is closed.
     with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:
             if is_checked:
@@ -119,7 +119,7 @@ def predict_map(
 
 
 def predicted_units(session: Session, items: Iterable[Batch | Cells]) -> Iterator[tuple[Unit, Result, int]]:
-    """Results of units and their numbers of tiles, as their batches come."""
+    """Run batches and yield each unit with its result and its number of predicted tiles."""
     found: dict[int, NDArray[np.float32]] = {}
     for item in items:
         if isinstance(item, Batch):
@@ -133,7 +133,7 @@ def predicted_units(session: Session, items: Iterable[Batch | Cells]) -> Iterato
 
 
 def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
-    """Predict and keep the units that are not done; gives how many were."""
+    """Predict and store the units that are not done; returns how many were done before."""
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
     strips = ahead(read_strips(reader, todo), _STRIPS_AHEAD)
@@ -214,7 +214,7 @@ def _publish(
     date: datetime,
     facts: Mapping[str, Any],
 ) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """Write every file in the work's folder, then move all of them to where they belong, the map last."""
+    """Write every file into the work folder, then move all of them to their final places, the map last."""
     name, classes = out.stem, model.session.metadata["classes"]
     tags = {key.upper(): ", ".join(value) if isinstance(value, list) else str(value) for key, value in facts.items()}
     rasters: Rasters = write_rasters(work.folder, name, grid, blended(grid, work), classes, tags)
@@ -243,7 +243,7 @@ def _facts(model: Model, scenes: Mapping[str, Scene], grid: Grid) -> dict[str, A
 
 
 def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:
-    """When the scenes were taken, and what tells it."""
+    """When the scenes were taken, and where this was found."""
     named = scene_date(scenes)
     if named is not None:
         return named, "file names"

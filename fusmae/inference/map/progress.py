@@ -1,4 +1,4 @@
-"""What a map's making has done so far, kept beside the output until the map is there."""
+"""Stores the results of units beside the output until the map is written, so that a killed run can be continued."""
 
 import hashlib
 import json
@@ -27,12 +27,12 @@ _KEY_DIGITS = 16
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a unit.
+    """The result of a unit.
 
     Attributes:
-        probabilities: `[tiles, K]`; NaN where no modality has data enough.
-        has_data: `[rows, columns]` of the cells that the unit reports.
-        look: `[1 or 3, h, w]`, what they look like, in one or more pixels a cell.
+        probabilities: `[tiles, K]`; NaN for tiles where no modality has enough data.
+        has_data: `[rows, columns]`, true for cells with data, of the cells that belong to the unit.
+        look: `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side.
     """
 
     probabilities: NDArray[np.float32]
@@ -41,11 +41,11 @@ class Result:
 
 
 class Work:
-    """A folder with a file a unit, for one map only.
+    """A folder with one file per unit, for one map only.
 
     Args:
-        out: the map.
-        key: names the folder: another model, scene, setting or line of code is another map.
+        out: path of the map.
+        key: key of the map, a part of the folder's name; it differs for another model, scene, setting or code.
     """
 
     def __init__(self, out: Path, key: str) -> None:
@@ -53,11 +53,11 @@ class Work:
         self.folder = out.with_name(f".{out.name}.{key}")
 
     def is_done(self, unit: Unit) -> bool:
-        """Whether the unit's file is there: files are written whole or not at all."""
+        """Whether the unit's file exists; files are written whole or not at all."""
         return self._path(unit).exists()
 
     def save(self, unit: Unit, result: Result) -> None:
-        """Keep what was found.
+        """Store the result of a unit.
 
         Raises:
             StorageError: the disk is full or can't be written.
@@ -66,16 +66,17 @@ class Work:
             np.savez(file, probabilities=result.probabilities, has_data=result.has_data, look=result.look)
 
     def load(self, unit: Unit) -> Result:
-        """What was kept of a unit."""
+        """Read the stored result of a unit."""
         with np.load(self._path(unit)) as arrays:
             return Result(arrays["probabilities"], arrays["has_data"], arrays["look"])
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other runs from the map until the block ends.
+        """Keep other runs from writing this map until the block ends.
 
-        Its folder goes where the block succeeds or its scenes can't be used; after a kill or a full disk the next run
-        goes on there. On success the folders of maps that would have had the same name go, too: nobody makes one now.
+        The folder is removed if the block succeeds or its scenes can't be used; after a kill or a full disk the next
+        run continues with it. On success, folders of other maps with the same path are removed, too: their runs ended,
+        since only one run at a time can claim a path.
 
         Raises:
             StorageError: another run holds the map, or its folder can't be written.
@@ -84,7 +85,7 @@ class Work:
             try:
                 yield
             except InputError:
-                # Other scenes or options are other work: this folder would never be used again.
+                # Other scenes or options have another folder: this one would never be used again.
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise
             for folder in self._out.parent.glob(f".{escape(self._out.name)}.{'[0-9a-f]' * _KEY_DIGITS}"):
@@ -110,19 +111,21 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is held: who opened the file before finds it without a name once it has the lock, and begins again.
+        # The file is removed while the lock is held: another process that opened it before and then gets the lock
+        # finds that the file has no name any more, and tries again.
         with suppress(OSError):
             path.unlink()
         lock.release()
 
 
 def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
-    """Names the work of one map.
+    """The key of one map's work folder.
 
     Args:
-        model_sha256: of the ONNX file.
-        scenes: files count by path, size, time of change and first 64 KiB: scenes are too large to hash whole.
-        grid: where tiles and cells lie.
+        model_sha256: SHA-256 of the ONNX file.
+        scenes: scenes by modality; their files count by path, size, time of change and first 64 KiB, since scenes are
+            too large to hash whole.
+        grid: grid of the map.
     """
     facts = {
         "model": model_sha256,
@@ -135,7 +138,7 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
 
 
 def _code() -> list[Path]:
-    """What a unit's pixels and probabilities depend on."""
+    """The files of code that a unit's pixels and probabilities depend on."""
     package = Path(__file__).parents[2]
     rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
     return sorted([*package.glob("*.py"), *rooms])
@@ -147,7 +150,7 @@ def _facts(scene: Scene) -> dict[str, Any]:
 
 
 def _identity(path: Path) -> list[Any]:
-    # Of an archive all of its members change with it.
+    # For a file in an archive, it is the archive that counts.
     stored = stored_in(path)
     found = stored.stat()
     with stored.open("rb") as file:

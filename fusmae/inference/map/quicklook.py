@@ -22,11 +22,11 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
     """Draw the scene, the classes and the confidence side by side.
 
     Args:
-        path: PNG to write.
-        rasters: the map.
-        classes: their names, in order.
-        grid: the map's.
-        title: above all.
+        path: path of the PNG to write.
+        rasters: rasters of the map.
+        classes: names of the classes, in order.
+        grid: grid of the map.
+        title: title above the picture.
     """
     from matplotlib.figure import Figure
 
@@ -61,10 +61,11 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
 
 
 def _reduced(rasters: Rasters, grid: Grid) -> tuple[Any, float, Any, Any]:
-    """What is drawn, at a size for a screen, NaN where unknown.
+    """Read the rasters at a size for a screen.
 
     Returns:
-        Look `[C, H, W]`, the side of its pixels in metres, class numbers `[h, w]` and confidence `[h, w]`.
+        Look `[C, H, W]`, the side of its pixels in metres, class numbers `[h, w]` and confidence `[h, w]`; look and
+        confidence are NaN where there is no data.
     """
     import rasterio
     from rasterio.enums import Resampling
@@ -87,7 +88,7 @@ def _on_screen(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def _stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bands `[C, h, w]` to `[h, w, C]` (`[h, w]` of one band) from 0 to 1, the same stretch for all of them."""
+    """Stretch bands `[C, h, w]` to `[h, w, C]` (`[h, w]` for one band) from 0 to 1, in the same way for all bands."""
     known = look[np.isfinite(look)]
     low, high = np.percentile(known, [1, 98]) if known.size else (0.0, 1.0)
     shown = np.where(np.isfinite(look), np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), _BLANK)

@@ -1,4 +1,4 @@
-"""A map's rasters: cloud-optimized GeoTIFFs of probabilities and of the top class, and what a picture needs."""
+"""Writes a map's rasters: cloud-optimized GeoTIFFs of probabilities and of the top class, and one for the picture."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from fusmae.inference.map.colours import class_colours
 from fusmae.inference.scene.grid import Grid
 
 STEP = 0.004
-"""Probabilities and confidence are stored as whole numbers of it: 250 is 1."""
+"""Step of stored probabilities and confidence, which are whole multiples of it: 250 is 1."""
 NODATA = 255
 NO_CLASS = 0
 _BLOCK_PX = 256
@@ -23,13 +23,13 @@ _PLAIN = {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "BIGT
 
 @dataclass
 class Rasters:
-    """Where a map's rasters were written.
+    """The rasters of a map.
 
     Attributes:
-        probabilities: a band a class, then confidence.
-        classes: number of the most probable class, from 1; 0 for nodata.
-        look: float32, what the scene looks like, in one or more pixels a cell.
-        counts: cells by class number.
+        probabilities: path of the raster with one band per class, then confidence.
+        classes: path of the raster with the number of the most probable class, from 1; 0 for nodata.
+        look: path of the raster with the scene, float32, with one or more pixels along a cell's side.
+        counts: `[K + 1]`, number of cells by class number.
     """
 
     probabilities: Path
@@ -44,12 +44,12 @@ def write_rasters(
     """Write the rasters of a map into a folder.
 
     Args:
-        folder: for the files and for drafts of them.
-        name: of the map without its ending.
-        grid: where its cells lie.
-        rows: from top to bottom.
-        classes: names, in the order of the probabilities.
-        tags: facts that the files carry.
+        folder: folder for the files and their drafts.
+        name: name of the map's file without its ending.
+        grid: grid of the map.
+        rows: rows of the map from top to bottom.
+        classes: names of the classes, in the order of the probabilities.
+        tags: facts that are written into the files.
 
     Raises:
         rasterio.errors.RasterioError: the disk is full.
@@ -73,7 +73,7 @@ def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], 
     counts = np.zeros(num_classes + 1, np.int64)
     rows = iter(rows)
     first = next(rows)
-    # Pixels of the look along a cell's side.
+    # Number of the look's pixels along a cell's side.
     scale = first.look.shape[1] // first.probabilities.shape[1]
     fine = {"transform": grid.transform(grid.cell_m / scale), "height": height * scale, "width": width * scale}
     with (
@@ -113,7 +113,7 @@ def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], 
 
 
 def _stored(probabilities: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Probabilities and their confidence as `[K + 1, rows, columns]` numbers of steps."""
+    """Probabilities and their confidence as stored, `[K + 1, rows, columns]` in multiples of `STEP`."""
     values = np.concatenate([probabilities, confidence(probabilities)[None]])
     return np.where(np.isnan(values), NODATA, np.rint(np.nan_to_num(values) / STEP)).astype(np.uint8)
 
@@ -155,7 +155,7 @@ def _optimise(draft: Path, out: Path, resampling: str) -> None:
 
 
 def _write_category_names(path: Path, classes: Sequence[str]) -> None:
-    """Beside the file, where GDAL and QGIS look for them: GeoTIFF itself has no place for names."""
+    """Write names of classes beside the file, where GDAL and QGIS look for them: GeoTIFF itself can't hold them."""
     root = ET.Element("PAMDataset")
     names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
     for name in ("no data", *classes):

@@ -1,4 +1,4 @@
-"""The STAC item of a map: what it is, where it lies, what made it."""
+"""The STAC item of a map: what it holds, where it lies, and which model made it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,11 +22,11 @@ def stac_item(
     """The item as JSON values; its assets lie beside it.
 
     Args:
-        name: of the map without its ending.
-        grid: where it lies.
-        classes: names, in order.
-        taken: when the scene was taken.
-        properties: facts beside those of the projection.
+        name: name of the map's file without its ending.
+        grid: grid of the map.
+        classes: names of the classes, in order.
+        taken: date of the scene.
+        properties: properties besides those of the projection.
     """
     import pystac
     from rasterio.warp import transform_bounds, transform_geom

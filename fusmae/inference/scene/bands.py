@@ -1,4 +1,4 @@
-"""Which file and which band in it holds each band of a scene, by name."""
+"""Finds the file, and the band in it, that holds each band of a scene, by the bands' names."""
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from fusmae.rasters.raster_file import data_bands
 from fusmae.rasters.s1_units import S1Units, stated_units
 
 UNNEEDED = "other"
-"""What an advice calls a band that the model does not take."""
+"""Name, in options and hints, of a band that the model does not take."""
 
 _BLANK = "?"
 _MOST_SHOWN = 20
@@ -25,10 +25,10 @@ class BandFile:
     """One band on disk.
 
     Attributes:
-        path: the file.
-        index: the band's number in it, from 1.
+        path: path of the file.
+        index: number of the band in the file, from 1.
         pixel: side of a pixel in units of the file's own CRS.
-        stated_units: units that its name, its tags or its file's name state.
+        stated_units: units that the band's name, its tags or the file's name state.
     """
 
     path: Path
@@ -42,11 +42,11 @@ class FoundBands:
     """Bands of a scene.
 
     Attributes:
-        wanted: those that the model takes, by name.
+        wanted: bands that the model takes, by name.
         order: a name for every band, in the order of the files and of the bands in them, as `--s2-bands` takes them;
-            `other` where the model takes none of that name from there.
-        names: product names that were seen, whether the model takes them or not.
-        overruled: bands that the files call otherwise than they were told: `coastal.tif[1], B01, as B02`.
+            `other` for a band that the model does not take.
+        names: product names of bands that the files state, whether the model takes them or not.
+        overruled: bands whose names in the files differ from the given names, as `coastal.tif[1], B01, as B02`.
     """
 
     wanted: dict[str, BandFile]
@@ -71,20 +71,20 @@ def find_bands(
 ) -> FoundBands:
     """Find the bands of a scene.
 
-    A band is known by its description, else by its tags, else (a file of one band) by the file's name:
-    `T33UUP_20170613T101031_B02.tif`. `B2` and `blue` are `B02`. Where several files hold a band, the one whose pixel is
-    nearest to what the model takes is used, and of those in several units the one in the units that the reader was
-    told: `Sigma0_VV_db` for dB.
+    A band is recognised by its description, else by its tags, else (in a file of one band) by the file's name:
+    `T33UUP_20170613T101031_B02.tif`. `B2` and `blue` are `B02`. If several files hold a band, the one whose pixel size
+    is nearest to the model's is used, and among files in several units the one in the given units: `Sigma0_VV_db` for
+    dB.
 
     Args:
         modality: `s1` or `s2`, for errors.
         paths: rasters, or folders and archives of them.
         wanted: ground sampling distance in metres by band name, as the model takes it.
-        given: names of all bands, in the order of the files and of the bands in them, instead of what files say.
-        units: of S1 files.
+        given: names of all bands, in the order of the files and of the bands in them; they replace the files' names.
+        units: units of S1 files.
 
     Raises:
-        InputError: no such file, one that can't be opened, bands that are missing or can't be told apart.
+        InputError: a file is missing or can't be opened, or bands are missing or ambiguous.
     """
     bands = [band for path in scene_files(modality, paths) for band in _bands_in(modality, path, wanted)]
     overruled: list[str] = []
@@ -108,10 +108,10 @@ def find_bands(
 
 @contextmanager
 def raster(path: Path) -> Iterator[Any]:
-    """Open a raster for reading; gives rasterio's dataset.
+    """Open a raster for reading; yields rasterio's dataset.
 
     Raises:
-        InputError: there is none, or it can't be read, now or while it is open.
+        InputError: the file does not exist, or it can't be read, now or while it is open.
     """
     import rasterio
     from rasterio.errors import RasterioError
@@ -126,7 +126,7 @@ def raster(path: Path) -> Iterator[Any]:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """What a file that GDAL can't read means to the person who gave it."""
+    """The error for a file that GDAL can't read."""
     # rasterio's own text only points to the GDAL error that it wraps.
     return InputError(
         f"{path} can't be read: {error.__cause__ or error}",
@@ -151,7 +151,7 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]
             found.append(_Band(BandFile(path, index, pixel, stated), names, texts))
     if any(band.file.stated_units for band in found):
         return found
-    # Names of the file and of its folder, which is the product, speak for all bands alike.
+    # The names of the file and of its folder (the product) apply to all bands alike.
     stated = stated_units((path.stem,)) or stated_units((path.parent.name,))
     return [replace(band, file=replace(band.file, stated_units=stated)) for band in found]
 
@@ -210,7 +210,7 @@ def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int
 
 
 def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[_Band], units: S1Units) -> BandFile:
-    # Pixels in degrees are all "nearest" to nothing, but order the same way.
+    # A pixel size in degrees is far from any in metres, but the order of the distances is still useful.
     files = [band.file for band in bands if band.names == (name,)]
     distances = [abs(file.pixel - gsd_m) for file in files]
     nearest = [file for file, distance in zip(files, distances, strict=True) if distance == min(distances)]
@@ -232,8 +232,9 @@ def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[_Band], units
 
 
 def _to_fill_in(modality: str, bands: Sequence[_Band], doubtful: Collection[BandFile] = ()) -> str:
-    """The option that names bands in their order, with a blank for each that is not known: a shell takes it as it is,
-    this program does not.
+    """The option that names bands in their order, with a blank for each unknown one.
+
+    A shell accepts it as it is; this program refuses it until the blanks are filled in.
     """
     names = [band.names[0] if len(band.names) == 1 and band.file not in doubtful else _BLANK for band in bands]
     return (

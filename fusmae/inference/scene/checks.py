@@ -1,7 +1,7 @@
-"""Whether a scene's pixels are in the model's units, by tiles from all over it, before hours are spent on them.
+"""Checks that a scene's pixels are in the model's units, by tiles from all over it, before hours are spent on it.
 
-A data set is examined as a whole (`fusmae.examination`); a scene is judged alone and by fewer pixels, so that only what
-is far off is refused, and a person who knows better can say so.
+A data set is examined as a whole (`fusmae.examination`). A scene is judged alone and by fewer pixels, so that only
+values that are far off are refused, and an option turns the check off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
     A modality without any data in the sample is not judged here.
 
     Returns:
-        What can't be known from pixels alone, in sentences for people.
+        Warnings about what the pixels alone can't show, in sentences for people.
 
     Raises:
-        InputError: names what is wrong and the option that mends it.
+        InputError: a scene is refused; the error states what is wrong and which option corrects it.
     """
     units = {item.modality: item.units for item in reader.inputs}
     warnings = [
@@ -39,7 +39,7 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
 
 
 def print_warnings(warnings: Sequence[str]) -> None:
-    """Print what `check_pixels` could not decide, beside the output."""
+    """Print the warnings of `check_pixels` to standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)

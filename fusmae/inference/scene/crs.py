@@ -1,4 +1,4 @@
-"""The ground that scenes have in common, and the CRS in which it is measured."""
+"""The ground that all scenes cover, and the CRS in which it is measured."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ _ROUNDING_DEG = 1e-6
 
 
 def metric_crs(scene: Scene) -> Any:
-    """The scene's CRS, or the UTM zone of its centre where that CRS does not measure metres on the ground.
+    """The scene's CRS, or the UTM zone of its centre if the scene's CRS does not measure metres on the ground.
 
     Raises:
-        InputError: the scene lies outside the world of its own CRS.
+        InputError: the scene lies outside the area where its CRS is defined.
     """
     from rasterio.crs import CRS
 
@@ -27,10 +27,10 @@ def metric_crs(scene: Scene) -> Any:
 
 
 def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
-    """Left, bottom, right and top, in `crs`, of what every file covers.
+    """Left, bottom, right and top, in `crs`, of the ground that every file covers.
 
     Raises:
-        InputError: there is no such ground, or a scene in degrees goes beyond the 180th meridian.
+        InputError: the files have no ground in common, or a scene in degrees goes beyond the 180th meridian.
     """
     for scene in scenes.values():
         _require_one_world(scene)
@@ -48,7 +48,10 @@ def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
 
 
 def _require_one_world(scene: Scene) -> None:
-    """Beyond 180 degrees PROJ gives longitudes from the other side of the world, where the file has no pixels."""
+    """Refuse scenes in degrees that go beyond the 180th meridian.
+
+    There, PROJ returns longitudes on the other side of the world, where the file has no pixels.
+    """
     for crs, (left, bottom, right, top) in scene.boxes:
         if crs.is_geographic and (left < -180 - _ROUNDING_DEG or right > 180 + _ROUNDING_DEG):
             lon = ((left + right) / 2 + 180) % 360 - 180
@@ -56,7 +59,7 @@ def _require_one_world(scene: Scene) -> None:
                 f"The {scene.modality} scene goes beyond the 180th meridian in degrees: part of it would not be found.",
                 got=f"longitudes from {left:.4f} to {right:.4f}",
                 expected="longitudes from -180 to 180, or a CRS in metres",
-                # `rio warp` loses the other half, too.
+                # Not `rio warp`: it loses the half beyond the meridian, too.
                 hint=f"gdalwarp -t_srs EPSG:{utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
             )
 
@@ -71,12 +74,12 @@ def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:
             box = transform_bounds(own, crs, *bounds)
         except (RasterioError, CPLE_BaseError):
             box = (math.inf,) * 4
-        # Half a world away there is no such place in this CRS.
+        # A place on the other side of the world has no coordinates in this CRS.
         yield box if all(map(math.isfinite, box)) else (math.inf, math.inf, -math.inf, -math.inf)
 
 
 def _lon_lat(scene: Scene, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Longitudes and latitudes of points at these distances from the scene's centre, in units of its CRS."""
+    """Longitudes and latitudes of points at the given distances (in units of the scene's CRS) from its centre."""
     from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 

@@ -1,4 +1,4 @@
-"""From what a person names to rasters that GDAL opens: files, folders, archives; addresses elsewhere are refused."""
+"""Finds the rasters of a scene in given files, folders and archives; refuses addresses on other machines."""
 
 import re
 import shlex
@@ -12,14 +12,14 @@ from fusmae.errors import InputError
 from fusmae.files import is_hidden, visible_files
 
 ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
-# What a Sentinel-2 product's quality folder holds is named after bands too.
+# Files in a Sentinel-2 product's quality folder are named after bands, too.
 _QUALITY = "QI_DATA"
-# Pictures of a scene, as archives name them: they are no bands, though their names may hold a band's.
+# Names of pictures of a scene: they are not bands, though their names may contain a band's name.
 _PICTURE = re.compile(
     r"(?<![A-Za-z0-9])(thumb(nail)?s?|overviews?|previews?|quick-?looks?|ql|browse|tci|pvi|visual)(?![A-Za-z0-9])", re.I
 )
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar"}
-# In braces GDAL takes an archive's path as it is, and pathlib has no doubled slash to lose.
+# GDAL takes an archive's path in braces as it is; without them a doubled slash is needed, which pathlib drops.
 _MEMBER = re.compile(r"/(vsi(?:zip|tar))/\{(.+?)\}/")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _COPY = {"http": "curl -fLO", "https": "curl -fLO", "ftp": "curl -fLO", "s3": "aws s3 cp", "gs": "gcloud storage cp"}
@@ -28,21 +28,21 @@ _COPY = {"http": "curl -fLO", "https": "curl -fLO", "ftp": "curl -fLO", "s3": "a
 def scene_files(modality: str, given: Sequence[str | Path]) -> list[Path]:
     """Rasters of a scene, folder by folder in the order of their names.
 
-    A folder's hidden files, quality masks and pictures are left out; a file that is named itself is not. A file in an
-    archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
+    A folder's hidden files, quality masks and pictures are left out; a file that is given itself is always taken. A
+    file in an archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
 
     Args:
         modality: `s1` or `s2`, for errors.
         given: files, folders, archives (`.zip`, `.tar`), or GDAL's paths into archives (`/vsizip/scene.zip/VV.tif`).
 
     Raises:
-        InputError: an address that is not on this machine, or a folder or an archive without a raster.
+        InputError: an address is not on this machine, or a folder or an archive holds no raster.
     """
     return [file for item in given for file in _files_of(modality, item)]
 
 
 def stored_in(path: Path) -> Path:
-    """The file on this machine that holds a raster: itself, or the archive that it is in."""
+    """The file on this machine that holds a raster: the raster itself, or the archive that it is in."""
     member = _MEMBER.match(str(path))
     return Path(member[2]) if member else path
 
@@ -51,7 +51,7 @@ def _files_of(modality: str, given: str | Path) -> list[Path]:
     text = str(given)
     if text.startswith("/vsi"):
         kind, archive, inside = _split_virtual(text)
-        # A raster that is named is taken as it is, as outside of archives.
+        # A raster that is given itself is always taken, as outside of archives.
         if inside.lower().endswith(ENDINGS):
             return [_member(kind, archive, inside)]
         return _listed_archive(modality, kind, archive, inside)
@@ -70,7 +70,7 @@ def _files_of(modality: str, given: str | Path) -> list[Path]:
 
 
 def _split_virtual(text: str) -> tuple[str, Path, str]:
-    """GDAL's handler, the archive and the path in it."""
+    """Split a virtual path into GDAL's handler, the archive and the path in it."""
     handler, _, rest = text[1:].partition("/")
     if handler not in _ARCHIVES.values() or "/vsi" in f"/{rest}":
         raise _elsewhere(text, handler)
@@ -79,7 +79,7 @@ def _split_virtual(text: str) -> tuple[str, Path, str]:
         return handler, Path(braced[1]), rest[braced.end() :]
     path = PurePosixPath(rest)
     for candidate in (*reversed(path.parents), path):
-        # pathlib took one of two slashes where a caller made a path of the text.
+        # If a caller made a `Path` of the text, pathlib dropped one of two slashes.
         for archive in (Path(candidate), Path("/") / candidate):
             if archive.is_file():
                 inside = path.relative_to(candidate).as_posix()
@@ -120,7 +120,7 @@ def _member(kind: str, archive: Path, inside: str) -> Path:
 
 
 def _require_some(modality: str, named: Path, files: Sequence[Path], root: Path) -> list[Path]:
-    """Rasters that are bands; `root` is what their paths begin with."""
+    """The rasters that are bands; `root` is the folder or archive that their paths begin with."""
     bands = [
         file
         for file in files

@@ -1,4 +1,4 @@
-"""Where tiles, cells and pixels of a map lie: one lattice in metres, onto which every scene is read."""
+"""The grid of a map: where its tiles, cells and pixels lie, in metres. Every scene is read onto it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,23 @@ from fusmae.inference.scene.crs import common_box, metric_crs
 from fusmae.inference.scene.scene import Scene
 from fusmae.modalities import ModalityInput
 
-# A cell is at least this part of the stride: overlapping tiles show no more detail than that.
+# A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
 _CELLS_PER_STRIDE = 5
 _ROUNDING_M = 1e-3
-# Columns of tiles that are read at once: bounds memory whatever the scene's width.
+# Width in metres of the columns of tiles that are read at once; it bounds memory whatever the scene's width.
 _STRIP_M = 60_000
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Tiles that are read, predicted and kept together: a part of one row.
+    """Tiles that are read, predicted and stored together: a part of one row of tiles.
 
     Attributes:
-        number: its place in the order.
-        top_m: of its tiles, from the grid's top.
-        lefts_m: of its tiles, from the grid's left.
-        height_m: of the cells that it alone reports.
-        width_m: likewise.
+        number: its place in the order of units, from 0.
+        top_m: distance of its tiles' upper edge from the grid's top.
+        lefts_m: distances of its tiles' left edges from the grid's left.
+        height_m: height of the cells that belong to this unit and to no other.
+        width_m: width of these cells.
     """
 
     number: int
@@ -40,25 +40,27 @@ class Unit:
 
     @property
     def left_m(self) -> int:
-        """Of its first tile and cell."""
+        """Distance of its first tile and cell from the grid's left."""
         return self.lefts_m[0]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The lattice of a map.
+    """The grid of a map.
 
     Attributes:
-        crs: in which a unit is a metre.
-        left: of the first cell, in `crs`; it may lie before the scenes' ground, by less than a pixel of every array.
-        top: likewise.
+        crs: CRS whose unit is the metre.
+        left: x of the first cell's left edge, in `crs`; it may lie outside the scenes' ground, by less than a pixel of
+            every array.
+        top: y of the first cell's upper edge, in `crs`; it may lie outside by as little.
         tile_m: side of a tile.
-        stride_m: from a tile to the next; the last of a row or column may be nearer.
-        cell_m: side of the map's pixels.
-        width_m: of the whole, a multiple of cell_m; the last cells and tiles may reach beyond the scenes' ground.
-        height_m: likewise.
-        ground_m: top, left, bottom and right of the ground that all scenes cover, from the grid's top and left; None
-            for the whole grid.
+        stride_m: distance from a tile to the next; the last one of a row or column may be nearer.
+        cell_m: side of a cell, which is a pixel of the map.
+        width_m: width of the whole grid, a multiple of `cell_m`; the last cells and tiles may reach beyond the scenes'
+            ground.
+        height_m: height of the whole grid, likewise.
+        ground_m: top, left, bottom and right of the ground that all scenes cover, measured from the grid's top and
+            left; None if that is the whole grid.
     """
 
     crs: Any
@@ -72,7 +74,7 @@ class Grid:
     ground_m: tuple[float, float, float, float] | None = None
 
     def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which rows `[h]` and columns `[w]` of pixels have their centre on the scenes' ground.
+        """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.
 
         Args:
             gsd_m: side of a pixel.
@@ -88,27 +90,27 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of cells."""
+        """Numbers of rows and columns of cells."""
         return self.height_m // self.cell_m, self.width_m // self.cell_m
 
     @property
     def tile_tops_m(self) -> tuple[int, ...]:
-        """Of each row of tiles, from the grid's top."""
+        """Distance of each row of tiles from the grid's top."""
         return _starts(self.height_m, self.tile_m, self.stride_m)
 
     @property
     def tile_lefts_m(self) -> tuple[int, ...]:
-        """Of each column of tiles, from the grid's left."""
+        """Distance of each column of tiles from the grid's left."""
         return _starts(self.width_m, self.tile_m, self.stride_m)
 
     def transform(self, gsd_m: float) -> Any:
-        """Affine transform of pixels of `gsd_m`."""
+        """Affine transform of pixels whose side is `gsd_m`."""
         from rasterio.transform import from_origin
 
         return from_origin(self.left, self.top, gsd_m, gsd_m)
 
     def units(self) -> list[Unit]:
-        """All tiles, block of columns by block of columns, from top to bottom in each."""
+        """Units that hold all tiles: one block of columns after another, each from top to bottom."""
         tops, lefts = self.tile_tops_m, self.tile_lefts_m
         num_columns = max(1, (_STRIP_M - self.tile_m) // self.stride_m)
         blocks = [lefts[start : start + num_columns] for start in range(0, len(lefts), num_columns)]
@@ -124,20 +126,20 @@ class Grid:
 def lay_grid(
     scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], stride_m: int | None, *, has_cells: bool = True
 ) -> Grid:
-    """The grid over the ground that all scenes cover, to its last pixel.
+    """Lay the grid over the ground that all scenes cover, to its last pixel.
 
-    It is in the CRS of the S2 scene (of S1 where there is no other) and in step with its pixels; in the UTM zone of
-    the scene's centre where that CRS does not measure metres on the ground (degrees, feet, Web Mercator).
+    The grid is in the CRS of the S2 scene (of S1 if there is no S2 scene) and aligned with its pixels. If that CRS does
+    not measure metres on the ground (degrees, feet, Web Mercator), it is in the UTM zone of the scene's centre.
 
     Args:
-        scenes: by modality.
+        scenes: scenes by modality.
         inputs: the arrays that the model takes.
-        stride_m: from tile to tile; None for half a tile.
-        has_cells: whether cells are reported, as in a map; where only tiles are, the grid reaches less far beyond the
-            ground.
+        stride_m: distance from tile to tile; None for half a tile.
+        has_cells: whether the output has cells, as a map has; if it has only tiles, the grid reaches less far beyond
+            the ground.
 
     Raises:
-        InputError: scenes that don't overlap, less ground than a tile, a stride that does not fit the tile.
+        InputError: the scenes don't overlap, the ground is smaller than a tile, or the stride does not fit the tile.
     """
     tile_m = inputs[0].side_px * inputs[0].gsd_m
     step_m = math.lcm(*(item.gsd_m for item in inputs))
@@ -150,7 +152,7 @@ def lay_grid(
     main = scenes["s2"] if "s2" in scenes else next(iter(scenes.values()))
     crs = metric_crs(main)
     left, bottom, right, top = common_box(scenes, crs)
-    # In step with the main scene's pixels, so that they are taken as they are.
+    # The grid is aligned with the main scene's pixels, so that they need no resampling.
     at_left, at_top = (main.transform.c, main.transform.f) if crs == main.crs else (0.0, 0.0)
     grid_left = at_left + _floor((left - at_left) / step_m) * step_m
     grid_top = at_top - _floor((at_top - top) / step_m) * step_m

@@ -1,4 +1,4 @@
-"""Bands that share one grid of pixels in their files, read onto the grid of the map."""
+"""Reads bands whose files have the same pixels (CRS, transform and size: a lattice) onto the grid of the map."""
 
 import math
 from collections import Counter
@@ -23,9 +23,10 @@ from fusmae.rasters.raster_file import (
     read_bands,
 )
 
-# Coarser than the source by more than this: the mean of all that lies in a pixel, else what is around its centre.
+# Where the target is coarser than the source by more than this factor, a pixel is the mean of all source pixels in it,
+# else it is interpolated at its centre.
 _MEAN_FROM = 1.5
-# Of a file's own pixels that are warped at once: bounds memory where they are much finer than the grid's.
+# Number of a file's pixels that are warped at once; it bounds memory where they are much finer than the grid's.
 _MAX_NATIVE_PIXELS = 2**24
 
 
@@ -47,14 +48,14 @@ class Target:
 
     @property
     def transform(self) -> Any:
-        """Of its pixels, as rasterio has it."""
+        """Affine transform of its pixels."""
         from rasterio.transform import from_origin
 
         left, top = self.grid.left + self.column * self.gsd_m, self.grid.top - self.row * self.gsd_m
         return from_origin(left, top, self.gsd_m, self.gsd_m)
 
     def halves(self) -> "tuple[Target, Target]":
-        """Left and right."""
+        """Its left and its right half."""
         half = self.width // 2
         return (
             Target(self.grid, self.gsd_m, self.row, self.column, self.height, half),
@@ -64,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True)
 class _Block:
-    """A window of a lattice's own pixels, from its top left; `margin` of them around it are for warping only."""
+    """A window of a lattice's own pixels, counted from its top left; its outer `margin` pixels are for warping only."""
 
     row: int
     column: int
@@ -78,10 +79,10 @@ class OpenFile:
     """One file of a lattice.
 
     Attributes:
-        path: for errors.
-        dataset: rasterio's, open.
-        statement: what it says of its bands.
-        names: of its bands, in the statement's order.
+        path: path of the file, for errors.
+        dataset: open dataset of rasterio.
+        statement: what the file states about its bands.
+        names: names of its bands, in the statement's order.
     """
 
     path: Any
@@ -91,7 +92,7 @@ class OpenFile:
 
 
 class Lattice:
-    """Bands of a modality whose files have the same pixels, stored in any order of rows and columns."""
+    """Bands of one modality whose files have the same pixels, stored in any order of rows and columns."""
 
     def __init__(self, files: Sequence[OpenFile], units: Units, grid: Grid) -> None:
         self._files, self._units, self._grid = files, units, grid
@@ -107,17 +108,17 @@ class Lattice:
 
     @property
     def nodata(self) -> list[float | None]:
-        """What is stated, by band."""
+        """The nodata value that the files state, by band."""
         return [value for file in self._files for value in file.statement.nodata]
 
     def read(self, names: Sequence[str], target: Target, others: "Sequence[Lattice]", tally: Counter[str]) -> Floats:
-        """Bands on the grid.
+        """Read bands onto the grid.
 
         Args:
-            names: of bands.
-            target: where on the grid.
-            others: the modality's other lattices, of which a pixel that is 0 here may have data.
-            tally: of what has no data, in this lattice's own pixels.
+            names: names of the bands.
+            target: window of the grid.
+            others: the modality's other lattices: a pixel that is 0 in this lattice may have data in them.
+            tally: counts of pixels without data, in this lattice's own pixels; they are added to.
 
         Returns:
             `[C, h, w]`, NaN where a band has no data.
@@ -144,7 +145,7 @@ class Lattice:
         return pixels
 
     def _values(self, names: Sequence[str], block: _Block, tally: Counter[str]) -> Floats:
-        """`[C, h, w]` of a block in the modality's units, NaN where a band has no data."""
+        """A block's pixels `[C, h, w]` in the modality's units, NaN where a band has no data."""
         from rasterio.errors import RasterioError
 
         values: Floats | None = None
@@ -179,7 +180,7 @@ class Lattice:
         return values
 
     def _all_zero(self, values: Floats, names: Sequence[str], block: _Block) -> Flags | None:
-        """`[h, w]`, true where every band of the lattice is 0; None where no pixel is, or 0 is a value."""
+        """`[h, w]`, true where every band of the lattice is 0; None if there is no such pixel, or 0 is a value."""
         if not self.is_zero_nodata or not has_all(values, 0):
             return None
         zero: Flags = (values == 0).all(axis=0)
@@ -190,7 +191,7 @@ class Lattice:
         return zero if zero.any() else None
 
     def _has_values(self, target: Target) -> Flags:
-        """`[h, w]`, true where some band has data other than 0 in the pixel or over it."""
+        """`[h, w]`, true where some band has data other than 0 in the target's pixel or at its centre."""
         from rasterio.enums import Resampling
 
         block = self._block(target)
@@ -203,7 +204,7 @@ class Lattice:
         return np.asarray(found[0] > 0)
 
     def _block(self, target: Target) -> _Block | None:
-        """The lattice's pixels that a target needs; None where there are none."""
+        """The lattice's pixels that a target needs; None if there are none."""
         if (place := self._place(target)) is not None:
             row, column, margin = *place, 0
             bottom, right = row + target.height, column + target.width
@@ -217,7 +218,7 @@ class Lattice:
         return _Block(row, column, bottom - row, right - column, margin)
 
     def _place(self, target: Target) -> tuple[int, int] | None:
-        """Row and column of the lattice at which a target begins, where the lattice has the grid's pixels."""
+        """Row and column of the lattice at which a target begins; None if its pixels are not the grid's."""
         own, wanted, gsd_m = self._transform, target.transform, target.gsd_m
         if not self._is_in_crs or (own.a, own.b, own.d, own.e) != (gsd_m, 0, 0, -gsd_m):
             return None
@@ -225,7 +226,7 @@ class Lattice:
         return (round(row), round(column)) if row == round(row) and column == round(column) else None
 
     def _footprint(self, target: Target) -> tuple[int, int, int, int]:
-        """First row and column of the lattice under a target, and those after the last."""
+        """First row and column of the lattice under a target, and the row and column after the last."""
         from rasterio.warp import transform
 
         height, width = target.shape
@@ -235,7 +236,7 @@ class Lattice:
         xs, ys = _applied(target.transform, *np.array([(column, row) for row, column in edge]).T)
         own_xs, own_ys = (np.array(values) for values in transform(self._grid.crs, self._crs, xs, ys))
         if self._crs.is_geographic:
-            # PROJ gives longitudes from the other side of the world beyond 180 degrees.
+            # Beyond 180 degrees PROJ returns longitudes on the other side of the world.
             centre, _ = _applied(self._transform, self._size[1] / 2, self._size[0] / 2)
             own_xs = (own_xs - centre + 180) % 360 - 180 + centre
         is_there = np.isfinite(own_xs) & np.isfinite(own_ys)
@@ -250,7 +251,7 @@ class Lattice:
         )
 
     def _window(self, block: _Block) -> Any:
-        """A block's window in the file, where rows and columns may run the other way."""
+        """A block's window in the file, whose rows and columns may run in the other direction."""
         from rasterio.windows import Window
 
         height, width = self._size
@@ -286,19 +287,19 @@ class Lattice:
             dst_crs=self._grid.crs,
             dst_nodata=np.nan,
             resampling=resampling,
-            # Otherwise a pixel is empty only where all bands are, and one band's nodata is mixed into its data.
+            # Otherwise GDAL takes a pixel for empty only if all bands are, and mixes a band's nodata into its data.
             UNIFIED_SRC_NODATA="NO",
         )
         return pixels
 
 
 def has_all(values: Floats, number: int) -> bool:
-    """Whether some pixel has this number in all bands; the first band tells in most cases."""
+    """Whether some pixel has this number in all bands; in most cases the first band is enough to decide."""
     return bool((values[0] == number).any()) and bool((values == number).all(axis=0).any())
 
 
 def _chosen(statement: Statement, places: Sequence[int]) -> Statement:
-    """What is said of some of a statement's bands."""
+    """A statement reduced to some of its bands."""
     return replace(
         statement,
         indexes=tuple(statement.indexes[place] for place in places),
@@ -314,7 +315,7 @@ def _inner(block: _Block) -> tuple[slice, slice, slice]:
 
 
 def _applied(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
-    """Coordinates of points, each an array or a number."""
+    """Coordinates x and y of points, each an array or a number."""
     return (
         transform.a * columns + transform.b * rows + transform.c,
         transform.d * columns + transform.e * rows + transform.f,
@@ -322,7 +323,7 @@ def _applied(transform: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def _moved(transform: Any, column: int, row: int) -> Any:
-    """The transform of a window that begins there."""
+    """The transform of a window that begins at this column and row."""
     from rasterio import Affine
 
     x, y = _applied(transform, column, row)

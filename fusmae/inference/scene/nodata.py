@@ -1,4 +1,4 @@
-"""How much of a scene has no data and why, in sentences for the person who asked for a map."""
+"""Sentences for people on how much of a scene has no data, and why."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ LOOK_AT_NODATA = (
 )
 
 Tallies = Mapping[str, Counter[str]]
-"""Pixels that were read, by input name and then by `PIXELS` (all of them) and what was found of them."""
+"""Numbers of pixels by input name: under `PIXELS` all that were read, under each finding those it applies to."""
 
 
 def nodata_sentences(tallies: Tallies) -> tuple[str, ...]:
-    """What was read without data: one sentence per input, and what may surprise."""
+    """Describe the pixels without data: one sentence per input, and one for each finding that may be unexpected."""
     return tuple(sentence for name, tally in tallies.items() for sentence in _sentences(name, tally))
 
 

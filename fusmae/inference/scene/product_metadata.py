@@ -1,4 +1,4 @@
-"""What a Sentinel-2 product says of its pixels beside them: in its names, its XML, or a STAC item."""
+"""What a Sentinel-2 product states about its pixels in its file names, its XML metadata, or a STAC item."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from fusmae.rasters.s2_offset import OFFSET, adds_offset, named_baseline
 
 Level = Literal["L1C", "L2A"]
 
-# Folders from a band's file up to the product's own: GRANULE/L2A_…/IMG_DATA/R10m.
+# Number of folders from a band's file up to the product's folder: GRANULE/L2A_…/IMG_DATA/R10m.
 _MOST_FOLDERS = 5
-# No product's metadata is larger; what is, is something else.
+# No product's metadata are larger than this; a larger file is something else.
 _MAX_BYTES = 4 * 2**20
 _MOST_ITEMS = 20
 _XML_NAMES = ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
-# Searched as text, so that no parser follows what a document says of other documents.
+# The XML is searched as text, so that no parser follows references to other documents.
 _XML_BASELINE = re.compile(r"<PROCESSING_BASELINE>\s*(\d{2})\.(\d{2})\s*<")
 _XML_OFFSET = re.compile(r"<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d+)\s*<")
 _LEVEL = re.compile(r"MSI(L1C|L2A)|(?<![A-Za-z0-9])(L1C|L2A)(?![A-Za-z0-9])", re.I)
@@ -26,11 +26,11 @@ _LEVEL = re.compile(r"MSI(L1C|L2A)|(?<![A-Za-z0-9])(L1C|L2A)(?![A-Za-z0-9])", re
 
 @dataclass(frozen=True)
 class StatedOffset:
-    """What is said to be added to every digital number.
+    """The offset that a product states for all its digital numbers.
 
     Attributes:
-        offset: the number; 0 for nothing.
-        source: what says it, for people.
+        offset: the number that was added to every digital number; 0 for none.
+        source: where this is stated, in words for people.
     """
 
     offset: int
@@ -38,7 +38,7 @@ class StatedOffset:
 
 
 def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
-    """What is said of some files' offset: the product's XML before a STAC item, and both before a name."""
+    """The offset that is stated for some files; the product's XML counts before a STAC item, and both before names."""
     readers = (_in_xml, _in_item)
     for read in readers:
         for file in files:
@@ -53,7 +53,7 @@ def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
 
 
 def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[Level, str] | None:
-    """The processing level that names or XML state, or that band B10 shows, and what says it."""
+    """The processing level that names or XML state, or that band B10 shows, and where it was found."""
     for file in files:
         for name in (file.name, *reversed(file.absolute().parts[-_MOST_FOLDERS - 1 : -1])):
             levels = {(match[1] or match[2]).upper() for match in _LEVEL.finditer(name)}
@@ -61,7 +61,7 @@ def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[Level, s
                 return ("L1C" if levels == {"L1C"} else "L2A"), f"the name {name}"
         for path in _xml_files(file):
             return ("L1C" if "L1C" in path.name else "L2A"), str(path)
-    # Atmospheric correction uses the cirrus band up.
+    # Atmospheric correction removes the cirrus band, so that only L1C has it.
     return ("L1C", "band B10 beside the others") if "B10" in bands else None
 
 
@@ -78,7 +78,7 @@ def _in_xml(file: Path) -> StatedOffset | None:
 
 
 def _in_item(file: Path) -> StatedOffset | None:
-    if not file.parent.is_dir():  # in an archive
+    if not file.parent.is_dir():  # the file is in an archive
         return None
     for path in sorted(file.parent.glob("*.json"))[:_MOST_ITEMS]:
         properties = _properties_of(path)

@@ -1,4 +1,4 @@
-"""Scenes read onto the grid: any CRS, pixel size and order of files become the arrays that a model takes."""
+"""Reads scenes of any CRS, pixel size and order of files onto the grid, as the arrays that a model takes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from fusmae.rasters.raster_file import (
 from fusmae.rasters.s1_units import FACTOR, require_linear
 
 Pixels = NDArray[np.float32]
-# Of GDAL's blocks: what a row of them takes, in every band of a tile's width of Sentinel-2, is read once.
+# Size of GDAL's cache of blocks. It holds a row of blocks in every band of Sentinel-2, so that each is read once.
 _CACHE_BYTES = 256 * 2**20
 
 
@@ -35,12 +35,12 @@ class SceneReader:
     """Reads windows of scenes, co-registered by georeference. One thread at a time may use it.
 
     Args:
-        scenes: by modality.
+        scenes: scenes by modality.
         inputs: the arrays that the model takes; those of absent modalities are left out.
-        grid: where pixels shall lie.
+        grid: the grid onto which pixels are read.
 
     Attributes:
-        tallies: what `read_counted` found without data, by input name.
+        tallies: counts of pixels that `read_counted` found without data, by input name.
     """
 
     def __init__(self, scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], grid: Grid) -> None:
@@ -66,10 +66,10 @@ class SceneReader:
         self._stack.close()
 
     def read(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Pixels:
-        """One array's pixels in a window of the grid.
+        """Read one array's pixels in a window of the grid.
 
         Returns:
-            `[C, h, w]` in the model's units; NaN where the scene has no data in one of the bands.
+            Pixels `[C, h, w]` in the model's units; NaN where the scene has no data in one of the bands.
 
         Raises:
             InputError: a file can't be read.
@@ -77,7 +77,7 @@ class SceneReader:
         return self._read(item, (top_m, left_m, height_m, width_m), Counter())
 
     def read_counted(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Pixels:
-        """As `read`; counts what has no data, and why, in `tallies`."""
+        """Read as `read` does, and count the pixels without data, by reason, in `tallies`."""
         box_m, tally = (top_m, left_m, height_m, width_m), self.tallies[item.name]
         pixels = self._read(item, box_m, tally)
         siblings = [other for other in self.inputs if other.modality == item.modality]
@@ -108,7 +108,7 @@ class SceneReader:
 
 
 def _lattices(scene: Scene, units: Units, grid: Grid, stack: ExitStack) -> list[Lattice]:
-    """A modality's bands by lattice, their files open until the stack is closed."""
+    """A modality's lattices; their files are open until the stack is closed."""
     import rasterio
 
     by_lattice: dict[Any, list[OpenFile]] = defaultdict(list)
@@ -149,12 +149,12 @@ def _in_units(pixels: Pixels, scene: Scene) -> Pixels:
     units = scene.reading.units
     if units != "dB":
         require_linear(scene.modality, float((pixels < 0).mean()), units, of="tile")
-        # 0 in one band is no power at all.
+        # 0 in one band is a measurement of no power, which has no logarithm: the pixel has no data.
         np.copyto(pixels, np.nan, where=(pixels <= 0).any(axis=0))
         np.log10(pixels, out=pixels)
         pixels *= FACTOR[units]
     if scene.reading.offset:
         pixels -= scene.reading.offset
-        # Atmospheric correction makes the darkest water a little less than nothing.
+        # Atmospheric correction makes the darkest water a little less than 0.
         np.maximum(pixels, 0, out=pixels)
     return pixels

@@ -1,4 +1,4 @@
-"""Whether a Sentinel-1 scene is in the units that its reader was told, and its polarisations are not swapped."""
+"""Checks that a Sentinel-1 scene is in the units that its reader was given, and that VV and VH are not swapped."""
 
 from collections.abc import Mapping
 
@@ -33,15 +33,15 @@ def check_backscatter(modality: str, bands: Samples, scene: Scene) -> list[str]:
     """Refuse a scene in other units, with unstated nodata or with swapped polarisations.
 
     Args:
-        modality: for errors.
-        bands: pixels as the files have them.
-        scene: with the units that its reader was told.
+        modality: name of the modality, for errors.
+        bands: sampled pixels `[N]` by band, as they are in the files.
+        scene: the scene, with the units that its reader was given.
 
     Returns:
-        What can't be known from the pixels, and should be looked at.
+        Warnings about what the pixels alone can't show.
 
     Raises:
-        InputError: names what is wrong and the option that mends it.
+        InputError: the scene is refused; the error states what is wrong and which option corrects it.
     """
     units, stated = scene.reading.units, _stated(scene)
     if units == "dB":
@@ -94,7 +94,7 @@ def _guess(evidence: Evidence, stated: S1Units | None) -> str:
 
 
 def _conversion(modality: str, evidence: Evidence, stated: S1Units | None) -> str:
-    """What to do about a linear scene: an option only where it can't silently be the wrong one."""
+    """Advice for a linear scene; it names an option only if that can't silently be the wrong one."""
     if evidence.is_uncalibrated:
         return (
             "calibrate it to sigma0 first (SNAP: Radiometric, Calibrate): uncalibrated numbers can't be converted; "
@@ -120,7 +120,7 @@ def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: S1U
     negative = max(float((pixels < 0).mean()) for pixels in bands.values())
     require_linear(modality, negative, units, of="band")
     evidence, other = weigh(measure_levels(bands)), _OTHER[units]
-    if evidence.is_uncalibrated:  # refused for its level
+    if evidence.is_uncalibrated:  # `_check_decibels` refuses it for its level
         return []
     if evidence.sure == other and stated != units:
         raise InputError(
@@ -154,7 +154,8 @@ def _check_decibels(modality: str, bands: Samples, units: S1Units) -> None:
     if not all_pixels.size:
         return
     median, (lowest, highest) = float(np.median(all_pixels)), POSSIBLE_DB
-    # dB times 100 is beyond what is possible as a whole; numbers that were never calibrated are after conversion.
+    # The check of the median below refuses dB times 100, and uncalibrated numbers after conversion: all their pixels
+    # are beyond the possible range.
     if not is_scaled(median) and (units == "dB" or median < MEDIAN_DB_RANGE[1]):
         is_strange = (all_pixels < lowest) | (all_pixels > highest)
         refuse_strange(modality, all_pixels, is_strange, f"from {lowest:g} to {highest:g} dB")

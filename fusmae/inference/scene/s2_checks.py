@@ -1,4 +1,4 @@
-"""Whether a Sentinel-2 scene is in digital numbers, with or without the offset that its reader was told."""
+"""Checks that a Sentinel-2 scene holds digital numbers, and that its offset is the one its reader was given."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,16 +15,16 @@ from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_over
 _SATURATED_DN = 65535
 _MAX_8_BIT = 255.0
 _MAX_REFLECTANCE = 3.0
-# Fewer pixels have no floor.
+# A band with fewer pixels in a tile has no dark floor.
 _MIN_PIXELS = 50
-# Nothing is as bright in its darkest pixels but cloud and snow, which tell nothing of an offset.
+# Only cloud and snow are brighter than this in their darkest pixels; they give no evidence about an offset.
 _CLOUD_DN = 2500.0
-# Of the tiles that tell anything.
+# Shares of the tiles that give evidence about the offset.
 _MIN_DARK_SHARE, _MIN_BRIGHT_SHARE = 0.2, 0.5
 _MIN_MIXED_TILES, _MIN_MIXED_SHARE = 2, 0.1
 _MIN_STEP_SHARE = 0.85
-# Two parts of a scene that only the offset sets apart differ by 1000 where they differ least, and not by far more in
-# most bands: sand and water do, snow and plants are equal in some.
+# Two parts of a scene that differ only by the offset differ by 1000 in the band where they differ least, and by not
+# much more in most bands. Sand and water differ by far more; snow and plants are equal in some bands.
 _LEAST_STEP_QUANTILE = 0.2  # one band of a few pixels may be off
 _MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
 
@@ -32,18 +32,18 @@ _Finding = Literal["offset", "none", "unknown", "mixed"]
 
 
 def check_digital_numbers(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
-    """Refuse a scene in other units, with unstated nodata, or with another offset than its reader was told.
+    """Refuse a scene in other units, with unstated nodata, or with another offset than its reader was given.
 
     Args:
-        modality: for errors.
-        tiles: pixels as the files have them.
-        scene: with the offset that its reader was told.
+        modality: name of the modality, for errors.
+        tiles: sampled pixels as they are in the files.
+        scene: the scene, with the offset that its reader was given.
 
     Returns:
-        What can't be known from the pixels, and should be looked at.
+        Warnings about what the pixels alone can't show.
 
     Raises:
-        InputError: names what is wrong and the option that mends it.
+        InputError: the scene is refused; the error states what is wrong and which option corrects it.
     """
     bands = pooled(tiles)
     _refuse_other_units(modality, bands, scene)
@@ -52,7 +52,7 @@ def check_digital_numbers(modality: str, tiles: Sequence[SampledTile], scene: Sc
 
 def _refuse_other_units(modality: str, bands: Samples, scene: Scene) -> None:
     numbers = np.concatenate(list(bands.values()))
-    # Files that state an offset themselves may be negative where correction overshot.
+    # Pixels of files that state an offset themselves may be negative where atmospheric correction overshot.
     lowest = -OFFSET if scene.states_offset else 0
     is_strange = (numbers < lowest) | (numbers == _SATURATED_DN)
     refuse_strange(modality, numbers, is_strange, f"digital numbers from {lowest} to {_SATURATED_DN - 1}")
@@ -167,7 +167,7 @@ def _finding(verdicts: NDArray[np.int8], floors: NDArray[np.float32]) -> _Findin
     if num_dark == 0:
         return "offset" if num_bright and num_bright >= _MIN_BRIGHT_SHARE * num_judged else "unknown"
     num_least = max(_MIN_MIXED_TILES, _MIN_MIXED_SHARE * (num_bright + num_dark))
-    # Light and haze change by and by, an offset from one pixel to the next.
+    # Light and haze change gradually; an offset changes from one pixel to the next.
     is_step = num_bright + num_dark >= _MIN_STEP_SHARE * num_judged
     if is_step and min(num_bright, num_dark) >= num_least and _differ_by_offset(floors[bright], floors[dark]):
         return "mixed"
@@ -175,7 +175,7 @@ def _finding(verdicts: NDArray[np.int8], floors: NDArray[np.float32]) -> _Findin
 
 
 def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) -> bool:
-    """Whether the offset is what sets bright tiles apart from dark ones, and not what covers the ground."""
+    """Whether bright and dark tiles differ by the offset, and not by what covers the ground."""
     if is_overshot_water(bright).mean() >= _MIN_BRIGHT_SHARE:
         return True
     has_both = np.isfinite(bright).any(axis=0) & np.isfinite(dark).any(axis=0)
@@ -212,7 +212,10 @@ def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:
 
 
 def _check_level(modality: str, scene: Scene) -> list[str]:
-    """A model that takes B10 learned from L1C; one without it, from L2A as far as is known."""
+    """Warn about a processing level that differs from the training data's.
+
+    A model that takes B10 learned from L1C; for a model without B10, L2A is assumed.
+    """
     stated = stated_level(scene.files, scene.names)
     if stated is None or (stated[0] == "L1C") == ("B10" in scene.bands):
         return []

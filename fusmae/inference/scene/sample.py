@@ -1,4 +1,4 @@
-"""Tiles from all over a scene, as its files have them: what a scene is judged by."""
+"""Tiles sampled from all over a scene, with the pixels as they are in its files; the checks of a scene use them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ Samples = dict[str, NDArray[np.float32]]
 OVERRIDE = "if the pixels are right all the same, --no-check"
 MAX_STRANGE_SHARE = 0.001
 
-# Tiles with data that are looked at, and how many are read to find them in a scene that is largely empty.
+# Number of tiles with data that are enough, and of tiles that are read at most to find them in a mostly empty scene.
 _ENOUGH, _AT_MOST = 24, 96
 
 
@@ -25,9 +25,9 @@ class SampledTile:
     """One modality's pixels of a tile.
 
     Attributes:
-        left: of the tile, in the grid's CRS.
-        top: likewise.
-        bands: pixels with data by name.
+        left: x of the tile's left edge, in the grid's CRS.
+        top: y of the tile's upper edge, in the grid's CRS.
+        bands: pixels `[N]` with data by band name.
     """
 
     left: float
@@ -36,9 +36,9 @@ class SampledTile:
 
 
 def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, list[SampledTile]]:
-    """Tiles with data by modality, far from one another.
+    """Sample tiles with data by modality, far from one another.
 
-    Pixels are those of the files: linear S1 is not converted, and no offset is taken off S2.
+    Pixels are as they are in the files: linear S1 is not converted, and no offset is subtracted from S2.
 
     Raises:
         InputError: a file can't be read.
@@ -67,7 +67,7 @@ def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, 
 
 
 def pooled(tiles: Sequence[SampledTile]) -> Samples:
-    """All tiles' pixels by band."""
+    """The pixels of all tiles `[N]` by band."""
     parts: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     for tile in tiles:
         for name, pixels in tile.bands.items():
@@ -76,10 +76,10 @@ def pooled(tiles: Sequence[SampledTile]) -> Samples:
 
 
 def refuse_strange(modality: str, pixels: NDArray[np.float32], is_strange: NDArray[np.bool_], expected: str) -> None:
-    """Refuse pixels of which many are no measurements.
+    """Refuse pixels if too many of them are not measurements.
 
     Raises:
-        InputError: names the value that is most often among them.
+        InputError: the share is too large; the error states the most frequent of these values.
     """
     if is_strange.mean() <= MAX_STRANGE_SHARE:
         return
@@ -93,9 +93,9 @@ def refuse_strange(modality: str, pixels: NDArray[np.float32], is_strange: NDArr
 
 
 def _places(grid: Grid) -> Iterator[tuple[int, int]]:
-    """Corners of tiles, each far from those before it."""
+    """Upper left corners `(top_m, left_m)` of tiles, each far from those before it."""
     tops, lefts = grid.tile_tops_m, grid.tile_lefts_m
-    # Steps by the plastic number's powers fill a square evenly however many there are.
+    # Steps by powers of the plastic number fill a square evenly, whatever their number.
     steps = np.arange(min(_AT_MOST, len(tops) * len(lefts)))[:, None] * [0.7548776662466927, 0.5698402909980532]
     rows, columns = ((0.5 + steps) % 1 * [len(tops), len(lefts)]).astype(int).T
     yield from dict.fromkeys((tops[row], lefts[column]) for row, column in zip(rows, columns, strict=True))

@@ -1,4 +1,4 @@
-"""One sensor's scene on disk: its bands, where it lies, what its pixels mean."""
+"""One modality's scene on disk: its bands, where it lies, and what its pixels mean."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import box_of
 from fusmae.rasters.s1_units import S1Units
 
-# With a time, as in products' names, or of a day alone. What only begins like a date with a time is none of a day.
+# A date with a time, as in products' names, or a day alone. A day that `T` and a digit follow is not a day alone.
 _DATE_AND_TIME = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)T(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)", re.I)
 _DAY = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d|T\d)", re.I)
 _PRODUCT = re.compile(r"S[12][A-D]?_|.*\.SAFE$", re.I)
@@ -22,13 +22,13 @@ _FIRST_IMAGE = datetime(2014, 4, 3, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Reading:
-    """How a scene's files are to be understood, where they don't say it themselves.
+    """How to interpret a scene's files where they don't state it themselves.
 
     Attributes:
-        bands: names of all bands in the order of the files; None to trust the files.
-        units: of S1; power and amplitude become dB.
-        offset: what to take off every S2 digital number: 1000 from processing baseline 04.00 on; None for nothing,
-            after a check that there is none.
+        bands: names of all bands in the order of the files; None to use the names that the files state.
+        units: units of S1 pixels; power and amplitude are converted to dB.
+        offset: number to subtract from every S2 digital number: 1000 from processing baseline 04.00 on; None to
+            subtract nothing, after a check that the scene holds no offset.
     """
 
     bands: tuple[str, ...] | None = None
@@ -38,18 +38,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene whose files were opened once and are what a model needs.
+    """A scene whose files were opened once and hold what the model needs.
 
     Attributes:
         modality: `s1` or `s2`.
-        bands: by name, all that the model takes.
+        bands: files of all bands that the model takes, by band name.
         order: a name for every band of the files, in their order, as `--s2-bands` takes them.
-        names: product names that the files state, whether the model takes them or not.
-        overruled: bands that the files call otherwise than `reading.bands` does, for people.
-        reading: how to understand the pixels.
+        names: product names of bands that the files state, whether the model takes them or not.
+        overruled: bands whose names in the files differ from those in `reading.bands`, in words for people.
+        reading: how to interpret the pixels.
         transform: affine transform of the finest band.
         boxes: `(crs, (left, bottom, right, top))` of each file that is used, the finest band's first.
-        states_offset: whether a file states an offset of its pixels (GDAL's), which readers apply.
+        states_offset: whether a file states an offset of its pixels as GDAL does; readers apply it.
     """
 
     modality: str
@@ -64,12 +64,12 @@ class Scene:
 
     @property
     def crs(self) -> Any:
-        """Of the finest band."""
+        """CRS of the finest band."""
         return self.boxes[0][0]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files that are used, each once."""
+        """Paths of the files that are used, each once."""
         return tuple(dict.fromkeys(band.path for band in self.bands.values()))
 
 
@@ -81,11 +81,11 @@ def open_scenes(
     Args:
         inputs: the arrays that the model takes.
         paths: files, folders and archives by modality; a modality without any is absent.
-        readings: how to understand them, by modality.
+        readings: how to interpret the files, by modality.
 
     Raises:
-        InputError: no scene at all, a modality that the model does not know, bands that are missing, complex pixels,
-            files without georeference.
+        InputError: there is no scene at all, the model does not take a modality, bands are missing, pixels are
+            complex, or files have no georeference.
     """
     given = {modality: files for modality, files in paths.items() if files}
     known = list(dict.fromkeys(item.modality for item in inputs))
@@ -103,10 +103,10 @@ def open_scenes(
 
 
 def require_real(name: object, dataset: Any) -> None:
-    """Refuse complex pixels, of which a reader would take the real part alone.
+    """Refuse complex pixels: a reader would use only their real part.
 
     Raises:
-        InputError: the raster has some.
+        InputError: the raster has complex pixels.
     """
     if any(kind.startswith("complex") for kind in dataset.dtypes):
         raise InputError(
@@ -118,15 +118,15 @@ def require_real(name: object, dataset: Any) -> None:
 
 
 def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
-    """When the scenes were taken, by the names of files and folders, S2 first; None where these don't tell.
+    """When the scenes were taken, by the names of files and folders, S2 first; None if no name holds a date.
 
-    The nearest name counts: the file's, its folder's, then those of the product that it is a part of. What is no date
-    (June 31st, second 60) is passed over. A name with a day alone gives its midnight.
+    The nearest name counts: the file's, its folder's, then those of the product that it belongs to. An impossible date
+    (June 31st, second 60) is skipped. For a name with a day alone, the result is that day's midnight.
     """
     for modality in sorted(scenes, reverse=True):
         for file in scenes[modality].files:
             folder, *above = reversed(file.absolute().parts[:-1])
-            # An archive's or a run's own date may stand above.
+            # Other folders above may hold another date, such as that of an archive or of a run.
             for name in (file.name, folder, *(name for name in above if _PRODUCT.match(name))):
                 found = _date_in(name)
                 if found is not None:

@@ -1,4 +1,4 @@
-"""Strips of a scene, and the batches of tiles that are cut from them."""
+"""Reads strips of a scene, and cuts them into batches of tiles."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +12,15 @@ from fusmae.inference.scene.reader import Pixels, SceneReader
 from fusmae.modalities import ModalityInput
 
 MAX_EMPTY_SHARE = 0.1
-"""A modality with more nodata in a tile is absent there; less is filled with the tile's own means."""
+"""A modality with a larger share of nodata in a tile is absent there; less nodata is filled with the tile's means."""
 
 BATCH_SIZE = 16
-"""The same wherever a map is made: an operator may round differently in a batch of another size."""
+"""Number of tiles in a batch; the same for every map, since an operator may round differently in another size."""
 
 NATURAL_COLOUR = ("B04", "B03", "B02")
 
 LOOK_PX = 900
-"""Longest side of the scene in a map's picture, about."""
+"""Longest side of the scene in a map's picture, in pixels, approximately."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Strip:
     """All pixels of a unit's tiles.
 
     Attributes:
-        unit: which.
+        unit: the unit.
         pixels: `[C, h, w]` by input name, NaN where there is no data.
-        empty: `[h, w]` by input name, true there.
-        ground: rows `[h]` and columns `[w]` by input name that lie on the scenes' ground.
+        empty: `[h, w]` by input name, true where there is no data.
+        ground: flags of rows `[h]` and columns `[w]` by input name, true on the scenes' ground.
     """
 
     unit: Unit
@@ -45,9 +45,9 @@ class Batch:
     """Tiles of one unit that have the same modalities.
 
     Attributes:
-        unit: whose.
-        columns: of the tiles, in the unit.
-        modalities: which are present.
+        unit: the unit that holds the tiles.
+        columns: numbers of the tiles in the unit, from 0.
+        modalities: modalities that are present.
         pixels: `[B, C, h, w]` by input name, finite.
     """
 
@@ -59,12 +59,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cells:
-    """What a map shows of a unit beside its predictions; comes after the unit's batches.
+    """What a map shows of a unit besides its predictions; it follows the unit's batches.
 
     Attributes:
-        unit: whose.
-        has_data: `[rows, columns]` of its cells.
-        look: `[3, h, w]` natural colour, or `[1, h, w]` the first band, of pixels of `look_m`; for people.
+        unit: the unit.
+        has_data: `[rows, columns]`, true for cells with data.
+        look: the scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
     """
 
     unit: Unit
@@ -73,16 +73,16 @@ class Cells:
 
 
 def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
-    """Strips of units, in order.
+    """Read strips of units, in order.
 
-    Pixels are read in slabs of a tile's height at fixed places, each once for all the rows that it is part of: what a
-    strip holds does not depend on which units were read before.
+    Pixels are read in slabs of a tile's height at fixed places. Each slab is read once for all rows of tiles that it is
+    part of, and a strip's content does not depend on which units were read before.
     """
     slabs: dict[tuple[int, int], Strip] = {}
     for unit in units:
         first, offset_m = divmod(unit.top_m, reader.grid.tile_m)
         keys = [(number, unit.left_m) for number in range(first, first + 1 + bool(offset_m))]
-        # Those that no later unit needs go before others come.
+        # Slabs that no later unit needs are dropped before new ones are read.
         slabs = {key: slab for key, slab in slabs.items() if key in keys}
         for key in keys:
             if key not in slabs:
@@ -91,9 +91,10 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
 
 
 def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
-    """Side of the pixels in which a map's picture shows the scene: its own where they are few enough, else a cell's.
+    """Side in metres of the pixels in which a map's picture shows the scene.
 
-    It divides a cell, so that a strip's cells are whole pixels of the picture.
+    It is the least one from the scene's own pixel to the cell with which the picture has at most `LOOK_PX`, else the
+    cell's. It divides a cell, so that a cell is a whole number of the picture's pixels.
     """
     gsd_m = _look_input(inputs).gsd_m
     sides = (side for side in range(gsd_m, grid.cell_m, gsd_m) if grid.cell_m % side == 0)
@@ -103,15 +104,15 @@ def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
 def cut_batches(
     strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell_m: int, look_m: int | None = None
 ) -> Iterator[Batch | Cells]:
-    """Each strip's tiles in batches, then its cells.
+    """Yield each strip's tiles in batches, then its cells.
 
-    A batch holds the same tiles whenever it is made, so that its predictions are the same to the last bit.
+    A batch always holds the same tiles, also after a restart, so that its predictions are the same to the last bit.
 
     Args:
-        strips: in order.
+        strips: strips in order.
         inputs: arrays that a strip has.
         cell_m: side of the map's cells.
-        look_m: side of the pixels that show the scene, from `look_side_m`; None for a cell's.
+        look_m: side of the pixels that show the scene, from `look_side_m`; None for a cell's side.
     """
     for strip in strips:
         settings: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -154,13 +155,13 @@ def _joined(unit: Unit, slabs: list[Strip], offset_m: int, inputs: tuple[Modalit
 
 
 def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str, ...]]:
-    """Modalities of each tile that have data enough, in the order of the inputs."""
+    """For each tile, the modalities that have enough data, in the order of the inputs."""
     modalities = list(dict.fromkeys(item.modality for item in inputs))
     is_absent = {modality: np.zeros(len(strip.unit.lefts_m), np.bool_) for modality in modalities}
     for item in inputs:
         if not strip.empty[item.name].any():
             continue
-        # Beyond the scenes' ground there is nothing that could lack data.
+        # Only pixels on the scenes' ground count as lacking data.
         ground = _ground(strip, item)
         empty, whole = (_per_tile(flags, strip.unit, item) for flags in (ground & strip.empty[item.name], ground))
         is_absent[item.modality] |= empty > MAX_EMPTY_SHARE * whole
@@ -176,7 +177,7 @@ def _ground(strip: Strip, item: ModalityInput) -> NDArray[np.bool_]:
 
 
 def _per_tile(flags: NDArray[np.bool_], unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
-    """How many flags `[h, w]` lie in each tile of a unit."""
+    """Number of true flags `[h, w]` in each tile of a unit."""
     sums = np.concatenate([[0], flags.sum(axis=0).cumsum()])
     starts = _starts_px(unit, item)
     return np.asarray(sums[starts + item.side_px] - sums[starts])
@@ -205,14 +206,14 @@ def _batch(
 
 
 def fill_nodata(tile: Pixels) -> None:
-    """Put each band's mean where the tile `[C, h, w]` has no data, which is NaN in all bands."""
+    """Fill a tile `[C, h, w]`, in place, with each band's mean where it has no data, which is NaN in all bands."""
     empty = np.isnan(tile[0])
     if empty.any():
         tile[:, empty] = tile[:, ~empty].mean(axis=1, dtype=np.float64)[:, None]
 
 
 def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> NDArray[np.bool_]:
-    """Cells of which some modality has half of the pixels that lie on the scenes' ground, or more."""
+    """Flags `[rows, columns]` of cells in which some modality has at least half of the pixels on the scenes' ground."""
     found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
     finest: dict[str, ModalityInput] = {}
     for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True):
@@ -234,7 +235,7 @@ def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
 
 
 def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
-    """Mean of the scene's pixels in each of `cell_m`; NaN where it has none."""
+    """Mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data."""
     item = _look_input(inputs)
     bands = [item.bands.index(name) for name in NATURAL_COLOUR] if NATURAL_COLOUR[0] in item.bands else [0]
     has_data = (~strip.empty[item.name]).astype(np.float32)[None]

@@ -1,4 +1,4 @@
-"""Attention for export: ONNX's one operator where the operator set has it, plain products and a softmax where not."""
+"""Attention for export: one ONNX operator if the operator set has it, else plain matrix products and a softmax."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -13,22 +13,25 @@ from fusmae.models.attention import CrossAttention
 OPERATOR_SINCE = 23
 """The first operator set of ONNX that has `Attention`."""
 
-# Its exponential is 0 in any precision; half precision makes it infinite, which comes to the same.
+# Summand for tokens that must not be seen: its exponential is 0 in any precision. Half precision makes it infinite,
+# which has the same effect.
 _UNSEEN = -1e9
 
 Attend = Callable[[Sequence[Tensor], int, Tensor | None], Tensor]
-"""Query `[B, L_q, D]`, key and value `[B, L_c, D]`, those of the same tokens joined along D; number of heads; mask or
-None → `[B, L_q, D]`."""
+"""Attention of projected tokens: (tensors, number of heads, mask or None) → `[B, L_q, D]`.
+
+The tensors are query `[B, L_q, D]`, key and value `[B, L_c, D]`; those of the same tokens are joined along D.
+"""
 
 
 def with_onnx_attention(model: nn.Module, opset: int) -> Any:
-    """A model for export, that shares the weights of the one it is made from; the names of the weights stay.
+    """Copy a model for export; the copy shares the model's weights and keeps their names.
 
-    Its attention does what the model's own does, by operators that the operator set has.
+    Its attention computes the same as the model's, with operators that the operator set has.
 
     Args:
-        model: in eval mode; isn't changed.
-        opset: ONNX operator set.
+        model: model in eval mode; it is not changed.
+        opset: number of the ONNX operator set.
     """
     attend = _attend_by_operator if opset >= OPERATOR_SINCE else _attend_by_products
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -54,7 +57,7 @@ class _SelfAttention(nn.Module):
         self.num_heads, self.qkv, self.proj = trained.num_heads, trained.qkv, trained.proj
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """`[B, L, D]` → `[B, L, D]`; the mask `[B, 1, 1, L]` is True for keys to see."""
+        """`[B, L, D]` → `[B, L, D]`; the mask `[B, 1, 1, L]` is True for keys that may be seen."""
         out: Tensor = self.proj(self.attend([self.qkv(tokens)], self.num_heads, attn_mask))
         return out
 
@@ -78,7 +81,7 @@ def _attend_by_operator(projected: Sequence[Tensor], num_heads: int, attn_mask: 
     dim = sum(tokens.shape[-1] for tokens in projected) // 3
     query, key, value = (part for tokens in projected for part in tokens.chunk(tokens.shape[-1] // dim, dim=-1))
     bias = None
-    if attn_mask is not None:  # onnxruntime wants it for every query
+    if attn_mask is not None:  # onnxruntime needs it for every query
         bias = _bias(attn_mask).expand(-1, -1, query.shape[1], -1)
     out: Tensor = torch.onnx.ops.attention(query, key, value, bias, q_num_heads=num_heads, kv_num_heads=num_heads)[0]
     return out
@@ -86,7 +89,8 @@ def _attend_by_operator(projected: Sequence[Tensor], num_heads: int, attn_mask: 
 
 def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: Tensor | None) -> Tensor:
     head_dim = sum(tokens.shape[-1] for tokens in projected) // (3 * num_heads)
-    # Heads are split off once for query, key and value: operators that only move numbers cost a tiny model a tenth.
+    # Heads are split off once for query, key and value together: operators that only move numbers take a tenth of a
+    # tiny model's time.
     query, key, value = (
         part
         for tokens in projected
@@ -95,8 +99,8 @@ def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: 
         .chunk(tokens.shape[2] // (head_dim * num_heads), dim=1)
     )
     if attn_mask is not None:
-        # Added inside the product, as one more entry of each query (1) and key: a sum over all pairs of tokens would
-        # cost a ViT-S a tenth of its time.
+        # The bias is added inside the product, as one more entry of each query (1) and key (the bias): a sum over all
+        # pairs of tokens would take a tenth of a ViT-S's time.
         query = nn.functional.pad(query, (0, 1), value=1.0)
         key = torch.cat([key, _bias(attn_mask).transpose(-2, -1).expand(-1, num_heads, -1, -1)], dim=-1)
     scores = query @ key.transpose(-2, -1) * head_dim**-0.5
@@ -105,5 +109,5 @@ def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: 
 
 
 def _bias(attn_mask: Tensor) -> Tensor:
-    """The mask `[B, 1, 1, L]` as a summand of the scores."""
+    """The mask `[B, 1, 1, L]` as a summand of the attention scores."""
     return torch.where(attn_mask, 0.0, _UNSEEN)

@@ -1,4 +1,4 @@
-"""The ONNX graph: physical units in, upsampling and normalisation inside, probabilities out."""
+"""Exports the ONNX graph: from physical units, through upsampling and normalisation inside, to probabilities."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from fusmae.training.checkpoint import Checkpoint
 
 
 class Deployable(nn.Module):
-    """Preprocessing and classifier behind one positional signature, as ONNX wants it."""
+    """Preprocessing and classifier behind one positional signature, as ONNX needs it."""
 
     def __init__(self, preprocess: Preprocess, classifier: Classifier, inputs: Sequence[ModalityInput]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Deployable(nn.Module):
         """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
 
         Args:
-            arrays: one `[B, C, h, w]` float32 an input in the order of `names`, then presence `[B, M]`, 1 or 0.
+            arrays: one `[B, C, h, w]` float32 per input in the order of `names`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
         tiles = self.preprocess(dict(zip(self.names, pixels, strict=True)))
@@ -48,7 +48,7 @@ class Deployable(nn.Module):
 
     @torch.no_grad()
     def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
-        """Torch's logits `[B, K]` with the tokens of other modalities left out, not masked: parity's other side."""
+        """Torch's logits `[B, K]`, to check parity: tokens of absent modalities are left out here, not masked."""
         present = {
             name: torch.from_numpy(batch[name])
             for name, modality in zip(self.names, self.modalities, strict=True)
@@ -58,13 +58,13 @@ class Deployable(nn.Module):
 
 
 def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of a graph: all that is needed to feed it, to read its answers and to trace it.
+    """Metadata of a graph: all that is needed to feed it, to interpret its outputs and to trace its origin.
 
     Args:
-        checkpoint: the finetuned model.
+        checkpoint: checkpoint of the finetuned model.
         tile_m: side of a tile in metres.
         data: name and licence of the source.
-        git: commit and dirty flag of the export.
+        git: commit and dirty flag at the export.
     """
     return {
         **checkpoint.preprocessing,
@@ -89,10 +89,10 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
     """Trace the graph with a dynamic batch dimension.
 
     Args:
-        model: as trained; is put in eval mode.
-        inputs: the arrays it takes.
-        num_modalities: M, columns of `presence`.
-        opset: ONNX operator set, `OLDEST` to `NEWEST` of `operator_set`.
+        model: the trained model; it is put in eval mode.
+        inputs: arrays that it takes.
+        num_modalities: M, number of columns of `presence`.
+        opset: number of the ONNX operator set, `OLDEST` to `NEWEST` of `operator_set`.
 
     Returns:
         An `onnx.ModelProto`.
@@ -101,7 +101,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
     example.append(torch.ones(2, num_modalities))
     batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
-        # That every input has the same batch dimension is what is meant.
+        # The warning is about inputs that share one batch dimension, which is intended.
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
         program = torch.onnx.export(
             with_onnx_attention(model.eval(), opset),
@@ -121,17 +121,17 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
 
 
 def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
-    """Check a graph and write it with metadata as one JSON property, and with a digest of all that as another.
+    """Check a graph and write it with two properties: the metadata as JSON, and a digest of the whole content.
 
     Args:
         model: an `onnx.ModelProto`.
-        metadata: what the graph takes and gives, and where it comes from; what it needs to run is added.
-        path: file to write.
+        metadata: inputs, outputs and origin of the graph; the runtime that it needs is added.
+        path: path of the file to write.
     """
     import onnx
 
     for node in model.graph.node:
-        # The exporter notes stack traces: paths of this machine, and other bytes in another folder.
+        # The exporter writes stack traces: these are paths of this machine, and other bytes in another folder.
         del node.metadata_props[:]
     stated = {**metadata, "runtime": runtime_of(model), "digest": DIGEST_KEY}
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stated, sort_keys=True)})
@@ -140,16 +140,16 @@ def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
 
 
 def write_graph(model: Any, path: Path) -> None:
-    """Write a graph with a digest of what it holds, in place of any other digest.
+    """Write a graph with a digest of its content, which replaces any other digest.
 
     Args:
         model: an `onnx.ModelProto`.
-        path: file to write.
+        path: path of the file to write.
     """
     properties = [item for item in model.metadata_props if item.key != DIGEST_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(properties)
     content = model.SerializeToString()
     with written_whole(path) as partial:
-        # ONNX's last field is its properties: the bytes before this entry are all that the file holds.
+        # Properties are ONNX's last field: the bytes before this entry are the rest of the file.
         partial.write_bytes(content + digest_entry(hashlib.sha256(content).hexdigest()))

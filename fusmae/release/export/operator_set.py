@@ -1,4 +1,4 @@
-"""ONNX operator sets: what a graph of each needs to run, and how a graph gets to the oldest."""
+"""ONNX operator sets: the runtime that a graph of each needs, and the conversion of a graph to the oldest set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ from fusmae.errors import ExportError
 OLDEST, NEWEST = 17, 25
 """Operator sets that graphs can be exported at."""
 
-# torch's exporter makes graphs of this one, and goes up from there.
+# Operator set at which torch's exporter makes graphs; it can convert them to newer sets.
 _EXPORTERS_OLDEST = 18
 
-# The first onnxruntime that runs this project's graphs at an operator set, and the IR version (the file format) that it
-# reads. Each was installed and gave torch's answers; the version before refused.
+# The first version of onnxruntime that runs this project's graphs, by operator set, and the IR version (file format)
+# that it reads. Each was tried: it gave the same results as torch, and the version before it refused the graph.
 _RUNTIMES = {
     17: ("1.12", 8),
     18: ("1.14", 8),
@@ -27,13 +27,13 @@ _RUNTIMES = {
 
 
 def runtime_of(graph: Any) -> dict[str, Any]:
-    """What a graph needs to run, as its metadata state it: operator set, IR version, the first onnxruntime.
+    """What a graph needs to run, for its metadata: operator set, IR version, the first onnxruntime.
 
     Args:
         graph: an `onnx.ModelProto`.
 
     Raises:
-        ExportError: its operators are of a set, or its file of an IR version, that no known runtime is stated for.
+        ExportError: no known runtime is stated for the graph's operator set or IR version.
     """
     (stated,) = (item for item in graph.opset_import if item.domain in ("", "ai.onnx"))
     others = sorted({node.domain for node in graph.graph.node} - {"", "ai.onnx"})
@@ -49,19 +49,19 @@ def runtime_of(graph: Any) -> dict[str, Any]:
 
 
 def exported_at(opset: int) -> int:
-    """The operator set to ask torch's exporter for, where `opset` is wanted."""
+    """The operator set to request from torch's exporter in order to get `opset` in the end."""
     return max(opset, _EXPORTERS_OLDEST)
 
 
 def with_operator_set(graph: Any, opset: int) -> Any:
-    """A graph of torch's exporter at the operator set that is wanted, in the oldest file format that holds it.
+    """Convert a graph of torch's exporter to an operator set, in the oldest file format that can hold it.
 
     Args:
-        graph: an `onnx.ModelProto` at `exported_at(opset)`; is changed.
-        opset: ONNX operator set.
+        graph: an `onnx.ModelProto` at `exported_at(opset)`; it is changed.
+        opset: number of the ONNX operator set.
 
     Raises:
-        ExportError: the exporter made another one, or the graph has an operator that the older set lacks.
+        ExportError: the exporter made another operator set than it was asked for.
     """
     import onnx
 
@@ -79,23 +79,23 @@ def with_operator_set(graph: Any, opset: int) -> Any:
             if node.op_type in _OLDER:
                 _OLDER[node.op_type](node, constants)
         stated.version = opset
-    # A format of its own is for types that these graphs don't hold; runtimes refuse one that they don't know.
+    # Newer file formats only add types that these graphs don't use, and runtimes refuse formats that they don't know.
     graph.ir_version = min(graph.ir_version, onnx.helper.find_min_ir_version_for(graph.opset_import))
     return graph
 
 
 def _older_split(node: Any, constants: Any) -> None:  # noqa: ARG001
-    """Equal parts need no number: there are as many as outputs."""
+    """Drop the number of equal parts: the older set infers it from the outputs."""
     _drop(node, "num_outputs")
 
 
 def _older_resize(node: Any, constants: Any) -> None:  # noqa: ARG001
-    """What the newer set added has the older one's behaviour by default."""
+    """Drop the newer set's attributes: their defaults are the older set's behaviour."""
     _drop(node, "antialias", "keep_aspect_ratio_policy")
 
 
 def _older_reduction(node: Any, constants: Any) -> None:
-    """Axes are an attribute."""
+    """Move the axes from an input to an attribute, as the older set has them."""
     import onnx
 
     axes = onnx.numpy_helper.to_array(constants[node.input.pop()]).tolist()
@@ -109,7 +109,7 @@ def _drop(node: Any, *names: str) -> None:
     node.attribute.extend(kept)
 
 
-# From operator set 18 to 17; onnx's own converter has no way for these.
+# Conversions from operator set 18 to 17 that onnx's own converter lacks.
 _OLDER: dict[str, Callable[[Any, Any], None]] = {
     "Split": _older_split,
     "Resize": _older_resize,

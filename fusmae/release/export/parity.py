@@ -1,4 +1,4 @@
-"""Does the exported graph say what torch says, on every pair and every modality setting?"""
+"""Checks that the exported graph gives the same results as torch, on every pair and in every modality setting."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,18 +25,18 @@ def check_parity(
     """Compare logits and probabilities.
 
     Args:
-        session: the exported graph.
-        reference: torch's logits `[B, K]` for pixels and the modalities that are present.
-        read: gives pairs by their index, arrays by input name.
-        num_pairs: how many there are; every one is compared.
-        settings: modalities that are present.
+        session: session of the exported graph.
+        reference: function that computes torch's logits `[B, K]` from pixels and the modalities that are present.
+        read: function that reads pairs by their indices and returns arrays by input name.
+        num_pairs: number of pairs; every one is compared.
+        settings: modality settings, each the modalities that are present.
         max_abs_error: largest difference allowed, in logits and in probabilities.
 
     Returns:
         The report: largest difference by setting and batch size.
 
     Raises:
-        ExportError: a difference is larger; names setting and batch size.
+        ExportError: a difference is larger; the error states setting and batch size.
     """
     rows = []
     for setting in settings:

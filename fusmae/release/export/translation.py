@@ -1,7 +1,7 @@
-"""How some of torch's operators become ONNX, where the exporter's own translation takes more time.
+"""Translations of some of torch's operators to ONNX that run faster than the exporter's own.
 
-Linear layers are matrix products with a bias (Gemm) over all tokens of a batch; quantised, they stay one operator.
-GELU, where the operator set lacks it, has the form that onnxruntime knows and makes one operator again.
+Linear layers become one matrix product with a bias (Gemm) over all tokens of a batch, also when they are quantised.
+GELU, where the operator set lacks it, has the form that onnxruntime recognises and fuses into one operator.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-# The exporter's own operator set; it converts what it has made to the one that is asked for.
+# The exporter's own operator set; the exporter converts its result to the requested one.
 from onnxscript import opset18 as op
 
 GELU_SINCE = 20
@@ -18,7 +18,7 @@ GELU_SINCE = 20
 
 
 def _linear(tokens: Any, weight: Any, bias: Any = None) -> Any:
-    """`[B, …, D]` × `[K, D]` → `[B, …, K]`; only B may be unknown."""
+    """`[B, …, D]` × `[K, D]` → `[B, …, K]`; only B may be dynamic."""
     inner = [int(side) for side in list(tokens.shape)[1:-1]]
     if not inner:
         return op.Gemm(tokens, weight, bias, transB=1)
@@ -27,7 +27,7 @@ def _linear(tokens: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _gelu(values: Any, approximate: str = "none") -> Any:
-    """Values of any shape → the same, by the error function."""
+    """GELU by the error function: values of any shape → the same shape."""
     if approximate != "none":
         raise NotImplementedError(f"GELU approximated by {approximate} has no export of its own yet")
     cumulative = op.Add(op.Erf(op.Div(values, op.Constant(value_float=math.sqrt(2)))), op.Constant(value_float=1.0))
@@ -35,6 +35,6 @@ def _gelu(values: Any, approximate: str = "none") -> Any:
 
 
 def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """For `torch.onnx.export(custom_translation_table=…)`, at an ONNX operator set."""
+    """Translations for `torch.onnx.export(custom_translation_table=…)` at an ONNX operator set."""
     own: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.linear.default: _linear}
     return own if opset >= GELU_SINCE else {**own, torch.ops.aten.gelu.default: _gelu}

@@ -1,4 +1,4 @@
-"""A graph at lower precision: half floats, or 8-bit integers calibrated on real pairs."""
+"""Converts a graph to lower precision: half floats, or 8-bit integers calibrated on real pairs."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,26 +24,26 @@ HALVES = (
     "weights and activations fp16; pixels up to the patch embedding, norms, attention products, pooling and head fp32"
 )
 
-# Sums over many values, and exponents: half floats lose digits or overflow (65,504) in them.
+# Operators with sums over many values or exponentials, in which half floats lose digits or overflow (65,504).
 _FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
 
 
 def half_precision(graph: Any) -> Any:
-    """Weights and activations as half floats; inputs and outputs stay float32.
+    """Convert weights and activations to half floats; inputs and outputs stay float32.
 
     Args:
-        graph: an `onnx.ModelProto`; is changed.
+        graph: an `onnx.ModelProto`; it is changed.
 
     Returns:
         An `onnx.ModelProto`.
 
     Raises:
-        ExportError: it is not a graph of this project's exporter.
+        ExportError: the graph is not from this project's exporter.
     """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    # A half float has 11 bits: DN of 10,001 would be read as 10,000, and 65,505 as infinite.
+    # A half float has 11 significant bits: a DN of 10,001 would become 10,000, and one of 65,535 infinite.
     kept = [
         *_pixel_nodes(graph),
         *_mask_nodes(graph),
@@ -60,15 +60,15 @@ def half_precision(graph: Any) -> Any:
             node_block_list=kept,
         )
         model.topological_sort()
-    # The converter notes types of what it has removed again.
+    # The converter leaves types of values that it has removed.
     del model.model.graph.value_info[:]
     return model.model
 
 
 def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
-    """Let no other node share the constants of these; the converter takes a shared one for half, and casts it twice."""
+    """Copy constants of the named nodes that other nodes share: the converter would cast a shared one twice."""
     constants = {item.name: item for item in graph.graph.initializer}
-    # The exporter notes constants' types among those of activations, where the converter takes them for activations.
+    # The exporter lists constants' types among those of activations, and the converter takes them for activations.
     activations = [item for item in graph.graph.value_info if item.name not in constants]
     del graph.graph.value_info[:]
     graph.graph.value_info.extend(activations)
@@ -83,23 +83,24 @@ def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
 
 
 def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
-    """The encoder's linear layers in 8-bit integers, as QuantizeLinear and DequantizeLinear around them.
+    """Quantise the encoder's linear layers to 8-bit integers, with QuantizeLinear and DequantizeLinear around them.
 
     Args:
         graph: an `onnx.ModelProto`.
-        feeds: inputs to calibrate on, one call each.
+        feeds: inputs to calibrate on, one item per call.
 
     Returns:
         An `onnx.ModelProto`.
 
     Raises:
-        ExportError: it is not a graph of this project's exporter.
+        ExportError: the graph is not from this project's exporter.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    # Standardised pixels have long tails (a cloud is 20 standard deviations from a field): one scale for all would
-    # leave a field a few steps. The head's few products decide the answer and cost nothing.
+    # The patch embedding stays fp32: standardised pixels have long tails (a cloud is 20 standard deviations from a
+    # field), and one scale for all would leave few steps for a field. The head stays fp32, too: its few products decide
+    # the result and take hardly any time.
     chosen = [node.name for node in _linear_layers(graph, "classifier.encoder.") if ".embed." not in node.input[1]]
     if not chosen:
         raise _foreign("Gemms with weights classifier.encoder.….weight")
@@ -115,24 +116,24 @@ def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # With 8 bits, CPUs without VNNI add products in 16 bits and saturate: another machine, other answers.
+            # With 8 bits, CPUs without VNNI add products in 16 bits and saturate: results would depend on the machine.
             reduce_range=True,
-            # MinMax keeps two numbers a tensor; histograms would keep every activation of every pair.
+            # MinMax stores two numbers per tensor; histograms would store every activation of every pair.
             calibrate_method=CalibrationMethod.MinMax,
-            # Residuals are added up over all blocks: rounded each time, they would drift.
+            # Residuals are summed over all blocks; if each were rounded, the errors would add up.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
         return onnx.load(path)
 
 
 def _linear_layers(graph: Any, part: str) -> list[Any]:
-    """Nodes that multiply by a weight whose name has `part` in it."""
+    """Nodes that multiply by a weight whose name contains `part`."""
     weights = {item.name for item in graph.graph.initializer if part in item.name}
     return [node for node in graph.graph.node if node.op_type == "Gemm" and node.input[1] in weights]
 
 
 def _pixel_nodes(graph: Any) -> list[str]:
-    """Names of all nodes from pixels to embedded patches, those included."""
+    """Names of all nodes from pixels up to the patch embedding, which is included."""
     layers = _linear_layers(graph, ".embed.")
     if not layers:
         raise _foreign("a Gemm with the weight classifier.encoder.embed.<modality>.proj.weight")
@@ -140,13 +141,13 @@ def _pixel_nodes(graph: Any) -> list[str]:
 
 
 def _mask_nodes(graph: Any) -> list[str]:
-    """Names of all nodes that masks of attention come from; the converter can't cast one for several of its users."""
+    """Names of all nodes that compute attention masks; the converter can't cast a mask that several nodes use."""
     masks = {node.input[3] for node in graph.graph.node if node.op_type == "Attention" and len(node.input) > 3}
     return _nodes_up_to(graph, [node for node in graph.graph.node if masks & set(node.output)])
 
 
 def _score_nodes(graph: Any) -> list[str]:
-    """Names of the nodes from product to softmax of attention that was taken apart: scores can overflow half floats."""
+    """Names of the nodes after the product up to softmax, in attention of plain products: halves can overflow there."""
     maker = {name: node for node in graph.graph.node for name in node.output}
     found = []
     for node in graph.graph.node:
@@ -160,7 +161,7 @@ def _score_nodes(graph: Any) -> list[str]:
 def _nodes_up_to(graph: Any, waiting: list[Any]) -> list[str]:
     """Names of these nodes and of all that they depend on."""
     maker = {name: node for node in graph.graph.node for name in node.output}
-    found: dict[str, None] = {}  # in the order found: a set's order changes from process to process
+    found: dict[str, None] = {}  # keeps the order; a set's order changes from process to process
     while waiting:
         node = waiting.pop()
         found[node.name] = None
@@ -191,7 +192,7 @@ def _reader(feeds: Iterable[Feeds]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tools' remarks: they advise to infer shapes and fold constants, which the exporter has done."""
+    """Suppress the tools' messages: they advise to infer shapes and fold constants, which the exporter has done."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Which variants of a graph are offered, and why the others are not: JSON for machines, tables for people."""
+"""Reports which variants of a graph are offered and why the others are not: JSON for programs, tables for people."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from fusmae.release.export.variant_scores import Latency, Scores
 
 @dataclass(frozen=True)
 class Variant:
-    """One file and what was measured of it.
+    """One variant's file and its measurements.
 
     Attributes:
-        precision: of its weights.
-        sha256: of the file.
-        size_mb: of the file.
-        latencies: one a batch size.
-        scores: by modality setting; none for fp32 itself.
-        is_finite: at the darkest and the brightest tile.
+        precision: precision of its weights.
+        sha256: SHA-256 of the file.
+        size_mb: size of the file in MB.
+        latencies: latencies, one per batch size.
+        scores: scores by modality setting; empty for fp32 itself.
+        is_finite: whether the logits of the darkest and of the brightest possible tile are finite.
     """
 
     precision: Precision
@@ -33,12 +33,13 @@ class Variant:
     is_finite: bool
 
     def faults(self, max_ap_loss: float) -> list[str]:
-        """Why it is not offered; nothing if it is.
+        """Reasons why the variant is not offered; empty if it is offered.
 
         Args:
-            max_ap_loss: how far below fp32 the interval of a difference may reach, in any setting and either metric.
+            max_ap_loss: largest distance below fp32 that the interval of a difference may reach, in any setting and
+                either metric.
         """
-        # Of too few places all settings and metrics say the same: once is enough.
+        # With too few places, all settings and metrics give the same reason; it is listed once.
         losses = [
             _loss(difference, setting)
             for setting, scores in self.scores.items()
@@ -48,8 +49,8 @@ class Variant:
         faults = list(dict.fromkeys(losses))
         if not self.is_finite:
             faults.append("logits overflow on saturated pixels")
-        # The median of rounds in which both ran, so that a busy machine slows both. One that gains nothing may fall on
-        # either side of 1; nothing is lost with it.
+        # The ratio is a median over rounds in which both ran, so that a busy machine slows both. A variant that is as
+        # fast as fp32 may fall on either side of 1; to leave it out is no loss.
         faults += [
             f"slower than fp32 at batch {latency.batch_size} ({latency.ratio:.2f} × its time)"
             for latency in self.latencies
@@ -73,15 +74,15 @@ def as_report(
     max_ap_loss: float,
     warning: str,
 ) -> dict[str, Any]:
-    """The report for machines.
+    """The report for programs.
 
     Args:
-        variants: what was measured, fp32 first.
-        num_test_pairs: that scores rest on.
-        num_test_places: that the pairs are of, see `independent_places`.
-        num_threads: that latencies were measured on.
+        variants: measured variants, fp32 first.
+        num_test_pairs: number of test pairs that the scores are computed from.
+        num_test_places: number of places of these pairs, see `independent_places`.
+        num_threads: number of threads with which latencies were measured.
         max_ap_loss: see `Variant.faults`.
-        warning: what must stand above every number, as of synthetic data.
+        warning: text that must stand above all numbers, such as that data are synthetic; "" for none.
     """
     rows = {
         variant.precision: {

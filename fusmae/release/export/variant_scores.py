@@ -1,4 +1,4 @@
-"""How far a variant is from the fp32 graph, and how fast: on the same pairs, by turns, on the same threads."""
+"""Compares a variant's scores and latency with the fp32 graph's: on the same pairs and threads, in turns."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,20 +16,20 @@ from fusmae.evaluation.resampling import METRICS
 from fusmae.inference.session import Session
 from fusmae.release.latency import times_by_turns
 
-# What no scene exceeds: DN is 16 bits; S1 lies between -50 and 30 dB.
+# Limits that no scene exceeds: DN has 16 bits; S1 lies between -50 and 30 dB.
 _EXTREMES = {"DN": (0.0, 65535.0), "dB": (-60.0, 60.0)}
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One batch size.
+    """Latency at one batch size.
 
     Attributes:
-        batch_size: pairs a run.
-        median_ms: of a run.
-        ratio: median over rounds of a run's time by fp32's in the same round; above 1 is slower.
-        ratio_low: first quartile of it.
-        ratio_high: third quartile of it.
+        batch_size: number of pairs per run.
+        median_ms: median time of a run in milliseconds.
+        ratio: median over rounds of a run's time divided by fp32's in the same round; above 1 is slower.
+        ratio_low: first quartile of this ratio.
+        ratio_high: third quartile of this ratio.
     """
 
     batch_size: int
@@ -41,12 +41,12 @@ class Latency:
 
 @dataclass(frozen=True)
 class Scores:
-    """One modality setting.
+    """Scores in one modality setting.
 
     Attributes:
-        values: micro_ap and macro_ap.
-        fp32: the same of the fp32 graph.
-        differences: between the two, by metric.
+        values: the variant's micro_ap and macro_ap.
+        fp32: micro_ap and macro_ap of the fp32 graph.
+        differences: differences between the two, by metric.
         max_abs_error: largest difference from fp32's probabilities.
     """
 
@@ -57,7 +57,7 @@ class Scores:
 
 
 def settings_of(session: Session) -> list[tuple[str, ...]]:
-    """Every combination of modalities that a graph may be fed, all of them first."""
+    """Every combination of modalities that a graph accepts, the one with all of them first."""
     known = tuple(session.metadata["modalities"])
     return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
 
@@ -68,14 +68,14 @@ def compare_scores(
     """Score a variant beside fp32 in every modality setting.
 
     Args:
-        session: the variant.
-        reference: the fp32 graph.
-        reader: test pairs.
-        batch_size: pairs a run.
+        session: session of the variant.
+        reference: session of the fp32 graph.
+        reader: reader of the test pairs.
+        batch_size: number of pairs per run.
         draws: places of the pairs; resamples, confidence and seed of the paired bootstrap over them.
 
     Returns:
-        By setting, as `s1+s2`.
+        Scores by setting, as `s1+s2`.
     """
     labels = np.asarray(reader.labels)
     scores = {}
@@ -95,7 +95,7 @@ def _by_metric(labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, f
 
 
 def is_finite_at_extremes(session: Session) -> bool:
-    """Whether the darkest and the brightest tile that can be get finite logits in every modality setting."""
+    """Whether the logits of the darkest and of the brightest possible tile are finite in every modality setting."""
     for end in (0, 1):
         tiles = {
             item.name: np.full((1, len(item.bands), item.side_px, item.side_px), _EXTREMES[item.units][end], np.float32)
@@ -109,16 +109,16 @@ def is_finite_at_extremes(session: Session) -> bool:
 def compare_latencies(
     sessions: Sequence[Session], reader: ShardReader, *, batch_sizes: Sequence[int], rounds: int
 ) -> list[list[Latency]]:
-    """Run graphs by turns, so that a busy machine slows all alike.
+    """Run graphs in turns, so that a busy machine slows all alike.
 
     Args:
-        sessions: the fp32 graph first.
-        reader: where pixels come from.
-        batch_sizes: pairs a run.
-        rounds: how often each is run.
+        sessions: sessions of the graphs, the fp32 graph first.
+        reader: reader of the pairs that are run.
+        batch_sizes: numbers of pairs per run.
+        rounds: number of runs per session and batch size.
 
     Returns:
-        By session, then by batch size.
+        Latencies by session, then by batch size.
     """
     found: list[list[Latency]] = [[] for _ in sessions]
     for batch_size in batch_sizes:

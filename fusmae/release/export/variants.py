@@ -1,4 +1,4 @@
-"""An exported graph at lower precision: files with the same inputs, outputs and metadata."""
+"""Writes variants of an exported graph at lower precision, with the same inputs, outputs and metadata."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,17 +23,17 @@ def make_variants(
     """Write each variant of a graph: the same inputs, outputs and metadata at another precision.
 
     Args:
-        source: the exported graph.
-        train: pairs to calibrate on.
-        folder: where to.
-        num_pairs: of the train split, drawn by the seed; all, if there are fewer.
-        seed: the run's.
+        source: path of the exported graph.
+        train: reader of the train split, whose pairs are used to calibrate.
+        folder: folder to write to.
+        num_pairs: number of pairs to calibrate on, drawn by the seed; all, if there are fewer.
+        seed: random seed of the draw.
 
     Returns:
-        Files by precision; the same bytes for the same arguments.
+        Paths of the files by precision; the same arguments give the same bytes.
 
     Raises:
-        ExportError: it is not a graph of this project's exporter.
+        ExportError: the graph is not from this project's exporter.
     """
     import onnx
 
@@ -56,7 +56,7 @@ def make_variants(
 
 
 def _calibration(session: Session, train: ShardReader, indices: Sequence[int]) -> Iterator[Feeds]:
-    """Each pair once in every modality setting: activations differ with what is there."""
+    """Yield each pair once in every modality setting: activations depend on the modalities that are present."""
     known = session.metadata["modalities"]
     presence = np.array([[name in setting for name in known] for setting in settings_of(session)], np.float32)
     for index in track(indices, description="calibration pairs", console=Console(stderr=True)):

@@ -1,4 +1,4 @@
-"""Two models that should be one: hashes, weights, scores, side by side."""
+"""Compares a registered model with one that was made again: hashes, weights and scores."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ Answer = Literal["same", "within", "other", "noted"]
 
 @dataclass(frozen=True)
 class Made:
-    """What a run of the pipeline made, and on what.
+    """The results of a run of the pipeline, and the surroundings in which it ran.
 
     Attributes:
         outs: DVC's hashes by path.
         weights: SHA-256 of weights by checkpoint folder.
-        export: folder of the graph, one of the outs.
-        graph: the ONNX file.
-        metrics: the scores of every model, as `evaluate` wrote them.
-        surroundings: libraries' versions, device and threads, by name.
+        export: folder of the graph, one of `outs`.
+        graph: path of the ONNX file.
+        metrics: scores of every model, as the stage `evaluate` wrote them.
+        surroundings: versions of libraries, device and threads, by name.
     """
 
     outs: Mapping[str, str]
@@ -38,10 +38,10 @@ class Row:
     """One comparison.
 
     Attributes:
-        what: is compared.
-        before: what it was.
-        now: what it is.
-        answer: the same; within the tolerance; other; or other and noted, for no verdict rests on it.
+        what: name of what is compared.
+        before: value of the registered model.
+        now: value of the model that was made again.
+        answer: `same`; `within` the tolerance; `other`; or `noted` for a difference that is no reason to fail.
     """
 
     what: str
@@ -52,12 +52,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All comparisons, and what was asked of them.
+    """All comparisons, and what they had to fulfil.
 
     Attributes:
-        rows: one a thing.
-        expects_bits: libraries, device and threads are the same, so the same bits are asked for.
-        tolerance: of each score, absolute.
+        rows: rows, one per comparison.
+        expects_bits: whether libraries, device and threads are the same, so that the same bits are required.
+        tolerance: largest absolute difference allowed in a score.
+        other: rows whose difference is not allowed.
     """
 
     rows: tuple[Row, ...]
@@ -70,20 +71,20 @@ class Comparison:
 
     @property
     def is_reproduced(self) -> bool:
-        """Nothing is other than it may be."""
+        """Whether no row has a difference that is not allowed."""
         return not self.other
 
 
 def compare(before: Made, now: Made, tolerance: float) -> Comparison:
-    """Compare what was made then with what was made now.
+    """Compare the results of a registered model with those of the same model made again.
 
-    Where the surroundings are the same, every hash must be; checkpoints and graph may carry another commit in their
-    notes, so there the weights must be. Elsewhere only the scores are judged, within the tolerance.
+    If the surroundings are the same, every hash must be the same; for checkpoints and graph, whose metadata may state
+    another commit, the weights must be. If the surroundings differ, only the scores are judged, within the tolerance.
 
     Args:
-        before: what was registered.
-        now: what was made again.
-        tolerance: largest difference of a score, absolute.
+        before: results of the registered model.
+        now: results of the model that was made again.
+        tolerance: largest absolute difference allowed in a score.
     """
     surroundings = tuple(_surroundings(before, now))
     expects_bits = not surroundings
@@ -105,7 +106,7 @@ def _outs(before: Made, now: Made, strict: Answer) -> Iterator[Row]:
         if found == md5:
             yield Row(path, md5[:12], found[:12], "same")
         elif path == before.export:
-            continue  # the graph's own row says more
+            continue  # the row of the graph has more detail
         elif path in before.weights and before.weights[path] == now.weights.get(path):
             yield Row(f"{path}: weights", before.weights[path][:12], now.weights[path][:12], "same")
         else:
@@ -125,14 +126,14 @@ def _graph(before: Made, now: Made, strict: Answer) -> Row:
 
 
 def graph_difference(one: Path, two: Path) -> float | None:
-    """Largest difference between two ONNX files' weights; None where the graphs themselves differ."""
+    """Largest absolute difference between two ONNX files' weights; None if the graphs themselves differ."""
     import onnx
 
     graphs = [onnx.load(path).graph for path in (one, two)]
     weights = [{item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer} for graph in graphs]
     for graph in graphs:
         del graph.initializer[:]
-        for node in graph.node:  # an older export's stack traces name the folder that it ran in
+        for node in graph.node:  # stack traces of older exports contain the folder in which they ran
             del node.metadata_props[:]
     shapes = [{name: array.shape for name, array in arrays.items()} for arrays in weights]
     if shapes[0] != shapes[1] or graphs[0].SerializeToString(deterministic=True) != graphs[1].SerializeToString(
@@ -149,7 +150,7 @@ def _largest(one: Any, two: Any) -> float:
 
 
 def _scores(before: Made, now: Made, tolerance: float) -> Iterator[Row]:
-    """A row for each row of the metrics table: its scores and interval ends, and the one that differs most."""
+    """A row for each row of the metrics table, with the score or interval end that differs most."""
     one, two = dict(_leaves(before.metrics)), dict(_leaves(now.metrics))
     groups: dict[str, list[str]] = {}
     for name in sorted({*one, *two}):
@@ -182,7 +183,7 @@ def _distance(one: Any, two: Any) -> float:
     if one == two:
         return 0.0
     if isinstance(one, int | float) and isinstance(two, int | float):
-        # Not a number on both sides is no difference; on one side it is.
+        # NaN on both sides is no difference; NaN on one side is.
         both_nan = one != one and two != two
         return 0.0 if both_nan else float(np.nan_to_num(abs(one - two), nan=np.inf))
     return float("inf")

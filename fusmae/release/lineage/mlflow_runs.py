@@ -1,4 +1,4 @@
-"""What MLflow knows of the runs behind a model."""
+"""Reads facts on the runs behind a model from MLflow."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,27 +11,27 @@ from pydantic import BaseModel, ConfigDict
 from fusmae.runs.provenance import FLOW_RUN_TAG
 
 _POWER = "power_usage_watts"
-# A gap this many times as long as the median one is a pause: nobody knows what the card did in it.
+# A gap this many times as long as the median gap is a pause, in which the card's power is unknown.
 _PAUSE = 10
 
 
 class RunFacts(BaseModel):
-    """A training stage's MLflow run; what a store did not tell is None.
+    """The MLflow run of a training stage; facts that the store does not have are None.
 
     Attributes:
-        stage: the run's stage: `finetune-pretrained`.
-        run_id: MLflow's.
-        experiment: its MLflow experiment.
-        status: FINISHED for a run that came to its end.
-        started: when, in UTC.
-        seconds: from its first start to its end; a pause after a kill counts.
-        commit: of the code that ran.
-        is_dirty: the code had uncommitted changes; None too where there was no git to tell.
-        device: what it computed on.
-        num_threads: of the CPU.
-        flow_run: Prefect's flow run that called it.
-        gpu_wh: energy of the graphics cards, where their power was recorded; gaps of more than 10 times the median
-            sampling interval are pauses after a kill, and count nothing.
+        stage: name of the stage, such as `finetune-pretrained`.
+        run_id: MLflow's id of the run.
+        experiment: name of its MLflow experiment.
+        status: MLflow's status; FINISHED for a run that was completed.
+        started: time of its first start, UTC.
+        seconds: time from its first start to its end in seconds, with pauses after a kill.
+        commit: commit of the code that ran.
+        is_dirty: whether the code had uncommitted changes; None also without a git checkout.
+        device: device on which it computed.
+        num_threads: number of CPU threads.
+        flow_run: id of Prefect's flow run that started it.
+        gpu_wh: energy of the graphics cards in watt-hours, if their power was recorded; gaps of more than 10 times the
+            median sampling interval are pauses after a kill, and are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,20 +51,20 @@ class RunFacts(BaseModel):
 
     @property
     def named(self) -> dict[str, str]:
-        """As a run file names it."""
+        """The run as a run file states it."""
         return {"stage": self.stage, "run_id": self.run_id, "experiment": self.experiment}
 
     @property
     def is_known(self) -> bool:
-        """The store that was asked had the run."""
+        """Whether the store had the run."""
         return self.status is not None
 
 
 def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
-    """All that a store tells of a run; only its name and id where it lacks the run.
+    """Read the facts on a run from a store; only stage, id and experiment if the store lacks the run.
 
     Args:
-        named: a run file's `stage`, `run_id` and `experiment`.
+        named: `stage`, `run_id` and `experiment` from a run file.
         client: an `MlflowClient`.
     """
     from mlflow.exceptions import MlflowException
@@ -78,7 +78,7 @@ def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
         raise
     info, tags = run.info, run.data.tags
     threads, dirty = tags.get("fusmae.num_threads"), tags.get("fusmae.git_is_dirty")
-    # Outside of a git checkout a run is tagged with commit None and no changes.
+    # Outside of a git checkout, the run's tags are commit `None` and no changes.
     commit = None if tags.get("fusmae.git_commit") == "None" else tags.get("fusmae.git_commit")
     return known.model_copy(
         update={
@@ -96,7 +96,7 @@ def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
 
 
 def _gpu_wh(client: Any, run: Any) -> float | None:
-    """Energy of every card, from the power that MLflow sampled; None where it sampled none."""
+    """Energy of all cards in watt-hours, from the power that MLflow sampled; None if there are no samples."""
     names = [name for name in run.data.metrics if name.startswith("system/gpu_") and name.endswith(_POWER)]
     if not names:
         return None
@@ -104,7 +104,7 @@ def _gpu_wh(client: Any, run: Any) -> float | None:
 
 
 def _watt_hours(samples: Sequence[Any]) -> float:
-    """By trapezoids between neighbouring samples, without those that span a pause."""
+    """Energy in watt-hours, by trapezoids between neighbouring samples, without those that span a pause."""
     pairs = list(pairwise(sorted(samples, key=lambda sample: sample.timestamp)))
     gaps = [b.timestamp - a.timestamp for a, b in pairs]
     longest = _PAUSE * median([gap for gap in gaps if gap] or [0])

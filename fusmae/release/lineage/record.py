@@ -1,6 +1,7 @@
-"""What made a model, written down when it is registered: dvc.lock of its ancestors, parameters, runs, commit.
+"""Records the lineage of a model when it is registered: its stages in dvc.lock, parameters, runs, commit.
 
-dvc.lock itself is committed later, or never; so the part of it that leads to the model travels with the version.
+dvc.lock itself is committed later, or never. Therefore the part of it that leads to the model is stored with the
+version.
 """
 
 import json
@@ -26,7 +27,7 @@ _NOTE = "checkpoint.json"
 
 
 class GitState(BaseModel):
-    """A commit, and whether the code differed from it; None where nobody knows."""
+    """A commit, and whether the code differed from it; None if that is unknown."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,33 +36,33 @@ class GitState(BaseModel):
 
     @property
     def changes(self) -> str:
-        """Whether the code differed from the commit, in words; without a commit nobody can tell."""
+        """Whether the code differed from the commit, in words; this is unknown without a commit."""
         if self.commit is None or self.is_dirty is None:
             return "changes unknown"
         return "with uncommitted changes" if self.is_dirty else "clean"
 
 
 class Lineage(BaseModel):
-    """What made a registered model.
+    """The lineage of a registered model: all that made it.
 
     Attributes:
-        format: of this record.
-        name: registered model.
-        onnx_sha256: of its graph.
-        graph: its ONNX file's path, in a folder that DVC knows.
-        metrics: the path of its scores, which DVC knows.
-        git: when it was registered: the code that dvc.lock's stages agree with.
-        exported: when it was exported.
-        seed: of its training.
-        versions: of libraries, in training.
+        format: format number of this record.
+        name: name of the registered model.
+        onnx_sha256: SHA-256 of its ONNX file.
+        graph: path of its ONNX file, in a folder that is an output of a DVC stage.
+        metrics: path of its scores, an output of a DVC stage.
+        git: commit at registration, whose code the stages in dvc.lock match.
+        exported: commit at the export.
+        seed: random seed of the training.
+        versions: versions of libraries in training, by name.
         params: every value of params.yaml that its stages read, by dotted key.
-        lock_sha256: of dvc.lock; None where there was none.
-        stages: what dvc.lock says of its ancestors, in their order.
-        receipt: what the raw data is, with the archives' checksums.
-        weights: SHA-256 of each ancestor checkpoint's weights, by folder.
-        runs: of its training stages.
-        flow_run: Prefect's flow run that registered it; "" without one, None where nobody wrote it down.
-        gaps: what is not known of it, and why.
+        lock_sha256: SHA-256 of dvc.lock; None if there was none.
+        stages: entries in dvc.lock of all stages that lead to the model, in their order.
+        receipt: description of the raw data, with the archives' checksums.
+        weights: SHA-256 of the weights of each checkpoint that led to the model, by folder.
+        runs: MLflow runs of its training stages.
+        flow_run: id of Prefect's flow run that registered it; "" without one, None if it was not recorded.
+        gaps: sentences on what is not known of it, and why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,7 +87,7 @@ class Lineage(BaseModel):
 
     @property
     def outs(self) -> dict[str, str]:
-        """DVC's hash of everything that its stages made, by path."""
+        """DVC's hash of every output of its stages, by path."""
         return {path: md5 for stage in self.stages for path, md5 in stage.outs.items()}
 
     @property
@@ -102,14 +103,14 @@ def record_lineage(
     metrics: Path,
     receipt: Path,
 ) -> Lineage:
-    """Write down what made a model, as the working folder stands.
+    """Record the lineage of a model from the present state of the working folder.
 
     Args:
-        name: registered model.
-        graph: its ONNX file, in a folder that a stage made.
-        metadata: the graph's own.
-        metrics: its scores, a file that a stage made.
-        receipt: JSON that says what the raw data is.
+        name: name of the registered model.
+        graph: path of its ONNX file, in a folder that a stage made.
+        metadata: metadata of the graph.
+        metrics: path of its scores, a file that a stage made.
+        receipt: path of the JSON that describes the raw data.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -142,7 +143,7 @@ def record_lineage(
 
 
 def version_tags(lineage: Lineage) -> dict[str, str]:
-    """What can be seen of a lineage in the registry's list of versions."""
+    """Tags that show a part of a lineage in the registry's list of versions."""
     git = lineage.exported
     return {
         "fusmae.git_commit": str(git.commit),
@@ -152,7 +153,7 @@ def version_tags(lineage: Lineage) -> dict[str, str]:
 
 
 def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], list[str]]:
-    """The stages behind what is registered, and what dvc.lock does not tell."""
+    """The stages that lead to the registered files, and sentences on what dvc.lock does not state."""
     if not lock.exists():
         return (), ["no DVC hash: there was no dvc.lock when it was registered"]
     known = read_lock(lock.read_text(encoding="utf-8"))
@@ -168,25 +169,25 @@ def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], 
 
 
 def installed_versions() -> dict[str, str]:
-    """Of the libraries on which results may depend, and of Python."""
+    """Installed versions of Python and of the libraries on which results may depend, by name."""
     return {**{name: version(name) for name in VERSIONED}, "python": platform.python_version()}
 
 
 def params_of(stages: Iterable[LockedStage]) -> dict[str, Any]:
-    """Every parameter that some stages read, by dotted key."""
+    """All parameters that the stages read, by dotted key."""
     return {key: value for stage in stages for key, value in stage.params.items()}
 
 
 def run_files(stages: Iterable[LockedStage]) -> dict[str, str]:
-    """The files in which some stages named their MLflow runs, with DVC's hashes."""
+    """DVC's hashes, by path, of the files in which the stages recorded their MLflow runs."""
     return {path: md5 for stage in stages for path, md5 in stage.outs.items() if path.startswith(RUN_FILES)}
 
 
 def runs_named(texts: Mapping[str, str | None]) -> tuple[tuple[RunFacts, ...], list[str]]:
-    """What MLflow knows of the runs that some run files name, and which files are not to be had.
+    """The facts that MLflow has on the runs in some run files, and sentences on files that are gone.
 
     Args:
-        texts: of the run files, by path; None for one that is gone.
+        texts: texts of the run files, by path; None for a file that is gone or changed.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -204,7 +205,7 @@ def _text_as_locked(path: Path, md5: str) -> str | None:
 
 
 def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, str]:
-    """Why the receipt or a checkpoint's note is not what the stages made or read, by path; so it is not believed."""
+    """Files (receipt, notes of checkpoints) that differ from dvc.lock, with the reason; they are not used."""
     if not stages:
         return {}
     outs = {path: md5 for stage in stages for path, md5 in stage.outs.items()}
@@ -218,17 +219,17 @@ def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, st
 
 
 def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
-    """SHA-256 of the weights in each checkpoint folder that some stages made, as its own note states it.
+    """SHA-256 of the weights in each checkpoint folder that the stages made, as stated in `checkpoint.json` there.
 
     Args:
-        folder: that the stages ran in.
-        stages: any.
+        folder: folder in which the stages ran.
+        stages: stages of dvc.lock.
     """
     notes = _notes(folder, stages)
     return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
 
 
 def _notes(folder: Path, stages: Iterable[LockedStage]) -> dict[str, Path]:
-    """The note in each checkpoint folder that is there, by the folder's path."""
+    """Paths of `checkpoint.json` in the checkpoint folders that exist, by the folder's path."""
     notes = {path: folder / path / _NOTE for stage in stages for path in stage.outs}
     return {path: note for path, note in notes.items() if note.exists()}

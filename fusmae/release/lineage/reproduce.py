@@ -1,4 +1,4 @@
-"""Making a registered version again: its commit, its parameters, nothing restored from a cache."""
+"""Makes a registered version again from its commit and parameters, with nothing restored from a cache."""
 
 import json
 import os
@@ -25,20 +25,20 @@ from fusmae.runs.mlflow_address import DATABASE, STORE, sqlite_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
 from fusmae.runs.provenance import FLOW_RUN
 
-# Unpacked or made anew from what is at hand within minutes; the others cost the network or a person's work.
+# Sources whose data are made from local files within minutes; others need downloads or manual work.
 _CHEAP_SOURCES = ("sample", "synthetic")
-# Where runs and models go is this project's business, not the reproduction's.
+# A reproduction must not write its runs and models to the addresses in these variables.
 _NOT_PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", FLOW_RUN)
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Where the working folder keeps what was fetched.
+    """The folders of fetched data in the working folder.
 
     Attributes:
-        downloads: archives.
-        raw: unpacked, a folder a source.
-        receipt: what it is.
+        downloads: folder of the archives.
+        raw: folder of the unpacked data, one folder per source.
+        receipt: path of the JSON that describes the raw data.
     """
 
     downloads: Path
@@ -47,19 +47,19 @@ class RawData:
 
 
 def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, keep: bool) -> Comparison:
-    """Make a version again in a checkout of its own and compare.
+    """Make a version again in a separate checkout and compare the two.
 
-    A run that is cut off leaves the checkout, and the next one goes on there.
+    If a run is interrupted, its checkout stays, and the next run continues there.
 
     Args:
-        traced: the version.
-        folder: where checkouts go; made, and emptied afterwards.
-        raw: what needs not be fetched again.
-        tolerance: of each score, absolute.
-        keep: leave the checkout when all is done.
+        traced: the version and its lineage.
+        folder: folder for checkouts; it is created, and the checkout is removed afterwards.
+        raw: folders of data that need not be fetched again.
+        tolerance: largest absolute difference allowed in a score.
+        keep: whether to leave the checkout when all is done.
 
     Raises:
-        LineageError: its lineage is not complete, its commit or code is not to be had, or a stage fails.
+        LineageError: the lineage is not complete, its commit or code is not available, or a stage fails.
     """
     lineage, top = traced.lineage, folder / traced.model.label.replace("/", "-")
     before = _made_before(traced)
@@ -81,10 +81,10 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
 
 
 def require_commit(commit: str | None) -> str:
-    """The commit, if this clone has it.
+    """Return the commit if this clone has it.
 
     Raises:
-        LineageError: this is no clone, or it lacks the commit.
+        LineageError: there is no commit, this is not a clone, or it lacks the commit.
     """
     if commit is None:
         raise LineageError(
@@ -104,7 +104,7 @@ def require_commit(commit: str | None) -> str:
 
 def _made_before(traced: Traced) -> Made:
     lineage = traced.lineage
-    # Beside the model it has the name that it has in the checkout, whatever stages called it then.
+    # The scores beside the model have the same file name as in the checkout, whatever the stage's name was then.
     name = Path(lineage.metrics).name or "metrics.json"
     metrics = read_artifact(traced.model, name)
     if lineage.gaps or metrics is None:
@@ -141,13 +141,13 @@ def _made_now(folder: Path, lineage: Lineage) -> Made:
 
 
 def _without_run_files(outs: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
-    """Run files name a run's random id, which is never the same."""
+    """Outputs without the run files, which contain a run's random id and are never the same."""
     named = run_files(lineage.stages)
     return {path: md5 for path, md5 in outs.items() if path not in named}
 
 
 def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict[str, str]:
-    """What may change the last bits of a result."""
+    """Versions, device and threads, which may change the last bits of a result."""
     devices = {f"{run.device or 'not recorded'}, CPU threads: {run.num_threads or 'unknown'}" for run in runs}
     return {**versions, "device": "; ".join(sorted(devices))}
 
@@ -160,12 +160,12 @@ def _runs_in(folder: Path, lineage: Lineage) -> list[RunFacts]:
 
 
 def set_up(folder: Path, lineage: Lineage, raw: RawData) -> None:
-    """Parameters as they were, raw data at hand, and nothing that DVC could restore.
+    """Set the parameters as they were, link raw data that exist here, and remove what DVC could restore results from.
 
     Args:
         folder: a fresh checkout.
-        lineage: of the version.
-        raw: what needs not be fetched again.
+        lineage: lineage of the version.
+        raw: folders of data that need not be fetched again.
     """
     _write_params(folder / "params.yaml", lineage.params)
     (folder / "dvc.lock").unlink(missing_ok=True)
@@ -175,10 +175,10 @@ def set_up(folder: Path, lineage: Lineage, raw: RawData) -> None:
 
 
 def require_code(folder: Path, traced: Traced) -> None:
-    """Refuse a checkout whose code is not the one that made the version.
+    """Refuse a checkout whose code differs from the code that made the version.
 
     Raises:
-        LineageError: names the files.
+        LineageError: some files differ; the error names them.
     """
     differing = sorted(
         {
@@ -198,7 +198,7 @@ def require_code(folder: Path, traced: Traced) -> None:
 
 
 def _write_params(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Set what differs from the commit's; where nothing does, the file keeps its bytes and the checkout is clean."""
+    """Set the values that differ from the commit's; without any, the file keeps its bytes and the checkout is clean."""
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     before = json.dumps(values)
     for key, value in wanted.items():
@@ -212,7 +212,7 @@ def _write_params(path: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _at_hand(raw: RawData, receipt: Mapping[str, Any]) -> Iterator[Path]:
-    """Archives that lie here; and what was unpacked of them, if it is the very data and was not cheap to have."""
+    """Paths of the archives, and of the unpacked data if they are the same data and were not cheap to make."""
     if raw.downloads.is_dir():
         yield from (path for path in raw.downloads.iterdir() if path.is_file() and not path.name.startswith("."))
     name = receipt["source"]["name"]
@@ -222,7 +222,7 @@ def _at_hand(raw: RawData, receipt: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _run_stages(folder: Path, lineage: Lineage) -> None:
-    """Everything but registering, with a store of its own: neither the registry nor its aliases hear of it."""
+    """Run all stages that lead to the model with a separate store, without registering: the registry is unchanged."""
     programs = Path(sys.executable).parent
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     environment = {**kept, "PATH": own_programs_first()}
@@ -241,7 +241,7 @@ def _run_stages(folder: Path, lineage: Lineage) -> None:
 
 @contextmanager
 def _removed_if_refused(worktree: Worktree) -> Iterator[None]:
-    """Nothing can go on in a checkout of other code: the next try would find it begun and be refused for good."""
+    """Remove a refused checkout of other code: otherwise the next try would continue it and be refused again."""
     try:
         yield
     except LineageError:

@@ -1,4 +1,4 @@
-"""The lineage of a registered version, and which of its runs this MLflow store still has."""
+"""Finds the lineage of a registered version, and which of its runs this MLflow store still has."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +15,15 @@ from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 
 @dataclass(frozen=True)
 class Traced:
-    """A version and what made it.
+    """A version and its lineage.
 
     Attributes:
-        model: the version's ONNX file.
-        aliases: names that the registry gives the version now.
-        lineage: what made it.
+        model: ONNX file of the version.
+        aliases: aliases that the version has in the registry now.
+        lineage: lineage of the version.
         here: ids of its runs that this MLflow store has.
-        promoted: commit at which the version became champion, and which names what made it; "" for none.
+        promoted: commit at which the version became champion and which has the code and parameters that made it; ""
+            for none.
     """
 
     model: ModelFile
@@ -33,12 +34,12 @@ class Traced:
 
     @property
     def commit(self) -> str | None:
-        """The commit that has the code: where that was not committed yet when it ran, the one of the promotion."""
+        """The commit that has the code; if it was not committed yet when it ran, the commit of the promotion."""
         is_committed = not self.lineage.git.is_dirty
         return self.lineage.git.commit if is_committed or not self.promoted else self.promoted
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The same as plain JSON values."""
         found = self.lineage.model_dump(mode="json")
         for run in found["runs"]:
             run["is_in_this_store"] = run["run_id"] in self.here
@@ -46,13 +47,13 @@ class Traced:
 
 
 def trace(reference: str) -> Traced:
-    """Find what made a registered version.
+    """Find the lineage of a registered version.
 
     Args:
-        reference: `fusmae@champion` or `fusmae/3`.
+        reference: reference of the version, `fusmae@champion` or `fusmae/3`.
 
     Raises:
-        RegistryError: no such version, or MLflow does not answer.
+        RegistryError: there is no such version, or MLflow does not answer.
         LineageError: the reference is a plain file, or the lineage is absent, damaged or of another model.
     """
     from mlflow import MlflowClient
@@ -77,7 +78,7 @@ def trace(reference: str) -> Traced:
     lineage = read_lineage(text, model)
     with refusals_named(f"the runs behind {model.label}"):
         asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
-    # What was written down counts; where nothing could be, this store may know more.
+    # The facts in the record count; for a run that the record has no facts of, this store may have some.
     runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
     here = frozenset(run_id for run_id, run in asked.items() if run.is_known)
     promoted = version.tags.get(PROMOTED_COMMIT_TAG, "")
@@ -85,14 +86,14 @@ def trace(reference: str) -> Traced:
 
 
 def read_lineage(text: str, model: ModelFile) -> Lineage:
-    """The lineage that was registered with a version.
+    """Parse the lineage that was registered with a version.
 
     Args:
-        text: of the record.
-        model: the version.
+        text: text of the record, JSON.
+        model: ONNX file of the version.
 
     Raises:
-        LineageError: it is damaged, or of another model.
+        LineageError: the record is damaged, or of another model.
     """
     try:
         lineage = Lineage.model_validate_json(text)

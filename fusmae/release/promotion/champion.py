@@ -1,4 +1,4 @@
-"""Moving the alias `champion`: forward past the gate, back in one step; every move is in the ledger first."""
+"""Moves the alias `champion`: forward after the gate, back in one step; each move is recorded in the ledger first."""
 
 import getpass
 import os
@@ -23,15 +23,15 @@ _KEEP = "fusmae promote {} --experiment workspace, which commits params.yaml and
 
 @dataclass(frozen=True)
 class Change:
-    """What is about to happen, and why.
+    """A change of champion that is about to be made.
 
     Attributes:
-        action: promote or rollback.
+        action: kind of change, `promote` or `rollback`.
         target: the version that becomes champion.
         verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: the gate said no.
-        reason: why, where it was forced or given.
-        commit: that names what made the version, as the gate found; "" where none does.
+        forced: whether the gate refused the version.
+        reason: reason that was given, as for a forced promotion; "" for none.
+        commit: commit that has what made the version, as the gate found; "" if there is none.
     """
 
     action: str
@@ -43,13 +43,13 @@ class Change:
 
 
 def require_clean_checkout(name: str) -> None:
-    """Refuse to decide from a state that no commit names.
+    """Refuse to decide from a state that is not committed.
 
     Args:
-        name: registered model, for the advice.
+        name: name of the registered model, for the advice.
 
     Raises:
-        PromotionError: no git checkout, changed or new files, or a dvc.lock that is not committed.
+        PromotionError: there is no git checkout, files are changed or new, or dvc.lock is not committed.
     """
     git = git_state()
     if git["commit"] is None:
@@ -79,17 +79,17 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     """Move the alias, with an entry in the ledger before and after.
 
     Args:
-        name: registered model.
-        change: what to do.
-        seen: the champion's number on which the decision rests; "" for none.
+        name: name of the registered model.
+        change: the change to make.
+        seen: number of the champion on which the decision is based; "" for none.
 
     Returns:
         The last entry.
 
     Raises:
-        LedgerError: somebody else is at it, came first, or changed the ledger.
-        PromotionError: the champion is another by now.
-        RegistryError: MLflow refuses; the alias is where it was, unless the last entry says otherwise.
+        LedgerError: another change is in progress or came first, or the ledger was changed.
+        PromotionError: the champion has changed since the decision.
+        RegistryError: MLflow refuses; the alias is where it was, unless the last entry states otherwise.
     """
     ledger = Ledger(name)
     entries = settled(ledger)
@@ -105,7 +105,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     runs = _runs_behind(change.target)
     begun = ledger.append(_entry(change, "begun", seen), entries)
     protect(change.target.name, change.target.version, begun.sha256, runs)
-    # Whoever was held up for long must not undo what others did meanwhile.
+    # A process that was delayed for long must not undo changes that others made meanwhile.
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
         raise LedgerError(f"Somebody else went on with {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
@@ -120,15 +120,15 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
 
 
 def require_recorded(name: str, entries: Sequence[Entry], seen: str) -> None:
-    """Refuse to build on a champion that the ledger does not know: a rollback takes it back.
+    """Refuse to replace a champion that is not in the ledger; a rollback restores the recorded one.
 
     Args:
-        name: registered model.
-        entries: of its ledger.
-        seen: the champion's number.
+        name: name of the registered model.
+        entries: entries of its ledger.
+        seen: number of the champion.
 
     Raises:
-        LedgerError: the alias was moved past the ledger.
+        LedgerError: the alias was moved without an entry in the ledger.
     """
     recorded = "".join(champions(entries)[-1:])
     is_cut_off = bool(entries) and entries[-1].phase == "begun" and entries[-1].after == seen
@@ -142,17 +142,19 @@ def require_recorded(name: str, entries: Sequence[Entry], seen: str) -> None:
 
 
 def _put_back(ledger: Ledger) -> None:
-    """Undo a move that came so late that somebody else had finished another: the ledger decides."""
+    """Undo a move that came after another change had been completed: the champion is the one in the ledger."""
     entries = ledger.entries()
     if entries and entries[-1].phase == "done" and champion_number(ledger.name) != entries[-1].after:
         move_alias(ledger.name, CHAMPION, entries[-1].after)
 
 
 def settled(ledger: Ledger) -> list[Entry]:
-    """The ledger, once nobody is at it; a change that was cut off behind the alias is written down as done.
+    """Entries of the ledger while no change is in progress.
+
+    A change that was interrupted after the alias had moved is recorded as done.
 
     Raises:
-        LedgerError: somebody is about to move the alias, or the ledger was changed.
+        LedgerError: a change is in progress, or the ledger was changed.
     """
     entries = ledger.entries()
     if not entries or entries[-1].phase == "done":
@@ -174,15 +176,15 @@ def settled(ledger: Ledger) -> list[Entry]:
 
 
 def version_before(name: str, number: str = "") -> ModelFile:
-    """A version that was champion before this one, its file checked.
+    """A version that was champion before the present one; its file is checked.
 
     Args:
-        name: registered model.
-        number: which; "" for the last.
+        name: name of the registered model.
+        number: number of the version; "" for the last champion before.
 
     Raises:
-        PromotionError: there was none.
-        RegistryError: it is gone, or its file is another.
+        PromotionError: there was no such champion.
+        RegistryError: the version is gone, or its file is not the registered one.
     """
     entries, current = settled(Ledger(name)), champion_number(name)
     earlier = [found for found in champions(entries) if found != current and number in ("", found)]
@@ -214,7 +216,7 @@ def _nothing_before(name: str, number: str, current: str, entries: Sequence[Entr
 
 
 def _runs_behind(model: ModelFile) -> list[str]:
-    """Ids of the runs of its lineage; none where that can't be read: a rollback must not wait for it to be mended."""
+    """Ids of the runs of a version's lineage; none if that can't be read, since a rollback must not depend on it."""
     try:
         text = read_artifact(model, LINEAGE)
         return [run.run_id for run in read_lineage(text, model).runs] if text else []
@@ -243,7 +245,7 @@ def _now() -> str:
 
 
 def _who() -> str:
-    """The person as git knows them, else the account; and the flow run that did it for them."""
+    """The person's e-mail address from git, else account and machine; followed by the flow run, if there is one."""
     person = git_email() or f"{_account()}@{platform.node()}"
     return f"{person} by flow run {flow_run()}" if flow_run() else person
 
@@ -251,5 +253,5 @@ def _who() -> str:
 def _account() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container the user may have a number only
+    except (KeyError, OSError):  # in a container the user may have a number but no name
         return f"user {os.getuid()}"

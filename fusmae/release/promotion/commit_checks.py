@@ -1,4 +1,4 @@
-"""Whether a promotion rests on what the commit names: thresholds, test set, and the version itself."""
+"""Checks that thresholds, test set and version of a promotion are those of the commit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ _BESIDE = "trained beside this test set, so that no test pair was in its trainin
 
 
 def require_committed(params: Path) -> None:
-    """Refuse thresholds that no commit names.
+    """Refuse thresholds that are not committed.
 
     Raises:
-        PromotionError: the file is none of the checkout's, or was changed.
+        PromotionError: the file is not in the checkout's commit, or was changed since.
     """
     if not is_committed(params):
         raise PromotionError(
@@ -39,18 +39,18 @@ def require_committed(params: Path) -> None:
 
 
 def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
-    """Refuse a test set other than the one that dvc.lock names.
+    """Refuse a test set other than the one in dvc.lock.
 
-    Shards are known by their manifest, which the examination's verdict names and dvc.lock the verdict: a whole data set
-    is not read for it.
+    Shards are identified by their manifest, whose hash is in the examination's verdict, whose hash is in dvc.lock. Thus
+    the data set is not read as a whole.
 
     Args:
-        files: that are read beside the shards.
-        shards: the data set.
-        verdict: the examination's.
+        files: paths of files that are read besides the shards.
+        shards: folder of the data set.
+        verdict: path of the examination's verdict.
 
     Raises:
-        PromotionError: a file is another, or there are other shards.
+        PromotionError: a file or the shards differ from dvc.lock.
     """
     known = _outs()
     for path in (*files, verdict):
@@ -70,19 +70,19 @@ def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
 
 
 def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Check, ...]:
-    """Whether the commit names what made this very version, and whether it was trained beside this test set.
+    """Check that the commit has what made this version, and that it was trained with the data set of this test set.
 
-    A run of `dvc exp run` changes params.yaml before it starts: its version was made from uncommitted changes, and yet
-    a later commit may have the very code, parameters and results. So what is compared is the content.
+    A run of `dvc exp run` changes params.yaml before it starts. Its version is made from uncommitted changes, but a
+    later commit may have the same code, parameters and results. Therefore contents are compared, not commits.
 
     Args:
-        challenger: a registered version.
-        shards: that it is judged on, as a path that dvc.lock knows.
-        params: params.yaml of the commit.
+        challenger: ONNX file of a registered version.
+        shards: folder of the data set that it is judged on, as a path in dvc.lock.
+        params: path of the commit's params.yaml.
 
     Raises:
         RegistryError: MLflow does not answer.
-        LineageError: its lineage is damaged.
+        LineageError: the lineage is damaged.
     """
     text = read_artifact(challenger, LINEAGE)
     if text is None:
@@ -103,7 +103,7 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Che
 
 
 def differences(lineage: Lineage, params: Path) -> list[str]:
-    """Files of code and parameters that made a version and are other, or unknown, in the checkout."""
+    """Names of code and parameters that made a version and differ, or are missing, in the checkout; gaps in lineage."""
     values = yaml.safe_load(params.read_text(encoding="utf-8"))
     code = [path for path, md5 in lineage.code.items() if not Path(path).exists() or dvc_md5(Path(path)) != md5]
     keys = [key for key, value in lineage.params.items() if _value(values, key) != value]
@@ -111,10 +111,10 @@ def differences(lineage: Lineage, params: Path) -> list[str]:
 
 
 def require_origin(challenger: ModelFile, checks: Sequence[Check]) -> None:
-    """Refuse a version that the commit does not name, before anything is measured.
+    """Refuse a version that the commit does not have, before anything is measured.
 
     Raises:
-        PromotionError: names what failed, and the command that mends it.
+        PromotionError: a check failed; the error states which, and the command that helps.
     """
     failed = [check for check in checks if check.status == "failed"]
     if failed:
@@ -127,7 +127,7 @@ def require_origin(challenger: ModelFile, checks: Sequence[Check]) -> None:
 
 
 def _advice(challenger: ModelFile) -> str:
-    """What brings the version and a commit together: the experiment or commit that has it, or a new version."""
+    """Advice on how to promote from a commit that has the version: an experiment, another commit, or a new version."""
     name, number = challenger.name, challenger.version
     anew = f"then fusmae promote {name} --experiment {WORKSPACE}"
     text = read_artifact(challenger, LINEAGE)

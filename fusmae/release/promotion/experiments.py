@@ -1,4 +1,4 @@
-"""DVC experiments: found by their name or by what they made, and brought into a commit, which promotion needs."""
+"""Finds DVC experiments by their name or output, and commits their parameters and results, as promotion requires."""
 
 import os
 import re
@@ -26,12 +26,12 @@ _NUM_SHOWN = 8
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `dvc exp run` or a flow run kept.
+    """An experiment that `dvc exp run` or a flow run stored.
 
     Attributes:
-        name: as `dvc exp show` has it.
-        rev: git's commit that holds its files.
-        baseline: commit that it was run on.
+        name: name of the experiment, as `dvc exp show` lists it.
+        rev: hash of the git commit that holds its files.
+        baseline: hash of the commit on which it was run.
     """
 
     name: str
@@ -40,25 +40,25 @@ class Experiment:
 
 
 def experiments() -> list[Experiment]:
-    """Those of this clone."""
+    """All experiments of this clone."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").stdout.splitlines()
     found = filter(None, map(_REF.fullmatch, listed))
     return [Experiment(item["name"], item["rev"], item["start"] + item["rest"]) for item in found]
 
 
 def experiment_that_made(md5: str) -> Experiment | None:
-    """The experiment whose dvc.lock has an output of this hash."""
+    """The experiment whose dvc.lock contains an output with this hash; None if there is none."""
     return next((item for item in experiments() if md5 in _text(item.rev, LOCK)), None)
 
 
 def commit_that_has(md5: str) -> str | None:
-    """A commit of a branch or tag whose dvc.lock has an output of this hash, the newest first."""
+    """The newest commit of a branch or tag whose dvc.lock contains an output with this hash; None if there is none."""
     listed = git("log", "--format=%H", "--branches", "--tags", "--remotes", "HEAD", f"-S{md5}", "--", LOCK)
     return next((commit for commit in listed.stdout.split() if md5 in _text(commit, LOCK)), None)
 
 
 def uncommitted() -> list[str]:
-    """Changed files that git tracks, and new ones beside the code, from the project's folder."""
+    """Paths, from the project's folder, of changed files that git tracks, and of new files in folders of code."""
     changed = git("diff", "--name-only", "--relative", "HEAD", "--", ".").stdout.splitlines()
     return sorted(
         {*changed, *git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()}
@@ -66,26 +66,27 @@ def uncommitted() -> list[str]:
 
 
 def is_of_a_run(paths: Iterable[str]) -> bool:
-    """Whether a run of `dvc repro` or `dvc exp run` may have changed all of these."""
+    """Whether a run of `dvc repro` or `dvc exp run` may have changed all these files."""
     return set(paths) <= {PARAMS, LOCK}
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first of some names."""
+    """The first few names, and the number of the others, as text."""
     return ", ".join(names[:_NUM_SHOWN]) + (f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else "")
 
 
 def commit_experiment(name: str, model: str) -> None:
-    """Make an experiment's parameters and results a commit of the branch, and bring its stages up to date.
+    """Commit an experiment's parameters and results to the branch, and bring its stages up to date.
 
-    What it has made comes from the cache or the remote; only what is missing is run. What is refused changes nothing.
+    Its results come from the cache or the remote; only missing ones are computed. A refused experiment changes nothing.
 
     Args:
-        name: of the experiment; `workspace` for what was run last in the checkout.
-        model: registered model, for the advice in errors.
+        name: name of the experiment; `workspace` for what was run last in the checkout.
+        model: name of the registered model, for the advice in errors.
 
     Raises:
-        PromotionError: no such experiment, it would undo or mix in other changes, git refuses, or a stage fails.
+        PromotionError: there is no such experiment, it would undo or include other changes, git refuses, or a stage
+            fails.
     """
     again = f"fusmae promote {model} --experiment {name}"
     _require_branch()
@@ -141,7 +142,7 @@ def _require_branch() -> None:
 
 
 def _require_fit(found: Experiment, model: str) -> None:
-    """Only what a run changes is taken over, on the code that it ran with, and nothing is overwritten for good."""
+    """Refuse an experiment with other changes than a run's, with other code, or that would overwrite changes."""
     name, branch = found.name, f"{found.name}-branch"
     changed = git("diff", "--name-only", "--relative", found.baseline, found.rev, "--", ".").stdout.splitlines()
     others = [path for path in changed if not is_of_a_run([path])]
@@ -181,7 +182,7 @@ def _write_files(found: Experiment) -> None:
 
 
 def _commit(subject: str, change: Callable[[], None]) -> None:
-    """Commit both files if they differ from the last commit; on any failure they are as they were before the change."""
+    """Commit both files if they differ from the last commit; if this fails, they are restored as before the change."""
     before = {path: Path(path).read_bytes() for path in (PARAMS, LOCK) if Path(path).exists()}
     try:
         change()
@@ -194,7 +195,7 @@ def _commit(subject: str, change: Callable[[], None]) -> None:
 
 
 def _committed(subject: str) -> str:
-    """Make the commit; its short name, or "" where there is nothing to commit."""
+    """Make the commit; returns its short hash, or "" if there is nothing to commit."""
     paths = [path for path in (PARAMS, LOCK) if Path(path).exists()]
     git("add", "--intent-to-add", "--", *paths)  # a clone may have no dvc.lock yet
     if not git("diff", "--quiet", "HEAD", "--", *paths).returncode:
@@ -217,7 +218,7 @@ def _committed(subject: str) -> str:
 
 
 def _changes() -> str:
-    """What the commit changes in params.yaml, a line a value."""
+    """The commit's changes in params.yaml, one line per value."""
     before, now = (_flat(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
     return "\n".join(
         f"{key}: {before.get(key)} -> {now.get(key)}"
@@ -233,7 +234,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _text(commit: str, path: str) -> str:
-    """A file as a commit has it; "" where it has none."""
+    """Text of a file in a commit; "" if the commit does not have the file."""
     return git("show", f"{commit}:./{path}").stdout
 
 
@@ -242,7 +243,7 @@ def _now(path: str) -> str:
 
 
 def _dvc(arguments: Sequence[str], again: str) -> None:
-    """Run DVC; what it prints goes to standard error, as the answer goes to standard output."""
+    """Run DVC; its output goes to standard error, since standard output is for the command's result."""
     command = [str(Path(sys.executable).with_name("dvc")), *arguments]
     code = run_in_group(command, environment={**os.environ, "PATH": own_programs_first()}, stdout=sys.stderr)
     if code:

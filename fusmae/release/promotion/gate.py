@@ -1,4 +1,4 @@
-"""The gate: is a challenger good enough to be champion? It asks every question and keeps every answer."""
+"""The gate: decides whether a challenger is good enough to be champion, and keeps the result of every check."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,23 +13,22 @@ from fusmae.release.promotion.model_scores import Trial
 
 Status = Literal["passed", "failed", "skipped"]
 CLASS = "class "
-"""What the name of a check of one class begins with."""
+"""Prefix of the name of a check of one class."""
 
 
-# A challenger is called too slow where chance makes its median ratio look as bad this rarely: other work on the machine
-# is no fault of its own.
+# Significance level at which a challenger counts as too slow: other work on the machine must not make it fail.
 _MAX_CHANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question of the gate.
+    """One check of the gate.
 
     Attributes:
-        name: short.
-        status: skipped where there is nothing to compare with.
+        name: short name of the check.
+        status: result of the check; `skipped` if there is nothing to compare with.
         got: what was found, in words.
-        expected: what was asked for, in words.
+        expected: what is required, in words.
     """
 
     name: str
@@ -40,14 +39,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says.
+    """The decision of the gate.
 
     Attributes:
-        challenger: `fusmae/4`.
-        champion: `fusmae/3`; "" where there is none.
-        checks: every question, with its reason.
-        difference: of the primary metric; None without a champion.
-        facts: test set, trials, thresholds, commit: what the checks rest on.
+        challenger: name and version of the challenger, as `fusmae/4`.
+        champion: name and version of the champion, as `fusmae/3`; "" if there is none.
+        checks: all checks with their results.
+        difference: difference between the two in the primary metric; None without a champion.
+        facts: facts that the checks are based on: test set, trials, thresholds, commit.
     """
 
     challenger: str
@@ -58,16 +57,16 @@ class Verdict:
 
     @property
     def is_passed(self) -> bool:
-        """No check failed."""
+        """Whether no check failed."""
         return not self.failed
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """Why not."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if check.status == "failed")
 
     def to_json(self) -> dict[str, Any]:
-        """For `verdict.json`."""
+        """The content of `verdict.json`."""
         return {"is_passed": self.is_passed, **asdict(self)}
 
 
@@ -81,16 +80,17 @@ def judge(
     origin: Sequence[Check] = (),
     incomparable: str = "",
 ) -> Verdict:
-    """Ask every question.
+    """Run every check.
 
     Args:
-        challenger: how the challenger did.
-        champion: how the champion did on the same pairs; None where there is none yet.
-        difference: of the primary metric between them.
-        thresholds: what is asked for.
-        facts: goes into the verdict.
-        origin: whether the commit names what made the challenger, and it was trained for this test set.
-        incomparable: why a champion that there is can't be judged on these pairs; then `champion` is None.
+        challenger: measurements of the challenger.
+        champion: measurements of the champion on the same pairs; None if there is no champion yet.
+        difference: difference between the two in the primary metric.
+        thresholds: thresholds of the gate.
+        facts: facts for the verdict.
+        origin: results of `check_origin`: whether the commit has what made the challenger, and whether it was trained
+            for this test set.
+        incomparable: reason why an existing champion can't be judged on these pairs; `champion` is None then.
     """
     checks = (
         *origin,
@@ -177,7 +177,7 @@ def _at_least(name: str, value: float | None, floor: float, what: str) -> Check:
 
 
 def _at_most(name: str, value: float | None, limit: float, what: str, digits: str) -> Check:
-    # A value that is not a number fails: it is not at most anything.
+    # NaN fails: it is not less than or equal to any limit.
     passed = value is not None and value <= limit
     got = "not measured" if value is None else f"{value:{digits}}"
     return Check(name, "passed" if passed else "failed", got, f"{what} of at most {limit:g}")

@@ -1,12 +1,13 @@
 """The ledger of a registered model: who made which version champion, when and why; append-only, hash-chained.
 
-It lives in the registry, as the versions of a registered model of its own, `<name>-ledger`: the server numbers them one
-after the other, so that of two writers who saw the same last entry exactly one comes first. Every entry names the hash
-of the one before it. An entry that names an older one came second, and counts for nothing; one that names none, whose
-content has another hash, or a gap in the numbers, shows that somebody changed the ledger.
+The ledger is stored in the registry, as the versions of a separate registered model, `<name>-ledger`. The server
+numbers them one after the other, so that of two writers that saw the same last entry exactly one comes first. Every
+entry contains the hash of the one before it. An entry that contains the hash of an older one came second and is
+ignored. An entry with an unknown hash of an entry before, an entry whose content does not match its own hash, or a gap
+in the numbers shows that the ledger was changed.
 
-A change of champion is two entries: `begun` before the alias moves, `done` after it. While one is begun, others are
-told so; after `STALE_S` it counts as cut off.
+A change of champion is two entries: `begun` before the alias moves, `done` after it. While a change is begun, others
+are refused; after `STALE_S` seconds it counts as interrupted.
 """
 
 import hashlib
@@ -28,18 +29,18 @@ _GENESIS = "0" * 64
 
 
 class Entry(BaseModel):
-    """One line of the ledger.
+    """One entry of the ledger.
 
     Attributes:
-        action: promote or rollback.
-        phase: begun or done.
-        who: the person or the automation.
-        when: UTC, ISO 8601.
-        before: champion until then; "" for none.
-        after: champion from then on.
+        action: kind of change, `promote` or `rollback`.
+        phase: phase of the change, `begun` or `done`.
+        who: name of the person, with the flow run if one acted for the person.
+        when: time of the entry, UTC, ISO 8601.
+        before: number of the version that was champion before; "" for none.
+        after: number of the version that is champion afterwards.
         verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: the verdict was no, and somebody went on.
-        reason: why, where it was forced or given.
+        forced: whether the version was promoted although the gate refused it.
+        reason: reason that was given, as for a forced promotion; "" for none.
         previous: hash of the entry before.
     """
 
@@ -58,16 +59,16 @@ class Entry(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Hash of the whole entry, that of the one before included."""
+        """SHA-256 of the whole entry, which includes the hash of the one before."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was written."""
+        """Seconds since the entry was written."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
 
     def completes(self, begun: "Entry") -> bool:
-        """Whether this says that what an entry began is done, and nothing else."""
+        """Whether this entry completes exactly the change that `begun` began."""
         same = ("action", "who", "before", "after", "verdict", "forced")
         return (
             begun.phase == "begun"
@@ -77,7 +78,7 @@ class Entry(BaseModel):
 
     @property
     def is_open(self) -> bool:
-        """Somebody may be about to move the alias."""
+        """Whether a change is in progress, so that the alias may be moved at any moment."""
         return self.phase == "begun" and self.age_s < STALE_S
 
 
@@ -85,7 +86,7 @@ class Ledger:
     """The ledger of one registered model.
 
     Args:
-        name: the registered model.
+        name: name of the registered model.
     """
 
     def __init__(self, name: str) -> None:
@@ -93,10 +94,10 @@ class Ledger:
         self.model = f"{name}-ledger"
 
     def entries(self) -> list[Entry]:
-        """Every entry that counts, oldest first.
+        """All valid entries, the oldest first.
 
         Raises:
-            LedgerError: the ledger was changed; names the entry.
+            LedgerError: the ledger was changed; the error names the entry.
             RegistryError: MLflow does not answer.
         """
         connect()
@@ -106,14 +107,14 @@ class Ledger:
         """Write an entry behind those that the writer has seen.
 
         Args:
-            entry: what to write; its `previous` is filled in.
-            expected: what `entries` gave, on which the writer's decision rests.
+            entry: entry to write; its `previous` is filled in.
+            expected: entries that `entries` returned, on which the writer's decision is based.
 
         Returns:
             The entry as it is written.
 
         Raises:
-            LedgerError: somebody else wrote first.
+            LedgerError: another writer was first.
             RegistryError: MLflow refuses.
         """
         from mlflow import MlflowClient
@@ -124,7 +125,7 @@ class Ledger:
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
-            # A server does not tell a version's model_id, and MLflow wants it beside such a source.
+            # A server does not return a version's model_id, but MLflow requires it with such a source.
             model_id = version.model_id or (
                 source.removeprefix("models:/") if source.startswith("models:/m-") else None
             )
@@ -151,7 +152,7 @@ class Ledger:
                 raise
 
     def _stored(self) -> list[tuple[int, str, str]]:
-        """(number, content, hash) of every entry, oldest first."""
+        """Number, content and hash of every stored entry, the oldest first."""
         from mlflow import MlflowClient
 
         client, found, token = MlflowClient(), [], None
@@ -165,10 +166,10 @@ class Ledger:
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:
-    """Versions in the order in which rollbacks take them back; the last is champion.
+    """Numbers of the champions as a stack: the last is champion, and a rollback returns to an earlier one.
 
     Args:
-        entries: of a ledger.
+        entries: entries of a ledger.
     """
     stack: list[str] = []
     for entry in entries:
@@ -212,7 +213,7 @@ def _changed(model: str, number: int, got: str) -> LedgerError:
 
 
 def sentence(entry: Entry) -> str:
-    """One line of the ledger as people read it."""
+    """One entry of the ledger as a line for people."""
     change = f"{entry.phase} {entry.action} {entry.before or 'none'} → {entry.after}"
     forced = ", against the gate" if entry.forced else ""
     return f"{entry.when} {entry.who} {change}{forced}{f': {entry.reason}' if entry.reason else ''}"

@@ -1,4 +1,4 @@
-"""How a registered model does on a test set, run through its ONNX file: scores, calibration, latency, size."""
+"""Measures a registered model on a test set through its ONNX file: scores, calibration, latency, size."""
 
 import json
 import statistics
@@ -25,22 +25,23 @@ _CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Trial:
-    """One model on one test set.
+    """The measurements of one model on one test set.
 
     Attributes:
-        label: `fusmae/4`.
-        sha256: of the ONNX file.
-        commit: that the graph was exported at; None where nothing says.
-        is_dirty: with uncommitted changes.
+        label: name and version of the model, as `fusmae/4`.
+        sha256: SHA-256 of the ONNX file.
+        commit: commit at which the graph was exported; None if it is not recorded.
+        is_dirty: whether there were uncommitted changes at the export.
         probabilities: `[N, K]` by modality setting.
-        num_bad: probabilities that were no numbers from 0 to 1; they stand as 0 here.
-        scores: by modality setting.
-        every_modality: the setting with all of them.
-        class_pairs: test pairs that have a class, by class.
-        calibration_error: expected calibration error over all (pair, class) decisions, every modality.
-        times_ms: of one pair's run, batch 1, every modality; by round, in which each model ran once.
-        size_mb: of the ONNX file.
-        parity_error: largest difference from torch, as measured when it was exported; None if no report says.
+        num_bad: number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here.
+        scores: scores by modality setting.
+        every_modality: name of the setting with all modalities.
+        class_pairs: number of test pairs that have a class, by class.
+        calibration_error: expected calibration error over all (pair, class) decisions, with every modality.
+        times_ms: times of one pair's run in milliseconds, with batch size 1 and every modality, one per round; each
+            model runs once per round.
+        size_mb: size of the ONNX file in MiB.
+        parity_error: largest difference from torch, measured at the export; None without a valid report.
     """
 
     label: str
@@ -59,11 +60,11 @@ class Trial:
 
     @property
     def latency_ms(self) -> float:
-        """Median of one pair's run."""
+        """Median time of one pair's run in milliseconds."""
         return statistics.median(self.times_ms)
 
     def to_json(self) -> dict[str, Any]:
-        """What a verdict states of it."""
+        """The part that a verdict states, as JSON values."""
         return {
             "model": self.label,
             "sha256": self.sha256,
@@ -81,15 +82,15 @@ class Trial:
 
 
 def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[Trial]:
-    """Run models on the same pairs; latencies are measured by turns, so that a busy machine slows all alike.
+    """Run models on the same pairs; latencies are measured in turns, so that a busy machine slows all alike.
 
     Args:
-        models: what to run.
-        reader: the test set.
-        threshold: from which a class counts as predicted, for F1.
+        models: ONNX files of the models.
+        reader: reader of the test set.
+        threshold: probability from which a class counts as predicted, for F1.
 
     Raises:
-        PromotionError: a model knows other classes, or takes other arrays, than the test set has.
+        PromotionError: a model has other classes, or takes other arrays, than the test set has.
     """
     sessions = [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
@@ -105,7 +106,7 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
     """Refuse a model that can't be run on a test set.
 
     Raises:
-        PromotionError: it knows other classes, or takes other arrays, than the test set has.
+        PromotionError: it has other classes, or takes other arrays, than the test set has.
     """
     if tuple(session.metadata["classes"]) != reader.classes:
         raise PromotionError(
@@ -161,8 +162,8 @@ def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> floa
     """Expected calibration error over every (pair, class) decision, in 15 equal bins (Guo et al. 2017).
 
     Args:
-        labels: `[N, K]` 0 or 1.
-        probabilities: `[N, K]` in 0..1.
+        labels: `[N, K]`, 0 or 1.
+        probabilities: `[N, K]`, from 0 to 1.
     """
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
@@ -181,5 +182,5 @@ def _parity_error(model: ModelFile) -> float | None:
         return None
     try:
         return max(float(check["max_abs_error"]) for check in json.loads(content)["checks"])
-    except (ValueError, KeyError, TypeError):  # a report that says nothing is none, and the gate asks for one
+    except (ValueError, KeyError, TypeError):  # an unreadable report counts as none, and the gate then fails
         return None

@@ -1,4 +1,4 @@
-"""Files beside the ONNX file of a registered version: read, added."""
+"""Reads and adds files beside the ONNX file of a registered version."""
 
 import tempfile
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 from fusmae.release.registry.model_file import ModelFile
 from fusmae.release.registry.versions import refusals_named
 
-# Where MLflow puts a logged model's extra files.
+# Folder in which MLflow stores a logged model's extra files.
 _EXTRA_FILES = "extra_files"
 
 
 def read_artifact(model: ModelFile, name: str) -> str | None:
-    """The text of a file that was registered with a version; None where it has none.
+    """Read the text of a file that was registered with a version; None if there is no such file.
 
     Args:
         model: the version.
-        name: of the file: `parity.json`.
+        name: name of the file, such as `parity.json`.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -27,12 +27,12 @@ def read_artifact(model: ModelFile, name: str) -> str | None:
 
 
 def fetch_artifact(model: ModelFile, name: str, folder: Path) -> Path | None:
-    """Download a file that was registered with a version; None where it has none.
+    """Download a file that was registered with a version; None if there is no such file.
 
     Args:
         model: the version.
-        name: of the file: `reference.npz`.
-        folder: where to.
+        name: name of the file, such as `reference.npz`.
+        folder: folder to download into.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -50,12 +50,12 @@ def fetch_artifact(model: ModelFile, name: str, folder: Path) -> Path | None:
 
 
 def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
-    """Keep the files of a folder with a version.
+    """Store the files of a folder with a version.
 
     Args:
         model: the version.
-        folder: its files are added.
-        place: folder among the version's files.
+        folder: folder whose files are added.
+        place: folder among the version's files to add them to.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -69,5 +69,5 @@ def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
 
 
 def _logged_model(version: Any) -> str:
-    """The id of MLflow's logged model; a version that was registered by its URI names it there only."""
+    """The id of MLflow's logged model; a version that was registered by a URI has the id only in its source."""
     return str(version.model_id or str(version.source).removeprefix("models:/"))

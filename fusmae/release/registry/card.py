@@ -34,16 +34,16 @@ _MONTHS = [
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that a card is written from.
+    """The facts that a card is written from.
 
     Attributes:
-        metadata: the graph's own.
-        scores: `scores.json` of `fusmae evaluate`.
-        parity: the parity report.
-        report: the examination's.
-        pairs: the index.
-        lineage: what made the model.
-        offer: its variants.
+        metadata: metadata of the graph.
+        scores: content of `scores.json`, which `fusmae evaluate` wrote.
+        parity: report on parity.
+        report: report of the examination.
+        pairs: pairs of the index.
+        lineage: lineage of the model.
+        offer: variants of the model.
         curves: file name of the precision-recall curves' picture.
         reconstructions: file names of the reconstructions' pictures.
     """
@@ -72,7 +72,7 @@ class CardFacts:
         curves: Path,
         reconstructions: Sequence[Path],
     ) -> "CardFacts":
-        """Gather them from what the stages before wrote; files as the attributes name them."""
+        """Read the facts from the files of earlier stages; each argument is named like its attribute."""
         return cls(
             metadata=metadata,
             scores=json.loads(scores.read_text(encoding="utf-8")),
@@ -87,7 +87,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Write the card; pictures are linked by their file names, so they belong into the card's folder."""
+    """The card as Markdown; pictures are linked by their file names, so they must lie in the card's folder."""
     trained = cover([pair for pair in facts.pairs if pair.split == "train"])
     sections = {
         "Intended use": _intended(facts, trained),
@@ -113,11 +113,11 @@ def model_card(facts: CardFacts) -> str:
 
 
 def short_card(facts: CardFacts, max_chars: int) -> str:
-    """What a reader of the registry wants to know first: use, scores, failures; the card itself has the rest.
+    """A short card for the registry's page: use, scores and known failures; the card itself has the rest.
 
     Args:
-        facts: as for `model_card`.
-        max_chars: length that the text must not exceed; known failures are left out from the end where it would.
+        facts: facts as for `model_card`.
+        max_chars: maximum length of the text in characters; if it is too long, the last known failures are left out.
     """
     warning = facts.scores["warning"]
     trained = cover([pair for pair in facts.pairs if pair.split == "train"])
@@ -248,7 +248,7 @@ def _data(facts: CardFacts) -> list[str]:
 
 
 def _own_rows(facts: CardFacts) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Scores of the model that was exported, and of the same from initial weights."""
+    """Scores by modality setting of the exported model, and of the same model from random initial weights."""
     protocol, initialisation = facts.metadata["trained"]["stage"].split("-", 1)
     by_weights = facts.scores["rows"][protocol]
     return by_weights[initialisation], by_weights.get("random", {})

@@ -1,4 +1,4 @@
-"""Where, when and of what the pairs of a dataset are, split by split."""
+"""What the pairs of a data set cover, split by split: places, countries, dates, snow and clouds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ class Coverage:
     """What some pairs cover.
 
     Attributes:
-        num_pairs: how many.
-        places: that they lie in.
-        countries: as the source states them; none where it doesn't.
-        first: earliest acquisition.
-        last: latest acquisition.
-        months: 1 to 12, those with a pair.
-        bounds: west, south, east, north of the tiles' centres in degrees (WGS 84); None where the source can't tell.
-        num_snowy: pairs with seasonal snow, as the source states it.
-        num_cloudy: pairs with cloud or cloud shadow, likewise.
+        num_pairs: number of pairs.
+        places: places in which they lie.
+        countries: countries as the source states them; empty if it states none.
+        first: date of the earliest acquisition.
+        last: date of the latest acquisition.
+        months: months with a pair, from 1 to 12.
+        bounds: west, south, east, north of the tiles' centres in degrees (WGS 84); None if the source does not state
+            them for every pair.
+        num_snowy: number of pairs with seasonal snow, as the source states it.
+        num_cloudy: number of pairs with cloud or cloud shadow, as the source states it.
     """
 
     num_pairs: int
@@ -35,7 +36,7 @@ class Coverage:
 
 
 def cover(pairs: Sequence[Pair]) -> Coverage:
-    """What pairs cover; one at least."""
+    """What some pairs cover; there must be at least one."""
     dates = [pair.date for pair in pairs]
     known = [(pair.lon, pair.lat) for pair in pairs if pair.lon is not None and pair.lat is not None]
     lons, lats = [lon for lon, _ in known], [lat for _, lat in known]

@@ -1,23 +1,23 @@
-"""What a model is known to fail at or not to be tested on, computed from its scores and the examination's report."""
+"""A model's known failures and untested cases, computed from its scores and the examination's report."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""One model's scores by modality setting, every modality first, as `scores.json` has them."""
+"""One model's scores by modality setting, the one with every modality first, as in `scores.json`."""
 
 FEW_PAIRS = 5
 WIDE_INTERVAL = 0.1
 
 
 def known_failures(rows: Rows, absent: list[str], random: Rows, report: Mapping[str, Any]) -> list[str]:
-    """Sentences, each with the numbers that it rests on.
+    """Known failures as sentences, each with the numbers that it is based on.
 
     Args:
-        rows: the model's.
+        rows: scores of the model.
         absent: classes without a test pair.
-        random: of the same model from initial weights.
-        report: the examination's.
+        random: scores of the same model from random initial weights.
+        report: report of the examination.
     """
     every = every_modality(rows)
     classes, num_test = report["classes"], report["pairs"]["test"]
@@ -48,7 +48,7 @@ def every_modality(rows: Rows) -> str:
 
 
 def chance(positives: int, pairs: int) -> float:
-    """AP that a ranking by chance comes near to: the share of positive pairs."""
+    """AP that a random ranking has approximately: the share of positive pairs."""
     return positives / pairs
 
 

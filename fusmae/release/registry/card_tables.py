@@ -1,4 +1,4 @@
-"""A model card's tables of what made the model: runs, energy, hashes."""
+"""A model card's tables on the origin of the model: runs, energy, hashes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,13 +7,13 @@ from fusmae.release.lineage.record import GitState, Lineage
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines; bars within cells are escaped."""
+    """Lines of a Markdown table; vertical bars within cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
 def energy_and_time(runs: Sequence[RunFacts]) -> list[str]:
-    """How long each training run took, on what, and what it used where that was measured."""
+    """Table of each training run's duration, device, and energy where it was measured."""
     if not runs:
         return ["Not known: the runs were not recorded."]
     rows = [
@@ -38,7 +38,7 @@ def energy_and_time(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def origin(lineage: Lineage) -> list[str]:
-    """Commit, libraries, hashes, archives and runs, as a list."""
+    """List of commit, libraries, hashes, archives and runs."""
     return [
         f"- registered at commit {_git(lineage.git)}",
         *([f"- exported at commit {_git(lineage.exported)}"] if lineage.exported != lineage.git else []),

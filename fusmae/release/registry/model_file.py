@@ -1,4 +1,4 @@
-"""The ONNX file behind a reference: a registered version, an alias, or a file."""
+"""Finds the ONNX file behind a reference to a registered version, an alias, or a file."""
 
 import re
 import shutil
@@ -18,13 +18,13 @@ _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An ONNX file that a model is run from.
+    """The ONNX file of a model.
 
     Attributes:
-        path: the file.
-        sha256: of its bytes.
-        name: registered model; "" for a plain file.
-        version: its number; "" for a plain file.
+        path: path of the file.
+        sha256: SHA-256 of the file.
+        name: name of the registered model; "" for a plain file.
+        version: number of the version; "" for a plain file.
     """
 
     path: Path
@@ -34,21 +34,21 @@ class ModelFile:
 
     @property
     def label(self) -> str:
-        """How outputs name the model: `fusmae/3`, or the file's name."""
+        """Name of the model in outputs: `fusmae/3`, or the file's name."""
         return f"{self.name}/{self.version}" if self.name else self.path.name
 
 
 def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
-    """The ONNX file that a reference means: downloaded once, and again where the file kept is another by now.
+    """Get the ONNX file that a reference means; it is downloaded once, and again if the cached file has changed.
 
     Args:
         reference: `fusmae@champion`, `fusmae/3`, either with `models:/` before it, or the path of an ONNX file.
-        cache: where downloads are kept, by checksum.
+        cache: folder of the downloads, one folder per checksum.
 
     Raises:
-        RegistryError: no such file, model, version or alias; the registry does not answer; its file is another than
+        RegistryError: there is no such file, model, version or alias; the registry does not answer; or its file is not
             the one that was registered.
-        StorageError: the cache cannot be written.
+        StorageError: the cache can't be written.
     """
     if reference.endswith(".onnx"):
         if not Path(reference).is_file():
@@ -74,7 +74,7 @@ def _cached(version: Version, cache: Path) -> Path:
     except OSError as error:
         raise storage_error(path, error) from error
     try:
-        if _sha256(path) != version.sha256:  # while this one waited, another may have fetched it
+        if _sha256(path) != version.sha256:  # another process may have downloaded it while this one waited
             _download(version.uri, version.sha256, path)
     finally:
         lock.release()
@@ -82,7 +82,7 @@ def _cached(version: Version, cache: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    """Of the file as it is now; "" where there is none."""
+    """SHA-256 of the file as it is now; "" if it does not exist."""
     try:
         now = path.stat()
         return _sha256_of_state(path, (now.st_ino, now.st_size, now.st_ctime_ns))
@@ -92,7 +92,10 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _sha256_of_state(path: Path, state: tuple[int, ...]) -> str:  # noqa: ARG001
-    """Read once a state and process: a service asks every few seconds. Whatever writes to a file changes its ctime."""
+    """SHA-256 of a file in a state (inode, size and ctime, which every write changes).
+
+    A process reads the file once per state, since a service asks every few seconds.
+    """
     return file_sha256(path)
 
 
@@ -101,7 +104,7 @@ def _download(uri: str, sha256: str, path: Path) -> None:
 
     with written_whole(path.parent) as partial:
         partial.mkdir()
-        # Not all of the version: other graphs of it lie beside this one.
+        # Only this file is downloaded: the version has other graphs beside it.
         with refusals_named(f"{path.name} of {uri}"):
             found = Path(download_artifacts(f"{uri}/{path.name}", dst_path=str(partial / "all")))
         got = file_sha256(found)

@@ -1,4 +1,4 @@
-"""The variants that go with a graph into the registry, read back as the stage `variants` left them."""
+"""Reads the variants that are registered with a graph, as the stage `variants` wrote them."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from fusmae.files import file_sha256
 
 @dataclass(frozen=True)
 class Offer:
-    """What is known of a graph's variants.
+    """A graph's variants.
 
     Attributes:
-        graphs: ONNX files of those that are offered, by precision.
-        report: JSON of what was measured of all.
-        table: the same for people.
+        graphs: paths of the offered variants' ONNX files, by precision.
+        report: path of the JSON with the measurements of all variants.
+        table: path of the same report for people, in Markdown.
     """
 
     graphs: Mapping[str, Path]
@@ -25,15 +25,15 @@ class Offer:
 
     @classmethod
     def read(cls, variants: Path, measured: Path, graph: Path) -> "Offer":
-        """Find what is offered, and that all of it is of one graph.
+        """Find the offered variants, and check that all belong to one graph.
 
         Args:
             variants: folder of the offered graphs.
             measured: folder of the report.
-            graph: the fp32 graph.
+            graph: path of the fp32 graph.
 
         Raises:
-            ExportError: variants or their report are of another graph, or a variant is not the file that was measured.
+            ExportError: variants or report belong to another graph, or a variant is not the file that was measured.
         """
         stated = json.loads((variants / "offered.json").read_text(encoding="utf-8"))
         rows = json.loads((measured / "report.json").read_text(encoding="utf-8"))["variants"]
@@ -52,7 +52,7 @@ class Offer:
         return cls(graphs, measured / "report.json", measured / "table.md")
 
     def described(self) -> list[str]:
-        """A card's section."""
+        """Lines of the card's section on variants."""
         named = ", ".join(f"`{path.name}`" for path in self.graphs.values())
         return [
             f"Offered beside this graph, in the version's folder `extra_files`: {named}."

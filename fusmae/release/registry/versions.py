@@ -1,4 +1,4 @@
-"""Registering an exported model: idempotent by the ONNX file's hash; a new version becomes `challenger`."""
+"""Registers exported models, each ONNX file (by its hash) once; the registered version becomes `challenger`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
 
 MAX_DESCRIPTION = 5000
-"""Characters that MLflow's tables have room for."""
+"""Maximum number of characters of a description in MLflow's tables."""
 _ABOUT = """ONNX models that `dvc repro` registered; each version's page shows its card.
 
 - alias `challenger`: the last version that was registered
@@ -36,10 +36,10 @@ class Version:
     """A registered model version.
 
     Attributes:
-        name: registered model.
-        number: its version.
-        sha256: of the ONNX file.
-        is_new: registered now, not found.
+        name: name of the registered model.
+        number: number of the version.
+        sha256: SHA-256 of the ONNX file.
+        is_new: whether it was registered now, not found.
     """
 
     name: str
@@ -49,16 +49,19 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """`models:/fusmae/3`."""
+        """MLflow's URI of the version, as `models:/fusmae/3`."""
         return f"models:/{self.name}/{self.number}"
 
 
 @contextmanager
 def refusals_named(what: str) -> Iterator[None]:
-    """Turn what MLflow raises in the block into an error of ours.
+    """Convert errors that MLflow raises in the block.
+
+    Args:
+        what: what the block requests, for the error.
 
     Raises:
-        RegistryError: MLflow refused; says what was asked for.
+        RegistryError: MLflow refused the request.
     """
     from mlflow.exceptions import MlflowException
 
@@ -69,10 +72,10 @@ def refusals_named(what: str) -> Iterator[None]:
 
 
 def find_by_reference(name: str, *, alias: str | None = None, number: str | None = None) -> Version:
-    """A version by its alias or its number.
+    """Find a version by its alias or its number.
 
     Raises:
-        RegistryError: there is none, it was not registered by this project, or MLflow does not answer.
+        RegistryError: there is no such version, it was not registered by this project, or MLflow does not answer.
     """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -105,16 +108,16 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
 
 
 def _is_missing(error: Any) -> bool:
-    # An alias that is not there is an invalid value to MLflow, as is much else.
+    # MLflow reports a missing alias as an invalid value, as it does for many other errors.
     is_alias = error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message
     return error.error_code == "RESOURCE_DOES_NOT_EXIST" or is_alias
 
 
 def champion_number(name: str) -> str:
-    """Number of the version that is champion; "" where none is.
+    """Number of the version that is champion; "" if there is none.
 
     Raises:
-        RegistryError: no such model, or MLflow does not answer.
+        RegistryError: there is no such model, or MLflow does not answer.
     """
     from mlflow import MlflowClient
 
@@ -124,7 +127,7 @@ def champion_number(name: str) -> str:
 
 
 def numbers(name: str) -> set[str]:
-    """Numbers of every version that is there.
+    """Numbers of all versions of a registered model.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -133,7 +136,7 @@ def numbers(name: str) -> set[str]:
 
 
 def in_use(name: str) -> list[tuple[str, str]]:
-    """Number of each version that was put to use, with the hashes of the ledger's last entries that did.
+    """Versions that were made champion, as pairs of a number and the hash of the ledger's entry that its tag states.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -143,13 +146,13 @@ def in_use(name: str) -> list[tuple[str, str]]:
 
 
 def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
-    """Note on a version the ledger's entry by which it is champion, so that neither can go without the other.
+    """Tag a version with the ledger's entry that made it champion, so that the loss of either can be detected.
 
     Args:
-        name: registered model.
-        number: of the version.
+        name: name of the registered model.
+        number: number of the version.
         ledger_entry: hash of the entry.
-        commit: that names what made the version, as the gate found; "" where none does.
+        commit: commit with the code and parameters that made the version, as the gate found; "" if there is none.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -172,7 +175,7 @@ def _versions(name: str) -> Sequence[Any]:
 
 
 def move_alias(name: str, alias: str, number: str) -> None:
-    """Let an alias name another version.
+    """Move an alias to another version.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -184,15 +187,15 @@ def move_alias(name: str, alias: str, number: str) -> None:
 
 
 def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str]) -> None:
-    """Mark a version and the runs behind it as in use, and take those out of the bin that lie there.
+    """Tag a version and the runs behind it as in use, and restore those of the runs that are marked as deleted.
 
-    MLflow itself deletes what it is told to; `mlflow gc` empties the bin.
+    MLflow does not itself protect them from deletion; `mlflow gc` removes deleted runs for good.
 
     Args:
-        name: registered model.
-        number: of the version.
-        ledger_entry: hash of the entry that puts it to use.
-        ancestors: ids of runs that made what it was made from; those that the store lacks are left out.
+        name: name of the registered model.
+        number: number of the version.
+        ledger_entry: hash of the ledger's entry that makes it champion.
+        ancestors: ids of the runs that made what it was made from; runs that the store lacks are left out.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -233,16 +236,16 @@ def register_graph(
     """Register a graph in the run that trained it, or find the version that has the same file.
 
     Args:
-        name: registered model.
-        graph: the ONNX file.
-        inputs: pixel arrays it takes, for the signature.
-        num_modalities: columns of `presence`.
-        num_classes: columns of its logits and probabilities.
-        extra_files: card, parity report, preprocessing spec: kept inside the logged model.
-        tags: on the version, beside the hash.
-        experiment: MLflow experiment of a new run, where the store lacks the training run.
-        run_file: JSON that names the run which trained it.
-        description: Markdown that MLflow's page of the version shows, `MAX_DESCRIPTION` characters at most.
+        name: name of the registered model.
+        graph: path of the ONNX file.
+        inputs: pixel arrays that it takes, for the signature.
+        num_modalities: number of columns of `presence`.
+        num_classes: number of columns of its logits and probabilities.
+        extra_files: paths of card, parity report and preprocessing spec, which are stored in the logged model.
+        tags: tags of the version besides the hash.
+        experiment: MLflow experiment of a new run, if the store lacks the training run.
+        run_file: path of the JSON that names the training run.
+        description: Markdown for MLflow's page of the version, `MAX_DESCRIPTION` characters at most.
 
     Raises:
         RegistryError: MLflow refuses, or its files cannot be read.
@@ -281,7 +284,7 @@ def register_graph(
 
 
 def _describe(client: Any, name: str, number: str, description: str) -> None:
-    """Say on MLflow's pages what model and version are; what somebody wrote there stays."""
+    """Describe model and version on MLflow's pages; existing descriptions stay."""
     if not client.get_registered_model(name).description:
         client.update_registered_model(name, description=_ABOUT.format(name=name))
     if description and not client.get_model_version(name, number).description:
@@ -290,7 +293,7 @@ def _describe(client: Any, name: str, number: str, description: str) -> None:
 
 @contextmanager
 def _left_as_it_ended(run_id: str | None, client: Any) -> Iterator[None]:
-    """Give a run its status and end back: training did not go on until now, nor fail because registering did."""
+    """Restore a run's status and end time, which logging a model changes, also when registering fails."""
     before = client.get_run(run_id).info if run_id else None
     try:
         yield
@@ -306,7 +309,7 @@ def _version(package: str) -> str:
 
 
 def _embedding_dim(model: Any) -> int:
-    """Width of the embedding that an ONNX graph gives; 0 where it gives none."""
+    """Width of an ONNX graph's embedding; 0 if it has no such output."""
     found = (item for item in model.graph.output if item.name == EMBEDDING)
     return next((int(item.type.tensor_type.shape.dim[1].dim_value) for item in found), 0)
 
