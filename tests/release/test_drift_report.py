@@ -13,7 +13,7 @@ from fusmae.inference.drift.distance import MIXTURE, NOVELTY, Drift, Measure
 from fusmae.inference.drift.reference import TILE_SHARES, TRAIN_SHARES, Reference
 from fusmae.inference.drift.tiles import SceneTiles
 from fusmae.reports.drift import Findings, as_text, write_drift_report
-from fusmae.reports.drift_charts import overlay_svg
+from fusmae.reports.histograms import overlaid_histograms
 
 BANDS = (Band("s1", "VV", "dB"), Band("s2", "B02", "DN"))
 FAULT = "The s1 scene looks like linear power, not dB.\n  expected: dB\n  next:     --s1-units power"
@@ -212,30 +212,30 @@ def test_bands_that_the_scene_lacks_have_no_picture(tmp_path, alike):
     assert "B02" not in html
 
 
-def heights(svg):
-    """Of the steps of training and scene, from the drawn paths."""
-    paths = re.findall(r' d="M0 110 (.*?)(?: L300 110 Z)?"', svg)
-    return [np.array([110 - float(y) for _, y in re.findall(r"L([\d.]+) ([\d.]+)", path)][::2]) for path in paths]
+def heights(path):
+    """Of the steps of a drawn path."""
+    return np.array([110 - float(y) for _, y in re.findall(r"L([\d.]+) ([\d.]+)", path)][:120:2])
 
 
 def test_both_histograms_are_drawn_each_to_its_own_height():
     random = np.random.default_rng(0)
     train, scene = random.normal(-12, 3, 4000), random.normal(-8, 1, 500)
-    for drawn in heights(overlay_svg("VV", "dB", train.astype(np.float32), scene.astype(np.float32))):
+    chart = overlaid_histograms("VV", "dB", train.astype(np.float32), scene.astype(np.float32))
+    assert chart.bars.endswith(" L300 110 Z")
+    for drawn in (heights(chart.bars), heights(chart.outline)):
         assert len(drawn) == 60
         assert drawn.max() == pytest.approx(106, abs=0.1)
 
 
 def test_the_same_pixels_are_drawn_alike_with_both_means_in_place():
     pixels = np.linspace(0, 1000, 2001, dtype=np.float32)
-    svg = overlay_svg("B02", "DN", pixels, pixels)
-    one, other = heights(svg)
-    np.testing.assert_array_equal(one, other)
-    means = [float(x) for x in re.findall(r'<line class="(?:published|measured)" x1="([\d.]+)"', svg)]
-    assert means == pytest.approx([300 * (500 - 2) / (985 - 2)] * 2, abs=0.1)
-    assert ">985 DN</text>" in svg
+    chart = overlaid_histograms("B02", "DN", pixels, pixels)
+    np.testing.assert_array_equal(heights(chart.bars), heights(chart.outline))
+    assert [kind for kind, _ in chart.lines] == ["published", "measured"]
+    assert [x for _, x in chart.lines] == pytest.approx([300 * (500 - 2) / (985 - 2)] * 2, abs=0.1)
+    assert chart.high == "985 DN"
 
 
 def test_a_constant_band_is_drawn():
     flat = np.full(100, 700, np.float32)
-    assert "nan" not in overlay_svg("B02", "DN", flat, flat).lower()
+    assert "nan" not in str(overlaid_histograms("B02", "DN", flat, flat)).lower()
