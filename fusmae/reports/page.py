@@ -42,6 +42,8 @@ def _environment() -> "Environment":
     # `{{ 0.5 | formatted(".3f") }}`
     environment.filters["formatted"] = format
     environment.globals["static"] = _static
+    # As `tojson` writes it: in a script element, without spaces, in the order given.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
 
 
