@@ -72,7 +72,8 @@ def _html(
         colours=_COLOURS,
         caveats=caveats(study.cells),
         # Scores
-        score_table=tables.score_table(study),
+        score_columns=tables.score_columns(study),
+        costs=tables.costs,
         score_names={name: score_name(name) for line in study.lines for name in line.scores},
         conditions=list(tables.conditions(study)),
         chosen_rows=tables.chosen_rows(study),

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 from fusmae.errors import StudyError
@@ -15,23 +14,8 @@ _MOST_PX, _QUALITY = 1000, 88
 _TITLES = {"reconstruction": "Reconstructions", "failure": "Tiles that the model got wrong"}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A picture in the page.
-
-    Attributes:
-        picture: what it shows.
-        cell: that made it.
-        url: its pixels.
-        width: in pixels.
-        height: in pixels.
-    """
-
-    picture: Picture
-    cell: Cell
-    url: str
-    width: int
-    height: int
+Shown = tuple[Picture, Cell, str, int, int]
+"""A picture, the cell that made it, its pixels as a URL, its width and height."""
 
 
 def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
@@ -45,7 +29,7 @@ def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
         listed = [(found, picture) for found in study.cells for picture in found.pictures if picture.kind == kind]
         if listed:
             shown = [
-                Shown(picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
+                (picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
             ]
             by_title[title] = (shown, len(listed) - len(shown))
     return by_title

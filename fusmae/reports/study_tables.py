@@ -1,7 +1,6 @@
 """Rows of the study page's tables, as plain values."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -62,32 +61,16 @@ def metric(study: Study, use: Use) -> str:
     return next(line.metric for line in study.lines if (line.protocol, line.share) == use)
 
 
-@dataclass(frozen=True)
-class ScoreTable:
-    """Head of the main table, and the costs in it.
-
-    Attributes:
-        groups: what stands above neighbouring columns, and how many.
-        columns: the variant, every protocol and share, every cost.
-        costs: by variant: means over seeds and how they are shown; None where unknown.
-    """
-
-    groups: list[tuple[str, int]]
-    columns: Columns
-    costs: Mapping[str, list[tuple[float | None, str]]]
-
-
-def score_table(study: Study) -> ScoreTable:
-    """Of a study."""
+def score_columns(study: Study) -> tuple[list[tuple[str, int]], Columns]:
+    """What stands above neighbouring columns of the main table and how many; the columns."""
     above = ["", *(f"{use[0]}, {metric(study, use)}" for use in study.uses), *("cost" for _ in _COSTS)]
-    return ScoreTable(
-        [(name, len(list(same))) for name, same in groupby(above)],
-        columns(["variant"], "") + columns([*(percent(share) for _, share in study.uses), *_COSTS]),
-        {variant: list(_costs(study, variant)) for variant in study.variants},
-    )
+    shares = [percent(share) for _, share in study.uses]
+    groups = [(name, len(list(same))) for name, same in groupby(above)]
+    return groups, columns(["variant"], "") + columns([*shares, *_COSTS])
 
 
-def _costs(study: Study, variant: str) -> Iterator[tuple[float | None, str]]:
+def costs(study: Study, variant: str) -> Iterator[tuple[float | None, str]]:
+    """Means over seeds and how they are shown; None where a cost is unknown."""
     for name, shown in _COSTS.values():
         values = [found.cell.cost[name] for found in study.of(variant) if name in found.cell.cost]
         mean = spread(values).mean if values else None
