@@ -89,7 +89,7 @@ def test_what_changes_no_number_is_there():
     assert [path for path in CHANGES_NO_NUMBER if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("file", ["config/gate.py", "reports/layout.py", "serving/app.py", "sources/sen12ms/source.py"])
+@pytest.mark.parametrize("file", ["config/gate.py", "reports/page.py", "serving/app.py", "sources/sen12ms/source.py"])
 def test_neither_shards_nor_pretraining_depend_on_thresholds_pages_the_service_or_another_source(file):
     for stage in ("fetch", "index", "shard", "pretrain"):
         assert not is_within(f"fusmae/{file}", listed(stage, "sample"))

@@ -1,8 +1,7 @@
 """The drift report: a page for people, JSON for machines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from fusmae.files import write_json, write_text
 from fusmae.inference.drift.distance import Drift, Measure
 from fusmae.inference.drift.reference import Reference
 from fusmae.inference.drift.tiles import SceneTiles
-from fusmae.reports.drift_charts import overlay_svg
-from fusmae.reports.layout import page, table
+from fusmae.reports.histograms import Histogram, overlaid_histograms
+from fusmae.reports.page import number_format, render
 
 _NUM_STRANGEST = 10
 
@@ -134,94 +133,36 @@ def _named(item: Measure) -> str:
 
 
 def _html(found: Findings) -> str:
-    title = f"{found.facts['model']}: drift"
-    warning = found.reference.facts["warning"]
-    sections = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{escape(_compared(found))}</p>',
-        f'<p class="synthetic">{escape(warning)}</p>' if warning else "",
-        _verdict(found),
-        "<h2>Distances from the training data</h2>",
-        '<p class="quiet">Bands: Wasserstein distance in training standard deviations; a shift of every pixel by one '
-        "deviation is 1. Embedding mixture: energy distance, in units of the distance between two training tiles. "
-        "Embedding novelty: distance to the nearest training tiles; 1 is a training tile’s own.</p>",
-        table(
-            [
-                ("", "answer"),
-                ("", "measure"),
-                *(("number", name) for name in ("here", "usual", "limit", "limit in units")),
-            ],
-            [_row(found, item) for item in _ordered(found.drift.measures)],
-        ),
-        "<h2>Bands</h2>",
-        _bands(found),
-        "<h2>Tiles that are least like any training tile</h2>",
-        table([("number", name) for name in ("novelty", "left", "top")], [_tile(tile) for tile in _strangest(found)]),
-        "<h2>What it rests on</h2>",
-        table(
-            [("asked", "fact"), ("", "value")], [_fact(*item) for item in (found.reference.facts | found.facts).items()]
-        ),
-    ]
-    return page(title, "\n".join(section for section in sections if section))
-
-
-def _verdict(found: Findings) -> str:
-    names = ", ".join(_named(item) for item in found.drift.beyond)
-    verdict = "These scenes are unlike the training data" if found.is_drift else "Nothing lies beyond its limit."
-    verdict += (f": {names}." if names else ".") if found.is_drift else ""
-    faults = f'<pre style="white-space:pre-wrap">{escape(found.unit_faults)}</pre>' if found.unit_faults else ""
-    caveats = "".join(f'<p class="quiet">{escape(text[0].upper() + text[1:])}.</p>' for text in _caveats(found))
-    colour = "blocks" if found.is_drift else "passed"
-    return f'<div class="card verdict {colour}"><p><b>{escape(verdict)}</b></p>{faults}{caveats}</div>'
-
-
-def _ordered(measures: Sequence[Measure]) -> list[Measure]:
-    return sorted(measures, key=lambda item: -item.value / item.limit)
-
-
-def _row(found: Findings, item: Measure) -> str:
-    colour, word = ("blocks", "drift") if item.is_beyond else ("passed", "alike")
-    numbers = "".join(f'<td class="number">{value:.2f}</td>' for value in (item.value, item.usual, item.limit))
-    return (
-        f'<tr><td><span class="status {colour}">{word}</span></td>'
-        f'<td><span class="name">{escape(_named(item))}</span></td>'
-        f'{numbers}<td class="number">{_in_units(found.reference, item)}</td></tr>'
+    return render(
+        "drift.html",
+        title=f"{found.facts['model']}: drift",
+        compared=_compared(found),
+        warning=found.reference.facts["warning"],
+        is_drift=found.is_drift,
+        beyond=list(map(_named, found.drift.beyond)),
+        unit_faults=found.unit_faults,
+        caveats=[text[0].upper() + text[1:] for text in _caveats(found)],
+        measures=[
+            (_named(item), item, _in_units(found.reference, item))
+            for item in sorted(found.drift.measures, key=lambda item: -item.value / item.limit)
+        ],
+        bands=list(_bands(found)),
+        strangest=_strangest(found),
+        facts=found.reference.facts | found.facts,
     )
 
 
 def _in_units(reference: Reference, item: Measure) -> str:
     for band, std in zip(reference.bands, reference.train_std, strict=True):
         if (band.name, band.modality) == (item.name, item.modality):
-            return f"{item.limit * float(std):{',.1f' if band.units == 'dB' else ',.0f'}} {band.units}"
+            return f"{item.limit * float(std):{number_format(band.units)}} {band.units}"
     return ""
 
 
-def _bands(found: Findings) -> str:
-    key = (
-        '<p class="key quiet"><span><i class="swatch" style="background:var(--bars)"></i>training</span>'
-        '<span><i class="swatch" style="background:var(--measured)"></i>here</span>'
-        "<span>Lines are means; each histogram has its own height. "
-        "The darkest 0.2 % and the brightest 1.5 % are not drawn.</span></p>"
-    )
-    figures = []
+def _bands(found: Findings) -> Iterator[tuple[Measure, Histogram]]:
+    """The bands' measures, each with its pixels here over those of the training data."""
     for item in found.drift.measures:
         for number, band in enumerate(found.reference.bands):
             if (band.name, band.modality) == (item.name, item.modality):
-                here = found.scene.quantiles[:, number]
-                svg = overlay_svg(
-                    band.name, band.units, found.reference.train_quantiles[number], here[np.isfinite(here[:, 0])]
-                )
-                figures.append(
-                    f'<figure class="card"><figcaption><b>{escape(band.name)}</b> {escape(band.modality)}</figcaption>'
-                    f"{svg}<figcaption>distance {item.value:.2f}, limit {item.limit:.2f}</figcaption></figure>"
-                )
-    return f'{key}<div class="bands">{"".join(figures)}</div>'
-
-
-def _tile(tile: dict[str, Any]) -> str:
-    cells = (f"{tile['novelty']:.2f}", f"{tile['left']:,.0f}", f"{tile['top']:,.0f}")
-    return "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
-
-
-def _fact(name: str, value: object) -> str:
-    return f"<tr><td>{escape(name)}</td><td><code>{escape(str(value))}</code></td></tr>"
+                here, train = found.scene.quantiles[:, number], found.reference.train_quantiles[number]
+                yield item, overlaid_histograms(band.name, band.units, train, here[np.isfinite(here[:, 0])])

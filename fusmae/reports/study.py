@@ -1,27 +1,21 @@
 """The study's report: one page that needs no network, and tables for machines."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_charts as charts
-from fusmae.reports.layout import page
-from fusmae.reports.study_classes import classes_section
-from fusmae.reports.study_css import STYLE
-from fusmae.reports.study_evidence import evidence_section, origin_section
-from fusmae.reports.study_javascript import SCRIPT
-from fusmae.reports.study_pictures import picture_section
-from fusmae.reports.study_scores import compare_section, conditions_section, scores_section, verdict_section
+from fusmae.reports import study_tables as tables
+from fusmae.reports.page import render
+from fusmae.reports.study_pictures import pictures_by_title
 from fusmae.study.comparable import caveats
-from fusmae.study.comparisons import Question, verdict
+from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
 from fusmae.study.results import Found
-from fusmae.study.summary import Study, summarise
-from fusmae.study.tables import as_markdown, as_metrics, write_plots
+from fusmae.study.summary import BOTH, Study, percent, score_name, summarise
+from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
-# A browser that obeys it asks nobody for anything, whatever a name in the data holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped", "worse": "blocks"}
 
 
 def write_report(
@@ -60,47 +54,54 @@ def _html(
     about: Mapping[str, str],
     warnings: Sequence[str],
 ) -> str:
-    sections = {
-        "Verdict": verdict_section(study, questions) + _caveats(study) + _about(about),
-        "Scores": scores_section(study),
-        "Missing modality": conditions_section(study),
-        "Compare": compare_section(study),
-        "Curves": _curves(study),
-        "Classes": classes_section(study, curves, confusions(study)),
-        "Without labels": evidence_section(study),
-        "Pictures": picture_section(study),
-        "Origin": origin_section(study),
-    }
-    anchors = {name: name.lower().replace(" ", "-") for name in sections}
-    links = "".join(f'<a href="#{anchors[name]}">{name}</a>' for name in sections)
-    banners = "".join(f'<p class="synthetic">{escape(warning)}</p>' for warning in warnings)
-    cells = f"{len(study.variants)} variants, {len(study.cells)} cells"
-    head = f'<h1>{escape(title)}</h1><p class="quiet">{cells}; the reference is {escape(study.reference)}</p>{banners}'
-    body = "".join(
-        f'<section><h2 id="{anchors[name]}">{name}</h2>{content}</section>' for name, content in sections.items()
-    )
-    return page(
-        title,
-        f'{head}<nav aria-label="Contents">{links}</nav>{body}<script>{SCRIPT}</script>',
-        head=f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{STYLE}</style>',
-    )
-
-
-def _caveats(study: Study) -> str:
-    found = caveats(study.cells)
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in found)
-    return f'<h3>Read with care</h3><ul class="caveats">{items}</ul>' if found else ""
-
-
-def _about(about: Mapping[str, str]) -> str:
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in about.items())
-    return f'<h3>What was run</h3><dl class="card">{lines}</dl>' if about else ""
-
-
-def _curves(study: Study) -> str:
-    return (
-        f"<h3>Label efficiency</h3>{charts.key(study)}"
-        '<p class="quiet">The band is the 95 % interval.</p>'
-        f"{charts.label_efficiency(study)}<h3>Training</h3>{charts.key(study)}"
-        f'<p class="quiet">A line a seed.</p>{charts.training(study)}'
+    shares = [sorted({share for _, share in question.answers}) for question in questions]
+    return render(
+        "study.html",
+        title=title,
+        study=study,
+        warnings=warnings,
+        about=about,
+        both=BOTH,
+        # The verdict: each question, and the names of its shares.
+        questions=[
+            (question, {share: f"{percent(share)} of labels" for share in of_question})
+            for question, of_question in zip(questions, shares, strict=True)
+        ],
+        answers=ANSWERS,
+        num_answers=sum(len(question.answers) for question in questions),
+        colours=_COLOURS,
+        caveats=caveats(study.cells),
+        # Scores
+        score_columns=tables.score_columns(study),
+        costs=tables.costs,
+        score_names={name: score_name(name) for line in study.lines for name in line.scores},
+        conditions=list(tables.conditions(study)),
+        chosen_rows=tables.chosen_rows(study),
+        embedded_rows=tables.embedded_rows(study.lines),
+        # Curves
+        glyphs=charts.GLYPHS,
+        label_efficiency=charts.label_efficiency(study),
+        training=charts.training(study),
+        precision_recall=charts.precision_recall(study, curves),
+        # Classes
+        absent_classes=tables.absent_classes(study),
+        per_class=list(tables.per_class(study)),
+        origins_by_variant={variant: tables.origins(study, variant) for variant in study.variants},
+        confusions=confusions(study),
+        confusion_rows=tables.confusion_rows,
+        # Without labels
+        errors=("model", *tables.FILLS),
+        reconstructions=list(tables.reconstructions(study)),
+        retrieved=tables.RETRIEVED,
+        retrievals=list(tables.retrievals(study)),
+        pictures=pictures_by_title(study),
+        # How things are named
+        anchor=tables.anchor,
+        columns=tables.columns,
+        listed=tables.listed,
+        origins=tables.origins,
+        percent=percent,
+        signed=tables.signed,
+        use_title=tables.use_title,
+        with_deviation=with_deviation,
     )

@@ -1,9 +1,9 @@
-"""Charts of the study's page: matplotlib's SVG inside the page, its colours left to the page's style sheet."""
+"""Charts of the study's page: matplotlib's SVG, its colours left to the page's style sheet."""
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fusmae.study.curves import MicroCurve
@@ -11,24 +11,31 @@ from fusmae.study.summary import Study, percent
 
 # A marker and the same in the key: colour alone does not tell lines apart for everybody.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
-NUM_COLOURS = len(_MARKERS)
+GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 _TEXT, _GRID = "#010203", "#010204"
 _SIZE_INCHES = (3.9, 2.6)
 
 
-def key(study: Study) -> str:
-    """Which colour and marker is which variant."""
-    items = (
-        f'<span><i style="color:var(--line-{at % NUM_COLOURS})">{_GLYPHS[at % NUM_COLOURS]}</i> {escape(name)}</span>'
-        for at, name in enumerate(study.variants)
-    )
-    return f'<p class="key quiet">{"".join(items)}</p>'
+@dataclass(frozen=True)
+class Chart:
+    """What the page draws as one SVG element.
+
+    Attributes:
+        title: what stands above it.
+        label: description for readers who can't see it.
+        view_box: of the element.
+        drawing: markup inside the element; matplotlib has escaped its texts.
+    """
+
+    title: str
+    label: str
+    view_box: str
+    drawing: str
 
 
-def label_efficiency(study: Study) -> str:
+def label_efficiency(study: Study) -> list[Chart]:
     """The headline score over the share of labels, a chart a protocol that has several shares."""
-    figures = []
+    charts = []
     for protocol, _ in study.largest_uses:
         uses = [use for use in study.uses if use[0] == protocol]
         if len(uses) < 2:
@@ -43,19 +50,19 @@ def label_efficiency(study: Study) -> str:
                 low, high = [line.low for line in lines], [line.high for line in lines]
                 axis.fill_between(shares, low, high, color=colour, alpha=0.13, lw=0)
                 means = [line.headline.mean for line in lines]
-                axis.plot(shares, means, color=colour, marker=_MARKERS[at % NUM_COLOURS], ms=4, lw=1.6)
+                axis.plot(shares, means, color=colour, marker=_MARKERS[at % len(_MARKERS)], ms=4, lw=1.6)
             axis.set_xscale("log")
             axis.set_xticks([share for _, share in uses], [percent(share) for _, share in uses])
             axis.minorticks_off()
 
-        figures.append(_figure(draw, protocol, "labels", metric))
-    return _grid(figures)
+        charts.append(_chart(draw, protocol, "labels", metric))
+    return charts
 
 
-def training(study: Study) -> str:
+def training(study: Study) -> list[Chart]:
     """Training curves, a chart a name, a line a cell."""
     names = dict.fromkeys(name for found in study.cells for name in found.cell.history)
-    figures = []
+    charts = []
     for name in names:
 
         def draw(axis: Any, name: str = name) -> None:
@@ -65,13 +72,13 @@ def training(study: Study) -> str:
                     colour = _colour(study.variants.index(found.cell.variant))
                     axis.plot(*zip(*points, strict=True), color=colour, lw=1.2, alpha=0.75)
 
-        figures.append(_figure(draw, name, "epoch", ""))
-    return _grid(figures)
+        charts.append(_chart(draw, name, "epoch", ""))
+    return charts
 
 
-def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> str:
+def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> list[Chart]:
     """Micro-averaged precision over recall, a chart a protocol and share."""
-    figures = []
+    charts = []
     for use in dict.fromkeys(curve.use for curve in curves):
 
         def draw(axis: Any, use: tuple[str, float] = use) -> None:
@@ -81,17 +88,17 @@ def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> str:
                     axis.step(curve.recall, curve.precision, where="post", color=colour, lw=1.3)
             axis.set(xlim=(0, 1), ylim=(0, 1.02))
 
-        figures.append(_figure(draw, f"{use[0]}, {percent(use[1])} of labels", "recall", "precision"))
-    return _grid(figures)
+        charts.append(_chart(draw, f"{use[0]}, {percent(use[1])} of labels", "recall", "precision"))
+    return charts
 
 
 def _colour(at: int) -> str:
     # Stands for the page's variable --line-0 and so on until the SVG is written.
-    return f"#0101{16 + at % NUM_COLOURS:02x}"
+    return f"#0101{16 + at % len(_MARKERS):02x}"
 
 
-def _figure(draw: Callable[[Any], None], title: str, x_label: str, y_label: str) -> str:
-    """A chart in a card, drawn on transparent ground."""
+def _chart(draw: Callable[[Any], None], title: str, x_label: str, y_label: str) -> Chart:
+    """A chart on transparent ground."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -111,24 +118,18 @@ def _figure(draw: Callable[[Any], None], title: str, x_label: str, y_label: str)
         # The metadata would name servers.
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    label = escape(f"{title}: {y_label} over {x_label}" if y_label else f"{title} over {x_label}")
-    drawn = _inline(buffer.getvalue(), label)
-    return f'<figure class="card chart"><figcaption><b>{escape(title)}</b></figcaption>{drawn}</figure>'
+    label = f"{title}: {y_label} over {x_label}" if y_label else f"{title} over {x_label}"
+    return Chart(title, label, *_coloured_by_the_page(buffer.getvalue()))
 
 
-def _inline(svg: str, label: str) -> str:
-    """An SVG document as an element of a page whose style sheet colours it."""
-    svg = svg[svg.index("<svg") :]
-    described = f' role="img" aria-label="{label}">'
-    svg = re.sub(r"<svg[^>]*( viewBox=\"[^\"]+\")[^>]*>", lambda found: f"<svg{found[1]}{described}", svg, count=1)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;\"]+", "font-family: system-ui, sans-serif", svg)
-    svg = svg.replace(_TEXT, "var(--quiet)").replace(_GRID, "var(--line)")
-    for at in range(NUM_COLOURS):
-        svg = svg.replace(_colour(at), f"var(--line-{at})")
-    return svg
-
-
-def _grid(figures: Iterable[str]) -> str:
-    return f'<div class="charts">{"".join(figures)}</div>'
+def _coloured_by_the_page(svg: str) -> tuple[str, str]:
+    """The view box of an SVG document, and what is inside it."""
+    (view_box,) = re.findall(r"<svg[^>]* viewBox=\"([^\"]+)\"", svg)
+    drawing = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
+    drawing = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
+    drawing = re.sub(r"font-family: [^;\"]+", "font-family: system-ui, sans-serif", drawing)
+    drawing = drawing.replace(_TEXT, "var(--quiet)").replace(_GRID, "var(--line)")
+    for at in range(len(_MARKERS)):
+        drawing = drawing.replace(_colour(at), f"var(--line-{at})")
+    return view_box, drawing

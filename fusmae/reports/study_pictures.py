@@ -1,8 +1,7 @@
-"""The page's pictures: reconstructions, and tiles that the model got wrong."""
+"""The study page's pictures: reconstructions, and tiles that the model got wrong."""
 
 import base64
 import io
-from html import escape
 from pathlib import Path
 
 from fusmae.errors import StudyError
@@ -15,42 +14,25 @@ _MOST_PX, _QUALITY = 1000, 88
 _TITLES = {"reconstruction": "Reconstructions", "failure": "Tiles that the model got wrong"}
 
 
-def picture_section(study: Study) -> str:
-    """Pictures of each kind, the reference's first.
+Shown = tuple[Picture, Cell, str, int, int]
+"""A picture, the cell that made it, its pixels as a URL, its width and height."""
+
+
+def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
+    """Pictures of each kind, the reference's first, and how many more there are.
 
     Raises:
         StudyError: a picture can't be read.
     """
-    parts = []
+    by_title = {}
     for kind, title in _TITLES.items():
-        of_kind = [
-            (found.cell, picture, found.folder)
-            for found in study.cells
-            for picture in found.pictures
-            if picture.kind == kind
-        ]
-        if of_kind:
-            shown = "".join(_figure(*item) for item in of_kind[:_MOST])
-            parts.append(f'<h3>{title}</h3>{_note(len(of_kind) - _MOST)}<div class="pictures">{shown}</div>')
-    return "".join(parts) or "<p>The cells hold no pictures.</p>"
-
-
-def _note(left: int) -> str:
-    return f'<p class="quiet">{left} more are in the cells’ folders.</p>' if left > 0 else ""
-
-
-def _figure(cell: Cell, picture: Picture, folder: Path) -> str:
-    url, width, height = _data_url(folder / picture.file)
-    where = ""
-    if picture.lon is not None and picture.lat is not None:
-        east, north = f"{picture.lon:.4f}", f"{picture.lat:.4f}"
-        where = f'<a href="geo:{north},{east}">lon {east}, lat {north}</a> · '
-    return (
-        f'<figure class="card"><img src="{url}" width="{width}" height="{height}" loading="lazy" decoding="async" '
-        f'alt="{escape(f"{picture.kind} of {picture.key}: {picture.caption}")}">'
-        f"<figcaption>{escape(picture.caption)}<br>{where}{escape(cell.variant)}, seed {cell.seed}"
-        f"<br><code>{escape(picture.key)}</code></figcaption></figure>"
-    )
+        listed = [(found, picture) for found in study.cells for picture in found.pictures if picture.kind == kind]
+        if listed:
+            shown = [
+                (picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
+            ]
+            by_title[title] = (shown, len(listed) - len(shown))
+    return by_title
 
 
 def _data_url(path: Path) -> tuple[str, int, int]:

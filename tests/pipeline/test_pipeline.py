@@ -60,7 +60,7 @@ def commented(finished):
 def test_a_comment_in_thresholds_pages_the_service_or_another_source_makes_no_training_run_again(finished, commented):
     commented("config/gate.py", "serving/app.py", "sources/sen12ms/source.py", "runs/tracking.py")
     assert stages_to_run(finished) == set()
-    commented("reports/layout.py")
+    commented("reports/page.py")
     assert stages_to_run(finished) == {"examine"}
 
 

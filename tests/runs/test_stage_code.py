@@ -28,7 +28,7 @@ def sharding(source="sample"):
     return stage_code("shard", ROOT / "dvc.yaml", source=source)
 
 
-UNRELATED = ["config/gate.py", "reports/layout.py", "serving/app.py", "sources/sen12ms/source.py", "errors.py"]
+UNRELATED = ["config/gate.py", "reports/page.py", "serving/app.py", "sources/sen12ms/source.py", "errors.py"]
 
 
 @pytest.mark.parametrize("file", UNRELATED)

@@ -1,24 +1,18 @@
 """The study's page in a real browser, without a network."""
 
 import json
-import os
-import shutil
 
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from fusmae.reports.study import write_report
 from fusmae.study.comparisons import compare
 from fusmae.study.summary import summarise
+from tests.browser import emulate, needs_browser, open_browser
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +24,15 @@ def study(cells, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.add_argument("--headless=new")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield browser
-    browser.quit()
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture
 def page(study, driver):
-    _emulate(driver, "light", 1200)
+    emulate(driver, "light", 1200)
     driver.get(study[1])
     return driver
-
-
-def _emulate(driver, scheme, width):
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
 def _column(page, at):
@@ -89,7 +68,7 @@ def test_every_picture_is_drawn_and_described(page):
 def test_charts_take_their_colours_from_the_page(page):
     strokes = "return [...document.querySelectorAll('.chart path')].map((path) => getComputedStyle(path).stroke)"
     light = page.execute_script(strokes)
-    _emulate(page, "dark", 1200)
+    emulate(page, "dark", 1200)
     dark = page.execute_script(strokes)
     assert "rgb(31, 111, 196)" in light
     assert "rgb(31, 111, 196)" not in dark
@@ -148,7 +127,7 @@ def test_comparison_says_which_way_it_goes(study, page):
 
 
 def test_phone_scrolls_no_page_sideways_and_keeps_the_contents_in_sight(study, page):
-    _emulate(page, "light", 390)
+    emulate(page, "light", 390)
     page.get(study[1])
     for folded in page.find_elements(By.TAG_NAME, "details"):
         page.execute_script("arguments[0].open = true", folded)
@@ -161,5 +140,5 @@ def test_phone_scrolls_no_page_sideways_and_keeps_the_contents_in_sight(study, p
 def test_dark_system_makes_a_dark_page(page):
     background = "return getComputedStyle(document.body).backgroundColor"
     light = page.execute_script(background)
-    _emulate(page, "dark", 1200)
+    emulate(page, "dark", 1200)
     assert page.execute_script(background) != light

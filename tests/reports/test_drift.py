@@ -8,54 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fusmae.examination.observe import Band
-from fusmae.inference.drift.distance import MIXTURE, NOVELTY, Drift, Measure
-from fusmae.inference.drift.reference import TILE_SHARES, TRAIN_SHARES, Reference
+from fusmae.inference.drift.distance import MIXTURE, NOVELTY
 from fusmae.inference.drift.tiles import SceneTiles
-from fusmae.reports.drift import Findings, as_text, write_drift_report
-from fusmae.reports.drift_charts import overlay_svg
+from fusmae.reports.drift import as_text, write_drift_report
+from fusmae.reports.histograms import overlaid_histograms
+from tests.reports.conftest import BANDS, measure
 
-BANDS = (Band("s1", "VV", "dB"), Band("s2", "B02", "DN"))
 FAULT = "The s1 scene looks like linear power, not dB.\n  expected: dB\n  next:     --s1-units power"
-
-
-def measure(name, modality, value, limit=1.0):
-    return Measure(name, modality, value, usual=limit / 2, limit=limit)
-
-
-@pytest.fixture
-def alike():
-    """Four tiles, of which one lacks S2; nothing beyond its limit."""
-    embedding = np.zeros((4, 2), np.float32)
-    reference = Reference(
-        graph_sha256="0" * 64,
-        bands=BANDS,
-        train_quantiles=np.stack([-15 + 10 * TRAIN_SHARES, 200 + 3000 * TRAIN_SHARES]).astype(np.float32),
-        train_std=np.array([2.5, 850], np.float32),
-        train_embeddings={"s1+s2": embedding},
-        validation_quantiles=np.zeros((4, 2, 32), np.float32),
-        validation_embeddings={"s1+s2": embedding},
-        validation_scenes=np.arange(4, dtype=np.int32),
-        facts={"num_train": 1500, "num_train_kept": 1200, "tiles_per_scene": 4, "data": "made", "warning": ""},
-    )
-    quantiles = np.stack([-14 + 8 * TILE_SHARES, 400 + 2000 * TILE_SHARES]).astype(np.float32)[None].repeat(4, axis=0)
-    quantiles[3, 1] = np.nan
-    corners = np.array([[0, 0], [240, 0], [0, 240], [240, 240]])
-    measures = (
-        measure("VV", "s1", 0.2),
-        measure("B02", "s2", 0.3),
-        measure(MIXTURE, "", 0.1),
-        measure(NOVELTY, "", 0.9),
-    )
-    novelty = np.array([0.8, 1.5, 1.1, np.nan])
-    return Findings(
-        Drift(measures, "s1+s2", 4, 3, 4, 1.0, 0.01, novelty),
-        "",
-        reference,
-        SceneTiles(quantiles, embedding, ("s1+s2",) * 3 + ("s1",), corners),
-        {"model": "fusmae/3", "crs": "EPSG:32633", "sources": ["s1.tif"]},
-        (400_000.0, 5_300_000.0),
-    )
 
 
 @pytest.fixture
@@ -212,30 +171,30 @@ def test_bands_that_the_scene_lacks_have_no_picture(tmp_path, alike):
     assert "B02" not in html
 
 
-def heights(svg):
-    """Of the steps of training and scene, from the drawn paths."""
-    paths = re.findall(r' d="M0 110 (.*?)(?: L300 110 Z)?"', svg)
-    return [np.array([110 - float(y) for _, y in re.findall(r"L([\d.]+) ([\d.]+)", path)][::2]) for path in paths]
+def heights(path):
+    """Of the steps of a drawn path."""
+    return np.array([110 - float(y) for _, y in re.findall(r"L([\d.]+) ([\d.]+)", path)][:120:2])
 
 
 def test_both_histograms_are_drawn_each_to_its_own_height():
     random = np.random.default_rng(0)
     train, scene = random.normal(-12, 3, 4000), random.normal(-8, 1, 500)
-    for drawn in heights(overlay_svg("VV", "dB", train.astype(np.float32), scene.astype(np.float32))):
+    chart = overlaid_histograms("VV", "dB", train.astype(np.float32), scene.astype(np.float32))
+    assert chart.bars.endswith(" L300 110 Z")
+    for drawn in (heights(chart.bars), heights(chart.outline)):
         assert len(drawn) == 60
         assert drawn.max() == pytest.approx(106, abs=0.1)
 
 
 def test_the_same_pixels_are_drawn_alike_with_both_means_in_place():
     pixels = np.linspace(0, 1000, 2001, dtype=np.float32)
-    svg = overlay_svg("B02", "DN", pixels, pixels)
-    one, other = heights(svg)
-    np.testing.assert_array_equal(one, other)
-    means = [float(x) for x in re.findall(r'<line class="(?:published|measured)" x1="([\d.]+)"', svg)]
-    assert means == pytest.approx([300 * (500 - 2) / (985 - 2)] * 2, abs=0.1)
-    assert ">985 DN</text>" in svg
+    chart = overlaid_histograms("B02", "DN", pixels, pixels)
+    np.testing.assert_array_equal(heights(chart.bars), heights(chart.outline))
+    assert [kind for kind, _ in chart.lines] == ["published", "measured"]
+    assert [x for _, x in chart.lines] == pytest.approx([300 * (500 - 2) / (985 - 2)] * 2, abs=0.1)
+    assert chart.high == "985 DN"
 
 
 def test_a_constant_band_is_drawn():
     flat = np.full(100, 700, np.float32)
-    assert "nan" not in overlay_svg("B02", "DN", flat, flat).lower()
+    assert "nan" not in str(overlaid_histograms("B02", "DN", flat, flat)).lower()

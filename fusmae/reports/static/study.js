@@ -1,6 +1,3 @@
-"""The study page's script: sorting of tables, and the difference of any two rows."""
-
-SCRIPT = """
 "use strict";
 
 function valueOf(row, column) {
@@ -78,4 +75,3 @@ if (rowsElement) {
   selects.forEach((select) => select.addEventListener("change", show));
   show();
 }
-"""

@@ -1,0 +1,52 @@
+"""Fills the templates of this room: each page is one file that needs no network."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_ROOM = Path(__file__).parent
+
+
+def render(template: str, **facts: object) -> str:
+    """A whole page.
+
+    Args:
+        template: name of a file in `templates`.
+        facts: what the template names; every text among them is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names something that is no fact.
+    """
+    return _environment().get_template(template).render(facts)
+
+
+def number_format(units: str) -> str:
+    """How many digits a pixel's value is shown with."""
+    return ",.1f" if units == "dB" else ",.0f"
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_ROOM / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # `{{ 0.5 | formatted(".3f") }}`
+    environment.filters["formatted"] = format
+    environment.globals["static"] = _static
+    # As `tojson` writes it: in a script element, without spaces, in the order given.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment
+
+
+def _static(name: str) -> str:
+    """The text of a style sheet or script, which a page holds inside itself."""
+    return (_ROOM / "static" / name).read_text(encoding="utf-8")
