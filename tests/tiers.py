@@ -42,6 +42,7 @@ BY_PATH: dict[str, dict[str, str]] = {
 
 BY_FIXTURE: dict[str, dict[str, str]] = {
     "new_workspace": {"pipeline": "makes a copy of this checkout to run commands in"},
+    "browser": {"browser": "what a screen shows, only a browser can tell"},
     "postgres": {"servers": "PostgreSQL"},
     "tracking": {"servers": "MLflow's tracking server"},
     "scoring": {"servers": "MLflow's scoring server"},
