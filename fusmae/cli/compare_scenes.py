@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusmae.commands.reading import Given
+from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
 from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
@@ -24,15 +24,15 @@ from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.reports.drift import Findings, as_text, write_drift_report
 
 
-def drift(
-    config: Config, *, model: str, given: Given, out: Path, reference: Path | None, is_checked: bool
+def compare_scenes(
+    config: Config, *, model: str, files: SceneFiles, out: Path, reference: Path | None, is_checked: bool
 ) -> tuple[bool, str]:
     """Compare scenes with the reference that travels with a model.
 
     Args:
         config: with the thresholds, `drift`.
         model: a registered version, or a file.
-        given: the scenes.
+        files: the scenes.
         out: folder that gets the report.
         reference: instead of the version's own.
         is_checked: count pixels that look like other units as drift.
@@ -50,7 +50,7 @@ def drift(
     session = Session(found.path)
     require_embedding(session, found.label)
     compared = _reference(found, session, reference)
-    scenes = open_scenes(session.inputs, given.paths, given.readings)
+    scenes = open_scenes(session.inputs, files.paths, files.readings)
     grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:

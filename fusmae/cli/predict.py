@@ -1,52 +1,72 @@
-"""A map of a scene by a registered model."""
+"""`fusmae predict`: a map of a scene by a registered model."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from fusmae.commands.reading import Given
+import typer
+
+from fusmae.cli.call import begin
+from fusmae.cli.options import S1, S2, Model, RefuseOddPixels, S1Bands, S1Units, S2Bands, S2Offset, Units, scene_files
 from fusmae.errors import InputError
-from fusmae.inference.map.predict import Map, Model, predict_map
-from fusmae.inference.session import Session
-from fusmae.release.registry.model_file import model_file
+
+if TYPE_CHECKING:
+    from fusmae.inference.map.predict import Map
 
 _MOST_NAMED = 5
 
 
 def predict(
-    *,
-    model: str,
-    given: Given,
-    out: Path,
-    stride: int | None,
-    date: datetime | None,
-    is_checked: bool,
-) -> str:
-    """Write the map; gives a summary for people.
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The map, a GeoTIFF; its other files are named after it.")],
+    s1: S1 = None,
+    s2: S2 = None,
+    stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; half a tile where absent.")] = None,
+    s1_bands: S1Bands = "",
+    s2_bands: S2Bands = "",
+    s1_units: S1Units = Units.DB,
+    s2_offset: S2Offset = None,
+    date: Annotated[
+        datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
+    ] = None,
+    check: RefuseOddPixels = True,
+) -> None:
+    """Map a scene: class probabilities and confidence.
 
-    Raises:
-        RegistryError: there is no such model.
-        ExportError: its file is no graph of ours.
-        InputError: scenes that can't be used.
-        StorageError: the disk is full.
+    The most probable class, a picture and a STAC item are written beside the map. One modality is enough. Both may have
+    any grid, CRS and resolution. A command that was killed goes on where it was.
+
+    A pixel of the map is the mean of the tiles that cover it, each counting most at its centre: a model that judges
+    tiles of 1200 m shows nothing finer than that, however small the stride.
+
+    Example: fusmae predict --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out map.tif
     """
+    begin("predict", looks_up=model)
+    from fusmae.inference.map.predict import Model as MapModel
+    from fusmae.inference.map.predict import predict_map
+    from fusmae.inference.session import Session
+    from fusmae.release.registry.model_file import model_file
+
     if out.suffix.lower() not in (".tif", ".tiff") or out.is_dir():
         raise InputError("A map is a GeoTIFF.", got=f"--out {out}", expected="a file name that ends in .tif")
-    found = model_file(model)
-    session = Session(found.path)
+    file = model_file(model)
+    session = Session(file.path)
+    files = scene_files(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
     made = predict_map(
-        Model(session, found.label, found.sha256),
-        given.paths,
+        MapModel(session, file.label, file.sha256),
+        files.paths,
         out,
-        readings=given.readings,
+        readings=files.readings,
         stride_m=stride,
-        is_checked=is_checked,
+        is_checked=check,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
     )
-    return _summary(made, session.metadata["classes"])
+    typer.echo(_summary(made, session.metadata["classes"]))
 
 
-def _summary(made: Map, classes: Sequence[str]) -> str:
+def _summary(made: "Map", classes: Sequence[str]) -> str:
+    """Size of the map, share of its most frequent classes, and the files."""
     rows, columns = made.grid.shape
     known = int(made.counts[1:].sum())
     order = sorted(range(len(classes)), key=lambda number: -made.counts[number + 1])[:_MOST_NAMED]

@@ -1,20 +1,16 @@
-"""Commands that decide which version is champion."""
+"""`fusmae promote`: the gate judges a version, which becomes champion if it passes."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import load_params, options, run_command
-
-app = typer.Typer()
-
-Name = Annotated[str, typer.Argument(help="Registered model, as `register_as.model_name` has it.")]
+from fusmae.cli.call import begin, global_options, load_params
+from fusmae.cli.options import ModelName
 
 
-@app.command()
 def promote(
-    name: Name,
+    name: ModelName,
     version: Annotated[
         str, typer.Option(help="Alias or number of the version that shall become champion; by default the challenger.")
     ] = "",
@@ -35,38 +31,29 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why, and who agreed; stands in the ledger for good.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; fails where the gate says no.")] = False,
 ) -> None:
-    """Judge a version against the champion, and make it champion if the gate lets it pass.
+    """Make a version champion if the gate lets it pass.
+
+    The gate judges it against the champion of now, on the test split.
 
     Example: fusmae promote fusmae --experiment workspace
 
     Example: fusmae promote fusmae --version 4 --force --reason "agreed with A. Person: needed for the flood"
     """
-    from fusmae.commands.promote import Evidence
+    config = load_params()
+    begin("promote", looks_up=name)
+    from fusmae.cli.promote_version import Evidence, promote_version
 
-    arguments = {"version": version, "evidence": Evidence(shards, index, verdict), "params": options["params"]}
-    arguments |= {"reports": reports, "force": force, "reason": reason, "dry_run": dry_run}
-    # As dvc.yaml has it.
-    arguments |= {"experiment": experiment, "registered": Path("reports/register/version.json")}
-    typer.echo(run_command("promote", config=load_params(), name=name, **arguments))
-
-
-@app.command()
-def rollback(
-    name: Name,
-    to: Annotated[str, typer.Option(help="Number of an earlier champion; by default the one before.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; stands in the ledger for good.")] = "",
-) -> None:
-    """Make the version champion again that was it before.
-
-    Example: fusmae rollback fusmae --reason "maps of the coast are wrong"
-    """
-    typer.echo(run_command("rollback", name=name, to=to, reason=reason))
-
-
-@app.command()
-def ledger(name: Name) -> None:
-    """Show who made which version champion, when and why; fails if somebody changed that.
-
-    Example: fusmae ledger fusmae
-    """
-    typer.echo(run_command("ledger", name=name))
+    text = promote_version(
+        config,
+        params=global_options.params,
+        name=name,
+        version=version,
+        evidence=Evidence(shards, index, verdict),
+        reports=reports,
+        experiment=experiment,
+        registered=Path("reports/register/version.json"),  # as dvc.yaml has it
+        force=force,
+        reason=reason,
+        dry_run=dry_run,
+    )
+    typer.echo(text)

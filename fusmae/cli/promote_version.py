@@ -41,7 +41,7 @@ class Evidence:
     verdict: Path
 
 
-def promote(
+def promote_version(
     config: Config,
     *,
     params: Path,

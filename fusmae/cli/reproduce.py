@@ -1,59 +1,73 @@
-"""Make a registered version again and say whether it is the same."""
+"""`fusmae reproduce`: a registered version is made again, and every hash and score compared."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from fusmae.release.lineage.compare import Answer, Comparison
-from fusmae.release.lineage.reproduce import RawData, make_again
-from fusmae.release.lineage.trace import trace
+from fusmae.cli.call import begin
+from fusmae.cli.options import ModelVersion
+from fusmae.errors import LineageError
 
-_ANSWERS: dict[Answer, str] = {"same": "same", "within": "within tolerance", "other": "OTHER", "noted": "other, noted"}
+if TYPE_CHECKING:
+    from fusmae.release.lineage.compare import Answer, Comparison
+
+_ANSWERS: dict["Answer", str] = {
+    "same": "same",
+    "within": "within tolerance",
+    "other": "OTHER",
+    "noted": "other, noted",
+}
 _WIDTH = 150
 
 
 def reproduce(
-    *, reference: str, tolerance: float, keep: bool, folder: Path, downloads: Path, raw: Path, receipt: Path
-) -> tuple[str, str]:
-    """Check a version's commit out, run its stages there and compare.
+    reference: ModelVersion,
+    tolerance: Annotated[float, typer.Option(help="Largest difference of a score, absolute.", min=0)] = 1e-6,
+    keep: Annotated[bool, typer.Option(help="Leave the checkout when all is done.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where checkouts go.")] = Path(".fusmae/reproduce"),
+) -> None:
+    """Make a version again from its commit, and compare it.
 
-    Args:
-        reference: `fusmae@champion` or `fusmae/3`.
-        tolerance: largest difference of a score, absolute.
-        keep: leave the checkout.
-        folder: where checkouts go.
-        downloads: archives that need not be fetched again.
-        raw: unpacked ones.
-        receipt: what they are.
+    Nothing comes from a cache; every hash and score is compared. Exit code 1 if it is not the same. Cut off, the same
+    command goes on.
 
-    Returns:
-        The comparison as people read it, and what is wrong with it; "" where it is reproduced.
-
-    Raises:
-        RegistryError: no such version, or MLflow does not answer.
-        LineageError: it can't be made again here.
+    Example: fusmae reproduce fusmae@champion --tolerance 1e-6
     """
+    begin("reproduce", looks_up=reference)
+    from fusmae.release.lineage.reproduce import RawData, make_again
+    from fusmae.release.lineage.trace import trace
+
     traced = trace(reference)
-    label, commit = traced.model.label, traced.commit
-    Console(stderr=True, highlight=False).print(f"making {label} again from commit {commit}", soft_wrap=True)
-    found = make_again(traced, folder, RawData(downloads, raw, receipt), tolerance=tolerance, keep=keep)
-    problem = f"{label} is not reproduced: {len(found.other)} of {len(found.rows)} comparisons differ."
-    kept = f"\nkept: {folder / label.replace('/', '-')}" if keep else ""
-    return _text(label, found) + kept, "" if found.is_reproduced else problem
+    label = traced.model.label
+    typer.echo(f"making {label} again from commit {traced.commit}", err=True)
+    # As dvc.yaml has them: the checkout finds them at the same places.
+    raw_data = RawData(Path("data/downloads"), Path("data/raw"), Path("data/raw.json"))
+    comparison = make_again(traced, folder, raw_data, tolerance=tolerance, keep=keep)
+    typer.echo(_text(label, comparison))
+    if keep:
+        typer.echo(f"kept: {folder / label.replace('/', '-')}")
+    if not comparison.is_reproduced:
+        raise LineageError(
+            f"{label} is not reproduced: {len(comparison.other)} of {len(comparison.rows)} comparisons differ.",
+            hint="`--keep` leaves the checkout to look into",
+        )
 
 
-def _text(label: str, found: Comparison) -> str:
+def _text(label: str, comparison: "Comparison") -> str:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("compared", "registered", "made again", "answer")
-    for row in found.rows:
+    for row in comparison.rows:
         table.add_row(row.what, row.before, row.now, _ANSWERS[row.answer])
     asked = (
         "the same bits, for libraries, device and threads are the same"
-        if found.expects_bits
+        if comparison.expects_bits
         else "the scores only, for libraries, device or threads are others: see the first rows"
     )
     console = Console(width=_WIDTH, highlight=False)
     with console.capture() as captured:
         console.print(table)
-    verdict = "reproduced" if found.is_reproduced else "NOT reproduced"
-    return f"{captured.get()}asked for: {asked}; scores within {found.tolerance:g}\n{label}: {verdict}"
+    verdict = "reproduced" if comparison.is_reproduced else "NOT reproduced"
+    return f"{captured.get()}asked for: {asked}; scores within {comparison.tolerance:g}\n{label}: {verdict}"

@@ -1,4 +1,4 @@
-"""What the command line says about a scene's files, as readers understand it."""
+"""Files of scenes as a command line names them, and how readers shall understand them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from fusmae.rasters.s1_units import S1Units
 
 
 @dataclass(frozen=True)
-class Given:
-    """Scenes as a command line gives them.
+class SceneFiles:
+    """Scenes as a command line names them.
 
     Attributes:
         s1: Sentinel-1 files, folders and archives, as they were given.

@@ -27,7 +27,7 @@ _WIDTH = 120
 _WRONG: tuple[Status, ...] = ("error", "warning")
 
 
-def doctor(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
+def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
     """Ask every question about the stack; changes nothing.
 
     Args:

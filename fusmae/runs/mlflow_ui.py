@@ -9,7 +9,7 @@ from fusmae.runs.mlflow_address import shown_uri, tracking_uri
 from fusmae.runs.mlflow_store import connect, packages_folder
 
 
-def ui(*, host: str, port: int) -> str:
+def show_mlflow(host: str, port: int) -> str:
     """Become MLflow's web server on a database; a tracking server has an interface of its own.
 
     Args:

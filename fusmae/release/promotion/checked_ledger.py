@@ -7,7 +7,7 @@ from fusmae.release.promotion.ledger import Entry, Ledger, champions, sentence
 from fusmae.release.registry.versions import champion_number, in_use, numbers
 
 
-def ledger(*, name: str) -> str:
+def checked_ledger(name: str) -> str:
     """Every change of champion, oldest first; fails where ledger and registry disagree.
 
     Args:

@@ -8,7 +8,7 @@ from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import champion_number
 
 
-def rollback(*, name: str, to: str, reason: str) -> str:
+def roll_back(name: str, *, to: str, reason: str) -> str:
     """Move the alias back; no gate, for it was champion before, but its file is checked and loaded.
 
     Args:
