@@ -42,7 +42,7 @@ def write_embeddings(
         files: the scenes; none where shards are given.
         out: the table, GeoParquet.
         stride: metres from tile to tile; None for tiles side by side.
-        is_checked: refuse pixels that look like other units than the model's.
+        is_checked: whether to refuse pixels that look like other units than the model's.
         shards: the data set, instead of scenes.
         split: which of its splits; None for test.
         index: its index, which says where the pairs are.
@@ -58,16 +58,16 @@ def write_embeddings(
         StorageError: the disk is full.
     """
     _require_one_kind(files, stride, shards, split, index)
-    found = model_file(model)
-    session = Session(found.path)
-    require_embedding(session, found.label)
+    version = model_file(model)
+    session = Session(version.path)
+    require_embedding(session, version.label)
     nodata: tuple[str, ...] = ()
     if shards:
-        summary = _embed_pairs(found, session, shards, split or "test", index, out)
+        summary = _embed_pairs(version, session, shards, split or "test", index, out)
     else:
-        num_tiles, nodata = _embed_scenes(found, session, files, stride, is_checked, out)
+        num_tiles, nodata = _embed_scenes(version, session, files, stride, is_checked, out)
         summary = f"{num_tiles:,} tiles"
-    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {found.label}", *nodata, f"wrote {out}"])
+    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {version.label}", *nodata, f"wrote {out}"])
 
 
 def _require_one_kind(
