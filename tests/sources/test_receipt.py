@@ -14,7 +14,7 @@ from fusmae.sources.receipt import is_as_received, receipt_of, require_as_receiv
 @pytest.fixture
 def params(monkeypatch, tmp_path):
     """params.yaml with a user's own data; two pairs of them in data/raw/folder, and their receipt."""
-    from tests.test_config import composed
+    from tests.config.test_params import composed
 
     monkeypatch.chdir(tmp_path)
     config = parse_config(composed("data=folder"), "composed")
@@ -62,7 +62,7 @@ def test_a_copy_with_other_times_is_the_same_data(params, tmp_path):
 
 
 def test_what_was_fetched_is_not_looked_at(tmp_path):
-    from tests.test_config import composed
+    from tests.config.test_params import composed
 
     config = parse_config(composed("data=bigearthnet"), "composed")
     assert is_as_received(config.data.source, tmp_path / "none", tmp_path / "none.json")
@@ -94,7 +94,7 @@ def test_update_leaves_it_to_stage_fetch_to_say_what_is_wrong(params, tmp_path, 
 
 
 def test_update_of_data_that_were_fetched_reads_them_anew(tmp_path, ran):
-    from tests.test_config import composed
+    from tests.config.test_params import composed
 
     config = parse_config(composed("data=bigearthnet"), "composed")
     receipt = tmp_path / "raw.json"
