@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-HEAVY = ("torch", "lightning", "mlflow", "pandas", "rasterio", "numpy", "sklearn")
+HEAVY = ("torch", "lightning", "mlflow", "onnxruntime", "pandas", "rasterio", "numpy", "sklearn", "pydantic", "dvc")
 
 
 def fusmae(*arguments, cwd=ROOT):

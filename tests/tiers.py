@@ -28,7 +28,7 @@ BY_PATH: dict[str, dict[str, str]] = {
     },
     "tests/operations": {"servers": "compose.yaml's services as processes, and the files that they are made of"},
     "tests/study/test_report_browser.py": {"browser": "charts, sorting and comparisons are the page's own code"},
-    "tests/commands/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
+    "tests/cli/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
     "tests/release/export/test_operator_sets.py": {
         "installs": "an onnxruntime of 2024",
         "slow": "exports a graph for each of four operator sets",

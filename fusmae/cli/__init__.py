@@ -1,38 +1,105 @@
-"""The command line: one command a stage, and what is done with a registered model."""
+"""The command line: one command per stage, and what is done with scenes, models and studies."""
 
 import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusmae.cli import doctor, embeddings, lineage, release, results, scenes, serve, stages, study, ui
-from fusmae.cli.call import options
+from fusmae.cli import (
+    doctor,
+    drift,
+    embed,
+    ledger,
+    lineage,
+    predict,
+    promote,
+    reproduce,
+    rollback,
+    serve,
+    stages,
+    study,
+    summary,
+    ui,
+    update,
+)
+from fusmae.cli.call import global_options
+from fusmae.cli.help import CommandWithExample, GroupedCommands
 from fusmae.errors import FusmaeError
 from fusmae.runs.environment import keep_caches_inside, wait_without_spinning
 from fusmae.runs.exit_code import exit_code, note_begin, note_end
 
 app = typer.Typer(
+    cls=GroupedCommands,
     help="Fus-MAE as a pipeline. `dvc repro` calls the stages in order; each can be run alone.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (stages, release, lineage, scenes, embeddings, serve, results, doctor, study, ui):
-    app.add_typer(group.app)
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Pipeline stages": (
+        stages.fetch,
+        stages.index,
+        stages.shard,
+        stages.examine,
+        stages.pretrain,
+        stages.probe,
+        stages.finetune,
+        stages.evaluate,
+        stages.export,
+        stages.variants,
+        stages.reference,
+        stages.register,
+    ),
+    "Whole pipeline": (update.update, summary.summary),
+    "Models": (
+        promote.promote,
+        rollback.rollback,
+        ledger.ledger,
+        lineage.lineage,
+        reproduce.reproduce,
+        serve.serve,
+    ),
+    "Scenes": (predict.predict, embed.embed, drift.drift),
+    "Study": (study.study, study.study_pretrain, study.study_measure, study.study_report),
+    "Help": (doctor.doctor, ui.ui),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(cls=CommandWithExample, rich_help_panel=_panel)(_command)
+
+
+def _print_version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    try:
+        typer.echo(f"fusmae {version('fusmae')}")
+    except PackageNotFoundError as error:
+        raise FusmaeError(
+            "This code has no version, for it is not installed.",
+            got="a folder on Python's path",
+            expected="a package that pip knows",
+            hint="pip install -e .",
+        ) from error
+    raise typer.Exit
 
 
 @app.callback()
-def _globals(
+def _set_globals(
     params: Annotated[Path, typer.Option(help="Parameters, as `dvc exp run -S` composes them.")] = Path("params.yaml"),
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    options.update(params=params, debug=debug)
+    global_options.params, global_options.debug = params, debug
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake becomes one paragraph and a non-zero exit code (see `outcome`)."""
+    """Run the command line; a user's mistake becomes one paragraph and a non-zero exit code (see `exit_code`)."""
     keep_caches_inside(Path.cwd())
     wait_without_spinning()
     note_begin()
@@ -43,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         note_end(code)
         if isinstance(error, SystemExit):
             sys.exit(code)
-        if not isinstance(error, FusmaeError) or options["debug"]:
+        if not isinstance(error, FusmaeError) or global_options.debug:
             raise
         typer.echo(f"fusmae: {error}", err=True)
         sys.exit(code)

@@ -1,9 +1,9 @@
-"""How a command of the command line reaches the code behind it."""
+"""What a command does before its work: parameters read, the process made ready, packages and the registry named."""
 
 import os
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,41 +14,60 @@ from fusmae.runs.memory import keep_freed_memory
 if TYPE_CHECKING:
     from fusmae.config.params import Config
 
-options: dict[str, Any] = {"params": Path("params.yaml"), "debug": False}
-"""What stands before the command: `fusmae --params … --debug <command>`."""
+
+@dataclass
+class GlobalOptions:
+    """What stands before the command: `fusmae --params … --debug <command>`.
+
+    Attributes:
+        params: file of the parameters.
+        debug: whether an error shows its traceback.
+    """
+
+    params: Path = Path("params.yaml")
+    debug: bool = False
+
+
+global_options = GlobalOptions()
+"""Those of this process, set when the command line is read."""
 
 # A person waits for the answer of a command, or a service looks again: with MLflow's own numbers a registry that is
 # down takes four minutes to say so. Stages keep those: a training run had better wait.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-
-# The argument by which each command that asks the registry first names a model.
-_LOOKED_UP = {"predict": "model", "embed": "model", "drift": "model", "lineage": "reference", "reproduce": "reference"}
-_LOOKED_UP |= {"promote": "name", "rollback": "name", "ledger": "name"}
 
 
 def load_params() -> "Config":
     """params.yaml as it is named before the command."""
     from fusmae.config.params import load_config
 
-    return load_config(options["params"])
+    return load_config(global_options.params)
 
 
 def stage_params() -> "Config":
     """params.yaml for a DVC stage, in a process that is made ready for its work."""
-    keep_freed_memory()
-    exclude_this_machine()
+    _make_ready()
     return load_params()
 
 
-def run_command(command: str, **arguments: Any) -> Any:
-    """Run a command that is no stage: the function of that name in `fusmae/commands/`."""
+def begin(command: str, *, looks_up: str = "") -> None:
+    """Make the process ready for a command that is no stage.
+
+    Args:
+        command: name of the command.
+        looks_up: model that the command asks the registry for first; a path of an ONNX file, or "", asks for none.
+
+    Raises:
+        ConfigError: a package that the command needs is not installed.
+    """
     require_packages(command)
-    keep_freed_memory()
-    exclude_this_machine()
-    model = str(arguments.get(_LOOKED_UP.get(command, ""), ""))
-    if model and not model.endswith(".onnx"):
+    _make_ready()
+    if looks_up and not looks_up.endswith(".onnx"):
         # To import MLflow takes seconds, in which a person would wonder.
-        typer.echo(f"looking up {model} in the registry", err=True)
+        typer.echo(f"looking up {looks_up} in the registry", err=True)
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    return getattr(import_module(f"fusmae.commands.{command}"), command)(**arguments)
+
+
+def _make_ready() -> None:
+    keep_freed_memory()
+    exclude_this_machine()

@@ -6,29 +6,29 @@ from typing import Annotated
 import typer
 
 from fusmae.cli.call import stage_params
+from fusmae.cli.options import (
+    Exported,
+    Index,
+    Out,
+    Raw,
+    Receipt,
+    RunFile,
+    Runs,
+    Shards,
+    Statistics,
+    Verdict,
+    Weights,
+)
 
-app = typer.Typer()
 
-Raw = Annotated[Path, typer.Option(help="Folder of unpacked raw data, a folder a source.")]
-Shards = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
-Verdict = Annotated[Path, typer.Option(help="JSON that training waits for; `examine` writes it if nothing blocks.")]
-Receipt = Annotated[Path, typer.Option(help="JSON that says what the raw data is.")]
-Index = Annotated[Path, typer.Option(help="Parquet file of the index.")]
-Statistics = Annotated[Path, typer.Option(help="JSON of band statistics.")]
-Weights = Annotated[Path, typer.Option(help="Checkpoint folder to start from.")]
-Exported = Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.")]
-Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
-# Not --run: torchrun, if it stands before the stage, takes that for one of its own options.
-RunFile = Annotated[Path, typer.Option("--run-file", help="JSON that gets the MLflow run's id.")]
-
-
-@app.command()
 def fetch(
     downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")],
     raw: Raw,
     receipt: Receipt,
 ) -> None:
-    """Get a source's archives, check and unpack them; killed, it goes on where it was.
+    """Get a source's archives, check and unpack them.
+
+    A stage that was killed goes on where it was.
 
     Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
     """
@@ -38,7 +38,6 @@ def fetch(
     run_stage(config.data.source, config.runtime, downloads=downloads, raw=raw, receipt=receipt)
 
 
-@app.command()
 def index(raw: Raw, out: Out) -> None:
     """Write the index: pairs with labels, split, place and date.
 
@@ -50,9 +49,10 @@ def index(raw: Raw, out: Out) -> None:
     run_stage(config.data, raw=raw, out=out)
 
 
-@app.command()
 def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statistics) -> None:
-    """Pack tiles into shards, on every core or on a Dask cluster, and measure band statistics on train.
+    """Pack tiles into shards, and measure band statistics.
+
+    Tiles are packed on every core or on a Dask cluster; statistics are of the split train.
 
     Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
     --statistics data/statistics.json
@@ -63,7 +63,6 @@ def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statis
     run_stage(config.data, config.runtime, raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
 
 
-@app.command()
 def examine(
     raw: Raw,
     index: Index,
@@ -71,7 +70,9 @@ def examine(
     out: Out,
     verdict: Verdict,
 ) -> None:
-    """Check that the data is what it states: complete, in the right units, labelled right, splits apart.
+    """Check that the data are what they state.
+
+    They have to be complete, in the right units and labelled right, and their splits apart.
 
     Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
     --verdict data/verdict.json
@@ -82,7 +83,6 @@ def examine(
     run_stage(config.data, config.runtime, raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
-@app.command()
 def pretrain(
     shards: Shards,
     verdict: Verdict,
@@ -91,7 +91,9 @@ def pretrain(
     pictures: Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")],
     run: RunFile,
 ) -> None:
-    """Pretrain by masked reconstruction; goes on from where a killed run stopped.
+    """Pretrain by masked reconstruction.
+
+    The stage goes on from where a killed run stopped.
 
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
     --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
@@ -115,7 +117,6 @@ def pretrain(
     )
 
 
-@app.command()
 def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Train linear heads on a frozen encoder.
 
@@ -139,7 +140,6 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     )
 
 
-@app.command()
 def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Train encoder and head together.
 
@@ -163,15 +163,16 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     )
 
 
-@app.command()
 def evaluate(
     models: Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")],
     shards: Shards,
     index: Index,
     out: Out,
-    runs: Annotated[Path, typer.Option(help="Folder of run files; scores are added to their MLflow runs.")],
+    runs: Runs,
 ) -> None:
-    """Score every model over the whole test set, with and without each modality.
+    """Score every model over the whole test set.
+
+    Each is scored with and without each modality.
 
     Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
     --runs reports/runs
@@ -192,9 +193,10 @@ def evaluate(
     )
 
 
-@app.command()
 def export(weights: Weights, shards: Shards, out: Out) -> None:
-    """Export a finetuned model to ONNX and compare it with torch on every test pair.
+    """Export a finetuned model to ONNX, compared with torch.
+
+    They are compared on every test pair.
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """
@@ -204,7 +206,6 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
     run_stage(config.export, tile_m=config.data.tile_m, weights=weights, shards=shards, out=out)
 
 
-@app.command()
 def variants(
     exported: Exported,
     shards: Shards,
@@ -212,7 +213,9 @@ def variants(
     out: Out,
     report: Annotated[Path, typer.Option(help="Folder for what was measured of every variant.")],
 ) -> None:
-    """Make fp16 and int8 variants of the exported model; keep those that are neither worse nor slower.
+    """Make fp16 and int8 variants of the exported model.
+
+    Those that are neither worse nor slower are kept.
 
     Example: fusmae variants --exported models/export --shards data/shards --index data/index.parquet
     --out models/variants --report reports/variants
@@ -223,14 +226,15 @@ def variants(
     run_stage(config.variants, seed=config.seed, exported=exported, shards=shards, index=index, out=out, report=report)
 
 
-@app.command()
 def reference(
     exported: Exported,
     shards: Shards,
     index: Index,
     out: Out,
 ) -> None:
-    """Describe the training data in numbers that `fusmae drift` compares new scenes with.
+    """Describe the training data for `fusmae drift`.
+
+    The command compares new scenes with these numbers.
 
     Example: fusmae reference --exported models/export --shards data/shards --index data/index.parquet
     --out models/reference.npz
@@ -241,7 +245,6 @@ def reference(
     run_stage(config.reference, seed=config.seed, exported=exported, shards=shards, index=index, out=out)
 
 
-@app.command()
 def register(
     exported: Exported,
     variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
@@ -256,7 +259,9 @@ def register(
     run: Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")],
     out: Out,
 ) -> None:
-    """Register the exported model in MLflow as `challenger`, with its card, its lineage and its variants.
+    """Register the exported model in MLflow as `challenger`.
+
+    Its card, its lineage and its variants are registered with it.
 
     Example: fusmae register --exported models/export --variants models/variants --measured reports/variants
     --reference models/reference.npz --scores reports/evaluate/scores.json --curves reports/evaluate/pr.png

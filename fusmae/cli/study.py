@@ -1,32 +1,33 @@
-"""A study's parameters, and one command a stage of study/dvc.yaml."""
+"""A study's parameters, and one command per stage of study/dvc.yaml."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusmae.cli.call import run_command, stage_params
-from fusmae.cli.stages import Index, Out, RunFile, Shards, Statistics, Verdict
-
-app = typer.Typer()
+from fusmae.cli.call import begin, stage_params
+from fusmae.cli.options import Index, Out, RunFile, Runs, Shards, Statistics, Verdict
 
 Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
-Seed = Annotated[int, typer.Option(help="Of weights, order, masks and label subsets.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, order, masks and label subsets.")]
 
 
-@app.command()
 def study(
     overrides: Annotated[list[str] | None, typer.Argument(help="Other values, as study_size=gpu.")] = None,
     out: Annotated[Path, typer.Option(help="Parameters that the stages of a study read.")] = Path("study/params.yaml"),
 ) -> None:
-    """Write a study's parameters from conf/study.yaml; `dvc repro` in study/ then runs it, as `make study` does.
+    """Write a study's parameters from conf/study.yaml.
+
+    `dvc repro` in study/ then runs the study, as `make study` does.
 
     Example: fusmae study study_size=gpu 'study.seeds=[1,2,3]' pretrain.epochs=100
     """
-    run_command("study", overrides=overrides or [], out=out)
+    begin("study")
+    from fusmae.cli.compose_study import compose_study
+
+    compose_study(overrides or [], out)
 
 
-@app.command()
 def study_pretrain(
     variant: Variant,
     seed: Seed,
@@ -36,7 +37,9 @@ def study_pretrain(
     out: Out,
     run: RunFile,
 ) -> None:
-    """Pretrain one variant of a study; goes on from where a killed run stopped.
+    """Pretrain one variant of a study.
+
+    The stage goes on from where a killed run stopped.
 
     Example: fusmae --params study/params.yaml study-pretrain --variant joint --seed 1 --shards study/data/shards
     --verdict study/data/verdict.json --statistics study/data/statistics.json --out study/models/joint-1
@@ -57,7 +60,6 @@ def study_pretrain(
     )
 
 
-@app.command()
 def study_measure(
     variant: Variant,
     seed: Seed,
@@ -67,7 +69,9 @@ def study_measure(
     out: Out,
     run: RunFile,
 ) -> None:
-    """Measure one variant of a study by every protocol, label share and condition.
+    """Measure one variant of a study.
+
+    It is measured by every protocol, label share and condition.
 
     Example: fusmae --params study/params.yaml study-measure --variant joint --seed 1 --weights study/models/joint-1
     --shards study/data/shards --index study/data/index.parquet --out study/cells/joint-1
@@ -79,14 +83,15 @@ def study_measure(
     run_stage(config, variant=variant, seed=seed, weights=weights, shards=shards, index=index, out=out, run_file=run)
 
 
-@app.command()
 def study_report(
     cells: Annotated[Path, typer.Option(help="Folder with what `fusmae study-measure` wrote.")],
     shards: Shards,
     out: Out,
-    runs: Annotated[Path, typer.Option(help="Folder of run files; the report is added to their MLflow runs.")],
+    runs: Runs,
 ) -> None:
-    """Put every cell of a study into one page, with tables and plots.
+    """Put every cell of a study into one page.
+
+    The page has tables and plots.
 
     Example: fusmae --params study/params.yaml study-report --cells study/cells --shards study/data/shards
     --out study/report --runs study/runs

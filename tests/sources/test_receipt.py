@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusmae.commands import update as command
-from fusmae.commands.update import CHANGED, update
+from fusmae.cli import update as command
+from fusmae.cli.update import CHANGED, bring_up_to_date
 from fusmae.config.params import parse_config
 from fusmae.errors import SourceError
 from fusmae.files import write_json
@@ -78,19 +78,19 @@ def ran(monkeypatch):
 
 def test_update_runs_fetch_anew_only_where_files_have_changed(params, tmp_path, ran):
     paths = {"raw": tmp_path / "data/raw", "receipt": tmp_path / "data/raw.json"}
-    assert update(params, **paths, check=True) == 0
-    assert update(params, **paths, check=False) == 0
+    assert bring_up_to_date(params, **paths, check=True) == 0
+    assert bring_up_to_date(params, **paths, check=False) == 0
     assert ran == ["repro"]
     CHANGES["a new pair"](tmp_path / "data/raw/folder")
-    assert update(params, **paths, check=True) == CHANGED
-    assert update(params, **paths, check=False) == 0
+    assert bring_up_to_date(params, **paths, check=True) == CHANGED
+    assert bring_up_to_date(params, **paths, check=False) == 0
     assert ran == ["repro", "repro --force --single-item fetch", "repro"]
 
 
 def test_update_leaves_it_to_stage_fetch_to_say_what_is_wrong(params, tmp_path, ran):
     (tmp_path / "data/raw/folder/pairs.csv").unlink()
     paths = {"raw": tmp_path / "data/raw", "receipt": tmp_path / "data/raw.json"}
-    assert update(params, **paths, check=True) == CHANGED
+    assert bring_up_to_date(params, **paths, check=True) == CHANGED
 
 
 def test_update_of_data_that_were_fetched_reads_them_anew(tmp_path, ran):
@@ -98,7 +98,7 @@ def test_update_of_data_that_were_fetched_reads_them_anew(tmp_path, ran):
 
     config = parse_config(composed("data=bigearthnet"), "composed")
     receipt = tmp_path / "raw.json"
-    update(config, raw=tmp_path, receipt=receipt, check=False)
+    bring_up_to_date(config, raw=tmp_path, receipt=receipt, check=False)
     receipt.touch()
-    update(config, raw=tmp_path, receipt=receipt, check=False)
+    bring_up_to_date(config, raw=tmp_path, receipt=receipt, check=False)
     assert ran == ["repro", "repro --force --single-item index shard", "repro"]

@@ -9,13 +9,13 @@ import onnx
 import pytest
 import yaml
 
-from fusmae.commands.lineage import lineage
 from fusmae.errors import LineageError, RegistryError
 from fusmae.files import file_sha256, write_json
 from fusmae.release.export.graph import save_onnx
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
 from fusmae.release.lineage.trace import trace
 from fusmae.release.registry.versions import register_graph
+from fusmae.reports.lineage import lineage_text
 from fusmae.runs.dvc_lock import dvc_md5
 
 NAME = "tiny"
@@ -157,7 +157,7 @@ def test_a_flow_run_is_recorded(project, exported, monkeypatch):
     assert recorded(project).flow_run == ""
     monkeypatch.setenv("FUSMAE_FLOW_RUN_ID", "flow-7")
     register(exported, project)
-    assert "flow run   flow-7" in lineage(reference="tiny@challenger", as_json=False)
+    assert "flow run   flow-7" in lineage_text(trace("tiny@challenger"))
 
 
 def test_a_model_that_dvc_lock_does_not_know_has_no_hashes_but_a_reason(project):
@@ -217,7 +217,7 @@ def test_changes_that_nobody_wrote_down_are_unknown_and_not_called_clean(project
         write_json(Path(RUNS[stage]), {"run_id": run.info.run_id, "experiment": "test", "stage": stage})
     write_lock()
     register(exported, project)
-    printed = lineage(reference="tiny@challenger", as_json=False)
+    printed = lineage_text(trace("tiny@challenger"))
     assert "commit none, changes unknown" in printed
     assert "commit c0ffee, changes unknown" in printed
 
@@ -241,7 +241,7 @@ def test_what_was_registered_is_read_back_whole(project, exported):
 
 def test_lineage_prints_everything_that_it_was_asked_for(project, exported):
     register(exported, project)
-    printed = lineage(reference="tiny@challenger", as_json=False)
+    printed = lineage_text(trace("tiny@challenger"))
     run_ids = [json.loads(Path(path).read_text())["run_id"] for path in RUNS.values()]
     for wanted in (
         f"commit     {git('rev-parse', 'HEAD')}, clean",
@@ -252,7 +252,7 @@ def test_lineage_prints_everything_that_it_was_asked_for(project, exported):
         *(f"{run_id}   in this store" for run_id in run_ids),
     ):
         assert wanted in printed
-    found = json.loads(lineage(reference="tiny/1", as_json=True))
+    found = json.loads(json.dumps(trace("tiny/1").to_json()))
     assert [run["run_id"] for run in found["runs"]] == run_ids
     assert {run["is_in_this_store"] for run in found["runs"]} == {True}
     assert found["stages"][0]["name"] == "fetch"
@@ -267,7 +267,7 @@ def test_runs_that_this_store_lacks_are_still_named_with_what_was_known_of_them(
     store = Path("mlruns/mlflow.db").absolute()
     mlflow = str(Path(sys.executable).with_name("mlflow"))
     subprocess.run([mlflow, "gc", "--backend-store-uri", f"sqlite:///{store}", "--run-ids", run_id], check=True)
-    printed = lineage(reference="tiny@challenger", as_json=False)
+    printed = lineage_text(trace("tiny@challenger"))
     assert f"pretrain   {run_id}   NOT in this store" in printed
     assert printed.count("on a processor") == 2
 
@@ -276,7 +276,7 @@ def test_a_cached_stage_whose_run_the_store_never_had_is_named_too(project, expo
     write_json(Path(RUNS["pretrain"]), {"run_id": "f" * 32, "experiment": "test", "stage": "pretrain"})
     write_lock()
     register(exported, project)
-    printed = lineage(reference="tiny@challenger", as_json=False)
+    printed = lineage_text(trace("tiny@challenger"))
     assert f"pretrain   {'f' * 32}   NOT in this store" in printed
 
 
@@ -299,26 +299,26 @@ def test_a_version_without_lineage_is_refused_for_what_it_lacks(project, exporte
 def test_a_version_that_is_not_there_is_named(project, exported, reference):
     register(exported, project)
     with pytest.raises(RegistryError, match=f"has no {reference}"):
-        lineage(reference=reference, as_json=False)
+        lineage_text(trace(reference))
 
 
 def test_a_registry_that_is_down_is_named(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
-        lineage(reference="tiny@champion", as_json=False)
+        lineage_text(trace("tiny@champion"))
 
 
 def test_a_plain_file_has_no_lineage(exported):
     with pytest.raises(LineageError, match="lineage is kept of registered versions"):
-        lineage(reference=str(exported.path), as_json=False)
+        lineage_text(trace(str(exported.path)))
 
 
 def test_a_damaged_lineage_is_named(project, exported):
     register(exported, project)
     registered_file(LINEAGE).write_text('{"name": 3}', encoding="utf-8")
     with pytest.raises(LineageError, match=r"lineage\.json of tiny/1 can't be read"):
-        lineage(reference="tiny@challenger", as_json=False)
+        lineage_text(trace("tiny@challenger"))
 
 
 def test_a_lineage_of_another_model_is_refused(project, exported):
@@ -326,4 +326,4 @@ def test_a_lineage_of_another_model_is_refused(project, exported):
     path = registered_file(LINEAGE)
     path.write_text(json.dumps({**json.loads(path.read_text()), "onnx_sha256": "0" * 64}), encoding="utf-8")
     with pytest.raises(LineageError, match="is of another model"):
-        lineage(reference="tiny@challenger", as_json=False)
+        lineage_text(trace("tiny@challenger"))

@@ -15,19 +15,19 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from fusmae.commands.ledger import ledger
-from fusmae.commands.lineage import lineage
-from fusmae.commands.promote import Evidence, promote
-from fusmae.commands.rollback import rollback
+from fusmae.cli.promote_version import Evidence, promote_version
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.files import file_sha256, write_json
 from fusmae.release.lineage.trace import trace
 from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.checked_ledger import checked_ledger
 from fusmae.release.promotion.ledger import Ledger
+from fusmae.release.promotion.rollback import roll_back
 from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import champion_number
+from fusmae.reports.lineage import lineage_text
 from fusmae.runs.dvc_lock import dvc_md5
 from fusmae.runs.exit_code import TEMPORARY
 from fusmae.runs.mlflow_store import connect
@@ -40,7 +40,7 @@ def promoted(config, version, **changes):
     evidence = Evidence(Path("data/shards"), Path("data/index.parquet"), Path("data/verdict.json"))
     settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "evidence": evidence}
     settings |= {"experiment": "", "registered": Path("reports/register/version.json")}
-    return promote(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
+    return promote_version(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
 
 
 def forced(config, version):
@@ -64,7 +64,7 @@ def test_the_first_version_that_passes_becomes_champion_and_leaves_a_trace(check
     entry = Ledger(NAME).entries()[-1]
     assert entry.who == "a.person@example.org"
     assert not entry.forced
-    assert f"champion: {NAME}/1" in ledger(name=NAME)
+    assert f"champion: {NAME}/1" in checked_ledger(NAME)
 
 
 def test_the_verdict_is_kept_with_the_version_and_named_in_the_ledger(checkout, config):
@@ -130,7 +130,7 @@ def test_force_needs_a_reason_and_the_ledger_keeps_it(checkout, config):
     forced(config, "3")
     last = Ledger(NAME).entries()[-1]
     assert (champion(), last.forced, last.reason) == ("3", True, "agreed with A. Person")
-    assert "against the gate: agreed with A. Person" in ledger(name=NAME)
+    assert "against the gate: agreed with A. Person" in checked_ledger(NAME)
 
 
 def test_force_where_the_gate_says_yes_is_not_recorded_as_forced(checkout, config):
@@ -258,7 +258,7 @@ def test_what_was_made_before_it_was_committed_passes_if_the_commit_has_it_all(c
     assert "passes" in promoted(config, made)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert trace(f"{NAME}/{made}").commit == commit
-    assert f"promoted   {commit}" in lineage(reference=f"{NAME}/{made}", as_json=False)
+    assert f"promoted   {commit}" in lineage_text(trace(f"{NAME}/{made}"))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_what_the_commit_has_otherwise_is_named_before_anything_is_measured(
 ):
     lock_the_export(checkout)
     made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), inputs=inputs, is_dirty=True)
-    monkeypatch.setattr("fusmae.commands.promote.run_trials", None)
+    monkeypatch.setattr("fusmae.cli.promote_version.run_trials", None)
     with pytest.raises(PromotionError, match=rf"{said}(.|\n)*`dvc repro` makes what this commit names"):
         promoted(config, made)
     assert champion() == ""
@@ -310,7 +310,7 @@ def test_a_lineage_that_can_not_be_read_ends_promotion_with_a_paragraph_and_no_r
     assert phases() == []
     move_champion(NAME, Change("promote", model_file(f"{NAME}/{broken}")), "")
     promoted(config, "2")
-    rollback(name=NAME, to="", reason="")
+    roll_back(NAME, to="", reason="")
     assert champion() == broken
 
 
@@ -357,9 +357,9 @@ def test_an_alias_that_was_moved_by_hand_stops_promotions_until_it_is_taken_back
     MlflowClient().set_registered_model_alias(NAME, "champion", "3")
     with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*rollback tiny --to 1"):
         promoted(config, "2")
-    rollback(name=NAME, to="1", reason="somebody moved it")
+    roll_back(NAME, to="1", reason="somebody moved it")
     promoted(config, "2")
-    assert "(by then the alias was moved from 1 to 3 by hand)" in ledger(name=NAME)
+    assert "(by then the alias was moved from 1 to 3 by hand)" in checked_ledger(NAME)
 
 
 def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, monkeypatch):
@@ -379,7 +379,7 @@ def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, 
     with pytest.raises(LedgerError, match="Somebody else"):
         promoted(config, "2")
     assert champion() == "3"
-    assert ledger(name=NAME).endswith("champion: tiny/3")
+    assert checked_ledger(NAME).endswith("champion: tiny/3")
 
 
 def test_pairs_of_one_place_are_drawn_together(checkout, config, pairs):
@@ -426,14 +426,14 @@ def test_rollbacks_go_back_through_the_champions_until_the_first(checkout, confi
     promoted(config, "1")
     promoted(config, "2")
     forced(config, "3")
-    assert "rollback 3 → 2: maps are wrong" in rollback(name=NAME, to="", reason="maps are wrong")
+    assert "rollback 3 → 2: maps are wrong" in roll_back(NAME, to="", reason="maps are wrong")
     assert champion() == "2"
-    rollback(name=NAME, to="", reason="")
+    roll_back(NAME, to="", reason="")
     assert champion() == "1"
     with pytest.raises(PromotionError, match=r"tiny/1 was the first champion(.|\n)*promote tiny --version 2,"):
-        rollback(name=NAME, to="", reason="")
+        roll_back(NAME, to="", reason="")
     with pytest.raises(PromotionError, match=r"tiny/3 came after the champion(.|\n)*promote tiny --version 3,"):
-        rollback(name=NAME, to="3", reason="")
+        roll_back(NAME, to="3", reason="")
     assert champion() == "1"
     assert len(phases()) == 10
 
@@ -442,8 +442,8 @@ def test_rollback_to_a_named_version_takes_earlier_champions_only(checkout, conf
     promoted(config, "1")
     promoted(config, "2")
     with pytest.raises(PromotionError, match=r"tiny/3 was never champion(.|\n)*one of 1\n"):
-        rollback(name=NAME, to="3", reason="")
-    rollback(name=NAME, to="1", reason="")
+        roll_back(NAME, to="3", reason="")
+    roll_back(NAME, to="1", reason="")
     assert champion() == "1"
 
 
@@ -542,11 +542,11 @@ def test_a_crash_before_the_alias_leaves_the_old_champion_and_holds_others_off_f
     assert died.wait(120) == 9
     died.stderr.close()
     assert champion() == "1"
-    assert "under way" in ledger(name=NAME)
+    assert "under way" in checked_ledger(NAME)
     with pytest.raises(LedgerError, match="under way"):
         promoted(config, "2")
     monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
-    assert "was cut off: do it again" in ledger(name=NAME)
+    assert "was cut off: do it again" in checked_ledger(NAME)
     promoted(config, "2")
     assert champion() == "2"
 
@@ -558,7 +558,7 @@ def test_a_crash_after_the_alias_is_written_down_by_the_next_change(checkout, co
     died.stderr.close()
     assert champion() == "2"
     monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
-    rollback(name=NAME, to="", reason="")
+    roll_back(NAME, to="", reason="")
     assert champion() == "1"
     assert phases()[3:] == [
         ("promote", "done", "1", "2"),
@@ -574,7 +574,7 @@ def test_a_registry_that_is_down_is_named(checkout, config, monkeypatch):
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
         promoted(config, "1")
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 does not answer"):
-        rollback(name=NAME, to="", reason="")
+        roll_back(NAME, to="", reason="")
     assert not (checkout / "mlruns").exists()
 
 

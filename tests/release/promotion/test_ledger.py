@@ -5,9 +5,9 @@ import json
 import pytest
 from mlflow import MlflowClient
 
-from fusmae.commands.ledger import ledger
 from fusmae.errors import LedgerError
 from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.checked_ledger import checked_ledger
 from fusmae.release.promotion.ledger import ENTRY_TAG, Entry, Ledger, champions
 from fusmae.release.registry.model_file import model_file
 from fusmae.runs.mlflow_store import connect
@@ -28,7 +28,7 @@ def two_champions(checkout):
 
 
 def test_an_untouched_ledger_is_shown_whole(two_champions):
-    lines = ledger(name=NAME).splitlines()
+    lines = checked_ledger(NAME).splitlines()
     assert len(lines) == 6
     assert "done promote 1 → 2" in lines[3]
     assert lines[4:] == [f"last entry: {Ledger(NAME).entries()[-1].sha256}", "champion: tiny/2"]
@@ -39,7 +39,7 @@ def test_a_changed_entry_shows(two_champions):
     content["who"] = "somebody.else@example.org"
     two_champions.set_model_version_tag(f"{NAME}-ledger", "2", ENTRY_TAG, json.dumps(content))
     with pytest.raises(LedgerError, match=r"changed at entry 2(.|\n)*another content than its hash"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def rewritten(client, number, **changes):
@@ -54,7 +54,7 @@ def rewritten(client, number, **changes):
 def test_an_entry_that_was_changed_together_with_its_hash_shows_in_the_next(two_champions):
     rewritten(two_champions, "3", who="somebody.else@example.org")
     with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*which is not there"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 @pytest.mark.parametrize(
@@ -63,52 +63,52 @@ def test_an_entry_that_was_changed_together_with_its_hash_shows_in_the_next(two_
 def test_a_last_entry_that_says_another_thing_than_was_begun_shows(two_champions, changes):
     rewritten(two_champions, "4", **changes)
     with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*not what was begun"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 @pytest.mark.parametrize("changes", [{"previous": "0" * 64}, {"when": "2020-01-01T00:00:00+00:00"}])
 def test_a_last_entry_that_was_put_elsewhere_shows_on_its_version(two_champions, changes):
     rewritten(two_champions, "4", **changes)
     with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_a_removed_last_entry_shows_on_its_version(two_champions):
     two_champions.delete_model_version(f"{NAME}-ledger", "4")
     with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_a_removed_entry_shows(two_champions):
     two_champions.delete_model_version(f"{NAME}-ledger", "2")
     with pytest.raises(LedgerError, match="entry 3 where 2 belongs"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_a_removed_end_shows(two_champions):
     for number in ("3", "4"):
         two_champions.delete_model_version(f"{NAME}-ledger", number)
     with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_an_alias_that_was_moved_by_hand_shows(two_champions):
     two_champions.set_registered_model_alias(NAME, "champion", "3")
     with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*champion 3(.|\n)*champion 2"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_a_deleted_champion_shows(two_champions):
     two_champions.delete_model_version(NAME, "1")
     with pytest.raises(LedgerError, match=r"was champion was deleted(.|\n)*tiny/1"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def test_something_that_is_no_entry_shows(two_champions):
     version = two_champions.get_model_version(NAME, "1")
     two_champions.create_model_version(f"{NAME}-ledger", version.source, tags={ENTRY_TAG: "{}"})
     with pytest.raises(LedgerError, match=r"changed at entry 5(.|\n)*no entry"):
-        ledger(name=NAME)
+        checked_ledger(NAME)
 
 
 def entry(action, after, phase="done"):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from tests.commands.conftest import HEIGHT_M, ROOT, WIDTH_M
+from tests.cli.conftest import HEIGHT_M, ROOT, WIDTH_M
 from tests.inference.conftest import make_scenes
 
 LOCK = ROOT / "requirements-serve.lock"

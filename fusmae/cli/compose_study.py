@@ -9,7 +9,7 @@ from fusmae.files import file_sha256
 from fusmae.study.variants import study_of, variant_config
 
 
-def study(*, overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
+def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
     """Write `conf/study.yaml` with other values laid over it to `out`.
 
     Not by `dvc exp run`: killed, it leaves git without a branch.

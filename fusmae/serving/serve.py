@@ -5,8 +5,13 @@ import socket
 from copy import deepcopy
 from ipaddress import ip_address
 
+import uvicorn
+from uvicorn.config import LOGGING_CONFIG
+
 from fusmae.errors import FusmaeError
+from fusmae.serving.app import make_app
 from fusmae.serving.limits import Limits
+from fusmae.serving.loaded import find_model
 
 _log = logging.getLogger("fusmae.serving")
 
@@ -25,12 +30,6 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
         ExportError: the file is none of ours.
         FusmaeError: the address can't be listened on.
     """
-    import uvicorn
-    from uvicorn.config import LOGGING_CONFIG
-
-    from fusmae.serving.app import make_app
-    from fusmae.serving.loaded import find_model
-
     first = find_model(model)
     logs = deepcopy(LOGGING_CONFIG)
     logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}

@@ -8,25 +8,25 @@ from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import champion_number
 
 
-def rollback(*, name: str, to: str, reason: str) -> str:
-    """Move the alias back; no gate, for it was champion before, but its file is checked and loaded.
+def roll_back(name: str, *, to: str, reason: str) -> str:
+    """Move the alias back. The version was champion before, so no gate judges it; its file is checked and loaded.
 
     Args:
         name: registered model.
         to: number of an earlier champion; "" for the one before.
-        reason: recorded.
+        reason: why, which the ledger records.
 
     Returns:
         The ledger's line.
 
     Raises:
         PromotionError: there is nothing to go back to.
-        LedgerError: somebody else is at it.
+        LedgerError: another process is changing the champion.
         RegistryError: the version is gone, its file is another, or MLflow refuses.
     """
     target = version_before(name, to)
-    seen = champion_number(name)
-    if target.version == seen:
+    current = champion_number(name)
+    if target.version == current:
         raise PromotionError(f"{target.label} is champion already.", hint=f"fusmae ledger {name}")
     Session(model_file(f"{name}/{target.version}").path)
-    return sentence(move_champion(name, Change("rollback", target, reason=reason), seen))
+    return sentence(move_champion(name, Change("rollback", target, reason=reason), current))

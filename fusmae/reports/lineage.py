@@ -1,30 +1,19 @@
-"""What made a registered version, for people or as JSON."""
+"""What made a registered version, as people read it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusmae.release.lineage.mlflow_runs import RunFacts
 from fusmae.release.lineage.record import GitState, Lineage
-from fusmae.release.lineage.trace import Traced, trace
+from fusmae.release.lineage.trace import Traced
 from fusmae.runs.dvc_lock import LockedStage
 
 _UNKNOWN = "not recorded"
 
 
-def lineage(*, reference: str, as_json: bool) -> str:
-    """Commit, parameters, hashes back to the raw archives, runs and libraries of a version.
-
-    Args:
-        reference: `fusmae@champion` or `fusmae/3`.
-        as_json: for machines.
-
-    Raises:
-        RegistryError: no such version, or MLflow does not answer.
-        LineageError: its lineage is damaged.
-    """
-    traced = trace(reference)
-    return json.dumps(traced.to_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(traced))
+def lineage_text(traced: Traced) -> str:
+    """Commit, parameters, hashes back to the raw archives, runs and libraries of a version."""
+    return "\n".join(_lines(traced))
 
 
 def _lines(traced: Traced) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusmae.commands.reading import Given
+from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
 from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
@@ -24,21 +24,21 @@ from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.reports.drift import Findings, as_text, write_drift_report
 
 
-def drift(
-    config: Config, *, model: str, given: Given, out: Path, reference: Path | None, is_checked: bool
+def compare_scenes(
+    config: Config, *, model: str, files: SceneFiles, out: Path, reference: Path | None, is_checked: bool
 ) -> tuple[bool, str]:
     """Compare scenes with the reference that travels with a model.
 
     Args:
         config: with the thresholds, `drift`.
         model: a registered version, or a file.
-        given: the scenes.
+        files: the scenes.
         out: folder that gets the report.
-        reference: instead of the version's own.
-        is_checked: count pixels that look like other units as drift.
+        reference: file to compare with instead of the version's reference; None for that.
+        is_checked: whether to count pixels that look like other units as drift.
 
     Returns:
-        Whether they drift, and what people read.
+        Whether they drift, and a summary for people.
 
     Raises:
         RegistryError: there is no such model.
@@ -46,11 +46,11 @@ def drift(
         InputError: scenes that can't be used, or no reference.
         StorageError: the disk is full.
     """
-    found = model_file(model)
-    session = Session(found.path)
-    require_embedding(session, found.label)
-    compared = _reference(found, session, reference)
-    scenes = open_scenes(session.inputs, given.paths, given.readings)
+    version = model_file(model)
+    session = Session(version.path)
+    require_embedding(session, version.label)
+    compared = _reference(version, session, reference)
+    scenes = open_scenes(session.inputs, files.paths, files.readings)
     grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:
@@ -63,8 +63,8 @@ def drift(
         compared,
         tiles,
         {
-            "model": found.label,
-            "model_sha256": found.sha256,
+            "model": version.label,
+            "model_sha256": version.sha256,
             "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
             "crs": grid.crs.to_string(),
             "thresholds": config.drift.model_dump(),
@@ -75,9 +75,9 @@ def drift(
     return findings.is_drift, "\n".join([as_text(findings), *nodata, f"report: {out / 'drift.html'}"])
 
 
-def _reference(model: ModelFile, session: Session, given: Path | None) -> Reference:
-    if given is not None:
-        return load_reference(given, model.sha256, session.inputs)
+def _reference(model: ModelFile, session: Session, path: Path | None) -> Reference:
+    if path is not None:
+        return load_reference(path, model.sha256, session.inputs)
     if not model.name:
         raise InputError(
             f"{model.path} is a plain file: nothing says what it was trained on.",
@@ -85,18 +85,18 @@ def _reference(model: ModelFile, session: Session, given: Path | None) -> Refere
             hint="--reference models/reference.npz, which `dvc repro reference` writes",
         )
     with tempfile.TemporaryDirectory() as folder:
-        path = fetch_artifact(model, REFERENCE, Path(folder))
-        if path is None:
+        fetched = fetch_artifact(model, REFERENCE, Path(folder))
+        if fetched is None:
             raise InputError(
                 f"{model.label} was registered without a reference.",
                 expected=f"{REFERENCE} among its files",
                 hint="dvc repro reference, then --reference models/reference.npz; or register a new version",
             )
-        return load_reference(path, model.sha256, session.inputs)
+        return load_reference(fetched, model.sha256, session.inputs)
 
 
 def _side_by_side(scenes: dict[str, Scene], session: Session) -> Grid:
-    """Whole tiles from the top left: one that ends with the scene would count ground of others a second time."""
+    """Whole tiles from the top left: a tile that ends with the scene would count ground of its neighbours again."""
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
     grid = lay_grid(scenes, session.inputs, tile_m, has_cells=False)
     return replace(grid, width_m=grid.width_m // tile_m * tile_m, height_m=grid.height_m // tile_m * tile_m)

@@ -27,17 +27,17 @@ _WIDTH = 120
 _WRONG: tuple[Status, ...] = ("error", "warning")
 
 
-def doctor(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
-    """Ask every question about the stack; changes nothing.
+def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
+    """Ask every question about the stack; nothing is changed.
 
     Args:
         params: the parameters.
-        as_json: for machines instead of people.
-        is_strict: a warning counts as an error.
+        as_json: whether the text is JSON, for machines.
+        is_strict: whether a warning counts as an error.
         proxied: names of this machine that programs of this environment ask by a proxy.
 
     Returns:
-        Whether it is well, and what there is to say.
+        Whether nothing is wrong, and the text to print.
     """
     findings = ask_all(_checks(params, proxied), _PATIENCE_S)
     statuses = Counter(finding.status for finding in findings)

@@ -7,14 +7,14 @@ from fusmae.release.promotion.ledger import Entry, Ledger, champions, sentence
 from fusmae.release.registry.versions import champion_number, in_use, numbers
 
 
-def ledger(*, name: str) -> str:
+def checked_ledger(name: str) -> str:
     """Every change of champion, oldest first; fails where ledger and registry disagree.
 
     Args:
         name: registered model.
 
     Returns:
-        A line an entry, and what is champion.
+        One line per entry, and the number of the champion.
 
     Raises:
         LedgerError: an entry was changed or removed, the alias was moved past it, or a champion was deleted.
@@ -58,7 +58,7 @@ def ledger(*, name: str) -> str:
 
 
 def _lines(entries: Sequence[Entry]) -> list[str]:
-    """A line an entry; before one that found another champion than the ledger had made, a line that says so."""
+    """One line per entry; before one that found another champion than the ledger had made, a line that says so."""
     lines = []
     for number, entry in enumerate(entries):
         recorded = "".join(champions(entries[:number])[-1:])

@@ -28,12 +28,12 @@ from fusmae.runs.provenance import content_sha256, git_state
 
 @dataclass(frozen=True)
 class Evidence:
-    """What both are judged on.
+    """Data that both versions are judged on.
 
     Attributes:
-        shards: the data set; its test split counts.
-        index: says which pairs are of one place.
-        verdict: the examination's, which names the shards.
+        shards: folder of the data set; its test split counts.
+        index: file that says which pairs are of one place.
+        verdict: file of the examination, which names the shards.
     """
 
     shards: Path
@@ -41,7 +41,7 @@ class Evidence:
     verdict: Path
 
 
-def promote(
+def promote_version(
     config: Config,
     *,
     params: Path,
@@ -62,20 +62,20 @@ def promote(
         params: the file that they come from.
         name: registered model.
         version: alias or number of the challenger; "" for the experiment's, or `challenger`.
-        evidence: that both are judged on.
-        reports: gets a folder with the verdict.
+        evidence: data that both are judged on.
+        reports: folder that gets a folder with the verdict.
         experiment: DVC experiment that is committed first; `workspace` for the checkout's last run, "" for none.
         registered: JSON in which stage register names the version that it made.
-        force: go on where the gate says no.
-        reason: why, by whom it is forced: recorded.
-        dry_run: only judge.
+        force: whether to go on where the gate says no.
+        reason: why and by whom it is forced, which the ledger records.
+        dry_run: whether to judge only.
 
     Returns:
         What happened, as people read it.
 
     Raises:
         PromotionError: the gate says no, what decides is not what a commit names, or force has no reason.
-        LedgerError: somebody else is at it.
+        LedgerError: another process is changing the champion.
         LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
     """
@@ -88,14 +88,16 @@ def promote(
     require_locked([evidence.index], evidence.shards, evidence.verdict)
     version = version or CHALLENGER
     separator = "/" if version.isdigit() else "@"
-    challenger, seen = model_file(f"{name}{separator}{version}"), champion_number(name)
-    if challenger.version == seen:
+    challenger, current = model_file(f"{name}{separator}{version}"), champion_number(name)
+    if challenger.version == current:
         raise PromotionError(f"{challenger.label} is champion already.", hint=f"fusmae ledger {name}")
-    require_recorded(name, Ledger(name).entries(), seen)
+    require_recorded(name, Ledger(name).entries(), current)
     origin = check_origin(challenger, evidence.shards, params)
     if not force:
         require_origin(challenger, origin)
-    verdict, warning = _verdict(config, challenger, model_file(f"{name}/{seen}") if seen else None, evidence, origin)
+    verdict, warning = _verdict(
+        config, challenger, model_file(f"{name}/{current}") if current else None, evidence, origin
+    )
     folder = reports / f"{name}-{challenger.version}"
     report = write_verdict(folder, verdict, warning)
     if not dry_run:  # a no is evidence, too
@@ -103,12 +105,12 @@ def promote(
     if not verdict.is_passed and (dry_run or not force):
         raise PromotionError(
             as_text(verdict),
-            got=f"no; the champion stays {seen or 'none'}",
+            got=f"no; the champion stays {current or 'none'}",
             hint=f'open {folder / "verdict.html"}; to go on all the same: --force --reason "…", which is recorded',
         )
-    told = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
+    summary = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
-        return f"{told}nothing was changed (--dry-run)"
+        return f"{summary}nothing was changed (--dry-run)"
     change = Change(
         "promote",
         challenger,
@@ -117,8 +119,8 @@ def promote(
         reason=reason,
         commit="" if any(check.status == "failed" for check in origin) else verdict.facts["commit"],
     )
-    entry = move_champion(name, change, seen)
-    return f"{told}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
+    entry = move_champion(name, change, current)
+    return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
 def _require_reason(force: bool, reason: str) -> None:
@@ -193,7 +195,7 @@ def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
 
 def _difference(config: Config, trials: list[Trial], reader: ShardReader, index: Path) -> Difference:
     every = trials[0].every_modality
-    found = paired_differences(
+    differences = paired_differences(
         trials[0].probabilities[every],
         trials[1].probabilities[every],
         reader.labels,
@@ -202,4 +204,4 @@ def _difference(config: Config, trials: list[Trial], reader: ShardReader, index:
         confidence=config.gate.confidence,
         seed=config.seed,
     )
-    return found[config.gate.metric]
+    return differences[config.gate.metric]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fusmae.commands.doctor import doctor
+from fusmae.doctor.doctor import examine_stack
 from fusmae.doctor.finding import ask_all
 from tests.doctor.conftest import DVC, ROOT, finished_project, nobody, project, run, silent  # noqa: F401
 
@@ -62,7 +62,7 @@ def test_json_parses_and_servers_that_are_down_are_told_within_seconds_without_t
 
 def test_whatever_is_wrong_has_a_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    is_well, text = doctor(params=tmp_path / "params.yaml", as_json=True, is_strict=False)
+    is_well, text = examine_stack(params=tmp_path / "params.yaml", as_json=True, is_strict=False)
     assert not is_well
     wrong = [finding for finding in json.loads(text)["findings"] if finding["status"] in ("error", "warning")]
     assert {"params", "git", "dvc project"} <= {finding["name"] for finding in wrong}
@@ -76,13 +76,13 @@ def test_asking_changes_no_file_but_dvc_s_own_scratch(project):  # noqa: F811
         return {name: path.stat().st_mtime_ns for name, path in found.items() if not str(name).startswith(scratch)}
 
     before = tree()
-    doctor(params=project / "params.yaml", as_json=False, is_strict=False)
+    examine_stack(params=project / "params.yaml", as_json=False, is_strict=False)
     assert tree() == before
     assert not (project / "mlruns").exists()
 
 
 def test_an_import_that_breaks_inside_a_check_is_a_finding_and_no_traceback(monkeypatch):
-    from fusmae.commands import doctor as module
+    from fusmae.doctor import doctor as module
 
     monkeypatch.setitem(sys.modules, "dvc.repo", None)
     monkeypatch.setitem(sys.modules, "prefect.settings", None)

@@ -9,15 +9,15 @@ from fusmae.runs.mlflow_address import shown_uri, tracking_uri
 from fusmae.runs.mlflow_store import connect, packages_folder
 
 
-def ui(*, host: str, port: int) -> str:
+def show_mlflow(host: str, port: int) -> str:
     """Become MLflow's web server on a database; a tracking server has an interface of its own.
 
     Args:
-        host: where the server listens.
-        port: where the server listens.
+        host: address to listen on.
+        port: port to listen on.
 
     Returns:
-        Where to look, if the store is a server.
+        Where the interface of a tracking server is.
 
     Raises:
         RegistryError: the store does not answer, or MLflow's web server can't start.

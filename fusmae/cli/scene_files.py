@@ -1,4 +1,4 @@
-"""What the command line says about a scene's files, as readers understand it."""
+"""Files of scenes as a command line names them, and how readers shall understand them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from fusmae.rasters.s1_units import S1Units
 
 
 @dataclass(frozen=True)
-class Given:
-    """Scenes as a command line gives them.
+class SceneFiles:
+    """Scenes as a command line names them.
 
     Attributes:
-        s1: Sentinel-1 files, folders and archives, as they were given.
-        s2: likewise.
-        s1_bands: names in file order, with commas; "" to trust the files.
-        s2_bands: likewise.
-        s1_units: of the files.
-        s2_offset: to take off.
+        s1: paths of Sentinel-1 files, folders and archives.
+        s2: paths of Sentinel-2, likewise.
+        s1_bands: names of bands in file order, with commas; "" to trust the files.
+        s2_bands: names of bands of Sentinel-2, likewise.
+        s1_units: units of the S1 files.
+        s2_offset: number to take off every S2 digital number; None for nothing.
     """
 
     s1: tuple[str | Path, ...] = ()

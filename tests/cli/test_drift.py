@@ -10,8 +10,8 @@ import onnx
 import pytest
 import rasterio
 
-from fusmae.commands.drift import drift
-from fusmae.commands.reading import Given
+from fusmae.cli.compare_scenes import compare_scenes
+from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
@@ -21,7 +21,7 @@ from fusmae.inference.drift.reference import REFERENCE, save_reference
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
 from fusmae.release.registry.versions import register_graph
-from tests.commands.conftest import CLASSES, TILE_M, contents, fusmae
+from tests.cli.conftest import CLASSES, TILE_M, contents, fusmae
 from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes
 
 REPORT = ["drift.html", "drift.json"]
@@ -29,12 +29,12 @@ REPORT = ["drift.html", "drift.json"]
 
 @pytest.fixture(scope="session")
 def judged(exported, world, config):
-    """`drift` with the tiny model and its reference; any argument may be given."""
+    """`compare_scenes` with the tiny model and its reference; any argument may be given."""
 
     def run(out, scenes=None, **arguments):
-        given = Given(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else None
-        others = {"model": str(exported.path), "given": given, "reference": world.reference, "is_checked": True}
-        is_drift, text = drift(**({"config": config, "out": out} | others | arguments))
+        files = SceneFiles(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else None
+        others = {"model": str(exported.path), "files": files, "reference": world.reference, "is_checked": True}
+        is_drift, text = compare_scenes(**({"config": config, "out": out} | others | arguments))
         found = json.loads((out / "drift.json").read_text(encoding="utf-8"))
         assert found["verdict"] == ("drift" if is_drift else "alike")
         return is_drift, text, found
@@ -121,8 +121,8 @@ def test_the_report_names_every_band_and_stands_alone(tmp_path, judged, scenes):
 
 @pytest.mark.parametrize("modality", ["s1", "s2"])
 def test_one_sensor_alone_is_compared_by_its_own_bands(tmp_path, judged, scenes, modality):
-    given = Given(**{modality: tuple(scenes.paths[modality])})
-    is_drift, _, found = judged(tmp_path / "out", given=given)
+    files = SceneFiles(**{modality: tuple(scenes.paths[modality])})
+    is_drift, _, found = judged(tmp_path / "out", files=files)
     assert not is_drift
     assert {measure["modality"] for measure in found["measures"]} == {modality, ""}
     assert found["setting"] == modality
@@ -143,8 +143,8 @@ def test_linear_power_is_a_fault_of_units_beside_its_bands(tmp_path, judged, sce
 def test_what_the_options_mend_is_alike(tmp_path, judged, scenes):
     changed([scenes.s1], linear)
     changed(scenes.s2.iterdir(), brighter)
-    given = Given((scenes.s1,), (scenes.s2,), s1_units="power", s2_offset=1000)
-    is_drift, _, found = judged(tmp_path / "out", given=given)
+    files = SceneFiles((scenes.s1,), (scenes.s2,), s1_units="power", s2_offset=1000)
+    is_drift, _, found = judged(tmp_path / "out", files=files)
     assert not is_drift, found["measures"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.commands.reading import Given
+from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
@@ -24,10 +24,10 @@ from fusmae.release.registry.model_file import ModelFile, model_file
 _BATCH = 16
 
 
-def embed(
+def write_embeddings(
     *,
     model: str,
-    given: Given,
+    files: SceneFiles,
     out: Path,
     stride: int | None,
     is_checked: bool,
@@ -35,7 +35,20 @@ def embed(
     split: Split | None,
     index: Path | None,
 ) -> str:
-    """Write the table; gives a summary for people.
+    """Write a table of embeddings, of scenes or of a data set's pairs.
+
+    Args:
+        model: a registered version, or a file.
+        files: the scenes; none where shards are given.
+        out: the table, GeoParquet.
+        stride: metres from tile to tile; None for tiles side by side.
+        is_checked: whether to refuse pixels that look like other units than the model's.
+        shards: the data set, instead of scenes.
+        split: which of its splits; None for test.
+        index: its index, which says where the pairs are.
+
+    Returns:
+        A summary for people.
 
     Raises:
         RegistryError: there is no such model.
@@ -44,30 +57,30 @@ def embed(
         ShardError: shards that can't be read.
         StorageError: the disk is full.
     """
-    _require_one_kind(given, stride, shards, split, index)
-    found = model_file(model)
-    session = Session(found.path)
-    require_embedding(session, found.label)
+    _require_one_kind(files, stride, shards, split, index)
+    version = model_file(model)
+    session = Session(version.path)
+    require_embedding(session, version.label)
     nodata: tuple[str, ...] = ()
     if shards:
-        summary = _embed_pairs(found, session, shards, split or "test", index, out)
+        summary = _embed_pairs(version, session, shards, split or "test", index, out)
     else:
-        num_tiles, nodata = _embed_scenes(found, session, given, stride, is_checked, out)
+        num_tiles, nodata = _embed_scenes(version, session, files, stride, is_checked, out)
         summary = f"{num_tiles:,} tiles"
-    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {found.label}", *nodata, f"wrote {out}"])
+    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {version.label}", *nodata, f"wrote {out}"])
 
 
 def _require_one_kind(
-    given: Given, stride: int | None, shards: Path | None, split: Split | None, index: Path | None
+    files: SceneFiles, stride: int | None, shards: Path | None, split: Split | None, index: Path | None
 ) -> None:
-    is_of_scenes = bool(given.s1 or given.s2)
+    is_of_scenes = bool(files.s1 or files.s2)
     if is_of_scenes == bool(shards):
         raise InputError(
             "Embeddings are of scenes or of shards.", expected="--s1 and --s2 (one is enough), or --shards alone"
         )
     if is_of_scenes and (split or index):
         raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
-    if shards and (stride is not None or given != Given()):
+    if shards and (stride is not None or files != SceneFiles()):
         raise InputError(
             "Shards say themselves what they hold.",
             expected="no --stride, and none of --s1-bands, --s2-bands, --s1-units and --s2-offset",
@@ -75,10 +88,10 @@ def _require_one_kind(
 
 
 def _embed_scenes(
-    model: ModelFile, session: Session, given: Given, stride: int | None, is_checked: bool, out: Path
+    model: ModelFile, session: Session, files: SceneFiles, stride: int | None, is_checked: bool, out: Path
 ) -> tuple[int, tuple[str, ...]]:
     """The number of tiles, and sentences on nodata."""
-    scenes = open_scenes(session.inputs, given.paths, given.readings)
+    scenes = open_scenes(session.inputs, files.paths, files.readings)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
     grid = lay_grid(scenes, session.inputs, stride or tile_m, has_cells=False)

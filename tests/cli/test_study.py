@@ -1,18 +1,19 @@
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fusmae.commands.study import study
+from fusmae.cli.compose_study import compose_study
 from fusmae.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def composed(out, *overrides):
-    study(overrides=overrides, out=out, conf=CONF)
+    compose_study(overrides, out, CONF)
     return yaml.safe_load(out.read_text(encoding="utf-8"))
 
 
@@ -52,7 +53,7 @@ def test_a_file_of_weights_that_is_not_there_is_told_before_anything_runs(tmp_pa
 
 def test_the_command_says_what_is_wrong_in_one_paragraph():
     done = subprocess.run(
-        [CONF.parent / ".venv/bin/fusmae", "study", "study_size=huge", "--out", "/dev/null"],
+        [sys.executable, "-m", "fusmae", "study", "study_size=huge", "--out", "/dev/null"],
         capture_output=True,
         text=True,
         check=False,

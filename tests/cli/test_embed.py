@@ -14,8 +14,8 @@ import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
-from fusmae.commands.embed import embed
-from fusmae.commands.reading import Given
+from fusmae.cli.scene_files import SceneFiles
+from fusmae.cli.write_embeddings import write_embeddings
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import ShardReader
@@ -24,7 +24,7 @@ from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
-from tests.commands.conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
+from tests.cli.conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
 from tests.inference.conftest import LEFT, TOP, band, make_scenes, write_raster
 
 QUERIES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "embeddings.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -33,12 +33,12 @@ ROWS, COLUMNS = HEIGHT_M // TILE_M, WIDTH_M // TILE_M
 
 @pytest.fixture(scope="session")
 def embedded(exported):
-    """`embed` with the tiny model; any argument may be given."""
+    """`write_embeddings` with the tiny model; any argument may be given."""
 
     def run(out, scenes=None, **arguments):
-        given = Given(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else Given()
+        files = SceneFiles(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else SceneFiles()
         others = {"stride": None, "is_checked": True, "shards": None, "split": None, "index": None}
-        return embed(**({"model": str(exported.path), "given": given, "out": out} | others | arguments))
+        return write_embeddings(**({"model": str(exported.path), "files": files, "out": out} | others | arguments))
 
     return run
 
@@ -212,7 +212,7 @@ def test_a_scene_in_degrees_gets_the_utm_zone_of_its_centre(tmp_path, embedded):
     reproject(s1, moved, src_transform=own, src_crs="EPSG:32633", dst_transform=place, dst_crs="EPSG:4326",
               resampling=Resampling.nearest)  # fmt: skip
     path = write_raster(tmp_path / "s1.tif", moved, names=("VV", "VH"), transform=place, crs="EPSG:4326")
-    embedded(tmp_path / "tiles.parquet", given=Given(s1=(path,)))
+    embedded(tmp_path / "tiles.parquet", files=SceneFiles(s1=(path,)))
     found = geopandas.read_parquet(tmp_path / "tiles.parquet")
     assert found.crs.to_epsg() == 32633
     assert found.geometry.area.tolist() == [TILE_M**2] * len(found)
@@ -292,7 +292,7 @@ def test_options_of_shards_are_refused_with_scenes(tmp_path, embedded, scenes, o
 
 
 @pytest.mark.parametrize(
-    "options", [{"stride": 120}, {"given": Given(s1_bands="VV,VH")}, {"given": Given(s2_offset=0)}]
+    "options", [{"stride": 120}, {"files": SceneFiles(s1_bands="VV,VH")}, {"files": SceneFiles(s2_offset=0)}]
 )
 def test_options_of_scenes_are_refused_with_shards(tmp_path, embedded, world, options):
     with pytest.raises(InputError, match=r"(?s)Shards say themselves.*no --stride.*--s1-bands"):

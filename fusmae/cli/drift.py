@@ -1,0 +1,45 @@
+"""`fusmae drift`: whether new scenes are unlike those that a model learned from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusmae.cli.call import begin, load_params
+from fusmae.cli.options import S1, S2, Model, S1Bands, S1Units, S2Bands, S2Offset, Units, scene_files
+
+DRIFT_EXIT = 3
+"""Exit code where the scenes drift."""
+
+
+def drift(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/drift"),
+    s1: S1 = None,
+    s2: S2 = None,
+    s1_bands: S1Bands = "",
+    s2_bands: S2Bands = "",
+    s1_units: S1Units = Units.DB,
+    s2_offset: S2Offset = None,
+    check: Annotated[bool, typer.Option(help="Count pixels that look like other units as drift.")] = True,
+    reference: Annotated[
+        Path | None, typer.Option(help="What to compare with, instead of what was registered with the model.")
+    ] = None,
+) -> None:
+    """Compare new scenes with what a model learned from.
+
+    Each band and the embedding are compared. See docs/embeddings.md.
+
+    Exit code 0: alike; 3: drift, the report says in what; 1: an error, nothing was compared.
+
+    Example: fusmae drift --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out reports/drift
+    """
+    config = load_params()
+    begin("drift", looks_up=model)
+    from fusmae.cli.compare_scenes import compare_scenes
+
+    files = scene_files(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
+    is_drift, text = compare_scenes(config, model=model, files=files, out=out, reference=reference, is_checked=check)
+    typer.echo(text)
+    if is_drift:
+        raise typer.Exit(DRIFT_EXIT)
