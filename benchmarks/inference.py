@@ -34,7 +34,7 @@ from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
-from fusmae.inference.scene.tiles import Batch, cut_batches, read_strips
+from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
 from fusmae.inference.session import PRESENCE, Session
 from fusmae.runs.memory import keep_freed_memory
 from fusmae.runs.provenance import git_state
@@ -210,17 +210,17 @@ def measure_memory(model: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[Batch], int]:
+def _batches(session: Session, paths: dict[str, list[Path]]) -> tuple[list[TileBatch], int]:
     """The batches of some strips, and the number of tiles of the whole scene."""
     scenes = open_scenes(session.inputs, paths, {})
     grid = lay_grid(scenes, session.inputs, None)
     with SceneReader(scenes, session.inputs, grid) as reader:
         cut = cut_batches(read_strips(reader, grid.units()[:_NUM_STRIPS]), reader.inputs, grid.cell_m)
-        batches = [item for item in cut if isinstance(item, Batch)]
+        batches = [item for item in cut if isinstance(item, TileBatch)]
     return batches, len(grid.tile_tops_m) * len(grid.tile_lefts_m)
 
 
-def _feeds(batch: Batch) -> dict[str, Any]:
+def _feeds(batch: TileBatch) -> dict[str, Any]:
     """A batch of tiles with every modality, as input arrays of onnxruntime by name."""
     return {**batch.pixels, PRESENCE: np.ones((len(batch.columns), len(batch.modalities)), np.float32)}
 

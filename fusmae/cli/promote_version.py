@@ -16,7 +16,7 @@ from fusmae.inference.session import Session
 from fusmae.release.promotion.champion import Change, move_champion, require_clean_checkout, require_recorded
 from fusmae.release.promotion.commit_checks import check_origin, require_committed, require_locked, require_origin
 from fusmae.release.promotion.experiments import commit_experiment
-from fusmae.release.promotion.gate import Check, Verdict, judge
+from fusmae.release.promotion.gate import GateCheck, Verdict, judge
 from fusmae.release.promotion.ledger import Ledger, sentence
 from fusmae.release.promotion.model_scores import Trial, require_same, run_trials
 from fusmae.release.registry.artifacts import add_artifacts
@@ -155,7 +155,7 @@ def _verdict(
     challenger: ModelFile,
     champion: ModelFile | None,
     evidence: Evidence,
-    origin: Sequence[Check],
+    origin: Sequence[GateCheck],
 ) -> tuple[Verdict, str]:
     reader = ShardReader(evidence.shards, "test")
     incomparable = _why_incomparable(champion, reader)

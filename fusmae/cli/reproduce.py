@@ -10,7 +10,7 @@ from fusmae.cli.options import ModelVersion
 from fusmae.errors import LineageError
 
 if TYPE_CHECKING:
-    from fusmae.release.lineage.compare import Answer, Comparison
+    from fusmae.release.lineage.compare import Answer, ModelComparison
 
 _ANSWERS: dict["Answer", str] = {
     "same": "same",
@@ -54,7 +54,7 @@ def reproduce(
         )
 
 
-def _text(label: str, comparison: "Comparison") -> str:
+def _text(label: str, comparison: "ModelComparison") -> str:
     from rich.console import Console
     from rich.table import Table
 

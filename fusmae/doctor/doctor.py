@@ -14,7 +14,7 @@ from fusmae.doctor.checkout import check_git, check_params, config_or_none
 from fusmae.doctor.dvc_cache import check_cache, check_remote
 from fusmae.doctor.dvc_locks import check_locks
 from fusmae.doctor.dvc_project import check_project
-from fusmae.doctor.finding import Check, Finding, Status, ask_all
+from fusmae.doctor.finding import DoctorCheck, Finding, Status, ask_all
 from fusmae.doctor.gpu import check_gpu, gpu_devices
 from fusmae.doctor.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
 from fusmae.doctor.mlflow_checks import check_local_store, check_remote_store
@@ -48,31 +48,31 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     return is_well, _text(findings, statuses)
 
 
-def _checks(params: Path, proxied: Sequence[str] = ()) -> list[Check]:
+def _checks(params: Path, proxied: Sequence[str] = ()) -> list[DoctorCheck]:
     config = config_or_none(params)
     accelerator = config.runtime.accelerator if config else "auto"
     num_workers = config.runtime.num_workers if config else 0
     pools = ("cpu", "gpu") if gpu_devices() else ("cpu",)
     return [
-        Check("python", check_python),
-        Check("packages", check_packages),
-        Check("imports", check_imports),
-        Check("params", partial(check_params, params)),
-        Check("git", check_git),
-        Check("proxies", partial(check_proxies, proxied)),
-        Check("dvc project", check_project),
-        Check("dvc cache", check_cache),
-        Check("dvc locks", check_locks),
-        Check("dvc remote", check_remote, is_remote=True),
-        Check("mlflow", check_local_store),
-        Check("mlflow server", check_remote_store, is_remote=True),
-        Check("prefect", partial(check_prefect, pools), is_remote=True),
-        Check("disk", check_disk),
-        Check("shared memory", partial(check_shared_memory, num_workers)),
-        Check("open files", check_open_files),
-        Check("cores", check_cores),
-        Check("memory", check_memory),
-        Check("gpu", partial(check_gpu, accelerator)),
+        DoctorCheck("python", check_python),
+        DoctorCheck("packages", check_packages),
+        DoctorCheck("imports", check_imports),
+        DoctorCheck("params", partial(check_params, params)),
+        DoctorCheck("git", check_git),
+        DoctorCheck("proxies", partial(check_proxies, proxied)),
+        DoctorCheck("dvc project", check_project),
+        DoctorCheck("dvc cache", check_cache),
+        DoctorCheck("dvc locks", check_locks),
+        DoctorCheck("dvc remote", check_remote, is_remote=True),
+        DoctorCheck("mlflow", check_local_store),
+        DoctorCheck("mlflow server", check_remote_store, is_remote=True),
+        DoctorCheck("prefect", partial(check_prefect, pools), is_remote=True),
+        DoctorCheck("disk", check_disk),
+        DoctorCheck("shared memory", partial(check_shared_memory, num_workers)),
+        DoctorCheck("open files", check_open_files),
+        DoctorCheck("cores", check_cores),
+        DoctorCheck("memory", check_memory),
+        DoctorCheck("gpu", partial(check_gpu, accelerator)),
     ]
 
 

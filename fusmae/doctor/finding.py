@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Check:
+class DoctorCheck:
     """A check of one part of the stack.
 
     Attributes:
@@ -50,7 +50,7 @@ class Check:
     is_remote: bool = False
 
 
-def ask_all(checks: Sequence[Check], patience_s: float) -> list[Finding]:
+def ask_all(checks: Sequence[DoctorCheck], patience_s: float) -> list[Finding]:
     """Run every check; an exception in one becomes a finding and does not stop the others.
 
     Args:
@@ -72,11 +72,11 @@ def ask_all(checks: Sequence[Check], patience_s: float) -> list[Finding]:
     return [finding for check in checks for finding in answers.get(check.name, [replace(late, name=check.name)])]
 
 
-def _answer_into(answers: dict[str, list[Finding]], check: Check) -> None:
+def _answer_into(answers: dict[str, list[Finding]], check: DoctorCheck) -> None:
     answers[check.name] = _answer(check)
 
 
-def _answer(check: Check) -> list[Finding]:
+def _answer(check: DoctorCheck) -> list[Finding]:
     try:
         found = list(check.ask())
     except Exception as error:

@@ -13,7 +13,7 @@ class NoAnswerError(Exception):
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerAddress:
     """A server's address, with the credentials for it.
 
     Attributes:
@@ -68,13 +68,13 @@ class Answer:
             return None
 
 
-def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") -> Server:
+def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") -> ServerAddress:
     """The server at an address; user and password in the address replace those given."""
     split = urlsplit(uri)
     if split.username is not None:
         user = (unquote(split.username), unquote(split.password or ""))
     url = urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])).rstrip("/")
-    return Server(url, {"Authorization": f"Bearer {token}"} if token else {}, user)
+    return ServerAddress(url, {"Authorization": f"Bearer {token}"} if token else {}, user)
 
 
 def _reason(error: Exception) -> str:

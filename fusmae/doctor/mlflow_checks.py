@@ -11,7 +11,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from fusmae.doctor.finding import Finding, described
-from fusmae.doctor.http import NoAnswerError, Server, server_at
+from fusmae.doctor.http import NoAnswerError, ServerAddress, server_at
 from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
@@ -130,7 +130,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
             yield Finding("mlflow artifacts", "error", found, expected, f"{other.copy_command}; {_UPDATE}")
 
 
-def _server() -> Server:
+def _server() -> ServerAddress:
     """The server at the original address, with user and password, which `tracking_uri` leaves out."""
     given = os.environ.get
     name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
@@ -138,7 +138,7 @@ def _server() -> Server:
     return server_at(given("MLFLOW_TRACKING_URI", ""), user, given("MLFLOW_TRACKING_TOKEN", ""))
 
 
-def _check_server(server: Server) -> Iterator[Finding]:
+def _check_server(server: ServerAddress) -> Iterator[Finding]:
     start = "mlflow server --backend-store-uri sqlite:///mlruns/mlflow.db   # on the server, or correct the address"
     try:
         health = server.get("/health")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from fusmae.doctor.finding import Finding
-from fusmae.doctor.http import NoAnswerError, Server, server_at
+from fusmae.doctor.http import NoAnswerError, ServerAddress, server_at
 
 _ADDRESS = "export PREFECT_API_URL=http://…:4200/api"
 _START = f"prefect server start   # there, or correct the address: {_ADDRESS}"
@@ -38,7 +38,7 @@ def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding("prefect server", "error", f"{server.url} does not answer: {error}", expected, _START)
 
 
-def _server() -> Server | None:
+def _server() -> ServerAddress | None:
     """The server that a flow started here would use; None where none is set."""
     from prefect.settings import Settings
 
@@ -72,7 +72,7 @@ def _version_finding(there: str) -> Finding:
     return Finding("prefect version", "warning", f"{there} there, {here} here", expected, mend)
 
 
-def _check_pool(server: Server, pool: str) -> Finding:
+def _check_pool(server: ServerAddress, pool: str) -> Finding:
     name, answer = f"work pool {pool}", server.get(f"/work_pools/{pool}")
     if answer.status == 404:
         expected = "a pool for the deployments"

@@ -9,7 +9,7 @@ from fusmae.evaluation.resampling import METRICS, why_no_interval
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One line of the table.
 
     Attributes:
@@ -58,7 +58,7 @@ class Basis:
     warning: str = ""
 
 
-def as_report(rows: Sequence[Row], basis: Basis) -> dict[str, Any]:
+def as_report(rows: Sequence[ScoreRow], basis: Basis) -> dict[str, Any]:
     """The whole table as nested JSON values, for the card, the lineage and readers, but not for `dvc metrics`."""
     table: dict[str, Any] = {}
     for row in rows:

@@ -21,7 +21,7 @@ CLIPPED_DN = 1.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class PixelLimits:
     """Limits of how far a band may be from its published statistics.
 
     Attributes:
@@ -37,12 +37,12 @@ class Limits:
         return f"{mean if self.mean_shift_stds < inf else ''}standard deviations within a factor of {self.std_ratio:g}"
 
 
-POSSIBLE: dict[Units, Limits] = {"DN": Limits(inf, 10), "dB": Limits(2, 4)}
+POSSIBLE: dict[Units, PixelLimits] = {"DN": PixelLimits(inf, 10), "dB": PixelLimits(2, 4)}
 """Limits beyond which pixels have another unit or were normalised. The mean of digital numbers has no limit, because
 snow and cloud move it by many standard deviations. Published standard deviations include cloud; clear pairs of one
 scene have as little as 0.3 times the published one."""
 
-TYPICAL: dict[Units, Limits] = {"DN": Limits(1, 3), "dB": Limits(1, 3)}
+TYPICAL: dict[Units, PixelLimits] = {"DN": PixelLimits(1, 3), "dB": PixelLimits(1, 3)}
 """Limits that real data of one scene or season may exceed, so that the user must judge."""
 
 _MAX_CROSSED_SHARE = 0.2
@@ -272,7 +272,7 @@ def _by_band(observed: Observation, flags: NDArray[np.bool_]) -> str:
 
 
 def _against_reference(
-    question: Check, observed: Observation, reference: Statistics, limits: Mapping[Units, Limits]
+    question: Check, observed: Observation, reference: Statistics, limits: Mapping[Units, PixelLimits]
 ) -> Check:
     """Compare each band with its published statistics, and return the check with the result."""
     compared = {
@@ -295,7 +295,7 @@ def _against_reference(
     )
 
 
-def _is_near(totals: BandTotals, published: BandStatistics, limits: Limits) -> bool:
+def _is_near(totals: BandTotals, published: BandStatistics, limits: PixelLimits) -> bool:
     # The comparisons are written so that NaN does not count as near.
     is_mean_near = abs(totals.mean - published.mean) <= limits.mean_shift_stds * published.std
     return is_mean_near and published.std / limits.std_ratio <= totals.std <= published.std * limits.std_ratio

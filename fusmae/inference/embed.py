@@ -11,7 +11,7 @@ from fusmae.errors import ExportError
 from fusmae.inference.prefetch import ahead
 from fusmae.inference.scene.grid import Unit
 from fusmae.inference.scene.reader import SceneReader
-from fusmae.inference.scene.tiles import Batch, cut_batches, read_strips
+from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
 
 # Largest numbers of batches that wait for the session, and of strips that wait to be cut.
@@ -50,15 +50,15 @@ def require_embedding(session: Session, label: str) -> None:
 
 
 @contextmanager
-def scene_batches(reader: SceneReader, units: Sequence[Unit]) -> Iterator[Iterator[tuple[Unit, Sequence[Batch]]]]:
+def scene_batches(reader: SceneReader, units: Sequence[Unit]) -> Iterator[Iterator[tuple[Unit, Sequence[TileBatch]]]]:
     """Yield an iterator over units, each with its batches, in order; the next strip is read in the background."""
     strips = ahead(read_strips(reader, units), _STRIPS_AHEAD)
     items = ahead(cut_batches(strips, reader.inputs, reader.grid.cell_m), _BATCHES_AHEAD)
 
-    def by_unit() -> Iterator[tuple[Unit, Sequence[Batch]]]:
-        found: list[Batch] = []
+    def by_unit() -> Iterator[tuple[Unit, Sequence[TileBatch]]]:
+        found: list[TileBatch] = []
         for item in items:
-            if isinstance(item, Batch):
+            if isinstance(item, TileBatch):
                 found.append(item)
                 continue
             yield item.unit, found
@@ -91,5 +91,5 @@ def setting_name(modalities: Sequence[str]) -> str:
     return "+".join(modalities)
 
 
-def _embed(session: Session, batch: Batch) -> NDArray[np.float32]:
+def _embed(session: Session, batch: TileBatch) -> NDArray[np.float32]:
     return session.run(batch.pixels, batch.modalities)[EMBEDDING]

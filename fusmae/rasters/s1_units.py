@@ -96,7 +96,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class UnitsEvidence:
     """Evidence of linear pixels about their units.
 
     Attributes:
@@ -174,7 +174,7 @@ def spread_of(bands_db: Mapping[str, NDArray[np.float32]]) -> float | None:
     return float(np.mean(spreads)) if spreads else None
 
 
-def weigh(levels: Levels) -> Evidence:
+def weigh(levels: Levels) -> UnitsEvidence:
     """Compare both readings of linear pixels with the backscatter of ground."""
     medians: dict[LinearUnits, dict[str, float]] = {
         units: {name: level * factor / 10 for name, level in levels.medians.items()} for units, factor in FACTOR.items()
@@ -182,11 +182,11 @@ def weigh(levels: Levels) -> Evidence:
     fits = {units: _fit(medians[units], levels.spread and levels.spread * FACTOR[units] / 10) for units in FACTOR}
     first, second = sorted(fits, key=lambda units: -fits[units])
     if fits[first] == -inf:
-        return Evidence(None, 1.0, medians)
-    return Evidence(first, exp(min(fits[first] - fits[second], 700.0)), medians)
+        return UnitsEvidence(None, 1.0, medians)
+    return UnitsEvidence(first, exp(min(fits[first] - fits[second], 700.0)), medians)
 
 
-def conversion_to_decibels(evidence: Evidence) -> str:
+def conversion_to_decibels(evidence: UnitsEvidence) -> str:
     """Return advice on how to convert linear pixels to dB: one formula only where the evidence for it is strong."""
     if evidence.is_uncalibrated:
         return "calibrate it to sigma0 first: uncalibrated numbers can't be converted to dB"

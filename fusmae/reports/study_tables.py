@@ -8,7 +8,7 @@ import numpy as np
 
 from fusmae.study.curves import Confusion
 from fusmae.study.results import HEADLINE, Cell
-from fusmae.study.summary import DIGITS, Line, Spread, Study, Use, percent, spread, spreads
+from fusmae.study.summary import DIGITS, Spread, Study, SummaryRow, Use, percent, spread, spreads
 
 _COSTS = {
     "parameters": ("parameters", ",.0f"),
@@ -96,7 +96,7 @@ def chosen_rows(study: Study) -> tuple[int, int]:
     return study.lines.index(first) if first else 0, study.lines.index(rival) if rival else 0
 
 
-def embedded_rows(lines: Sequence[Line]) -> dict[str, Any]:
+def embedded_rows(lines: Sequence[SummaryRow]) -> dict[str, Any]:
     """What the page's script compares; draws are whole numbers of their last digit."""
     rows = [
         {
@@ -116,7 +116,7 @@ def class_names(study: Study, use: Use) -> Sequence[str]:
     return cell.map_classes if use[0] == "segment" else cell.classes
 
 
-def per_class(study: Study) -> Iterator[tuple[str, dict[str, Line], list[str]]]:
+def per_class(study: Study) -> Iterator[tuple[str, dict[str, SummaryRow], list[str]]]:
     """Title, lines by variant and classes of each table that has scores of classes."""
     for use in study.largest_uses:
         lines = {name: line for name in study.variants if (line := study.line(name, use)) is not None}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.files import write_json, write_text
-from fusmae.release.promotion.gate import CLASS, Check, Status, Verdict
+from fusmae.release.promotion.gate import CLASS, GateCheck, Status, Verdict
 from fusmae.reports.page import render
 
 # The page's own colours: what fails must be seen first.
@@ -43,11 +43,11 @@ def as_text(verdict: Verdict) -> str:
     return "\n".join([*lines, *(f"  can’t tell: {why}" for why in _why_unanswered(verdict.checks))])
 
 
-def _reason(check: Check) -> str:
+def _reason(check: GateCheck) -> str:
     return f"{check.name}: {check.got}; asked for: {check.expected}"
 
 
-def _why_unanswered(checks: Sequence[Check]) -> list[str]:
+def _why_unanswered(checks: Sequence[GateCheck]) -> list[str]:
     """Reasons of the questions without an answer, one for all that share it."""
     skipped = [check for check in checks if check.status == "skipped"]
     classes = [check for check in skipped if check.name.startswith(CLASS)]

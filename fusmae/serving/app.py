@@ -16,7 +16,7 @@ from fusmae.serving.answers import Health, ModelDescription, Prediction
 from fusmae.serving.documents import ARRAYS_BODY, DESCRIPTION, GEOTIFF_BODY, REFUSALS
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import LoadedModel
-from fusmae.serving.measured import Measured
+from fusmae.serving.measured import RequestCounter
 from fusmae.serving.refusal import Refusal
 from fusmae.serving.service import Service
 from fusmae.serving.tile import Upload
@@ -47,7 +47,7 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Admission, limits=limits, metrics=service.metrics)
-    app.add_middleware(Measured, metrics=service.metrics, routes=_ROUTES)
+    app.add_middleware(RequestCounter, metrics=service.metrics, routes=_ROUTES)
     return app
 
 

@@ -7,7 +7,7 @@ from fusmae.serving.metrics import Metrics
 from fusmae.serving.refusal import Message, Receive, Send
 
 
-class Measured:
+class RequestCounter:
     """ASGI middleware that counts every request, also refused ones.
 
     Args:

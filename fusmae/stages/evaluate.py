@@ -14,7 +14,7 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
 from fusmae.evaluation.predictions import Protocol, predict_split
-from fusmae.evaluation.report import Basis, Row, as_markdown, as_metrics, as_report
+from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.runs.tracking import log_to_run
@@ -50,7 +50,7 @@ def evaluate(
             found = predict_split(checkpoint, protocol, setting, data, "test", machine)
             scores = score(labels, found, reader.classes, section.threshold)
             intervals = score_intervals(labels, found, places, weights)
-            row = Row(protocol, folder.name, setting_name(setting), scores, intervals)
+            row = ScoreRow(protocol, folder.name, setting_name(setting), scores, intervals)
             rows.append(row)
             curves[row.name] = precision_recall(labels, found)
             write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])

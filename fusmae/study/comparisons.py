@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fusmae.study.summary import BOTH, Line, Study, Use, in_focus
+from fusmae.study.summary import BOTH, Study, SummaryRow, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
 """Names of variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
@@ -31,8 +31,8 @@ class Comparison:
         high: upper end of that interval.
     """
 
-    one: Line
-    other: Line
+    one: SummaryRow
+    other: SummaryRow
     difference: float
     low: float
     high: float
@@ -64,7 +64,7 @@ class Question:
         return [use for use, found in self.answers.items() if found.answer == answer]
 
 
-def compare(one: Line, other: Line) -> Comparison:
+def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
     """One line minus the other.
 
     Args:

@@ -34,7 +34,7 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class SummaryRow:
     """One way of using one variant, over its seeds.
 
     Attributes:
@@ -95,7 +95,7 @@ class Study:
 
     cells: Sequence[Found]
     reference: str
-    lines: Sequence[Line]
+    lines: Sequence[SummaryRow]
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class Study:
         of_variant = [line.condition for line in self.lines if line.variant == variant]
         return BOTH if BOTH in of_variant or not of_variant else of_variant[0]
 
-    def line(self, variant: str, use: Use, condition: str | None = None) -> Line | None:
+    def line(self, variant: str, use: Use, condition: str | None = None) -> SummaryRow | None:
         """The line of a use, under the variant's own condition unless another is given; None where it is absent."""
         wanted = (variant, *use, condition or self.own_condition(variant))
         return self._by_key.get(wanted)
@@ -132,7 +132,7 @@ class Study:
         return tuple(dict(self.uses).items())
 
     @cached_property
-    def _by_key(self) -> Mapping[tuple[str, str, float, str], Line]:
+    def _by_key(self) -> Mapping[tuple[str, str, float, str], SummaryRow]:
         return {(line.variant, line.protocol, line.share, line.condition): line for line in self.lines}
 
 
@@ -160,7 +160,7 @@ def in_focus(study: Study) -> Study:
     return Study(study.cells, study.reference, _lines(study.cells, lambda row: row.in_focus))
 
 
-def _lines(cells: Sequence[Found], scored: Callable[[Row], Row | None]) -> list[Line]:
+def _lines(cells: Sequence[Found], scored: Callable[[Row], Row | None]) -> list[SummaryRow]:
     grouped: dict[tuple[str, str], list[tuple[int, Row]]] = {}
     for found in cells:
         for row in filter(None, map(scored, found.cell.rows)):
@@ -190,13 +190,13 @@ def score_name(name: str) -> str:
     return _SCORE_NAMES.get(name, name)
 
 
-def _line(variant: str, rows: Sequence[tuple[int, Row]]) -> Line:
+def _line(variant: str, rows: Sequence[tuple[int, Row]]) -> SummaryRow:
     from fusmae.evaluation.resampling import over_seeds
 
     first = rows[0][1]
     draws = np.round(over_seeds(np.array([row.draws for _, row in rows], np.float64), _SEED), DIGITS)
     low, high = np.percentile(draws, (2.5, 97.5))
-    return Line(
+    return SummaryRow(
         variant,
         first.protocol,
         first.share,

@@ -8,7 +8,7 @@ from typing import Any
 from fusmae.study.comparable import drawn_places
 from fusmae.study.comparisons import Question
 from fusmae.study.curves import MicroCurve
-from fusmae.study.summary import Line, Spread, Study, percent
+from fusmae.study.summary import Spread, Study, SummaryRow, percent
 
 
 def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def with_deviation(found: Spread, digits: int = 3) -> str:
     return f"{found.mean:.{digits}f}{deviation}"
 
 
-def _own(study: Study) -> Iterable[Line]:
+def _own(study: Study) -> Iterable[SummaryRow]:
     """The lines of the main table: each variant with all modalities that it can take."""
     return (line for line in study.lines if line.condition == study.own_condition(line.variant))
 
 
-def _use(line: Line) -> tuple[str, str, float]:
+def _use(line: SummaryRow) -> tuple[str, str, float]:
     return line.variant, line.protocol, line.share
 
 

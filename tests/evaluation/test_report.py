@@ -4,10 +4,10 @@ import pytest
 
 from fusmae.data.shards import Origin
 from fusmae.evaluation.metrics import Scores
-from fusmae.evaluation.report import Basis, Row, as_markdown, as_metrics, as_report
+from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
 
 
-def row(protocol: str, initialisation: str, setting: str, micro_ap: float, intervals=None) -> Row:
+def row(protocol: str, initialisation: str, setting: str, micro_ap: float, intervals=None) -> ScoreRow:
     scores = Scores(
         micro_ap=micro_ap,
         macro_ap=micro_ap - 0.1,
@@ -17,7 +17,7 @@ def row(protocol: str, initialisation: str, setting: str, micro_ap: float, inter
         absent_classes=("Transitional woodland, shrub", "ice"),
     )
     known = {"micro_ap": (0.1, 0.95), "macro_ap": (0.2, 0.9)} if intervals is None else intervals
-    return Row(protocol, initialisation, setting, scores, known)
+    return ScoreRow(protocol, initialisation, setting, scores, known)
 
 
 def report(rows, **changes):
@@ -26,7 +26,7 @@ def report(rows, **changes):
 
 
 @pytest.fixture
-def rows() -> list[Row]:
+def rows() -> list[ScoreRow]:
     return [
         row(protocol, weights, setting, 0.8 if weights == "pretrained" else 0.7)
         for protocol in ("probe", "finetune")

@@ -14,7 +14,7 @@ from jinja2 import UndefinedError
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.examine import examine_data
 from fusmae.modalities import BandStatistics
-from fusmae.release.promotion.gate import CLASS, Check, Verdict
+from fusmae.release.promotion.gate import CLASS, GateCheck, Verdict
 from fusmae.reports import drift, examination, study, verdict
 from fusmae.reports.page import render
 from fusmae.sources.shared.source import Facts
@@ -57,8 +57,8 @@ def write_drift(folder, alike):
 def write_verdict(folder):
     trial = {"model": NAME, "micro_ap": {"s1+s2": 0.7}, "macro_ap": {"s1+s2": 0.5}}
     trial |= {"per_class_ap": dict.fromkeys(CLASSES, 0.4), "calibration_error": 0.1, "latency_ms": 9.0, "size_mb": 8.0}
-    checks = tuple(Check(CLASS + name, "failed", "0.3", "0.4") for name in CLASSES)
-    skipped = Check("metric", "skipped", f"no champion {NAME}", "")
+    checks = tuple(GateCheck(CLASS + name, "failed", "0.3", "0.4") for name in CLASSES)
+    skipped = GateCheck("metric", "skipped", f"no champion {NAME}", "")
     facts = dict.fromkeys(("data", "test_set", "commit", "when"), "f" * 64) | {"thresholds": {NAME: 1}, "num_pairs": 80}
     found = Verdict(NAME, "", (*checks, skipped), None, facts | {"trials": [trial, trial]})
     verdict.write_verdict(folder, found, f"SYNTHETIC {NAME}")

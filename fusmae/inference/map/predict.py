@@ -25,7 +25,7 @@ from fusmae.inference.scene.grid import Grid, Unit, lay_grid
 from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
-from fusmae.inference.scene.tiles import Batch, Cells, cut_batches, look_side_m, read_strips
+from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, look_side_m, read_strips
 from fusmae.inference.session import Session
 
 # Largest numbers of batches that wait for the session, and of strips that wait to be cut.
@@ -118,11 +118,11 @@ def predict_map(
     return Map(files, grid, num_tiles, num_kept, counts, nodata)
 
 
-def predicted_units(session: Session, items: Iterable[Batch | Cells]) -> Iterator[tuple[Unit, Result, int]]:
+def predicted_units(session: Session, items: Iterable[TileBatch | UnitView]) -> Iterator[tuple[Unit, Result, int]]:
     """Run batches and yield each unit with its result and its number of predicted tiles."""
     found: dict[int, NDArray[np.float32]] = {}
     for item in items:
-        if isinstance(item, Batch):
+        if isinstance(item, TileBatch):
             found.update(zip(item.columns, session.run(item.pixels, item.modalities)["probabilities"], strict=True))
             continue
         probabilities = np.full((len(item.unit.lefts_m), len(session.metadata["classes"])), np.nan, np.float32)

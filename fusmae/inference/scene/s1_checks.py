@@ -13,10 +13,10 @@ from fusmae.rasters.s1_units import (
     HOW_TO_TELL,
     MEDIAN_DB_RANGE,
     POSSIBLE_DB,
-    Evidence,
     Levels,
     LinearUnits,
     S1Units,
+    UnitsEvidence,
     doubt_of_decibels,
     is_linear,
     is_scaled,
@@ -86,14 +86,14 @@ def _refuse_linear(modality: str, bands: Samples, stated: S1Units | None) -> Non
     )
 
 
-def _guess(evidence: Evidence, stated: S1Units | None) -> str:
+def _guess(evidence: UnitsEvidence, stated: S1Units | None) -> str:
     if evidence.is_uncalibrated:
         return "uncalibrated numbers"
     guess = evidence.sure if stated in (None, "dB") else stated
     return f"linear {guess or 'power or amplitude'}"
 
 
-def _conversion(modality: str, evidence: Evidence, stated: S1Units | None) -> str:
+def _conversion(modality: str, evidence: UnitsEvidence, stated: S1Units | None) -> str:
     """Advice for a linear scene; it names an option only if that can't silently be the wrong one."""
     if evidence.is_uncalibrated:
         return (

@@ -41,7 +41,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TileBatch:
     """Tiles of one unit that have the same modalities.
 
     Attributes:
@@ -58,7 +58,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Cells:
+class UnitView:
     """What a map shows of a unit besides its predictions; it follows the unit's batches.
 
     Attributes:
@@ -103,7 +103,7 @@ def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
 
 def cut_batches(
     strips: Iterable[Strip], inputs: tuple[ModalityInput, ...], cell_m: int, look_m: int | None = None
-) -> Iterator[Batch | Cells]:
+) -> Iterator[TileBatch | UnitView]:
     """Yield each strip's tiles in batches, then its cells.
 
     A batch always holds the same tiles, also after a restart, so that its predictions are the same to the last bit.
@@ -122,7 +122,7 @@ def cut_batches(
         for modalities, columns in sorted(settings.items()):
             for start in range(0, len(columns), BATCH_SIZE):
                 yield _batch(strip, inputs, modalities, tuple(columns[start : start + BATCH_SIZE]))
-        yield Cells(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, look_m or cell_m))
+        yield UnitView(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, look_m or cell_m))
 
 
 def _read_slab(reader: SceneReader, unit: Unit, number: int) -> Strip:
@@ -189,7 +189,7 @@ def _starts_px(unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
 
 def _batch(
     strip: Strip, inputs: tuple[ModalityInput, ...], modalities: tuple[str, ...], columns: tuple[int, ...]
-) -> Batch:
+) -> TileBatch:
     pixels = {}
     for item in inputs:
         if item.modality not in modalities:
@@ -202,7 +202,7 @@ def _batch(
             if has_empty:
                 fill_nodata(tile)
         pixels[item.name] = tiles
-    return Batch(strip.unit, columns, modalities, pixels)
+    return TileBatch(strip.unit, columns, modalities, pixels)
 
 
 def fill_nodata(tile: Pixels) -> None:

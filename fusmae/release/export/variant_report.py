@@ -9,7 +9,7 @@ from typing import Any
 from fusmae.evaluation.paired import Difference
 from fusmae.evaluation.resampling import METRICS, why_no_interval
 from fusmae.release.export.variant_graphs import Precision
-from fusmae.release.export.variant_scores import Latency, Scores
+from fusmae.release.export.variant_scores import Latency, VariantScores
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Variant:
     sha256: str
     size_mb: float
     latencies: Sequence[Latency]
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, VariantScores]
     is_finite: bool
 
     def faults(self, max_ap_loss: float) -> list[str]:

@@ -40,7 +40,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Scores:
+class VariantScores:
     """Scores in one modality setting.
 
     Attributes:
@@ -64,7 +64,7 @@ def settings_of(session: Session) -> list[tuple[str, ...]]:
 
 def compare_scores(
     session: Session, reference: Session, reader: ShardReader, *, batch_size: int, draws: Mapping[str, Any]
-) -> dict[str, Scores]:
+) -> dict[str, VariantScores]:
     """Score a variant beside fp32 in every modality setting.
 
     Args:
@@ -81,7 +81,7 @@ def compare_scores(
     scores = {}
     for setting in settings_of(reference):
         found, expected = (_probabilities(one, reader, setting, batch_size) for one in (session, reference))
-        scores["+".join(setting)] = Scores(
+        scores["+".join(setting)] = VariantScores(
             _by_metric(labels, found),
             _by_metric(labels, expected),
             paired_differences(found, expected, labels, **draws),

@@ -34,7 +34,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """One comparison.
 
     Attributes:
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """All comparisons, and what they had to fulfil.
 
     Attributes:
@@ -61,10 +61,10 @@ class Comparison:
         other: rows whose difference is not allowed.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
     expects_bits: bool
     tolerance: float
-    other: tuple[Row, ...] = field(init=False)
+    other: tuple[ComparedRow, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "other", tuple(row for row in self.rows if row.answer == "other"))
@@ -75,7 +75,7 @@ class Comparison:
         return not self.other
 
 
-def compare(before: Made, now: Made, tolerance: float) -> Comparison:
+def compare(before: Made, now: Made, tolerance: float) -> ModelComparison:
     """Compare the results of a registered model with those of the same model made again.
 
     If the surroundings are the same, every hash must be the same; for checkpoints and graph, whose metadata may state
@@ -90,39 +90,39 @@ def compare(before: Made, now: Made, tolerance: float) -> Comparison:
     expects_bits = not surroundings
     strict: Answer = "other" if expects_bits else "noted"
     rows = (*surroundings, *_outs(before, now, strict), _graph(before, now, strict), *_scores(before, now, tolerance))
-    return Comparison(rows, expects_bits, tolerance)
+    return ModelComparison(rows, expects_bits, tolerance)
 
 
-def _surroundings(before: Made, now: Made) -> Iterator[Row]:
+def _surroundings(before: Made, now: Made) -> Iterator[ComparedRow]:
     for name in sorted({*before.surroundings, *now.surroundings}):
         one, two = (made.surroundings.get(name, "not recorded") for made in (before, now))
         if one != two:
-            yield Row(name, one, two, "noted")
+            yield ComparedRow(name, one, two, "noted")
 
 
-def _outs(before: Made, now: Made, strict: Answer) -> Iterator[Row]:
+def _outs(before: Made, now: Made, strict: Answer) -> Iterator[ComparedRow]:
     for path, md5 in before.outs.items():
         found = now.outs.get(path, "not made")
         if found == md5:
-            yield Row(path, md5[:12], found[:12], "same")
+            yield ComparedRow(path, md5[:12], found[:12], "same")
         elif path == before.export:
             continue  # the row of the graph has more detail
         elif path in before.weights and before.weights[path] == now.weights.get(path):
-            yield Row(f"{path}: weights", before.weights[path][:12], now.weights[path][:12], "same")
+            yield ComparedRow(f"{path}: weights", before.weights[path][:12], now.weights[path][:12], "same")
         else:
-            yield Row(path, md5[:12], found[:12], strict)
+            yield ComparedRow(path, md5[:12], found[:12], strict)
 
 
-def _graph(before: Made, now: Made, strict: Answer) -> Row:
+def _graph(before: Made, now: Made, strict: Answer) -> ComparedRow:
     hashes = [file_sha256(made.graph) for made in (before, now)]
     what = f"{before.export}/{now.graph.name}"
     if hashes[0] == hashes[1]:
-        return Row(what, hashes[0][:12], hashes[1][:12], "same")
+        return ComparedRow(what, hashes[0][:12], hashes[1][:12], "same")
     largest = graph_difference(before.graph, now.graph)
     if largest == 0:
-        return Row(f"{what}: graph and weights", "", "differ in their notes only", "same")
+        return ComparedRow(f"{what}: graph and weights", "", "differ in their notes only", "same")
     words = "another graph" if largest is None else f"weights differ by up to {largest:.2g}"
-    return Row(what, hashes[0][:12], words, strict)
+    return ComparedRow(what, hashes[0][:12], words, strict)
 
 
 def graph_difference(one: Path, two: Path) -> float | None:
@@ -149,7 +149,7 @@ def _largest(one: Any, two: Any) -> float:
     return float(np.max(np.abs(one.astype(np.float64) - two.astype(np.float64)), initial=0.0))
 
 
-def _scores(before: Made, now: Made, tolerance: float) -> Iterator[Row]:
+def _scores(before: Made, now: Made, tolerance: float) -> Iterator[ComparedRow]:
     """A row for each row of the metrics table, with the score or interval end that differs most."""
     one, two = dict(_leaves(before.metrics)), dict(_leaves(now.metrics))
     groups: dict[str, list[str]] = {}
@@ -161,7 +161,7 @@ def _scores(before: Made, now: Made, tolerance: float) -> Iterator[Row]:
         answer: Answer = "same" if distance == 0 else "within" if distance <= tolerance else "other"
         shown = worst.removeprefix(f"{group}/")
         what = group if answer == "same" else f"{group}: {shown}"
-        yield Row(what, _shown(one.get(worst), answer), _shown(two.get(worst), answer), answer)
+        yield ComparedRow(what, _shown(one.get(worst), answer), _shown(two.get(worst), answer), answer)
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

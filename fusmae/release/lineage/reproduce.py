@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fusmae.errors import LineageError
-from fusmae.release.lineage.compare import Comparison, Made, compare
+from fusmae.release.lineage.compare import Made, ModelComparison, compare
 from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
 from fusmae.release.lineage.record import Lineage, installed_versions, run_files, weights_of
 from fusmae.release.lineage.trace import Traced
@@ -46,7 +46,7 @@ class RawData:
     receipt: Path
 
 
-def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, keep: bool) -> Comparison:
+def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, keep: bool) -> ModelComparison:
     """Make a version again in a separate checkout and compare the two.
 
     If a run is interrupted, its checkout stays, and the next run continues there.

@@ -12,7 +12,7 @@ from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE, GitState, Lineage
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.experiments import WORKSPACE, commit_that_has, experiment_that_made, shown
-from fusmae.release.promotion.gate import Check
+from fusmae.release.promotion.gate import GateCheck
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile
 from fusmae.runs.dvc_lock import dvc_md5, read_lock
@@ -69,7 +69,7 @@ def require_locked(files: Sequence[Path], shards: Path, verdict: Path) -> None:
         ) from error
 
 
-def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Check, ...]:
+def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[GateCheck, ...]:
     """Check that the commit has what made this version, and that it was trained with the data set of this test set.
 
     A run of `dvc exp run` changes params.yaml before it starts. Its version is made from uncommitted changes, but a
@@ -90,8 +90,8 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Che
         git = GitState(**(Session(challenger.path).metadata.get("git") or {"commit": None, "is_dirty": None}))
         return (
             _source(git, [told]),
-            Check("lock", "skipped", told, _LOCKED),
-            Check("test set", "skipped", told, _BESIDE),
+            GateCheck("lock", "skipped", told, _LOCKED),
+            GateCheck("test set", "skipped", told, _BESIDE),
         )
     lineage, known = read_lineage(text, challenger), _outs()
     folder, data = Path(lineage.graph).parent.as_posix(), shards.as_posix()
@@ -110,7 +110,7 @@ def differences(lineage: Lineage, params: Path) -> list[str]:
     return [*lineage.gaps, *([] if lineage.stages else ["no stage of dvc.lock"]), *sorted(code), *sorted(keys)]
 
 
-def require_origin(challenger: ModelFile, checks: Sequence[Check]) -> None:
+def require_origin(challenger: ModelFile, checks: Sequence[GateCheck]) -> None:
     """Refuse a version that the commit does not have, before anything is measured.
 
     Raises:
@@ -148,24 +148,24 @@ def _advice(challenger: ModelFile) -> str:
     )
 
 
-def _source(git: GitState, differing: Sequence[str]) -> Check:
+def _source(git: GitState, differing: Sequence[str]) -> GateCheck:
     expected = "a commit that says what made it"
     if git.commit is None:
-        return Check("source", "failed", "nothing says which commit made it", expected)
+        return GateCheck("source", "failed", "nothing says which commit made it", expected)
     if not git.is_dirty:
-        return Check("source", "passed", f"commit {git.commit[:12]}", expected)
+        return GateCheck("source", "passed", f"commit {git.commit[:12]}", expected)
     if differing:
         found = f"made from a checkout with uncommitted changes, and other here: {shown(differing)}"
-        return Check("source", "failed", found, expected)
+        return GateCheck("source", "failed", found, expected)
     found = f"made before it was committed; commit {str(git_state()['commit'])[:12]} has its code and parameters"
-    return Check("source", "passed", found, expected)
+    return GateCheck("source", "passed", found, expected)
 
 
-def _same(name: str, path: str, got: str | None, locked: str | None, expected: str) -> Check:
+def _same(name: str, path: str, got: str | None, locked: str | None, expected: str) -> GateCheck:
     if got is not None and got == locked:
-        return Check(name, "passed", f"{path} {got[:12]}", expected)
+        return GateCheck(name, "passed", f"{path} {got[:12]}", expected)
     found = f"{path} {got[:12] if got else 'unknown'}, dvc.lock names {locked[:12] if locked else 'none'}"
-    return Check(name, "failed", found, expected)
+    return GateCheck(name, "failed", found, expected)
 
 
 def _value(values: Any, key: str) -> Any:

@@ -21,7 +21,7 @@ _MAX_CHANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One check of the gate.
 
     Attributes:
@@ -51,7 +51,7 @@ class Verdict:
 
     challenger: str
     champion: str
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     difference: Difference | None
     facts: Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Verdict:
         return not self.failed
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[GateCheck, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.status == "failed")
 
@@ -77,7 +77,7 @@ def judge(
     thresholds: Thresholds,
     facts: Mapping[str, Any],
     *,
-    origin: Sequence[Check] = (),
+    origin: Sequence[GateCheck] = (),
     incomparable: str = "",
 ) -> Verdict:
     """Run every check.
@@ -107,17 +107,19 @@ def judge(
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
 
 
-def _finite(challenger: Trial) -> Check:
+def _finite(challenger: Trial) -> GateCheck:
     got = f"{challenger.num_bad} that are not, counted as wrong" if challenger.num_bad else "all of them"
-    return Check("finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1")
+    return GateCheck(
+        "finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1"
+    )
 
 
-def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> Check:
+def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> GateCheck:
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
     if incomparable:
-        return Check("metric", "failed", incomparable, expected)
+        return GateCheck("metric", "failed", incomparable, expected)
     if difference is None:
-        return Check("metric", "skipped", "no champion to compare with", expected)
+        return GateCheck("metric", "skipped", "no champion to compare with", expected)
     if difference.low is None:
         got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
     else:
@@ -125,10 +127,10 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
             f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
             f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
         )
-    return Check("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
+    return GateCheck("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
 
 
-def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
+def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
     checks = []
     for setting, floor in thresholds.min_by_setting.items():
         scores = challenger.scores.get(setting)
@@ -137,47 +139,49 @@ def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
     return checks
 
 
-def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[Check]:
+def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
     scores: Scores = challenger.scores[challenger.every_modality]
     checks = []
     for name, count in challenger.class_pairs.items():
         floor = thresholds.class_floors.get(name, thresholds.min_class_ap)
         if count < thresholds.min_class_pairs:
             few = f"{count} test pairs"
-            checks.append(Check(f"{CLASS}{name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by"))
+            checks.append(
+                GateCheck(f"{CLASS}{name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by")
+            )
         else:
             checks.append(_at_least(f"{CLASS}{name}", scores.per_class_ap[name], floor, "AP"))
     unknown = sorted(set(thresholds.class_floors) - set(challenger.class_pairs))
     known = "a class of the test set in gate.class_floors"
-    return [*checks, *(Check(f"{CLASS}{name}", "failed", "no class of that name", known) for name in unknown)]
+    return [*checks, *(GateCheck(f"{CLASS}{name}", "failed", "no class of that name", known) for name in unknown)]
 
 
-def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -> Check:
+def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -> GateCheck:
     expected = f"at most {thresholds.max_latency_ratio:g} × the champion's, measured by turns"
     if champion is None:
-        return Check("latency ratio", "skipped", "no champion to compare with", expected)
+        return GateCheck("latency ratio", "skipped", "no champion to compare with", expected)
     from scipy.stats import quantile_test
 
     ratios = np.divide(challenger.times_ms, champion.times_ms)
     low, ratio, high = np.percentile(ratios, [25, 50, 75])
     got = f"{ratio:.2f} × (half of the rounds from {low:.2f} to {high:.2f})"
     if ratio <= thresholds.max_latency_ratio:
-        return Check("latency ratio", "passed", got, expected)
+        return GateCheck("latency ratio", "passed", got, expected)
     tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
     if tested.pvalue > _MAX_CHANCE:
         got += ": too unsteady on this machine now to tell"
-        return Check("latency ratio", "skipped", got, expected)
-    return Check("latency ratio", "failed", got, expected)
+        return GateCheck("latency ratio", "skipped", got, expected)
+    return GateCheck("latency ratio", "failed", got, expected)
 
 
-def _at_least(name: str, value: float | None, floor: float, what: str) -> Check:
+def _at_least(name: str, value: float | None, floor: float, what: str) -> GateCheck:
     got = "not measured" if value is None else f"{value:.3f}"
     passed = value is not None and value >= floor
-    return Check(name, "passed" if passed else "failed", got, f"{what} of at least {floor:g}")
+    return GateCheck(name, "passed" if passed else "failed", got, f"{what} of at least {floor:g}")
 
 
-def _at_most(name: str, value: float | None, limit: float, what: str, digits: str) -> Check:
+def _at_most(name: str, value: float | None, limit: float, what: str, digits: str) -> GateCheck:
     # NaN fails: it is not less than or equal to any limit.
     passed = value is not None and value <= limit
     got = "not measured" if value is None else f"{value:{digits}}"
-    return Check(name, "passed" if passed else "failed", got, f"{what} of at most {limit:g}")
+    return GateCheck(name, "passed" if passed else "failed", got, f"{what} of at most {limit:g}")

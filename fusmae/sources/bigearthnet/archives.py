@@ -7,7 +7,7 @@ from pathlib import Path
 from fusmae.data.index import Split
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.patches import v2
-from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
 _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
 _V1_ADDRESS = "https://zenodo.org/records/12687186/files"
@@ -72,7 +72,7 @@ V1_LISTS = tuple(
 """v1's official splits."""
 
 
-def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
+def fetch_v1(downloads: Path, raw: Path, line: DownloadOptions) -> dict[str, str]:
     """Fetch v1's lists and both archives; see `Source.fetch`."""
     from fusmae.sources.transfer.fetch import fetch_archives, part_sums
 
@@ -83,7 +83,7 @@ def fetch_v1(downloads: Path, raw: Path, line: Line) -> dict[str, str]:
 
 
 def fetch_v2(
-    downloads: Path, raw: Path, line: Line, countries: Sequence[str], *, snow_and_clouds: bool
+    downloads: Path, raw: Path, line: DownloadOptions, countries: Sequence[str], *, snow_and_clouds: bool
 ) -> dict[str, str]:
     """Fetch v2's table, then from all archives the patches of the chosen countries; see `Source.fetch`.
 
@@ -120,7 +120,7 @@ def _of_patches(names: set[str]) -> Callable[[str], bool]:
     return is_wanted
 
 
-def _table_sum(file: RemoteFile, raw: Path, line: Line) -> str:
+def _table_sum(file: RemoteFile, raw: Path, line: DownloadOptions) -> str:
     """Fetch a table unless it is present, complete or shortened by the user, and return its MD5."""
     from fusmae.sources.transfer.fetch import fetch_file
 

@@ -67,9 +67,9 @@ class BigEarthNetSource:
     ) -> dict[str, str]:
         """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
         from fusmae.sources.bigearthnet.archives import fetch_v1, fetch_v2
-        from fusmae.sources.transfer.remote import Line
+        from fusmae.sources.transfer.remote import DownloadOptions
 
-        line = Line(tuple(mirrors), num_connections)
+        line = DownloadOptions(tuple(mirrors), num_connections)
         if self._version == 1:
             return fetch_v1(downloads, raw, line)
         return fetch_v2(downloads, raw, line, self._countries, snow_and_clouds=self._snow_and_clouds)

@@ -25,7 +25,7 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\N{SOFT HYPHEN}\N{ZERO W
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """One pair, as the table states it; every text is in Unicode's composed form (NFC).
 
     Attributes:
@@ -45,7 +45,7 @@ class Row:
     country: str
 
 
-def read_pairs_table(path: Path, classes: Collection[str]) -> list[Row]:
+def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
     """Read the rows of the table.
 
     Cells are separated by a comma, a semicolon or a tab, whichever separates the column names in the first line.
@@ -80,7 +80,7 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[Row]:
             raise _bad_cells(column, [line for line, _ in wrong], repr(wrong[0][1]), expected)
     _refuse_doubles(rows)
     return [
-        Row(
+        PairRow(
             key=row["key"],
             labels=_labels(row["labels"]),
             split=row.get("split", ""),

@@ -17,7 +17,7 @@ from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import touched
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.file_hashes import file_hashes
-from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, Row, read_pairs_table
+from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
 from fusmae.sources.folder.raster_folder import absent_raster, find_raster, rasters_by_key
 from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, no_maps
@@ -101,7 +101,7 @@ class FolderSource:
         """Return the offset of the settings; nothing else is known about a user's data."""
         return Facts(s2_offset=self._s2_offset)
 
-    def _pair(self, raw: Path, row: Row) -> Pair:
+    def _pair(self, raw: Path, row: PairRow) -> Pair:
         paths = _files(raw, row.key)
         lon, lat = _lon_lat(paths["s2"])
         place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))

@@ -85,9 +85,9 @@ def fetch_seasons(
         MD5 by file, as the dataset states it; "brought by hand" for files of a season that the user placed in `raw`.
     """
     from fusmae.sources.transfer.fetch import fetch_archives, fetch_file, part_sums
-    from fusmae.sources.transfer.remote import Line
+    from fusmae.sources.transfer.remote import DownloadOptions
 
-    line = Line(tuple(mirrors), num_connections)
+    line = DownloadOptions(tuple(mirrors), num_connections)
     lists, archives = list_files(), season_archives(seasons)
     for file in lists:
         fetch_file(file, raw / file.name, line)

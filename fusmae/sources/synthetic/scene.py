@@ -27,7 +27,7 @@ _SLOPE_DB = 9.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticScene:
     """One observed block of ground.
 
     Attributes:
@@ -62,7 +62,7 @@ class Scene:
         return bool((cover >= 0.5).mean() >= _FLAGGED_SHARE)
 
 
-def make_scene(seed: int, block: Block) -> Scene:
+def make_scene(seed: int, block: Block) -> SyntheticScene:
     """Make a block; the result depends only on the seed and the block."""
     number, shape = block.number, (block.side * PATCH_PX,) * 2
     regions = lay_regions(seed, number, (shape[0], shape[1]))
@@ -79,7 +79,7 @@ def make_scene(seed: int, block: Block) -> Scene:
     speckled = with_speckle(stream(seed, Draw.SPECKLE, number), level_db)
     bands: dict[str, NDArray[Any]] = dict(zip(S1_BANDS, speckled, strict=True))
     noise = stream(seed, Draw.OPTICAL_NOISE, number)
-    return Scene(bands | _digital_numbers(noise, seen), regions.corine, sky)
+    return SyntheticScene(bands | _digital_numbers(noise, seen), regions.corine, sky)
 
 
 def labels_of(reference_map: NDArray[np.uint16]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.places import utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
-from fusmae.sources.synthetic.scene import Scene, labels_of, make_scene
+from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
 from fusmae.sources.synthetic.tiff import Kind, geotiff
 
 S1_FOLDER, S2_FOLDER, MAPS_FOLDER = v2.FOLDERS["s1"], v2.FOLDERS["s2"], v2.MAPS_FOLDER
@@ -68,7 +68,7 @@ def write_marker(path: Path, identity: str) -> None:
     )
 
 
-def _row(scene: Scene, patch: Patch) -> Row:
+def _row(scene: SyntheticScene, patch: Patch) -> Row:
     return {
         "patch_id": patch.s2_name,
         # The real tables list labels alphabetically.
@@ -97,7 +97,7 @@ def _schema() -> Any:
     )
 
 
-def _write_patch(scene: Scene, patch: Patch, s1: Path, s2: Path, maps: Path) -> None:
+def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: Path) -> None:
     sides = {"s1": s1 / patch.s1_name, "s2": s2 / patch.s2_name}
     map_folder = maps / patch.s2_name
     for folder in (*sides.values(), map_folder):

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.progress import progress
-from fusmae.sources.transfer.remote import Line, RemoteFile, addresses, shown, without_secrets
+from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses, shown, without_secrets
 from fusmae.sources.transfer.segments import Segments, Show
-from fusmae.sources.transfer.server import ChangedError, DroppedError, Offer, RefusedError, Server, reach
+from fusmae.sources.transfer.server import ChangedError, DroppedError, RefusedError, RemoteOffer, Server, reach
 
 OFFER_TRIES = 4
 TRIES = 8
@@ -20,7 +20,7 @@ LONGEST_WAIT_S = 60.0
 _T = TypeVar("_T")
 
 
-def download(file: RemoteFile, segments: Segments, line: Line, *, by_hand: str) -> None:
+def download(file: RemoteFile, segments: Segments, line: DownloadOptions, *, by_hand: str) -> None:
     """Complete and verify the segments of a file; bytes that are present already are not transferred again.
 
     Args:
@@ -52,7 +52,7 @@ def download(file: RemoteFile, segments: Segments, line: Line, *, by_hand: str) 
     ) from dropped
 
 
-def _download_from(address: str, file: RemoteFile, segments: Segments, line: Line) -> None:
+def _download_from(address: str, file: RemoteFile, segments: Segments, line: DownloadOptions) -> None:
     server = reach(address, line.num_connections)
     for is_last_round in (False, True):
         try:
@@ -100,7 +100,7 @@ def _wait_s(attempt: int) -> float:
 class _Transfer:
     """Fills the segments from one server, in several threads if the server supports ranges."""
 
-    def __init__(self, server: Server, offer: Offer, segments: Segments, show: Show) -> None:
+    def __init__(self, server: Server, offer: RemoteOffer, segments: Segments, show: Show) -> None:
         self._server, self._offer, self._segments, self._show = server, offer, segments, show
         self._is_halted = threading.Event()
 

@@ -10,7 +10,7 @@ from fusmae.files import written_whole
 from fusmae.sources.transfer import byhand
 from fusmae.sources.transfer.download import download
 from fusmae.sources.transfer.group import Group
-from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments
 from fusmae.sources.transfer.storage import remove, writing_to
 
@@ -20,7 +20,7 @@ BY_HAND = "brought by hand"
 _COPY_BYTES = 2**20
 
 
-def fetch_file(file: RemoteFile, target: Path, line: Line) -> None:
+def fetch_file(file: RemoteFile, target: Path, line: DownloadOptions) -> None:
     """Download one file to `target` and check it; an existing file is checked and kept.
 
     Args:
@@ -48,7 +48,7 @@ def fetch_archives(
     archives: Sequence[Archive],
     downloads: Path,
     raw: Path,
-    line: Line,
+    line: DownloadOptions,
     wanted: Callable[[str], bool] | None = None,
     *,
     choice: Collection[str] = (),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote, urlsplit
 
-from fusmae.sources.transfer.server import CHUNK_BYTES, ChangedError, DroppedError, Offer, RefusedError
+from fusmae.sources.transfer.server import CHUNK_BYTES, ChangedError, DroppedError, RefusedError, RemoteOffer
 
 _TIMEOUT_S = 60
 
@@ -24,13 +24,13 @@ class FtpServer:
         self._user, self._password = unquote(split.username or "anonymous"), unquote(split.password or "")
         self._path = unquote(split.path)
 
-    def offer(self) -> Offer:
+    def offer(self) -> RemoteOffer:
         """See `Server`."""
         with self._session() as ftp:
             size = _size(ftp, self._path)
-            return Offer(size, size is not None and _knows(ftp, "REST 1"), self._edition(ftp))
+            return RemoteOffer(size, size is not None and _knows(ftp, "REST 1"), self._edition(ftp))
 
-    def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
+    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
         """See `Server`; FTP has no end of a range, so the connection is closed when enough bytes were received."""
         position = start if offer.is_ranged else 0
         stop = offer.size if stop is None else stop

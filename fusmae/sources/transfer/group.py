@@ -13,7 +13,7 @@ from fusmae.sources.transfer.download import download
 from fusmae.sources.transfer.joined import JoinedFiles, Piece
 from fusmae.sources.transfer.journal import Journal, Place
 from fusmae.sources.transfer.progress import progress
-from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments
 from fusmae.sources.transfer.storage import remove, settle, writing_to
 from fusmae.sources.transfer.unpack import Unpacking
@@ -43,7 +43,7 @@ class Group:
         identity = json.dumps([makes, [(archive.name, _md5s(archive)) for archive in archives], self._choice])
         self._journal = Journal(downloads / f"{makes}.journal", hashlib.sha256(identity.encode()).hexdigest())
 
-    def fetch(self, line: Line, wanted: Callable[[str], bool]) -> bool:
+    def fetch(self, line: DownloadOptions, wanted: Callable[[str], bool]) -> bool:
         """Make the folder, unless it exists; resumes where a killed process stopped.
 
         Returns:
@@ -98,7 +98,7 @@ class Group:
         for archive in self._archives[: self._journal.place.archive]:
             self._remove_segments(archive)
 
-    def _fetch(self, archive: Archive, line: Line, wanted: Callable[[str], bool]) -> None:
+    def _fetch(self, archive: Archive, line: DownloadOptions, wanted: Callable[[str], bool]) -> None:
         number = self._journal.place.archive
         pieces = self._pieces(archive)
         if not self._can_go_on(pieces):
@@ -143,7 +143,7 @@ class Group:
                 return []
         return pieces
 
-    def _transferred(self, part: RemoteFile, line: Line) -> list[Piece]:
+    def _transferred(self, part: RemoteFile, line: DownloadOptions) -> list[Piece]:
         path = self._downloads / part.name
         if byhand.has_whole(part, path):
             remove(self._segments_folder(part))

@@ -9,7 +9,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from fusmae.sources.transfer.server import CHUNK_BYTES, ChangedError, DroppedError, Offer, RefusedError
+from fusmae.sources.transfer.server import CHUNK_BYTES, ChangedError, DroppedError, RefusedError, RemoteOffer
 
 BUSY_TRIES = 8
 BACKOFF_S = 1.0
@@ -46,13 +46,13 @@ class HttpServer:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    def offer(self) -> Offer:
+    def offer(self) -> RemoteOffer:
         """See `Server`; requests a range of one byte, because some servers refuse HEAD."""
         with self._answer("bytes=0-0") as response:
             is_ranged = response.status_code == requests.codes.partial_content
-            return Offer(_size(response), is_ranged and _size(response) is not None, _edition(response))
+            return RemoteOffer(_size(response), is_ranged and _size(response) is not None, _edition(response))
 
-    def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
+    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
         """See `Server`; if a server answers with the whole file, the bytes outside of the range are dropped."""
         wanted = f"bytes={start}-{'' if stop is None else stop - 1}" if offer.is_ranged else None
         with self._answer(wanted) as response:
@@ -100,7 +100,7 @@ def _edition(response: requests.Response) -> str:
     return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
-def _check_same_file(offer: Offer, response: requests.Response) -> None:
+def _check_same_file(offer: RemoteOffer, response: requests.Response) -> None:
     size, edition = _size(response), _edition(response)
     if None not in (size, offer.size) and size != offer.size:
         raise ChangedError(f"the file has {size} bytes now, it had {offer.size}")

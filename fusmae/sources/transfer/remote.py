@@ -36,7 +36,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Line:
+class DownloadOptions:
     """How files are transferred.
 
     Attributes:
@@ -48,7 +48,7 @@ class Line:
     num_connections: int = 4
 
 
-def addresses(file: RemoteFile, line: Line) -> tuple[str, ...]:
+def addresses(file: RemoteFile, line: DownloadOptions) -> tuple[str, ...]:
     """Return every address of a file, in the order in which they are tried; the last one is its own."""
     return (*(_in_folder(mirror, file.name) for mirror in line.mirrors), file.address)
 

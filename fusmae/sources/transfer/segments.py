@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusmae.files import write_json
 from fusmae.sources.transfer.remote import shown
-from fusmae.sources.transfer.server import CHUNK_BYTES, Offer, RefusedError
+from fusmae.sources.transfer.server import CHUNK_BYTES, RefusedError, RemoteOffer
 from fusmae.sources.transfer.storage import remove, writing_to
 
 SEGMENT_BYTES = 64 * 2**20
@@ -52,7 +52,7 @@ class Segments:
         self.plan = self._stored_plan(md5)
         self.present = sum(self._length(number) for number in self._numbers())
 
-    def begin(self, address: str, offer: Offer, *, is_own_address: bool) -> None:
+    def begin(self, address: str, offer: RemoteOffer, *, is_own_address: bool) -> None:
         """Record an address's offer in the plan.
 
         Bytes of another edition from this address are removed. Where sizes differ, the file's own address is trusted.

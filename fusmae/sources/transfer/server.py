@@ -21,7 +21,7 @@ class DroppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Offer:
+class RemoteOffer:
     """What a server states about a file before the transfer.
 
     Attributes:
@@ -38,7 +38,7 @@ class Offer:
 class Server(Protocol):
     """One address of one file; several threads may read from it."""
 
-    def offer(self) -> Offer:
+    def offer(self) -> RemoteOffer:
         """Request the file's size and other properties.
 
         Raises:
@@ -47,7 +47,7 @@ class Server(Protocol):
         """
         ...
 
-    def read(self, offer: Offer, start: int, stop: int | None) -> Iterator[bytes]:
+    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
         """Yield the bytes from `start` on, up to `stop` (exclusive) or to the end.
 
         Raises:

@@ -28,7 +28,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Weather:
+class CloudCover:
     """The clouds of degraded input.
 
     Attributes:
@@ -40,7 +40,7 @@ class Weather:
     share: float
 
 
-def seen(batch: Batch, condition: Condition, weather: Weather) -> dict[str, Tensor]:
+def seen(batch: Batch, condition: Condition, weather: CloudCover) -> dict[str, Tensor]:
     """The part of a batch that an encoder gets: pixels by input name, on the CPU."""
     pixels = batch.only(condition.setting)
     return clouded(pixels, batch.indices, weather.seed, weather.share) if condition.is_clouded else pixels

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.study.measure.conditions import Condition, Weather, seen
+from fusmae.study.measure.conditions import CloudCover, Condition, seen
 from fusmae.study.measure.frozen import FrozenEncoder
 
 Features = NDArray[np.float32]
@@ -34,7 +34,7 @@ def collect_features(
     encoder: FrozenEncoder,
     data: PairDataModule,
     conditions: Sequence[Condition],
-    weather: Weather,
+    weather: CloudCover,
     device: torch.device,
 ) -> SplitFeatures:
     """Run the encoder over every split, once for each distinct input."""
@@ -55,7 +55,7 @@ def _run(
     data: PairDataModule,
     split: Split,
     conditions: Sequence[Condition],
-    weather: Weather,
+    weather: CloudCover,
     device: torch.device,
 ) -> dict[str, Features]:
     distinct = {(condition.setting, condition.is_clouded): condition for condition in conditions}

@@ -18,7 +18,7 @@ from fusmae.evaluation.subsets import label_subset
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
 from fusmae.study.measure import diagnostics, supervised
-from fusmae.study.measure.conditions import Weather, conditions_of
+from fusmae.study.measure.conditions import CloudCover, conditions_of
 from fusmae.study.measure.features import SplitFeatures, collect_features
 from fusmae.study.measure.frozen import FrozenEncoder
 from fusmae.study.measure.heads import head_probabilities
@@ -75,7 +75,7 @@ class Measurement:
         self.data, self.scratch = data, scratch
         self.machine = Machine(**config.runtime.machine)
         self.device = torch.device("cuda" if self.machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-        self.weather = Weather(RESAMPLING_SEED, self.study.clouded_share)
+        self.weather = CloudCover(RESAMPLING_SEED, self.study.clouded_share)
         available = tuple(dict.fromkeys(item.modality for item in data.reader("test").inputs))
         self.conditions = conditions_of(available, encoder.modalities)
         self.train_labels = np.asarray(data.reader("train").labels)

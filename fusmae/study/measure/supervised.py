@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.study.measure.conditions import Condition, Weather, seen
+from fusmae.study.measure.conditions import CloudCover, Condition, seen
 from fusmae.training.build import build_encoder, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights
 from fusmae.training.segmentation import Segmenter
@@ -106,7 +106,7 @@ def finetune(
 
 @torch.no_grad()
 def finetuned_probabilities(
-    module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
+    module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], weather: CloudCover, device: torch.device
 ) -> dict[str, NDArray[Any]]:
     """Probabilities `[N, K]` of test by condition name; one model serves all conditions."""
     module.to(device)
@@ -137,7 +137,7 @@ def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_cl
 
 @torch.no_grad()
 def map_confusions(
-    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], weather: Weather, device: torch.device
+    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], weather: CloudCover, device: torch.device
 ) -> dict[str, NDArray[Any]]:
     """Confusion counts `[N, K, K]` of test's maps, one matrix per pair, by name of each condition in its setting."""
     module.to(device)

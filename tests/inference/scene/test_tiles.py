@@ -9,7 +9,7 @@ from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
-from fusmae.inference.scene.tiles import BATCH_SIZE, LOOK_PX, Batch, Cells, cut_batches, look_side_m, read_strips
+from fusmae.inference.scene.tiles import BATCH_SIZE, LOOK_PX, TileBatch, UnitView, cut_batches, look_side_m, read_strips
 from tests.inference.conftest import make_scenes, write_raster
 
 
@@ -27,7 +27,7 @@ def cut(reader, units):
 def same(a, b):
     if type(a) is not type(b) or a.unit != b.unit:
         return False
-    if isinstance(a, Cells):
+    if isinstance(a, UnitView):
         return np.array_equal(a.has_data, b.has_data) and np.array_equal(a.look, b.look, equal_nan=True)
     return (a.columns, a.modalities) == (b.columns, b.modalities) and all(
         np.array_equal(a.pixels[name], b.pixels[name]) for name in a.pixels
@@ -47,7 +47,7 @@ def test_batches_do_not_depend_on_where_a_run_begins(reader, strip_m, monkeypatc
 
 def test_tiles_are_the_pixels_of_their_place(reader):
     for item in cut(reader, reader.grid.units()):
-        if isinstance(item, Cells):
+        if isinstance(item, UnitView):
             continue
         for place, column in enumerate(item.columns):
             for array in reader.inputs:
@@ -60,7 +60,7 @@ def test_batches_are_bounded_and_hold_every_tile_once(reader):
     wide = replace(reader.grid, stride_m=20, cell_m=20)
     reader.grid = wide
     items = cut(reader, wide.units()[:2])
-    batches = [item for item in items if isinstance(item, Batch)]
+    batches = [item for item in items if isinstance(item, TileBatch)]
     assert max(len(batch.columns) for batch in batches) == BATCH_SIZE
     for unit in wide.units()[:2]:
         columns = [column for batch in batches if batch.unit == unit for column in batch.columns]
@@ -124,7 +124,7 @@ def test_a_strip_is_shown_by_means_of_its_scene_s_pixels(reader):
         [
             found
             for found in cut_batches(read_strips(reader, [unit]), reader.inputs, cell_m, side)
-            if isinstance(found, Cells)
+            if isinstance(found, UnitView)
         ]
         for side in (gsd_m, None)
     )

@@ -2,7 +2,7 @@
 
 from fusmae.evaluation.paired import Difference
 from fusmae.release.export.variant_report import Variant, as_report, as_tables
-from fusmae.release.export.variant_scores import Latency, Scores
+from fusmae.release.export.variant_scores import Latency, VariantScores
 
 BASIS = {"num_test_pairs": 16, "num_test_places": 12, "num_threads": 2, "max_ap_loss": 0.02}
 
@@ -18,7 +18,7 @@ def scores_with(low):
         "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 12),
     }
     values = dict.fromkeys(differences, 0.5)
-    return {"s1": Scores(values, values, differences, 0.1)}
+    return {"s1": VariantScores(values, values, differences, 0.1)}
 
 
 def test_the_interval_decides_not_the_difference_that_was_seen():
@@ -61,7 +61,7 @@ def test_the_tables_say_what_is_offered_and_why_not():
 def test_what_is_lost_on_few_places_is_not_known_so_nothing_is_offered():
     differences = {name: Difference(name, 0.0, None, None, 0.95, 20, 3) for name in ("micro_ap", "macro_ap")}
     values = dict.fromkeys(differences, 0.5)
-    few = variant({setting: Scores(values, values, differences, 0.1) for setting in ("s1+s2", "s1")})
+    few = variant({setting: VariantScores(values, values, differences, 0.1) for setting in ("s1+s2", "s1")})
     why = "3 places are too few for a 95% interval, which needs 6"
     assert few.faults(0.02) == [f"what it loses is not known: {why}"]
     fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0)], {}, True)

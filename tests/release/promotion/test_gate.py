@@ -9,7 +9,7 @@ import pytest
 from fusmae.config.params import load_config
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.paired import paired_differences
-from fusmae.release.promotion.gate import Check, judge
+from fusmae.release.promotion.gate import GateCheck, judge
 from fusmae.release.promotion.model_scores import Trial, calibration_error
 from fusmae.reports.verdict import as_text, write_verdict
 
@@ -177,7 +177,7 @@ def test_calibration_error_is_none_for_true_chances_and_large_for_false_confiden
 def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thresholds):
     found = trial(is_dirty=True, label="m<2>")
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {"max_loss": 0.02}}
-    origin = [Check("source", "failed", "made from a checkout with uncommitted changes", "a commit")]
+    origin = [GateCheck("source", "failed", "made from a checkout with uncommitted changes", "a commit")]
     facts |= {"num_pairs": 80, "trials": [found.to_json()]}
     verdict = judge(found, None, None, thresholds, facts, origin=origin)
     write_verdict(tmp_path, verdict, "SYNTHETIC data")

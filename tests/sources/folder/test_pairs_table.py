@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.folder.pairs_table import Row, read_pairs_table
+from fusmae.sources.folder.pairs_table import PairRow, read_pairs_table
 
 CLASSES = ("water", "land", "Gewässer")
 TABLE = "key,labels,split,place,date,country\na,water,train,north,2017-06-13,Finland\nb,water;land,test,,,\n"
 
 
-def read(folder: Path, table: str | bytes) -> list[Row]:
+def read(folder: Path, table: str | bytes) -> list[PairRow]:
     data = table if isinstance(table, bytes) else table.encode()
     (folder / "pairs.csv").write_bytes(data)
     return read_pairs_table(folder / "pairs.csv", CLASSES)

@@ -5,7 +5,7 @@ import pytest
 
 from fusmae.data.index import Pair
 from fusmae.sources.synthetic.plan import Block, World, blocks_of
-from fusmae.sources.synthetic.scene import Scene, make_scene
+from fusmae.sources.synthetic.scene import SyntheticScene, make_scene
 from fusmae.sources.synthetic.source import SyntheticSource
 
 NUM_PAIRS, SEED = 60, 7
@@ -35,5 +35,5 @@ def large_block() -> Block:
 
 
 @pytest.fixture(scope="session")
-def large_scene(large_block: Block) -> Scene:
+def large_scene(large_block: Block) -> SyntheticScene:
     return make_scene(SEED, large_block)

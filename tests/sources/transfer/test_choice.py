@@ -9,7 +9,7 @@ import pytest
 
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.fetch import fetch_archives, part_sums
-from fusmae.sources.transfer.remote import Archive, Line
+from fusmae.sources.transfer.remote import Archive, DownloadOptions
 
 Tree = dict[str, bytes]
 
@@ -27,7 +27,9 @@ def fetch(archive: Archive, tmp_path: Path) -> Callable[[Collection[str]], set[s
         def is_wanted(name: str) -> bool:
             return not choice or name.split("/")[1] in choice
 
-        return fetch_archives([archive], tmp_path / "downloads", tmp_path / "raw", Line(), is_wanted, choice=choice)
+        return fetch_archives(
+            [archive], tmp_path / "downloads", tmp_path / "raw", DownloadOptions(), is_wanted, choice=choice
+        )
 
     return fetch_choice
 
@@ -80,7 +82,7 @@ def test_part_that_was_begun_does_not_take_the_place_of_everything(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch_archives([archive], tmp_path / "downloads", tmp_path / "raw", Line(), kill, choice=["5"])
+        fetch_archives([archive], tmp_path / "downloads", tmp_path / "raw", DownloadOptions(), kill, choice=["5"])
     fetch([])
     requests = server.num_requests
     fetch(["5"])
@@ -119,7 +121,7 @@ def test_folder_that_comes_by_hand_while_it_is_fetched_is_kept_and_told(
         return True
 
     for _ in range(2):
-        by_hand = fetch_archives([archive], tmp_path / "downloads", raw, Line(), bring)
+        by_hand = fetch_archives([archive], tmp_path / "downloads", raw, DownloadOptions(), bring)
         assert by_hand == {"Things"}
         assert set(part_sums([archive], by_hand).values()) == {"brought by hand"}
         assert read_tree(raw) == {"Things/mine": b"!"}

@@ -12,9 +12,9 @@ from filelock import FileLock
 from fusmae.errors import SourceError, StorageError
 from fusmae.sources.transfer import group, members
 from fusmae.sources.transfer.fetch import fetch_archives
-from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
-LINE = Line(num_connections=3)
+LINE = DownloadOptions(num_connections=3)
 Tree = dict[str, bytes]
 
 

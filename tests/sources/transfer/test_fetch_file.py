@@ -8,9 +8,9 @@ import pytest
 from fusmae.errors import SourceError, StorageError
 from fusmae.sources.transfer import segments
 from fusmae.sources.transfer.fetch import fetch_file
-from fusmae.sources.transfer.remote import Line, RemoteFile, addresses, shown
+from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses, shown
 
-LINE = Line(num_connections=3)
+LINE = DownloadOptions(num_connections=3)
 
 
 def test_file_comes_whole_by_several_ranges_and_nothing_is_left_beside_it(
@@ -95,7 +95,7 @@ def test_mirrors_come_first_and_the_own_address_helps_out(
     file = RemoteFile(file.name, file.address.replace(" ", "%20"), file.md5)
     wrong.files["/m/a%20b.bin"] = content[:-1] + b"?"
     mirror.files["/m/a%20b.bin"] = content
-    line = Line((f"{empty.address}/m/", f"{wrong.address}/m", f"{mirror.address}/m"), 3)
+    line = DownloadOptions((f"{empty.address}/m/", f"{wrong.address}/m", f"{mirror.address}/m"), 3)
     fetch_file(file, tmp_path / file.name, line)
     assert (tmp_path / file.name).read_bytes() == content
     assert empty.hits
@@ -113,7 +113,7 @@ def test_bytes_of_a_lying_mirror_that_died_do_not_spoil_the_own_address(
     file = own.file("a.bin", content)
     mirror.files["/m/a.bin"] = bytes(len(content))
     mirror.before_answer = lambda number: mirror.files.clear() if number > 3 else None
-    fetch_file(file, tmp_path / "a.bin", Line((f"{mirror.address}/m",), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((f"{mirror.address}/m",), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
 
 
@@ -122,7 +122,7 @@ def test_own_address_goes_on_where_a_mirror_died(serve: Callable[[], Any], conte
     file = own.file("a.bin", content)
     mirror.files["/m/a.bin"] = content
     mirror.before_answer = lambda number: mirror.files.clear() if number > 3 else None
-    fetch_file(file, tmp_path / "a.bin", Line((f"{mirror.address}/m",), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((f"{mirror.address}/m",), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
     assert own.sent("a.bin") == len(content) - 2 * 2**16 + 1
 
@@ -134,12 +134,12 @@ def test_mirror_with_another_size_does_not_cost_what_was_begun(
     file = own.file("a.bin", content)
     own.before_answer = lambda number: own.files.clear() if number > 3 else None
     with pytest.raises(SourceError, match="404"):
-        fetch_file(file, tmp_path / "a.bin", Line((), 1))
+        fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     own.before_answer = lambda _: None
     own.files["/data/a.bin"] = content
     mirror.files["/m/a.bin"] = content + b"more"
     before = own.sent("a.bin")
-    fetch_file(file, tmp_path / "a.bin", Line((f"{mirror.address}/m",), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((f"{mirror.address}/m",), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
     assert own.sent("a.bin") - before == len(content) - 2 * 2**16 + 1
 
@@ -151,7 +151,7 @@ def test_when_all_fail_the_error_names_every_address_and_a_way_out(
     file = own.file("a.bin", content[:-1])
     file = RemoteFile("a.bin", file.address.replace("http://", "http://user:secret@"), "0" * 32)
     with pytest.raises(SourceError) as raised:
-        fetch_file(file, tmp_path / "a.bin", Line((f"{mirror.address}/m", "gopher://there/m"), 2))
+        fetch_file(file, tmp_path / "a.bin", DownloadOptions((f"{mirror.address}/m", "gopher://there/m"), 2))
     text = str(raised.value)
     assert "/m/a.bin: 404 Not Found" in text
     assert "gopher://there/m/a.bin: not an http, https or ftp address" in text
@@ -177,7 +177,7 @@ def test_file_that_changes_on_the_server_is_not_mixed(
     if has_edition:
         server.edition = lambda served: f'"{len(served)}-{served[0]}"'
     server.before_answer = lambda number: server.files.update({"/data/a.bin": old if number < 4 else content})
-    fetch_file(file, tmp_path / "a.bin", Line((), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
 
 
@@ -187,11 +187,11 @@ def test_file_that_changed_between_two_runs_is_begun_anew(server: Any, content: 
     server.edition = lambda served: f'"{served[0]}"'
     server.before_answer = lambda number: server.files.pop("/data/a.bin", None) if number > 3 else None
     with pytest.raises(SourceError, match="404"):
-        fetch_file(file, tmp_path / "a.bin", Line((), 1))
+        fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     server.before_answer = lambda _: None
     server.files["/data/a.bin"] = content
     requests = server.num_requests
-    fetch_file(file, tmp_path / "a.bin", Line((), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
     assert server.num_requests - requests == 6
 
@@ -205,10 +205,10 @@ def test_file_that_changed_between_two_runs_unsaid_is_fetched_anew_in_the_second
     server.ignores_ranges, server.drops, server.drop_after = ignores_ranges, 10**6, 150_000 if ignores_ranges else 9_000
     server.before_answer = lambda number: server.files.pop("/data/a.bin", None) if number > 3 else None
     with pytest.raises(SourceError, match="404"):
-        fetch_file(file, tmp_path / "a.bin", Line((), 1))
+        fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     server.before_answer, server.drops = lambda _: None, 0
     server.files["/data/a.bin"] = content
-    fetch_file(file, tmp_path / "a.bin", Line((), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
 
 
@@ -251,9 +251,9 @@ def test_full_disk_is_a_storage_error_and_keeps_what_came(
     with monkeypatch.context() as patch:
         patch.setattr(segments.Segments, "_append", full)
         with pytest.raises(StorageError, match=r"(?s)The disk is full.*MB free.*make room"):
-            fetch_file(file, tmp_path / "a.bin", Line((), 1))
+            fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     before = server.sent("a.bin")
-    fetch_file(file, tmp_path / "a.bin", Line((), 1))
+    fetch_file(file, tmp_path / "a.bin", DownloadOptions((), 1))
     assert (tmp_path / "a.bin").read_bytes() == content
     assert server.sent("a.bin") - before <= len(content) - 3 * 2**16 + 1
 
@@ -268,5 +268,8 @@ def test_damaged_plan_is_begun_anew(server: Any, content: bytes, tmp_path: Path)
 
 def test_mirror_addresses_keep_their_query_and_passwords_are_not_shown() -> None:
     file = RemoteFile("a.tar", "https://own/files/a.tar?download=1", "0" * 32)
-    assert addresses(file, Line(("https://u:p@m/x/?token=1",))) == ("https://u:p@m/x/a.tar?token=1", file.address)
+    assert addresses(file, DownloadOptions(("https://u:p@m/x/?token=1",))) == (
+        "https://u:p@m/x/a.tar?token=1",
+        file.address,
+    )
     assert shown("ftp://user:secret@host/a") == "ftp://host/a"

@@ -11,9 +11,9 @@ from pyftpdlib.servers import FTPServer
 
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-from fusmae.sources.transfer.remote import Archive, Line, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
-LINE = Line(num_connections=3)
+LINE = DownloadOptions(num_connections=3)
 
 
 class Told:
@@ -134,14 +134,14 @@ def test_ftp_server_that_admits_one_session_serves_all(ftp: Told, content: bytes
         login(handler, *args)
 
     ftp.handler.handle_auth_success = count
-    fetch_file(from_it, tmp_path / "a.bin", Line((), 2))
+    fetch_file(from_it, tmp_path / "a.bin", DownloadOptions((), 2))
     assert (tmp_path / "a.bin").read_bytes() == content
 
 
 def test_absent_file_and_wrong_password_are_told_without_the_password(ftp: Told, tmp_path: Path) -> None:
     wrong = ftp.address.replace("it%27s%2Fme", "hunter2")
     with pytest.raises(SourceError) as raised:
-        fetch_file(RemoteFile("a.bin", f"{ftp.address}/a.bin", "0" * 32), tmp_path / "a.bin", Line((wrong,)))
+        fetch_file(RemoteFile("a.bin", f"{ftp.address}/a.bin", "0" * 32), tmp_path / "a.bin", DownloadOptions((wrong,)))
     assert "550" in str(raised.value)
     assert "530" in str(raised.value)
     assert "hunter2" not in str(raised.value)

@@ -7,7 +7,7 @@ import pytest
 
 from fusmae.errors import SourceError
 from fusmae.sources.transfer.fetch import fetch_archives
-from fusmae.sources.transfer.remote import Line
+from fusmae.sources.transfer.remote import DownloadOptions
 
 
 def evil_member(kind: str, outside: Path) -> tarfile.TarInfo:
@@ -42,7 +42,7 @@ def test_member_that_would_leave_the_folder_is_refused_by_name(kind: str, tmp_pa
         behind.size = 3
         tar.addfile(behind, io.BytesIO(b"bad"))
     with pytest.raises(SourceError) as raised:
-        fetch_archives([offer_archive(buffer.getvalue())], tmp_path / "downloads", tmp_path / "raw", Line())
+        fetch_archives([offer_archive(buffer.getvalue())], tmp_path / "downloads", tmp_path / "raw", DownloadOptions())
     assert "Things.tar.gz holds a member that can't be unpacked safely" in str(raised.value)
     assert repr(member.name) in str(raised.value)
     assert [path.name for path in outside.iterdir()] == ["secret"]
@@ -58,5 +58,5 @@ def test_long_names_and_dots_are_read_and_other_tops_are_passed_over(
             member = tarfile.TarInfo(name)
             member.size = 3
             tar.addfile(member, io.BytesIO(b"abc"))
-    fetch_archives([offer_archive(buffer.getvalue())], tmp_path / "downloads", tmp_path / "raw", Line())
+    fetch_archives([offer_archive(buffer.getvalue())], tmp_path / "downloads", tmp_path / "raw", DownloadOptions())
     assert read_tree(tmp_path / "raw") == {long_name: b"abc", "Things/plain": b"abc"}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fusmae.study.measure.conditions import Condition, Weather, conditions_of, seen
+from fusmae.study.measure.conditions import CloudCover, Condition, conditions_of, seen
 
-WEATHER = Weather(seed=0, share=0.6)
+WEATHER = CloudCover(seed=0, share=0.6)
 BOTH = ("s1", "s2")
 CLEAR, CLOUDY = Condition("s1+s2", BOTH, False), Condition("s1+clouded s2", BOTH, True)
 
@@ -65,5 +65,5 @@ def test_every_encoder_sees_the_same_clouds(batch):
     joint, alone = seen(batch, CLOUDY, WEATHER), seen(batch, Condition("s1+clouded s2", ("s2",), True), WEATHER)
     assert alone.keys() == joint.keys() - {"s1_10m"}
     assert all(torch.equal(array.float(), joint[name].float()) for name, array in alone.items())
-    other = seen(batch, CLOUDY, Weather(seed=1, share=0.6))
+    other = seen(batch, CLOUDY, CloudCover(seed=1, share=0.6))
     assert (other["s2_10m"].float() != joint["s2_10m"].float()).any()

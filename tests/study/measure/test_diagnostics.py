@@ -5,7 +5,7 @@ import torch
 
 from fusmae.evaluation.fills import reconstruction_errors, target_band_means
 from fusmae.evaluation.retrieval import cross_modal_retrieval
-from fusmae.study.measure.conditions import Weather, conditions_of
+from fusmae.study.measure.conditions import CloudCover, conditions_of
 from fusmae.study.measure.diagnostics import reconstruction, retrieval
 from fusmae.study.measure.features import collect_features
 from fusmae.study.measure.frozen import CheckpointEncoder
@@ -51,7 +51,7 @@ def features(tiny):
     def collect(variant):
         encoder = CheckpointEncoder(tiny.untrained(variant), "here", "mean")
         conditions = conditions_of(BOTH, encoder.modalities)
-        return collect_features(encoder, tiny.data(), conditions, Weather(0, 0.6), CPU), encoder.modalities
+        return collect_features(encoder, tiny.data(), conditions, CloudCover(0, 0.6), CPU), encoder.modalities
 
     return collect
 

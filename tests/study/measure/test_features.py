@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.study.measure.conditions import Weather, conditions_of, seen
+from fusmae.study.measure.conditions import CloudCover, conditions_of, seen
 from fusmae.study.measure.features import collect_features
 from fusmae.study.measure.frozen import CheckpointEncoder
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 BOTH = ("s1", "s2")
-WEATHER, CPU = Weather(seed=0, share=0.6), torch.device("cpu")
+WEATHER, CPU = CloudCover(seed=0, share=0.6), torch.device("cpu")
 SIZES = {"train": 17, "validation": 5, "test": 6}
 
 

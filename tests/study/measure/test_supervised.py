@@ -10,14 +10,14 @@ from fusmae.data.datamodule import Draws
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
 from fusmae.study.measure import supervised
-from fusmae.study.measure.conditions import Weather, conditions_of
+from fusmae.study.measure.conditions import CloudCover, conditions_of
 from fusmae.training.build import part_of
 from fusmae.training.trainer import Machine
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 BOTH = ("s1", "s2")
-CPU, WEATHER = torch.device("cpu"), Weather(seed=0, share=0.6)
+CPU, WEATHER = torch.device("cpu"), CloudCover(seed=0, share=0.6)
 # 1, 3 and all 17 of train: none of them makes whole epochs of the steps below.
 SHARES = ([11], [2, 7, 16], range(17))
 FEW = SHARES[1]
