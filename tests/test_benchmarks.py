@@ -115,6 +115,24 @@ def test_the_study_s_page_states_the_measured_scores_of_every_variant(name):
         assert f"| `{variant}` | {' | '.join(shares)} |" in STUDY
 
 
+@pytest.mark.parametrize(
+    ("name", "until"), [("study_quick", "On the 60 real pairs"), ("study_options", "**Read-out**")]
+)
+def test_a_count_of_higher_scores_is_that_of_the_result(name, until):
+    scores = result(name)["scores"]
+    text = " ".join(STUDY[STUDY.index(f"({'../benchmarks/results/' + name}.json)") :].split(until)[0].split())
+    claims = re.findall(r"`([\w-]+)`(?: with independent ones)?(?: is higher)? than `([\w-]+)` in (\d+) of (\d+)", text)
+    assert len(claims) >= 7
+    for higher, lower, stated, total in claims:
+        pairs = [
+            (scores[higher][protocol][share]["score"], scores[lower][protocol][share]["score"])
+            for protocol in ("knn", "probe", "finetune", "segment")
+            for share in ("1 %", "10 %", "100 %")
+        ]
+        assert (int(stated), int(total)) == (sum(one > other for one, other in pairs), len(pairs)), (higher, lower)
+    assert len(re.findall(r"in \d+ of 12", text)) == len(claims)
+
+
 def test_the_study_s_page_says_of_the_default_size_what_its_intervals_say():
     verdict = result("study_quick")["verdict"]
 
