@@ -17,7 +17,7 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
     excused = {item.key for item in left_out}
     kinds = {
         "without a side, or unreadable": keys_left_out(left_out, "complete"),
-        "in no shard, and nobody knows why": [key for key in splits if key not in times and key not in excused],
+        "in no shard, for no stated reason": [key for key in splits if key not in times and key not in excused],
         "in the shards but not in the index": [key for key in times if key not in splits],
         "in the shards more than once": [key for key, number in times.items() if number > 1],
         "in the shards of another split": [

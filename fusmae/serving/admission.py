@@ -37,7 +37,7 @@ class Admission:
         self._app = app
         self._limits = limits
         self._metrics = metrics
-        self._in_house = 0
+        self._in_progress = 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Admit a request or refuse it; every request other than POST is admitted."""
@@ -45,19 +45,19 @@ class Admission:
             await self._app(scope, receive, send)
         elif _stated_length(scope) > self._limits.max_body_bytes:
             await refuse(receive, send, 413, self._too_large())
-        elif self._in_house >= self._limits.max_requests:
-            text = f"{self._in_house} requests are in the house.\n  next:     ask again in a second"
+        elif self._in_progress >= self._limits.max_requests:
+            text = f"{self._in_progress} requests are in progress, which is the maximum.\n  next:     ask again in a second"
             await refuse(receive, send, 503, Refusal(error="Overloaded", text=text), {"retry-after": "1"})
         else:
-            self._in_house += 1
-            self._metrics.in_house.set(self._in_house)
+            self._in_progress += 1
+            self._metrics.in_progress.set(self._in_progress)
             try:
                 await self._app(scope, self._counted(receive), send)
             except _RefusedError as refused:
                 await refuse(receive, send, refused.status, refused.refusal)
             finally:
-                self._in_house -= 1
-                self._metrics.in_house.set(self._in_house)
+                self._in_progress -= 1
+                self._metrics.in_progress.set(self._in_progress)
 
     def _counted(self, receive: Receive) -> Receive:
         num_bytes = 0

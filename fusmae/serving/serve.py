@@ -1,4 +1,4 @@
-"""Start the service for one model; ends when it is told to."""
+"""Start the service for one model; SIGTERM or SIGINT ends it."""
 
 import logging
 import socket
@@ -17,7 +17,7 @@ _log = logging.getLogger("fusmae.serving")
 
 
 def serve(model: str, host: str, port: int, limits: Limits) -> None:
-    """Load the model, then answer requests until SIGTERM or SIGINT; requests in the house are finished first.
+    """Load the model, then answer requests until SIGTERM or SIGINT; requests in progress are finished first.
 
     Args:
         model: an alias, a version or an ONNX file.
@@ -27,7 +27,7 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
 
     Raises:
         RegistryError: there is no such model.
-        ExportError: the file is none of ours.
+        ExportError: the file was not exported by this project.
         FusmaeError: the address can't be listened on.
     """
     first = find_model(model)

@@ -81,7 +81,7 @@ class Watcher:
         _log.info("%s is %s now, no longer %s", self.reference, model.file.label, before.file.label)
 
     def _note(self, state: RegistryState) -> None:
-        self._metrics.looks.inc()
+        self._metrics.registry_queries.inc()
         self._metrics.registry_up.set(state.status == "answers")
         if state.status != self.registry.status:
             if state.error:

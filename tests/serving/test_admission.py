@@ -30,8 +30,8 @@ def answer_of(connection):
     return found.status, found.headers, json.loads(found.read())
 
 
-def in_house(client):
-    return client.metric("fusmae_requests_in_house")
+def in_progress(client):
+    return client.metric("fusmae_requests_in_progress")
 
 
 def test_a_body_that_states_too_much_is_refused_before_it_comes(client):
@@ -73,9 +73,9 @@ def test_geotiffs_have_the_same_limit(client):
 def test_a_full_house_says_when_to_come_back_and_forgets_nobody(client, npz, exported, processes):
     body = npz(exported.pixels(1))
     early = [connected(client), connected(client)]
-    for connection in early:  # in the house: their bodies are on the way
+    for connection in early:  # in progress: their bodies are on the way
         connection.sendall(head(f"Content-Length: {len(body)}") + body[:1000])
-    processes.wait_for(lambda: in_house(client) == 2, "two requests in the house")
+    processes.wait_for(lambda: in_progress(client) == 2, "two requests in progress")
     refused = client.ask(exported.pixels(1))
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
@@ -89,15 +89,15 @@ def test_a_full_house_says_when_to_come_back_and_forgets_nobody(client, npz, exp
             found["probabilities"], exported.session.run(exported.pixels(1))["probabilities"], atol=1e-6
         )
         connection.close()
-    processes.wait_for(lambda: in_house(client) == 0, "an empty house")
+    processes.wait_for(lambda: in_progress(client) == 0, "no request")
     assert client.ask(exported.pixels(1)).status_code == 200
 
 
 def test_a_client_that_goes_leaves_its_place(client, processes):
     with closing(connected(client)) as connection:
         connection.sendall(head("Content-Length: 1000") + b"half")
-        processes.wait_for(lambda: in_house(client) == 1, "a request in the house")
-    processes.wait_for(lambda: in_house(client) == 0, "an empty house")
+        processes.wait_for(lambda: in_progress(client) == 1, "a request in progress")
+    processes.wait_for(lambda: in_progress(client) == 0, "no request")
 
 
 def test_a_body_that_does_not_come_loses_its_place(client, monkeypatch):

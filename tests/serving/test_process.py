@@ -20,7 +20,7 @@ def test_a_request_in_the_house_is_answered_when_the_service_is_told_to_stop(pro
             f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
         connection.sendall(body[:1000])
-        processes.wait_for(lambda: running.client.metric("fusmae_requests_in_house") == 1, "the request")
+        processes.wait_for(lambda: running.client.metric("fusmae_requests_in_progress") == 1, "the request")
         running.process.send_signal(signal.SIGTERM)
         processes.wait_for(lambda: "Shutting down" in running.log.read_text(), "the signal")
         connection.sendall(body[1000:])

@@ -70,7 +70,7 @@ def require_clean_checkout(name: str) -> None:
         )
     if not is_committed(Path("dvc.lock")):
         raise PromotionError(
-            "dvc.lock is not committed: nobody could find the data and models of this run again.",
+            "dvc.lock is not committed: the data and models of this run could not be found again.",
             hint=_KEEP.format(name),
         )
 
@@ -108,7 +108,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     # A process that was delayed for long must not undo changes that others made meanwhile.
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
-        raise LedgerError(f"Somebody else went on with {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
+        raise LedgerError(f"Another command changed {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
     move_alias(name, CHAMPION, change.target.version)
     try:
         done = ledger.append(begun.model_copy(update={"phase": "done", "when": _now()}), [*entries, begun])

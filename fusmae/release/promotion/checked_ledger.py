@@ -52,7 +52,7 @@ def checked_ledger(name: str) -> str:
     if last and last.phase == "begun":
         lines.append("the last change is under way" if last.is_open else "the last change was cut off: do it again")
     if entries:
-        # Whoever noted it elsewhere sees whether the whole ledger was written anew.
+        # A copy of it noted elsewhere shows whether the whole ledger was written anew.
         lines.append(f"last entry: {entries[-1].sha256}")
     return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])
 

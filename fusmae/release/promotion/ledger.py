@@ -135,9 +135,9 @@ class Ledger:
         if chained.sha256 not in {written.sha256 for written in entries}:
             last = entries[-1]
             raise LedgerError(
-                f"Somebody else changed the champion of {self.name} at the same time.",
+                f"Another command changed the champion of {self.name} at the same time.",
                 got=sentence(last),
-                expected="nobody else at it",
+                expected="one command at a time",
                 hint="look at it with `fusmae ledger`, then decide again",
             )
         return chained

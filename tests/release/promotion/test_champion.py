@@ -376,7 +376,7 @@ def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, 
         move(name, alias, number)
 
     monkeypatch.setattr(promotion, "move_alias", move_late)
-    with pytest.raises(LedgerError, match="Somebody else"):
+    with pytest.raises(LedgerError, match="Another command"):
         promoted(config, "2")
     assert champion() == "3"
     assert checked_ledger(NAME).endswith("champion: tiny/3")

@@ -121,7 +121,7 @@ def test_of_two_entries_that_follow_the_same_one_the_first_counts(checkout):
     connect()
     found = Ledger(NAME)
     found.append(entry("promote", "1", "begun"), [])
-    with pytest.raises(LedgerError, match=r"Somebody else(.|\n)*promote none → 1"):
+    with pytest.raises(LedgerError, match=r"Another command(.|\n)*promote none → 1"):
         found.append(entry("promote", "2", "begun"), [])
     assert [written.after for written in found.entries()] == ["1"]
     found.append(entry("promote", "3", "begun"), found.entries())
