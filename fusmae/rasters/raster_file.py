@@ -23,7 +23,6 @@ from fusmae.modalities import Units
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Box = tuple[float, float, float, float]
 
 DN_OF_REFLECTANCE = 10_000.0
 MAX_REFLECTANCE_STEP = 0.05
@@ -33,9 +32,6 @@ twenty steps."""
 STATED, MASKED, NOT_FINITE = "stated as nodata", "masked", "not finite"
 """Reasons why a pixel is nodata."""
 
-# Maximum relative difference between a metre of a CRS and a metre on the ground; in UTM it is within 0.1 %.
-_MAX_SCALE_ERROR = 0.01
-_EARTH_RADIUS_M = 6_371_000.0
 # Limits of impossible pixels, which result from right numbers with a wrong scale or offset, and from no ground.
 _FEW_PIXELS = 500
 _MEDIAN_DB_RANGE, _LEAST_SPREAD_DB = (-60.0, 30.0), 0.5
@@ -306,54 +302,6 @@ def sample_windows(dataset: Any) -> list[Any]:
     columns = np.linspace(0, dataset.width - width, 3).astype(int)
     places = dict.fromkeys((int(row), int(column)) for row in rows for column in columns)
     return [Window(column, row, width, height) for row, column in places]
-
-
-def is_turned(transform: Any) -> bool:
-    """Return whether a raster is rotated or sheared, so that its rows don't run between west and east."""
-    return bool(transform.b or transform.d)
-
-
-def north_up(pixels: NDArray[Any], transform: Any) -> NDArray[Any]:
-    """Return pixels `[C, h, w]` with rows from north to south and columns from west to east, for any order on disk."""
-    return pixels[:, :: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
-
-
-def north_up_transform(dataset: Any) -> Any:
-    """Return the transform of pixels that `north_up` has reordered; the file's own if it is rotated or sheared."""
-    from rasterio import Affine
-
-    own = dataset.transform
-    if is_turned(own):
-        return own
-    left, _, _, top = box_of(dataset)
-    return Affine(abs(own.a), 0, left, 0, -abs(own.e), top)
-
-
-def box_of(dataset: Any) -> Box:
-    """Return left, bottom, right and top of a raster; a file stored south up states its bottom above its top."""
-    left, bottom, right, top = dataset.bounds
-    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
-
-
-def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -> bool:
-    """Return whether a CRS's units are metres on the ground.
-
-    Args:
-        lons: longitudes in degrees of a point, of a point `unit` to its right and of a point `unit` above it.
-        lats: latitudes of the same points in degrees.
-        unit: distance of the points in units of the CRS.
-    """
-    shrinking = math.cos(math.radians(lats[0]))
-    steps = [
-        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
-    ]
-    return all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps)
-
-
-def utm_code(lon: float, lat: float) -> int:
-    """Return the EPSG code of the UTM zone of a point, given in degrees."""
-    zone = min(60, int((lon + 180) // 6) + 1)
-    return (32600 if lat >= 0 else 32700) + zone
 
 
 def _alpha_band(dataset: Any) -> int | None:

@@ -46,7 +46,7 @@ class Admission:
         elif _stated_length(scope) > self._limits.max_body_bytes:
             await refuse(receive, send, 413, self._too_large())
         elif self._in_progress >= self._limits.max_requests:
-            text = f"{self._in_progress} requests are in progress, which is the maximum.\n  next:     ask again in a second"
+            text = f"{self._in_progress} requests are in progress already.\n  next:     ask again in a second"
             await refuse(receive, send, 503, Refusal(error="Overloaded", text=text), {"retry-after": "1"})
         else:
             self._in_progress += 1

@@ -15,19 +15,25 @@ class Metrics:
         self._registry = own = CollectorRegistry()
         self.requests = Counter("fusmae_requests", "Requests by route and status.", ["route", "status"], registry=own)
         self.seconds = Histogram(
-            "fusmae_request_seconds", "Seconds from a request's head to its answer.", ["route"], registry=own, buckets=_SECONDS
+            "fusmae_request_seconds",
+            "Seconds from a request's head to its answer.",
+            ["route"],
+            registry=own,
+            buckets=_SECONDS,
         )
         self.batch_tiles = Histogram("fusmae_batch_tiles", "Tiles per batch.", registry=own, buckets=_TILES)
-        self.batch_seconds = Histogram("fusmae_batch_seconds", "Seconds that a batch runs.", registry=own, buckets=_SECONDS)
+        self.batch_seconds = Histogram(
+            "fusmae_batch_seconds", "Seconds that a batch runs.", registry=own, buckets=_SECONDS
+        )
         self.in_progress = Gauge(
             "fusmae_requests_in_progress", "Requests that are being read, wait or run.", registry=own
         )
         self.waiting = Gauge("fusmae_queue_tiles", "Tiles that wait for a batch.", registry=own)
-        self.model = Gauge(
-            "fusmae_model_info", "Model version in use.", ["name", "version", "sha256"], registry=own
-        )
+        self.model = Gauge("fusmae_model_info", "Model version in use.", ["name", "version", "sha256"], registry=own)
         self.reloads = Counter("fusmae_model_reloads", "Changes of the model version since the start.", registry=own)
-        self.registry_queries = Counter("fusmae_registry_queries", "Queries of the registry, failed ones included.", registry=own)
+        self.registry_queries = Counter(
+            "fusmae_registry_queries", "Queries of the registry, failed ones included.", registry=own
+        )
         self.registry_up = Gauge("fusmae_registry_up", "1 if the last query of the registry succeeded.", registry=own)
 
     def show_model(self, identity: Mapping[str, str]) -> None:

@@ -13,16 +13,8 @@ from fusmae.inference.scene.scene import require_real
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.band_names import names_in
-from fusmae.rasters.raster_file import (
-    box_of,
-    is_turned,
-    north_up,
-    nowhere_but,
-    read_bands,
-    require_possible,
-    statement_of,
-    zero_is_nodata,
-)
+from fusmae.rasters.geometry import box_of, is_turned, north_up
+from fusmae.rasters.raster_file import nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
 from fusmae.sources.shared.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0

@@ -89,7 +89,7 @@ def test_it_outlives_its_registry_and_says_so_once(lean, tracking, processes, ex
         return lean.client.get("/health").json()["registry"]["status"] == "fails"
 
     processes.wait_for(failing, "the registry's end")
-    looked = lean.client.metric("fusmae_registry_queries_total")
+    queried = lean.client.metric("fusmae_registry_queries_total")
     processes.wait_for(lambda: lean.client.metric("fusmae_registry_queries_total") >= queried + 2, "two more queries")
     health = lean.client.get("/health")
     assert health.status_code == 200

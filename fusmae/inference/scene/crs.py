@@ -6,7 +6,7 @@ from typing import Any
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import Scene
-from fusmae.rasters.raster_file import Box, measures_metres, utm_code
+from fusmae.rasters.geometry import Box, measures_metres, utm_code
 
 _ROUNDING_DEG = 1e-6
 

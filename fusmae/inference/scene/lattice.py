@@ -12,16 +12,8 @@ from fusmae.inference.scene.bands import unreadable
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.nodata import ALL_ZERO, PIXELS
 from fusmae.modalities import Units
-from fusmae.rasters.raster_file import (
-    Flags,
-    Floats,
-    Statement,
-    box_of,
-    is_turned,
-    north_up,
-    north_up_transform,
-    read_bands,
-)
+from fusmae.rasters.geometry import box_of, is_turned, north_up, north_up_transform
+from fusmae.rasters.raster_file import Flags, Floats, Statement, read_bands
 
 # Where the target is coarser than the source by more than this factor, a pixel is the mean of all source pixels in it,
 # else it is interpolated at its centre.

@@ -10,7 +10,7 @@ from typing import Any
 from fusmae.errors import InputError
 from fusmae.inference.scene.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.raster_file import box_of
+from fusmae.rasters.geometry import box_of
 from fusmae.rasters.s1_units import S1Units
 
 # A date with a time, as in products' names, or a day alone. A day that `T` and a digit follow is not a day alone.

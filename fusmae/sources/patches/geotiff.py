@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError
-from fusmae.rasters.raster_file import box_of, is_turned, north_up, read_bands, statement_of
+from fusmae.rasters.geometry import box_of, is_turned, north_up
+from fusmae.rasters.raster_file import read_bands, statement_of
 from fusmae.sources.patches.bands import MODALITIES, RESTORE, validate_bands
 from fusmae.sources.patches.plain_tiff import BandRaster, plain_raster
 

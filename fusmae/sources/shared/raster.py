@@ -12,18 +12,8 @@ from numpy.typing import NDArray
 
 from fusmae.errors import Fault, InputError, PairError
 from fusmae.modalities import ModalityInput, Units
-from fusmae.rasters.raster_file import (
-    box_of,
-    data_bands,
-    is_turned,
-    measures_metres,
-    north_up,
-    read_bands,
-    require_possible,
-    scaled,
-    statement_of,
-    utm_code,
-)
+from fusmae.rasters.geometry import box_of, is_turned, measures_metres, north_up, utm_code
+from fusmae.rasters.raster_file import data_bands, read_bands, require_possible, scaled, statement_of
 
 _MAX_SHIFT_M = 1.0
 _M_PER_DEGREE = 111_195.0

@@ -12,8 +12,8 @@ from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer
 from fusmae.sources.synthetic.backscatter import S1_BANDS, backscatter_db, with_speckle
 from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
 from fusmae.sources.synthetic.draws import Draw, stream
-from fusmae.sources.synthetic.ground import PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.plan import Block, Patch
+from fusmae.sources.synthetic.regions import PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.spectra import S2_BANDS, reflectance
 from fusmae.sources.synthetic.texture import Field
 

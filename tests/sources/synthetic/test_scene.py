@@ -2,8 +2,8 @@ import numpy as np
 
 from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer_of
 from fusmae.sources.synthetic.backscatter import ENL, with_speckle
-from fusmae.sources.synthetic.ground import PATCH_PX, relief
 from fusmae.sources.synthetic.plan import World, blocks_of
+from fusmae.sources.synthetic.regions import PATCH_PX, relief
 from fusmae.sources.synthetic.scene import make_scene
 from fusmae.sources.synthetic.spectra import MATERIAL_IDS, S2_BANDS, reflectance
 
@@ -62,7 +62,7 @@ def test_clouds_are_bright_and_shadows_dark_and_radar_sees_neither():
 def test_a_share_of_pairs_is_under_cloud_and_a_share_under_snow():
     # The flags alone, over many blocks, without their pixels.
     from fusmae.sources.synthetic.atmosphere import weather
-    from fusmae.sources.synthetic.ground import relief
+    from fusmae.sources.synthetic.regions import relief
 
     found = [
         weather(0, block.number, block.s2_date, relief(0, block.number, (60, 60))[0])
