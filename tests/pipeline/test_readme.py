@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 NOT_RUN = {
     "make pipeline": "the fixture `finished` has run it",
     "make test": "the tests beside these; .ci/run runs it",
+    "make test-all": "runs these tests, too; .ci/run runs it",
     "make study": "50 minutes; tests/pipeline/test_study.py runs a small one",
     ". .venv/bin/activate": "stands before each command here",
     "dvc exp run -S model=small": "hours on a CPU; tests/config/test_composition.py composes it",
