@@ -1,12 +1,12 @@
 """Whether the folder is a git checkout whose commit identifies the code, and whether params.yaml is valid."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from fusmae.config.params import Config, load_config
 from fusmae.doctor.finding import Finding
 from fusmae.errors import ConfigError
+from fusmae.runs.git import git
 from fusmae.runs.provenance import git_state
 
 _PATIENCE_S = 5
@@ -79,11 +79,5 @@ def _start() -> str:
 
 
 def _git(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        ["git", *arguments],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_PATIENCE_S,
-    )
+    done = git(*arguments, timeout_s=_PATIENCE_S)
     return done.returncode, (done.stdout or done.stderr).strip()

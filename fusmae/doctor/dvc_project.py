@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fusmae.doctor.finding import Finding, described
+from fusmae.runs.dvc_lock import read_lock
 
 _LOCK = Path("dvc.lock")
 _NUM_SHOWN = 3
@@ -66,7 +65,7 @@ def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
     if not _LOCK.exists():
         yield Finding("dvc.lock", "warning", "not there: no stage has run", "the hashes of a run", "dvc repro")
         return
-    locked = (yaml.safe_load(_LOCK.read_text(encoding="utf-8")) or {}).get("stages") or {}
+    locked = read_lock(_LOCK.read_text(encoding="utf-8"))
     gone = sorted(set(locked) - {stage.addressing for stage in stages})
     if gone:
         found = f"has {', '.join(gone)}, which dvc.yaml does not have"

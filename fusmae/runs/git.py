@@ -68,6 +68,12 @@ class Worktree:
         return f"{self._commit} {self._purpose}\n"
 
 
-def git(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run git in the working folder and capture its output; a non-zero exit code raises nothing."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607
+def git(*arguments: str, timeout_s: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run git in the working folder and capture its output; a non-zero exit code raises nothing.
+
+    Raises:
+        FileNotFoundError: git is not installed.
+        subprocess.TimeoutExpired: it took longer than `timeout_s` seconds.
+    """
+    command = ["git", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)

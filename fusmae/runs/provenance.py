@@ -3,15 +3,14 @@
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fusmae.files import file_sha256
+from fusmae.runs.dvc_lock import read_lock
+from fusmae.runs.git import git
 
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
@@ -82,7 +81,7 @@ def is_committed(path: Path) -> bool:
 
 def _git(*arguments: str) -> str | None:
     try:
-        found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607
+        found = git(*arguments)
     except FileNotFoundError:
         return None
     return found.stdout.strip() if found.returncode == 0 else None
@@ -92,12 +91,9 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
     """The hash under which DVC recorded a path as a stage's output; None if it did not."""
     if not lock.exists():
         return None
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
-    for stage in stages.values():
-        for out in stage.get("outs", []):
-            if Path(out["path"]) == path and "md5" in out:
-                return f"md5:{out['md5']}"
-    return None
+    stages = read_lock(lock.read_text(encoding="utf-8")).values()
+    outs = {Path(out): md5 for stage in stages for out, md5 in stage.outs.items()}
+    return f"md5:{outs[path]}" if outs.get(path) else None
 
 
 def content_sha256(path: Path) -> str:
