@@ -136,7 +136,9 @@ def test_completion_gives_the_whole_first_sentence():
     assert '"drift":"Compare new scenes with what a model learned from."' in completed("fusmae dr", "zsh")
 
 
-def test_a_shell_can_be_taught():
-    done = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="fusmae")
+def test_a_shell_can_be_taught(monkeypatch):
+    # The tests may be started by anything.
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    done = CliRunner().invoke(app, ["--show-completion"], prog_name="fusmae")
     assert done.exit_code == 0
     assert "_FUSMAE_COMPLETE=complete_bash" in done.stdout

@@ -87,7 +87,7 @@ def test_in_a_folder_of_any_name_a_run_is_tracked_and_its_model_registered_and_r
     folder = tmp_path / name
     folder.mkdir()
     # The environment is in the checkout, too.
-    (folder / "packages").symlink_to(Path(mlflow.__file__).parents[2])
+    (folder / "packages").symlink_to(Path(mlflow.__file__).parents[1])
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "FUSMAE"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(

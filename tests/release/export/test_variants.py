@@ -281,13 +281,10 @@ def test_fp32_is_its_own_measure(source, test_set):
 
 def test_the_stage_keeps_what_it_offers_and_reports_all(source, shards, pairs, tmp_path):
     write_index(pairs, tmp_path / "index.parquet")
-    config = load_config(ROOT / "params.yaml")
-    section = config.variants.model_copy(
-        update={"calibration_pairs": 3, "rounds": 2, "batch_size": 4, "bootstrap_resamples": 10}
-    )
-    config = config.model_copy(update={"variants": section})
-    out, report = tmp_path / "models", tmp_path / "report"
-    variants(config, exported=source.parent, shards=shards, index=tmp_path / "index.parquet", out=out, report=report)
+    few = {"calibration_pairs": 3, "rounds": 2, "batch_size": 4, "bootstrap_resamples": 10}
+    section = load_config(ROOT / "params.yaml").variants.model_copy(update=few)
+    out, report, index = tmp_path / "models", tmp_path / "report", tmp_path / "index.parquet"
+    variants(section, seed=0, exported=source.parent, shards=shards, index=index, out=out, report=report)
     found = json_of(report / "report.json")
     assert (found["num_test_pairs"], found["num_test_places"]) == (6, 6)
     offered = {name for name, row in found["variants"].items() if row["is_offered"]} - {"fp32"}

@@ -125,8 +125,9 @@ def test_a_loss_that_the_interval_cannot_rule_out_fails(thresholds):
 
 
 def latency_ratio(challenger_ms, champion_ms, thresholds):
-    same = difference(GOOD, GOOD)
-    verdict = judge(trial(times_ms=challenger_ms), trial(times_ms=champion_ms), same, thresholds, {"num_pairs": 80})
+    scored = trial()
+    challenger, champion = replace(scored, times_ms=challenger_ms), replace(scored, times_ms=champion_ms)
+    verdict = judge(challenger, champion, None, thresholds, {"num_pairs": 80})
     return next(check for check in verdict.checks if check.name == "latency ratio")
 
 

@@ -109,10 +109,10 @@ def register_all():
     files = {"reference": "reference.npz", "scores": "scores.json", "curves": "pr.png", "report": "examine"}
     files |= {"index": "index.parquet", "receipt": "raw.json", "pictures": "pictures", "run_file": "none.json"}
     places = {name: Path(path) for name, path in files.items()}
-    config = load_config(ROOT / "params.yaml")
+    section = load_config(ROOT / "params.yaml").register_as
     out = Path("register")
-    register(config, exported=GRAPH.parent, variants=VARIANTS, measured=MEASURED, out=out, **places)
-    return model_file(f"{config.register_as.model_name}@challenger")
+    register(section, exported=GRAPH.parent, variants=VARIANTS, measured=MEASURED, out=out, **places)
+    return model_file(f"{section.model_name}@challenger")
 
 
 def test_a_version_holds_the_variants_that_are_offered_and_what_was_measured_of_all(made, tmp_path):
