@@ -73,7 +73,7 @@ def trace(reference: str) -> Traced:
         raise LineageError(
             f"{model.label} was registered without its lineage: nothing says what made it.",
             expected=f"{LINEAGE} beside its graph, as stage register writes it",
-            hint="`dvc repro -f -s register` registers a version with its lineage",
+            hint="`dvc repro -f -s export`, then `dvc repro` registers a version with its lineage",
         )
     lineage = read_lineage(text, model)
     with refusals_named(f"the runs behind {model.label}"):

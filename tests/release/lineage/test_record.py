@@ -291,7 +291,10 @@ def test_registering_does_not_make_training_longer(project, exported):
 
 def test_a_version_without_lineage_is_refused_for_what_it_lacks(project, exported):
     register(exported, project, with_lineage=False)
-    with pytest.raises(LineageError, match=r"tiny/1 was registered without its lineage(.|\n)*dvc repro -f -s register"):
+    with pytest.raises(
+        LineageError,
+        match=r"tiny/1 was registered without its lineage(.|\n)*dvc repro -f -s export`, then `dvc repro` registers",
+    ):
         trace("tiny@challenger")
 
 
