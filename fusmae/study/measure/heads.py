@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from fusmae.evaluation.linear import linear_probabilities
+from fusmae.evaluation.conditions import Condition
+from fusmae.evaluation.features import SplitFeatures
 from fusmae.evaluation.neighbours import neighbour_probabilities
-from fusmae.study.measure.conditions import Condition
-from fusmae.study.measure.features import SplitFeatures
+from fusmae.evaluation.probe import linear_probabilities
 
 HeadProtocol = Literal["knn", "probe"]
 

@@ -13,13 +13,14 @@ from fusmae.config.study import StudyConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.errors import ConfigError
+from fusmae.evaluation import diagnostics
+from fusmae.evaluation.conditions import CloudCover, conditions_of
+from fusmae.evaluation.features import SplitFeatures, collect_features
 from fusmae.evaluation.resampling import independent_places, place_resamples
 from fusmae.evaluation.subsets import label_subset
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
-from fusmae.study.measure import diagnostics, supervised
-from fusmae.study.measure.conditions import CloudCover, conditions_of
-from fusmae.study.measure.features import SplitFeatures, collect_features
+from fusmae.study.measure import supervised
 from fusmae.study.measure.frozen import FrozenEncoder
 from fusmae.study.measure.heads import head_probabilities
 from fusmae.study.measure.rows import RowBook

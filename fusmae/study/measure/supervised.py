@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.evaluation.conditions import CloudCover, Condition, seen
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.study.measure.conditions import CloudCover, Condition, seen
 from fusmae.training.build import build_encoder, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights
 from fusmae.training.segmentation import Segmenter

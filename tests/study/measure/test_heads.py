@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fusmae.evaluation.linear import linear_probabilities
+from fusmae.evaluation.conditions import conditions_of
+from fusmae.evaluation.features import SplitFeatures
 from fusmae.evaluation.neighbours import neighbour_probabilities
-from fusmae.study.measure.conditions import conditions_of
-from fusmae.study.measure.features import SplitFeatures
+from fusmae.evaluation.probe import linear_probabilities
 from fusmae.study.measure.heads import head_probabilities
 
 BOTH = ("s1", "s2")

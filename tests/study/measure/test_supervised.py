@@ -9,8 +9,8 @@ from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
+from fusmae.evaluation.conditions import CloudCover, conditions_of
 from fusmae.study.measure import supervised
-from fusmae.study.measure.conditions import CloudCover, conditions_of
 from fusmae.training.build import part_of
 from fusmae.training.trainer import Machine
 

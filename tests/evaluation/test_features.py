@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.study.measure.conditions import CloudCover, conditions_of, seen
-from fusmae.study.measure.features import collect_features
+from fusmae.evaluation.conditions import CloudCover, conditions_of, seen
+from fusmae.evaluation.features import collect_features
 from fusmae.study.measure.frozen import CheckpointEncoder
 
 pytestmark = pytest.mark.usefixtures("_one_thread")

@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from fusmae.evaluation.linear import linear_probabilities
 from fusmae.evaluation.metrics import average_precisions
+from fusmae.evaluation.probe import linear_probabilities
 
 NUM_CLASSES, DIM = 3, 8
 
@@ -62,7 +62,7 @@ def test_one_head_serves_each_condition(splits):
 
 def test_the_strength_is_the_best_one_on_validation(splits, monkeypatch):
     _, chosen = fitted(splits)
-    from fusmae.evaluation import linear
+    from fusmae.evaluation import probe as linear
 
     scores = {}
     features, labels = splits["validation"]

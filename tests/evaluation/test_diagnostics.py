@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from fusmae.evaluation.conditions import CloudCover, conditions_of
+from fusmae.evaluation.diagnostics import reconstruction, retrieval
+from fusmae.evaluation.features import collect_features
 from fusmae.evaluation.fills import reconstruction_errors, target_band_means
 from fusmae.evaluation.retrieval import cross_modal_retrieval
-from fusmae.study.measure.conditions import CloudCover, conditions_of
-from fusmae.study.measure.diagnostics import reconstruction, retrieval
-from fusmae.study.measure.features import collect_features
 from fusmae.study.measure.frozen import CheckpointEncoder
 from fusmae.training.build import build_fusmae, build_preprocess
 

@@ -6,11 +6,11 @@ from itertools import permutations
 import torch
 
 from fusmae.data.datamodule import PairDataModule
+from fusmae.evaluation.features import SplitFeatures
 from fusmae.evaluation.fills import FillErrors, reconstruction_errors, target_band_means
 from fusmae.evaluation.retrieval import cross_modal_retrieval
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
-from fusmae.study.measure.features import SplitFeatures
 
 _MAX_TRAIN_PAIRS = 2048
 """Number of train pairs that suffices for the mean of each band."""

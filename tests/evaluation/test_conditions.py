@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusmae.study.measure.conditions import CloudCover, Condition, conditions_of, seen
+from fusmae.evaluation.conditions import CloudCover, Condition, conditions_of, seen
 
 WEATHER = CloudCover(seed=0, share=0.6)
 BOTH = ("s1", "s2")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.study.measure.conditions import CloudCover, Condition, seen
+from fusmae.evaluation.conditions import CloudCover, Condition, seen
 from fusmae.study.measure.frozen import FrozenEncoder
 
 Features = NDArray[np.float32]
