@@ -47,11 +47,18 @@ def study_pretrain(
     """
     config = stage_params()
     from fusmae.stages.study_pretrain import study_pretrain as run_stage
+    from fusmae.study.variants import variant_config, variant_of
 
+    own = variant_config(config, variant, seed)
     run_stage(
-        config,
+        variant_of(config, variant),
+        own.pretrain,
+        own.model,
+        own.data,
+        own.runtime,
         variant=variant,
         seed=seed,
+        experiment=own.register_as.experiment,
         shards=shards,
         verdict=verdict,
         statistics=statistics,
@@ -79,8 +86,26 @@ def study_measure(
     """
     config = stage_params()
     from fusmae.stages.study_measure import study_measure as run_stage
+    from fusmae.study.variants import study_of, variant_config
 
-    run_stage(config, variant=variant, seed=seed, weights=weights, shards=shards, index=index, out=out, run_file=run)
+    own = variant_config(config, variant, seed)
+    run_stage(
+        study_of(config),
+        own.finetune,
+        own.pretrain,
+        own.model,
+        own.data,
+        own.runtime,
+        variant=variant,
+        seed=seed,
+        experiment=own.register_as.experiment,
+        batch_size=own.evaluate.batch_size,
+        weights=weights,
+        shards=shards,
+        index=index,
+        out=out,
+        run_file=run,
+    )
 
 
 def study_report(
@@ -98,5 +123,15 @@ def study_report(
     """
     config = stage_params()
     from fusmae.stages.study_report import study_report as run_stage
+    from fusmae.study.variants import study_of
 
-    run_stage(config, cells=cells, shards=shards, out=out, runs=runs)
+    run_stage(
+        study_of(config),
+        config.model,
+        config.pretrain,
+        config.finetune,
+        cells=cells,
+        shards=shards,
+        out=out,
+        runs=runs,
+    )

@@ -113,12 +113,26 @@ class PretrainConfig(_EncoderTrainingConfig):
 
 
 class ProbeConfig(Section):
-    """Linear probe of a frozen encoder; the learning rate is chosen on validation."""
+    """Logistic regression on the features of a frozen encoder; its strength is chosen on validation.
 
-    epochs: int = Field(gt=0)
+    Attributes:
+        batch_size: number of pairs that are encoded at once.
+        readout: how tokens become features, of which kNN takes the same.
+    """
+
     batch_size: int = Field(gt=0)
-    learning_rates: list[Rate] = Field(min_length=1)
     readout: ReadoutName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_trained_by_steps(cls, values: Any) -> Any:
+        old = [name for name in ("epochs", "learning_rates") if isinstance(values, dict) and name in values]
+        if old:
+            raise ValueError(
+                f"got {' and '.join(old)}; expected batch_size and readout alone: the probe is a logistic regression "
+                f"now, without epochs or learning rates. Delete {' and '.join(f'probe.{name}' for name in old)}"
+            )
+        return values
 
 
 class FinetuneConfig(_EncoderTrainingConfig):

@@ -1,62 +1,159 @@
-"""The inputs of an encoder in a test: every modality, one of them, or clouds over the optical one."""
+"""The inputs on which a model is measured: every modality, one of them, or simulated clouds over the optical one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fusmae.data.datamodule import Batch
-from fusmae.evaluation.clouds import clouded
+from fusmae.data.datamodule import Batch, PairDataModule
+from fusmae.data.index import Split
+from fusmae.data.randomness import Purpose, generators
 
 CLOUDED = "s2"
 """The modality that clouds hide."""
 
+_CLOUD_DN = 6000.0
+"""Reflectance 0.6 in every band: a thick water cloud is white from blue to near infrared, and reflects 0.5 to 0.8. In
+short-wave infrared real clouds are darker. The offset of +1000 of newer Sentinel-2 products is not included."""
 
-@dataclass(frozen=True)
-class Condition:
-    """One form of input of test pairs.
+_CELLS = 5
+"""Number of random values along a tile's side; clouds are about as large as a few of the distances between them."""
 
-    Attributes:
-        name: name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        setting: names of the modalities that the encoder gets, which are those of the condition that it has.
-        is_clouded: whether s2 is under cloud.
-    """
-
-    name: str
-    setting: tuple[str, ...]
-    is_clouded: bool
+_EDGE = 0.4
+"""Width of a cloud's edge, from clear to opaque, in standard deviations of the random field."""
 
 
 @dataclass(frozen=True)
-class CloudCover:
-    """The clouds of degraded input.
+class Clouds:
+    """Simulated clouds over optical tiles.
 
     Attributes:
         seed: random seed of the clouds' shapes; the same for every variant and seed of a study.
-        share: share of a tile that is hidden, 0..1.
+        share: share of a tile that is hidden, 0..1; the clouds' edges count as half covered.
     """
 
     seed: int
     share: float
 
 
-def seen(batch: Batch, condition: Condition, weather: CloudCover) -> dict[str, Tensor]:
-    """The part of a batch that an encoder gets: pixels by input name, on the CPU."""
-    pixels = batch.only(condition.setting)
-    return clouded(pixels, batch.indices, weather.seed, weather.share) if condition.is_clouded else pixels
+@dataclass(frozen=True)
+class Condition:
+    """One form of input of a split's pairs.
+
+    Attributes:
+        name: name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
+        setting: names of the modalities that the model gets, which are those of the condition that it has.
+        clouds: clouds over s2; None for a clear sky.
+    """
+
+    name: str
+    setting: tuple[str, ...]
+    clouds: Clouds | None = None
+
+    @property
+    def clear(self) -> "Condition":
+        """The same modalities without clouds, named by them: what heads are trained on."""
+        return Condition(setting_name(self.setting), self.setting)
 
 
-def conditions_of(available: Sequence[str], own: Sequence[str]) -> list[Condition]:
-    """Every condition that has a modality of the encoder; the one with all modalities comes first.
+def setting_name(setting: Sequence[str]) -> str:
+    """Name of a set of modalities in tables, like `s1+s2`."""
+    return "+".join(setting)
+
+
+def conditions_of(available: Sequence[str], own: Sequence[str], clouds: Clouds | None = None) -> list[Condition]:
+    """Every condition that has a modality of the model; the one with all modalities comes first.
 
     Args:
         available: names of the data's modalities, in order.
-        own: names of the encoder's modalities.
+        own: names of the model's modalities.
+        clouds: clouds of a last condition, for data with s2; None for no such condition.
     """
     given = [tuple(available), *((name,) for name in available if len(available) > 1)]
-    found = [Condition("+".join(names), tuple(name for name in names if name in own), False) for names in given]
-    if CLOUDED in available:
+    found = [Condition(setting_name(names), tuple(name for name in names if name in own)) for names in given]
+    if clouds is not None and CLOUDED in available:
         name = "+".join(f"clouded {name}" if name == CLOUDED else name for name in available)
         setting = tuple(name for name in available if name in own)
-        found.append(Condition(name, setting, is_clouded=CLOUDED in setting))
+        found.append(Condition(name, setting, clouds if CLOUDED in setting else None))
     return [condition for condition in found if condition.setting]
+
+
+def seen(batch: Batch, condition: Condition) -> dict[str, Tensor]:
+    """The part of a batch that a model gets: pixels by input name, on the CPU."""
+    pixels = batch.only(condition.setting)
+    return pixels if condition.clouds is None else clouded(pixels, batch.indices, condition.clouds)
+
+
+@torch.no_grad()
+def over_split(
+    function: Callable[[Batch, tuple[str, ...]], Tensor],
+    data: PairDataModule,
+    split: Split,
+    conditions: Sequence[Condition],
+    device: torch.device,
+) -> dict[str, NDArray[Any]]:
+    """Call a function for every pair of a split, batch by batch, once for each distinct input.
+
+    Args:
+        function: function of a batch, whose pixels are those of the condition and lie on the device, and of the
+            condition's setting; it returns `[B, …]`.
+        data: data module with the split.
+        split: name of the split.
+        conditions: conditions of the input.
+        device: device for the pixels, and the maps if there are any.
+
+    Returns:
+        Arrays `[N, …]` in the split's order, by name of the condition.
+    """
+    distinct = {(condition.setting, condition.clouds): condition for condition in conditions}
+    parts: dict[Any, list[Tensor]] = {key: [] for key in distinct}
+    for batch in data.batches(split, range(len(data.reader(split)))):
+        maps = None if batch.maps is None else batch.maps.to(device)
+        for key, condition in distinct.items():
+            pixels = {name: array.to(device) for name, array in seen(batch, condition).items()}
+            parts[key].append(function(batch._replace(pixels=pixels, maps=maps), condition.setting).cpu())
+    whole = {key: torch.cat(found).numpy() for key, found in parts.items()}
+    return {condition.name: whole[condition.setting, condition.clouds] for condition in conditions}
+
+
+def clouded(pixels: dict[str, Tensor], indices: Tensor, clouds: Clouds) -> dict[str, Tensor]:
+    """Put opaque clouds with soft edges over a part of each optical tile.
+
+    A pair's clouds depend on the seed and the pair alone, not on the rest of the batch, and are the same at every
+    resolution.
+
+    Args:
+        pixels: arrays `[B, C, h, w]` by input name, in physical units; arrays `s2_…` are DN. They are not changed.
+        indices: positions `[B]` of the pairs in their split.
+        clouds: seed and share of the clouds.
+
+    Returns:
+        Arrays of the same names, shapes and number types, with clouds in `s2_…`.
+    """
+    optical = {name: array for name, array in pixels.items() if name.startswith(f"{CLOUDED}_")}
+    if not optical:
+        return dict(pixels)
+    side = max(array.shape[-1] for array in optical.values())
+    opacity = _opacity(indices, clouds, side)
+    covered = {}
+    for name, array in optical.items():
+        # Averaged by area, as a detector with coarser pixels does.
+        part = F.interpolate(opacity, size=array.shape[-2:], mode="area").to(array.device)
+        covered[name] = torch.lerp(array.float(), torch.full_like(part, _CLOUD_DN), part).to(array.dtype)
+    return pixels | covered
+
+
+def _opacity(indices: Tensor, clouds: Clouds, side: int) -> Tensor:
+    """Opacity `[B, 1, side, side]`, 0 (clear) to 1, on the CPU, so that its bits don't depend on the model's device."""
+    keys = ((0, index) for index in indices.tolist())
+    grids = [random.standard_normal((1, _CELLS, _CELLS)) for random in generators(clouds.seed, Purpose.CLOUD, keys)]
+    coarse = torch.from_numpy(np.stack(grids)).float()
+    field = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True).flatten(1)
+    clear = min(side * side, max(1, round((1 - clouds.share) * side * side)))
+    height = field - field.kthvalue(clear, dim=1, keepdim=True).values
+    return (0.5 + height / (_EDGE * field.std(dim=1, keepdim=True))).clamp(0, 1).reshape(-1, 1, side, side)

@@ -1,16 +1,21 @@
 """Measures of an encoder that need no labels: reconstruction against plain filling, and cross-modal retrieval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fusmae.data.datamodule import PairDataModule
-from fusmae.evaluation.features import SplitFeatures
-from fusmae.evaluation.fills import FillErrors, reconstruction_errors, target_band_means
-from fusmae.evaluation.retrieval import cross_modal_retrieval
-from fusmae.models.fusmae import FusMAE
+from fusmae.models.fusmae import FusMAE, Reconstruction
 from fusmae.models.preprocess import Preprocess
+from fusmae.models.targets import patch_moments
+from fusmae.models.tokens import patchify, select
 
 _MAX_TRAIN_PAIRS = 2048
 """Number of train pairs that suffices for the mean of each band."""
@@ -42,18 +47,152 @@ def reconstruction(
     return {name: errors.means for name, errors in total.items()}
 
 
-def _tiles(preprocess: Preprocess, pixels: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+def _tiles(preprocess: Preprocess, pixels: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     wanted = {item.name for item in preprocess.inputs}
-    tiles: dict[str, torch.Tensor] = preprocess(
-        {name: array.to(device) for name, array in pixels.items() if name in wanted}
-    )
+    tiles: dict[str, Tensor] = preprocess({name: array.to(device) for name, array in pixels.items() if name in wanted})
     return tiles
 
 
-def retrieval(features: SplitFeatures, modalities: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Scores by direction for finding a test tile's partner in the other modality, each encoded alone."""
-    return {
-        f"{one} → {other}": cross_modal_retrieval(features.test[one], features.test[other])
-        for one, other in permutations(modalities, 2)
-        if one in features.test and other in features.test
-    }
+@dataclass(frozen=True)
+class FillErrors:
+    """Errors on the removed patches of some tiles; the errors of other tiles may be added with `+`.
+
+    Attributes:
+        sums: sums of the patches' mean squared errors, by way of filling: `model`, `band mean`, `nearest`.
+        num_removed: number of removed patches.
+    """
+
+    sums: Mapping[str, float]
+    num_removed: int
+
+    def __add__(self, other: "FillErrors") -> "FillErrors":
+        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
+        return FillErrors(sums, self.num_removed + other.num_removed)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean squared error by way of filling, defined as in `reconstruction_loss`; 0 if nothing was removed."""
+        return {name: value / max(1, self.num_removed) for name, value in self.sums.items()}
+
+
+@torch.no_grad()
+def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The best constant per band: the mean of the model's targets.
+
+    Args:
+        model: model that defines how targets are normalised.
+        batches: batches of the training split; each has normalised tiles `[B, C, H, W]` by modality.
+
+    Returns:
+        Means `[C]`, float32, by modality.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    for tiles in batches:
+        for name, tile in tiles.items():
+            patches = patchify(tile.float(), model.patch_px)
+            mean, std = patch_moments(patches, model.runs[name])
+            by_band = ((patches - mean) / std).double().reshape(*patches.shape[:2], tile.shape[1], -1)
+            sums[name] = sums.get(name, 0) + by_band.sum(dim=(0, 1, 3))
+            counts[name] = counts.get(name, 0) + by_band[:, :, 0].numel()
+    return {name: (values / counts[name]).float() for name, values in sums.items()}
+
+
+@torch.no_grad()
+def reconstruction_errors(
+    model: FusMAE, tiles: dict[str, Tensor], noise: dict[str, Tensor], band_means: Mapping[str, Tensor]
+) -> dict[str, FillErrors]:
+    """Errors of the model's reconstruction, and of two ways of filling that need no model.
+
+    All three are measured on every removed patch, in the units of the model's targets. If targets are normalised per
+    patch, all three are implicitly given the true patch's mean and deviation: `nearest` takes the visible patch that
+    is nearest in the grid, normalised by that patch's own mean and deviation.
+
+    Args:
+        model: pretrained model; all removed patches are decoded, whatever its `decode_fraction`.
+        tiles: normalised tiles `[B, C, H, W]` by modality.
+        noise: uniform noise `[B, L]` by modality, from which the model draws its masks.
+        band_means: means of the targets' bands, from `target_band_means`.
+
+    Returns:
+        Errors by modality.
+    """
+    with _decoding_all(model):
+        found: dict[str, Reconstruction] = model(tiles, noise)
+    errors = {}
+    for name, reconstruction in found.items():
+        removed = reconstruction.mask.bool()
+        constant = band_means[name].to(tiles[name].device).repeat_interleave(model.patch_px**2)
+        guesses = {"model": reconstruction.pred.float(), "band mean": constant, "nearest": _nearest(reconstruction)}
+        sums = {
+            way: float((guess - reconstruction.target).square().mean(dim=-1)[removed].double().sum())
+            for way, guess in guesses.items()
+        }
+        errors[name] = FillErrors(sums, int(removed.sum()))
+    return errors
+
+
+@contextmanager
+def _decoding_all(model: FusMAE) -> Iterator[None]:
+    fraction, model.decode_fraction = model.decode_fraction, 1.0
+    try:
+        yield
+    finally:
+        model.decode_fraction = fraction
+
+
+def _nearest(reconstruction: Reconstruction) -> Tensor:
+    """The visible patch nearest to each patch (of equally near ones, that with the lowest index): `[B, L, C·P·P]`."""
+    ids = reconstruction.ids
+    # Every row has the same number of visible patches, and they come first.
+    visible = ids[:, : int((reconstruction.mask[0] == 0).sum())]
+    num_patches = ids.shape[1]
+    places = torch.arange(num_patches, device=ids.device)
+    side = round(num_patches**0.5)
+    rows, columns = places // side, places % side
+    distances = (rows[:, None] - rows).square() + (columns[:, None] - columns).square()
+    # One integer per couple of places, which orders by distance, then by index.
+    ranks = distances * num_patches + places
+    return select(reconstruction.target, ranks[ids[:, :, None], visible[:, None, :]].argmin(dim=-1))
+
+
+def retrieval(features: Mapping[str, NDArray[Any]], modalities: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Scores by direction for finding a tile's partner in the other modality, each encoded alone.
+
+    Args:
+        features: features `[N, D]` by condition.
+        modalities: names of the encoder's modalities.
+    """
+    # A readout with a part per modality leaves that of an absent one zero: without it, two modalities' features lie in
+    # the same dimensions and can be compared.
+    own = {name: features[name][:, features[name].any(axis=0)] for name in modalities if name in features}
+    return {f"{one} → {other}": cross_modal_retrieval(own[one], own[other]) for one, other in permutations(own, 2)}
+
+
+def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any], ks: Sequence[int] = (1, 5)) -> dict[str, float]:
+    """Find each row's own partner among all rows of the other modality, by cosine similarity.
+
+    The features of each modality are centred on their own mean: features of two modalities lie in two narrow cones,
+    and the angle between the cones would hide the angles within them (Liang et al. 2022, "Mind the gap").
+
+    Args:
+        one: features `[N, D]` of the queries; at least 3 rows, at most some thousands (all N² similarities are in
+            memory at once).
+        other: features `[N, D]` that are searched; row i is the partner of query i.
+        ks: numbers k of most similar rows among which the partner may be.
+
+    Returns:
+        For each k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, the same
+        share when guessing; and `candidates`, N.
+    """
+    from sklearn.metrics import top_k_accuracy_score
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    candidates = len(one)
+    similarities = cosine_similarity(one - one.mean(axis=0), other - other.mean(axis=0))
+    found: dict[str, float] = {}
+    for k in ks:
+        is_certain = k >= candidates
+        recall = 1.0 if is_certain else top_k_accuracy_score(np.arange(candidates), similarities, k=k)
+        found |= {f"recall@{k}": float(recall), f"chance@{k}": min(1.0, k / candidates)}
+    return found | {"candidates": float(candidates)}

@@ -1,68 +1,78 @@
-"""Features of a frozen encoder over whole splits, under each condition."""
+"""A frozen encoder as a function from pixels to features: what kNN and the probe are measured on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.evaluation.conditions import CloudCover, Condition, seen
-from fusmae.study.measure.frozen import FrozenEncoder
+from fusmae.evaluation.conditions import Condition, over_split
+from fusmae.models.heads import Readout, pool
+from fusmae.training.build import build_encoder, build_preprocess, inputs_of, part_of
+from fusmae.training.checkpoint import Checkpoint, load_weights
 
 Features = NDArray[np.float32]
+"""Features `[N, D]` of a split's pairs, in the split's order."""
 
 
-@dataclass(frozen=True)
-class SplitFeatures:
-    """Features `[N, D]` of the three splits.
+class FrozenEncoder(Protocol):
+    """What kNN and probe need of an encoder.
 
     Attributes:
-        train: features by setting, from which heads learn; never clouded, because heads are trained on clear tiles.
-        validation: features by setting, by which heads are chosen; never clouded either.
-        test: features by condition name.
+        modalities: names of the encoder's modalities, as in the data.
+        num_parameters: number of parameters of the encoder alone.
     """
 
-    train: dict[tuple[str, ...], Features]
-    validation: dict[tuple[str, ...], Features]
-    test: dict[str, Features]
+    modalities: tuple[str, ...]
+    num_parameters: int
+
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """Features `[B, D]` float32 of physical pixels `[B, C, h, w]` by input name, of the modalities in `setting`."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Move the encoder to a device."""
+        ...
 
 
-def collect_features(
-    encoder: FrozenEncoder,
-    data: PairDataModule,
-    conditions: Sequence[Condition],
-    weather: CloudCover,
-    device: torch.device,
-) -> SplitFeatures:
-    """Run the encoder over every split, once for each distinct input."""
-    encoder.to(device)
-    settings = list(dict.fromkeys(condition.setting for condition in conditions))
-    clean = [Condition("+".join(setting), setting, is_clouded=False) for setting in settings]
-    found = {split: _run(encoder, data, split, clean, weather, device) for split in ("train", "validation")}
-    test = _run(encoder, data, "test", conditions, weather, device)
-    return SplitFeatures(
-        train={condition.setting: found["train"][condition.name] for condition in clean},
-        validation={condition.setting: found["validation"][condition.name] for condition in clean},
-        test=test,
-    )
+class CheckpointEncoder(nn.Module):
+    """The encoder of a checkpoint, in eval mode.
+
+    Args:
+        checkpoint: checkpoint of pretraining, probe or finetuning.
+        where: path of the checkpoint, for errors.
+        readout: how tokens become features.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, where: Path, readout: Readout) -> None:
+        super().__init__()
+        self.readout = readout
+        self.preprocess = build_preprocess(checkpoint.preprocessing)
+        self.encoder = build_encoder(checkpoint.architecture).requires_grad_(False)
+        load_weights(self.encoder, part_of(checkpoint.weights, "encoder."), where)
+        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs_of(checkpoint.preprocessing)))
+        self.num_parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
+        self.eval()
+
+    @torch.no_grad()
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """See `FrozenEncoder`; where the readout has a part per modality, that of an absent one is zero."""
+        return pool(self.encoder(self.preprocess(pixels)), self.readout, tuple(self.encoder.in_chans)).float()
 
 
-def _run(
-    encoder: FrozenEncoder,
-    data: PairDataModule,
-    split: Split,
-    conditions: Sequence[Condition],
-    weather: CloudCover,
-    device: torch.device,
+def features_of(
+    encoder: FrozenEncoder, data: PairDataModule, split: Split, conditions: Sequence[Condition], device: torch.device
 ) -> dict[str, Features]:
-    distinct = {(condition.setting, condition.is_clouded): condition for condition in conditions}
-    parts: dict[tuple[tuple[str, ...], bool], list[torch.Tensor]] = {key: [] for key in distinct}
-    for batch in data.batches(split, range(len(data.reader(split)))):
-        for key, condition in distinct.items():
-            pixels = {name: array.to(device) for name, array in seen(batch, condition, weather).items()}
-            parts[key].append(encoder.features(pixels, condition.setting).cpu())
-    whole = {key: torch.cat(found).numpy() for key, found in parts.items()}
-    return {condition.name: whole[condition.setting, condition.is_clouded] for condition in conditions}
+    """Features of a split under each condition, by the condition's name."""
+    encoder.to(device)
+    return over_split(lambda batch, setting: encoder.features(batch.pixels, setting), data, split, conditions, device)
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that measurements run on: a GPU where there is one, unless the accelerator is `cpu`."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

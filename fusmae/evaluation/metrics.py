@@ -1,11 +1,14 @@
-"""Multi-label scores over a whole test set at once (never averaged over batches)."""
+"""Scores over a whole test set at once (never averaged over batches), for several classes per pair or exactly one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+LabelKind = Literal["multilabel", "multiclass"]
+"""Kind of label vector: any number of classes per pair, or exactly one."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,56 @@ def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[
 
     precision, recall, _ = precision_recall_curve(labels.ravel(), probabilities.ravel())
     return [{"recall": float(x), "precision": float(y)} for x, y in zip(recall[::-1], precision[::-1], strict=True)]
+
+
+def class_scores(
+    labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Score predictions.
+
+    Args:
+        labels: one-hot labels `[N, K]`.
+        probabilities: probabilities `[N, K]`; the highest one is the predicted class.
+        classes: names of the K classes.
+
+    Returns:
+        Scores `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the macro ones as means over the
+        classes that occur in the set; and the AP of each of these classes by name.
+    """
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+
+    truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
+    present = np.unique(truth)
+    precisions = average_precision_score(labels[:, present], probabilities[:, present], average=None)
+    per_class = dict(zip((classes[column] for column in present), np.atleast_1d(precisions).tolist(), strict=True))
+    scores = {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "macro_f1": float(f1_score(truth, predicted, labels=present, average="macro", zero_division=0)),
+        "macro_ap": float(np.mean(precisions)),
+    }
+    return scores, per_class
+
+
+def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
+    """Confusion matrix `[K, K]`: true classes in rows, predicted ones in columns; arguments as for `class_scores`."""
+    from sklearn.metrics import confusion_matrix
+
+    num_classes = labels.shape[1]
+    found = confusion_matrix(labels.argmax(axis=1), probabilities.argmax(axis=1), labels=range(num_classes))
+    return np.asarray(found, dtype=np.int64)
+
+
+def headline(kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """The score by which ways of predicting are compared: macro AP, or accuracy for `multiclass`.
+
+    Args:
+        kind: kind of label vector.
+        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
+        probabilities: probabilities `[N, K]`.
+    """
+    if kind == "multilabel":
+        return average_precisions(labels, probabilities)[1]
+    return float((labels.argmax(axis=1) == probabilities.argmax(axis=1)).mean())
 
 
 def _present(labels: NDArray[Any]) -> NDArray[np.bool_]:

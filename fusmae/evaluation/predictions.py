@@ -1,49 +1,57 @@
-"""Probabilities of a published checkpoint over a whole split, with some of the modalities."""
+"""Probabilities of published checkpoints over a whole split, with some of the modalities."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fusmae.data.datamodule import PairDataModule
-from fusmae.data.index import Split
+from fusmae.evaluation.conditions import Condition, over_split
+from fusmae.evaluation.features import CheckpointEncoder, features_of
+from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.probe import saved_head
 from fusmae.training.build import build_preprocess
-from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.classifiers import finetuned_classifier, probed_classifier
-from fusmae.training.probe import setting_name
-from fusmae.training.supervised import Predictor
-from fusmae.training.trainer import Machine, predict
+from fusmae.training.checkpoint import load_checkpoint
+from fusmae.training.classifiers import finetuned_classifier
 
-Protocol = Literal["probe", "finetune"]
+Probabilities = dict[str, NDArray[Any]]
+"""Probabilities `[N, K]` of test by condition."""
 
 
-def predict_split(
-    checkpoint: Checkpoint,
-    protocol: Protocol,
-    setting: Sequence[str],
-    data: PairDataModule,
-    split: Split,
-    machine: Machine,
-) -> NDArray[Any]:
-    """Run a checkpoint's classifier on a split.
+def frozen_probabilities(
+    folder: Path, data: PairDataModule, conditions: Sequence[Condition], device: torch.device, *, neighbours: int
+) -> tuple[Probabilities, Probabilities]:
+    """What kNN and the probe make of the same features of a frozen encoder.
 
     Args:
-        checkpoint: checkpoint of the stage that `protocol` names.
-        protocol: content of the checkpoint: one head per setting (probe), or one finetuned model.
-        setting: modalities that the model gets.
-        data: data module with the split.
-        split: name of the split.
-        machine: settings of the machine to run on.
+        folder: folder of a probe checkpoint.
+        data: data module with the splits train, which has the neighbours, and test.
+        conditions: conditions of the input.
+        device: device to run on.
+        neighbours: number k of neighbours.
 
     Returns:
-        Probabilities `[N, K]` in the split's order.
+        Probabilities of kNN, then those of the probe.
     """
-    if protocol == "finetune":
-        model = finetuned_classifier(checkpoint)
-    else:
-        model = probed_classifier(checkpoint, setting_name(setting))
-    predictor = Predictor(model, build_preprocess(checkpoint.preprocessing), setting)
-    logits = torch.cat(predict(machine, predictor, data.loader(split)))
-    return np.asarray(torch.sigmoid(logits))
+    checkpoint, labels = load_checkpoint(folder), np.asarray(data.reader("train").labels)
+    encoder = CheckpointEncoder(checkpoint, folder, checkpoint.architecture["readout"])
+    train, test = (features_of(encoder, data, split, conditions, device) for split in ("train", "test"))
+    nearest = {name: neighbour_probabilities(train[name], labels, test[name], k=neighbours) for name in test}
+    with torch.no_grad():
+        logits = {name: saved_head(checkpoint, name)(torch.from_numpy(found)) for name, found in test.items()}
+    return nearest, {name: found.sigmoid().numpy() for name, found in logits.items()}
+
+
+def finetuned_probabilities(
+    folder: Path, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
+) -> Probabilities:
+    """Probabilities of a finetune checkpoint's classifier, which serves every condition."""
+    checkpoint = load_checkpoint(folder)
+    model, preprocess = (
+        finetuned_classifier(checkpoint).to(device),
+        build_preprocess(checkpoint.preprocessing).to(device),
+    )
+    return over_split(lambda batch, _: model(preprocess(batch.pixels)).sigmoid(), data, "test", conditions, device)

@@ -1,93 +1,133 @@
-"""A linear probe on features: logistic regression, with the regularisation chosen on validation."""
+"""The linear probe: logistic regression on standardised frozen features, its strength chosen on validation."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fusmae.evaluation.metrics import average_precisions
+from fusmae.evaluation.metrics import LabelKind, headline
+from fusmae.models.heads import ProbeHead
+from fusmae.training.build import part_of
+from fusmae.training.checkpoint import Checkpoint, load_weights
 
 # Values of C, from strong to weak regularisation; of equally good ones the first is chosen.
 _STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 _MAX_STEPS = 200
+_CERTAIN = 1000.0
+"""Logit of a class that all labelled rows have; minus that of one that none has. Its probability is exactly 1 or 0."""
 
 
-def linear_probabilities(
-    train_features: NDArray[Any],
-    train_labels: NDArray[Any],
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted probe: features are centred, then one linear layer makes a logit per class.
+
+    Attributes:
+        kind: kind of label vector, which says how logits become probabilities.
+        mean: mean `[D]` of the labelled rows' features.
+        weight: weights `[K, D]`, with the scale of the features in them.
+        bias: biases `[K]`.
+        strength: chosen value of C, the inverse strength of regularisation.
+        score: score on validation by which it was chosen: macro AP, or accuracy for `multiclass`.
+    """
+
+    kind: LabelKind
+    mean: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    strength: float
+    score: float
+
+    def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities `[N, K]` from features `[N, D]`."""
+        from scipy.special import expit, softmax
+
+        logits = (features - self.mean) @ self.weight.T + self.bias
+        return np.asarray(expit(logits) if self.kind == "multilabel" else softmax(logits, axis=1))
+
+    def head(self) -> ProbeHead:
+        """The same probe as a module in eval mode, in float32."""
+        num_classes, dim = self.weight.shape
+        head = ProbeHead(dim, num_classes)
+        made = {
+            # With a variance of 1 the norm only centres: that of a feature may be too small to add `eps` to it.
+            "norm.running_mean": self.mean,
+            "norm.running_var": np.full(dim, 1 - head.norm.eps),
+            "linear.weight": self.weight,
+            "linear.bias": self.bias,
+        }
+        tensors = {name: torch.from_numpy(array).float() for name, array in made.items()}
+        head.load_state_dict(head.state_dict() | tensors)
+        return head.eval()
+
+
+def fit_probe(
+    features: NDArray[Any],
+    labels: NDArray[Any],
     validation_features: NDArray[Any],
     validation_labels: NDArray[Any],
-    targets: Sequence[NDArray[Any]],
-    kind: Literal["multilabel", "multiclass"],
-) -> tuple[list[NDArray[Any]], float]:
-    """Fit on labelled rows of train, choose the regularisation on validation, then predict.
+    kind: LabelKind,
+) -> LinearProbe:
+    """Fit on labelled rows of train, and choose the strength of regularisation on validation.
+
+    A class that all labelled rows have, or none, can't be fitted: its probability is its share of these rows, 1 or 0.
 
     Args:
-        train_features: features `[N, D]` of the labelled rows.
-        train_labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
+        features: features `[N, D]` of the labelled rows.
+        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
         validation_features: features `[V, D]` of validation.
         validation_labels: labels `[V, K]` of validation.
-        targets: features `[M, D]` to predict from, several arrays because a test set may be seen in several conditions.
-        kind: kind of task: multilabel, one regression per class, chosen by macro AP; or multiclass, one regression,
-            chosen by accuracy.
-
-    Returns:
-        Probabilities `[M, K]` for each of `targets`; and the chosen C, the inverse strength of regularisation. A class
-        that all labelled rows have, or none, can't be fitted: its probability is its share of these rows, 1 or 0.
+        kind: kind of label vector: multilabel, one regression per class; or multiclass, one for all.
     """
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(train_features)
-    train, validation, *others = (scaler.transform(part) for part in (train_features, validation_features, *targets))
-    fits = _multilabel_fits if kind == "multilabel" else _multiclass_fits
-    best, chosen, found = -np.inf, _STRENGTHS[0], [np.empty(0)]
-    for strength, (judged, *predicted) in zip(
-        _STRENGTHS, fits(train, train_labels, [validation, *others]), strict=True
-    ):
-        headline = _headline(kind, validation_labels, judged)
-        if headline > best:
-            best, chosen, found = headline, strength, predicted
-    return found, chosen
+    scaler = StandardScaler().fit(features)
+    best: LinearProbe | None = None
+    for strength, (weight, bias) in zip(_STRENGTHS, _fits(scaler.transform(features), labels, kind), strict=True):
+        probe = LinearProbe(kind, scaler.mean_, weight / scaler.scale_, bias, strength, -np.inf)
+        probe = replace(probe, score=headline(kind, validation_labels, probe.probabilities(validation_features)))
+        if best is None or probe.score > best.score:
+            best = probe
+    assert best is not None  # noqa: S101
+    return best
 
 
-def _headline(kind: str, labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    from sklearn.metrics import accuracy_score
+def saved_head(checkpoint: Checkpoint, setting: str) -> ProbeHead:
+    """The head of a probe checkpoint for one modality setting (`s1+s2`), in eval mode.
 
-    if kind == "multilabel":
-        return average_precisions(labels, probabilities)[1]
-    return float(accuracy_score(labels.argmax(axis=1), probabilities.argmax(axis=1)))
-
-
-def _multilabel_fits(
-    features: NDArray[Any], labels: NDArray[Any], targets: Sequence[NDArray[Any]]
-) -> Iterator[list[NDArray[Any]]]:
-    """Probabilities of each of `targets`, by strength."""
-    known = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
-    regressions = {column: _regression() for column in known}
-    for strength in _STRENGTHS:
-        found = [np.tile(labels.mean(axis=0), (len(target), 1)) for target in targets]
-        for column, regression in regressions.items():
-            _fit(regression, strength, features, labels[:, column] > 0)
-            for target, probabilities in zip(targets, found, strict=True):
-                probabilities[:, column] = regression.predict_proba(target)[:, 1]
-        yield found
+    Raises:
+        CheckpointError: the checkpoint has no such head.
+    """
+    weights = part_of(checkpoint.weights, f"heads.{setting}.")
+    width = weights["linear.weight"].shape[1] if weights else 1
+    head = ProbeHead(width, len(checkpoint.classes))
+    load_weights(head, weights, f"the probe checkpoint, head {setting}")
+    return head.eval()
 
 
-def _multiclass_fits(
-    features: NDArray[Any], labels: NDArray[Any], targets: Sequence[NDArray[Any]]
-) -> Iterator[list[NDArray[Any]]]:
-    """Probabilities of each of `targets`, by strength."""
+def _fits(features: NDArray[Any], labels: NDArray[Any], kind: LabelKind) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Weights `[K, D]` of standardised features and biases `[K]`, by strength."""
+    weight = np.zeros((labels.shape[1], features.shape[1]))
+    bias = np.where(labels.all(axis=0), _CERTAIN, -_CERTAIN)
+    present = np.flatnonzero(labels.any(axis=0))
     truth = labels.argmax(axis=1)
-    regression = _regression()
+    if kind == "multilabel":
+        fitted = [column for column in present if not labels[:, column].all()]
+        tasks = [([column], labels[:, column] > 0, _regression()) for column in fitted]
+    elif len(present) == 2:
+        # scikit-learn fits the logit of the second class, where that of the first is 0.
+        bias[present[0]] = 0.0
+        tasks = [([present[1]], truth, _regression())]
+    else:
+        tasks = [(list(present), truth, _regression())] if len(present) > 1 else []
     for strength in _STRENGTHS:
-        found = [np.tile(labels.mean(axis=0), (len(target), 1)) for target in targets]
-        if len(np.unique(truth)) > 1:
+        for rows, truth, regression in tasks:
             _fit(regression, strength, features, truth)
-            for target, probabilities in zip(targets, found, strict=True):
-                probabilities[:, regression.classes_] = regression.predict_proba(target)
-        yield found
+            weight[rows], bias[rows] = regression.coef_, regression.intercept_
+        yield weight.copy(), bias.copy()
 
 
 def _regression() -> Any:

@@ -13,7 +13,7 @@ class ScoreRow:
     """One line of the table.
 
     Attributes:
-        protocol: name of the protocol: probe or finetune.
+        protocol: name of the protocol: knn, probe or finetune.
         initialisation: kind of initial weights: pretrained or random.
         setting: modalities that the model got, like `s1+s2`.
         scores: scores over the whole test set.
@@ -32,10 +32,15 @@ class ScoreRow:
         return f"{self.protocol}/{self.initialisation}/{self.setting}"
 
     @property
+    def stage(self) -> str:
+        """Name of the stage whose MLflow run gets the row; kNN has the encoder of the probe."""
+        return "probe" if self.protocol == "knn" else self.protocol
+
+    @property
     def tracked(self) -> dict[str, float]:
         """Metrics of the row's MLflow run."""
         # MLflow allows no plus sign in a name.
-        prefix = f"test/{self.setting.replace('+', '-')}"
+        prefix = f"{'test-knn' if self.protocol == 'knn' else 'test'}/{self.setting.replace('+', '-')}"
         return {f"{prefix}/{name}": getattr(self.scores, name) for name in METRICS}
 
 
@@ -70,7 +75,7 @@ def as_report(rows: Sequence[ScoreRow], basis: Basis) -> dict[str, Any]:
 
 
 def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The dozen numbers by which runs are compared, for `dvc metrics` and `dvc exp show`.
+    """The few numbers by which runs are compared, for `dvc metrics` and `dvc exp show`.
 
     They are micro and macro AP of every model with all modalities together, and of the exported model (finetuned from
     pretrained weights) with each modality alone.

@@ -1,8 +1,6 @@
 """Stage evaluate: score every protocol, initialisation and modality setting over the whole test set."""
 
-from collections import ChainMap
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from rich.progress import track
@@ -11,17 +9,15 @@ from fusmae.config.data import DataConfig
 from fusmae.config.evaluate import EvaluateConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.evaluation.conditions import conditions_of
+from fusmae.evaluation.features import device_of
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
-from fusmae.evaluation.predictions import Protocol, predict_split
+from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities, frozen_probabilities
 from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.runs.tracking import log_to_run
-from fusmae.training.build import modality_settings
-from fusmae.training.checkpoint import load_checkpoint
-from fusmae.training.probe import setting_name
-from fusmae.training.trainer import Machine
 
 
 def evaluate(
@@ -36,35 +32,43 @@ def evaluate(
     out: Path,
     runs: Path,
 ) -> None:
-    """Score `models/<protocol>/<initialisation>`; write report, metrics, table, PR curves and a picture to `out`."""
+    """Score `models/<stage>/<initialisation>`; write report, metrics, table, PR curves and a picture to `out`."""
     draws = Draws(seed, tuple(tiles.modalities), num_patches=1)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
-    reader, machine = data.reader("test"), Machine(**runtime.machine)
-    labels, settings, rows, curves = np.asarray(reader.labels), modality_settings(draws.modalities), [], {}
+    reader, device = data.reader("test"), device_of(runtime.accelerator)
+    labels, conditions = np.asarray(reader.labels), conditions_of(draws.modalities, draws.modalities)
     places = read_places(index, reader.keys)
     weights = place_resamples(places, section.bootstrap_resamples, seed)
-    models_found = [(kind, folder) for kind in get_args(Protocol) for folder in sorted((models / kind).iterdir())]
-    for protocol, folder in track(models_found, description="models"):
-        checkpoint = load_checkpoint(folder)
-        for setting in settings:
-            found = predict_split(checkpoint, protocol, setting, data, "test", machine)
-            scores = score(labels, found, reader.classes, section.threshold)
-            intervals = score_intervals(labels, found, places, weights)
-            row = ScoreRow(protocol, folder.name, setting_name(setting), scores, intervals)
-            rows.append(row)
-            curves[row.name] = precision_recall(labels, found)
-            write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
+    predicted: dict[str, dict[str, Probabilities]] = {"knn": {}, "probe": {}, "finetune": {}}
+    for folder in track(sorted((models / "probe").iterdir()), description="frozen"):
+        predicted["knn"][folder.name], predicted["probe"][folder.name] = frozen_probabilities(
+            folder, data, conditions, device, neighbours=section.neighbours
+        )
+    for folder in track(sorted((models / "finetune").iterdir()), description="finetuned"):
+        predicted["finetune"][folder.name] = finetuned_probabilities(folder, data, conditions, device)
+    rows, curves = [], {}
+    for protocol, by_weights in predicted.items():
+        for initialisation, by_setting in by_weights.items():
+            for setting, found in by_setting.items():
+                scores = score(labels, found, reader.classes, section.threshold)
+                intervals = score_intervals(labels, found, places, weights)
+                row = ScoreRow(protocol, initialisation, setting, scores, intervals)
+                rows.append(row)
+                curves[row.name] = precision_recall(labels, found)
+                write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
     basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, seed, reader.origin.warning)
     report = as_report(rows, basis)
     write_json(out / "scores.json", report)
     write_json(out / "metrics.json", as_metrics(report))
     write_text(out / "table.md", as_markdown(report))
-    every_modality = setting_name(settings[0])
-    save_precision_recall(
-        out / "pr.png",
-        {name: curves[name] for name in curves if name.endswith(f"/{every_modality}")},
-        reader.origin.warning,
-    )
-    for protocol, folder in models_found:
-        own = [row.tracked for row in rows if (row.protocol, row.initialisation) == (protocol, folder.name)]
-        log_to_run(runs / f"{protocol}-{folder.name}.json", dict(ChainMap(*own)), out)
+    every_modality = {name: found for name, found in curves.items() if name.endswith(f"/{conditions[0].name}")}
+    save_precision_recall(out / "pr.png", every_modality, reader.origin.warning)
+    for stage in ("probe", "finetune"):
+        for initialisation in predicted[stage]:
+            metrics = {
+                name: value
+                for row in rows
+                if (row.stage, row.initialisation) == (stage, initialisation)
+                for name, value in row.tracked.items()
+            }
+            log_to_run(runs / f"{stage}-{initialisation}.json", metrics, out)

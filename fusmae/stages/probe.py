@@ -1,22 +1,23 @@
-"""Stage probe: linear heads on a frozen encoder, one per modality setting; learning rate chosen on validation."""
+"""Stage probe: logistic regressions on a frozen encoder's features, one per modality setting."""
 
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from fusmae.config.data import DataConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import ModelConfig, ProbeConfig
 from fusmae.data.datamodule import Draws, PairDataModule
-from fusmae.evaluation.metrics import average_precisions
+from fusmae.data.index import Split
+from fusmae.evaluation.conditions import conditions_of
+from fusmae.evaluation.features import CheckpointEncoder, device_of, features_of
+from fusmae.evaluation.probe import fit_probe
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
-from fusmae.training.build import build_encoder, build_preprocess, modality_settings, part_of
-from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights, require_same_model, save_checkpoint
-from fusmae.training.probe import Prober, choose_heads
-from fusmae.training.trainer import Machine, build_trainer, fit, predict
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint, require_same_model, save_checkpoint
+
+LEARNT_FROM: tuple[Split, ...] = ("train", "validation")
 
 
 def probe(
@@ -32,25 +33,13 @@ def probe(
     out: Path,
     run_file: Path,
 ) -> None:
-    """Probe the encoder in the checkpoint folder `weights`; write encoder and chosen heads to `out`."""
+    """Probe the encoder in the checkpoint folder `weights`; write encoder and heads to `out`."""
     require_one_process("probe")
     start = load_checkpoint(weights)
     require_same_model(start, architecture.model_dump(mode="json"), weights)
-    modalities, machine = tuple(tiles.modalities), Machine(**runtime.machine)
-    draws = Draws(seed, modalities, num_patches=1)
-    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
-    classes, labels = data.reader("train").classes, np.asarray(data.reader("validation").labels)
-    encoder, preprocess = build_encoder(start.architecture), build_preprocess(start.preprocessing)
-    load_weights(encoder, part_of(start.weights, "encoder."), weights)
-    torch.manual_seed(seed)
-    module = Prober(
-        encoder,
-        preprocess,
-        settings=modality_settings(modalities),
-        learning_rates=section.learning_rates,
-        num_classes=len(classes),
-        readout=section.readout,
-    )
+    modalities, device = tuple(tiles.modalities), device_of(runtime.accelerator)
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=Draws(seed, modalities, num_patches=1))
+    encoder, conditions = CheckpointEncoder(start, weights, section.readout), conditions_of(modalities, modalities)
     with stage_run(
         f"probe-{weights.name}",
         experiment=experiment,
@@ -62,15 +51,23 @@ def probe(
         accelerator=runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
-        trainer = build_trainer(machine, section.epochs, seed, run.scratch, run.logger)
-        fit(trainer, module, data, run.scratch)
-        found = module.collect(predict(machine, module, data.loader("validation")))
-        scores = {name: [average_precisions(labels, logits)[0] for logits in found[name]] for name in found}
-        chosen = choose_heads(scores)
+        features = {split: features_of(encoder, data, split, conditions, device) for split in LEARNT_FROM}
+        labels = {split: np.asarray(data.reader(split).labels) for split in LEARNT_FROM}
+        fitted = {
+            name: fit_probe(found, labels["train"], features["validation"][name], labels["validation"], "multilabel")
+            for name, found in features["train"].items()
+        }
+        chosen = {
+            name: {"strength": found.strength, "validation_macro_ap": found.score} for name, found in fitted.items()
+        }
+        classes = data.reader("train").classes
+        kept = {f"encoder.{name}": tensor for name, tensor in encoder.encoder.state_dict().items()}
+        kept |= {
+            f"heads.{name}.{part}": tensor
+            for name, found in fitted.items()
+            for part, tensor in found.head().state_dict().items()
+        }
         described = {**start.architecture, "num_classes": len(classes), "readout": section.readout}
-        choice = {name: {"learning_rate": section.learning_rates[at], "validation_micro_ap": scores[name][at]}
-                  for name, at in chosen.items()}  # fmt: skip
-        facts = {**run.facts, "chosen": choice}
-        finished = Checkpoint(described, start.preprocessing, classes, facts, module.published(chosen))
-        save_checkpoint(out, finished)
-        run.log_metrics({f"{name}/{key}": value for name, values in choice.items() for key, value in values.items()})
+        facts = {**run.facts, "chosen": chosen}
+        save_checkpoint(out, Checkpoint(described, start.preprocessing, classes, facts, kept))
+        run.log_metrics({f"{name}/{key}": value for name, values in chosen.items() for key, value in values.items()})

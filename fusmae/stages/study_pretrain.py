@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.data import DataConfig
+from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.study import VariantConfig
+from fusmae.config.training import ModelConfig, PretrainConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
@@ -11,7 +14,7 @@ from fusmae.files import write_json
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
-from fusmae.study.variants import model_modalities, variant_config, variant_of
+from fusmae.study.variants import model_modalities
 from fusmae.training.build import part_of
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
 from fusmae.training.history import History
@@ -21,34 +24,45 @@ from fusmae.training.trainer import Machine, build_trainer, fit
 
 
 def study_pretrain(
-    config: Config, *, variant: str, seed: int, shards: Path, verdict: Path, statistics: Path, out: Path, run_file: Path
+    chosen: VariantConfig,
+    section: PretrainConfig,
+    architecture: ModelConfig,
+    tiles: DataConfig,
+    runtime: RuntimeConfig,
+    *,
+    variant: str,
+    seed: int,
+    experiment: str,
+    shards: Path,
+    verdict: Path,
+    statistics: Path,
+    out: Path,
+    run_file: Path,
 ) -> None:
     """Write the checkpoint folder `out`, with `history.json` in it; a rival's own weights are not read here."""
     require_one_process("study_pretrain")
     require_verdict(verdict, shards)
-    chosen, own = variant_of(config, variant), variant_config(config, variant, seed)
-    section, names = own.pretrain, model_modalities(chosen, own)
-    num_patches = own.model.num_patches(own.data.tile_px)
+    names, num_patches = model_modalities(chosen, tiles), architecture.num_patches(tiles.tile_px)
     draws = Draws(seed, names, num_patches, section.modality_drop, section.augment.model_dump())
-    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=own.runtime.num_workers)
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
     reader, history = data.reader("train"), History()
-    inputs = [item for item in reader.inputs if item.modality in own.data.modalities]
+    inputs = [item for item in reader.inputs if item.modality in tiles.modalities]
     known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)
-    start = build_pretraining(own.model.model_dump(), recipe, inputs, known, seed, is_stacked=chosen.is_stacked)
+    start = build_pretraining(architecture.model_dump(), recipe, inputs, known, seed, is_stacked=chosen.is_stacked)
     with stage_run(
         f"study-{variant}-{seed}",
-        experiment=own.register_as.experiment,
+        experiment=experiment,
         seed=seed,
-        params={"variant": chosen.model_dump(), "model": own.model.model_dump(), "pretrain": section.model_dump()},
+        params={"variant": chosen.model_dump(), "model": architecture.model_dump(), "pretrain": section.model_dump()},
         code=stage_code("pretrain", Path("study/dvc.yaml")),
         inputs=[shards, statistics],
         run_file=run_file,
-        accelerator=own.runtime.accelerator,
+        accelerator=runtime.accelerator,
         data=reader.origin.described,
     ) as run:
         weights = start.initial
         if chosen.start == "pretrained":
-            machine, callbacks = Machine(**own.runtime.machine), pretraining_callbacks(data, **section.watch)
+            machine, callbacks = Machine(**runtime.machine), pretraining_callbacks(data, **section.watch)
             trainer = build_trainer(machine, section.epochs, seed, run.scratch, run.logger, [*callbacks, history])
             weights = part_of(fit(trainer, start.module, data, run.scratch), "model.")
         save_checkpoint(out, Checkpoint(start.architecture, start.preprocessing, (), run.facts, weights))

@@ -2,21 +2,30 @@
 
 from pathlib import Path
 
-from fusmae.config.params import Config
+from fusmae.config.study import StudyConfig
+from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from fusmae.errors import StudyError
 from fusmae.reports.study import write_report
 from fusmae.reports.study_facts import study_about
 from fusmae.runs.tracking import log_to_run
 from fusmae.study.results import read_cell
-from fusmae.study.variants import study_of
 
 REFERENCE = "fusmae"
 """Name of the variant that others are compared with."""
 
 
-def study_report(config: Config, *, cells: Path, shards: Path, out: Path, runs: Path) -> None:
+def study_report(
+    study: StudyConfig,
+    architecture: ModelConfig,
+    pretrain: PretrainConfig,
+    finetune: FinetuneConfig,
+    *,
+    cells: Path,
+    shards: Path,
+    out: Path,
+    runs: Path,
+) -> None:
     """Write `out` from the folder `cells`; the page is also added to the MLflow run of each cell."""
-    study = study_of(config)
     names = [f"{variant}-{seed}" for variant in study.run for seed in study.seeds]
     absent = [name for name in names if not (cells / name).exists()]
     if absent:
@@ -27,6 +36,8 @@ def study_report(config: Config, *, cells: Path, shards: Path, out: Path, runs: 
         )
     found = [read_cell(cells / name) for name in names]
     focus = study.focus.about if study.focus else ""
-    write_report(found, out, study.title, study_about(config, shards, found), REFERENCE, focus)
+    write_report(
+        found, out, study.title, study_about(study, architecture, pretrain, finetune, shards, found), REFERENCE, focus
+    )
     for name in names:
         log_to_run(runs / f"measure-{name}.json", {}, out)

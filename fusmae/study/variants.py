@@ -1,5 +1,6 @@
 """A variant's whole configuration: that of the study, in which the variant's own values replace others."""
 
+from fusmae.config.data import DataConfig
 from fusmae.config.params import Config, checked, parse_config
 from fusmae.config.study import StudyConfig, VariantConfig
 from fusmae.errors import ConfigError
@@ -31,14 +32,14 @@ def variant_of(config: Config, name: str) -> VariantConfig:
     return variants[name]
 
 
-def model_modalities(variant: VariantConfig, config: Config) -> tuple[str, ...]:
+def model_modalities(variant: VariantConfig, tiles: DataConfig) -> tuple[str, ...]:
     """Names of the modalities of a variant's model, in order; one joined name where all bands are stacked.
 
     Args:
         variant: the variant.
-        config: the variant's configuration, from `variant_config`.
+        tiles: the variant's own section `data`, from `variant_config`.
     """
-    names = tuple(config.data.modalities)
+    names = tuple(tiles.modalities)
     return ("+".join(names),) if variant.is_stacked else names
 
 

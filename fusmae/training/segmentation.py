@@ -17,7 +17,6 @@ from fusmae.models.heads import SegmenterHead
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import scheduled
-from fusmae.training.probe import Setting, setting_name
 
 
 class Segmenter(L.LightningModule):
@@ -32,7 +31,13 @@ class Segmenter(L.LightningModule):
     """
 
     def __init__(
-        self, encoder: Encoder, preprocess: Preprocess, *, setting: Setting, learning_rate: float, num_classes: int
+        self,
+        encoder: Encoder,
+        preprocess: Preprocess,
+        *,
+        setting: Sequence[str],
+        learning_rate: float,
+        num_classes: int,
     ) -> None:
         super().__init__()
         self.encoder: Encoder = encoder.requires_grad_(False).eval()
@@ -66,11 +71,11 @@ class Segmenter(L.LightningModule):
 
     def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
         loss = pixel_loss(self(batch), _maps_of(batch))
-        name = setting_name(self.setting)
-        refuse_non_finite(loss, f"{split} segmentation loss on {name}", self, batch_idx)
+        refuse_non_finite(loss, f"{split} segmentation loss on {'+'.join(self.setting)}", self, batch_idx)
         # MLflow allows no plus sign in a name.
-        key = f"{split}/loss_{name.replace('+', '-')}"
-        self.log(key, loss, on_step=False, on_epoch=True, batch_size=len(batch.indices))
+        self.log(
+            f"{split}/loss_{'-'.join(self.setting)}", loss, on_step=False, on_epoch=True, batch_size=len(batch.indices)
+        )
         return loss
 
     def predict_step(self, batch: Batch) -> Tensor:

@@ -1,6 +1,5 @@
 """Finetuning: encoder and head are trained together, with several classes per pair or exactly one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,18 +90,3 @@ class Finetuner(L.LightningModule):
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
         return scheduled(self, adamw(groups, (0.9, 0.999)), recipe.warmup_epochs)
-
-
-class Predictor(L.LightningModule):
-    """Runs a model on some of the modalities, for a trainer's `predict`."""
-
-    def __init__(self, model: Classifier, preprocess: Preprocess, modalities: Sequence[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.preprocess = preprocess
-        self.modalities = tuple(modalities)
-
-    def predict_step(self, batch: Batch) -> Tensor:
-        """Logits `[B, K]`; pixels of other modalities are never read."""
-        logits: Tensor = self.model(self.preprocess(batch.only(self.modalities)))
-        return logits.float()

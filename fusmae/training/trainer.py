@@ -192,22 +192,6 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
     return trainer.strategy.lightning_module_state_dict()
 
 
-def predict(machine: Machine, module: L.LightningModule, loader: Any) -> list[Any]:
-    """A module's predictions, batch by batch, in the loader's order."""
-    _silence_hints()
-    trainer = L.Trainer(
-        accelerator=machine.accelerator,
-        devices=1,
-        plugins=_environment(),
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
-    return list(trainer.predict(module, loader) or [])
-
-
 def _is_frozen(module: torch.nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in module.parameters())
 

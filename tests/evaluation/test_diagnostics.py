@@ -3,12 +3,15 @@
 import pytest
 import torch
 
-from fusmae.evaluation.conditions import CloudCover, conditions_of
-from fusmae.evaluation.diagnostics import reconstruction, retrieval
-from fusmae.evaluation.features import collect_features
-from fusmae.evaluation.fills import reconstruction_errors, target_band_means
-from fusmae.evaluation.retrieval import cross_modal_retrieval
-from fusmae.study.measure.frozen import CheckpointEncoder
+from fusmae.evaluation.conditions import conditions_of
+from fusmae.evaluation.diagnostics import (
+    cross_modal_retrieval,
+    reconstruction,
+    reconstruction_errors,
+    retrieval,
+    target_band_means,
+)
+from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.training.build import build_fusmae, build_preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -48,10 +51,10 @@ def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tin
 
 @pytest.fixture
 def features(tiny):
-    def collect(variant):
-        encoder = CheckpointEncoder(tiny.untrained(variant), "here", "mean")
+    def collect(variant, readout="mean"):
+        encoder = CheckpointEncoder(tiny.untrained(variant), "here", readout)
         conditions = conditions_of(BOTH, encoder.modalities)
-        return collect_features(encoder, tiny.data(), conditions, CloudCover(0, 0.6), CPU), encoder.modalities
+        return features_of(encoder, tiny.data(), "test", conditions, CPU), encoder.modalities
 
     return collect
 
@@ -60,11 +63,20 @@ def test_retrieval_goes_both_ways_between_tiles_that_are_encoded_alone(features)
     found, modalities = features("fusmae")
     both_ways = retrieval(found, modalities)
     assert both_ways == {
-        "s1 → s2": cross_modal_retrieval(found.test["s1"], found.test["s2"]),
-        "s2 → s1": cross_modal_retrieval(found.test["s2"], found.test["s1"]),
+        "s1 → s2": cross_modal_retrieval(found["s1"], found["s2"]),
+        "s2 → s1": cross_modal_retrieval(found["s2"], found["s1"]),
     }
     assert both_ways["s1 → s2"]["candidates"] == 6
     assert both_ways["s1 → s2"]["chance@1"] == pytest.approx(1 / 6)
+
+
+def test_retrieval_compares_each_sensors_own_part_of_a_readout_that_has_one_for_each(features):
+    found, modalities = features("fusmae", "concat")
+    one, other = found["s1"][:, :16], found["s2"][:, 16:]
+    assert retrieval(found, modalities) == {
+        "s1 → s2": cross_modal_retrieval(one, other),
+        "s2 → s1": cross_modal_retrieval(other, one),
+    }
 
 
 @pytest.mark.parametrize("variant", ["s1-only", "s2-only"])

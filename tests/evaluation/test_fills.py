@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.evaluation.fills import FillErrors, reconstruction_errors, target_band_means
+from fusmae.evaluation.diagnostics import FillErrors, reconstruction_errors, target_band_means
 from fusmae.models.fusmae import FusMAE, reconstruction_loss
 from fusmae.models.tokens import patchify
 

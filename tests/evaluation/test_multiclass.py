@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fusmae.evaluation.multiclass import class_scores, confusion
+from fusmae.evaluation.metrics import class_scores, confusion
 
 CLASSES = ("water", "forest", "town", "ice")
 TRUTH, PREDICTED = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 3, 2]

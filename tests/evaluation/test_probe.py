@@ -2,9 +2,17 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from fusmae.errors import CheckpointError
+from fusmae.evaluation import probe
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.probe import linear_probabilities
+from fusmae.evaluation.probe import fit_probe
+from fusmae.models.heads import ProbeHead
+from fusmae.training.checkpoint import Checkpoint
 
 NUM_CLASSES, DIM = 3, 8
 
@@ -22,9 +30,13 @@ def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return made
 
 
-def fitted(splits, kind="multilabel", targets=None):
-    test = [splits["test"][0]] if targets is None else targets
-    return linear_probabilities(*splits["train"], *splits["validation"], test, kind)
+def fitted(splits, kind="multilabel"):
+    return fit_probe(*splits["train"], *splits["validation"], kind)
+
+
+def probabilities(splits, kind="multilabel"):
+    """What the fitted probe makes of the test set."""
+    return fitted(splits, kind).probabilities(splits["test"][0])
 
 
 def as_one_hot(splits):
@@ -34,7 +46,7 @@ def as_one_hot(splits):
 
 
 def test_linear_classes_are_found(splits):
-    (found,), _ = fitted(splits)
+    found = probabilities(splits)
     assert found.shape == splits["test"][1].shape
     assert ((found >= 0) & (found <= 1)).all()
     assert average_precisions(splits["test"][1], found)[1] > 0.85
@@ -45,44 +57,34 @@ def test_scales_and_offsets_of_features_do_not_matter(splits):
     moved = {
         split: (features.astype(np.float64) * scale + offset, labels) for split, (features, labels) in splits.items()
     }
-    (found,), strength = fitted(splits)
-    (again,), same = fitted(moved)
-    np.testing.assert_allclose(again, found, atol=1e-2)
-    assert same == strength
+    np.testing.assert_allclose(probabilities(moved), probabilities(splits), atol=1e-2)
+    assert fitted(moved).strength == fitted(splits).strength
 
 
-def test_one_head_serves_each_condition(splits):
-    test = splits["test"][0]
-    (alone,), _ = fitted(splits)
-    (first, degraded, again), _ = fitted(splits, targets=[test, np.zeros_like(test), test])
-    np.testing.assert_array_equal(first, alone)
-    np.testing.assert_array_equal(again, alone)
+def test_a_row_is_predicted_from_its_own_features_alone(splits):
+    test, fit = splits["test"][0], fitted(splits)
+    whole = fit.probabilities(test)
+    np.testing.assert_allclose(fit.probabilities(test[::-1]), whole[::-1], rtol=1e-9)
+    np.testing.assert_allclose(fit.probabilities(test[3:4]), whole[3:4], rtol=1e-9)
+    degraded = fit.probabilities(np.zeros_like(test))
     assert (degraded == degraded[0]).all()
 
 
 def test_the_strength_is_the_best_one_on_validation(splits, monkeypatch):
-    _, chosen = fitted(splits)
-    from fusmae.evaluation import probe as linear
-
+    chosen = fitted(splits)
     scores = {}
     features, labels = splits["validation"]
-    for strength in linear._STRENGTHS:
-        monkeypatch.setattr(linear, "_STRENGTHS", (strength,))
-        (found,), _ = fitted(splits, targets=[features])
-        scores[strength] = average_precisions(labels, found)[1]
-    assert scores[chosen] == pytest.approx(max(scores.values()), abs=2e-3)
+    for strength in probe._STRENGTHS:
+        monkeypatch.setattr(probe, "_STRENGTHS", (strength,))
+        scores[strength] = average_precisions(labels, fitted(splits).probabilities(features))[1]
+    assert scores[chosen.strength] == pytest.approx(max(scores.values()), abs=2e-3)
     assert max(scores.values()) > min(scores.values())
-
-
-def test_the_test_set_has_no_say_in_the_strength(splits):
-    _, chosen = fitted(splits)
-    _, other = fitted(splits, targets=[np.random.default_rng(1).normal(size=(9, DIM))])
-    assert chosen == other
+    assert chosen.score == average_precisions(labels, chosen.probabilities(features))[1]
 
 
 def test_a_class_with_one_value_among_the_labelled_rows_gets_it(splits):
     splits["train"][1][:, 0], splits["train"][1][:, 2] = 0, 1
-    (found,), _ = fitted(splits)
+    found = probabilities(splits)
     assert set(found[:, 0]) == {0.0}
     assert set(found[:, 2]) == {1.0}
     assert len(set(found[:, 1])) > 10
@@ -91,26 +93,26 @@ def test_a_class_with_one_value_among_the_labelled_rows_gets_it(splits):
 def test_a_single_labelled_row_gives_its_own_labels(splits):
     features, labels = splits["train"]
     splits["train"] = features[:1], labels[:1]
-    (found,), _ = fitted(splits)
+    found = probabilities(splits)
     assert (found == labels[0]).all()
     one_hot = as_one_hot(splits)
-    (found,), _ = fitted(one_hot, "multiclass")
+    found = probabilities(one_hot, "multiclass")
     assert (found == one_hot["train"][1][0]).all()
 
 
 def test_constant_features_give_numbers_and_change_nothing(splits):
-    (found,), _ = fitted(splits)
+    found = probabilities(splits)
     wider = {
         split: (np.column_stack([features, np.full((len(features), 2), [0.1, 0.0], np.float32)]), labels)
         for split, (features, labels) in splits.items()
     }
-    (same,), _ = fitted(wider)
-    np.testing.assert_allclose(same, found, atol=1e-3)
+    wider["test"] = (wider["test"][0], splits["test"][1])
+    np.testing.assert_allclose(probabilities(wider), found, atol=1e-3)
 
 
 def test_one_class_a_row_sums_to_one_and_is_found(splits):
     one_hot = as_one_hot(splits)
-    (found,), _ = fitted(one_hot, "multiclass")
+    found = probabilities(one_hot, "multiclass")
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     assert (found.argmax(axis=1) == one_hot["test"][1].argmax(axis=1)).mean() > 0.6
 
@@ -121,7 +123,7 @@ def test_a_class_without_a_labelled_row_is_never_predicted(splits, missing):
     features, labels = one_hot["train"]
     has_it = labels[:, missing] > 0
     one_hot["train"] = features[~has_it], labels[~has_it]
-    (found,), _ = fitted(one_hot, "multiclass")
+    found = probabilities(one_hot, "multiclass")
     assert set(found[:, missing]) == {0.0}
     assert set(found.argmax(axis=1)) == {0, 1, 2} - {missing}
 
@@ -131,5 +133,88 @@ def test_separable_rows_do_not_warn(splits):
     splits["train"] = features[:6], labels[:6]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (found,), _ = fitted(splits)
+        found = probabilities(splits)
     assert np.isfinite(found).all()
+
+
+def as_logistic_regression(splits, kind, strength):
+    """Probabilities of scikit-learn's own estimators, one per class or one for all."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    (features, labels), (test, _) = splits["train"], splits["test"]
+    if kind == "multiclass":
+        found = np.zeros((len(test), NUM_CLASSES))
+        found[:, np.unique(labels.argmax(axis=1))] = model.fit(features, labels.argmax(axis=1)).predict_proba(test)
+        return found
+    return np.column_stack([model.fit(features, column).predict_proba(test)[:, 1] for column in labels.T])
+
+
+def without(splits, column):
+    features, labels = splits["train"]
+    kept = labels[:, column] == 0
+    return splits | {"train": (features[kept], labels[kept])}
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("multilabel", None), ("multiclass", None), ("multiclass", 1)])
+def test_probe_and_its_saved_head_predict_as_scikit_learn_does(splits, monkeypatch, kind, missing):
+    # One strength of which all fits converge, so that all come to the same solution.
+    monkeypatch.setattr(probe, "_STRENGTHS", (0.1,))
+    monkeypatch.setattr(probe, "_MAX_STEPS", 2000)
+    if kind == "multiclass":
+        splits = as_one_hot(splits)
+    if missing is not None:  # of the two classes that are left, scikit-learn fits one row
+        splits = without(splits, missing)
+    splits = {split: (features.astype(np.float64), labels) for split, (features, labels) in splits.items()}
+    expected, fit = as_logistic_regression(splits, kind, 0.1), fitted(splits, kind)
+    np.testing.assert_allclose(fit.probabilities(splits["test"][0]), expected, atol=1e-6)
+    logits = logits_of(fit.head(), splits["test"][0])
+    saved = logits.sigmoid() if kind == "multilabel" else logits.softmax(dim=1)
+    np.testing.assert_allclose(saved.numpy(), expected, atol=1e-5)
+
+
+def logits_of(head, features):
+    with torch.no_grad():
+        return head(torch.from_numpy(features).float())
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
+def test_the_saved_head_of_a_class_that_cannot_be_fitted_is_exactly_sure(splits, kind):
+    splits["train"][1][:, 0] = 0
+    splits["train"][1][:, 2] = 1
+    if kind == "multiclass":
+        splits["train"][1][:, 1] = 0
+    head = fitted(splits, kind).head()
+    logits = logits_of(head, splits["test"][0])
+    found = logits.sigmoid() if kind == "multilabel" else logits.softmax(dim=1)
+    assert torch.isfinite(logits).all()
+    assert set(found[:, 0].tolist()) == {0.0}
+    assert set(found[:, 2].tolist()) == {1.0}
+    assert not head.training
+
+
+def test_features_of_nearly_no_variance_are_scaled_all_the_same(splits):
+    splits = {
+        split: ((features - 7).astype(np.float64) * 1e-6 + 1, labels) for split, (features, labels) in splits.items()
+    }
+    fit = fitted(splits)
+    assert average_precisions(splits["test"][1], fit.probabilities(splits["test"][0]))[1] > 0.85
+
+
+def checkpoint_of(heads):
+    weights = {f"heads.{name}.{key}": found for name, head in heads.items() for key, found in head.state_dict().items()}
+    return Checkpoint({}, {}, ("a", "b", "c"), {}, weights)
+
+
+def test_a_head_is_loaded_by_its_setting_as_it_was_saved(splits):
+    heads = {"s1+s2": fitted(splits).head(), "s1": ProbeHead(DIM, NUM_CLASSES)}
+    heads["s1"](torch.randn(8, DIM))  # heads that were trained by steps have a norm with statistics
+    saved = checkpoint_of(heads)
+    given = splits["test"][0]
+    for name, head in heads.items():
+        loaded = probe.saved_head(saved, name)
+        assert not loaded.training
+        assert torch.equal(logits_of(loaded, given), logits_of(head.eval(), given))
+
+
+def test_a_setting_without_a_head_is_refused(splits):
+    with pytest.raises(CheckpointError, match="head s2"):
+        probe.saved_head(checkpoint_of({"s1": ProbeHead(DIM, NUM_CLASSES)}), "s2")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fusmae.evaluation.retrieval import cross_modal_retrieval
+from fusmae.evaluation.diagnostics import cross_modal_retrieval
 
 
 @pytest.fixture

@@ -16,14 +16,13 @@ import yaml
 from PIL import Image
 
 from fusmae.config.params import Config, parse_config
-from fusmae.data.datamodule import PairDataModule
+from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, write_index
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import Origin, ShardReader
 from fusmae.data.statistics import measure_statistics, read_statistics, write_statistics
 from fusmae.data.verdict import write_verdict
-from fusmae.study.measure.measurement import named_draws
 from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell, write_pictures
 from fusmae.study.variants import variant_config, variant_of
 from fusmae.training.checkpoint import Checkpoint
@@ -224,7 +223,7 @@ class Tiny:
 
     def data(self, batch_size: int = 4, names: Sequence[str] = ("s1", "s2"), *, with_maps: bool = False):
         """Every split."""
-        draws = named_draws(names, self.config)
+        draws = Draws(self.config.seed, tuple(names), self.config.model.num_patches(self.config.data.tile_px))
         return PairDataModule(self.shards, batch_size=batch_size, draws=draws, with_maps=with_maps)
 
     def untrained(self, variant: str = "fusmae", seed: int = 1) -> Checkpoint:

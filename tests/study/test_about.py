@@ -5,11 +5,16 @@ import dataclasses
 import pytest
 
 from fusmae.reports.study_facts import study_about
+from fusmae.study.variants import study_of
 
 
 @pytest.fixture
 def about(tiny, tiny_config, cells):
-    return lambda *overrides: study_about(tiny_config(*overrides), tiny.shards, cells)
+    def facts(*overrides, cells=cells):
+        config = tiny_config(*overrides)
+        return study_about(study_of(config), config.model, config.pretrain, config.finetune, tiny.shards, cells)
+
+    return facts
 
 
 def test_data_is_described_with_its_terms_its_warning_and_its_size(about):
@@ -57,10 +62,10 @@ def test_conditions_are_described_by_their_numbers(about):
     assert "40% of each s2 tile" in told
 
 
-def test_minutes_of_all_cells_are_added_up_and_each_machine_named_once(tiny, tiny_config, cells):
+def test_minutes_of_all_cells_are_added_up_and_each_machine_named_once(about, cells):
     slower = dataclasses.replace(cells[0].cell, origin={**cells[0].cell.origin, "device": "A slow one"})
     found = [*cells, dataclasses.replace(cells[0], cell=slower)]
-    told = study_about(tiny_config(), tiny.shards, found)
+    told = about(cells=found)
     minutes = sum(cell.cell.cost["pretrain_seconds"] for cell in found) / 60
     assert f"{minutes:.0f} minutes for all cells together" in told["Pretraining"]
     assert told["Machine"] == "A slow one; NVIDIA H100"

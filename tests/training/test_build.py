@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead
+from fusmae.models.heads import Classifier, ClassifierHead
 from fusmae.training.build import build_encoder, build_fusmae, build_preprocess, inputs_of, part_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from fusmae.training.classifiers import finetuned_classifier, probed_classifier
+from fusmae.training.classifiers import finetuned_classifier
 
 
 def plain(value):
@@ -87,22 +87,3 @@ def test_finetuned_classifier_is_rebuilt_from_its_checkpoint(
     tiles = build_preprocess(preprocessing)(batch.pixels)
     assert not rebuilt.training
     assert torch.equal(rebuilt(tiles), model(tiles))
-
-
-def test_probed_classifier_takes_the_head_of_its_setting(architecture, preprocessing, classes, batch, tmp_path):
-    encoder = build_encoder(architecture)
-    heads = {name: ProbeHead(16, 4) for name in ("s1+s2", "s1", "s2")}
-    weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    for name, head in heads.items():
-        head(torch.randn(8, 16))  # the batch norm's statistics travel, too
-        weights |= {f"heads.{name}.{key}": tensor for key, tensor in head.state_dict().items()}
-    architecture = architecture | {"num_classes": 4, "readout": "mean"}
-    save_checkpoint(tmp_path / "c", Checkpoint(architecture, preprocessing, classes, {}, weights))
-    saved = load_checkpoint(tmp_path / "c")
-    tiles = build_preprocess(preprocessing)(batch.pixels)
-    logits = {}
-    for name, head in heads.items():
-        rebuilt = probed_classifier(saved, name)
-        logits[name] = rebuilt(tiles)
-        assert torch.equal(logits[name], Classifier(encoder, "mean", head).eval()(tiles))
-    assert not torch.equal(logits["s1"], logits["s2"])

@@ -11,7 +11,6 @@ from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.errors import TrainingError
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
 from fusmae.training.segmentation import Segmenter, pair_confusions, pixel_loss, segmentation_scores
-from fusmae.training.trainer import Machine, predict
 
 MAP_CLASSES = ("dark", "bright", "absent")
 SIDE_PX = 24
@@ -84,6 +83,13 @@ def test_encoder_stays_in_eval_mode_and_without_gradients(make_segmenter):
     }
 
 
+@torch.no_grad()
+def counted(module, data):
+    """Confusion counts of every test pair."""
+    module.eval()
+    return torch.cat([module.predict_step(batch) for batch in data.loader("test")])
+
+
 def test_training_finds_the_classes_and_twice_the_same_weights(make_segmenter, make_data, tmp_path, train, weights_of):
     data, found = make_data(), []
     for attempt in range(2):
@@ -91,7 +97,7 @@ def test_training_finds_the_classes_and_twice_the_same_weights(make_segmenter, m
         train(module, data, tmp_path / str(attempt), epochs=15)
         found.append(weights_of(module))
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
-    counts = torch.cat(predict(Machine("cpu", 10), module, data.loader("test"))).sum(0).numpy()
+    counts = counted(module, data).sum(0).numpy()
     scores, ious = segmentation_scores(counts, MAP_CLASSES)
     assert scores["miou"] > 0.7
     assert list(ious) == ["dark", "bright"]
@@ -128,8 +134,8 @@ def test_each_pair_has_its_own_confusion_of_the_pixels_with_a_class(make_segment
 
 
 def test_confusions_of_a_pair_do_not_depend_on_the_batch(make_segmenter, make_data):
-    module, machine = make_segmenter(), Machine("cpu", 10)
-    by_size = [torch.cat(predict(machine, module, make_data(size).loader("test"))) for size in (1, 4)]
+    module = make_segmenter().eval()
+    by_size = [counted(module, make_data(size)) for size in (1, 4)]
     assert torch.equal(*by_size)
 
 

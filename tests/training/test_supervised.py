@@ -8,8 +8,6 @@ from lightning.pytorch.callbacks import Callback
 
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shard_writer import write_shards
-from fusmae.training.supervised import Predictor
-from fusmae.training.trainer import Machine, predict
 
 DRAWS = Draws(0, ("s1", "s2"), 9)
 
@@ -66,21 +64,6 @@ def test_dropped_modality_is_never_read(make_finetuner, batch):
     without = batch._replace(dropped="s2")
     pixels = {name: array * 0 if name.startswith("s2") else array for name, array in batch.pixels.items()}
     assert module.training_step(without._replace(pixels=pixels), 0) == module.training_step(without, 0)
-
-
-def test_predictor_gives_logits_of_its_modalities_only_in_the_loaders_order(make_finetuner, make_data):
-    module, data = make_finetuner(), make_data()
-    found = {}
-    for setting in (("s1", "s2"), ("s1",), ("s2",)):
-        predictor = Predictor(module.model, module.preprocess, setting)
-        found[setting] = torch.cat(predict(Machine("cpu", 10), predictor, data.loader("test")))
-        whole = next(iter(make_data(6).loader("test")))
-        with torch.no_grad():
-            expected = module.eval().model(module.preprocess(whole.only(setting)))
-        assert found[setting].dtype == torch.float32
-        torch.testing.assert_close(found[setting], expected, atol=1e-6, rtol=1e-5)
-    assert not torch.allclose(found[("s1",)], found[("s2",)])
-    assert not torch.allclose(found[("s1", "s2")], found[("s2",)])
 
 
 def test_multiclass_loss_is_the_cross_entropy_of_the_one_class(make_finetuner, one_class_shards):

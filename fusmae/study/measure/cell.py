@@ -1,32 +1,61 @@
-"""Open a variant's weights, and write its cell."""
+"""Open a variant's weights, and write its cell with pictures of reconstructed tiles and of the worst predictions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusmae.config.params import Config
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusmae.config.data import DataConfig
 from fusmae.config.study import VariantConfig
-from fusmae.data.datamodule import PairDataModule
+from fusmae.config.training import PretrainConfig, ReadoutName
+from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.statistics import parse_statistics
 from fusmae.errors import CheckpointError
+from fusmae.evaluation import diagnostics
+from fusmae.evaluation.features import CheckpointEncoder, FrozenEncoder
+from fusmae.evaluation.figures import Image, displayed, save_tiles
+from fusmae.evaluation.reconstructions import draw_reconstructions
 from fusmae.evaluation.resampling import independent_places
 from fusmae.files import file_sha256, written_whole
+from fusmae.modalities import Modality, ModalityInput, Statistics
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
 from fusmae.rivals import build_rival
+from fusmae.rivals.rival import Rival
 from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.tracking import Run
-from fusmae.study.measure.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
-from fusmae.study.measure.gallery import failure_pictures, reconstruction_pictures
-from fusmae.study.measure.measurement import Measured
-from fusmae.study.results import PICTURES, Cell, write_cell, write_pictures
-from fusmae.study.variants import study_of
+from fusmae.study.measure.measurement import Measurement
+from fusmae.study.results import PICTURES, Cell, Picture, write_cell, write_pictures
 from fusmae.training.build import build_fusmae, build_preprocess, inputs_of
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+
+
+class RivalEncoder:
+    """A rival under the protocol of `FrozenEncoder`."""
+
+    def __init__(self, rival: Rival) -> None:
+        self.rival = rival
+        self.modalities = rival.modalities
+        self.num_parameters = sum(parameter.numel() for parameter in rival.parameters())
+
+    @torch.no_grad()
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
+        """See `FrozenEncoder`."""
+        found: Tensor = self.rival(pixels, tuple(setting))
+        return found.float()
+
+    def to(self, device: torch.device) -> "RivalEncoder":
+        """Move the rival to a device."""
+        self.rival.to(device)
+        return self
 
 
 @dataclass(frozen=True)
@@ -48,8 +77,17 @@ class Opened:
     history: Mapping[str, Any]
 
 
-def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int) -> Opened:
+def open_variant(
+    variant: VariantConfig, pretrain: PretrainConfig, readout: ReadoutName, folder: Path, seed: int
+) -> Opened:
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
+
+    Args:
+        variant: the variant.
+        pretrain: how the variant was trained.
+        readout: how an encoder's tokens become features; a rival has its own way.
+        folder: folder of the checkpoint.
+        seed: random seed of a rival's weights where it has no file of them.
 
     Raises:
         CheckpointError: the weights are absent, damaged, changed or of another model.
@@ -62,9 +100,9 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
         weights = _unchanged(variant) if variant.weights else None
         rival = build_rival(variant.start, inputs, statistics, weights, seed)
         return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
-    encoder = CheckpointEncoder(checkpoint, folder, study_of(config).readout)
+    encoder = CheckpointEncoder(checkpoint, folder, readout)
     reconstructor = None
-    if variant.start == "pretrained" and config.pretrain.reconstruction_weight:
+    if variant.start == "pretrained" and pretrain.reconstruction_weight:
         load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)
         reconstructor = model.eval(), build_preprocess(checkpoint.preprocessing)
     return Opened(variant.about, encoder, checkpoint, reconstructor, history)
@@ -86,16 +124,29 @@ def _unchanged(variant: VariantConfig) -> Path:
 
 def write_measured(
     out: Path,
-    config: Config,
     name: str,
     opened: Opened,
-    measured: Measured,
-    data: PairDataModule,
+    measurement: Measurement,
+    retrieval: Mapping[str, Mapping[str, float]],
+    pretrain: PretrainConfig,
+    tiles: DataConfig,
     pairs: Mapping[str, Pair],
     run: Run,
 ) -> None:
-    """Write the cell `out` with its pictures, as a whole or not at all."""
-    book, history = measured.book, opened.history
+    """Write the cell `out` with its pictures, as a whole or not at all.
+
+    Args:
+        out: folder to write.
+        name: name of the variant.
+        opened: the variant's weights.
+        measurement: the variant's rows.
+        retrieval: retrieval scores by direction.
+        pretrain: how the variant was trained.
+        tiles: the variant's data.
+        pairs: entries of the index by key.
+        run: run of the measurement.
+    """
+    book, data, history = measurement.book, measurement.data, opened.history
     cost = {
         "parameters": opened.encoder.num_parameters,
         "pretrain_seconds": history["seconds"],
@@ -109,18 +160,21 @@ def write_measured(
         "commit": git["commit"],
         "is_dirty": git["is_dirty"],
         "data": run.facts["inputs"][shards],
-        "device": describe_hardware(config.runtime.accelerator)["fusmae.device"],
+        "device": describe_hardware(measurement.runtime.accelerator)["fusmae.device"],
         "warning": data.reader("test").origin.warning,
         "test_places": len(set(independent_places([pairs[key] for key in data.reader("test").keys]))),
     }
+    reconstruction = {}
+    if opened.reconstructor is not None:
+        reconstruction = diagnostics.reconstruction(*opened.reconstructor, data, measurement.device)
     cell = Cell(
         variant=name,
-        seed=config.seed,
+        seed=measurement.seed,
         about=opened.about,
         rows=book.rows,
         cost=cost,
-        reconstruction=measured.reconstruction,
-        retrieval=measured.retrieval,
+        reconstruction=reconstruction,
+        retrieval=retrieval,
         history=history["points"],
         origin=origin,
         classes=book.classes,
@@ -129,28 +183,120 @@ def write_measured(
     with written_whole(out) as partial:
         partial.mkdir()
         write_cell(partial, cell, book.labels, book.predictions, book.confusions)
-        write_pictures(partial, _pictures(partial / PICTURES, config, opened, measured, data, pairs))
+        write_pictures(partial, _pictures(partial / PICTURES, opened, measurement, pretrain, tiles, pairs))
 
 
 def _pictures(
     folder: Path,
-    config: Config,
     opened: Opened,
-    measured: Measured,
-    data: PairDataModule,
+    measurement: Measurement,
+    pretrain: PretrainConfig,
+    tiles: DataConfig,
     pairs: Mapping[str, Pair],
-) -> list[Any]:
-    count, found = study_of(config).num_pictures, []
+) -> list[Picture]:
+    count, book, data = measurement.study.num_pictures, measurement.book, measurement.data
+    found: list[Picture] = []
     if not count:
         return []
     # A stack has no separate tiles per modality that could be drawn.
     if opened.reconstructor is not None and not opened.reconstructor[1].is_stacked and opened.checkpoint is not None:
         model, preprocess = opened.reconstructor
-        module = Reconstructor(model, preprocess, PretrainRecipe(**config.pretrain.recipe))
+        module = Reconstructor(model, preprocess, PretrainRecipe(**pretrain.recipe))
         statistics = parse_statistics(opened.checkpoint.preprocessing["statistics"])
-        found += reconstruction_pictures(folder, module, data, pairs, config.data.modalities, statistics, count)
-    best = next((row for row in reversed(measured.book.rows) if row.name in measured.book.predictions), None)
+        found += reconstruction_pictures(folder, module, data, pairs, tiles.modalities, statistics, count)
+    best = next((row for row in reversed(book.rows) if row.name in book.predictions), None)
     if best is not None:
-        name = f"{best.protocol}/{best.share:g}/{measured.book.rows[0].condition}"
-        found += failure_pictures(folder, data, pairs, measured.book.predictions[name], count)
+        name = f"{best.protocol}/{best.share:g}/{book.rows[0].condition}"
+        found += failure_pictures(folder, data, pairs, book.predictions[name], count)
     return found
+
+
+def reconstruction_pictures(
+    folder: Path,
+    module: Reconstructor,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+    modalities: Mapping[str, Modality],
+    statistics: Statistics,
+    count: int,
+) -> list[Picture]:
+    """Draw reconstructions of test tiles that are evenly spread over the split; `folder` is written anew.
+
+    Args:
+        folder: folder of the cell's pictures.
+        module: pretrained model.
+        data: pairs, whose draws give each tile its masks.
+        pairs: entries of the index by key, with each pair's location.
+        modalities: modalities by name, which give the order of bands.
+        statistics: mean and standard deviation of each band, to undo the normalisation.
+        count: number of tiles.
+    """
+    reader = data.reader("test")
+    rows = np.unique(np.linspace(0, len(reader) - 1, count).astype(int)).tolist()
+    keys = [reader.keys[row] for row in rows]
+    batch = whole(list(data.batches("test", rows)))
+    batch = batch._replace(pixels=batch.only(tuple(modalities)))
+    draw_reconstructions(folder, module, batch, keys, modalities, statistics, reader.origin.warning)
+    return [
+        Picture(f"{at:02d}_{key}.png", "reconstruction", key, "true, masked, predicted", pairs[key].lon, pairs[key].lat)
+        for at, key in enumerate(keys)
+    ]
+
+
+def failure_pictures(
+    folder: Path,
+    data: PairDataModule,
+    pairs: Mapping[str, Pair],
+    probabilities: NDArray[Any],
+    count: int,
+) -> list[Picture]:
+    """Draw the test tiles whose labels a model finds least likely.
+
+    Args:
+        folder: folder of the cell's pictures, to which these are added.
+        data: pairs of every split.
+        pairs: entries of the index by key, with each pair's labels and location.
+        probabilities: probabilities `[N, K]` of test.
+        count: number of tiles.
+    """
+    reader = data.reader("test")
+    labels, chances = (
+        np.asarray(reader.labels, np.float64),
+        np.clip(np.asarray(probabilities, np.float64), 1e-6, 1 - 1e-6),
+    )
+    surprise = -(labels * np.log(chances) + (1 - labels) * np.log(1 - chances)).sum(axis=1)
+    rows = np.argsort(-surprise, kind="stable")[:count].tolist()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for at, (row, batch) in enumerate((row, next(data.batches("test", [row]))) for row in rows):
+        key, classes = reader.keys[row], reader.classes
+        said = [
+            f"{classes[k]} {chances[row, k]:.2f}" for k in np.argsort(-chances[row])[: max(2, int(labels[row].sum()))]
+        ]
+        caption = f"true: {'; '.join(pairs[key].labels)}. Said: {'; '.join(said)}."
+        file = f"failure_{at:02d}_{key}.png"
+        save_tiles(folder / file, key, _images(batch, reader.inputs), reader.origin.warning)
+        found.append(Picture(file, "failure", key, caption, pairs[key].lon, pairs[key].lat))
+    return found
+
+
+def whole(batches: Sequence[Batch]) -> Batch:
+    """Several batches joined into one."""
+    first = batches[0]
+    return first._replace(
+        pixels={name: torch.cat([batch.pixels[name] for batch in batches]) for name in first.pixels},
+        labels=torch.cat([batch.labels for batch in batches]),
+        indices=torch.cat([batch.indices for batch in batches]),
+        geometry=torch.cat([batch.geometry for batch in batches]),
+        noise={name: torch.cat([batch.noise[name] for batch in batches]) for name in first.noise},
+    )
+
+
+def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
+    """The first tile of a batch as an image per modality, from the bands of its finest resolution."""
+    images = {}
+    for modality in dict.fromkeys(item.modality for item in inputs):
+        finest = min((item for item in inputs if item.modality == modality), key=lambda item: item.gsd_m)
+        pixels = batch.pixels[finest.name][0].numpy()
+        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)))
+    return images

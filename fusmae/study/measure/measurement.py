@@ -1,121 +1,181 @@
 """Measure one variant and seed in every way that the study asks for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from fusmae.config.params import Config
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.study import StudyConfig
+from fusmae.config.training import FinetuneConfig
 from fusmae.data.datamodule import Draws, PairDataModule
-from fusmae.data.index import Pair
+from fusmae.data.index import Pair, Split
 from fusmae.errors import ConfigError
-from fusmae.evaluation import diagnostics
-from fusmae.evaluation.conditions import CloudCover, conditions_of
-from fusmae.evaluation.features import SplitFeatures, collect_features
-from fusmae.evaluation.resampling import independent_places, place_resamples
+from fusmae.evaluation.conditions import Clouds, conditions_of, setting_name
+from fusmae.evaluation.features import Features, FrozenEncoder, device_of, features_of
+from fusmae.evaluation.metrics import LabelKind, average_precisions, class_scores, confusion, score
+from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.probe import fit_probe
+from fusmae.evaluation.resampling import headline_draws, independent_places, miou_draws, place_resamples
 from fusmae.evaluation.subsets import label_subset
-from fusmae.models.fusmae import FusMAE
-from fusmae.models.preprocess import Preprocess
 from fusmae.study.measure import supervised
-from fusmae.study.measure.frozen import FrozenEncoder
-from fusmae.study.measure.heads import head_probabilities
-from fusmae.study.measure.rows import RowBook
-from fusmae.study.variants import study_of
+from fusmae.study.results import FOCUS, Row
 from fusmae.training.checkpoint import Checkpoint
+from fusmae.training.segmentation import segmentation_scores
 from fusmae.training.trainer import Machine
 
 RESAMPLING_SEED = 0
 """Random seed for a whole study: all rows must be scored on the same resamples and have the same clouds."""
 
+_THRESHOLD = 0.5
 
-@dataclass(frozen=True)
-class Measured:
-    """The results from which a cell is written.
+
+@dataclass
+class RowBook:
+    """The rows of one cell collected one by one, with the predictions that the report draws.
 
     Attributes:
-        book: rows with predictions.
-        reconstruction: reconstruction errors; see `Cell`.
-        retrieval: retrieval scores; see `Cell`.
+        kind: kind of the label vectors.
+        labels: label vectors `[N, K]` of test.
+        classes: names of the K classes.
+        weights: numbers `[draws, N]` of times that each resample contains each test pair.
+        focus: columns of the classes in focus; empty where none are.
+        rows: rows added so far.
+        predictions: probabilities `[N, K]` by row name.
+        confusions: confusion counts `[K, K]` by row name.
     """
 
-    book: RowBook
-    reconstruction: Mapping[str, Mapping[str, float]]
-    retrieval: Mapping[str, Mapping[str, float]]
+    kind: LabelKind
+    labels: NDArray[Any]
+    classes: Sequence[str]
+    weights: NDArray[np.int32]
+    focus: Sequence[int] = ()
+    rows: list[Row] = field(default_factory=list)
+    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)
+    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
+        """Score probabilities `[N, K]` against the label vectors."""
+        if self.kind == "multilabel":
+            found = score(self.labels, probabilities, self.classes, _THRESHOLD)
+            scores = {name: getattr(found, name) for name in ("macro_ap", "micro_ap", "macro_f1", "micro_f1")}
+            per_class = found.per_class_ap
+        else:
+            scores, per_class = class_scores(self.labels, probabilities, self.classes)
+        draws = headline_draws(self.kind, self.labels, probabilities, self.weights)
+        focus_draws: list[float] = []
+        if self.focus:
+            own = self.labels[:, self.focus], probabilities[:, self.focus]
+            scores[FOCUS] = average_precisions(*own)[1]
+            focus_draws = _rounded(headline_draws(self.kind, *own, self.weights))
+        row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws), focus_draws)
+        self.rows.append(row)
+        self.predictions[row.name] = probabilities
+        if self.kind == "multiclass":
+            self.confusions[row.name] = confusion(self.labels, probabilities)
+
+    def add_maps(self, share: float, condition: str, confusions: NDArray[Any], classes: Sequence[str]) -> None:
+        """Score land-cover maps by their confusion counts `[N, K, K]`, one matrix per pair."""
+        total = confusions.sum(axis=0)
+        scores, per_class = segmentation_scores(total, classes)
+        draws = _rounded(miou_draws(confusions, self.weights))
+        row = Row("segment", share, condition, "segmentation", scores, per_class, draws)
+        self.rows.append(row)
+        self.confusions[row.name] = total
 
 
 class Measurement:
     """The measurement of a variant's encoder on a data set.
 
     Args:
-        config: the variant's own configuration.
+        study: how the study measures.
+        recipe: settings of finetuning; its length and learning rate are the study's own.
+        runtime: how the trainings use the machine.
         encoder: the frozen encoder.
         checkpoint: weights to train further; None for a rival.
         is_scratch: whether those weights are random.
-        data: pairs of every split, whose draws give test its masks.
+        seed: random seed of the cell.
+        data: pairs of every split.
         pairs: pairs of the index, by key.
         scratch: folder for resume checkpoints.
+
+    Attributes:
+        book: rows added so far.
+        device: device that encoders run on.
+
+    Raises:
+        ConfigError: the data lacks a class in focus.
     """
 
     def __init__(
         self,
-        config: Config,
+        study: StudyConfig,
+        recipe: FinetuneConfig,
+        runtime: RuntimeConfig,
+        *,
         encoder: FrozenEncoder,
         checkpoint: Checkpoint | None,
-        *,
         is_scratch: bool,
+        seed: int,
         data: PairDataModule,
         pairs: Mapping[str, Pair],
         scratch: Path,
     ) -> None:
-        self.config, self.study = config, study_of(config)
+        self.study, self.recipe, self.runtime = study, recipe, runtime
         self.encoder, self.checkpoint, self.is_scratch = encoder, checkpoint, is_scratch
-        self.data, self.scratch = data, scratch
-        self.machine = Machine(**config.runtime.machine)
-        self.device = torch.device("cuda" if self.machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-        self.weather = CloudCover(RESAMPLING_SEED, self.study.clouded_share)
-        available = tuple(dict.fromkeys(item.modality for item in data.reader("test").inputs))
-        self.conditions = conditions_of(available, encoder.modalities)
-        self.train_labels = np.asarray(data.reader("train").labels)
-        self.labelled = {share: label_subset(self.train_labels, share, config.seed) for share in self.study.shares}
+        self.seed, self.data, self.scratch = seed, data, scratch
+        self.device = device_of(runtime.accelerator)
         reader = data.reader("test")
+        available = tuple(dict.fromkeys(item.modality for item in reader.inputs))
+        self.conditions = conditions_of(available, encoder.modalities, Clouds(RESAMPLING_SEED, study.clouded_share))
+        self.settings = list(dict.fromkeys(condition.setting for condition in self.conditions))
+        self.train_labels = np.asarray(data.reader("train").labels)
+        self.labelled = {share: label_subset(self.train_labels, share, seed) for share in study.shares}
         places = independent_places([pairs[key] for key in reader.keys])
-        weights = place_resamples(places, self.study.bootstrap_resamples, RESAMPLING_SEED)
-        focus = _columns(self.study, reader.classes)
-        self.book = RowBook(self.study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
+        weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
+        focus = _columns(study.focus.classes if study.focus else [], reader.classes)
+        self.book = RowBook(study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
 
-    def features(self) -> SplitFeatures:
-        """Features of every split, under each condition."""
-        return collect_features(self.encoder, self.data, self.conditions, self.weather, self.device)
+    def features(self) -> dict[Split, dict[str, Features]]:
+        """Features of every split by condition; heads are trained and chosen without clouds."""
+        clear = list(dict.fromkeys(condition.clear for condition in self.conditions))
+        of_split: dict[Split, Any] = {"train": clear, "validation": clear, "test": self.conditions}
+        return {
+            split: features_of(self.encoder, self.data, split, conditions, self.device)
+            for split, conditions in of_split.items()
+        }
 
-    def add_heads(self, features: SplitFeatures) -> None:
-        """Add the rows of kNN and probe at every label share."""
-        validation = np.asarray(self.data.reader("validation").labels)
+    def add_heads(self, features: Mapping[Split, Mapping[str, Features]]) -> None:
+        """Add the rows of kNN and probe at every label share; one head serves a setting, clear and under clouds."""
         for protocol in ("knn", "probe"):
             if protocol not in self.study.protocols:
                 continue
             for share, rows in self.labelled.items():
-                found = head_probabilities(
-                    protocol,
-                    features,
-                    self.conditions,
-                    rows,
-                    self.train_labels,
-                    validation,
-                    kind=self.study.kind,
-                    neighbours=self.study.neighbours,
-                )
-                for condition, probabilities in found.items():
-                    self.book.add(protocol, share, condition, probabilities)
+                for setting in self.settings:
+                    predict = self._head(protocol, features, setting_name(setting), rows)
+                    for condition in self.conditions:
+                        if condition.setting == setting:
+                            self.book.add(protocol, share, condition.name, predict(features["test"][condition.name]))
+
+    def _head(
+        self, protocol: str, features: Mapping[Split, Mapping[str, Features]], setting: str, rows: NDArray[np.int64]
+    ) -> Callable[[Features], NDArray[Any]]:
+        """What makes probabilities `[N, K]` from features `[N, D]`, learnt from some rows of train."""
+        labelled, labels = features["train"][setting][rows], self.train_labels[rows]
+        if protocol == "knn":
+            return partial(neighbour_probabilities, labelled, labels, k=self.study.neighbours)
+        chosen_by = features["validation"][setting], np.asarray(self.data.reader("validation").labels)
+        return fit_probe(labelled, labels, *chosen_by, self.study.kind).probabilities
 
     def add_finetuned(self) -> None:
         """Add the rows of encoder and head trained together, at every label share; a rival has none."""
         if "finetune" not in self.study.protocols or self.checkpoint is None:
             return
-        recipe = self.config.finetune.model_dump()
+        recipe = self.recipe.model_dump()
         draws = self._draws(recipe["modality_drop"], recipe["augment"])
         for share in self.study.shares:
             module = supervised.finetune(
@@ -126,7 +186,7 @@ class Measurement:
                 recipe=recipe,
                 is_scratch=self.is_scratch,
             )
-            found = supervised.finetuned_probabilities(module, self.data, self.conditions, self.weather, self.device)
+            found = supervised.finetuned_probabilities(module, self.data, self.conditions, self.device)
             for condition, probabilities in found.items():
                 self.book.add("finetune", share, condition, probabilities)
 
@@ -138,47 +198,28 @@ class Measurement:
         draws = self._draws(0.0, None)
         with_maps = PairDataModule(self.data.shards, batch_size=self.data.batch_size, draws=draws, with_maps=True)
         for share in self.study.shares:
-            for setting in dict.fromkeys(condition.setting for condition in self.conditions):
+            for setting in self.settings:
                 task = self._task(f"segment-{'-'.join(setting)}", share, draws)
                 module = supervised.segment(task, self.checkpoint, setting, len(classes))
-                found = supervised.map_confusions(module, with_maps, self.conditions, self.weather, self.device)
+                found = supervised.map_confusions(module, with_maps, self.conditions, self.device)
                 for condition, confusions in found.items():
                     self.book.add_maps(share, condition, confusions, classes)
 
-    def evidence(self, features: SplitFeatures, reconstructor: tuple[FusMAE, Preprocess] | None) -> Measured:
-        """The rows so far, and the measures that need no labels.
-
-        Args:
-            features: features of every split.
-            reconstructor: model and preprocessing, if the variant was trained to reconstruct; None otherwise.
-        """
-        reconstruction = {}
-        if reconstructor is not None:
-            model, preprocess = reconstructor
-            reconstruction = diagnostics.reconstruction(model, preprocess, self.data, self.device)
-        return Measured(self.book, reconstruction, diagnostics.retrieval(features, self.encoder.modalities))
-
     def _draws(self, modality_drop: float, augment: Mapping[str, Any] | None) -> Draws:
-        return Draws(self.config.seed, self.encoder.modalities, 1, modality_drop, augment)
+        return Draws(self.seed, self.encoder.modalities, 1, modality_drop, augment)
 
     def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
         steps = self.study.finetune if name == "finetune" else self.study.segment
-        rows = self.labelled[share]
-        return supervised.Task(self.data.shards, rows, steps, draws, self.machine, self.scratch / f"{name}-{share:g}")
+        machine, scratch = Machine(**self.runtime.machine), self.scratch / f"{name}-{share:g}"
+        return supervised.Task(self.data.shards, self.labelled[share], steps, draws, machine, scratch)
 
 
-def _columns(study: StudyConfig, classes: Sequence[str]) -> list[int]:
-    """Columns of the classes in focus, in a label vector.
-
-    Raises:
-        ConfigError: the data has no such class.
-    """
-    names = study.focus.classes if study.focus else []
-    if unknown := [name for name in names if name not in classes]:
+def _columns(focus: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Columns of the classes in focus, in a label vector."""
+    if unknown := [name for name in focus if name not in classes]:
         raise ConfigError("study.focus names classes that the data lacks.", got=unknown, expected=f"some of {classes}")
-    return [classes.index(name) for name in names]
+    return [classes.index(name) for name in focus]
 
 
-def named_draws(modalities: Sequence[str], config: Config) -> Draws:
-    """The draws that give the pairs of a study their masks."""
-    return Draws(config.seed, tuple(modalities), config.model.num_patches(config.data.tile_px))
+def _rounded(draws: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 5) for value in draws]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws, PairDataModule
-from fusmae.evaluation.conditions import CloudCover, Condition, seen
+from fusmae.evaluation.conditions import Condition, over_split
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.training.build import build_encoder, build_preprocess, part_of
 from fusmae.training.checkpoint import Checkpoint, load_weights
@@ -104,19 +104,18 @@ def finetune(
     return module.eval()
 
 
-@torch.no_grad()
 def finetuned_probabilities(
-    module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], weather: CloudCover, device: torch.device
+    module: Finetuner, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
 ) -> dict[str, NDArray[Any]]:
     """Probabilities `[N, K]` of test by condition name; one model serves all conditions."""
     module.to(device)
-    parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in conditions}
-    for batch in data.batches("test", range(len(data.reader("test")))):
-        for condition in conditions:
-            pixels = {name: array.to(device) for name, array in seen(batch, condition, weather).items()}
-            logits = module.model(module.preprocess(pixels))
-            parts[condition.name].append(module.probabilities(logits).cpu())
-    return {name: torch.cat(found).numpy() for name, found in parts.items()}
+    return over_split(
+        lambda batch, _: module.probabilities(module.model(module.preprocess(batch.pixels))),
+        data,
+        "test",
+        conditions,
+        device,
+    )
 
 
 def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
@@ -135,21 +134,13 @@ def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_cl
     return module.eval()
 
 
-@torch.no_grad()
 def map_confusions(
-    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], weather: CloudCover, device: torch.device
+    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
 ) -> dict[str, NDArray[Any]]:
     """Confusion counts `[N, K, K]` of test's maps, one matrix per pair, by name of each condition in its setting."""
     module.to(device)
     own = [condition for condition in conditions if condition.setting == module.setting]
-    parts: dict[str, list[torch.Tensor]] = {condition.name: [] for condition in own}
-    for batch in data.batches("test", range(len(data.reader("test")))):
-        for condition in own:
-            assert batch.maps is not None  # noqa: S101
-            pixels = {name: array.to(device) for name, array in seen(batch, condition, weather).items()}
-            given = batch._replace(pixels=pixels, maps=batch.maps.to(device))
-            parts[condition.name].append(module.predict_step(given).cpu())
-    return {name: torch.cat(found).numpy() for name, found in parts.items()}
+    return over_split(lambda batch, _: module.predict_step(batch), data, "test", own, device)
 
 
 def _train(task: Task, module: L.LightningModule, data: PairDataModule) -> None:

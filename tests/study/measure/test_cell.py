@@ -22,7 +22,7 @@ from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
 from fusmae.study.measure.cell import open_variant
 from fusmae.study.results import read_cell
-from fusmae.study.variants import variant_of
+from fusmae.study.variants import study_of, variant_config, variant_of
 from fusmae.training.checkpoint import load_checkpoint
 
 # On one worker: every test looks at the same cells.
@@ -51,10 +51,16 @@ class Workshop:
 
     def pretrain(self, variant: str, seed: int = 1) -> Path:
         out = Path("models") / f"{variant}-{seed}"
+        own = variant_config(self.config, variant, seed)
         study_pretrain(
-            self.config,
+            variant_of(self.config, variant),
+            own.pretrain,
+            own.model,
+            own.data,
+            own.runtime,
             variant=variant,
             seed=seed,
+            experiment=own.register_as.experiment,
             shards=Path("data/shards"),
             verdict=Path("data/verdict.json"),
             statistics=Path("data/statistics.json"),
@@ -65,10 +71,18 @@ class Workshop:
 
     def measure(self, variant: str, seed: int = 1, folder: str = "cells") -> Path:
         out = Path(folder) / f"{variant}-{seed}"
+        own = variant_config(self.config, variant, seed)
         study_measure(
-            self.config,
+            study_of(self.config),
+            own.finetune,
+            own.pretrain,
+            own.model,
+            own.data,
+            own.runtime,
             variant=variant,
             seed=seed,
+            experiment=own.register_as.experiment,
+            batch_size=own.evaluate.batch_size,
             weights=Path("models") / f"{variant}-{seed}",
             shards=Path("data/shards"),
             index=Path("data/index.parquet"),
@@ -76,6 +90,11 @@ class Workshop:
             run_file=Path("runs") / f"measure-{variant}-{seed}.json",
         )
         return out
+
+    def report(self, cells: Path, out: Path) -> None:
+        config = self.config
+        sections = study_of(config), config.model, config.pretrain, config.finetune
+        study_report(*sections, cells=cells, shards=Path("data/shards"), out=out, runs=Path("runs"))
 
     def run_of(self, stage: str):
         from mlflow import MlflowClient
@@ -257,16 +276,14 @@ def test_weights_that_changed_since_the_study_was_composed_are_not_measured(work
     given.write_bytes(b"other weights")
     own = tiny_config(f"study.variants.croma.weights='{given}'", f"study.variants.croma.weights_sha256={'0' * 64}")
     with pytest.raises(CheckpointError, match="composed with") as told:
-        open_variant(own, variant_of(own, "croma"), folder, 1)
+        open_variant(variant_of(own, "croma"), own.pretrain, "mean", folder, 1)
     assert file_sha256(given) in str(told.value)
 
 
 def test_the_report_is_of_all_cells_and_goes_to_the_run_of_each(workshop, found):
     from mlflow import MlflowClient
 
-    study_report(
-        workshop.config, cells=Path("cells"), shards=Path("data/shards"), out=Path("report"), runs=Path("runs")
-    )
+    workshop.report(Path("cells"), Path("report"))
     page = Path("report/report.html").read_text(encoding="utf-8")
     assert all(variant in page for variant in EXPECTED)
     run = workshop.run_of("measure-stack-1").info.run_id
@@ -289,8 +306,6 @@ def test_a_studys_own_lock_does_not_make_its_code_another(tmp_path, monkeypatch)
 def test_a_report_names_the_cells_that_are_not_measured_yet(workshop, found, tmp_path):
     shutil.copytree("cells/fusmae-1", tmp_path / "fusmae-1")
     with pytest.raises(StudyError, match="5 of 6 cells") as raised:
-        study_report(
-            workshop.config, cells=tmp_path, shards=Path("data/shards"), out=tmp_path / "report", runs=Path("runs")
-        )
+        workshop.report(tmp_path, tmp_path / "report")
     assert "s1-only-1" in str(raised.value)
     assert not (tmp_path / "report").exists()

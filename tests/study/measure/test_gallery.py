@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fusmae.data.statistics import read_statistics
-from fusmae.study.measure.gallery import failure_pictures, reconstruction_pictures, whole
+from fusmae.study.measure.cell import failure_pictures, reconstruction_pictures, whole
 from fusmae.study.variants import variant_config
 from fusmae.training.build import build_fusmae, build_preprocess
 from fusmae.training.reconstruction import PretrainRecipe, Reconstructor

@@ -8,22 +8,28 @@ import pytest
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ConfigError
-from fusmae.study.measure.frozen import CheckpointEncoder
-from fusmae.study.measure.measurement import Measurement, named_draws
-from fusmae.study.variants import variant_config
+from fusmae.evaluation.features import CheckpointEncoder
+from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.probe import fit_probe
+from fusmae.study.measure.measurement import Measurement
+from fusmae.study.variants import study_of, variant_config
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 
 @pytest.fixture
 def measure(tiny, tiny_config, tmp_path):
-    def make(*overrides, variant="fusmae", is_rival=False, data=None):
-        own, checkpoint = variant_config(tiny_config(*overrides), variant, 1), tiny.untrained(variant)
+    def make(*overrides, variant="fusmae", seed=1, is_rival=False, data=None):
+        config, checkpoint = tiny_config(*overrides), tiny.untrained(variant, seed)
+        own = variant_config(config, variant, seed)
         return Measurement(
-            own,
-            CheckpointEncoder(checkpoint, Path("here"), "mean"),
-            None if is_rival else checkpoint,
+            study_of(config),
+            own.finetune,
+            own.runtime,
+            encoder=CheckpointEncoder(checkpoint, Path("here"), "mean"),
+            checkpoint=None if is_rival else checkpoint,
             is_scratch=False,
+            seed=seed,
             data=data or tiny.data(),
             pairs=tiny.pairs,
             scratch=tmp_path / "scratch",
@@ -65,7 +71,7 @@ def test_without_maps_there_is_nothing_to_segment(tiny, measure, tmp_path):
 
     settings = {"inputs": reader.inputs, "classes": reader.classes, "shard_pairs": 20}
     write_shards(list(tiny.pairs.values()), read, tmp_path / "plain", **settings)
-    data = PairDataModule(tmp_path / "plain", batch_size=4, draws=named_draws(("s1", "s2"), tiny.config))
+    data = PairDataModule(tmp_path / "plain", batch_size=4, draws=tiny.data().draws)
     assert names_after(measure("study.protocols=[segment]", data=data)) == []
 
 
@@ -76,19 +82,9 @@ def test_pairs_of_one_acquisition_are_drawn_together(tiny, measure):
     assert [column for column in range(2, 6) if (weights[:, column] == weights[:, 0]).all()] == []
 
 
-def test_resamples_and_clouds_are_those_of_every_variant_and_seed(tiny, tiny_config, measure, tmp_path):
-    one = measure()
-    own, checkpoint = variant_config(tiny_config(), "s2-only", 7), tiny.untrained("s2-only", 7)
-    other = Measurement(
-        own,
-        CheckpointEncoder(checkpoint, Path("here"), "mean"),
-        checkpoint,
-        is_scratch=True,
-        data=tiny.data(),
-        pairs=tiny.pairs,
-        scratch=tmp_path,
-    )
-    assert one.weather == other.weather
+def test_resamples_and_clouds_are_those_of_every_variant_and_seed(measure):
+    one, other = measure(), measure(variant="s2-only", seed=7)
+    assert one.conditions[-1].clouds == other.conditions[-1].clouds
     np.testing.assert_array_equal(one.book.weights, other.book.weights)
 
 
@@ -108,14 +104,94 @@ def test_a_class_in_focus_that_the_data_lacks_is_refused(measure):
     assert "lava" in str(told.value)
 
 
-def test_what_reconstructs_nothing_has_no_errors_of_it(measure):
-    measurement = measure("study.protocols=[knn]")
-    found = measurement.evidence(measurement.features(), None)
-    assert found.reconstruction == {}
-    assert set(found.retrieval) == {"s1 → s2", "s2 → s1"}
+HEADS = pytest.mark.parametrize("protocol", ["knn", "probe"])
 
 
-def test_draws_have_a_number_for_every_patch(tiny):
-    draws = named_draws(("s1+s2",), tiny.config)
-    assert (draws.seed, draws.modalities, draws.num_patches) == (tiny.config.seed, ("s1+s2",), 9)
-    assert (draws.modality_drop, draws.augment) == (0.0, None)
+def labelled(measurement):
+    """Rows of train whose labels are used at the smaller share: enough for each class to be there and missing."""
+    measurement.labelled = {0.2: np.array([0, 1, 2, 3, 5, 8, 13])}
+    return measurement.labelled[0.2]
+
+
+@pytest.fixture
+def heads(measure):
+    def make(protocol, kind="multilabel"):
+        measurement = measure(f"study.protocols=[{protocol}]", f"study.kind={kind}")
+        return measurement, measurement.features(), labelled(measurement)
+
+    return make
+
+
+def predicted(measurement, features):
+    measurement.book.rows.clear()
+    measurement.book.predictions.clear()
+    measurement.add_heads(features)
+    return {name.split("/")[2]: found for name, found in measurement.book.predictions.items()}
+
+
+@HEADS
+def test_every_condition_has_probabilities_of_every_test_pair(heads, protocol):
+    measurement, features, _ = heads(protocol)
+    found = predicted(measurement, features)
+    assert set(found) == {condition.name for condition in measurement.conditions}
+    for probabilities in found.values():
+        assert probabilities.shape == (6, 4)
+        assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+def test_heads_learn_without_clouds(heads):
+    _, features, _ = heads("knn")
+    assert set(features["train"]) == set(features["validation"]) == {"s1+s2", "s1", "s2"}
+    assert set(features["test"]) == {"s1+s2", "s1", "s2", "s1+clouded s2"}
+
+
+def test_knn_is_that_of_the_labelled_rows_alone(heads):
+    measurement, features, rows = heads("knn")
+    known, labels = features["train"]["s2"][rows], measurement.train_labels[rows]
+    expected = neighbour_probabilities(known, labels, features["test"]["s2"], k=3)
+    np.testing.assert_array_equal(predicted(measurement, features)["s2"], expected)
+
+
+def test_a_probe_is_fitted_on_the_labelled_rows_and_chosen_on_all_of_validation(tiny, heads):
+    measurement, features, rows = heads("probe")
+    probe = fit_probe(
+        features["train"]["s1+s2"][rows],
+        measurement.train_labels[rows],
+        features["validation"]["s1+s2"],
+        np.asarray(tiny.data().reader("validation").labels),
+        "multilabel",
+    )
+    expected = probe.probabilities(features["test"]["s1+clouded s2"])
+    np.testing.assert_allclose(predicted(measurement, features)["s1+clouded s2"], expected)
+
+
+@HEADS
+def test_labels_and_features_of_other_rows_are_never_looked_at(heads, protocol):
+    measurement, features, rows = heads(protocol)
+    expected = predicted(measurement, features)
+    others = np.setdiff1d(np.arange(17), rows)
+    measurement.train_labels = measurement.train_labels.copy()
+    measurement.train_labels[others] = 1 - measurement.train_labels[others]
+    for found in features["train"].values():
+        found[others] = 1e6
+    again = predicted(measurement, features)
+    for name, probabilities in expected.items():
+        np.testing.assert_array_equal(again[name], probabilities)
+
+
+@HEADS
+def test_one_head_serves_a_setting_whatever_clouds_do(heads, protocol):
+    measurement, features, _ = heads(protocol)
+    expected = predicted(measurement, features)
+    features["test"]["s1+clouded s2"] = features["test"]["s1+s2"][::-1]
+    again = predicted(measurement, features)
+    np.testing.assert_array_equal(again["s1+s2"], expected["s1+s2"])
+    np.testing.assert_allclose(again["s1+clouded s2"], expected["s1+s2"][::-1], atol=1e-6)
+
+
+@HEADS
+def test_probabilities_of_one_class_a_pair_add_up_to_one(heads, protocol):
+    measurement, features, _ = heads(protocol, "multiclass")
+    measurement.train_labels = np.eye(4, dtype=np.uint8)[measurement.train_labels.argmax(axis=1)]
+    for probabilities in predicted(measurement, features).values():
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)

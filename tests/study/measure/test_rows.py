@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 
 from fusmae.evaluation.resampling import place_resamples
-from fusmae.study.measure.rows import RowBook
+from fusmae.study.measure.measurement import RowBook
 from fusmae.study.results import HEADLINE
 
 CLASSES = ("water", "forest", "town", "ice")

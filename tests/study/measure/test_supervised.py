@@ -9,7 +9,7 @@ from fusmae.config.study import StepsConfig
 from fusmae.data.datamodule import Draws
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
-from fusmae.evaluation.conditions import CloudCover, conditions_of
+from fusmae.evaluation.conditions import Clouds, conditions_of
 from fusmae.study.measure import supervised
 from fusmae.training.build import part_of
 from fusmae.training.trainer import Machine
@@ -17,7 +17,7 @@ from fusmae.training.trainer import Machine
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 BOTH = ("s1", "s2")
-CPU, WEATHER = torch.device("cpu"), CloudCover(seed=0, share=0.6)
+CPU, CLOUDS = torch.device("cpu"), Clouds(seed=0, share=0.6)
 # 1, 3 and all 17 of train: none of them makes whole epochs of the steps below.
 SHARES = ([11], [2, 7, 16], range(17))
 FEW = SHARES[1]
@@ -150,10 +150,8 @@ def test_finetuning_moves_the_encoders_weights(checkpoint, finetune, task):
 
 
 def test_finetuned_probabilities_are_of_one_model_whatever_it_is_given(tiny, finetune, task):
-    conditions, module = conditions_of(BOTH, BOTH), finetune(task())
-    found, again = (
-        supervised.finetuned_probabilities(module, tiny.data(size), conditions, WEATHER, CPU) for size in (4, 6)
-    )
+    conditions, module = conditions_of(BOTH, BOTH, CLOUDS), finetune(task())
+    found, again = (supervised.finetuned_probabilities(module, tiny.data(size), conditions, CPU) for size in (4, 6))
     assert set(found) == {"s1+s2", "s1", "s2", "s1+clouded s2"}
     for name, probabilities in found.items():
         assert probabilities.shape == (6, 4)
@@ -164,7 +162,7 @@ def test_finetuned_probabilities_are_of_one_model_whatever_it_is_given(tiny, fin
 def test_one_class_a_pair_is_learned_by_a_softmax(tiny, finetune, task):
     module = finetune(task(), kind="multiclass")
     for probabilities in supervised.finetuned_probabilities(
-        module, tiny.data(), conditions_of(BOTH, BOTH), WEATHER, CPU
+        module, tiny.data(), conditions_of(BOTH, BOTH, CLOUDS), CPU
     ).values():
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -178,10 +176,10 @@ def test_segmentation_leaves_the_encoder_as_it_is_and_trains_the_head(checkpoint
 
 
 def test_maps_are_counted_under_the_conditions_of_the_heads_setting(tiny, segment, task):
-    conditions, data = conditions_of(BOTH, BOTH), tiny.data(with_maps=True)
-    both = supervised.map_confusions(segment(task()), data, conditions, WEATHER, CPU)
+    conditions, data = conditions_of(BOTH, BOTH, CLOUDS), tiny.data(with_maps=True)
+    both = supervised.map_confusions(segment(task()), data, conditions, CPU)
     assert set(both) == {"s1+s2", "s1+clouded s2"}
-    alone = supervised.map_confusions(segment(task(steps=9), ("s1",)), data, conditions, WEATHER, CPU)
+    alone = supervised.map_confusions(segment(task(steps=9), ("s1",)), data, conditions, CPU)
     assert set(alone) == {"s1"}
     maps = data.reader("test").read_maps(range(6))
     for confusions in (*both.values(), *alone.values()):

@@ -1,0 +1,92 @@
+"""Probabilities of published checkpoints over the test split."""
+
+import numpy as np
+import pytest
+import torch
+
+from fusmae.evaluation.conditions import conditions_of
+from fusmae.evaluation.features import CheckpointEncoder, features_of
+from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.predictions import finetuned_probabilities, frozen_probabilities
+from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from fusmae.training.build import build_encoder, build_preprocess, part_of
+from fusmae.training.checkpoint import Checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+BOTH = ("s1", "s2")
+CONDITIONS, CPU = conditions_of(BOTH, BOTH), torch.device("cpu")
+SETTINGS = {condition.name: condition.setting for condition in CONDITIONS}
+
+
+@pytest.fixture
+def start(tiny):
+    """A pretrained checkpoint, an encoder with its weights, and its preprocessing."""
+    found = tiny.untrained()
+    encoder = build_encoder(found.architecture)
+    encoder.load_state_dict(part_of(found.weights, "encoder."))
+    return found, encoder, build_preprocess(found.preprocessing)
+
+
+def whole_test_set(tiny):
+    return next(tiny.data(6).batches("test", range(6)))
+
+
+def saved(folder, start, classes, weights, readout="mean"):
+    architecture = {**start.architecture, "num_classes": len(classes), "readout": readout}
+    save_checkpoint(folder, Checkpoint(architecture, start.preprocessing, classes, {}, weights))
+    return folder
+
+
+def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order(tiny, start, classes, tmp_path):
+    checkpoint, encoder, preprocess = start
+    torch.manual_seed(0)
+    model = Classifier(encoder, "mean", ClassifierHead(16, 4)).eval()
+    found = finetuned_probabilities(
+        saved(tmp_path / "c", checkpoint, classes, model.state_dict()), tiny.data(), CONDITIONS, CPU
+    )
+    batch = whole_test_set(tiny)
+    assert set(found) == set(SETTINGS)
+    for name, setting in SETTINGS.items():
+        with torch.no_grad():
+            expected = model(preprocess(batch.only(setting))).sigmoid()
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], expected, atol=1e-6)
+    assert not np.allclose(found["s1"], found["s2"])
+    assert not np.allclose(found["s1+s2"], found["s2"])
+
+
+# Every head is as wide as the readout of all modalities.
+@pytest.mark.parametrize("readout", ["mean", "cls", "concat", "spread"])
+def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
+    tiny, start, classes, tmp_path, readout
+):
+    checkpoint, encoder, preprocess = start
+    encoder.eval()
+    torch.manual_seed(0)
+    heads = {name: ProbeHead(readout_dim(encoder, readout), 4) for name in SETTINGS}
+    weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    for name, head in heads.items():
+        head(torch.randn(8, readout_dim(encoder, readout)))
+        weights |= {f"heads.{name}.{key}": tensor for key, tensor in head.state_dict().items()}
+    folder = saved(tmp_path / "c", checkpoint, classes, weights, readout)
+    _, found = frozen_probabilities(folder, tiny.data(), CONDITIONS, CPU, neighbours=3)
+    for name, setting in SETTINGS.items():
+        model = Classifier(encoder, readout, heads[name]).eval()
+        with torch.no_grad():
+            expected = model(preprocess(whole_test_set(tiny).only(setting))).sigmoid()
+        np.testing.assert_allclose(found[name], expected, atol=1e-5)
+
+
+def test_knn_is_that_of_the_probed_encoders_features_of_all_of_train(tiny, start, classes, tmp_path):
+    checkpoint, encoder, _ = start
+    weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    for name in SETTINGS:
+        weights |= {f"heads.{name}.{key}": tensor for key, tensor in ProbeHead(16, 4).state_dict().items()}
+    folder, data = saved(tmp_path / "c", checkpoint, classes, weights), tiny.data()
+    found, _ = frozen_probabilities(folder, data, CONDITIONS, CPU, neighbours=3)
+    frozen = CheckpointEncoder(checkpoint, folder, "mean")
+    train, test = (features_of(frozen, data, split, CONDITIONS, CPU) for split in ("train", "test"))
+    for name, probabilities in found.items():
+        expected = neighbour_probabilities(train[name], data.reader("train").labels, test[name], k=3)
+        np.testing.assert_array_equal(probabilities, expected)
