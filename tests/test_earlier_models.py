@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from fusmae.cli import app
 from fusmae.inference.session import Session
+from fusmae.models.fusmae import reconstruction_loss
+from fusmae.models.preprocess import Preprocess
 from fusmae.release.registry.versions import register_graph
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.inference.conftest import make_scenes
 
 EARLIER = Path(__file__).parent / "fixtures" / "earlier_models"
@@ -83,3 +87,57 @@ def test_a_registered_version_maps_a_scene_and_tells_its_lineage(registered, tmp
     assert (lineage["version"], lineage["seed"]) == ("1", 0)
     assert lineage["git"]["commit"] == "71650649aa82d8df24f4723849e266e695ea408e"
     assert [stage["name"] for stage in lineage["stages"]][:2] == ["fetch", "index"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums on several threads may round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiles_of(checkpoint: Checkpoint, modalities=("s1", "s2")) -> dict[str, Tensor]:
+    pixels = earlier_pixels(checkpoint.preprocessing.inputs)
+    given = {item.name: item for item in checkpoint.preprocessing.inputs if item.modality in modalities}
+    return Preprocess(checkpoint.preprocessing)({name: torch.from_numpy(pixels[name]) for name in given})
+
+
+def earlier_noise(names) -> dict[str, Tensor]:
+    grid, slope = torch.arange(27).reshape(3, 9), torch.arange(9) * 1e-3
+    return {name: ((grid * (4 + at) + at) % 9 / 9 + slope).float() for at, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("name", ["pretrained", "stacked"])
+@torch.no_grad()
+def test_an_earlier_autoencoder_reconstructs_as_it_did(name):
+    checkpoint = load_checkpoint(EARLIER / name)
+    assert checkpoint.preprocessing.is_stacked == (name == "stacked")
+    found = checkpoint.autoencoder()(tiles_of(checkpoint), earlier_noise(checkpoint.architecture.groups))
+    expected = EXPECTED[name]
+    assert {key: float(reconstruction_loss(item)) for key, item in found.items()} == pytest.approx(
+        expected["loss"], rel=1e-6
+    )
+    for key, item in found.items():
+        assert [item.ids.shape[1], float(item.pred.double().sum())] == pytest.approx(expected["decoded"][key], abs=1e-3)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids="+".join)
+@torch.no_grad()
+def test_earlier_classifiers_give_the_same_logits(setting):
+    finetuned, probed = load_checkpoint(EARLIER / "finetuned"), load_checkpoint(EARLIER / "probed")
+    assert finetuned.classes == probed.classes == ("water", "forest", "town")
+    name = "+".join(setting)
+    for classifier, expected in (
+        (finetuned.finetuned_classifier(), EXPECTED["finetuned"][name]),
+        (probed.probed_classifier(name), EXPECTED["probed"][name]),
+    ):
+        np.testing.assert_allclose(classifier(tiles_of(finetuned, setting)).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pretrained", "stacked", "finetuned", "probed"])
+def test_an_earlier_checkpoint_is_saved_again_as_the_same_bytes(name, tmp_path):
+    save_checkpoint(tmp_path / name, load_checkpoint(EARLIER / name))
+    for file in (EARLIER / name).iterdir():
+        assert (tmp_path / name / file.name).read_bytes() == file.read_bytes()

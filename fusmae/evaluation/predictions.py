@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.training.build import build_preprocess
+from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.classifiers import finetuned_classifier, probed_classifier
 from fusmae.training.probe import setting_name
 from fusmae.training.supervised import Predictor
-from fusmae.training.trainer import Machine, predict
+from fusmae.training.trainer import predict
 
 Protocol = Literal["probe", "finetune"]
 
@@ -25,7 +25,7 @@ def predict_split(
     setting: Sequence[str],
     data: PairDataModule,
     split: Split,
-    machine: Machine,
+    runtime: RuntimeConfig,
 ) -> NDArray[Any]:
     """Run a checkpoint's classifier on a split.
 
@@ -35,15 +35,15 @@ def predict_split(
         setting: modalities that the model gets.
         data: data module with the split.
         split: name of the split.
-        machine: settings of the machine to run on.
+        runtime: section `runtime` of params.yaml.
 
     Returns:
         Probabilities `[N, K]` in the split's order.
     """
     if protocol == "finetune":
-        model = finetuned_classifier(checkpoint)
+        model = checkpoint.finetuned_classifier()
     else:
-        model = probed_classifier(checkpoint, setting_name(setting))
-    predictor = Predictor(model, build_preprocess(checkpoint.preprocessing), setting)
-    logits = torch.cat(predict(machine, predictor, data.loader(split)))
+        model = checkpoint.probed_classifier(setting_name(setting))
+    predictor = Predictor(model, Preprocess(checkpoint.preprocessing), setting)
+    logits = torch.cat(predict(runtime, predictor, data.loader(split)))
     return np.asarray(torch.sigmoid(logits))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from fusmae.config.params import Config
 from fusmae.config.study import StudyConfig
-from fusmae.config.training import ReadoutName
+from fusmae.config.training import Readout
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.study.comparable import drawn_places
 from fusmae.study.results import Found
 from fusmae.study.variants import study_of
 
-_READOUTS: dict[ReadoutName, str] = {
+_READOUTS: dict[Readout, str] = {
     "mean": "the mean of all tokens",
     "cls": "the CLS token",
     "concat": "each sensor's mean over its tokens",

@@ -17,11 +17,10 @@ from fusmae.evaluation.predictions import Protocol, predict_split
 from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
+from fusmae.models.architecture import modality_settings
 from fusmae.runs.tracking import log_to_run
-from fusmae.training.build import modality_settings
 from fusmae.training.checkpoint import load_checkpoint
 from fusmae.training.probe import setting_name
-from fusmae.training.trainer import Machine
 
 
 def evaluate(
@@ -39,7 +38,7 @@ def evaluate(
     """Score `models/<protocol>/<initialisation>`; write report, metrics, table, PR curves and a picture to `out`."""
     draws = Draws(seed, tuple(tiles.modalities), num_patches=1)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
-    reader, machine = data.reader("test"), Machine(**runtime.machine)
+    reader = data.reader("test")
     labels, settings, rows, curves = np.asarray(reader.labels), modality_settings(draws.modalities), [], {}
     places = read_places(index, reader.keys)
     weights = place_resamples(places, section.bootstrap_resamples, seed)
@@ -47,7 +46,7 @@ def evaluate(
     for protocol, folder in track(models_found, description="models"):
         checkpoint = load_checkpoint(folder)
         for setting in settings:
-            found = predict_split(checkpoint, protocol, setting, data, "test", machine)
+            found = predict_split(checkpoint, protocol, setting, data, "test", runtime)
             scores = score(labels, found, reader.classes, section.threshold)
             intervals = score_intervals(labels, found, places, weights)
             row = ScoreRow(protocol, folder.name, setting_name(setting), scores, intervals)

@@ -1,5 +1,6 @@
 """Stage study_pretrain: make the weights of one variant and seed of a study, which are then measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fusmae.config.params import Config
@@ -8,16 +9,14 @@ from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.files import write_json
+from fusmae.models.preprocess import Preprocessing
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
 from fusmae.study.variants import model_modalities, variant_config, variant_of
-from fusmae.training.build import part_of
-from fusmae.training.checkpoint import Checkpoint, save_checkpoint
-from fusmae.training.history import History
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe
-from fusmae.training.trainer import Machine, build_trainer, fit
+from fusmae.training.checkpoint import part_of, save_checkpoint
+from fusmae.training.reconstruction import start_pretraining
+from fusmae.training.trainer import History, build_trainer, fit
 
 
 def study_pretrain(
@@ -32,9 +31,12 @@ def study_pretrain(
     draws = Draws(seed, names, num_patches, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=own.runtime.num_workers)
     reader, history = data.reader("train"), History()
-    inputs = [item for item in reader.inputs if item.modality in own.data.modalities]
-    known, recipe = read_statistics(statistics), PretrainRecipe(**section.recipe)
-    start = build_pretraining(own.model.model_dump(), recipe, inputs, known, seed, is_stacked=chosen.is_stacked)
+    preprocessing = Preprocessing(
+        inputs=tuple(item for item in reader.inputs if item.modality in own.data.modalities),
+        statistics=read_statistics(statistics),
+        is_stacked=chosen.is_stacked,
+    )
+    module, start = start_pretraining(own.model, preprocessing, section, seed)
     with stage_run(
         f"study-{variant}-{seed}",
         experiment=own.register_as.experiment,
@@ -46,10 +48,11 @@ def study_pretrain(
         accelerator=own.runtime.accelerator,
         data=reader.origin.described,
     ) as run:
-        weights = start.initial
+        checkpoint = replace(start, provenance=run.facts)
         if chosen.start == "pretrained":
-            machine, callbacks = Machine(**own.runtime.machine), pretraining_callbacks(data, **section.watch)
-            trainer = build_trainer(machine, section.epochs, seed, run.scratch, run.logger, [*callbacks, history])
-            weights = part_of(fit(trainer, start.module, data, run.scratch), "model.")
-        save_checkpoint(out, Checkpoint(start.architecture, start.preprocessing, (), run.facts, weights))
+            callbacks = [*pretraining_callbacks(data, section), history]
+            trainer = build_trainer(own.runtime, section.epochs, seed, run.scratch, run.logger, callbacks)
+            trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+            checkpoint = replace(checkpoint, weights=trained)
+        save_checkpoint(out, checkpoint)
         write_json(out / "history.json", history.state_dict() | {"run_id": run.run_id})

@@ -11,9 +11,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusmae.config.training import Readout
 from fusmae.data.datamodule import Batch
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import ProbeHead, Readout, pool, readout_dim
+from fusmae.models.heads import ProbeHead, pool, readout_dim
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import scheduled

@@ -4,10 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusmae.models.architecture import modality_settings
+from fusmae.models.encoder import Encoder
 from fusmae.models.heads import pool
-from fusmae.training.build import build_encoder, build_preprocess, modality_settings
+from fusmae.models.preprocess import Preprocess
 from fusmae.training.probe import Prober, choose_heads, setting_name
-from fusmae.training.trainer import Machine, predict
+from fusmae.training.trainer import predict
+from tests.sections import runtime_section
 
 SETTINGS = modality_settings(("s1", "s2"))
 
@@ -17,8 +20,8 @@ def make_prober(architecture, preprocessing, classes):
     def make(learning_rates=(1e-2, 1e-1), settings=SETTINGS, readout="mean") -> Prober:
         torch.manual_seed(0)
         return Prober(
-            build_encoder(architecture, drop_path=0.5),
-            build_preprocess(preprocessing),
+            Encoder(architecture, drop_path=0.5),
+            Preprocess(preprocessing),
             settings=settings,
             learning_rates=learning_rates,
             num_classes=len(classes),
@@ -118,7 +121,7 @@ def test_training_one_setting_alone_equals_training_three_together(make_prober, 
 def test_predictions_come_in_the_loaders_order_and_in_eval_mode(make_prober, make_data, tmp_path, train):
     module, data = make_prober(), make_data()
     train(module, data, tmp_path, epochs=1)
-    batches = predict(Machine("cpu", 10), module, data.loader("test"))
+    batches = predict(runtime_section(), module, data.loader("test"))
     whole = next(iter(make_data(6).loader("test")))
     with torch.no_grad():
         expected = module.eval()(whole)

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.training.supervised import Predictor
-from fusmae.training.trainer import Machine, predict
+from fusmae.training.trainer import predict
+from tests.sections import runtime_section
 
 DRAWS = Draws(0, ("s1", "s2"), 9)
 
@@ -73,7 +74,7 @@ def test_predictor_gives_logits_of_its_modalities_only_in_the_loaders_order(make
     found = {}
     for setting in (("s1", "s2"), ("s1",), ("s2",)):
         predictor = Predictor(module.model, module.preprocess, setting)
-        found[setting] = torch.cat(predict(Machine("cpu", 10), predictor, data.loader("test")))
+        found[setting] = torch.cat(predict(runtime_section(), predictor, data.loader("test")))
         whole = next(iter(make_data(6).loader("test")))
         with torch.no_grad():
             expected = module.eval().model(module.preprocess(whole.only(setting)))

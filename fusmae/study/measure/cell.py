@@ -10,13 +10,12 @@ from fusmae.config.params import Config
 from fusmae.config.study import VariantConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair
-from fusmae.data.statistics import parse_statistics
 from fusmae.errors import CheckpointError
 from fusmae.evaluation.resampling import independent_places
 from fusmae.files import file_sha256, written_whole
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocess
-from fusmae.rivals import build_rival
+from fusmae.rivals.backbones import build_rival
 from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.tracking import Run
 from fusmae.study.measure.frozen import CheckpointEncoder, FrozenEncoder, RivalEncoder
@@ -24,9 +23,7 @@ from fusmae.study.measure.gallery import failure_pictures, reconstruction_pictur
 from fusmae.study.measure.measurement import Measured
 from fusmae.study.results import PICTURES, Cell, write_cell, write_pictures
 from fusmae.study.variants import study_of
-from fusmae.training.build import build_fusmae, build_preprocess, inputs_of
-from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,13 @@ def open_variant(config: Config, variant: VariantConfig, folder: Path, seed: int
     checkpoint = load_checkpoint(folder)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     if variant.start not in ("pretrained", "random"):
-        inputs = inputs_of(checkpoint.preprocessing)
-        statistics = parse_statistics(checkpoint.preprocessing["statistics"])
         weights = _unchanged(variant) if variant.weights else None
-        rival = build_rival(variant.start, inputs, statistics, weights, seed)
+        rival = build_rival(variant.start, checkpoint.preprocessing, weights, seed)
         return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
-    encoder = CheckpointEncoder(checkpoint, folder, study_of(config).readout)
+    encoder = CheckpointEncoder(checkpoint, study_of(config).readout)
     reconstructor = None
     if variant.start == "pretrained" and config.pretrain.reconstruction_weight:
-        load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)
-        reconstructor = model.eval(), build_preprocess(checkpoint.preprocessing)
+        reconstructor = checkpoint.autoencoder(), Preprocess(checkpoint.preprocessing)
     return Opened(variant.about, encoder, checkpoint, reconstructor, history)
 
 
@@ -144,11 +138,9 @@ def _pictures(
     if not count:
         return []
     # A stack has no separate tiles per modality that could be drawn.
-    if opened.reconstructor is not None and not opened.reconstructor[1].is_stacked and opened.checkpoint is not None:
-        model, preprocess = opened.reconstructor
-        module = Reconstructor(model, preprocess, PretrainRecipe(**config.pretrain.recipe))
-        statistics = parse_statistics(opened.checkpoint.preprocessing["statistics"])
-        found += reconstruction_pictures(folder, module, data, pairs, config.data.modalities, statistics, count)
+    checkpoint = opened.checkpoint
+    if opened.reconstructor is not None and checkpoint is not None and not checkpoint.preprocessing.is_stacked:
+        found += reconstruction_pictures(folder, checkpoint, data, pairs, config.data.modalities, count)
     best = next((row for row in reversed(measured.book.rows) if row.name in measured.book.predictions), None)
     if best is not None:
         name = f"{best.protocol}/{best.share:g}/{measured.book.rows[0].condition}"

@@ -1,16 +1,16 @@
 """A variant's encoder as a function from pixels to features; its weights are never changed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fusmae.models.heads import Readout, pool
+from fusmae.config.training import Readout
+from fusmae.models.heads import pool
+from fusmae.models.preprocess import Preprocess
 from fusmae.rivals.rival import Rival
-from fusmae.training.build import build_encoder, build_preprocess, inputs_of, part_of
-from fusmae.training.checkpoint import Checkpoint, load_weights
+from fusmae.training.checkpoint import Checkpoint
 
 
 class FrozenEncoder(Protocol):
@@ -38,17 +38,15 @@ class CheckpointEncoder(nn.Module):
 
     Args:
         checkpoint: pretraining checkpoint.
-        where: path of the checkpoint, for errors.
         readout: how tokens become features.
     """
 
-    def __init__(self, checkpoint: Checkpoint, where: Path, readout: Readout) -> None:
+    def __init__(self, checkpoint: Checkpoint, readout: Readout) -> None:
         super().__init__()
         self.readout = readout
-        self.preprocess = build_preprocess(checkpoint.preprocessing)
-        self.encoder = build_encoder(checkpoint.architecture).requires_grad_(False)
-        load_weights(self.encoder, part_of(checkpoint.weights, "encoder."), where)
-        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs_of(checkpoint.preprocessing)))
+        self.preprocess = Preprocess(checkpoint.preprocessing)
+        self.encoder = checkpoint.encoder().requires_grad_(False)
+        self.modalities = checkpoint.preprocessing.modalities
         self.num_parameters = _count(self.encoder)
         self.eval()
 

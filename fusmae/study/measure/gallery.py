@@ -11,29 +11,27 @@ from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.evaluation.figures import Image, displayed, save_tiles
 from fusmae.evaluation.reconstructions import draw_reconstructions
-from fusmae.modalities import Modality, ModalityInput, Statistics
+from fusmae.modalities import Modality, ModalityInput
 from fusmae.study.results import Picture
-from fusmae.training.reconstruction import Reconstructor
+from fusmae.training.checkpoint import Checkpoint
 
 
 def reconstruction_pictures(
     folder: Path,
-    module: Reconstructor,
+    checkpoint: Checkpoint,
     data: PairDataModule,
     pairs: Mapping[str, Pair],
     modalities: Mapping[str, Modality],
-    statistics: Statistics,
     count: int,
 ) -> list[Picture]:
     """Draw reconstructions of test tiles that are evenly spread over the split; `folder` is written anew.
 
     Args:
         folder: folder of the cell's pictures.
-        module: pretrained model.
+        checkpoint: checkpoint of the pretrained model.
         data: pairs, whose draws give each tile its masks.
         pairs: entries of the index by key, with each pair's location.
         modalities: modalities by name, which give the order of bands.
-        statistics: mean and standard deviation of each band, to undo the normalisation.
         count: number of tiles.
     """
     reader = data.reader("test")
@@ -41,7 +39,7 @@ def reconstruction_pictures(
     keys = [reader.keys[row] for row in rows]
     batch = whole(list(data.batches("test", rows)))
     batch = batch._replace(pixels=batch.only(tuple(modalities)))
-    draw_reconstructions(folder, module, batch, keys, modalities, statistics, reader.origin.warning)
+    draw_reconstructions(folder, checkpoint, batch, keys, modalities, reader.origin.warning)
     return [
         Picture(f"{at:02d}_{key}.png", "reconstruction", key, "true, masked, predicted", pairs[key].lon, pairs[key].lat)
         for at, key in enumerate(keys)

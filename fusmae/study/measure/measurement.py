@@ -25,7 +25,6 @@ from fusmae.study.measure.heads import head_probabilities
 from fusmae.study.measure.rows import RowBook
 from fusmae.study.variants import study_of
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.trainer import Machine
 
 RESAMPLING_SEED = 0
 """Random seed for a whole study: all rows must be scored on the same resamples and have the same clouds."""
@@ -73,8 +72,9 @@ class Measurement:
         self.config, self.study = config, study_of(config)
         self.encoder, self.checkpoint, self.is_scratch = encoder, checkpoint, is_scratch
         self.data, self.scratch = data, scratch
-        self.machine = Machine(**config.runtime.machine)
-        self.device = torch.device("cuda" if self.machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+        self.device = torch.device(
+            "cuda" if config.runtime.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+        )
         self.weather = CloudCover(RESAMPLING_SEED, self.study.clouded_share)
         available = tuple(dict.fromkeys(item.modality for item in data.reader("test").inputs))
         self.conditions = conditions_of(available, encoder.modalities)
@@ -114,8 +114,8 @@ class Measurement:
         """Add the rows of encoder and head trained together, at every label share; a rival has none."""
         if "finetune" not in self.study.protocols or self.checkpoint is None:
             return
-        recipe = self.config.finetune.model_dump()
-        draws = self._draws(recipe["modality_drop"], recipe["augment"])
+        recipe = self.config.finetune
+        draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
             module = supervised.finetune(
                 self._task("finetune", share, draws),
@@ -162,8 +162,8 @@ class Measurement:
 
     def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
         steps = self.study.finetune if name == "finetune" else self.study.segment
-        rows = self.labelled[share]
-        return supervised.Task(self.data.shards, rows, steps, draws, self.machine, self.scratch / f"{name}-{share:g}")
+        rows, scratch = self.labelled[share], self.scratch / f"{name}-{share:g}"
+        return supervised.Task(self.data.shards, rows, steps, draws, self.config.runtime, scratch)
 
 
 def _columns(study: StudyConfig, classes: Sequence[str]) -> list[int]:

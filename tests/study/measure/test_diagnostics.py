@@ -5,11 +5,11 @@ import torch
 
 from fusmae.evaluation.fills import reconstruction_errors, target_band_means
 from fusmae.evaluation.retrieval import cross_modal_retrieval
+from fusmae.models.preprocess import Preprocess
 from fusmae.study.measure.conditions import CloudCover, conditions_of
 from fusmae.study.measure.diagnostics import reconstruction, retrieval
 from fusmae.study.measure.features import collect_features
 from fusmae.study.measure.frozen import CheckpointEncoder
-from fusmae.training.build import build_fusmae, build_preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -20,9 +20,7 @@ NAMES = {"fusmae": BOTH, "fusmae-consistent": BOTH, "s1-only": ("s1",), "stack":
 
 def opened(tiny, variant):
     checkpoint = tiny.untrained(variant)
-    model = build_fusmae(checkpoint.architecture)
-    model.load_state_dict(checkpoint.weights)
-    return model.eval(), build_preprocess(checkpoint.preprocessing)
+    return checkpoint.autoencoder(), Preprocess(checkpoint.preprocessing)
 
 
 def whole(tiny, split, names):
@@ -49,7 +47,7 @@ def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tin
 @pytest.fixture
 def features(tiny):
     def collect(variant):
-        encoder = CheckpointEncoder(tiny.untrained(variant), "here", "mean")
+        encoder = CheckpointEncoder(tiny.untrained(variant), "mean")
         conditions = conditions_of(BOTH, encoder.modalities)
         return collect_features(encoder, tiny.data(), conditions, CloudCover(0, 0.6), CPU), encoder.modalities
 

@@ -1,7 +1,5 @@
 """Features of whole splits, under each condition."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -34,7 +32,7 @@ class Counting:
 
 
 def collected(tiny, variant="fusmae", batch_size=4):
-    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), Path("here"), "mean"))
+    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), "mean"))
     conditions = conditions_of(BOTH, encoder.modalities)
     return encoder, collect_features(encoder, tiny.data(batch_size), conditions, WEATHER, CPU)
 

@@ -1,7 +1,5 @@
 """What of a variant is measured, and on which resamples."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -21,7 +19,7 @@ def measure(tiny, tiny_config, tmp_path):
         own, checkpoint = variant_config(tiny_config(*overrides), variant, 1), tiny.untrained(variant)
         return Measurement(
             own,
-            CheckpointEncoder(checkpoint, Path("here"), "mean"),
+            CheckpointEncoder(checkpoint, "mean"),
             None if is_rival else checkpoint,
             is_scratch=False,
             data=data or tiny.data(),
@@ -81,7 +79,7 @@ def test_resamples_and_clouds_are_those_of_every_variant_and_seed(tiny, tiny_con
     own, checkpoint = variant_config(tiny_config(), "s2-only", 7), tiny.untrained("s2-only", 7)
     other = Measurement(
         own,
-        CheckpointEncoder(checkpoint, Path("here"), "mean"),
+        CheckpointEncoder(checkpoint, "mean"),
         checkpoint,
         is_scratch=True,
         data=tiny.data(),
