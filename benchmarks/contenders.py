@@ -20,7 +20,7 @@ from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.files import write_json
 from fusmae.modalities import Statistics, modality_inputs
-from fusmae.models.preprocess import Preprocess
+from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
@@ -136,7 +136,8 @@ def finisher(name: str, product: str, known: Statistics) -> Callable[[Any], Any]
             for key, (modality, bands) in order.items()
         }
         return lambda batch: {key: batch[key].sub_(mean).div_(std) for key, (mean, std) in moments.items()}
-    return partial(standardise, known=known) if product == "native" else Preprocess(INPUTS, known)
+    native = product == "native"
+    return partial(standardise, known=known) if native else Preprocess(Preprocessing(inputs=INPUTS, statistics=known))
 
 
 def _product_order(band: str) -> float:

@@ -253,14 +253,12 @@ def noise(session: Session, size: int) -> dict[str, Any]:
 
 
 def _trained(weights: Path) -> Any:
+    from fusmae.models.preprocess import Preprocess
     from fusmae.release.export.graph import Deployable
-    from fusmae.training.build import build_preprocess, inputs_of
     from fusmae.training.checkpoint import load_checkpoint
-    from fusmae.training.classifiers import finetuned_classifier
 
     checkpoint = load_checkpoint(weights)
-    preprocess = build_preprocess(checkpoint.preprocessing)
-    return Deployable(preprocess, finetuned_classifier(checkpoint), inputs_of(checkpoint.preprocessing)).eval()
+    return Deployable(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier()).eval()
 
 
 def untrained(size: str, session: Session) -> Any:
@@ -268,22 +266,26 @@ def untrained(size: str, session: Session) -> Any:
     import torch
     import yaml
 
+    from fusmae.config.training import ModelConfig
+    from fusmae.models.architecture import Architecture
+    from fusmae.models.encoder import Encoder
     from fusmae.models.heads import Classifier, ClassifierHead
+    from fusmae.models.preprocess import Preprocess, Preprocessing
     from fusmae.release.export.graph import Deployable
-    from fusmae.training.build import build_encoder, build_preprocess, describe_architecture
 
     torch.manual_seed(0)
-    switches = yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8"))
-    encoder = build_encoder(describe_architecture(switches, session.inputs))
+    section = ModelConfig(**yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8")))
+    preprocessing = Preprocessing(inputs=session.inputs, statistics=session.metadata["statistics"])
+    encoder = Encoder(Architecture.of(section, preprocessing))
     classifier = Classifier(encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
-    return Deployable(build_preprocess(session.metadata), classifier, session.inputs).eval()
+    return Deployable(Preprocess(preprocessing), classifier).eval()
 
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
     """Export a model that has the same inputs as the session."""
     from fusmae.release.export.graph import export_onnx, save_onnx
 
-    graph = export_onnx(eager, session.inputs, len(session.metadata["modalities"]), opset=opset)
+    graph = export_onnx(eager, opset=opset)
     save_onnx(graph, session.metadata, path)
 
 

@@ -83,9 +83,9 @@ def train_here(epochs: int, data: Path) -> None:
     from fusmae.config.params import load_config
     from fusmae.data.datamodule import Draws, PairDataModule
     from fusmae.data.statistics import read_statistics
-    from fusmae.training.pretraining import build_pretraining
-    from fusmae.training.reconstruction import PretrainRecipe
-    from fusmae.training.trainer import Machine, build_trainer, fit
+    from fusmae.models.preprocess import Preprocessing
+    from fusmae.training.reconstruction import start_pretraining
+    from fusmae.training.trainer import build_trainer, fit
 
     config = load_config(Path("params.yaml"))
     section = config.pretrain
@@ -94,12 +94,13 @@ def train_here(epochs: int, data: Path) -> None:
         config.seed, tuple(config.data.modalities), num_patches, section.modality_drop, section.augment.model_dump()
     )
     pairs = PairDataModule(data / "shards", batch_size=section.batch_size, draws=draws, num_workers=0)
-    known, recipe = read_statistics(data / "statistics.json"), PretrainRecipe(**section.recipe)
-    start = build_pretraining(config.model.model_dump(), recipe, pairs.reader("train").inputs, known, config.seed)
+    inputs, known = pairs.reader("train").inputs, read_statistics(data / "statistics.json")
+    module, _ = start_pretraining(config.model, Preprocessing(inputs=inputs, statistics=known), section, config.seed)
+    runtime = config.runtime.model_copy(update={"accelerator": "cpu", "checkpoint_every_steps": 1_000_000})
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = build_trainer(Machine("cpu", 1_000_000), epochs, config.seed, Path(scratch))
+        trainer = build_trainer(runtime, epochs, config.seed, Path(scratch))
         began, before = time.perf_counter(), time.process_time()
-        weights = fit(trainer, start.module, pairs, Path(scratch))
+        weights = fit(trainer, module, pairs, Path(scratch))
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - before
     digest = sha256()
     for tensor in weights.values():

@@ -12,7 +12,7 @@ from torch import Tensor
 from fusmae.data.index import Pair
 from fusmae.data.pixels import stack_bands
 from fusmae.modalities import BandStatistics, modality_inputs
-from fusmae.models.preprocess import Preprocess
+from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
@@ -83,7 +83,7 @@ def _tiles(stacked: dict[str, NDArray[Any]], is_train: NDArray[np.bool_]) -> dic
         for channel, band in enumerate(item.bands):
             mean, std = (float(moment(train[:, channel], dtype=np.float64)) for moment in (np.mean, np.std))
             statistics[item.modality][band] = BandStatistics(mean=mean, std=std)
-    preprocess = Preprocess(inputs, statistics)
+    preprocess = Preprocess(Preprocessing(inputs=inputs, statistics=statistics))
     parts: dict[str, list[Tensor]] = {key: [] for key in MODALITIES}
     for start in range(0, len(is_train), 256):
         batch = {

@@ -1,23 +1,27 @@
 """Ways to predict the classes of a synthetic world, from band means to networks trained with labels."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.world_data import Data
 from fusmae.data.index import SPLITS, Split
 from fusmae.evaluation.metrics import average_precisions
+from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import pool
 from fusmae.sources.synthetic.classes import COVERS
 
 REGULARISATION = (0.001, 0.01, 0.1, 1.0, 10.0)
 BATCH = 64
+TINY = Path(__file__).parents[1] / "conf" / "model" / "tiny.yaml"
 _GROUPS = {"neighbourhood": "water", "shape": "water"}
 """Contrasts whose classes also count as rivals of another contrast's classes."""
 
@@ -102,13 +106,12 @@ def untrained_network(data: Data, seed: int) -> NDArray[Any]:
 def untrained_encoder(data: Data, seed: int) -> NDArray[Any]:
     """Features `[N, D]` of an untrained Fus-MAE encoder: the mean of its tokens."""
     torch.manual_seed(seed)
-    in_chans = {key: tiles.shape[1] for key, tiles in data.tiles.items()}
-    encoder = Encoder(
-        in_chans=in_chans, tile_px=120, patch_px=12, dim=192, depth=4, num_heads=4, early_fusion=True
-    ).eval()
+    groups = {key: (tiles.shape[1],) for key, tiles in data.tiles.items()}
+    section = yaml.safe_load(TINY.read_text(encoding="utf-8")) | {"dim": 192}
+    encoder = Encoder(Architecture(**section, tile_px=120, groups=groups)).eval()
 
     def features(rows: NDArray[np.int64]) -> Tensor:
-        return pool(encoder({key: tiles[rows].float() for key, tiles in data.tiles.items()}), "mean", tuple(in_chans))
+        return pool(encoder({key: tiles[rows].float() for key, tiles in data.tiles.items()}), "mean", tuple(groups))
 
     return _by_batch(data, features)
 

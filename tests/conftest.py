@@ -17,12 +17,13 @@ from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
 from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
+from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
 from fusmae.sources.sample.wheels import download
-from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+from tests.sections import architecture_of, preprocess_of
 from tests.tiers import second_tier_reasons
 
 REPOSITORY = Path(__file__).parents[1]
@@ -50,7 +51,6 @@ EXPORTED_MODALITIES = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
     "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B03")), BandGroup(gsd_m=20, bands=("B05",)))),
 }
-EXPORTED_SWITCHES = {"patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "early_fusion": True}
 
 
 class Exported:
@@ -63,8 +63,8 @@ class Exported:
             "s1": {"VV": BandStatistics(mean=-12, std=5), "VH": BandStatistics(mean=-19, std=5)},
             "s2": {band: BandStatistics(mean=900, std=400) for band in ("B02", "B03", "B05")},
         }
-        self.preprocess = build_preprocess(describe_preprocessing(self.inputs, statistics))
-        encoder = build_encoder(describe_architecture(EXPORTED_SWITCHES, self.inputs))
+        self.preprocess = preprocess_of(self.inputs, statistics)
+        encoder = Encoder(architecture_of(self.preprocess.preprocessing))
         self.classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), 3)).eval()
         self.path = folder / "model.onnx"
         self.metadata = {
@@ -72,9 +72,9 @@ class Exported:
             "modalities": ["s1", "s2"],
             "classes": ["a", "b", "c"],
         }
-        model = Deployable(self.preprocess, self.classifier, self.inputs)
+        model = Deployable(self.preprocess, self.classifier)
         self.reference = model.reference
-        graph = export_onnx(model, self.inputs, 2, opset=17)
+        graph = export_onnx(model, opset=17)
         save_onnx(graph, self.metadata, self.path)
         self.session = Session(self.path)
 

@@ -102,9 +102,10 @@ def test_people_can_read_the_file():
 def given(stage):
     """Sections of the parameters that the command line hands to a stage, as `config.a.b`."""
     tree = ast.parse((ROOT / "fusmae" / "cli" / "stages.py").read_text(encoding="utf-8"))
-    (command,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage]
-    found = set()
-    for node in ast.walk(command):
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    command, found = functions[stage], set()
+    helpers = [functions[node.id] for node in ast.walk(command) if getattr(node, "id", "") in functions.keys() - STAGES]
+    for node in (node for function in (command, *helpers) for node in ast.walk(function)):
         names, inner = [], node
         while isinstance(inner, ast.Attribute):
             names.append(inner.attr)

@@ -1,7 +1,7 @@
 """One command per DVC stage; a stage's code is imported when it runs, for `--help` must answer at once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,12 @@ from fusmae.cli.options import (
     Verdict,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from fusmae.config.data import DataConfig
+    from fusmae.config.params import Config
+    from fusmae.config.runtime import RuntimeConfig
+    from fusmae.config.training import ModelConfig
 
 
 def fetch(
@@ -83,6 +89,11 @@ def examine(
     run_stage(config.data, config.runtime, raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
+def _training(config: "Config") -> "tuple[ModelConfig, DataConfig, RuntimeConfig, int, str]":
+    """What every training is given beside its own section."""
+    return config.model, config.data, config.runtime, config.seed, config.register_as.experiment
+
+
 def pretrain(
     shards: Shards,
     verdict: Verdict,
@@ -103,11 +114,7 @@ def pretrain(
 
     run_stage(
         config.pretrain,
-        config.model,
-        config.data,
-        config.runtime,
-        seed=config.seed,
-        experiment=config.register_as.experiment,
+        *_training(config),
         shards=shards,
         verdict=verdict,
         statistics=statistics,
@@ -128,11 +135,7 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
 
     run_stage(
         config.probe,
-        config.model,
-        config.data,
-        config.runtime,
-        seed=config.seed,
-        experiment=config.register_as.experiment,
+        *_training(config),
         weights=weights,
         shards=shards,
         out=out,
@@ -151,11 +154,7 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
 
     run_stage(
         config.finetune,
-        config.model,
-        config.data,
-        config.runtime,
-        seed=config.seed,
-        experiment=config.register_as.experiment,
+        *_training(config),
         weights=weights,
         shards=shards,
         out=out,

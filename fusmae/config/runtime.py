@@ -1,6 +1,6 @@
 """The section `runtime` of params.yaml."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,7 +13,8 @@ class RuntimeConfig(Section):
     Attributes:
         num_workers: number of threads that prepare training batches in advance; 0 for none.
         accelerator: device type to train on.
-        strategy: how processes of torchrun share a model: each holds all of it (ddp) or a part (fsdp).
+        strategy: way in which processes of torchrun share a model. ddp: each holds all of it. fsdp: each holds a part
+            of every block, and gathers a block when it runs it.
         checkpoint_every_steps: number of training steps between two resume checkpoints.
         scheduler: address of a Dask cluster for sharding; "" starts one on this machine.
         num_dask_workers: number of processes of the cluster on this machine; 0 for one per core.
@@ -29,8 +30,3 @@ class RuntimeConfig(Section):
     num_dask_workers: int = Field(ge=0)
     mirrors: list[str]
     num_connections: int = Field(gt=0)
-
-    @property
-    def machine(self) -> dict[str, Any]:
-        """The values that a trainer needs."""
-        return self.model_dump(include={"accelerator", "strategy", "checkpoint_every_steps"})

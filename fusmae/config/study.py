@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.config.section import Rate, Section, Share
-from fusmae.config.training import ReadoutName
+from fusmae.config.training import Readout
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]
@@ -90,7 +90,7 @@ class StudyConfig(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     shares: list[Share] = Field(min_length=1)
     protocols: list[Protocol] = Field(min_length=1)
-    readout: ReadoutName
+    readout: Readout
     neighbours: int = Field(gt=0)
     finetune: StepsConfig
     segment: StepsConfig

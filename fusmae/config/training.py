@@ -6,12 +6,36 @@ from pydantic import Field, model_validator
 
 from fusmae.config.section import Rate, Section, Share
 
-ReadoutName = Literal["mean", "cls", "concat", "spread"]
-"""How tokens become one vector: see `fusmae.models.heads.Readout`."""
+Masking = Literal["independent", "consistent"]
+"""independent: each modality has its own random mask. consistent: the same patches are removed from all modalities."""
+
+TargetNorm = Literal["patch", "group", "band"]
+"""patch: normalised per patch over all its values (MAE). group: normalised per patch and band group (as MAESTRO).
+band: the band-standardised values unchanged, without normalisation per patch."""
+
+Readout = Literal["mean", "cls", "concat", "spread"]
+"""mean: mean of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each
+modality's mean and the standard deviation over its tokens, side by side."""
 
 
 class ModelConfig(Section):
-    """The architecture; see `fusmae.models` for what each switch does."""
+    """Switches and sizes of the network that `fusmae.models.fusmae` draws.
+
+    Attributes:
+        patch_px: side P of a patch in pixels; it divides the tile's side.
+        dim: width D of the encoder, a multiple of 4 and of `num_heads`.
+        depth: number of the encoder's blocks.
+        num_heads: number of attention heads in the encoder and in feature fusion.
+        decoder_dim: width of each decoder, a multiple of 4 and of `decoder_num_heads`.
+        decoder_depth: number of blocks of each decoder.
+        decoder_num_heads: number of attention heads in each decoder.
+        early_fusion: whether the encoder's block 0 has cross-attention between modalities (Fus-MAE's XAttnEncoder).
+        feature_fusion: whether the latents attend to one another before the decoders (Fus-MAE's XAttnDecoder).
+        masking: way in which masks are drawn.
+        mask_ratio: share of patches removed, by modality.
+        target_norm: way in which the decoders' targets are normalised.
+        decode_fraction: share of the removed patches that is decoded (CrossMAE); 1 is all, as in MAE.
+    """
 
     patch_px: int = Field(gt=0)
     dim: int = Field(gt=0)
@@ -23,9 +47,9 @@ class ModelConfig(Section):
     decoder_num_heads: int = Field(gt=0)
     early_fusion: bool
     feature_fusion: bool
-    masking: Literal["independent", "consistent"]
+    masking: Masking
     mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
-    target_norm: Literal["patch", "group", "band"]
+    target_norm: TargetNorm
     decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
 
     def num_patches(self, tile_px: int) -> int:
@@ -48,20 +72,30 @@ class AugmentConfig(Section):
 
 
 class _EncoderTrainingConfig(Section):
-    """Parameters of every training that changes the encoder."""
+    """Parameters of every training that changes the encoder: AdamW, linear warm-up, then half a cosine per step.
+
+    Attributes:
+        epochs: number of passes over the training pairs.
+        batch_size: number of pairs in a batch of all processes together.
+        base_lr: learning rate at a batch size of 256; it grows with the batch size (Goyal et al. 2017).
+        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
+        warmup_epochs: duration of the warm-up in epochs; it may be a fraction.
+        modality_drop: probability that one modality of a batch is left out.
+        augment: geometric augmentation.
+    """
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     base_lr: Rate
     weight_decay: float = Field(ge=0.0)
-    warmup_epochs: int = Field(ge=0)
+    warmup_epochs: float = Field(ge=0.0)
     modality_drop: Share
     augment: AugmentConfig
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "_EncoderTrainingConfig":
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"got warmup_epochs {self.warmup_epochs}; expected fewer than epochs, {self.epochs}")
+            raise ValueError(f"got warmup_epochs {self.warmup_epochs:g}; expected fewer than epochs, {self.epochs}")
         return self
 
 
@@ -83,20 +117,6 @@ class PretrainConfig(_EncoderTrainingConfig):
     ema_decay: float = Field(ge=0.0, lt=1.0)
     evidence_pairs: int = Field(ge=0)
     patience: int = Field(ge=0)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The values that the Lightning module needs."""
-        return self.model_dump(
-            include={
-                "base_lr", "batch_size", "weight_decay", "warmup_epochs", "reconstruction_weight", "contrastive_weight"
-            }
-        )  # fmt: skip
-
-    @property
-    def watch(self) -> dict[str, Any]:
-        """The values that the callbacks of the training need."""
-        return self.model_dump(include={"evidence_pairs", "patience", "ema_decay"})
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> "PretrainConfig":
@@ -121,7 +141,7 @@ class ProbeConfig(Section):
     """
 
     batch_size: int = Field(gt=0)
-    readout: ReadoutName
+    readout: Readout
 
     @model_validator(mode="before")
     @classmethod
@@ -136,8 +156,14 @@ class ProbeConfig(Section):
 
 
 class FinetuneConfig(_EncoderTrainingConfig):
-    """Supervised training of encoder and head."""
+    """Supervised training of encoder and head.
+
+    Attributes:
+        layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is off.
+        drop_path: drop path rate of the encoder's last block; it grows linearly from 0 at block 0.
+        readout: way in which tokens become the head's input.
+    """
 
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
-    readout: ReadoutName
+    readout: Readout

@@ -118,11 +118,6 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     )
 
 
-def plain_statistics(statistics: Statistics) -> dict[str, dict[str, dict[str, float]]]:
-    """Band statistics as plain JSON values."""
-    return {key: {band: value.model_dump() for band, value in bands.items()} for key, bands in statistics.items()}
-
-
 def read_statistics(path: Path) -> Statistics:
     """Read band statistics that `write_statistics` wrote.
 
@@ -131,9 +126,5 @@ def read_statistics(path: Path) -> Statistics:
     """
     if not path.exists():
         raise ShardError(f"There are no band statistics at {path}.", hint="dvc repro shard")
-    return parse_statistics(json.loads(path.read_text(encoding="utf-8")))
-
-
-def parse_statistics(values: dict[str, dict[str, dict[str, float]]]) -> Statistics:
-    """Band statistics from plain JSON values."""
-    return {key: {band: BandStatistics(**value) for band, value in bands.items()} for key, bands in values.items()}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {key: {band: BandStatistics(**value) for band, value in bands.items()} for key, bands in found.items()}

@@ -16,25 +16,22 @@ from fusmae.models.fusmae import FusMAE, Reconstruction
 from fusmae.models.preprocess import Preprocess
 from fusmae.models.targets import patch_moments
 from fusmae.models.tokens import patchify, select
+from fusmae.training.checkpoint import Checkpoint
 
 _MAX_TRAIN_PAIRS = 2048
 """Number of train pairs that suffices for the mean of each band."""
 
 
 @torch.no_grad()
-def reconstruction(
-    model: FusMAE, preprocess: Preprocess, data: PairDataModule, device: torch.device
-) -> dict[str, dict[str, float]]:
+def reconstruction(checkpoint: Checkpoint, data: PairDataModule, device: torch.device) -> dict[str, dict[str, float]]:
     """Errors on removed patches of test, by modality, filled with the model, each band's mean, or the nearest patch.
 
     Args:
-        model: the model, in eval mode.
-        preprocess: preprocessing of the model's pixels.
+        checkpoint: checkpoint of a model that was trained to reconstruct.
         data: pairs, whose draws give each test pair its masks.
         device: device to run on.
     """
-    model.to(device)
-    preprocess.to(device)
+    model, preprocess = checkpoint.autoencoder().to(device), Preprocess(checkpoint.preprocessing).to(device)
     train = range(0, len(data.reader("train")), -(-len(data.reader("train")) // _MAX_TRAIN_PAIRS))
     means = target_band_means(
         model, (_tiles(preprocess, batch.pixels, device) for batch in data.batches("train", train))

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from numpy.typing import NDArray
 
+from fusmae.config.training import PretrainConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
 from fusmae.evaluation.metrics import average_precisions
@@ -71,23 +72,18 @@ class RunningMean(EMAWeightAveraging):
         self.on_train_end(trainer, pl_module)
 
 
-def pretraining_callbacks(
-    data: PairDataModule, *, evidence_pairs: int, patience: int, ema_decay: float
-) -> list[Callback]:
-    """Callbacks that observe a pretraining run.
+def pretraining_callbacks(data: PairDataModule, recipe: PretrainConfig) -> list[Callback]:
+    """Callbacks that observe a pretraining run; validation and the kNN score measure the running mean if there is one.
 
     Args:
         data: data module with the splits train and validation.
-        evidence_pairs: number of pairs of each split for the kNN score after each epoch; 0 measures no score.
-        patience: number of epochs without a better score after which training stops; 0 never stops.
-        ema_decay: decay of the running mean of the weights, which is then what validation and the kNN score measure;
-            0 keeps none.
+        recipe: section `pretrain` of params.yaml.
     """
     # The evidence comes first, because the running mean restores the trained weights at the end of validation.
-    callbacks: list[Callback] = [NeighbourEvidence(data, evidence_pairs)] if evidence_pairs else []
-    if patience:
-        callbacks.append(StopWithoutProgress(METRIC, mode="max", patience=patience))
-    if ema_decay:
+    callbacks: list[Callback] = [NeighbourEvidence(data, recipe.evidence_pairs)] if recipe.evidence_pairs else []
+    if recipe.patience:
+        callbacks.append(StopWithoutProgress(METRIC, mode="max", patience=recipe.patience))
+    if recipe.ema_decay:
         # Buffers are constants and need no running mean.
-        callbacks.append(RunningMean(decay=ema_decay, use_buffers=False))
+        callbacks.append(RunningMean(decay=recipe.ema_decay, use_buffers=False))
     return callbacks

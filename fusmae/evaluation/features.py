@@ -1,7 +1,6 @@
 """A frozen encoder as a function from pixels to features: what kNN and the probe are measured on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusmae.config.training import Readout
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
 from fusmae.evaluation.conditions import Condition, over_split
-from fusmae.models.heads import Readout, pool
-from fusmae.training.build import build_encoder, build_preprocess, inputs_of, part_of
-from fusmae.training.checkpoint import Checkpoint, load_weights
+from fusmae.models.heads import pool
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 
 Features = NDArray[np.float32]
 """Features `[N, D]` of a split's pairs, in the split's order."""
@@ -45,17 +45,15 @@ class CheckpointEncoder(nn.Module):
 
     Args:
         checkpoint: checkpoint of pretraining, probe or finetuning.
-        where: path of the checkpoint, for errors.
         readout: how tokens become features.
     """
 
-    def __init__(self, checkpoint: Checkpoint, where: Path, readout: Readout) -> None:
+    def __init__(self, checkpoint: Checkpoint, readout: Readout) -> None:
         super().__init__()
         self.readout = readout
-        self.preprocess = build_preprocess(checkpoint.preprocessing)
-        self.encoder = build_encoder(checkpoint.architecture).requires_grad_(False)
-        load_weights(self.encoder, part_of(checkpoint.weights, "encoder."), where)
-        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs_of(checkpoint.preprocessing)))
+        self.preprocess = Preprocess(checkpoint.preprocessing)
+        self.encoder = checkpoint.encoder().requires_grad_(False)
+        self.modalities = checkpoint.preprocessing.modalities
         self.num_parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
         self.eval()
 

@@ -1,7 +1,6 @@
-"""Probabilities of published checkpoints over a whole split, with some of the modalities."""
+"""Probabilities of published checkpoints over the test split, with some of the modalities."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,46 +11,52 @@ from fusmae.data.datamodule import PairDataModule
 from fusmae.evaluation.conditions import Condition, over_split
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.neighbours import neighbour_probabilities
-from fusmae.evaluation.probe import saved_head
-from fusmae.training.build import build_preprocess
-from fusmae.training.checkpoint import load_checkpoint
-from fusmae.training.classifiers import finetuned_classifier
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 
 Probabilities = dict[str, NDArray[Any]]
 """Probabilities `[N, K]` of test by condition."""
 
 
+@torch.no_grad()
 def frozen_probabilities(
-    folder: Path, data: PairDataModule, conditions: Sequence[Condition], device: torch.device, *, neighbours: int
+    checkpoint: Checkpoint,
+    data: PairDataModule,
+    conditions: Sequence[Condition],
+    device: torch.device,
+    *,
+    neighbours: int,
 ) -> tuple[Probabilities, Probabilities]:
     """What kNN and the probe make of the same features of a frozen encoder.
 
     Args:
-        folder: folder of a probe checkpoint.
+        checkpoint: checkpoint of the stage probe.
         data: data module with the splits train, which has the neighbours, and test.
-        conditions: conditions of the input.
+        conditions: conditions of the input; the checkpoint has a head for each one's name.
         device: device to run on.
         neighbours: number k of neighbours.
 
     Returns:
         Probabilities of kNN, then those of the probe.
+
+    Raises:
+        CheckpointError: the checkpoint has no head for one of the conditions.
     """
-    checkpoint, labels = load_checkpoint(folder), np.asarray(data.reader("train").labels)
-    encoder = CheckpointEncoder(checkpoint, folder, checkpoint.architecture["readout"])
-    train, test = (features_of(encoder, data, split, conditions, device) for split in ("train", "test"))
-    nearest = {name: neighbour_probabilities(train[name], labels, test[name], k=neighbours) for name in test}
-    with torch.no_grad():
-        logits = {name: saved_head(checkpoint, name)(torch.from_numpy(found)) for name, found in test.items()}
-    return nearest, {name: found.sigmoid().numpy() for name, found in logits.items()}
+    heads = {condition.name: checkpoint.probed_classifier(condition.name) for condition in conditions}
+    encoder, labels = CheckpointEncoder(checkpoint, next(iter(heads.values())).readout), data.reader("train").labels
+    train = features_of(encoder, data, "train", conditions, device)
+    test = features_of(encoder, data, "test", conditions, device)
+    nearest = {
+        name: neighbour_probabilities(train[name], np.asarray(labels), found, k=neighbours)
+        for name, found in test.items()
+    }
+    probed = {name: heads[name].head(torch.from_numpy(found)).sigmoid().numpy() for name, found in test.items()}
+    return nearest, probed
 
 
 def finetuned_probabilities(
-    folder: Path, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
+    checkpoint: Checkpoint, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
 ) -> Probabilities:
     """Probabilities of a finetune checkpoint's classifier, which serves every condition."""
-    checkpoint = load_checkpoint(folder)
-    model, preprocess = (
-        finetuned_classifier(checkpoint).to(device),
-        build_preprocess(checkpoint.preprocessing).to(device),
-    )
+    model, preprocess = checkpoint.finetuned_classifier().to(device), Preprocess(checkpoint.preprocessing).to(device)
     return over_split(lambda batch, _: model(preprocess(batch.pixels)).sigmoid(), data, "test", conditions, device)

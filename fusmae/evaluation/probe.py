@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from fusmae.evaluation.metrics import LabelKind, headline
 from fusmae.models.heads import ProbeHead
-from fusmae.training.build import part_of
-from fusmae.training.checkpoint import Checkpoint, load_weights
 
 # Values of C, from strong to weak regularisation; of equally good ones the first is chosen.
 _STRENGTHS = tuple(10.0**power for power in range(-5, 2))
@@ -93,19 +91,6 @@ def fit_probe(
             best = probe
     assert best is not None  # noqa: S101
     return best
-
-
-def saved_head(checkpoint: Checkpoint, setting: str) -> ProbeHead:
-    """The head of a probe checkpoint for one modality setting (`s1+s2`), in eval mode.
-
-    Raises:
-        CheckpointError: the checkpoint has no such head.
-    """
-    weights = part_of(checkpoint.weights, f"heads.{setting}.")
-    width = weights["linear.weight"].shape[1] if weights else 1
-    head = ProbeHead(width, len(checkpoint.classes))
-    load_weights(head, weights, f"the probe checkpoint, head {setting}")
-    return head.eval()
 
 
 def _fits(features: NDArray[Any], labels: NDArray[Any], kind: LabelKind) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from fusmae.data.datamodule import Batch
 from fusmae.evaluation.figures import Image, displayed, save_reconstruction
 from fusmae.files import written_whole
-from fusmae.modalities import BandStatistics, Modality, Statistics
-from fusmae.training.reconstruction import Reconstructor
+from fusmae.modalities import BandStatistics, Modality
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 
 _HIDDEN = 0.5
 _NOTES = {
@@ -25,30 +26,26 @@ _NOTES = {
 @torch.no_grad()
 def draw_reconstructions(
     folder: Path,
-    module: Reconstructor,
+    checkpoint: Checkpoint,
     batch: Batch,
     keys: list[str],
     modalities: Mapping[str, Modality],
-    statistics: Statistics,
     warning: str = "",
 ) -> None:
     """Write one PNG per pair; S2 in natural colour, S1 as VV.
 
     Args:
         folder: folder to write, whole or not at all.
-        module: pretrained module.
+        checkpoint: checkpoint of a pretrained model that is no stack.
         batch: pairs to draw, on the CPU, not augmented.
         keys: keys of the pairs.
         modalities: modalities by key, for the order of their bands.
-        statistics: mean and standard deviation of each band, to undo the normalisation.
         warning: text that every picture must show, for example that the data are synthetic; "" for none.
     """
-    module = module.cpu().eval()
-    model = module.model
-    fraction, model.decode_fraction = model.decode_fraction, 1.0
-    tiles = module.preprocess(batch.pixels)
+    model, statistics = checkpoint.autoencoder(), checkpoint.preprocessing.statistics
+    model.decode_fraction, mask_ratio = 1.0, checkpoint.architecture.mask_ratio
+    tiles = Preprocess(checkpoint.preprocessing)(batch.pixels)
     found = model(tiles, batch.noise)
-    model.decode_fraction = fraction
     has_patch_term = any(model.runs.values())
     drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
     with written_whole(folder) as partial:
@@ -61,7 +58,7 @@ def draw_reconstructions(
                 masked = true.copy()
                 masked[hidden] = _HIDDEN
                 rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
-            title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in model.mask_ratio.items())}"
+            title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in mask_ratio.items())}"
             note = f"{warning}\n{_NOTES[has_patch_term]}".strip()
             save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, note)
 

@@ -1,6 +1,7 @@
-"""Cross-attention between modalities: early fusion (XAttnEncoder) and feature fusion (XAttnDecoder).
+"""Transformer blocks: self-attention, and cross-attention between modalities; their initial weights and drop path.
 
-The literature describes the two blocks in words only; the places of the norms are an interpretation.
+The literature describes early fusion (XAttnEncoder) and feature fusion (XAttnDecoder) in words only; the places of the
+norms are an interpretation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,52 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from fusmae.models.drop_path import DropPath
-
 MLP_RATIO = 4
 LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
+TOKEN_STD = 0.02
+"""Standard deviation of the initial values of a learned token (CLS, mask)."""
 
 Presence = Mapping[str, Tensor]
 """Flags `[B]` bool by modality: True where the row has the modality."""
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise one module: linear weights by Xavier, LayerNorm to 1 and 0, biases to 0. For `nn.Module.apply`.
+
+    The patch projection is a linear layer over flattened patches, so MAE's "Xavier on the projection
+    seen as a matrix" is the same rule.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+class DropPath(nn.Module):
+    """Drops a block's branch for some rows, in training only, and scales up the other rows to compensate.
+
+    The caller may set the random numbers that choose the rows. Then a pair's draw depends neither on the other pairs
+    in the batch nor on the device.
+
+    Args:
+        drop_prob: probability that the branch is dropped for a row.
+    """
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+        self.noise: Tensor | None = None
+        """Uniform noise `[B]` for the next batch; None to draw it in `forward`."""
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """The branch `[B, L, D]`, with zeros in the rows for which it is dropped."""
+        if not self.training:
+            return branch
+        noise = torch.rand(branch.shape[0], device=branch.device) if self.noise is None else self.noise
+        factor = (noise >= self.drop_prob).to(branch.dtype) / (1 - self.drop_prob)
+        return branch * factor[:, None, None]
 
 
 def self_attention_block(dim: int, num_heads: int, drop_path: float = 0.0) -> nn.Module:

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fusmae.models.attention import LAYER_NORM, XAttnEncoder, key_mask_of, self_attention_block
-from fusmae.models.initialise import TOKEN_STD, initialise
+from fusmae.models.architecture import Architecture
+from fusmae.models.attention import (
+    LAYER_NORM,
+    TOKEN_STD,
+    XAttnEncoder,
+    initialise,
+    key_mask_of,
+    self_attention_block,
+)
 from fusmae.models.masking import Mask
 from fusmae.models.tokens import PatchEmbed
 
@@ -35,39 +42,29 @@ class Encoder(nn.Module):
     both, so that the switch changes the cross-attention and nothing else; depth − 1 joint blocks follow.
 
     Args:
-        in_chans: number of bands by modality; the order of its keys is the modality order.
-        tile_px: side of a tile on the finest grid, in pixels.
-        patch_px: side of a patch in pixels; it divides `tile_px`.
-        dim: width D.
-        depth: number of blocks, block 0 included; at least 2, or CLS would see no token.
-        num_heads: number of attention heads.
-        early_fusion: whether block 0 is the XAttnEncoder.
+        architecture: switches and sizes.
         drop_path: drop path rate of the last block; the rate grows linearly from 0 at block 0.
+
+    Attributes:
+        in_chans: number of bands C by modality, in the modality order.
     """
 
-    def __init__(
-        self,
-        *,
-        in_chans: Mapping[str, int],
-        tile_px: int,
-        patch_px: int,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        early_fusion: bool,
-        drop_path: float = 0.0,
-    ) -> None:
+    def __init__(self, architecture: Architecture, *, drop_path: float = 0.0) -> None:
         super().__init__()
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2 (CLS joins after block 0), got {depth}")
-        self.in_chans = dict(in_chans)
-        self.dim, self.depth, self.early_fusion = dim, depth, early_fusion
+        dim, depth, num_heads = architecture.dim, architecture.depth, architecture.num_heads
+        self.in_chans = architecture.in_chans
+        self.dim, self.depth, self.early_fusion = dim, depth, architecture.early_fusion
         self.embed = nn.ModuleDict(
-            {name: PatchEmbed(bands, tile_px, patch_px, dim) for name, bands in self.in_chans.items()}
+            {
+                name: PatchEmbed(bands, architecture.tile_px, architecture.patch_px, dim)
+                for name, bands in self.in_chans.items()
+            }
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.first_block = (
-            XAttnEncoder(tuple(self.in_chans), dim, num_heads) if early_fusion else self_attention_block(dim, num_heads)
+            XAttnEncoder(tuple(self.in_chans), dim, num_heads)
+            if self.early_fusion
+            else self_attention_block(dim, num_heads)
         )
         rates = [drop_path * index / (depth - 1) for index in range(1, depth)]
         self.blocks = nn.ModuleList([self_attention_block(dim, num_heads, rate) for rate in rates])

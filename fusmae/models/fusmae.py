@@ -1,4 +1,46 @@
-"""Fus-MAE: the masked autoencoder, its reconstructions and their loss."""
+"""Fus-MAE (Chan-To-Hing and Veeravalli 2024): the masked autoencoder, its reconstructions and their loss.
+
+Two modalities are drawn; there may be one, or more. L patches of P × P pixels, of which masks leave Ls and Lo visible.
+
+     tile s1 [B, C, H, W]                tile s2 [B, C, H, W]     standardised, on the finest grid (preprocess.py)
+              |                                   |
+     patches [B, L, C·P·P]               patches [B, L, C·P·P]    ----------------------> targets, below
+              |  the visible ones                 |               masking.py: independent, or the same for all
+         [B, Ls, C·P·P]                      [B, Lo, C·P·P]
+              |  linear, + positions              |
+      tokens [B, Ls, D]                   tokens [B, Lo, D]       encoder.py
+              |                                   |
+              | <------ cross-attention --------> |               early fusion: s1 attends to s2 and s2 to s1, each
+              |                                   |               added to its own tokens (XAttnEncoder)
+              +-----------------+-----------------+
+                                |                                 joined along the tokens, one MLP for all
+                        [B, Ls + Lo, D]                           (without early fusion: one self-attention block)
+                                |  CLS in front
+                      [B, 1 + Ls + Lo, D]
+                                |  depth - 1 self-attention blocks, norm
+              +-----------------+-----------------+------> CLS [B, D], for heads (heads.py)
+              |                                   |
+     latents [B, Ls, D]                  latents [B, Lo, D]       both also for heads
+              |                                   |
+              | <------ cross-attention --------> |               feature fusion, then an MLP each (XAttnDecoder);
+              |                                   |               without it the latents go on as they are
+         [B, Ls, D]                          [B, Lo, D]
+              |  linear to decoder_dim            |               a decoder per modality, from here on
+              |  + mask tokens, + positions       |               tokens of the removed patches that are decoded
+      [B, L_dec, decoder_dim]             [B, L_dec, decoder_dim]
+              |  decoder_depth blocks, norm       |
+              |  linear                           |
+       pred [B, L_dec, C·P·P]              pred [B, L_dec, C·P·P]
+              |                                   |
+     target [B, L_dec, C·P·P]            target [B, L_dec, C·P·P] targets.py: normalised per patch, per patch and band
+                                                                  group, or not at all
+Loss: the mean squared error over removed patches only, per modality; training sums them.
+
+- Patches are dropped before the embedding, so a removed patch costs nothing and can't leak.
+- L_dec is L in MAE; with `decode_fraction` below 1, the visible patches and a share of the removed ones (CrossMAE).
+- Tokens stay in the drawn order, visible first: positions say where a token lies, so nothing is un-shuffled.
+- CLS joins after block 0, so early fusion changes the cross-attention and nothing else.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +48,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fusmae.models.attention import XAttnDecoder
-from fusmae.models.decoder import Decoder
+from fusmae.models.architecture import Architecture
+from fusmae.models.attention import LAYER_NORM, TOKEN_STD, XAttnDecoder, initialise, self_attention_block
 from fusmae.models.encoder import Encoder, Latents
-from fusmae.models.initialise import initialise
-from fusmae.models.masking import Mask, Strategy, draw_masks
-from fusmae.models.targets import TargetNorm, normalised_runs, patch_moments
-from fusmae.models.tokens import grid_side, patchify, select, unpatchify
+from fusmae.models.masking import Mask, draw_masks
+from fusmae.models.targets import normalised_runs, patch_moments
+from fusmae.models.tokens import grid_side, patchify, select, sincos_positions, unpatchify
 
 
 @dataclass(frozen=True)
@@ -41,80 +82,77 @@ def reconstruction_loss(reconstruction: Reconstruction) -> Tensor:
     return removed.sum() / reconstruction.mask.sum().clamp(min=1.0)
 
 
+class Decoder(nn.Module):
+    """The light decoder of one modality: its visible latents to the pixels of its patches.
+
+    Args:
+        architecture: switches and sizes.
+        bands: number of the modality's bands C.
+    """
+
+    positions: Tensor
+
+    def __init__(self, architecture: Architecture, bands: int) -> None:
+        super().__init__()
+        dim, patch_px = architecture.decoder_dim, architecture.patch_px
+        self.embed = nn.Linear(architecture.dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        side = grid_side(architecture.tile_px, patch_px)
+        self.register_buffer("positions", sincos_positions(side, dim), persistent=False)
+        self.blocks = nn.ModuleList(
+            [self_attention_block(dim, architecture.decoder_num_heads) for _ in range(architecture.decoder_depth)]
+        )
+        self.norm = LAYER_NORM(dim)
+        self.head = nn.Linear(dim, bands * patch_px * patch_px)
+        self.apply(initialise)
+        nn.init.normal_(self.mask_token, std=TOKEN_STD)
+
+    def forward(self, latent: Tensor, ids: Tensor) -> Tensor:
+        """Predict the patches `ids`.
+
+        The result of self-attention depends on the tokens' position embeddings, not on their order. So tokens stay in
+        the drawn order: un-shuffling is not needed, and patches that are not decoded are simply left out.
+
+        Args:
+            latent: visible latents `[B, L_vis, D]` of the encoder.
+            ids: patch indices `[B, L_dec]`: those of the latents, then those to fill with the mask token.
+
+        Returns:
+            `[B, L_dec, C·P·P]`.
+        """
+        visible = self.embed(latent)
+        hidden = self.mask_token.expand(ids.shape[0], ids.shape[1] - latent.shape[1], -1)
+        # Positions are added again, because without them all mask tokens would be the same.
+        tokens = torch.cat([visible, hidden], dim=1) + self.positions[ids]
+        for block in self.blocks:
+            tokens = block(tokens)
+        pred: Tensor = self.head(self.norm(tokens))
+        return pred
+
+
 class FusMAE(nn.Module):
     """A masked autoencoder over modalities that are fused by cross-attention.
 
-    Args:
-        groups: number of bands in each band group, by modality; the order of its keys is the modality order.
-        tile_px: side of a tile on the finest grid, in pixels.
-        patch_px: side P of a patch in pixels; it divides `tile_px`.
-        dim: width D of the encoder.
-        depth: number of the encoder's blocks, at least 2.
-        num_heads: number of attention heads in the encoder and in feature fusion.
-        decoder_dim: width of each decoder.
-        decoder_depth: number of blocks in each decoder.
-        decoder_num_heads: number of attention heads in each decoder.
-        early_fusion: whether the encoder's block 0 has cross-attention.
-        feature_fusion: whether the visible latents go through cross-attention before the decoders.
-        masking: strategy of masking: a mask per modality, or one for all.
-        mask_ratio: share of patches removed, by modality.
-        target_norm: way in which targets are normalised.
-        decode_fraction: share of the removed patches that is decoded (CrossMAE); 1 = all. The attribute of the same
-            name may be changed later, for example to draw whole pictures.
+    Attributes:
+        decode_fraction: share of the removed patches that is decoded, at first the architecture's; it may be changed,
+            for example to draw whole pictures.
+        runs: lengths of the runs of a flat patch that targets are normalised over, by modality.
     """
 
-    def __init__(
-        self,
-        *,
-        groups: Mapping[str, tuple[int, ...]],
-        tile_px: int,
-        patch_px: int,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        decoder_dim: int,
-        decoder_depth: int,
-        decoder_num_heads: int,
-        early_fusion: bool,
-        feature_fusion: bool,
-        masking: Strategy,
-        mask_ratio: Mapping[str, float],
-        target_norm: TargetNorm,
-        decode_fraction: float,
-    ) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        missing = [name for name in groups if name not in mask_ratio]
-        if missing:
-            raise ValueError(f"mask_ratio lacks {missing}; it has {list(mask_ratio)}")
-        self.patch_px = patch_px
-        self.masking, self.mask_ratio, self.decode_fraction = masking, dict(mask_ratio), decode_fraction
-        self.runs = {name: normalised_runs(target_norm, bands, patch_px) for name, bands in groups.items()}
-        in_chans = {name: sum(bands) for name, bands in groups.items()}
-        self.encoder = Encoder(
-            in_chans=in_chans,
-            tile_px=tile_px,
-            patch_px=patch_px,
-            dim=dim,
-            depth=depth,
-            num_heads=num_heads,
-            early_fusion=early_fusion,
-        )
-        self.latent_fusion = XAttnDecoder(tuple(groups), dim, num_heads) if feature_fusion else None
-        if self.latent_fusion is not None:
+        patch_px, in_chans = architecture.patch_px, architecture.in_chans
+        self.architecture, self.patch_px, self.decode_fraction = architecture, patch_px, architecture.decode_fraction
+        self.runs = {
+            name: normalised_runs(architecture.target_norm, bands, patch_px)
+            for name, bands in architecture.groups.items()
+        }
+        self.encoder = Encoder(architecture)
+        self.latent_fusion = None
+        if architecture.feature_fusion:
+            self.latent_fusion = XAttnDecoder(tuple(in_chans), architecture.dim, architecture.num_heads)
             self.latent_fusion.apply(initialise)
-        self.decoders = nn.ModuleDict(
-            {
-                name: Decoder(
-                    latent_dim=dim,
-                    grid_side=grid_side(tile_px, patch_px),
-                    patch_values=bands * patch_px * patch_px,
-                    dim=decoder_dim,
-                    depth=decoder_depth,
-                    num_heads=decoder_num_heads,
-                )
-                for name, bands in in_chans.items()
-            }
-        )
+        self.decoders = nn.ModuleDict({name: Decoder(architecture, bands) for name, bands in in_chans.items()})
 
     def forward(self, tiles: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Reconstruction]:
         """Mask, encode and reconstruct the modalities in `tiles`.
@@ -132,7 +170,7 @@ class FusMAE(nn.Module):
     def draw_masks(self, tiles: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> dict[str, Mask]:
         """One mask for each modality in `tiles`, from noise `[B, L]`."""
         present = {name: noise[name] for name in self.encoder.in_chans if name in tiles}
-        return draw_masks(present, self.mask_ratio, self.masking)
+        return draw_masks(present, self.architecture.mask_ratio, self.architecture.masking)
 
     def reconstruct(
         self, latents: Latents, masks: Mapping[str, Mask], tiles: Mapping[str, Tensor]

@@ -2,19 +2,14 @@
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusmae.models.attention import LAYER_NORM
+from fusmae.config.training import Readout
+from fusmae.models.attention import LAYER_NORM, initialise
 from fusmae.models.encoder import Encoder, Latents
-from fusmae.models.initialise import initialise
-
-Readout = Literal["mean", "cls", "concat", "spread"]
-"""mean: mean of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each
-modality's mean and the standard deviation over its tokens, side by side."""
 
 _SPREAD_FLOOR = 1e-6
 """Variance added under the square root, whose slope at 0 would be infinite."""

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Strategy = Literal["independent", "consistent"]
-"""independent: each modality has its own random mask. consistent: the same patches are removed from all modalities."""
+from fusmae.config.training import Masking
 
 
 @dataclass(frozen=True)
@@ -49,22 +47,22 @@ def _mask_from_noise(noise: Tensor, mask_ratio: float) -> Mask:
     )
 
 
-def draw_masks(noise: dict[str, Tensor], mask_ratio: Mapping[str, float], strategy: Strategy) -> dict[str, Mask]:
+def draw_masks(noise: dict[str, Tensor], mask_ratio: Mapping[str, float], masking: Masking) -> dict[str, Mask]:
     """Turn noise into one mask per modality.
 
     Args:
         noise: uniform noise `[B, L]` by modality; patches with the lowest values stay visible.
         mask_ratio: share of patches removed, by modality.
-        strategy: strategy of masking. With `consistent` the first modality's noise is used for all; where ratios
+        masking: way of masking. With `consistent` the first modality's noise is used for all; where ratios
             differ, the smaller visible set is a subset of the larger one.
 
     Returns:
         A mask for each modality in `noise`, in its order.
 
     Raises:
-        ValueError: the strategy is `consistent` and modalities have different numbers of patches.
+        ValueError: masking is `consistent` and modalities have different numbers of patches.
     """
-    if strategy == "independent":
+    if masking == "independent":
         return {name: _mask_from_noise(values, mask_ratio[name]) for name, values in noise.items()}
     shapes = {name: tuple(values.shape) for name, values in noise.items()}
     if len(set(shapes.values())) > 1:

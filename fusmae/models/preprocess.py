@@ -1,31 +1,57 @@
 """From physical pixels to normalised tiles: a part of the model, so that the exported graph contains it."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from fusmae.modalities import ModalityInput, Statistics
 
 
-class Preprocess(nn.Module):
-    """Standardise each band at its native resolution, then resample all bands to the finest grid.
+class Preprocessing(BaseModel):
+    """What `Preprocess` is built from, and what a checkpoint stores.
 
-    Args:
+    Attributes:
         inputs: descriptions of the model's input arrays, in channel order.
         statistics: mean and standard deviation of each band, in physical units.
         is_stacked: whether all modalities are stacked into one, named like `s1+s2`, with their bands in order
             (SatViT's channel stack).
     """
 
-    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False) -> None:
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[ModalityInput, ...]
+    statistics: Statistics
+    is_stacked: bool = False
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile on the finest grid, in pixels."""
+        return max(item.side_px for item in self.inputs)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that are read, in order."""
+        return tuple(dict.fromkeys(item.modality for item in self.inputs))
+
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Number of bands in each band group of a tile, by modality; a stack is one modality."""
+        groups = {
+            name: tuple(len(item.bands) for item in self.inputs if item.modality == name) for name in self.modalities
+        }
+        return {"+".join(groups): sum(groups.values(), ())} if self.is_stacked else groups
+
+
+class Preprocess(nn.Module):
+    """Standardise each band at its native resolution, then resample all bands to the finest grid."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.inputs = tuple(inputs)
-        self.is_stacked = is_stacked
-        self.tile_px = max(item.side_px for item in self.inputs)
+        self.preprocessing = preprocessing
+        self.inputs, self.tile_px = preprocessing.inputs, preprocessing.tile_px
         for item in self.inputs:
-            bands = [statistics[item.modality][band] for band in item.bands]
+            bands = [preprocessing.statistics[item.modality][band] for band in item.bands]
             means, stds = [band.mean for band in bands], [band.std for band in bands]
             scale = 1 / torch.tensor(stds, dtype=torch.float64)
             shift = -torch.tensor(means, dtype=torch.float64) * scale
@@ -50,14 +76,14 @@ class Preprocess(nn.Module):
         if unknown:
             raise ValueError(f"unknown arrays {sorted(unknown)}, expected {[item.name for item in self.inputs]}")
         tiles = {}
-        for modality in dict.fromkeys(item.modality for item in self.inputs):
+        for modality in self.preprocessing.modalities:
             items = [item for item in self.inputs if item.modality == modality]
             absent = [item.name for item in items if item.name not in pixels]
             if absent and len(absent) < len(items):
                 raise ValueError(f"{modality} lacks {absent}: give all of its arrays, or none")
             if not absent:
                 tiles[modality] = torch.cat([self._standardise(item, pixels[item.name]) for item in items], dim=1)
-        return self._stacked(tiles) if self.is_stacked else tiles
+        return self._stacked(tiles) if self.preprocessing.is_stacked else tiles
 
     def _stacked(self, tiles: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stack tiles `[B, C, H, W]` by modality into one tile of all bands; a missing modality's bands are zeros."""

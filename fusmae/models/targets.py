@@ -1,14 +1,11 @@
 """The decoders' targets: patches of standardised pixels, normalised once more."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-TargetNorm = Literal["patch", "group", "band"]
-"""patch: normalised per patch over all its values (MAE). group: normalised per patch and band group (as MAESTRO).
-band: the band-standardised values unchanged, without normalisation per patch."""
+from fusmae.config.training import TargetNorm
 
 VARIANCE_FLOOR = 1e-6
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusmae.config.study import StudyConfig
-from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, ReadoutName
+from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, Readout
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.study.comparable import drawn_places
 from fusmae.study.results import Found
 
-_READOUTS: dict[ReadoutName, str] = {
+_READOUTS: dict[Readout, str] = {
     "mean": "the mean of all tokens",
     "cls": "the CLS token",
     "concat": "each sensor's mean over its tokens",

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from fusmae.errors import ConfigError
 from fusmae.files import file_sha256
-from fusmae.modalities import ModalityInput, Statistics
-from fusmae.models.preprocess import Preprocess
+from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.rivals.weights import WeightNames, load_backbone
 
 
@@ -24,8 +23,7 @@ class Rival(nn.Module, ABC):
     scale.
 
     Args:
-        inputs: descriptions of the input arrays.
-        statistics: mean and standard deviation of each band, in physical units.
+        preprocessing: input arrays and band statistics.
 
     Attributes:
         name: name, as in `RIVALS`.
@@ -36,7 +34,7 @@ class Rival(nn.Module, ABC):
         dim: D, width of the features.
         weight_names: tensors by which a file of weights may differ from the backbone.
         origin: origin of the weights, as a phrase for a report.
-        modalities: names of the modalities of `inputs`.
+        modalities: names of the modalities that it is given.
         chosen: names of the bands that it gets, by modality.
 
     Raises:
@@ -50,14 +48,14 @@ class Rival(nn.Module, ABC):
     dim: ClassVar[int] = 768
     weight_names: ClassVar[WeightNames]
 
-    def __init__(self, inputs: Sequence[ModalityInput], statistics: Statistics) -> None:
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.preprocess = Preprocess(inputs, statistics)
-        self.modalities = tuple(dict.fromkeys(item.modality for item in inputs))
+        self.preprocess = Preprocess(preprocessing)
+        self.modalities = preprocessing.modalities
         self.origin = "random initial weights (no file was given)"
         self.chosen: dict[str, tuple[str, ...]] = {}
         for key in self.modalities:
-            given = [band for item in inputs if item.modality == key for band in item.bands]
+            given = [band for item in preprocessing.inputs if item.modality == key for band in item.bands]
             self.chosen[key] = self._choose(key, given)
             order = torch.tensor([given.index(band) for band in self.chosen[key]])
             self.register_buffer(f"{key}_order", order, persistent=False)

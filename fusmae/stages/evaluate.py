@@ -18,6 +18,7 @@ from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, a
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.runs.tracking import log_to_run
+from fusmae.training.checkpoint import load_checkpoint
 
 
 def evaluate(
@@ -42,10 +43,10 @@ def evaluate(
     predicted: dict[str, dict[str, Probabilities]] = {"knn": {}, "probe": {}, "finetune": {}}
     for folder in track(sorted((models / "probe").iterdir()), description="frozen"):
         predicted["knn"][folder.name], predicted["probe"][folder.name] = frozen_probabilities(
-            folder, data, conditions, device, neighbours=section.neighbours
+            load_checkpoint(folder), data, conditions, device, neighbours=section.neighbours
         )
     for folder in track(sorted((models / "finetune").iterdir()), description="finetuned"):
-        predicted["finetune"][folder.name] = finetuned_probabilities(folder, data, conditions, device)
+        predicted["finetune"][folder.name] = finetuned_probabilities(load_checkpoint(folder), data, conditions, device)
     rows, curves = [], {}
     for protocol, by_weights in predicted.items():
         for initialisation, by_setting in by_weights.items():

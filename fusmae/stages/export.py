@@ -6,20 +6,19 @@ from fusmae.config.release import ExportConfig
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
+from fusmae.models.architecture import modality_settings
+from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.graph import Deployable, describe_graph, export_onnx, save_onnx
 from fusmae.release.export.parity import check_parity
 from fusmae.runs.provenance import git_state
-from fusmae.training.build import build_preprocess, inputs_of, modality_settings
 from fusmae.training.checkpoint import load_checkpoint
-from fusmae.training.classifiers import finetuned_classifier
 
 
 def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, out: Path) -> None:
     """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec and the parity report."""
     checkpoint, reader = load_checkpoint(weights), ShardReader(shards, "test")
-    inputs, modalities = inputs_of(checkpoint.preprocessing), tuple(checkpoint.architecture["groups"])
-    model = Deployable(build_preprocess(checkpoint.preprocessing), finetuned_classifier(checkpoint), inputs)
-    graph = export_onnx(model, inputs, len(modalities), opset=section.opset)
+    model = Deployable(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier())
+    graph = export_onnx(model, opset=section.opset)
     metadata = describe_graph(checkpoint, tile_m=tile_m, data=reader.origin.described, git=git_state())
     with written_whole(out) as partial:
         partial.mkdir()
@@ -30,7 +29,7 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
             model.reference,
             lambda indices: reader.read(indices).pixels,
             len(reader),
-            modality_settings(modalities),
+            modality_settings(tuple(checkpoint.architecture.groups)),
             max_abs_error=section.max_abs_error,
         )
         write_json(partial / "parity.json", parity)

@@ -15,19 +15,19 @@ from fusmae.evaluation.probe import fit_probe
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
-from fusmae.training.checkpoint import Checkpoint, load_checkpoint, require_same_model, save_checkpoint
+from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
 
 LEARNT_FROM: tuple[Split, ...] = ("train", "validation")
 
 
 def probe(
     section: ProbeConfig,
-    architecture: ModelConfig,
+    model: ModelConfig,
     tiles: DataConfig,
     runtime: RuntimeConfig,
-    *,
     seed: int,
     experiment: str,
+    *,
     weights: Path,
     shards: Path,
     out: Path,
@@ -35,16 +35,15 @@ def probe(
 ) -> None:
     """Probe the encoder in the checkpoint folder `weights`; write encoder and heads to `out`."""
     require_one_process("probe")
-    start = load_checkpoint(weights)
-    require_same_model(start, architecture.model_dump(mode="json"), weights)
-    modalities, device = tuple(tiles.modalities), device_of(runtime.accelerator)
+    start, modalities = load_checkpoint(weights, model), tuple(tiles.modalities)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=Draws(seed, modalities, num_patches=1))
-    encoder, conditions = CheckpointEncoder(start, weights, section.readout), conditions_of(modalities, modalities)
+    encoder, conditions = CheckpointEncoder(start, section.readout), conditions_of(modalities, modalities)
+    device = device_of(runtime.accelerator)
     with stage_run(
         f"probe-{weights.name}",
         experiment=experiment,
         seed=seed,
-        params={"model": architecture.model_dump(), "probe": section.model_dump()},
+        params={"model": model.model_dump(), "probe": section.model_dump()},
         code=stage_code("probe"),
         inputs=[weights, shards],
         run_file=run_file,
@@ -67,7 +66,5 @@ def probe(
             for name, found in fitted.items()
             for part, tensor in found.head().state_dict().items()
         }
-        described = {**start.architecture, "num_classes": len(classes), "readout": section.readout}
-        facts = {**run.facts, "chosen": chosen}
-        save_checkpoint(out, Checkpoint(described, start.preprocessing, classes, facts, kept))
+        save_checkpoint(out, start.with_head(section.readout, classes, {**run.facts, "chosen": chosen}, kept))
         run.log_metrics({f"{name}/{key}": value for name, values in chosen.items() for key, value in values.items()})

@@ -23,13 +23,13 @@ def study_measure(
     study: StudyConfig,
     section: FinetuneConfig,
     trained: PretrainConfig,
-    architecture: ModelConfig,
+    model: ModelConfig,
     tiles: DataConfig,
     runtime: RuntimeConfig,
-    *,
-    variant: str,
     seed: int,
     experiment: str,
+    *,
+    variant: str,
     batch_size: int,
     weights: Path,
     shards: Path,
@@ -40,7 +40,7 @@ def study_measure(
     """Write the cell `out` of the variant whose checkpoint is in `weights`; all sections but `study` are its own."""
     require_one_process("study_measure")
     chosen = study.variants[variant]
-    draws = Draws(seed, model_modalities(chosen, tiles), architecture.num_patches(tiles.tile_px))
+    draws = Draws(seed, model_modalities(chosen, tiles), model.num_patches(tiles.tile_px))
     data = PairDataModule(shards, batch_size=batch_size, draws=draws)
     pairs = {pair.key: pair for pair in read_index(index)}
     opened = open_variant(chosen, trained, study.readout, weights, seed)
@@ -73,6 +73,6 @@ def study_measure(
         measurement.add_finetuned()
         measurement.add_maps()
         found = retrieval(features["test"], opened.encoder.modalities)
-        write_measured(out, variant, opened, measurement, found, trained, tiles, pairs, run)
+        write_measured(out, variant, opened, measurement, found, tiles, pairs, run)
         rows = measurement.book.rows
         run.log_metrics({f"{row.name}/{name}": value for row in rows for name, value in row.scores.items()})

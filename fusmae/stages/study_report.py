@@ -16,7 +16,7 @@ REFERENCE = "fusmae"
 
 def study_report(
     study: StudyConfig,
-    architecture: ModelConfig,
+    model: ModelConfig,
     pretrain: PretrainConfig,
     finetune: FinetuneConfig,
     *,
@@ -37,7 +37,7 @@ def study_report(
     found = [read_cell(cells / name) for name in names]
     focus = study.focus.about if study.focus else ""
     write_report(
-        found, out, study.title, study_about(study, architecture, pretrain, finetune, shards, found), REFERENCE, focus
+        found, out, study.title, study_about(study, model, pretrain, finetune, shards, found), REFERENCE, focus
     )
     for name in names:
         log_to_run(runs / f"measure-{name}.json", {}, out)

@@ -1,17 +1,24 @@
-"""Published checkpoints: weights as safetensors, everything else as JSON beside them; no pickle."""
+"""Published checkpoints, and the models in them: weights as safetensors, everything else as JSON; no pickle."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fusmae.config.training import ModelConfig, Readout
 from fusmae.errors import CheckpointError
 from fusmae.files import file_sha256, write_json, written_whole
+from fusmae.models.architecture import Architecture
+from fusmae.models.encoder import Encoder
+from fusmae.models.fusmae import FusMAE
+from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.preprocess import Preprocessing
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -23,18 +30,75 @@ class Checkpoint:
     """Weights and what is needed to use and to explain them.
 
     Attributes:
-        architecture: switches and sizes of the model, and the number of classes K where there is a head.
-        preprocessing: inputs (names, bands, units, gsd) and band statistics.
+        architecture: switches and sizes of the model.
+        preprocessing: inputs and band statistics.
         classes: class names in the order of the logits; empty before a head is trained.
         provenance: commit, inputs, seed and versions that the weights come from.
         weights: tensors by parameter name.
+        where: origin of the weights for an error message: the folder that they were read from.
     """
 
-    architecture: Mapping[str, Any]
-    preprocessing: Mapping[str, Any]
+    architecture: Architecture
+    preprocessing: Preprocessing
     classes: tuple[str, ...]
     provenance: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+    where: str = field(default="this run", compare=False)
+
+    def with_head(
+        self,
+        readout: Readout,
+        classes: tuple[str, ...],
+        provenance: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+    ) -> "Checkpoint":
+        """The checkpoint of an encoder that was trained, or read out, together with a head."""
+        architecture = self.architecture.model_copy(update={"num_classes": len(classes), "readout": readout})
+        return replace(self, architecture=architecture, classes=classes, provenance=provenance, weights=weights)
+
+    def autoencoder(self) -> FusMAE:
+        """The pretrained autoencoder, in eval mode.
+
+        Raises:
+            CheckpointError: the weights don't fit the architecture; so for each of these methods.
+        """
+        model = FusMAE(self.architecture)
+        load_weights(model, self.weights, self.where)
+        return model.eval()
+
+    def encoder(self, *, drop_path: float = 0.0) -> Encoder:
+        """The encoder alone, in training mode as PyTorch makes modules."""
+        encoder = Encoder(self.architecture, drop_path=drop_path)
+        load_weights(encoder, part_of(self.weights, "encoder."), self.where)
+        return encoder
+
+    def finetuned_classifier(self) -> Classifier:
+        """The classifier of a finetune checkpoint, in eval mode."""
+        readout, num_classes = self._head()
+        encoder = Encoder(self.architecture)
+        model = Classifier(encoder, readout, ClassifierHead(readout_dim(encoder, readout), num_classes))
+        load_weights(model, self.weights, self.where)
+        return model.eval()
+
+    def probed_classifier(self, setting: str) -> Classifier:
+        """The classifier of a probe checkpoint for one modality setting (`s1+s2`), in eval mode."""
+        readout, num_classes = self._head()
+        encoder = self.encoder()
+        head = ProbeHead(readout_dim(encoder, readout), num_classes)
+        load_weights(head, part_of(self.weights, f"heads.{setting}."), f"{self.where}, head {setting}")
+        return Classifier(encoder, readout, head).eval()
+
+    def _head(self) -> tuple[Readout, int]:
+        """The head's readout and number of classes."""
+        readout, num_classes = self.architecture.readout, self.architecture.num_classes
+        if readout is None or num_classes is None:
+            raise CheckpointError(f"The checkpoint in {self.where} has no head.", expected="one of probe or finetune")
+        return readout, num_classes
+
+
+def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Weights whose names start with a prefix, which is removed from the names: `part_of(weights, "encoder.")`."""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -45,8 +109,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     card = {
         "format": FORMAT,
-        "architecture": checkpoint.architecture,
-        "preprocessing": checkpoint.preprocessing,
+        "architecture": checkpoint.architecture.model_dump(mode="json", exclude_none=True),
+        "preprocessing": checkpoint.preprocessing.model_dump(mode="json"),
         "classes": list(checkpoint.classes),
         "provenance": checkpoint.provenance,
     }
@@ -66,11 +130,15 @@ def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
         raise OSError(number, str(error)) from error
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoint:
     """Read a checkpoint folder.
 
+    Args:
+        folder: folder that `save_checkpoint` wrote.
+        model: section of params.yaml that the model must have; None to take any.
+
     Raises:
-        CheckpointError: the checkpoint is absent, damaged or of another format.
+        CheckpointError: the checkpoint is absent, damaged, of another format or of another model.
     """
     card_path, weights_path = folder / CARD, folder / WEIGHTS
     for path in (card_path, weights_path):
@@ -94,31 +162,30 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         weights = load_file(weights_path)
     except SafetensorError as error:
         raise CheckpointError(f"{weights_path} is damaged: {error}", hint="dvc checkout --force") from error
-    return Checkpoint(
-        architecture=card["architecture"],
-        preprocessing=card["preprocessing"],
-        classes=tuple(card["classes"]),
-        provenance=card["provenance"],
-        weights=weights,
-    )
+    try:
+        # Not strict: JSON has lists where tuples are meant.
+        architecture = Architecture.model_validate(card.get("architecture"), strict=False)
+        preprocessing = Preprocessing.model_validate(card.get("preprocessing"), strict=False)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{card_path} does not describe a model that this build knows: {error.error_count()} values are wrong.",
+            got=", ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors()[:3]),
+            expected="architecture and preprocessing, as this build's checkpoints have them",
+            hint="dvc checkout --force, or dvc repro --force pretrain",
+        ) from error
+    if model is not None:
+        _require_same_model(architecture, model, folder)
+    return Checkpoint(architecture, preprocessing, tuple(card["classes"]), card["provenance"], weights, str(folder))
 
 
-def require_same_model(checkpoint: Checkpoint, expected: Mapping[str, Any], where: Path) -> None:
-    """Refuse a checkpoint of another model before its weights are used.
-
-    Args:
-        checkpoint: checkpoint from `load_checkpoint`.
-        expected: values of the architecture that must agree, by key.
-        where: folder of the checkpoint, for the error message.
-
-    Raises:
-        CheckpointError: values differ; the message lists them by key.
-    """
-    differing = [key for key, value in expected.items() if checkpoint.architecture.get(key) != value]
+def _require_same_model(architecture: Architecture, model: ModelConfig, where: Path) -> None:
+    """Refuse a checkpoint of another model before its weights are used."""
+    found, expected = architecture.model_dump(), model.model_dump()
+    differing = [key for key, value in expected.items() if found[key] != value]
     if differing:
         raise CheckpointError(
             f"The checkpoint in {where} is of another model.",
-            got={key: checkpoint.architecture.get(key) for key in differing},
+            got={key: found[key] for key in differing},
             expected={key: expected[key] for key in differing},
             hint="set model in params.yaml as the checkpoint has it, or `dvc repro --force pretrain`",
         )

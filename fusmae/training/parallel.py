@@ -3,7 +3,7 @@
 import os
 import signal
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -14,19 +14,17 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.errors import TrainingError
 from fusmae.models.attention import XAttnEncoder
 from fusmae.runs.distributed import Ranks, ranks
 
-Sharing = Literal["ddp", "fsdp"]
-"""ddp: each process has the whole model. fsdp: each has a share of every block, and gathers a block when it runs it."""
 
-
-def build_strategy(sharing: Sharing, place: Ranks) -> Strategy | str:
-    """Lightning's strategy for this way of sharing; "auto" for a single process, which shares nothing."""
+def build_strategy(runtime: RuntimeConfig, place: Ranks) -> Strategy | str:
+    """Lightning's strategy for `runtime.strategy`; "auto" for a single process, which shares nothing."""
     if place.num_ranks == 1:
         return "auto"
-    if sharing == "fsdp":
+    if runtime.strategy == "fsdp":
         return ModelParallelStrategy(
             data_parallel_size=place.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
         )

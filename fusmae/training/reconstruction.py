@@ -1,49 +1,41 @@
-"""Pretraining: masked reconstruction, losses of all modalities summed 1:1, and an optional contrastive term."""
+"""Pretraining: masked reconstruction, losses of all modalities summed 1:1, and an optional contrastive term.
 
-from dataclasses import dataclass
+The contrastive term brings the modalities' latents of one pair together (InfoNCE, van den Oord et al. 2018).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import cast
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
+from fusmae.config.training import ModelConfig, PretrainConfig
 from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
+from fusmae.models.architecture import Architecture
+from fusmae.models.attention import initialise
+from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE, Reconstruction, reconstruction_loss
-from fusmae.models.preprocess import Preprocess
+from fusmae.models.heads import pool
+from fusmae.models.masking import Mask
+from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.runs.distributed import ranks
-from fusmae.training.contrast import Contrast
+from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
 
-
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Settings of pretraining: AdamW with betas (0.9, 0.95), warm-up and half a cosine per step.
-
-    Attributes:
-        base_lr: learning rate at a batch size of 256.
-        batch_size: number of pairs in a batch of all processes together.
-        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
-        warmup_epochs: number of epochs of linear warm-up.
-        reconstruction_weight: weight of the reconstruction loss; 0 decodes nothing.
-        contrastive_weight: weight of the contrastive term; 0 leaves it out.
-    """
-
-    base_lr: float
-    batch_size: int
-    weight_decay: float
-    warmup_epochs: int
-    reconstruction_weight: float = 1.0
-    contrastive_weight: float = 0.0
+TEMPERATURE = 0.07
 
 
 class Reconstructor(L.LightningModule):
-    """Trains a FusMAE on batches of native-resolution pixels."""
+    """Trains a FusMAE on batches of native-resolution pixels: AdamW with betas (0.9, 0.95)."""
 
-    def __init__(self, model: FusMAE, preprocess: Preprocess, recipe: PretrainRecipe) -> None:
+    def __init__(self, model: FusMAE, preprocess: Preprocess, recipe: PretrainConfig) -> None:
         super().__init__()
         self.model = model
         self.preprocess = preprocess
@@ -57,9 +49,12 @@ class Reconstructor(L.LightningModule):
 
     def forward(self, batch: Batch) -> dict[str, Reconstruction]:
         """Mask and reconstruct a batch; a dropped modality is left out."""
-        tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
-        found: dict[str, Reconstruction] = self.model(tiles, {key: batch.noise[key] for key in tiles})
+        found: dict[str, Reconstruction] = self.model(self._tiles(batch), batch.noise)
         return found
+
+    def _tiles(self, batch: Batch) -> dict[str, Tensor]:
+        """Augmented tiles `[B, C, H, W]` by modality, without a dropped one."""
+        return apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; the loss of each modality is logged."""
@@ -70,28 +65,23 @@ class Reconstructor(L.LightningModule):
         self._loss(batch, "validation", batch_idx)
 
     def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        terms = []
+        terms, tiles = [], self._tiles(batch)
         if self.recipe.reconstruction_weight:
-            losses = {key: reconstruction_loss(found) for key, found in self(batch).items()}
+            losses = {key: reconstruction_loss(found) for key, found in self.model(tiles, batch.noise).items()}
             for key, loss in losses.items():
                 refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
                 # MLflow allows no plus sign in a name.
                 self._log(f"{split}/loss_{key.replace('+', '-')}", loss, batch)
             terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
         if self.contrast is not None and len(batch.present) > 1:
-            loss = self._contrastive_loss(self.contrast, batch)
+            masks = self.model.draw_masks(tiles, batch.noise)
+            loss = self.contrast(self.model.encoder, tiles, masks, self._of_all_processes)
             refuse_non_finite(loss, f"{split} contrastive loss", self, batch_idx)
             self._log(f"{split}/loss_contrastive", loss, batch)
             terms.append(self.recipe.contrastive_weight * loss)
         total = torch.stack(terms).sum()
         self._log(f"{split}/loss", total, batch, prog_bar=True)
         return total
-
-    def _contrastive_loss(self, contrast: Contrast, batch: Batch) -> Tensor:
-        tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
-        masks = self.model.draw_masks(tiles, batch.noise)
-        loss: Tensor = contrast(self.model.encoder, tiles, masks, self._of_all_processes)
-        return loss
 
     def _of_all_processes(self, rows: Tensor) -> Tensor:
         # In validation processes may have different numbers of pairs, so each compares only its own.
@@ -110,3 +100,72 @@ class Reconstructor(L.LightningModule):
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         optimizer = adamw(parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay), (0.9, 0.95))
         return scheduled(self, optimizer, recipe.warmup_epochs)
+
+
+class Contrast(nn.Module):
+    """InfoNCE between the pooled latents of modalities, each of which is encoded alone.
+
+    If the modalities were encoded together, they would attend to one another, and matching them would be trivial.
+
+    Args:
+        modalities: names of the modalities, two or more.
+        dim: width D of the encoder. Each modality has its own projection D → D, which is used in pretraining only.
+    """
+
+    def __init__(self, modalities: Sequence[str], dim: int) -> None:
+        super().__init__()
+        self.projections = nn.ModuleDict({name: nn.Linear(dim, dim) for name in modalities})
+        self.apply(initialise)
+
+    def forward(
+        self,
+        encoder: Encoder,
+        tiles: Mapping[str, Tensor],
+        masks: Mapping[str, Mask],
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> Tensor:
+        """The mean loss over all couples of modalities: a float32 scalar.
+
+        Args:
+            encoder: encoder whose latents are compared.
+            tiles: normalised tiles `[B, C, H, W]` by modality, two modalities or more.
+            masks: masks by modality.
+            gather: function that turns the rows `[B, D]` of this process into those of all processes, so that each
+                row has the rows of all processes as negatives.
+        """
+        views = {}
+        for name, tile in tiles.items():
+            latents = encoder({name: tile}, {name: masks[name]})
+            projected = self.projections[name](pool(latents, "mean", tuple(encoder.in_chans)))
+            views[name] = gather(F.normalize(projected.float(), dim=1))
+        return torch.stack([info_nce(views[one], views[other]) for one, other in combinations(views, 2)]).mean()
+
+
+def info_nce(one: Tensor, other: Tensor) -> Tensor:
+    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions.
+
+    Args:
+        one: rows `[B, D]`, each a vector of length 1.
+        other: counterparts `[B, D]` in the same order, each a vector of length 1.
+
+    Returns:
+        A float32 scalar; guessing by chance gives log(B).
+    """
+    with torch.autocast(one.device.type, enabled=False):
+        similarity = one @ other.T / TEMPERATURE
+    truth = torch.arange(len(one), device=one.device)
+    return (F.cross_entropy(similarity, truth) + F.cross_entropy(similarity.T, truth)) / 2
+
+
+def start_pretraining(
+    section: ModelConfig, preprocessing: Preprocessing, recipe: PretrainConfig, seed: int
+) -> tuple[Reconstructor, Checkpoint]:
+    """The module to train, and a checkpoint of its initial weights, which depend on architecture and seed alone."""
+    architecture = Architecture.of(section, preprocessing)
+    torch.manual_seed(seed)
+    model = FusMAE(architecture)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return (
+        Reconstructor(model, Preprocess(preprocessing), recipe),
+        Checkpoint(architecture, preprocessing, (), {}, initial),
+    )

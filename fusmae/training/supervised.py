@@ -1,6 +1,5 @@
 """Finetuning: encoder and head are trained together, with several classes per pair or exactly one."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import lightning as L
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from fusmae.config.training import FinetuneConfig
 from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
 from fusmae.models.heads import Classifier
@@ -17,35 +17,29 @@ from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
 
 
-@dataclass(frozen=True)
-class FinetuneRecipe:
-    """Settings of finetuning: AdamW with betas (0.9, 0.999) and layer decay.
+class Finetuner(L.LightningModule):
+    """Trains a Classifier: AdamW with betas (0.9, 0.999) and layer decay.
 
-    Attributes:
-        base_lr: learning rate at a batch size of 256.
-        batch_size: number of pairs in a batch of all processes together.
-        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
-        warmup_epochs: number of epochs of linear warm-up; it may be a fraction.
-        layer_decay: factor on the learning rate from each layer to the one below.
-        kind: kind of task: multilabel, several classes per pair; multiclass, exactly one.
+    Args:
+        model: encoder and head.
+        preprocess: module that turns native pixels into normalised tiles.
+        recipe: settings of the training.
+        kind: kind of task: multilabel, several classes per pair, with binary cross-entropy per class; multiclass,
+            exactly one, with cross-entropy.
     """
 
-    base_lr: float
-    batch_size: int
-    weight_decay: float
-    warmup_epochs: float
-    layer_decay: float
-    kind: Literal["multilabel", "multiclass"] = "multilabel"
-
-
-class Finetuner(L.LightningModule):
-    """Trains a Classifier with binary cross-entropy per class, or with cross-entropy where a pair has one class."""
-
-    def __init__(self, model: Classifier, preprocess: Preprocess, recipe: FinetuneRecipe) -> None:
+    def __init__(
+        self,
+        model: Classifier,
+        preprocess: Preprocess,
+        recipe: FinetuneConfig,
+        kind: Literal["multilabel", "multiclass"] = "multilabel",
+    ) -> None:
         super().__init__()
         self.model = model
         self.preprocess = preprocess
         self.recipe = recipe
+        self.kind = kind
 
     def configure_model(self) -> None:
         """Distribute the model's parameters if the processes share the model (`fsdp`)."""
@@ -64,10 +58,10 @@ class Finetuner(L.LightningModule):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities `[B, K]` of the classes, float32, from logits `[B, K]`."""
         logits = logits.float()
-        return logits.sigmoid() if self.recipe.kind == "multilabel" else logits.softmax(dim=1)
+        return logits.sigmoid() if self.kind == "multilabel" else logits.softmax(dim=1)
 
     def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        if self.recipe.kind == "multilabel":
+        if self.kind == "multilabel":
             loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
         else:
             loss = F.cross_entropy(logits.float(), batch.labels.argmax(dim=1))

@@ -2,9 +2,9 @@
 
 import io
 import logging
+import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,15 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.randomness import Purpose, generators
 from fusmae.files import written_whole
-from fusmae.models.drop_path import DropPath
+from fusmae.models.attention import DropPath
 from fusmae.runs.distributed import ranks
 from fusmae.training.guards import FiniteGradients
-from fusmae.training.parallel import PortableOptimizer, SameStart, Sharing, StopTogether, build_strategy
+from fusmae.training.parallel import PortableOptimizer, SameStart, StopTogether, build_strategy
 
 LAST = "last"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Settings of the machine that a run uses.
-
-    Attributes:
-        accelerator: kind of device: auto, cpu or gpu.
-        checkpoint_every_steps: number of steps between resume checkpoints.
-        strategy: way in which several processes share the model.
-    """
-
-    accelerator: str
-    checkpoint_every_steps: int
-    strategy: Sharing = "ddp"
 
 
 class KeyedDropPath(Callback):
@@ -108,8 +94,50 @@ class WholeFileIO(TorchCheckpointIO):
             partial.write_bytes(content.getbuffer())
 
 
+class History(Callback):
+    """Keeps every logged number by epoch, and the duration of the run; both survive restarts.
+
+    Attributes:
+        points: points (epoch, value) by name of the number, like `train/loss`.
+        seconds: duration of all training batches in seconds, summed over restarts.
+        pairs: number of pairs that this process has trained on, summed over restarts.
+    """
+
+    def __init__(self) -> None:
+        self.points: dict[str, list[tuple[float, float]]] = {}
+        self.seconds = 0.0
+        self.pairs = 0
+        self._since = 0.0
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock at the first batch after a start and after each epoch."""
+        self._since = self._since or time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the batch's duration, including the time spent waiting for it."""
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        self.pairs += len(batch.indices)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Record the epoch's numbers, including those of validation; the duration of validation is not counted."""
+        for name, value in trainer.callback_metrics.items():
+            self.points.setdefault(name, []).append((float(trainer.current_epoch), float(value)))
+        self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for the resume checkpoint."""
+        return {"points": self.points, "seconds": self.seconds, "pairs": self.pairs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state from a resume checkpoint."""
+        self.points, self.seconds, self.pairs = state["points"], state["seconds"], state["pairs"]
+
+
 def build_trainer(
-    machine: Machine,
+    runtime: RuntimeConfig,
     epochs: int,
     seed: int,
     scratch: Path,
@@ -124,7 +152,7 @@ def build_trainer(
     Several processes that torchrun started share each batch.
 
     Args:
-        machine: settings of the machine.
+        runtime: section `runtime` of params.yaml.
         epochs: number of epochs after which training ends.
         seed: seed of the run, for drop path.
         scratch: folder of the resume checkpoints.
@@ -138,16 +166,16 @@ def build_trainer(
     resume = ResumeCheckpoint(
         dirpath=scratch,
         filename=LAST,
-        every_n_train_steps=machine.checkpoint_every_steps,
+        every_n_train_steps=runtime.checkpoint_every_steps,
         save_top_k=1,
         enable_version_counter=False,
     )
     # Emulated bf16 is slower than float32.
-    is_on_gpu = machine.accelerator != "cpu" and torch.cuda.is_available()
+    is_on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
     has_bf16 = is_on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return L.Trainer(
-        accelerator=machine.accelerator,
-        strategy=build_strategy(machine.strategy, place),
+        accelerator=runtime.accelerator,
+        strategy=build_strategy(runtime, place),
         devices=place.num_local,
         num_nodes=place.num_hosts,
         use_distributed_sampler=False,  # KeyedSampler shares the pairs among the processes

@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from fusmae.config.source import BigEarthNetConfig, FolderConfig, SampleConfig, 
 from fusmae.errors import ConfigError
 from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS
-from fusmae.training.reconstruction import PretrainRecipe
 
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = {
@@ -77,7 +75,7 @@ def test_there_are_presets_in_every_group():
 
 def test_the_preset_for_shared_out_models_changes_nothing_but_the_strategy(defaults):
     shared = composed("model=large", "runtime=fsdp")
-    assert parse_config(shared, "composed").runtime.machine["strategy"] == "fsdp"
+    assert parse_config(shared, "composed").runtime.strategy == "fsdp"
     assert shared["runtime"] == defaults["runtime"] | {"strategy": "fsdp"}
 
 
@@ -275,14 +273,6 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text, expected):
     assert str(file) in str(raised.value)
 
 
-def test_machine_leaves_out_what_a_trainer_does_not_take(values):
-    assert set(parse_config(values, "params.yaml").runtime.machine) == {
-        "accelerator",
-        "strategy",
-        "checkpoint_every_steps",
-    }
-
-
 def test_warm_up_longer_than_the_run_is_refused_with_both_values():
     text = message(composed("pretrain.epochs=2"))
     assert "pretrain: got warmup_epochs 2; expected fewer than epochs, 2" in text
@@ -344,11 +334,9 @@ def test_what_a_shared_out_model_cannot_do_is_refused(values, name):
     assert parse_config(values, "params.yaml").runtime.strategy == "ddp"
 
 
-def test_pretraining_is_split_into_what_trains_and_what_watches(defaults):
-    section = parse_config(defaults, "params.yaml").pretrain
-    assert PretrainRecipe(**section.recipe).contrastive_weight == section.contrastive_weight
-    assert set(section.recipe) == {field.name for field in dataclasses.fields(PretrainRecipe)}
-    assert set(section.watch) == {"evidence_pairs", "patience", "ema_decay"}
+def test_a_warm_up_may_end_within_an_epoch(values):
+    values["finetune"]["warmup_epochs"] = 0.5
+    assert parse_config(values, "params.yaml").finetune.warmup_epochs == 0.5
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fusmae.evaluation.diagnostics import (
     target_band_means,
 )
 from fusmae.evaluation.features import CheckpointEncoder, features_of
-from fusmae.training.build import build_fusmae, build_preprocess
+from fusmae.models.preprocess import Preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -23,9 +23,7 @@ NAMES = {"fusmae": BOTH, "fusmae-consistent": BOTH, "s1-only": ("s1",), "stack":
 
 def opened(tiny, variant):
     checkpoint = tiny.untrained(variant)
-    model = build_fusmae(checkpoint.architecture)
-    model.load_state_dict(checkpoint.weights)
-    return model.eval(), build_preprocess(checkpoint.preprocessing)
+    return checkpoint.autoencoder(), Preprocess(checkpoint.preprocessing)
 
 
 def whole(tiny, split, names):
@@ -41,7 +39,7 @@ def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tin
     with torch.no_grad():
         means = target_band_means(model, [preprocess(train.only(names))])
         errors = reconstruction_errors(model, preprocess(test.only(names)), test.noise, means)
-    found = reconstruction(model, preprocess, tiny.data(4, names), CPU)
+    found = reconstruction(tiny.untrained(variant), tiny.data(4, names), CPU)
     assert tuple(found) == names
     for name, by_way in found.items():
         assert set(by_way) == {"model", "band mean", "nearest"}
@@ -52,7 +50,7 @@ def test_reconstruction_batch_by_batch_is_that_of_the_whole_test_set_at_once(tin
 @pytest.fixture
 def features(tiny):
     def collect(variant, readout="mean"):
-        encoder = CheckpointEncoder(tiny.untrained(variant), "here", readout)
+        encoder = CheckpointEncoder(tiny.untrained(variant), readout)
         conditions = conditions_of(BOTH, encoder.modalities)
         return features_of(encoder, tiny.data(), "test", conditions, CPU), encoder.modalities
 

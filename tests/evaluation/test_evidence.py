@@ -14,20 +14,13 @@ from fusmae.evaluation.evidence import METRIC, NeighbourEvidence, pretraining_ca
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.models.fusmae import reconstruction_loss
 from fusmae.models.heads import pool
-from fusmae.training.history import History
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
-from fusmae.training.trainer import Machine, build_trainer, fit
+from fusmae.models.preprocess import Preprocessing
+from fusmae.training.reconstruction import Reconstructor, start_pretraining
+from fusmae.training.trainer import History, build_trainer, fit
+from tests.sections import model_section, pretrain_section, runtime_section
 from tests.training.cut import CutError, CutOff
 
-SWITCHES = {
-    "patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1,
-    "decoder_num_heads": 2, "early_fusion": True, "feature_fusion": True, "masking": "independent",
-    "mask_ratio": {"s1": 0.75, "s2": 0.5}, "target_norm": "patch", "decode_fraction": 0.5,
-}  # fmt: skip
-RECIPE = PretrainRecipe(base_lr=0.5, batch_size=4, weight_decay=0.05, warmup_epochs=1)
 STEPS_AN_EPOCH = 4
-OFF = {"evidence_pairs": 0, "patience": 0, "ema_decay": 0.0}
 Weights = dict[str, Tensor]
 
 
@@ -69,8 +62,10 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def make_module(inputs, statistics):
-    def make(**changes) -> Reconstructor:
-        return build_pretraining(SWITCHES, RECIPE, inputs, statistics, seed=0, **changes).module
+    def make(is_stacked=False, **changes) -> Reconstructor:
+        preprocessing = Preprocessing(inputs=inputs, statistics=statistics, is_stacked=is_stacked)
+        section = model_section(mask_ratio={"s1": 0.75, "s2": 0.5}, decode_fraction=0.5, **changes)
+        return start_pretraining(section, preprocessing, pretrain_section(base_lr=0.5), 0)[0]
 
     return make
 
@@ -83,8 +78,9 @@ def run(make_module, make_data):
         scratch: Path, *others: Callback, epochs: int = 3, every: int = 3, **watch
     ) -> tuple[Reconstructor, L.Trainer]:
         module, data = make_module(), make_data(augment={"flip": True, "turn": True, "min_crop": 0.8})
-        callbacks = [*others, *pretraining_callbacks(data, **(OFF | watch))]
-        trainer = build_trainer(Machine("cpu", every), epochs, 0, scratch, callbacks=callbacks)
+        callbacks = [*others, *pretraining_callbacks(data, pretrain_section(**watch))]
+        runtime = runtime_section(checkpoint_every_steps=every)
+        trainer = build_trainer(runtime, epochs, 0, scratch, callbacks=callbacks)
         fit(trainer, module, data, scratch)
         return module, trainer
 
@@ -115,7 +111,7 @@ def macro_ap(module: Reconstructor, data, train_rows: Sequence[int], rows: Seque
 
 
 def test_without_anything_to_look_at_there_is_nothing(make_data):
-    assert pretraining_callbacks(make_data(), **OFF) == []
+    assert pretraining_callbacks(make_data(), pretrain_section()) == []
 
 
 def test_the_score_is_logged_as_the_macro_ap_of_neighbours_of_mean_tokens(run, make_data, tmp_path):
@@ -145,10 +141,8 @@ def test_evidence_changes_no_weight(run, tmp_path):
     assert any(not torch.equal(tensor, expected[name]) for name, tensor in other.state_dict().items())
 
 
-def test_a_stacked_model_is_measured_by_the_latents_of_its_stack(make_data, make_module, monkeypatch):
-    off = {"early_fusion": False, "feature_fusion": False}
-    monkeypatch.setattr(f"{__name__}.SWITCHES", SWITCHES | off)
-    module = make_module(is_stacked=True).eval()
+def test_a_stacked_model_is_measured_by_the_latents_of_its_stack(make_data, make_module):
+    module = make_module(is_stacked=True, early_fusion=False, feature_fusion=False).eval()
     features, labels = NeighbourEvidence(make_data(modalities=("s1+s2",)), 5)._sample(module, "validation")
     assert (features.shape, labels.shape) == ((5, 16), (5, 4))
     whole = make_data().first("validation", 5)
@@ -252,7 +246,8 @@ def test_a_run_that_was_stopped_trains_no_further_when_started_again(run, tmp_pa
 
 
 def test_the_score_comes_before_the_running_mean_hands_its_weights_back(make_data):
-    kinds = [type(item) for item in pretraining_callbacks(make_data(), evidence_pairs=5, patience=2, ema_decay=0.9)]
+    recipe = pretrain_section(evidence_pairs=5, patience=2, ema_decay=0.9)
+    kinds = [type(item) for item in pretraining_callbacks(make_data(), recipe)]
     assert kinds[0] is NeighbourEvidence
     assert issubclass(kinds[1], EarlyStopping)
     assert len(kinds) == 3

@@ -1,7 +1,5 @@
 """A frozen encoder as a function from pixels to features, and the features of whole splits."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,12 +8,13 @@ from fusmae.errors import CheckpointError
 from fusmae.evaluation.conditions import Clouds, conditions_of, seen
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.models.heads import pool
-from fusmae.training.build import build_encoder, build_preprocess, part_of
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import part_of
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 BOTH = ("s1", "s2")
-HERE, CPU = Path("the checkpoint"), torch.device("cpu")
+CPU = torch.device("cpu")
 CLOUDS = Clouds(seed=0, share=0.6)
 SIZES = {"train": 17, "validation": 5, "test": 6}
 
@@ -37,7 +36,7 @@ class Counting:
 
 
 def collected(tiny, variant="fusmae", batch_size=4):
-    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), HERE, "mean"))
+    encoder = Counting(CheckpointEncoder(tiny.untrained(variant), "mean"))
     conditions = conditions_of(BOTH, encoder.modalities, CLOUDS)
     return encoder, {split: features_of(encoder, tiny.data(batch_size), split, conditions, CPU) for split in SIZES}
 
@@ -100,15 +99,14 @@ def batch(tiny):
 
 
 def encoder_of(tiny, variant, readout="mean"):
-    return CheckpointEncoder(tiny.untrained(variant), HERE, readout)
+    return CheckpointEncoder(tiny.untrained(variant), readout)
 
 
 def test_features_are_the_mean_of_the_encoders_tokens(tiny, batch):
     checkpoint = tiny.untrained()
-    encoder = build_encoder(checkpoint.architecture).eval()
-    encoder.load_state_dict(part_of(checkpoint.weights, "encoder."))
+    encoder = checkpoint.encoder().eval()
     with torch.no_grad():
-        expected = pool(encoder(build_preprocess(checkpoint.preprocessing)(batch.pixels)), "mean", BOTH)
+        expected = pool(encoder(Preprocess(checkpoint.preprocessing)(batch.pixels)), "mean", BOTH)
     found = encoder_of(tiny, "fusmae").features(batch.pixels, BOTH)
     assert (found.shape, found.dtype) == ((4, 16), torch.float32)
     assert torch.equal(found, expected)
@@ -153,7 +151,7 @@ def test_weights_stay_as_they_are_and_ask_for_no_gradient(tiny, batch):
 def test_the_encoder_alone_is_counted_not_its_decoders(tiny):
     checkpoint = tiny.untrained()
     counted = sum(tensor.numel() for tensor in part_of(checkpoint.weights, "encoder.").values())
-    buffers = sum(buffer.numel() for buffer in build_encoder(checkpoint.architecture).buffers())
+    buffers = sum(buffer.numel() for buffer in checkpoint.encoder().buffers())
     assert counted - buffers <= encoder_of(tiny, "fusmae").num_parameters <= counted
     assert encoder_of(tiny, "fusmae").num_parameters < sum(tensor.numel() for tensor in checkpoint.weights.values())
 
@@ -162,4 +160,4 @@ def test_weights_of_another_model_are_refused(tiny):
     checkpoint, other = tiny.untrained("fusmae"), tiny.untrained("s1-only")
     mixed = type(checkpoint)(checkpoint.architecture, checkpoint.preprocessing, (), {}, other.weights)
     with pytest.raises(CheckpointError):
-        CheckpointEncoder(mixed, HERE, "mean")
+        CheckpointEncoder(mixed, "mean")

@@ -3,20 +3,25 @@ import pytest
 import torch
 
 from fusmae.evaluation.diagnostics import FillErrors, reconstruction_errors, target_band_means
+from fusmae.models.architecture import Architecture
 from fusmae.models.fusmae import FusMAE, reconstruction_loss
 from fusmae.models.tokens import patchify
+from tests.sections import model_section
 
 SIDE, PATCH, PATCHES = 24, 8, 9
 
 
 def built(target_norm="band", decode_fraction=1.0, masking="independent", ratio=0.75) -> FusMAE:
     torch.manual_seed(0)
-    return FusMAE(
-        groups={"s1": (2,), "s2": (2, 1)}, tile_px=SIDE, patch_px=PATCH, dim=16, depth=2, num_heads=2,
-        decoder_dim=16, decoder_depth=1, decoder_num_heads=2, early_fusion=True, feature_fusion=True,
-        masking=masking, mask_ratio={"s1": ratio, "s2": 0.5}, target_norm=target_norm,
+    section = model_section(
+        patch_px=PATCH,
+        masking=masking,
+        mask_ratio={"s1": ratio, "s2": 0.5},
+        target_norm=target_norm,
         decode_fraction=decode_fraction,
-    ).eval()  # fmt: skip
+    )
+    architecture = Architecture(**section.model_dump(), groups={"s1": (2,), "s2": (2, 1)}, tile_px=SIDE)
+    return FusMAE(architecture).eval()
 
 
 @pytest.fixture

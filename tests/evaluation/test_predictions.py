@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from fusmae.errors import CheckpointError
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.predictions import finetuned_probabilities, frozen_probabilities
 from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
-from fusmae.training.build import build_encoder, build_preprocess, part_of
-from fusmae.training.checkpoint import Checkpoint, save_checkpoint
+from fusmae.models.preprocess import Preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -23,28 +23,19 @@ SETTINGS = {condition.name: condition.setting for condition in CONDITIONS}
 def start(tiny):
     """A pretrained checkpoint, an encoder with its weights, and its preprocessing."""
     found = tiny.untrained()
-    encoder = build_encoder(found.architecture)
-    encoder.load_state_dict(part_of(found.weights, "encoder."))
-    return found, encoder, build_preprocess(found.preprocessing)
+    return found, found.encoder(), Preprocess(found.preprocessing)
 
 
 def whole_test_set(tiny):
     return next(tiny.data(6).batches("test", range(6)))
 
 
-def saved(folder, start, classes, weights, readout="mean"):
-    architecture = {**start.architecture, "num_classes": len(classes), "readout": readout}
-    save_checkpoint(folder, Checkpoint(architecture, start.preprocessing, classes, {}, weights))
-    return folder
-
-
-def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order(tiny, start, classes, tmp_path):
+def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order(tiny, start, classes):
     checkpoint, encoder, preprocess = start
     torch.manual_seed(0)
     model = Classifier(encoder, "mean", ClassifierHead(16, 4)).eval()
-    found = finetuned_probabilities(
-        saved(tmp_path / "c", checkpoint, classes, model.state_dict()), tiny.data(), CONDITIONS, CPU
-    )
+    finetuned = checkpoint.with_head("mean", classes, {}, model.state_dict())
+    found = finetuned_probabilities(finetuned, tiny.data(), CONDITIONS, CPU)
     batch = whole_test_set(tiny)
     assert set(found) == set(SETTINGS)
     for name, setting in SETTINGS.items():
@@ -58,9 +49,7 @@ def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order
 
 # Every head is as wide as the readout of all modalities.
 @pytest.mark.parametrize("readout", ["mean", "cls", "concat", "spread"])
-def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
-    tiny, start, classes, tmp_path, readout
-):
+def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(tiny, start, classes, readout):
     checkpoint, encoder, preprocess = start
     encoder.eval()
     torch.manual_seed(0)
@@ -69,8 +58,8 @@ def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
     for name, head in heads.items():
         head(torch.randn(8, readout_dim(encoder, readout)))
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in head.state_dict().items()}
-    folder = saved(tmp_path / "c", checkpoint, classes, weights, readout)
-    _, found = frozen_probabilities(folder, tiny.data(), CONDITIONS, CPU, neighbours=3)
+    probed = checkpoint.with_head(readout, classes, {}, weights)
+    _, found = frozen_probabilities(probed, tiny.data(), CONDITIONS, CPU, neighbours=3)
     for name, setting in SETTINGS.items():
         model = Classifier(encoder, readout, heads[name]).eval()
         with torch.no_grad():
@@ -78,15 +67,24 @@ def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
 
 
-def test_knn_is_that_of_the_probed_encoders_features_of_all_of_train(tiny, start, classes, tmp_path):
+def test_knn_is_that_of_the_probed_encoders_features_of_all_of_train(tiny, start, classes):
     checkpoint, encoder, _ = start
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     for name in SETTINGS:
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in ProbeHead(16, 4).state_dict().items()}
-    folder, data = saved(tmp_path / "c", checkpoint, classes, weights), tiny.data()
-    found, _ = frozen_probabilities(folder, data, CONDITIONS, CPU, neighbours=3)
-    frozen = CheckpointEncoder(checkpoint, folder, "mean")
+    probed, data = checkpoint.with_head("mean", classes, {}, weights), tiny.data()
+    found, _ = frozen_probabilities(probed, data, CONDITIONS, CPU, neighbours=3)
+    frozen = CheckpointEncoder(checkpoint, "mean")
     train, test = (features_of(frozen, data, split, CONDITIONS, CPU) for split in ("train", "test"))
     for name, probabilities in found.items():
         expected = neighbour_probabilities(train[name], data.reader("train").labels, test[name], k=3)
         np.testing.assert_array_equal(probabilities, expected)
+
+
+def test_a_setting_without_a_head_is_refused(tiny, start, classes):
+    checkpoint, encoder, _ = start
+    weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(CheckpointError, match="head s1"):
+        frozen_probabilities(
+            checkpoint.with_head("mean", classes, {}, weights), tiny.data(), CONDITIONS, CPU, neighbours=3
+        )

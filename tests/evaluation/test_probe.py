@@ -7,12 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fusmae.errors import CheckpointError
 from fusmae.evaluation import probe
 from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.probe import fit_probe
-from fusmae.models.heads import ProbeHead
-from fusmae.training.checkpoint import Checkpoint
 
 NUM_CLASSES, DIM = 3, 8
 
@@ -197,24 +194,3 @@ def test_features_of_nearly_no_variance_are_scaled_all_the_same(splits):
     }
     fit = fitted(splits)
     assert average_precisions(splits["test"][1], fit.probabilities(splits["test"][0]))[1] > 0.85
-
-
-def checkpoint_of(heads):
-    weights = {f"heads.{name}.{key}": found for name, head in heads.items() for key, found in head.state_dict().items()}
-    return Checkpoint({}, {}, ("a", "b", "c"), {}, weights)
-
-
-def test_a_head_is_loaded_by_its_setting_as_it_was_saved(splits):
-    heads = {"s1+s2": fitted(splits).head(), "s1": ProbeHead(DIM, NUM_CLASSES)}
-    heads["s1"](torch.randn(8, DIM))  # heads that were trained by steps have a norm with statistics
-    saved = checkpoint_of(heads)
-    given = splits["test"][0]
-    for name, head in heads.items():
-        loaded = probe.saved_head(saved, name)
-        assert not loaded.training
-        assert torch.equal(logits_of(loaded, given), logits_of(head.eval(), given))
-
-
-def test_a_setting_without_a_head_is_refused(splits):
-    with pytest.raises(CheckpointError, match="head s2"):
-        probe.saved_head(checkpoint_of({"s1": ProbeHead(DIM, NUM_CLASSES)}), "s2")

@@ -7,23 +7,18 @@ from PIL import Image
 
 from fusmae.evaluation import reconstructions
 from fusmae.evaluation.reconstructions import draw_reconstructions
-from fusmae.training.build import build_fusmae, build_preprocess, describe_architecture, describe_preprocessing
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
-
-SWITCHES = {
-    "patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1,
-    "decoder_num_heads": 2, "early_fusion": True, "feature_fusion": True, "masking": "independent",
-    "mask_ratio": {"s1": 0.75, "s2": 0.5}, "target_norm": "patch", "decode_fraction": 0.5,
-}  # fmt: skip
+from fusmae.models.fusmae import FusMAE
+from fusmae.models.preprocess import Preprocessing
+from fusmae.training.checkpoint import Checkpoint
+from tests.sections import architecture_of
 
 
 @pytest.fixture
-def module(inputs, statistics) -> Reconstructor:
+def checkpoint(inputs, statistics) -> Checkpoint:
     torch.manual_seed(0)
-    model = build_fusmae(describe_architecture(SWITCHES, inputs))
-    return Reconstructor(
-        model, build_preprocess(describe_preprocessing(inputs, statistics)), PretrainRecipe(0.1, 4, 0.05, 1)
-    )
+    preprocessing = Preprocessing(inputs=inputs, statistics=statistics)
+    architecture = architecture_of(preprocessing, mask_ratio={"s1": 0.75, "s2": 0.5}, decode_fraction=0.5)
+    return Checkpoint(architecture, preprocessing, (), {}, FusMAE(architecture).state_dict())
 
 
 @pytest.fixture
@@ -45,9 +40,9 @@ def rows(monkeypatch) -> list:
     return seen
 
 
-def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, module, batch, modalities, statistics):
+def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, checkpoint, batch, modalities):
     out = tmp_path / "pictures"
-    draw_reconstructions(out, module, batch, ["a", "b"], modalities, statistics)
+    draw_reconstructions(out, checkpoint, batch, ["a", "b"], modalities)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["00_a.png", "01_b.png", "pictures"]
     contents = set()
     for path in out.iterdir():
@@ -58,11 +53,9 @@ def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, module, ba
     assert len(contents) == 2
 
 
-def test_true_image_is_the_shards_pixels_by_band_name(
-    tmp_path, module, batch, modalities, statistics, rows, read_pair, pairs
-):
+def test_true_image_is_the_shards_pixels_by_band_name(tmp_path, checkpoint, batch, modalities, rows, read_pair, pairs):
     keys = [pair for pair in pairs if pair.split == "validation"][:2]
-    draw_reconstructions(tmp_path / "p", module, batch, [pair.key for pair in keys], modalities, statistics)
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, [pair.key for pair in keys], modalities)
     for (_, images, _), pair in zip(rows, keys, strict=True):
         bands = read_pair(pair)
         assert list(images) == ["s1 (dB)", "s2 (DN)"]
@@ -72,9 +65,9 @@ def test_true_image_is_the_shards_pixels_by_band_name(
 
 
 def test_masked_image_hides_the_removed_patches_and_prediction_keeps_the_visible_ones(
-    tmp_path, module, batch, modalities, statistics, rows
+    tmp_path, checkpoint, batch, modalities, rows
 ):
-    draw_reconstructions(tmp_path / "p", module, batch, ["a", "b"], modalities, statistics)
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a", "b"], modalities)
     for row, (title, images, note) in enumerate(rows):
         for key, removed in (("s1", 7), ("s2", 4)):
             true, masked, predicted = images[f"{key} ({modalities[key].units})"]
@@ -94,8 +87,8 @@ def test_masked_image_hides_the_removed_patches_and_prediction_keeps_the_visible
         assert "truth's own mean and deviation" in note
 
 
-def test_drawing_changes_nothing_that_training_uses(tmp_path, module, batch, modalities, statistics):
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    draw_reconstructions(tmp_path / "p", module, batch, ["a"], modalities, statistics)
-    assert module.model.decode_fraction == 0.5
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+def test_drawing_changes_nothing_that_training_uses(tmp_path, checkpoint, batch, modalities):
+    before = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a"], modalities)
+    assert checkpoint.architecture.decode_fraction == 0.5
+    assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.weights.items())

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
+from tests.sections import model_section
 
 IN_CHANS = {"s1": 2, "s2": 5}
 GROUPS = {"s1": (2,), "s2": (2, 3)}
@@ -33,19 +35,16 @@ def noise() -> dict[str, Tensor]:
     return {name: torch.rand(3, NUM_PATCHES) for name in IN_CHANS}
 
 
+def make_architecture(**changes: Any) -> Architecture:
+    """The architecture over these tiles; any of its values may be given."""
+    sizes: dict[str, Any] = {"patch_px": PATCH_PX, "tile_px": TILE_PX, "groups": GROUPS}
+    return Architecture(**(model_section().model_dump() | sizes | changes))
+
+
 @pytest.fixture
 def make_encoder() -> Callable[..., Encoder]:
-    def make(**changes: Any) -> Encoder:
-        settings: dict[str, Any] = {
-            "in_chans": IN_CHANS,
-            "tile_px": TILE_PX,
-            "patch_px": PATCH_PX,
-            "dim": 16,
-            "depth": 2,
-            "num_heads": 2,
-            "early_fusion": True,
-        }
-        return Encoder(**(settings | changes))
+    def make(drop_path: float = 0.0, **changes: Any) -> Encoder:
+        return Encoder(make_architecture(**changes), drop_path=drop_path)
 
     return make
 
@@ -53,23 +52,6 @@ def make_encoder() -> Callable[..., Encoder]:
 @pytest.fixture
 def make_fusmae() -> Callable[..., FusMAE]:
     def make(**changes: Any) -> FusMAE:
-        settings: dict[str, Any] = {
-            "groups": GROUPS,
-            "tile_px": TILE_PX,
-            "patch_px": PATCH_PX,
-            "dim": 16,
-            "depth": 2,
-            "num_heads": 2,
-            "decoder_dim": 16,
-            "decoder_depth": 1,
-            "decoder_num_heads": 2,
-            "early_fusion": True,
-            "feature_fusion": True,
-            "masking": "independent",
-            "mask_ratio": {"s1": 0.75, "s2": 0.75},
-            "target_norm": "patch",
-            "decode_fraction": 1.0,
-        }
-        return FusMAE(**(settings | changes))
+        return FusMAE(make_architecture(**changes))
 
     return make

@@ -195,5 +195,5 @@ def test_depth_of_one_is_refused(make_encoder: MakeEncoder):
 
 
 def test_one_modality_alone_is_a_model(make_encoder: MakeEncoder, tiles: Tiles):
-    encoder = make_encoder(in_chans={"s2": 5}, early_fusion=False)
+    encoder = make_encoder(groups={"s2": (2, 3)}, early_fusion=False)
     assert encoder({"s2": tiles["s2"]}).tokens["s2"].shape == (3, 16, 16)

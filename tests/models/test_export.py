@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusmae.config.training import Readout
 from fusmae.modalities import BandGroup, BandStatistics, Modality, modality_inputs
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, Readout, readout_dim
-from fusmae.models.preprocess import Preprocess
+from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from tests.sections import architecture_of, preprocess_of
 
 MODALITIES = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
@@ -20,14 +21,18 @@ MODALITIES = {
 INPUTS = modality_inputs(MODALITIES, tile_m=160)
 
 
+STATISTICS = {
+    name: {band: BandStatistics(mean=1.0, std=2.0) for band in modality.bands} for name, modality in MODALITIES.items()
+}
+
+
 class _Served(nn.Module):
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, early_fusion: bool, readout: Readout, head: type[nn.Module]) -> None:
         super().__init__()
-        statistics = {
-            name: {band: BandStatistics(mean=1.0, std=2.0) for band in modality.bands}
-            for name, modality in MODALITIES.items()
-        }
-        self.preprocess, self.classifier = Preprocess(INPUTS, statistics), classifier
+        self.preprocess = preprocess_of(INPUTS, STATISTICS)
+        changes = {"patch_px": 4, "dim": 32, "early_fusion": early_fusion}
+        encoder = Encoder(architecture_of(self.preprocess.preprocessing, **changes))
+        self.classifier = Classifier(encoder, readout, head(readout_dim(encoder, readout), 5))
 
     def forward(self, s1_10m: Tensor, s2_10m: Tensor, s2_20m: Tensor, presence: Tensor) -> Tensor:
         tiles = self.preprocess({"s1_10m": s1_10m, "s2_10m": s2_10m, "s2_20m": s2_20m})
@@ -35,16 +40,7 @@ class _Served(nn.Module):
 
 
 def _served(early_fusion: bool, readout: Readout, head: type[nn.Module]) -> _Served:
-    encoder = Encoder(
-        in_chans={"s1": 2, "s2": 3},
-        tile_px=16,
-        patch_px=4,
-        dim=32,
-        depth=2,
-        num_heads=2,
-        early_fusion=early_fusion,
-    )
-    return _Served(Classifier(encoder, readout, head(readout_dim(encoder, readout), 5))).eval()
+    return _Served(early_fusion, readout, head).eval()
 
 
 def _inputs(batch: int) -> dict[str, Tensor]:

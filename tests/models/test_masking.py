@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fusmae.models.masking import Mask, Strategy, draw_masks, num_visible
+from fusmae.config.training import Masking
+from fusmae.models.masking import Mask, draw_masks, num_visible
 
 RATIO = {"s1": 0.75, "s2": 0.75}
 
@@ -78,7 +79,7 @@ def test_mask_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["independent", "consistent"])
-def test_over_many_draws_each_patch_is_removed_equally_often(strategy: Strategy) -> None:
+def test_over_many_draws_each_patch_is_removed_equally_often(strategy: Masking) -> None:
     torch.manual_seed(0)
     masks = draw_masks(_noise(num_patches=16, batch=20_000), {"s1": 0.75, "s2": 0.5}, strategy)
     for name, expected in (("s1", 0.75), ("s2", 0.5)):

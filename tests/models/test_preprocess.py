@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from fusmae.modalities import BandGroup, BandStatistics, Modality, Statistics, modality_inputs
-from fusmae.models.preprocess import Preprocess
+from tests.sections import preprocess_of
 
 MODALITIES = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
@@ -32,7 +32,7 @@ def _pixels() -> dict[str, torch.Tensor]:
 
 def test_each_band_is_standardised_once_then_upsampled() -> None:
     pixels = _pixels()
-    tiles = Preprocess(INPUTS, STATISTICS)(pixels)
+    tiles = preprocess_of(INPUTS, STATISTICS)(pixels)
     assert list(tiles) == ["s1", "s2"]
     channel = 0
     for name in ("s2_10m", "s2_20m"):
@@ -46,10 +46,10 @@ def test_each_band_is_standardised_once_then_upsampled() -> None:
 
 
 def test_tiles_are_float32_on_the_finest_grid_whatever_comes_in() -> None:
-    tiles = Preprocess(INPUTS, STATISTICS)(_pixels())
+    tiles = preprocess_of(INPUTS, STATISTICS)(_pixels())
     assert {name: tile.shape for name, tile in tiles.items()} == {"s1": (3, 2, 16, 16), "s2": (3, 5, 16, 16)}
     assert {tile.dtype for tile in tiles.values()} == {torch.float32}
-    doubles = Preprocess(INPUTS, STATISTICS)({name: array.double() for name, array in _pixels().items()})
+    doubles = preprocess_of(INPUTS, STATISTICS)({name: array.double() for name, array in _pixels().items()})
     assert {tile.dtype for tile in doubles.values()} == {torch.float32}
 
 
@@ -58,19 +58,19 @@ def test_finest_grid_is_that_of_all_inputs_even_if_its_modality_is_absent() -> N
         "s1": Modality(units="dB", groups=(BandGroup(gsd_m=20, bands=("VV", "VH")),)),
         "s2": MODALITIES["s2"],
     }
-    tiles = Preprocess(modality_inputs(coarse, tile_m=160), STATISTICS)({"s1_20m": torch.zeros(1, 2, 8, 8)})
+    tiles = preprocess_of(modality_inputs(coarse, tile_m=160), STATISTICS)({"s1_20m": torch.zeros(1, 2, 8, 8)})
     assert tiles["s1"].shape == (1, 2, 16, 16)
 
 
 def test_mean_becomes_zero_and_mean_plus_std_becomes_one() -> None:
     pixels = torch.tensor([-11.0, -13.0])[None, :, None, None].expand(1, 2, 16, 16)
-    tile = Preprocess(INPUTS, STATISTICS)({"s1_10m": pixels})["s1"]
+    tile = preprocess_of(INPUTS, STATISTICS)({"s1_10m": pixels})["s1"]
     assert tile[:, 0].abs().max() < 1e-6
     assert (tile[:, 1] - 1).abs().max() < 1e-6
 
 
 def test_modality_without_arrays_is_left_out() -> None:
-    assert list(Preprocess(INPUTS, STATISTICS)({"s1_10m": _pixels()["s1_10m"]})) == ["s1"]
+    assert list(preprocess_of(INPUTS, STATISTICS)({"s1_10m": _pixels()["s1_10m"]})) == ["s1"]
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,17 @@ def test_modality_without_arrays_is_left_out() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(pixels: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Preprocess(INPUTS, STATISTICS)(pixels)
+        preprocess_of(INPUTS, STATISTICS)(pixels)
 
 
 def test_statistics_are_no_weights() -> None:
-    assert Preprocess(INPUTS, STATISTICS).state_dict() == {}
+    assert preprocess_of(INPUTS, STATISTICS).state_dict() == {}
 
 
 def test_a_stack_has_the_bands_of_every_modality_in_order() -> None:
     pixels = _pixels()
-    apart = Preprocess(INPUTS, STATISTICS)(pixels)
-    stacked = Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    apart = preprocess_of(INPUTS, STATISTICS)(pixels)
+    stacked = preprocess_of(INPUTS, STATISTICS, is_stacked=True)
     # Their order is that of the inputs, not that in which pixels are given.
     for given in (pixels, dict(reversed(pixels.items()))):
         tiles = stacked(given)
@@ -104,7 +104,7 @@ def test_a_stack_has_the_bands_of_every_modality_in_order() -> None:
 @pytest.mark.parametrize(("absent", "zeros"), [("s1", slice(0, 2)), ("s2", slice(2, 7))])
 def test_a_modality_missing_from_a_stack_stands_there_as_zeros(absent: str, zeros: slice) -> None:
     pixels = _pixels()
-    stacked = Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    stacked = preprocess_of(INPUTS, STATISTICS, is_stacked=True)
     whole = stacked(pixels)["s1+s2"]
     found = stacked({name: array for name, array in pixels.items() if not name.startswith(absent)})["s1+s2"]
     assert found.shape == whole.shape == (3, 7, 16, 16)
@@ -116,7 +116,7 @@ def test_a_modality_missing_from_a_stack_stands_there_as_zeros(absent: str, zero
 
 def test_zeros_of_a_stack_are_each_bands_mean() -> None:
     means = torch.tensor([band.mean for band in STATISTICS["s1"].values()])[None, :, None, None].expand(3, -1, 16, 16)
-    pixels, stacked = _pixels(), Preprocess(INPUTS, STATISTICS, is_stacked=True)
+    pixels, stacked = _pixels(), preprocess_of(INPUTS, STATISTICS, is_stacked=True)
     without = {name: array for name, array in pixels.items() if name != "s1_10m"}
     torch.testing.assert_close(stacked(without), stacked(pixels | {"s1_10m": means}), atol=1e-6, rtol=0)
 
@@ -125,4 +125,4 @@ def test_a_part_of_a_modality_is_refused_in_a_stack_too() -> None:
     pixels = _pixels()
     del pixels["s2_20m"]
     with pytest.raises(ValueError, match=r"lacks .*s2_20m"):
-        Preprocess(INPUTS, STATISTICS, is_stacked=True)(pixels)
+        preprocess_of(INPUTS, STATISTICS, is_stacked=True)(pixels)

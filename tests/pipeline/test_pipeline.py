@@ -168,15 +168,14 @@ REFERENCE = """
 import sys, numpy as np, torch
 from pathlib import Path
 from fusmae.data.shards import ShardReader
-from fusmae.training.build import build_preprocess
+from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import load_checkpoint
-from fusmae.training.classifiers import finetuned_classifier
 reader = ShardReader(Path("data/shards"), "test")
 pixels = reader.read([0, 1, 2]).pixels
 checkpoint = load_checkpoint(Path("models/finetune/pretrained"))
-model = finetuned_classifier(checkpoint)
+model = checkpoint.finetuned_classifier()
 with torch.no_grad():
-    tiles = build_preprocess(checkpoint.preprocessing)({k: torch.from_numpy(v) for k, v in pixels.items()})
+    tiles = Preprocess(checkpoint.preprocessing)({k: torch.from_numpy(v) for k, v in pixels.items()})
     np.savez(sys.argv[1], logits=model(tiles).numpy(), **{k: v.astype("float32") for k, v in pixels.items()})
 """
 

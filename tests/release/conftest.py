@@ -13,14 +13,14 @@ from fusmae.config.params import load_config
 from fusmae.data.index import write_index
 from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
+from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
-from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+from tests.sections import architecture_of, preprocess_of
 
 ROOT = Path(__file__).parents[2]
-SWITCHES = {"patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "early_fusion": True}
 NAME = "tiny"
 
 
@@ -34,10 +34,10 @@ def registry_template(tmp_path_factory, inputs, classes, statistics):
     """Versions: 1, 2 (the same weights in another file), 3 (every logit with the other sign, which is worse)."""
     folder = tmp_path_factory.mktemp("registry")
     torch.manual_seed(0)
-    encoder = build_encoder(describe_architecture(SWITCHES, inputs))
+    preprocess = preprocess_of(inputs, statistics)
+    encoder = Encoder(architecture_of(preprocess.preprocessing))
     classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))).eval()
     (linear,) = [module for module in classifier.head.modules() if isinstance(module, torch.nn.Linear)]
-    preprocess = build_preprocess(describe_preprocessing(inputs, statistics))
     metadata = {
         "inputs": [item.model_dump(mode="json") for item in inputs],
         "modalities": ["s1", "s2"],
@@ -52,7 +52,7 @@ def registry_template(tmp_path_factory, inputs, classes, statistics):
             if number in (1, 3):  # untrained, its answers happen to be better with the other sign
                 with torch.no_grad():
                     linear.weight.neg_()
-            graph = export_onnx(Deployable(preprocess, classifier, inputs), inputs, 2, opset=17)
+            graph = export_onnx(Deployable(preprocess, classifier), opset=17)
             graph.doc_string = str(number)
             save_onnx(graph, metadata, Path("model.onnx"))
             register_graph(

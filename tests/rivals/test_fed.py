@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusmae.modalities import modality_inputs
-from fusmae.rivals.croma import to_8_bit
+from fusmae.rivals.backbones import to_8_bit
 from tests.rivals.tiles import SEN12MS, THIRTEEN, TILE_M, make, statistics_of
 
 pytestmark = pytest.mark.usefixtures("shallow")

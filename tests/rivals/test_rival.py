@@ -6,7 +6,7 @@ import torch
 from fusmae.errors import ConfigError
 from fusmae.files import file_sha256
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.rivals import RIVALS
+from fusmae.rivals.backbones import RIVALS
 from tests.rivals.tiles import BIGEARTHNET, S1, SEN12MS, THIRTEEN, TILE_M, draw, make, statistics_of
 
 BOTH = ("s1", "s2")

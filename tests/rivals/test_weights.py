@@ -9,9 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusmae.errors import CheckpointError
-from fusmae.rivals.copernicusfm import CopernicusFM
-from fusmae.rivals.croma import Croma
-from fusmae.rivals.dofa import Dofa
+from fusmae.rivals.backbones import CopernicusFM, Croma, Dofa
 from fusmae.rivals.weights import WeightNames, load_backbone
 from tests.rivals.tiles import make
 

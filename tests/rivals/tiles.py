@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
-from fusmae.rivals import Rival, build_rival
+from fusmae.models.preprocess import Preprocessing
+from fusmae.rivals.backbones import build_rival
+from fusmae.rivals.rival import Rival
 
 TILE_M = 240
 S1 = Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),))
@@ -64,4 +66,5 @@ def make(
     seed: int = 0,
 ) -> Rival:
     inputs = modality_inputs(modalities, tile_m)
-    return build_rival(name, inputs, statistics_of(inputs), weights, seed)
+    preprocessing = Preprocessing(inputs=inputs, statistics=statistics_of(inputs))
+    return build_rival(name, preprocessing, weights, seed)

@@ -23,11 +23,11 @@ from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import Origin, ShardReader
 from fusmae.data.statistics import measure_statistics, read_statistics, write_statistics
 from fusmae.data.verdict import write_verdict
+from fusmae.models.preprocess import Preprocessing
 from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell, write_pictures
 from fusmae.study.variants import variant_config, variant_of
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe
+from fusmae.training.reconstruction import start_pretraining
 
 CLASSES = ("water", "forest", "town & <industry>", "ice")
 WARNING = "SYNTHETIC data: made-up pixels, no evidence about the real world."
@@ -229,15 +229,12 @@ class Tiny:
     def untrained(self, variant: str = "fusmae", seed: int = 1) -> Checkpoint:
         """A variant's initial weights."""
         own, inputs = variant_config(self.config, variant, seed), ShardReader(self.shards, "train").inputs
-        start = build_pretraining(
-            own.model.model_dump(),
-            PretrainRecipe(**own.pretrain.recipe),
-            [item for item in inputs if item.modality in own.data.modalities],
-            read_statistics(self.folder / "statistics.json"),
-            seed,
+        preprocessing = Preprocessing(
+            inputs=tuple(item for item in inputs if item.modality in own.data.modalities),
+            statistics=read_statistics(self.folder / "statistics.json"),
             is_stacked=variant_of(self.config, variant).is_stacked,
         )
-        return Checkpoint(start.architecture, start.preprocessing, (), {}, start.initial)
+        return start_pretraining(own.model, preprocessing, own.pretrain, seed)[1]
 
 
 def tiny_map(pair: Pair) -> np.ndarray:

@@ -11,33 +11,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fusmae.data.datamodule import PairDataModule
+from fusmae.models.architecture import Architecture
+from fusmae.models.encoder import Encoder
+from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead
-from fusmae.training.build import (
-    build_encoder,
-    build_fusmae,
-    build_preprocess,
-    describe_architecture,
-    describe_preprocessing,
-)
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
-from fusmae.training.supervised import Finetuner, FinetuneRecipe
-from fusmae.training.trainer import Machine, build_trainer, fit
-
-SWITCHES: dict[str, Any] = {
-    "patch_px": 8,
-    "dim": 16,
-    "depth": 3,
-    "num_heads": 2,
-    "decoder_dim": 16,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-    "early_fusion": True,
-    "feature_fusion": True,
-    "masking": "independent",
-    "mask_ratio": {"s1": 0.75, "s2": 0.75},
-    "target_norm": "patch",
-    "decode_fraction": 1.0,
-}
+from fusmae.models.preprocess import Preprocess, Preprocessing
+from fusmae.training.reconstruction import Reconstructor
+from fusmae.training.supervised import Finetuner
+from fusmae.training.trainer import build_trainer, fit
+from tests.sections import architecture_of, finetune_section, pretrain_section, runtime_section
 
 
 @pytest.fixture(autouse=True)
@@ -52,29 +34,25 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def architecture(inputs) -> dict[str, Any]:
-    return describe_architecture(SWITCHES, inputs)
+def preprocessing(inputs, statistics) -> Preprocessing:
+    return Preprocessing(inputs=inputs, statistics=statistics)
 
 
 @pytest.fixture
-def preprocessing(inputs, statistics) -> dict[str, Any]:
-    return describe_preprocessing(inputs, statistics)
+def architecture(preprocessing) -> Architecture:
+    return architecture_of(preprocessing, depth=3)
 
 
 @pytest.fixture
 def make_reconstructor(architecture, preprocessing) -> Callable[..., Reconstructor]:
     """Makes a Reconstructor with equal weights at each call; switches and fields of the recipe may be given."""
 
-    def make(
-        base_lr: float = 0.1,
-        warmup_epochs: int = 1,
-        reconstruction_weight: float = 1.0,
-        contrastive_weight: float = 0.0,
-        **switches: Any,
-    ) -> Reconstructor:
+    def make(**changes: Any) -> Reconstructor:
         torch.manual_seed(0)
-        recipe = PretrainRecipe(base_lr, 4, 0.05, warmup_epochs, reconstruction_weight, contrastive_weight)
-        return Reconstructor(build_fusmae(architecture | switches), build_preprocess(preprocessing), recipe)
+        switches = {name: value for name, value in changes.items() if name in Architecture.model_fields}
+        recipe = pretrain_section(**{name: value for name, value in changes.items() if name not in switches})
+        model = FusMAE(architecture.model_copy(update=switches))
+        return Reconstructor(model, Preprocess(preprocessing), recipe)
 
     return make
 
@@ -87,10 +65,9 @@ def make_finetuner(architecture, preprocessing, classes) -> Callable[..., Finetu
         drop_path: float = 0.3, base_lr: float = 0.1, kind: Literal["multilabel", "multiclass"] = "multilabel"
     ) -> Finetuner:
         torch.manual_seed(0)
-        encoder = build_encoder(architecture, drop_path=drop_path)
-        recipe = FinetuneRecipe(base_lr, 4, 0.05, warmup_epochs=1, layer_decay=0.65, kind=kind)
+        encoder = Encoder(architecture, drop_path=drop_path)
         model = Classifier(encoder, "mean", ClassifierHead(16, len(classes)))
-        return Finetuner(model, build_preprocess(preprocessing), recipe)
+        return Finetuner(model, Preprocess(preprocessing), finetune_section(base_lr=base_lr), kind)
 
     return make
 
@@ -109,7 +86,8 @@ def train() -> Callable[..., L.Trainer]:
         seed: int = 0,
         watching: Sequence[Callback] = (),
     ) -> L.Trainer:
-        trainer = build_trainer(Machine("cpu", every), epochs, seed, scratch, callbacks=watching)
+        runtime = runtime_section(checkpoint_every_steps=every)
+        trainer = build_trainer(runtime, epochs, seed, scratch, callbacks=watching)
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
         fit(trainer, module, data, scratch)
         return trainer

@@ -16,12 +16,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.errors import TrainingError
+from fusmae.models.architecture import Architecture
+from fusmae.models.encoder import Encoder
+from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead
+from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.runs.distributed import ranks
-from fusmae.training.build import build_encoder, build_fusmae, build_preprocess
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
-from fusmae.training.supervised import Finetuner, FinetuneRecipe
-from fusmae.training.trainer import Machine, build_trainer, fit
+from fusmae.training.reconstruction import Reconstructor
+from fusmae.training.supervised import Finetuner
+from fusmae.training.trainer import build_trainer, fit
+from tests.sections import finetune_section, pretrain_section, runtime_section
 
 AUGMENT = {"flip": True, "turn": True, "min_crop": 0.8}
 
@@ -69,13 +73,14 @@ class Curve(Callback):
 
 def make(kind, setting):
     torch.manual_seed(0)
-    preprocess = build_preprocess(setting["preprocessing"])
+    preprocess = Preprocess(Preprocessing.model_validate(setting["preprocessing"]))
+    architecture = Architecture.model_validate(setting["architecture"], strict=False)
     if kind in ("pretrain", "contrast"):
-        recipe = PretrainRecipe(0.1, 4, 0.05, 1, contrastive_weight=0.5 if kind == "contrast" else 0.0)
-        return Reconstructor(build_fusmae(setting["architecture"]), preprocess, recipe)
-    encoder = build_encoder(setting["architecture"], drop_path=0.3)
+        recipe = pretrain_section(contrastive_weight=0.5 if kind == "contrast" else 0.0)
+        return Reconstructor(FusMAE(architecture), preprocess, recipe)
+    encoder = Encoder(architecture, drop_path=0.3)
     model = Classifier(encoder, "mean", ClassifierHead(encoder.dim, setting["num_classes"]))
-    return Finetuner(model, preprocess, FinetuneRecipe(0.1, 4, 0.05, 1, 0.65))
+    return Finetuner(model, preprocess, finetune_section())
 
 
 def run(folder, name, *, kind="pretrain", strategy="ddp", scratch=None, own_scratch=False, **disturbance):
@@ -85,7 +90,7 @@ def run(folder, name, *, kind="pretrain", strategy="ddp", scratch=None, own_scra
     )
     module, curve = make(kind, setting), Curve()
     place = folder / (scratch or name) / (str(ranks().rank) if own_scratch else "")
-    trainer = build_trainer(Machine("cpu", 3, strategy), 3, 0, place)
+    trainer = build_trainer(runtime_section(checkpoint_every_steps=3, strategy=strategy), 3, 0, place)
     trainer.callbacks += [curve, Disturb(**disturbance)]
     weights, ended = {}, "done"
     try:

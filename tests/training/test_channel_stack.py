@@ -9,29 +9,24 @@ from scipy.ndimage import zoom
 from torch import Tensor
 
 from fusmae.modalities import Statistics
-from fusmae.models.fusmae import reconstruction_loss
-from fusmae.training.build import build_fusmae
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe
+from fusmae.models.architecture import Architecture
+from fusmae.models.fusmae import FusMAE, reconstruction_loss
+from fusmae.models.preprocess import Preprocessing
+from fusmae.training.reconstruction import start_pretraining
+from tests.sections import model_section, pretrain_section
 
 PATCH_PX, SIDE, BANDS = 8, 3, 7
-ARCHITECTURE = {
-    "tile_px": PATCH_PX * SIDE,
-    "groups": {"stack": [2, 4, 1]},
-    "patch_px": PATCH_PX,
-    "dim": 16,
-    "depth": 3,
-    "num_heads": 2,
-    "decoder_dim": 12,
-    "decoder_depth": 2,
-    "decoder_num_heads": 3,
-    "early_fusion": False,
-    "feature_fusion": False,
-    "masking": "independent",
-    "mask_ratio": {"stack": 0.75},
-    "target_norm": "patch",
-    "decode_fraction": 1.0,
-}
+SECTION = model_section(
+    patch_px=PATCH_PX,
+    depth=3,
+    decoder_dim=12,
+    decoder_depth=2,
+    decoder_num_heads=3,
+    early_fusion=False,
+    feature_fusion=False,
+    mask_ratio={"stack": 0.75},
+)
+ARCHITECTURE = Architecture(**SECTION.model_dump(), tile_px=PATCH_PX * SIDE, groups={"stack": (2, 4, 1)})
 Weights = dict[str, Tensor]
 
 
@@ -127,7 +122,7 @@ def shifted(model: torch.nn.Module) -> Weights:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_channel_stack_equals_a_plain_mae_written_apart(seed):
     torch.manual_seed(seed)
-    model = build_fusmae(ARCHITECTURE)
+    model = FusMAE(ARCHITECTURE)
     weights = shifted(model)
     tiles, noise = torch.randn(3, BANDS, 24, 24) * 2 + 1, torch.rand(3, 9)
     found = reconstruction_loss(model({"stack": tiles}, {"stack": noise})["stack"]).item()
@@ -138,13 +133,12 @@ def test_channel_stack_equals_a_plain_mae_written_apart(seed):
 
 def test_stacked_pixels_of_two_modalities_cost_what_a_plain_mae_written_apart_says(inputs, statistics, make_data):
     """From shards as stored to the loss that is trained on: upsampling and all."""
-    switches = {name: value for name, value in ARCHITECTURE.items() if name not in ("tile_px", "groups")}
-    switches |= {"mask_ratio": {"s1": 0.75, "s2": 0.5}}
-    recipe = PretrainRecipe(base_lr=0.1, batch_size=4, weight_decay=0.05, warmup_epochs=1)
-    start = build_pretraining(switches, recipe, inputs, statistics, seed=0, is_stacked=True)
-    weights = shifted(start.module.model)
-    batch = make_data(modalities=tuple(start.architecture["groups"])).first("train", 4)
-    found = start.module.training_step(batch, 0).item()
+    section = SECTION.model_copy(update={"mask_ratio": {"s1": 0.75, "s2": 0.5}})
+    preprocessing = Preprocessing(inputs=inputs, statistics=statistics, is_stacked=True)
+    module, start = start_pretraining(section, preprocessing, pretrain_section(), seed=0)
+    weights = shifted(module.model)
+    batch = make_data(modalities=tuple(start.architecture.groups)).first("train", 4)
+    found = module.training_step(batch, 0).item()
     tiles = torch.stack([reference_tile(batch.pixels, row, statistics) for row in range(4)])
     assert found == pytest.approx(reference_loss(weights, tiles, batch.noise["s1+s2"], "s1+s2"), rel=1e-4)
     turned = tiles[:, [1, 0, 2, 3, 4, 5, 6]]

@@ -13,9 +13,9 @@ from fusmae.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_weights,
-    require_same_model,
     save_checkpoint,
 )
+from tests.sections import model_section
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_checkpoint_comes_back_as_it_was_saved(checkpoint, saved):
     assert found.classes == checkpoint.classes
     assert found.provenance == checkpoint.provenance
     assert found.preprocessing == checkpoint.preprocessing
-    assert found.architecture == json.loads(json.dumps(checkpoint.architecture))
+    assert found.architecture == checkpoint.architecture
     assert list(found.weights) != []
     assert found.weights.keys() == checkpoint.weights.keys()
     for name, tensor in checkpoint.weights.items():
@@ -121,14 +121,28 @@ def test_weights_of_another_checkpoint_are_refused(checkpoint, saved, tmp_path):
 
 
 def test_another_model_is_refused_and_each_key_named_with_got_and_expected(saved):
-    found = load_checkpoint(saved)
-    require_same_model(found, {"dim": 16, "mask_ratio": {"s1": 0.75, "s2": 0.75}}, saved)
+    assert load_checkpoint(saved, model_section(depth=3)).architecture.depth == 3
     with pytest.raises(CheckpointError) as raised:
-        require_same_model(found, {"dim": 32, "depth": 3, "patch_px": 12}, saved)
+        load_checkpoint(saved, model_section(dim=32, depth=3, patch_px=12))
     text = str(raised.value)
     assert f"The checkpoint in {saved} is of another model" in text
-    assert "got:      {'dim': 16, 'patch_px': 8}" in text
-    assert "expected: {'dim': 32, 'patch_px': 12}" in text
+    assert "got:      {'patch_px': 8, 'dim': 16}" in text
+    assert "expected: {'patch_px': 12, 'dim': 32}" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ({"architecture": None}, "valid dictionary"),
+        ({"architecture": {"dim": 16}}, "patch_px"),
+        ({"preprocessing": {"inputs": [], "statistics": {"s1": 1}}}, "statistics.s1"),
+    ],
+)
+def test_a_description_that_is_none_is_named_with_what_is_wrong(saved, change, got):
+    card = json.loads((saved / CARD).read_text(encoding="utf-8"))
+    (saved / CARD).write_text(json.dumps(card | change), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"does not describe a model that this build knows[\s\S]*{got}"):
+        load_checkpoint(saved)
 
 
 def test_weights_of_another_size_are_refused_and_leave_the_module_as_it_was():

@@ -8,15 +8,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fusmae.models.encoder import Latents
-from fusmae.models.fusmae import reconstruction_loss
+from fusmae.models.fusmae import FusMAE, reconstruction_loss
 from fusmae.models.tokens import patchify, unpatchify
-from fusmae.training.build import build_fusmae, part_of
-from fusmae.training.checkpoint import load_weights
-from fusmae.training.contrast import TEMPERATURE, Contrast, info_nce
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe
-
-LR = 0.1
+from fusmae.training.checkpoint import load_weights, part_of
+from fusmae.training.reconstruction import TEMPERATURE, Contrast, info_nce, start_pretraining
+from tests.sections import model_section, pretrain_section
 
 
 def unit_rows(count: int, dim: int) -> Tensor:
@@ -131,6 +127,16 @@ def test_total_is_the_weighed_sum_of_both_terms(make_reconstructor, batch):
     assert module.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 0.5)])
+def test_tiles_are_computed_once_per_step_whatever_the_losses(make_reconstructor, batch, weights):
+    module = make_reconstructor(reconstruction_weight=weights[0], contrastive_weight=weights[1])
+    calls = []
+    module.preprocess.register_forward_hook(lambda *_: calls.append(1))
+    for step in (1, 2):
+        module.training_step(batch, step)
+        assert len(calls) == step
+
+
 def test_the_contrastive_term_is_logged_beside_the_others(make_reconstructor, make_data, tmp_path, train):
     trainer = train(make_reconstructor(contrastive_weight=0.5), make_data(), tmp_path, epochs=1)
     logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -158,17 +164,17 @@ def test_without_the_term_nothing_is_drawn_and_nothing_added(make_reconstructor,
     assert not torch.equal(torch.get_rng_state(), after_building)
 
 
-def test_initial_weights_are_the_same_with_and_without_the_term(inputs, statistics, architecture):
+def test_initial_weights_are_the_same_with_and_without_the_term(preprocessing):
     def start(weight: float):
-        recipe = PretrainRecipe(LR, 4, 0.05, 1, contrastive_weight=weight)
-        return build_pretraining(architecture, recipe, inputs, statistics, seed=3)
+        recipe = pretrain_section(contrastive_weight=weight)
+        return start_pretraining(model_section(), preprocessing, recipe, seed=3)[1]
 
     without, with_term = start(0.0), start(0.5)
-    assert without.initial.keys() == with_term.initial.keys()
-    assert all(torch.equal(tensor, with_term.initial[name]) for name, tensor in without.initial.items())
+    assert without.weights.keys() == with_term.weights.keys()
+    assert all(torch.equal(tensor, with_term.weights[name]) for name, tensor in without.weights.items())
     torch.manual_seed(3)
-    plain = build_fusmae(architecture).state_dict()
-    assert all(torch.equal(tensor, plain[name]) for name, tensor in without.initial.items())
+    plain = FusMAE(without.architecture).state_dict()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in without.weights.items())
 
 
 def test_projections_learn_and_are_no_part_of_the_published_weights(
@@ -183,7 +189,7 @@ def test_projections_learn_and_are_no_part_of_the_published_weights(
         f"contrast.projections.{name}.{part}" for name in ("s1", "s2") for part in ("weight", "bias")
     ]
     assert all(not torch.equal(trained[name], before[name]) for name in projections)
-    load_weights(build_fusmae(architecture), part_of(trained, "model."), "here")
+    load_weights(FusMAE(architecture), part_of(trained, "model."), "here")
 
 
 def test_without_reconstruction_nothing_is_decoded_and_no_decoder_changes(

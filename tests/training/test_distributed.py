@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusmae.training.build import describe_architecture, describe_preprocessing
+from fusmae.models.preprocess import Preprocessing
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tests.sections import architecture_of
 
 pytestmark = pytest.mark.xdist_group("distributed")
 
@@ -29,16 +30,11 @@ PAIRS = {
 # All pairs of a batch are one another's negatives, on whichever process they are.
 CONTRAST = {"contrast-ddp": ("contrast-alone", "contrast-ddp")}
 TRAINED = PAIRS | CONTRAST
-SWITCHES = {
-    "patch_px": 8, "dim": 16, "depth": 3, "num_heads": 2, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2,
-    "early_fusion": True, "feature_fusion": True, "masking": "independent", "mask_ratio": {"s1": 0.75, "s2": 0.75},
-    "target_norm": "patch", "decode_fraction": 1.0,
-}  # fmt: skip
 
 
 def run_jobs(folder: Path, *jobs: dict, alone: bool = False) -> "subprocess.CompletedProcess[str]":
     launcher = [sys.executable] if alone else TORCHRUN
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [*launcher, str(JOBS), str(folder), json.dumps(jobs)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -46,9 +42,10 @@ def run_jobs(folder: Path, *jobs: dict, alone: bool = False) -> "subprocess.Comp
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, shards, inputs, statistics, classes):
     folder = tmp_path_factory.mktemp("distributed")
+    preprocessing = Preprocessing(inputs=inputs, statistics=statistics)
     setting = {
-        "architecture": describe_architecture(SWITCHES, inputs),
-        "preprocessing": describe_preprocessing(inputs, statistics),
+        "architecture": architecture_of(preprocessing, depth=3).model_dump(mode="json"),
+        "preprocessing": preprocessing.model_dump(mode="json"),
         "shards": str(shards),
         "num_classes": len(classes),
     }

@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
-from fusmae.training.pretraining import build_pretraining
-from fusmae.training.reconstruction import PretrainRecipe
+from fusmae.models.preprocess import Preprocessing
+from fusmae.training.reconstruction import start_pretraining
+from tests.sections import model_section, pretrain_section
 
 SWITCHES = {
     "early_fusion": (True, False),
@@ -60,10 +61,10 @@ def test_a_batch_of_one_modality_trains_its_own_parts_and_the_shared_ones(make_r
     assert found == {name for name in names if f".{absent}." in name or name.startswith(crossing)}
 
 
-def test_gradient_reaches_every_parameter_of_a_channel_stack(inputs, statistics, architecture, make_data):
-    switches = architecture | {"early_fusion": False, "feature_fusion": False}
-    recipe = PretrainRecipe(0.1, 4, 0.05, 1)
-    module = build_pretraining(switches, recipe, inputs, statistics, seed=0, is_stacked=True).module
+def test_gradient_reaches_every_parameter_of_a_channel_stack(inputs, statistics, make_data):
+    stack = Preprocessing(inputs=inputs, statistics=statistics, is_stacked=True)
+    section = model_section(depth=3, early_fusion=False, feature_fusion=False)
+    module, _ = start_pretraining(section, stack, pretrain_section(), seed=0)
     assert without_gradient(module, make_data(modalities=("s1+s2",)).first("train", 4)) == set()
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from fusmae.training import history
-from fusmae.training.history import History
+from fusmae.training import trainer
+from fusmae.training.trainer import History
 from tests.training.cut import CutError, CutOff
 
 
@@ -13,7 +13,7 @@ from tests.training.cut import CutError, CutOff
 def clock(monkeypatch):
     """A clock that the test sets."""
     found = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(history, "time", SimpleNamespace(perf_counter=lambda: found.now))
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: found.now))
     return found
 
 

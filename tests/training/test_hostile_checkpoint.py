@@ -49,9 +49,11 @@ def test_the_payload_runs_where_nobody_refuses_it(tmp_path, write):
 
 
 @pytest.mark.parametrize("write", KINDS)
-def test_a_pickle_by_the_name_of_safetensors_is_refused_even_with_its_checksum(tmp_path, write):
+def test_a_pickle_by_the_name_of_safetensors_is_refused_even_with_its_checksum(
+    tmp_path, architecture, preprocessing, write
+):
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, Checkpoint({}, {}, (), {}, {"weight": torch.zeros(2)}))
+    save_checkpoint(folder, Checkpoint(architecture, preprocessing, (), {}, {"weight": torch.zeros(2)}))
     write(folder / WEIGHTS, tmp_path / "ran")
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     (folder / CARD).write_text(json.dumps(card | {"sha256": file_sha256(folder / WEIGHTS)}), encoding="utf-8")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from fusmae.models.encoder import Encoder
+from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead
-from fusmae.training.build import build_encoder, build_fusmae
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, warmup_cosine
 
 
@@ -15,7 +16,7 @@ def test_learning_rate_grows_with_the_batch(batch_size, expected):
 
 
 def test_biases_norms_and_tokens_are_not_decayed_and_everything_else_is(architecture):
-    model = build_fusmae(architecture)
+    model = FusMAE(architecture)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, lr=0.1, weight_decay=0.05)
     decays = {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
@@ -28,7 +29,7 @@ def test_biases_norms_and_tokens_are_not_decayed_and_everything_else_is(architec
 
 
 def test_every_parameter_stands_in_one_group(architecture):
-    model = build_fusmae(architecture)
+    model = FusMAE(architecture)
     groups = parameter_groups(model, lr=0.1, weight_decay=0.05, lr_scale=lambda name: 0.5 if "encoder" in name else 1.0)
     listed = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(listed) == len(set(listed)) == len(list(model.parameters()))
@@ -70,7 +71,7 @@ def test_layer_decay_shrinks_the_rate_by_its_factor_from_layer_to_layer(make_fin
 
 
 def test_layer_decay_covers_the_classifier_without_early_fusion(architecture):
-    encoder = build_encoder(architecture | {"early_fusion": False})
+    encoder = Encoder(architecture.model_copy(update={"early_fusion": False}))
     model = Classifier(encoder, "mean", ClassifierHead(16, 2))
     layers = {encoder.layer_of(name.removeprefix("encoder.")) for name, _ in model.encoder.named_parameters()}
     assert layers == {0, 1, 2, 3, 4}

@@ -9,8 +9,10 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.errors import TrainingError
-from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+from fusmae.models.encoder import Encoder
+from fusmae.models.preprocess import Preprocess
 from fusmae.training.segmentation import Segmenter, pair_confusions, pixel_loss, segmentation_scores
+from tests.sections import architecture_of, preprocess_of
 
 MAP_CLASSES = ("dark", "bright", "absent")
 SIDE_PX = 24
@@ -52,8 +54,8 @@ def make_segmenter(architecture, preprocessing):
     def make(setting=("s1", "s2"), learning_rate=0.1) -> Segmenter:
         torch.manual_seed(0)
         return Segmenter(
-            build_encoder(architecture, drop_path=0.5),
-            build_preprocess(preprocessing),
+            Encoder(architecture, drop_path=0.5),
+            Preprocess(preprocessing),
             setting=setting,
             learning_rate=learning_rate,
             num_classes=len(MAP_CLASSES),
@@ -113,9 +115,8 @@ def test_pixels_of_other_modalities_are_never_read(make_segmenter, make_data, se
 
 
 def test_a_stacked_model_is_fed_all_of_its_one_modality(make_data, inputs, statistics):
-    switches = {"patch_px": 8, "dim": 16, "depth": 2, "num_heads": 2, "early_fusion": False, "mask_ratio": {"s1": 0.75}}
-    encoder = build_encoder(describe_architecture(switches, inputs, is_stacked=True))
-    preprocess = build_preprocess(describe_preprocessing(inputs, statistics, is_stacked=True))
+    preprocess = preprocess_of(inputs, statistics, is_stacked=True)
+    encoder = Encoder(architecture_of(preprocess.preprocessing, early_fusion=False, feature_fusion=False))
     module = Segmenter(encoder, preprocess, setting=("s1+s2",), learning_rate=0.1, num_classes=3).eval()
     assert module(make_data().first("train", 2)).shape == (2, 3, SIDE_PX, SIDE_PX)
 

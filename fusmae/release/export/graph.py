@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from fusmae.errors import ExportError
 from fusmae.files import written_whole
 from fusmae.inference.session import DIGEST_KEY, EMBEDDING, METADATA_KEY, PRESENCE, digest_entry
-from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.fused_attention import with_onnx_attention
@@ -27,21 +26,20 @@ from fusmae.training.checkpoint import Checkpoint
 class Deployable(nn.Module):
     """Preprocessing and classifier behind one positional signature, as ONNX needs it."""
 
-    def __init__(self, preprocess: Preprocess, classifier: Classifier, inputs: Sequence[ModalityInput]) -> None:
+    def __init__(self, preprocess: Preprocess, classifier: Classifier) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.classifier = classifier
-        self.names = [item.name for item in inputs]
-        self.modalities = [item.modality for item in inputs]
+        self.inputs = preprocess.inputs
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
 
         Args:
-            arrays: one `[B, C, h, w]` float32 per input in the order of `names`, then presence `[B, M]`, 1 or 0.
+            arrays: one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
-        tiles = self.preprocess(dict(zip(self.names, pixels, strict=True)))
+        tiles = self.preprocess({item.name: array for item, array in zip(self.inputs, pixels, strict=True)})
         embedding = self.classifier.embed(tiles, presence > 0.5)
         logits = self.classifier.head(embedding)
         return logits, torch.sigmoid(logits), embedding
@@ -49,11 +47,7 @@ class Deployable(nn.Module):
     @torch.no_grad()
     def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
         """Torch's logits `[B, K]`, to check parity: tokens of absent modalities are left out here, not masked."""
-        present = {
-            name: torch.from_numpy(batch[name])
-            for name, modality in zip(self.names, self.modalities, strict=True)
-            if modality in setting
-        }
+        present = {item.name: torch.from_numpy(batch[item.name]) for item in self.inputs if item.modality in setting}
         return np.asarray(self.classifier(self.preprocess(present)))
 
 
@@ -67,11 +61,11 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
         git: commit and dirty flag at the export.
     """
     return {
-        **checkpoint.preprocessing,
-        "modalities": list(checkpoint.architecture["groups"]),
+        **checkpoint.preprocessing.model_dump(mode="json"),
+        "modalities": list(checkpoint.architecture.groups),
         "presence": f"one graph for every setting: input `{PRESENCE}` [B, M] is 1 where a modality is there",
         "tile_m": tile_m,
-        "tile_px": checkpoint.architecture["tile_px"],
+        "tile_px": checkpoint.architecture.tile_px,
         "classes": list(checkpoint.classes),
         "outputs": {
             "logits": "[B, K]",
@@ -85,20 +79,18 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
     }
 
 
-def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modalities: int, *, opset: int) -> Any:
+def export_onnx(model: Deployable, *, opset: int) -> Any:
     """Trace the graph with a dynamic batch dimension.
 
     Args:
         model: the trained model; it is put in eval mode.
-        inputs: arrays that it takes.
-        num_modalities: M, number of columns of `presence`.
         opset: number of the ONNX operator set, `OLDEST` to `NEWEST` of `operator_set`.
 
     Returns:
         An `onnx.ModelProto`.
     """
-    example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in inputs]
-    example.append(torch.ones(2, num_modalities))
+    example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in model.inputs]
+    example.append(torch.ones(2, len(model.classifier.encoder.in_chans)))
     batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
         # The warning is about inputs that share one batch dimension, which is intended.
@@ -106,7 +98,7 @@ def export_onnx(model: Deployable, inputs: Sequence[ModalityInput], num_modaliti
         program = torch.onnx.export(
             with_onnx_attention(model.eval(), opset),
             tuple(example),
-            input_names=[*(item.name for item in inputs), PRESENCE],
+            input_names=[*(item.name for item in model.inputs), PRESENCE],
             output_names=["logits", "probabilities", EMBEDDING],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             opset_version=exported_at(opset),

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from fusmae.config.data import DataConfig
 from fusmae.config.study import VariantConfig
-from fusmae.config.training import PretrainConfig, ReadoutName
+from fusmae.config.training import PretrainConfig, Readout
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
-from fusmae.data.statistics import parse_statistics
 from fusmae.errors import CheckpointError
 from fusmae.evaluation import diagnostics
 from fusmae.evaluation.features import CheckpointEncoder, FrozenEncoder
@@ -24,18 +23,14 @@ from fusmae.evaluation.figures import Image, displayed, save_tiles
 from fusmae.evaluation.reconstructions import draw_reconstructions
 from fusmae.evaluation.resampling import independent_places
 from fusmae.files import file_sha256, written_whole
-from fusmae.modalities import Modality, ModalityInput, Statistics
-from fusmae.models.fusmae import FusMAE
-from fusmae.models.preprocess import Preprocess
-from fusmae.rivals import build_rival
+from fusmae.modalities import Modality, ModalityInput
+from fusmae.rivals.backbones import build_rival
 from fusmae.rivals.rival import Rival
 from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.tracking import Run
 from fusmae.study.measure.measurement import Measurement
 from fusmae.study.results import PICTURES, Cell, Picture, write_cell, write_pictures
-from fusmae.training.build import build_fusmae, build_preprocess, inputs_of
-from fusmae.training.checkpoint import Checkpoint, load_checkpoint, load_weights
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 
 
 class RivalEncoder:
@@ -66,20 +61,18 @@ class Opened:
         about: description of the variant.
         encoder: the frozen encoder.
         checkpoint: weights to train further; None for a rival.
-        reconstructor: model and preprocessing, if the variant was trained to reconstruct; None otherwise.
+        is_reconstructing: whether the variant was trained to reconstruct.
         history: training curves and cost of the pretraining.
     """
 
     about: str
     encoder: FrozenEncoder
     checkpoint: Checkpoint | None
-    reconstructor: tuple[FusMAE, Preprocess] | None
+    is_reconstructing: bool
     history: Mapping[str, Any]
 
 
-def open_variant(
-    variant: VariantConfig, pretrain: PretrainConfig, readout: ReadoutName, folder: Path, seed: int
-) -> Opened:
+def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
     Args:
@@ -95,17 +88,12 @@ def open_variant(
     checkpoint = load_checkpoint(folder)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     if variant.start not in ("pretrained", "random"):
-        inputs = inputs_of(checkpoint.preprocessing)
-        statistics = parse_statistics(checkpoint.preprocessing["statistics"])
         weights = _unchanged(variant) if variant.weights else None
-        rival = build_rival(variant.start, inputs, statistics, weights, seed)
-        return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, None, history)
-    encoder = CheckpointEncoder(checkpoint, folder, readout)
-    reconstructor = None
-    if variant.start == "pretrained" and pretrain.reconstruction_weight:
-        load_weights(model := build_fusmae(checkpoint.architecture), checkpoint.weights, folder)
-        reconstructor = model.eval(), build_preprocess(checkpoint.preprocessing)
-    return Opened(variant.about, encoder, checkpoint, reconstructor, history)
+        rival = build_rival(variant.start, checkpoint.preprocessing, weights, seed)
+        return Opened(f"{variant.about}, {rival.origin}", RivalEncoder(rival), None, False, history)
+    encoder = CheckpointEncoder(checkpoint, readout)
+    is_reconstructing = variant.start == "pretrained" and bool(pretrain.reconstruction_weight)
+    return Opened(variant.about, encoder, checkpoint, is_reconstructing, history)
 
 
 def _unchanged(variant: VariantConfig) -> Path:
@@ -128,7 +116,6 @@ def write_measured(
     opened: Opened,
     measurement: Measurement,
     retrieval: Mapping[str, Mapping[str, float]],
-    pretrain: PretrainConfig,
     tiles: DataConfig,
     pairs: Mapping[str, Pair],
     run: Run,
@@ -141,7 +128,6 @@ def write_measured(
         opened: the variant's weights.
         measurement: the variant's rows.
         retrieval: retrieval scores by direction.
-        pretrain: how the variant was trained.
         tiles: the variant's data.
         pairs: entries of the index by key.
         run: run of the measurement.
@@ -165,8 +151,8 @@ def write_measured(
         "test_places": len(set(independent_places([pairs[key] for key in data.reader("test").keys]))),
     }
     reconstruction = {}
-    if opened.reconstructor is not None:
-        reconstruction = diagnostics.reconstruction(*opened.reconstructor, data, measurement.device)
+    if opened.is_reconstructing and opened.checkpoint is not None:
+        reconstruction = diagnostics.reconstruction(opened.checkpoint, data, measurement.device)
     cell = Cell(
         variant=name,
         seed=measurement.seed,
@@ -183,14 +169,13 @@ def write_measured(
     with written_whole(out) as partial:
         partial.mkdir()
         write_cell(partial, cell, book.labels, book.predictions, book.confusions)
-        write_pictures(partial, _pictures(partial / PICTURES, opened, measurement, pretrain, tiles, pairs))
+        write_pictures(partial, _pictures(partial / PICTURES, opened, measurement, tiles, pairs))
 
 
 def _pictures(
     folder: Path,
     opened: Opened,
     measurement: Measurement,
-    pretrain: PretrainConfig,
     tiles: DataConfig,
     pairs: Mapping[str, Pair],
 ) -> list[Picture]:
@@ -199,11 +184,9 @@ def _pictures(
     if not count:
         return []
     # A stack has no separate tiles per modality that could be drawn.
-    if opened.reconstructor is not None and not opened.reconstructor[1].is_stacked and opened.checkpoint is not None:
-        model, preprocess = opened.reconstructor
-        module = Reconstructor(model, preprocess, PretrainRecipe(**pretrain.recipe))
-        statistics = parse_statistics(opened.checkpoint.preprocessing["statistics"])
-        found += reconstruction_pictures(folder, module, data, pairs, tiles.modalities, statistics, count)
+    checkpoint = opened.checkpoint
+    if opened.is_reconstructing and checkpoint is not None and not checkpoint.preprocessing.is_stacked:
+        found += reconstruction_pictures(folder, checkpoint, data, pairs, tiles.modalities, count)
     best = next((row for row in reversed(book.rows) if row.name in book.predictions), None)
     if best is not None:
         name = f"{best.protocol}/{best.share:g}/{book.rows[0].condition}"
@@ -213,22 +196,20 @@ def _pictures(
 
 def reconstruction_pictures(
     folder: Path,
-    module: Reconstructor,
+    checkpoint: Checkpoint,
     data: PairDataModule,
     pairs: Mapping[str, Pair],
     modalities: Mapping[str, Modality],
-    statistics: Statistics,
     count: int,
 ) -> list[Picture]:
     """Draw reconstructions of test tiles that are evenly spread over the split; `folder` is written anew.
 
     Args:
         folder: folder of the cell's pictures.
-        module: pretrained model.
+        checkpoint: checkpoint of the pretrained model.
         data: pairs, whose draws give each tile its masks.
         pairs: entries of the index by key, with each pair's location.
         modalities: modalities by name, which give the order of bands.
-        statistics: mean and standard deviation of each band, to undo the normalisation.
         count: number of tiles.
     """
     reader = data.reader("test")
@@ -236,7 +217,7 @@ def reconstruction_pictures(
     keys = [reader.keys[row] for row in rows]
     batch = whole(list(data.batches("test", rows)))
     batch = batch._replace(pixels=batch.only(tuple(modalities)))
-    draw_reconstructions(folder, module, batch, keys, modalities, statistics, reader.origin.warning)
+    draw_reconstructions(folder, checkpoint, batch, keys, modalities, reader.origin.warning)
     return [
         Picture(f"{at:02d}_{key}.png", "reconstruction", key, "true, masked, predicted", pairs[key].lon, pairs[key].lat)
         for at, key in enumerate(keys)

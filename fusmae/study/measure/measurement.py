@@ -26,7 +26,6 @@ from fusmae.study.measure import supervised
 from fusmae.study.results import FOCUS, Row
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.segmentation import segmentation_scores
-from fusmae.training.trainer import Machine
 
 RESAMPLING_SEED = 0
 """Random seed for a whole study: all rows must be scored on the same resamples and have the same clouds."""
@@ -175,8 +174,8 @@ class Measurement:
         """Add the rows of encoder and head trained together, at every label share; a rival has none."""
         if "finetune" not in self.study.protocols or self.checkpoint is None:
             return
-        recipe = self.recipe.model_dump()
-        draws = self._draws(recipe["modality_drop"], recipe["augment"])
+        recipe = self.recipe
+        draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
             module = supervised.finetune(
                 self._task("finetune", share, draws),
@@ -210,8 +209,8 @@ class Measurement:
 
     def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
         steps = self.study.finetune if name == "finetune" else self.study.segment
-        machine, scratch = Machine(**self.runtime.machine), self.scratch / f"{name}-{share:g}"
-        return supervised.Task(self.data.shards, self.labelled[share], steps, draws, machine, scratch)
+        rows, scratch = self.labelled[share], self.scratch / f"{name}-{share:g}"
+        return supervised.Task(self.data.shards, rows, steps, draws, self.runtime, scratch)
 
 
 def _columns(focus: Sequence[str], classes: Sequence[str]) -> list[int]:

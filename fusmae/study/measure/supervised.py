@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.study import StepsConfig
+from fusmae.config.training import FinetuneConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.conditions import Condition, over_split
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.training.build import build_encoder, build_preprocess, part_of
-from fusmae.training.checkpoint import Checkpoint, load_weights
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
+from fusmae.training.optim import REFERENCE_BATCH
 from fusmae.training.segmentation import Segmenter
-from fusmae.training.supervised import Finetuner, FinetuneRecipe
-from fusmae.training.trainer import Machine, build_trainer, fit
+from fusmae.training.supervised import Finetuner
+from fusmae.training.trainer import build_trainer, fit
 
 _WARMUP_SHARE = 0.1
 """Share of a finetuning's epochs that is warm-up, the same for every share of labels."""
@@ -33,7 +36,7 @@ class Task:
         rows: rows of train whose labels are used.
         steps: number of steps, batch size and learning rate.
         draws: random draws of augmentation and modality drop.
-        machine: how the trainer uses the machine.
+        runtime: section `runtime` of params.yaml.
         scratch: folder for resume checkpoints.
     """
 
@@ -41,7 +44,7 @@ class Task:
     rows: NDArray[np.int64]
     steps: StepsConfig
     draws: Draws
-    machine: Machine
+    runtime: RuntimeConfig
     scratch: Path
 
     @property
@@ -71,7 +74,7 @@ def finetune(
     *,
     kind: Literal["multilabel", "multiclass"],
     num_classes: int,
-    recipe: dict[str, Any],
+    recipe: FinetuneConfig,
     is_scratch: bool,
 ) -> Finetuner:
     """A classifier trained from a pretraining checkpoint's weights, in eval mode.
@@ -84,22 +87,18 @@ def finetune(
         recipe: section `finetune` of params.yaml; length and learning rate are taken from the task instead.
         is_scratch: whether the weights are random, so that every layer learns at the full rate.
     """
-    encoder = build_encoder(checkpoint.architecture, drop_path=recipe["drop_path"])
-    load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
+    changes = {
+        "base_lr": task.steps.learning_rate * REFERENCE_BATCH / task.batch_size,
+        "batch_size": task.batch_size,
+        "epochs": task.epochs,
+        "warmup_epochs": task.epochs * _WARMUP_SHARE,
+        "layer_decay": 1.0 if is_scratch else recipe.layer_decay,
+    }
+    encoder = checkpoint.encoder(drop_path=recipe.drop_path)
     torch.manual_seed(task.draws.seed)
-    head = ClassifierHead(readout_dim(encoder, recipe["readout"]), num_classes)
-    module = Finetuner(
-        Classifier(encoder, recipe["readout"], head),
-        build_preprocess(checkpoint.preprocessing),
-        FinetuneRecipe(
-            base_lr=task.steps.learning_rate * 256 / task.batch_size,
-            batch_size=task.batch_size,
-            weight_decay=recipe["weight_decay"],
-            warmup_epochs=task.epochs * _WARMUP_SHARE,
-            layer_decay=1.0 if is_scratch else recipe["layer_decay"],
-            kind=kind,
-        ),
-    )
+    head = ClassifierHead(readout_dim(encoder, recipe.readout), num_classes)
+    classifier = Classifier(encoder, recipe.readout, head)
+    module = Finetuner(classifier, Preprocess(checkpoint.preprocessing), recipe.model_copy(update=changes), kind=kind)
     _train(task, module, task.data())
     return module.eval()
 
@@ -120,12 +119,11 @@ def finetuned_probabilities(
 
 def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
     """A segmentation head trained on a frozen encoder's tokens, in eval mode."""
-    encoder = build_encoder(checkpoint.architecture)
-    load_weights(encoder, part_of(checkpoint.weights, "encoder."), "the variant's checkpoint")
+    encoder = checkpoint.encoder()
     torch.manual_seed(task.draws.seed)
     module = Segmenter(
         encoder,
-        build_preprocess(checkpoint.preprocessing),
+        Preprocess(checkpoint.preprocessing),
         setting=setting,
         learning_rate=task.steps.learning_rate,
         num_classes=num_classes,
@@ -145,5 +143,5 @@ def map_confusions(
 
 def _train(task: Task, module: L.LightningModule, data: PairDataModule) -> None:
     steps, seed = task.steps.steps, task.draws.seed
-    trainer = build_trainer(task.machine, task.epochs, seed, task.scratch, max_steps=steps, is_validated=False)
+    trainer = build_trainer(task.runtime, task.epochs, seed, task.scratch, max_steps=steps, is_validated=False)
     fit(trainer, module, data, task.scratch)

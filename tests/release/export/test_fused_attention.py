@@ -13,7 +13,7 @@ from fusmae.release.export.graph import Deployable, export_onnx
 
 @pytest.fixture
 def model(exported):
-    return Deployable(exported.preprocess, exported.classifier, exported.inputs).eval()
+    return Deployable(exported.preprocess, exported.classifier).eval()
 
 
 def arrays(exported, presence):
@@ -39,14 +39,14 @@ def test_the_model_itself_and_its_weights_stay(model):
 
 
 def test_attention_is_one_operator_a_block(exported, model):
-    graph = export_onnx(model, exported.inputs, 2, opset=23)
+    graph = export_onnx(model, opset=23)
     counts = Counter(node.op_type for node in graph.graph.node)
     assert counts["Attention"] == 3  # two cross-attentions and one joint block
     assert counts["Softmax"] == counts["IsNaN"] == 0
 
 
 def test_where_the_operator_set_lacks_it_attention_is_two_products_and_a_softmax(exported, model):
-    graph = export_onnx(model, exported.inputs, 2, opset=22)
+    graph = export_onnx(model, opset=22)
     counts = Counter(node.op_type for node in graph.graph.node)
     assert (counts["Attention"], counts["Softmax"], counts["MatMul"]) == (0, 3, 6)
     assert counts["IsNaN"] == 0

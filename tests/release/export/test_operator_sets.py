@@ -39,9 +39,9 @@ for path in sys.argv[3:]:
 @pytest.fixture(scope="module")
 def graphs(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs")
-    model = Deployable(exported.preprocess, exported.classifier, exported.inputs)
+    model = Deployable(exported.preprocess, exported.classifier)
     for opset in NEEDS:
-        graph = export_onnx(model, exported.inputs, 2, opset=opset)
+        graph = export_onnx(model, opset=opset)
         save_onnx(graph, exported.metadata, folder / f"{opset}.onnx")
     return folder
 

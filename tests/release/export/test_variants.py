@@ -17,31 +17,32 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
+from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
 from fusmae.release.export.variant_report import Variant
 from fusmae.release.export.variant_scores import Latency, compare_latencies, compare_scores, is_finite_at_extremes
 from fusmae.release.export.variants import make_variants
 from fusmae.stages.variants import variants
-from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
+from tests.sections import architecture_of, preprocess_of
 
 ROOT = Path(__file__).parents[3]
 PRECISIONS = ("fp16", "int8")
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
-SWITCHES = {"patch_px": 8, "dim": 16, "depth": 4, "num_heads": 2, "early_fusion": True}
 DRAWS = {"places": [f"place {number}" for number in range(6)], "resamples": 20, "confidence": 0.95, "seed": 0}
 
 
 def save_source(path, inputs, statistics, classes, opset):
     """A tiny graph for the tiny shards, its head large enough that probabilities are far from one half."""
     torch.manual_seed(0)
-    encoder = build_encoder(describe_architecture(SWITCHES, inputs))
+    preprocess = preprocess_of(inputs, statistics)
+    encoder = Encoder(architecture_of(preprocess.preprocessing, depth=4))
     classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes)))
     torch.nn.init.normal_(classifier.head.linear.weight)
-    preprocessing = describe_preprocessing(inputs, statistics)
-    model = Deployable(build_preprocess(preprocessing), classifier, inputs)
-    metadata = {**preprocessing, "modalities": ["s1", "s2"], "classes": list(classes), "precision": "fp32"}
-    save_onnx(export_onnx(model, inputs, 2, opset=opset), metadata, path)
+    model = Deployable(preprocess, classifier)
+    described = preprocess.preprocessing.model_dump(mode="json")
+    metadata = {**described, "modalities": ["s1", "s2"], "classes": list(classes), "precision": "fp32"}
+    save_onnx(export_onnx(model, opset=opset), metadata, path)
     return path
 
 

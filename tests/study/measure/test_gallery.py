@@ -4,24 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusmae.data.statistics import read_statistics
 from fusmae.study.measure.cell import failure_pictures, reconstruction_pictures, whole
 from fusmae.study.variants import variant_config
-from fusmae.training.build import build_fusmae, build_preprocess
-from fusmae.training.reconstruction import PretrainRecipe, Reconstructor
 
 KEYS = [f"test{number:02d}" for number in range(6)]
 
 
 def draw_reconstructions(tiny, folder, variant, names, count):
     own, checkpoint = variant_config(tiny.config, variant, 1), tiny.untrained(variant)
-    model = build_fusmae(checkpoint.architecture)
-    model.load_state_dict(checkpoint.weights)
-    module = Reconstructor(model, build_preprocess(checkpoint.preprocessing), PretrainRecipe(**own.pretrain.recipe))
-    statistics = read_statistics(tiny.folder / "statistics.json")
-    return reconstruction_pictures(
-        folder, module, tiny.data(4, names), tiny.pairs, own.data.modalities, statistics, count
-    )
+    data = tiny.data(4, names)
+    return reconstruction_pictures(folder, checkpoint, data, tiny.pairs, own.data.modalities, count)
 
 
 def sizes(folder, pictures):

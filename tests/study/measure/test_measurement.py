@@ -1,7 +1,5 @@
 """What of a variant is measured, and on which resamples."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -26,7 +24,7 @@ def measure(tiny, tiny_config, tmp_path):
             study_of(config),
             own.finetune,
             own.runtime,
-            encoder=CheckpointEncoder(checkpoint, Path("here"), "mean"),
+            encoder=CheckpointEncoder(checkpoint, "mean"),
             checkpoint=None if is_rival else checkpoint,
             is_scratch=False,
             seed=seed,

@@ -11,8 +11,8 @@ from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.conditions import Clouds, conditions_of
 from fusmae.study.measure import supervised
-from fusmae.training.build import part_of
-from fusmae.training.trainer import Machine
+from fusmae.training.checkpoint import part_of
+from tests.sections import runtime_section
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -32,7 +32,7 @@ def task(tiny, tmp_path):
             np.asarray(rows),
             StepsConfig(steps=steps, batch_size=4, learning_rate=1e-2),
             Draws(seed, BOTH, 1, 0.3, augment),
-            Machine("cpu", 1000),
+            runtime_section(checkpoint_every_steps=1000),
             tmp_path / f"{len(rows)}-{steps}-{seed}",
         )
 
@@ -47,7 +47,7 @@ def checkpoint(tiny):
 @pytest.fixture
 def finetune(tiny, checkpoint):
     def run(task, *, kind="multilabel", is_scratch=False, **changes):
-        recipe = tiny.config.finetune.model_dump() | changes
+        recipe = tiny.config.finetune.model_copy(update=changes)
         return supervised.finetune(task, checkpoint, kind=kind, num_classes=4, recipe=recipe, is_scratch=is_scratch)
 
     return run
