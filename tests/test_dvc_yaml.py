@@ -99,9 +99,9 @@ def test_people_can_read_the_file():
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 300
 
 
-def given(stage):
-    """Sections of the parameters that the command line hands to a stage, as `config.a.b`."""
-    tree = ast.parse((ROOT / "fusmae" / "cli" / "stages.py").read_text(encoding="utf-8"))
+def given(stage, file="stages.py"):
+    """Sections of the parameters that the command line hands to a stage, as `config.a.b`, or `own.a.b` of a variant."""
+    tree = ast.parse((ROOT / "fusmae" / "cli" / file).read_text(encoding="utf-8"))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     command, found = functions[stage], set()
     helpers = [functions[node.id] for node in ast.walk(command) if getattr(node, "id", "") in functions.keys() - STAGES]
@@ -110,7 +110,7 @@ def given(stage):
         while isinstance(inner, ast.Attribute):
             names.append(inner.attr)
             inner = inner.value
-        if isinstance(inner, ast.Name) and inner.id == "config" and names:
+        if isinstance(inner, ast.Name) and inner.id in ("config", "own") and names:
             found.add(names[-1])
     return found
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fusmae.config.study import StudyConfig
-from tests.test_dvc_yaml import CHANGES_NO_NUMBER, SOURCES, imported_files, is_within
+from tests.test_dvc_yaml import CHANGES_NO_NUMBER, NO_RESULT_DEPENDS_ON, SOURCES, given, imported_files, is_within
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "study" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -20,10 +20,8 @@ MODULES = {
     "report": ("study_report",),
 }
 SEVERAL = ("pretrain", "measure")
-# `runtime` is how a run uses the machine, and no result depends on it. `seed` is the item's.
-FREE = {"runtime", "seed"}
-# A stage sees another value of these in what it depends on: weights that were trained otherwise, shards of other tiles.
-SEEN_IN_DEPS = {"measure": {"pretrain"}, "report": {"data"}}
+# A stage sees another value of these in what it depends on: weights that were trained otherwise.
+SEEN_IN_DEPS = {"measure": {"pretrain"}}
 
 
 @pytest.fixture(scope="module")
@@ -82,37 +80,33 @@ def chain_of(node):
     return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
 
 
-def reads_of(graph, stage):
-    """Sections of the parameters that a stage's code names, and keys of `study`."""
-    files = [
-        file
-        for file in closure(graph, stage)
-        if file.startswith(("fusmae/study/", "fusmae/stages/", "fusmae/reports/study"))
-    ]
-    sections, keys = set(), set()
+def keys_of_study(graph, stage):
+    """Keys of section `study` that a stage's code reads."""
+    files = [file for file in closure(graph, stage) if file.startswith(("fusmae/study/", "fusmae/stages/"))]
+    keys = set()
     for file in files:
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
             chain = chain_of(node)
-            chain = chain[1:] if chain[:1] == ["self"] else chain
-            if chain[:1] in (["config"], ["own"]) and len(chain) > 1:
-                sections.add(chain[1])
-            elif chain[:1] == ["study"] and len(chain) > 1:
-                keys.add(chain[1])
-            elif isinstance(node, ast.Attribute) and "study_of(" in ast.unparse(node.value):
-                keys.add(node.attr)
-    return sections - {"model_dump"}, keys & set(StudyConfig.model_fields)
+            if "study" in chain[:-1]:
+                keys.add(chain[chain.index("study") + 1])
+    return keys & set(StudyConfig.model_fields)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "measure", "report"])
-def test_every_section_that_a_stage_reads_is_listed_or_seen_in_what_it_depends_on(stage, graph):
-    sections, _ = reads_of(graph, stage)
+def test_every_section_that_a_stage_is_given_is_listed_or_seen_in_what_it_depends_on(stage):
     listed = {key.split(".")[0] for key in STAGES[stage]["params"]}
-    assert sections - FREE - {"study"} - SEEN_IN_DEPS.get(stage, set()) == listed - {"study"}
+    sections = given(f"study_{stage}", "study.py")
+    assert sections - NO_RESULT_DEPENDS_ON - SEEN_IN_DEPS.get(stage, set()) == listed - {"study"}
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "measure", "report"])
+def test_a_stage_is_given_sections_and_never_all_parameters(stage):
+    assert "fusmae.config.params" not in (ROOT / "fusmae" / "stages" / f"study_{stage}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "measure", "report"])
 def test_every_key_of_the_study_that_a_stage_reads_is_listed(stage, graph):
-    _, keys = reads_of(graph, stage)
+    keys = keys_of_study(graph, stage)
     listed = {key for key in STAGES[stage]["params"] if key.split(".")[0] == "study"}
     if "study" in listed:
         return
