@@ -125,7 +125,7 @@ def pretrain(
 
 
 def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
-    """Train linear heads on a frozen encoder.
+    """Fit logistic regressions on the features of a frozen encoder.
 
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
     --run-file reports/runs/probe-pretrained.json
@@ -171,7 +171,7 @@ def evaluate(
 ) -> None:
     """Score every model over the whole test set.
 
-    Each is scored with and without each modality.
+    Frozen encoders are scored by kNN and by their probe; all models with and without each modality.
 
     Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
     --runs reports/runs

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.config.section import Rate, Section, Share
-from fusmae.config.training import Readout
+from fusmae.config.training import LabelKind, Readout
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]
@@ -83,7 +83,7 @@ class StudyConfig(Section):
     """
 
     title: str = Field(min_length=1)
-    kind: Literal["multilabel", "multiclass"]
+    kind: LabelKind
     focus: FocusConfig | None
     variants: dict[str, VariantConfig]
     run: list[str] = Field(min_length=1)

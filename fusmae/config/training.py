@@ -13,6 +13,9 @@ TargetNorm = Literal["patch", "group", "band"]
 """patch: normalised per patch over all its values (MAE). group: normalised per patch and band group (as MAESTRO).
 band: the band-standardised values unchanged, without normalisation per patch."""
 
+LabelKind = Literal["multilabel", "multiclass"]
+"""Kind of label vector: any number of classes per pair, or exactly one."""
+
 Readout = Literal["mean", "cls", "concat", "spread"]
 """mean: mean of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each
 modality's mean and the standard deviation over its tokens, side by side."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-LabelKind = Literal["multilabel", "multiclass"]
-"""Kind of label vector: any number of classes per pair, or exactly one."""
+from fusmae.config.training import LabelKind
 
 
 @dataclass(frozen=True)

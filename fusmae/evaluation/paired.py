@@ -85,6 +85,5 @@ def paired_differences(
     one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
     found = {name: difference(one[name], other[name], confidence) for name in METRICS}
     return {
-        name: Difference(name, value, found[name].low, found[name].high, confidence, resamples, num_places)
-        for name, value in apart.items()
+        name: Difference(name, value, *found[name], confidence, resamples, num_places) for name, value in apart.items()
     }

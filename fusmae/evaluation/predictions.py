@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fusmae.data.datamodule import PairDataModule
+from fusmae.config.training import LabelKind
+from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.evaluation.conditions import Condition, over_split
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
 
@@ -55,8 +58,28 @@ def frozen_probabilities(
 
 
 def finetuned_probabilities(
-    checkpoint: Checkpoint, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
+    model: Classifier,
+    preprocess: Preprocess,
+    data: PairDataModule,
+    conditions: Sequence[Condition],
+    device: torch.device,
+    kind: LabelKind = "multilabel",
 ) -> Probabilities:
-    """Probabilities of a finetune checkpoint's classifier, which serves every condition."""
-    model, preprocess = checkpoint.finetuned_classifier().to(device), Preprocess(checkpoint.preprocessing).to(device)
-    return over_split(lambda batch, _: model(preprocess(batch.pixels)).sigmoid(), data, "test", conditions, device)
+    """Probabilities of a finetuned classifier, which serves every condition.
+
+    Args:
+        model: classifier in eval mode.
+        preprocess: module that turns native pixels into the classifier's tiles.
+        data: data module with the split test.
+        conditions: conditions of the input.
+        device: device to run on.
+        kind: kind of label vector, which says how logits become probabilities.
+    """
+    model.to(device)
+    preprocess.to(device)
+
+    def predict(batch: Batch, _: Sequence[str]) -> Tensor:
+        logits = model(preprocess(batch.pixels)).float()
+        return torch.sigmoid(logits) if kind == "multilabel" else torch.softmax(logits, dim=1)
+
+    return over_split(predict, data, "test", conditions, device)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusmae.evaluation.metrics import LabelKind, headline
+from fusmae.config.training import LabelKind
+from fusmae.evaluation.metrics import headline
 from fusmae.models.heads import ProbeHead
 
 # Values of C, from strong to weak regularisation; of equally good ones the first is chosen.

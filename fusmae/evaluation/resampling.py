@@ -6,13 +6,13 @@ clustered data"). So whole places are drawn. From too few places no interval is 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
 from fusmae.data.randomness import Purpose, generators
 from fusmae.errors import SourceError
@@ -23,23 +23,6 @@ CONFIDENCE = 0.95
 
 # Numbers of the random streams of one seed.
 _PLACES, _SEEDS = 0, 1
-
-
-@dataclass(frozen=True)
-class DrawnDifference:
-    """The difference of two rows' scores over the draws.
-
-    Attributes:
-        mean: mean of the draws' differences.
-        low: lower end of the percentile interval.
-        high: upper end of the percentile interval.
-        share_below_zero: share of the draws whose difference is below 0.
-    """
-
-    mean: float
-    low: float
-    high: float
-    share_below_zero: float
 
 
 def read_places(index: Path, keys: Sequence[str]) -> list[str]:
@@ -127,7 +110,7 @@ def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.
 
 
 def headline_draws(
-    kind: Literal["multilabel", "multiclass"],
+    kind: LabelKind,
     labels: NDArray[Any],
     probabilities: NDArray[Any],
     weights: NDArray[np.int32],
@@ -270,17 +253,15 @@ def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
     return np.asarray(np.take_along_axis(draws, np.array(chosen).T, axis=0).mean(axis=0), np.float64)
 
 
-def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float = 0.95) -> DrawnDifference:
-    """Row a minus row b, draw by draw.
+def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Ends (low, high) of the percentile interval of row a minus row b, draw by draw.
 
     Args:
         draws_a: scores `[B]` of row a, from `headline_draws`, `miou_draws` or `over_seeds`; B is the number of draws.
         draws_b: scores `[B]` of row b on the same draws.
         confidence: confidence of the percentile interval, between 0 and 1.
     """
-    apart = np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64)
-    low, high = _percentiles(apart, confidence)
-    return DrawnDifference(float(apart.mean()), low, high, float((apart < 0).mean()))
+    return _percentiles(np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64), confidence)
 
 
 def _percentiles(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:

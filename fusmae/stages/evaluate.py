@@ -17,6 +17,7 @@ from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities
 from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
+from fusmae.models.preprocess import Preprocess
 from fusmae.runs.tracking import log_to_run
 from fusmae.training.checkpoint import load_checkpoint
 
@@ -46,7 +47,9 @@ def evaluate(
             load_checkpoint(folder), data, conditions, device, neighbours=section.neighbours
         )
     for folder in track(sorted((models / "finetune").iterdir()), description="finetuned"):
-        predicted["finetune"][folder.name] = finetuned_probabilities(load_checkpoint(folder), data, conditions, device)
+        checkpoint = load_checkpoint(folder)
+        model, preprocess = checkpoint.finetuned_classifier(), Preprocess(checkpoint.preprocessing)
+        predicted["finetune"][folder.name] = finetuned_probabilities(model, preprocess, data, conditions, device)
     rows, curves = [], {}
     for protocol, by_weights in predicted.items():
         for initialisation, by_setting in by_weights.items():

@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-import torch
-
 from fusmae.config.data import DataConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig
 from fusmae.data.datamodule import Draws, PairDataModule
-from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.models.preprocess import Preprocess
 from fusmae.runs.stage_code import stage_code
 from fusmae.runs.tracking import stage_run
 from fusmae.training.checkpoint import load_checkpoint, part_of, save_checkpoint
-from fusmae.training.supervised import Finetuner
+from fusmae.training.supervised import start_finetuning
 from fusmae.training.trainer import build_trainer, fit
 
 
@@ -35,10 +31,7 @@ def finetune(
     draws = Draws(seed, tuple(tiles.modalities), 1, section.modality_drop, section.augment.model_dump())
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
     classes = data.reader("train").classes
-    encoder = start.encoder(drop_path=section.drop_path)
-    torch.manual_seed(seed)
-    head = ClassifierHead(readout_dim(encoder, section.readout), len(classes))
-    module = Finetuner(Classifier(encoder, section.readout, head), Preprocess(start.preprocessing), section)
+    module = start_finetuning(start, section, len(classes), seed)
     with stage_run(
         f"finetune-{weights.name}",
         experiment=experiment,

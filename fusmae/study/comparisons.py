@@ -73,8 +73,8 @@ def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
     """
     from fusmae.evaluation.resampling import difference
 
-    apart = difference(one.draws, other.draws)
-    return Comparison(one, other, one.headline.mean - other.headline.mean, apart.low, apart.high)
+    low, high = difference(one.draws, other.draws)
+    return Comparison(one, other, one.headline.mean - other.headline.mean, low, high)
 
 
 def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:

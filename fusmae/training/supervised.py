@@ -1,17 +1,17 @@
 """Finetuning: encoder and head are trained together, with several classes per pair or exactly one."""
 
-from typing import Literal
-
 import lightning as L
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from fusmae.config.training import FinetuneConfig
+from fusmae.config.training import FinetuneConfig, LabelKind
 from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
-from fusmae.models.heads import Classifier
+from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.guards import refuse_non_finite
 from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
@@ -33,7 +33,7 @@ class Finetuner(L.LightningModule):
         model: Classifier,
         preprocess: Preprocess,
         recipe: FinetuneConfig,
-        kind: Literal["multilabel", "multiclass"] = "multilabel",
+        kind: LabelKind = "multilabel",
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,11 +54,6 @@ class Finetuner(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss with every modality."""
         self._loss(self.model(self.preprocess(batch.pixels)), batch, "validation", batch_idx)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities `[B, K]` of the classes, float32, from logits `[B, K]`."""
-        logits = logits.float()
-        return logits.sigmoid() if self.kind == "multilabel" else logits.softmax(dim=1)
 
     def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
         if self.kind == "multilabel":
@@ -84,3 +79,13 @@ class Finetuner(L.LightningModule):
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
         return scheduled(self, adamw(groups, (0.9, 0.999)), recipe.warmup_epochs)
+
+
+def start_finetuning(
+    start: Checkpoint, recipe: FinetuneConfig, num_classes: int, seed: int, kind: LabelKind = "multilabel"
+) -> Finetuner:
+    """The module to train: a checkpoint's encoder, and a head whose initial weights depend on the seed."""
+    encoder = start.encoder(drop_path=recipe.drop_path)
+    torch.manual_seed(seed)
+    head = ClassifierHead(readout_dim(encoder, recipe.readout), num_classes)
+    return Finetuner(Classifier(encoder, recipe.readout, head), Preprocess(start.preprocessing), recipe, kind)

@@ -19,7 +19,6 @@ REDUCED = {
     "model": {"patch_px": 24, "dim": 32, "depth": 2, "num_heads": 2, "decoder_dim": 32, "decoder_depth": 1}
     | {"decoder_num_heads": 2},
     "pretrain": {"epochs": 2, "warmup_epochs": 0, "num_pictures": 1},
-    "probe": {"epochs": 1, "learning_rates": [0.01]},
     "finetune": {"epochs": 2, "warmup_epochs": 0},
     "evaluate": {"bootstrap_resamples": 10},
 }

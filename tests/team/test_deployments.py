@@ -15,7 +15,6 @@ DEPLOYED = {"preprocess", "pretrain", "finetune", "evaluate", "release", "pipeli
 QUICK = (
     "pretrain.epochs=3",
     "pretrain.num_pictures=1",
-    "probe.epochs=2",
     "finetune.epochs=4",
     "finetune.warmup_epochs=1",
     "variants.rounds=3",

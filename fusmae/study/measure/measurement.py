@@ -6,31 +6,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.study import StudyConfig
-from fusmae.config.training import FinetuneConfig
+from fusmae.config.study import StepsConfig, StudyConfig
+from fusmae.config.training import FinetuneConfig, LabelKind
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, Split
 from fusmae.errors import ConfigError
-from fusmae.evaluation.conditions import Clouds, conditions_of, setting_name
+from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
 from fusmae.evaluation.features import Features, FrozenEncoder, device_of, features_of
-from fusmae.evaluation.metrics import LabelKind, average_precisions, class_scores, confusion, score
+from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score
 from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.predictions import finetuned_probabilities
 from fusmae.evaluation.probe import fit_probe
 from fusmae.evaluation.resampling import headline_draws, independent_places, miou_draws, place_resamples
 from fusmae.evaluation.subsets import label_subset
-from fusmae.study.measure import supervised
+from fusmae.models.preprocess import Preprocess
 from fusmae.study.results import FOCUS, Row
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.segmentation import segmentation_scores
+from fusmae.training.optim import REFERENCE_BATCH
+from fusmae.training.segmentation import Segmenter, segmentation_scores
+from fusmae.training.supervised import Finetuner, start_finetuning
+from fusmae.training.trainer import build_trainer, fit
 
 RESAMPLING_SEED = 0
 """Random seed for a whole study: all rows must be scored on the same resamples and have the same clouds."""
 
 _THRESHOLD = 0.5
+
+_WARMUP_SHARE = 0.1
+"""Share of a finetuning's epochs that is warm-up, the same for every share of labels."""
 
 
 @dataclass
@@ -85,6 +94,47 @@ class RowBook:
         row = Row("segment", share, condition, "segmentation", scores, per_class, draws)
         self.rows.append(row)
         self.confusions[row.name] = total
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings of one supervised training of the study.
+
+    Attributes:
+        shards: folder of the shards with the pairs.
+        rows: rows of train whose labels are used.
+        steps: number of steps, batch size and learning rate.
+        draws: random draws of augmentation and modality drop.
+        runtime: section `runtime` of params.yaml.
+        scratch: folder for resume checkpoints.
+    """
+
+    shards: Path
+    rows: NDArray[np.int64]
+    steps: StepsConfig
+    draws: Draws
+    runtime: RuntimeConfig
+    scratch: Path
+
+    @property
+    def batch_size(self) -> int:
+        """Number of pairs in a batch, which is no larger than the number of pairs."""
+        return min(self.steps.batch_size, len(self.rows))
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that the steps begin; the number of steps is the same for every share of labels."""
+        return -(-self.steps.steps // (len(self.rows) // self.batch_size))
+
+    def data(self, *, with_maps: bool = False) -> PairDataModule:
+        """The pairs that the task trains on."""
+        return PairDataModule(
+            self.shards,
+            batch_size=self.batch_size,
+            draws=self.draws,
+            train_rows=[int(row) for row in self.rows],
+            with_maps=with_maps,
+        )
 
 
 class Measurement:
@@ -177,15 +227,12 @@ class Measurement:
         recipe = self.recipe
         draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
-            module = supervised.finetune(
-                self._task("finetune", share, draws),
-                self.checkpoint,
-                kind=self.study.kind,
-                num_classes=self.train_labels.shape[1],
-                recipe=recipe,
-                is_scratch=self.is_scratch,
+            task = self._task("finetune", share, draws)
+            num_classes, kind = self.train_labels.shape[1], self.study.kind
+            module = finetune(task, self.checkpoint, recipe, num_classes, kind, is_scratch=self.is_scratch)
+            found = finetuned_probabilities(
+                module.model, module.preprocess, self.data, self.conditions, self.device, kind
             )
-            found = supervised.finetuned_probabilities(module, self.data, self.conditions, self.device)
             for condition, probabilities in found.items():
                 self.book.add("finetune", share, condition, probabilities)
 
@@ -199,18 +246,73 @@ class Measurement:
         for share in self.study.shares:
             for setting in self.settings:
                 task = self._task(f"segment-{'-'.join(setting)}", share, draws)
-                module = supervised.segment(task, self.checkpoint, setting, len(classes))
-                found = supervised.map_confusions(module, with_maps, self.conditions, self.device)
+                module = segment(task, self.checkpoint, setting, len(classes))
+                found = map_confusions(module, with_maps, self.conditions, self.device)
                 for condition, confusions in found.items():
                     self.book.add_maps(share, condition, confusions, classes)
 
     def _draws(self, modality_drop: float, augment: Mapping[str, Any] | None) -> Draws:
         return Draws(self.seed, self.encoder.modalities, 1, modality_drop, augment)
 
-    def _task(self, name: str, share: float, draws: Draws) -> supervised.Task:
+    def _task(self, name: str, share: float, draws: Draws) -> Task:
         steps = self.study.finetune if name == "finetune" else self.study.segment
         rows, scratch = self.labelled[share], self.scratch / f"{name}-{share:g}"
-        return supervised.Task(self.data.shards, rows, steps, draws, self.runtime, scratch)
+        return Task(self.data.shards, rows, steps, draws, self.runtime, scratch)
+
+
+def finetune(
+    task: Task, checkpoint: Checkpoint, recipe: FinetuneConfig, num_classes: int, kind: LabelKind, *, is_scratch: bool
+) -> Finetuner:
+    """A classifier trained from a pretraining checkpoint's weights, in eval mode.
+
+    Args:
+        task: settings of the training.
+        checkpoint: pretrained or initial weights.
+        recipe: section `finetune` of params.yaml; length and learning rate are taken from the task instead.
+        num_classes: K, number of classes.
+        kind: kind of label vector.
+        is_scratch: whether the weights are random, so that every layer learns at the full rate.
+    """
+    changes = {
+        "base_lr": task.steps.learning_rate * REFERENCE_BATCH / task.batch_size,
+        "batch_size": task.batch_size,
+        "epochs": task.epochs,
+        "warmup_epochs": task.epochs * _WARMUP_SHARE,
+        "layer_decay": 1.0 if is_scratch else recipe.layer_decay,
+    }
+    module = start_finetuning(checkpoint, recipe.model_copy(update=changes), num_classes, task.draws.seed, kind)
+    _train(task, module, task.data())
+    return module.eval()
+
+
+def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
+    """A segmentation head trained on a frozen encoder's tokens, in eval mode."""
+    encoder = checkpoint.encoder()
+    torch.manual_seed(task.draws.seed)
+    module = Segmenter(
+        encoder,
+        Preprocess(checkpoint.preprocessing),
+        setting=setting,
+        learning_rate=task.steps.learning_rate,
+        num_classes=num_classes,
+    )
+    _train(task, module, task.data(with_maps=True))
+    return module.eval()
+
+
+def map_confusions(
+    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
+) -> dict[str, NDArray[Any]]:
+    """Confusion counts `[N, K, K]` of test's maps, one matrix per pair, by name of each condition in its setting."""
+    module.to(device)
+    own = [condition for condition in conditions if condition.setting == module.setting]
+    return over_split(lambda batch, _: module.predict_step(batch), data, "test", own, device)
+
+
+def _train(task: Task, module: L.LightningModule, data: PairDataModule) -> None:
+    steps, seed = task.steps.steps, task.draws.seed
+    trainer = build_trainer(task.runtime, task.epochs, seed, task.scratch, max_steps=steps, is_validated=False)
+    fit(trainer, module, data, task.scratch)
 
 
 def _columns(focus: Sequence[str], classes: Sequence[str]) -> list[int]:

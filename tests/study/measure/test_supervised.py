@@ -10,8 +10,12 @@ from fusmae.data.datamodule import Draws
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.conditions import Clouds, conditions_of
-from fusmae.study.measure import supervised
+from fusmae.evaluation.predictions import finetuned_probabilities
+from fusmae.study.measure.measurement import Task, map_confusions
+from fusmae.study.measure.measurement import finetune as finetune_for_steps
+from fusmae.study.measure.measurement import segment as segment_for_steps
 from fusmae.training.checkpoint import part_of
+from fusmae.training.segmentation import Segmenter
 from tests.sections import runtime_section
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -27,7 +31,7 @@ FEW = SHARES[1]
 def task(tiny, tmp_path):
     def make(rows=FEW, steps=10, seed=1):
         augment = {"flip": True, "turn": True, "min_crop": 0.8}
-        return supervised.Task(
+        return Task(
             tiny.shards,
             np.asarray(rows),
             StepsConfig(steps=steps, batch_size=4, learning_rate=1e-2),
@@ -48,14 +52,14 @@ def checkpoint(tiny):
 def finetune(tiny, checkpoint):
     def run(task, *, kind="multilabel", is_scratch=False, **changes):
         recipe = tiny.config.finetune.model_copy(update=changes)
-        return supervised.finetune(task, checkpoint, kind=kind, num_classes=4, recipe=recipe, is_scratch=is_scratch)
+        return finetune_for_steps(task, checkpoint, recipe, 4, kind, is_scratch=is_scratch)
 
     return run
 
 
 @pytest.fixture
 def segment(checkpoint):
-    return lambda task, setting=BOTH: supervised.segment(task, checkpoint, setting, 4)
+    return lambda task, setting=BOTH: segment_for_steps(task, checkpoint, setting, 4)
 
 
 @pytest.fixture
@@ -120,7 +124,7 @@ def test_no_row_without_a_label_is_read(train, task, monkeypatch):
         listen(name)
     module = train(task())
     assert asked["read"] == set(FEW)
-    assert asked["read_maps"] == (set(FEW) if isinstance(module, supervised.Segmenter) else set())
+    assert asked["read_maps"] == (set(FEW) if isinstance(module, Segmenter) else set())
 
 
 @each
@@ -151,7 +155,9 @@ def test_finetuning_moves_the_encoders_weights(checkpoint, finetune, task):
 
 def test_finetuned_probabilities_are_of_one_model_whatever_it_is_given(tiny, finetune, task):
     conditions, module = conditions_of(BOTH, BOTH, CLOUDS), finetune(task())
-    found, again = (supervised.finetuned_probabilities(module, tiny.data(size), conditions, CPU) for size in (4, 6))
+    found, again = (
+        finetuned_probabilities(module.model, module.preprocess, tiny.data(size), conditions, CPU) for size in (4, 6)
+    )
     assert set(found) == {"s1+s2", "s1", "s2", "s1+clouded s2"}
     for name, probabilities in found.items():
         assert probabilities.shape == (6, 4)
@@ -161,9 +167,8 @@ def test_finetuned_probabilities_are_of_one_model_whatever_it_is_given(tiny, fin
 
 def test_one_class_a_pair_is_learned_by_a_softmax(tiny, finetune, task):
     module = finetune(task(), kind="multiclass")
-    for probabilities in supervised.finetuned_probabilities(
-        module, tiny.data(), conditions_of(BOTH, BOTH, CLOUDS), CPU
-    ).values():
+    given = tiny.data(), conditions_of(BOTH, BOTH, CLOUDS), CPU
+    for probabilities in finetuned_probabilities(module.model, module.preprocess, *given, kind="multiclass").values():
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
@@ -177,9 +182,9 @@ def test_segmentation_leaves_the_encoder_as_it_is_and_trains_the_head(checkpoint
 
 def test_maps_are_counted_under_the_conditions_of_the_heads_setting(tiny, segment, task):
     conditions, data = conditions_of(BOTH, BOTH, CLOUDS), tiny.data(with_maps=True)
-    both = supervised.map_confusions(segment(task()), data, conditions, CPU)
+    both = map_confusions(segment(task()), data, conditions, CPU)
     assert set(both) == {"s1+s2", "s1+clouded s2"}
-    alone = supervised.map_confusions(segment(task(steps=9), ("s1",)), data, conditions, CPU)
+    alone = map_confusions(segment(task(steps=9), ("s1",)), data, conditions, CPU)
     assert set(alone) == {"s1"}
     maps = data.reader("test").read_maps(range(6))
     for confusions in (*both.values(), *alone.values()):
