@@ -7,6 +7,7 @@ import lightning as L
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import AdamW
 
 from fusmae.config.training import FinetuneConfig
 from fusmae.data.augment import apply_geometry
@@ -14,7 +15,7 @@ from fusmae.data.datamodule import Batch
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.guards import refuse_non_finite
-from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+from fusmae.training.optim import parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
 
 
@@ -84,7 +85,7 @@ class Finetuner(L.LightningModule):
 
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
-        return scheduled(self, adamw(groups, (0.9, 0.999)), recipe.warmup_epochs)
+        return scheduled(self, AdamW(groups, betas=(0.9, 0.999)), recipe.warmup_epochs)
 
 
 class Predictor(L.LightningModule):
