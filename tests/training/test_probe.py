@@ -36,7 +36,9 @@ def copy_heads(module: Prober, other: Prober, at: int, other_at: int) -> None:
         module.heads[name][at].load_state_dict(other.heads[name][other_at].state_dict())
 
 
-def test_a_setting_is_named_by_its_modalities():
+def test_settings_are_all_modalities_then_each_alone():
+    assert SETTINGS == [("s1", "s2"), ("s1",), ("s2",)]
+    assert modality_settings(("s2",)) == [("s2",)]
     assert setting_name(("s1", "s2")) == "s1+s2"
 
 
