@@ -52,7 +52,7 @@ class Checkpoint:
         provenance: Mapping[str, Any],
         weights: Mapping[str, Tensor],
     ) -> "Checkpoint":
-        """The checkpoint of an encoder that was trained, or read out, together with a head."""
+        """The checkpoint of this encoder after a head was trained on it, or together with it."""
         architecture = self.architecture.model_copy(update={"num_classes": len(classes), "readout": readout})
         return replace(self, architecture=architecture, classes=classes, provenance=provenance, weights=weights)
 
@@ -67,7 +67,7 @@ class Checkpoint:
         return model.eval()
 
     def encoder(self, *, drop_path: float = 0.0) -> Encoder:
-        """The encoder alone, in training mode as PyTorch makes modules."""
+        """The encoder alone; in training mode until the caller changes it."""
         encoder = Encoder(self.architecture, drop_path=drop_path)
         load_weights(encoder, part_of(self.weights, "encoder."), self.where)
         return encoder

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 REFERENCE_BATCH = 256
@@ -38,11 +38,6 @@ def parameter_groups(
         group = groups.setdefault(key, {"lr": key[0], "weight_decay": key[1], "params": []})
         group["params"].append(parameter)
     return list(groups.values())
-
-
-def adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> AdamW:
-    """AdamW over groups that have their own learning rate and weight decay."""
-    return AdamW(groups, betas=betas)
 
 
 def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from fusmae.config.training import ModelConfig, PretrainConfig
 from fusmae.data.augment import apply_geometry
@@ -26,7 +27,7 @@ from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.runs.distributed import ranks
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.guards import refuse_non_finite
-from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+from fusmae.training.optim import parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
 
 TEMPERATURE = 0.07
@@ -98,8 +99,8 @@ class Reconstructor(L.LightningModule):
         """AdamW and its schedule, as Lightning expects them."""
         recipe = self.recipe
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
-        optimizer = adamw(parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay), (0.9, 0.95))
-        return scheduled(self, optimizer, recipe.warmup_epochs)
+        groups = parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay)
+        return scheduled(self, AdamW(groups, betas=(0.9, 0.95)), recipe.warmup_epochs)
 
 
 class Contrast(nn.Module):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import AdamW
 
 from fusmae.config.training import FinetuneConfig, LabelKind
 from fusmae.data.augment import apply_geometry
@@ -13,7 +14,7 @@ from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.guards import refuse_non_finite
-from fusmae.training.optim import adamw, parameter_groups, scaled_lr, scheduled
+from fusmae.training.optim import parameter_groups, scaled_lr, scheduled
 from fusmae.training.parallel import mean_weight, shard_blocks
 
 
@@ -78,7 +79,7 @@ class Finetuner(L.LightningModule):
 
         lr = scaled_lr(recipe.base_lr, recipe.batch_size)
         groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
-        return scheduled(self, adamw(groups, (0.9, 0.999)), recipe.warmup_epochs)
+        return scheduled(self, AdamW(groups, betas=(0.9, 0.999)), recipe.warmup_epochs)
 
 
 def start_finetuning(

@@ -13,9 +13,9 @@ from fusmae.rivals.rival import Rival
 from tests.rivals.tiles import BIGEARTHNET, TILE_M, draw, make, statistics_of
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Sums on several threads may round differently from run to run."""
+    """Sums on several threads may round differently: features of a whole module, too, are made on one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng():

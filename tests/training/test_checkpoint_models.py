@@ -29,12 +29,6 @@ def batch(make_data):
     return next(iter(make_data().val_dataloader()))
 
 
-def test_architecture_states_the_tile_and_the_band_groups(architecture):
-    assert architecture.tile_px == 24
-    assert architecture.groups == {"s1": (2,), "s2": (3, 1, 1)}
-    assert architecture.dim == 16
-
-
 def test_description_comes_back_equal_and_gives_the_same_tiles(architecture, preprocessing, inputs, batch, saved):
     found = saved(architecture, {"w": torch.zeros(1)})
     assert found.architecture == architecture

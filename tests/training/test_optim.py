@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim import AdamW
 
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead
-from fusmae.training.optim import adamw, parameter_groups, scaled_lr, warmup_cosine
+from fusmae.training.optim import parameter_groups, scaled_lr, warmup_cosine
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(256, 1.5e-4), (64, 3.75e-5), (1024, 6e-4)])
@@ -78,7 +79,7 @@ def test_layer_decay_covers_the_classifier_without_early_fusion(architecture):
 
 
 def test_rate_warms_up_linearly_then_follows_half_a_cosine_to_zero():
-    optimizer = adamw([{"params": [nn.Parameter(torch.zeros(1))], "lr": 2.0, "weight_decay": 0.0}], (0.9, 0.95))
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = warmup_cosine(optimizer, warmup_steps=4, total_steps=12)
     rates = []
     for _ in range(13):
@@ -92,7 +93,7 @@ def test_rate_warms_up_linearly_then_follows_half_a_cosine_to_zero():
 
 
 def test_rate_without_warm_up_starts_at_the_top_and_stays_zero_after_the_end():
-    optimizer = adamw([{"params": [nn.Parameter(torch.zeros(1))], "lr": 1.0, "weight_decay": 0.0}], (0.9, 0.95))
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = warmup_cosine(optimizer, warmup_steps=0, total_steps=2)
     rates = []
     for _ in range(5):
