@@ -12,12 +12,46 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.sen12ms.archives import fetch_seasons
-from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, classes_of_pixels, read_shares
-from fusmae.sources.sen12ms.land_cover import LandCover, lon_lat, read_land_covers
+from fusmae.sources.sen12ms.labels import (
+    CLASSES,
+    LABELS_FILE,
+    LabelMode,
+    LandCover,
+    classes_of,
+    classes_of_pixels,
+    lon_lat,
+    read_land_covers,
+    read_shares,
+)
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
 from fusmae.sources.shared.source import Facts
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+
+# User name and password are public: they were published with the dataset.
+_ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
+_LISTS_ADDRESS = "https://raw.githubusercontent.com/schmitt-muc/SEN12MS/3a41236a28d08d253ebe2fa1a081e5e32aa7eab4/splits"
+
+ARCHIVE_MD5S: dict[str, str] = {
+    "ROIs1158_spring_lc": "6e2e8fa8b8cba77ddab49fd20ff5c37b",
+    "ROIs1158_spring_s1": "fba019bb27a08c1db96b31f718c34d79",
+    "ROIs1158_spring_s2": "d58af2c15a16f376eb3308dc9b685af2",
+    "ROIs1868_summer_lc": "2c5bd80244440b6f9d54957c6b1f23d4",
+    "ROIs1868_summer_s1": "01044b7f58d33570c6b57fec28a3d449",
+    "ROIs1868_summer_s2": "4dbaf72ecb704a4794036fe691427ff3",
+    "ROIs1970_fall_lc": "9b126a68b0e3af260071b3139cb57cee",
+    "ROIs1970_fall_s1": "19132e0aab9d4d6862fd42e8e6760847",
+    "ROIs1970_fall_s2": "b8f117818878da86b5f5e06400eb1866",
+    "ROIs2017_winter_lc": "0fa0420ef7bcfe4387c7e6fe226dc728",
+    "ROIs2017_winter_s1": "bb8cbfc16b95a4f054a3d5380e0130ed",
+    "ROIs2017_winter_s2": "3807545661288dcca312c9c538537b63",
+}
+"""MD5 of each archive, by the folder that it is unpacked to and its part of the triplets (`lc` is land cover)."""
+
+LIST_MD5S: dict[str, str] = {
+    TRAIN_LIST: "0a68d4e1eb24f128fccdb930000b2546",
+    TEST_LIST: "c7faad064001e646445c4c634169484d",
+}
 
 S1_BANDS = ("VV", "VH")
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -94,7 +128,13 @@ class Sen12msSource:
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        return fetch_seasons(self._seasons, downloads, raw, mirrors=mirrors, num_connections=num_connections)
+        from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
+
+        options, lists = DownloadOptions(tuple(mirrors), num_connections), list_files()
+        for file in lists:
+            fetch_file(file, raw / file.name, options)
+        archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)
+        return {**{file.name: f"md5:{file.md5}" for file in lists}, **archives}
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return every pair that the official lists name in the chosen seasons.
@@ -182,11 +222,26 @@ class Sen12msSource:
         }
 
 
+def list_files() -> list[RemoteFile]:
+    """Return both lists; they name the tiles of every season."""
+    return [RemoteFile(name, f"{_LISTS_ADDRESS}/{name}", md5) for name, md5 in LIST_MD5S.items()]
+
+
+def season_archives(seasons: Sequence[str]) -> list[Archive]:
+    """Return the archives of these seasons; the three archives of a season are unpacked into one folder."""
+    archives = []
+    for stem, md5 in ARCHIVE_MD5S.items():
+        folder, name = stem.rpartition("_")[0], f"{stem}.tar.gz"
+        if folder.partition("_")[2] in seasons:
+            archives.append(Archive(name, (RemoteFile(name, f"{_ARCHIVES_ADDRESS}/{name}", md5),), folder))
+    return archives
+
+
 def _shares_of_covers(tiles: Sequence[Tile], covers: Sequence[LandCover]) -> list[list[float]]:
     faulty = [f"{tile.path('lc')} {cover.fault}" for tile, cover in zip(tiles, covers, strict=True) if cover.fault]
     if faulty:
         raise SourceError(
-            f"The labels of {len(faulty)} of {len(tiles)} pairs can't be had: their land-cover tiles can't be used.",
+            f"The labels of {len(faulty)} of {len(tiles)} pairs are unknown: their land-cover tiles can't be used.",
             got=_first(faulty),
             expected="four channels, IGBP classes 1 to 17 in the first",
             hint=f"{_HINT}; or put the authors' {LABELS_FILE} into the raw folder",

@@ -1,4 +1,4 @@
-"""Several files read as one, one after the other."""
+"""The files of an archive, read as one."""
 
 import io
 from bisect import bisect_right
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from fusmae.sources.transfer.storage import remove
+from fusmae.files import remove
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Piece:
     Attributes:
         path: path of the file, which may have been removed after reading.
         size: size in bytes.
-        is_ours: whether the file was made by a transfer, so that it may be removed; files of the user are kept.
+        is_transferred: whether a transfer made the file, so that it may be removed; files of the user are kept.
     """
 
     path: Path
     size: int
-    is_ours: bool
+    is_transferred: bool
 
 
 class JoinedFiles(io.RawIOBase):
@@ -37,7 +37,7 @@ class JoinedFiles(io.RawIOBase):
         self._pieces = pieces
         self._ends = list(accumulate(piece.size for piece in pieces))
         self._position = 0
-        self._open: tuple[int, io.FileIO] | None = None
+        self._file: io.FileIO | None = None
 
     @property
     def size(self) -> int:
@@ -47,7 +47,7 @@ class JoinedFiles(io.RawIOBase):
     def release(self, before: int) -> None:
         """Remove transferred pieces that end at or before an offset, because bytes before it are not read again."""
         for piece, end in zip(self._pieces, self._ends, strict=True):
-            if piece.is_ours and end <= before:
+            if piece.is_transferred and end <= before:
                 remove(piece.path)
 
     def readable(self) -> bool:
@@ -72,7 +72,7 @@ class JoinedFiles(io.RawIOBase):
         if self._position >= self.size:
             return 0
         number = bisect_right(self._ends, self._position)
-        file = self._file(number)
+        file = self._opened(number)
         file.seek(self._position - (self._ends[number] - self._pieces[number].size))
         with memoryview(buffer) as view:
             count = file.readinto(view[: self._ends[number] - self._position])
@@ -83,15 +83,14 @@ class JoinedFiles(io.RawIOBase):
 
     def close(self) -> None:
         """See `io.RawIOBase`."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
+        if self._file is not None:
+            self._file.close()
         super().close()
 
-    def _file(self, number: int) -> io.FileIO:
-        if self._open is None or self._open[0] != number:
-            if self._open is not None:
-                self._open[1].close()
-            self._open = number, self._pieces[number].path.open("rb", buffering=0)
-        assert self._open is not None  # noqa: S101
-        return self._open[1]
+    def _opened(self, number: int) -> io.FileIO:
+        path = self._pieces[number].path
+        if self._file is None or self._file.name != path:
+            if self._file is not None:
+                self._file.close()
+            self._file = io.FileIO(path)
+        return self._file

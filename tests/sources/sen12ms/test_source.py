@@ -11,7 +11,7 @@ from fusmae.data.index import Pair, validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.sources.sen12ms import land_cover
+from fusmae.sources.sen12ms import labels
 from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE
 from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS, Sen12msSource
 
@@ -82,8 +82,8 @@ def test_single_labels_are_one_class_each(raw_land_cover):
 
 def test_land_cover_read_by_many_processes_is_the_same(raw_land_cover, monkeypatch):
     alone = SOURCE.pairs(raw_land_cover)
-    monkeypatch.setattr(land_cover, "_MIN_TILES_FOR_POOL", 1)
-    monkeypatch.setattr(land_cover.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(labels, "_MIN_TILES_FOR_POOL", 1)
+    monkeypatch.setattr(labels.os, "cpu_count", lambda: 2)
     assert SOURCE.pairs(raw_land_cover) == alone
 
 
