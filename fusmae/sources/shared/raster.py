@@ -33,7 +33,7 @@ class Raster:
         crs: coordinate reference system, as rasterio's object.
         bounds: left, bottom, right, top in units of `crs`.
         nodata: flags `[C, h, w]`, true where a band has no data; None where every pixel has data.
-        is_scaled: whether the file states a scale or an offset; both were applied.
+        scale: scale and offset that the file states, as text, and that were applied; "" where it states none.
         transform: affine transform of the file's own rows and columns; None for a file that is surely north up.
     """
 
@@ -43,8 +43,13 @@ class Raster:
     crs: Any
     bounds: tuple[float, float, float, float]
     nodata: NDArray[np.bool_] | None = None
-    is_scaled: bool = False
+    scale: str = ""
     transform: Any = None
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the file states a scale or an offset."""
+        return bool(self.scale)
 
     @property
     def ground(self) -> str:
@@ -115,7 +120,7 @@ def read_raster(
         crs,
         bounds,
         None if nodata is None else north_up(nodata, transform),
-        statement.is_scaled,
+        statement.text,
         transform,
     )
 
@@ -225,12 +230,13 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
     )
 
 
-def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:
+def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = "") -> None:
     """Refuse rasters of one pair that don't cover the same ground, to within a metre.
 
     Args:
         key: key of the pair, for errors.
         rasters: rasters by a readable name such as "s2 at 20 m".
+        hint: advice to the user, for errors.
 
     Raises:
         PairError: two rasters differ in CRS or bounds.
@@ -245,4 +251,5 @@ def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:
                 f"Pair {key}: {name} and {first_name} don't cover the same ground.",
                 got=f"{name}: {other.ground}",
                 expected=f"{first_name}: {first.ground}",
+                hint=hint,
             )

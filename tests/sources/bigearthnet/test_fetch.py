@@ -16,7 +16,7 @@ from fusmae.errors import SourceError
 from fusmae.sources.bigearthnet import source as bigearthnet
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
-from fusmae.sources.patches import agreement, v2
+from fusmae.sources.patches import v2
 from fusmae.sources.transfer.fetch import PROVIDED
 from fusmae.sources.transfer.remote import Archive, RemoteFile
 
@@ -137,7 +137,7 @@ def test_another_country_is_fetched_with_the_one_before(
 ):
     first, second, raw = "Austria", "Belgium", tmp_path / "raw"
     raw.mkdir()
-    monkeypatch.setattr(agreement, "V2_COUNTRIES_OF_TILE", {})
+    monkeypatch.setattr(v2, "V2_COUNTRIES_OF_TILE", {})
     # The sample's clear pairs are of one country; a table that is there is not fetched.
     table = pd.read_parquet(v2_raw / v2.TABLE)
     table.assign(country=[(first, second)[row % 2] for row in range(len(table))]).to_parquet(raw / v2.TABLE)

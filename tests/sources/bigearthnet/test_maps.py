@@ -101,7 +101,7 @@ def test_an_absent_map_is_incomplete(v2_copy: Path, pair: Pair):
     path = map_path(v2_copy, pair)
     path.unlink()
     text = refused(v2_copy, pair, "incomplete")
-    assert "reference map" in text
+    assert f"{path} is absent" in text
     assert str(path) in text
 
 
