@@ -20,8 +20,7 @@ from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
-from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
-from fusmae.sources.sample.wheels import download
+from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing
 from tests.tiers import second_tier_reasons
 

@@ -13,8 +13,7 @@ from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES, classes_of_v1_labels
-from fusmae.sources.sample.lmdb_values import read_values
-from fusmae.sources.sample.source import SampleSource
+from fusmae.sources.sample.source import SampleSource, read_values
 from fusmae.sources.shared.unpickle import load_record
 
 SOURCE = SampleSource()
@@ -180,10 +179,10 @@ def test_an_interrupted_fetch_leaves_the_old_folder(sample_downloads: Path, tmp_
     raw.mkdir()
     (raw / "old").write_text("kept")
 
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise interruption
 
-    monkeypatch.setattr("fusmae.sources.sample.source._unpack", interrupt)
+    monkeypatch.setattr("fusmae.sources.sample.source.tarfile.open", interrupt)
     with pytest.raises((KeyboardInterrupt, StorageError)):
         SOURCE.fetch(sample_downloads, raw)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
