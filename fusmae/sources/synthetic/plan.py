@@ -1,17 +1,20 @@
-"""The plan of a world: its blocks of ground, where and when each was observed, their splits and names.
+"""The plan of a world: its random numbers, its blocks of ground, where and when each was observed, splits and names.
 
-Blocks lie so far apart that each is a place of its own, so all patches of a block are in one split.
+Blocks lie so far apart that each is a place of its own, so all patches of a block are in one split. Random numbers are
+keyed by (seed, purpose, block, part), so that the number of processes changes no pixel.
 """
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+import numpy as np
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
 from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.places import PLACE_DISTANCE_M
-from fusmae.sources.synthetic.draws import Draw, stream
 
 VERSION = 2
 """Version of the generator: raise it with any change of pixels, names or labels."""
@@ -35,6 +38,37 @@ _ROWS = {"U": range(54, 62), "T": range(45, 53)}
 
 _FIRST_DAY = datetime(2017, 6, 1, tzinfo=UTC)
 _NUM_DAYS = 365
+
+
+# Starts beyond the purposes of `fusmae.data.randomness`, because a run and its world may share a seed.
+_FIRST_PURPOSE = 1 << 32
+
+
+class Draw(enum.IntEnum):
+    """Purposes of random numbers; each purpose has its own stream."""
+
+    SPLITS = _FIRST_PURPOSE
+    WHEN = enum.auto()
+    REGIONS = enum.auto()
+    STRUCTURE = enum.auto()
+    TERRAIN = enum.auto()
+    ATMOSPHERE = enum.auto()
+    SNOW = enum.auto()
+    OPTICAL_NOISE = enum.auto()
+    SPECKLE = enum.auto()
+
+
+def stream(seed: int, draw: Draw, block: int = 0, part: int = 0) -> np.random.Generator:
+    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap.
+
+    Args:
+        seed: random seed of the world.
+        draw: purpose of the numbers.
+        block: number of a block of ground.
+        part: number of a region in the block.
+    """
+    # The two lowest words of the counter belong to the stream, which counts with them.
+    return np.random.Generator(np.random.Philox(key=[seed, draw], counter=[0, 0, block, part]))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_fetch_names_what_makes_the_world(made):
 
 
 def test_another_seeds_folder_is_not_read(made):
-    with pytest.raises(SourceError, match="synthetic world is not"):
+    with pytest.raises(SourceError, match=r"(?s)does not hold the whole synthetic world.*seed=7.*seed=8"):
         SyntheticSource(60, 8).pairs(made.raw)
 
 
