@@ -11,9 +11,8 @@ from pathlib import Path
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
 from fusmae.runs.utf8 import read_utf8
-from fusmae.sources.patches.names import MAX_BETWEEN_SIDES, PatchName, parse_patch_name
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
-from fusmae.sources.patches.places import centres, ground_cell
+from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, PatchName, centres, ground_cell, parse_patch_name
 
 SPLIT_LISTS: dict[Split, str] = {
     "train": "bigearthnet-train.csv",

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
 from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
-from fusmae.sources.patches.names import MAX_BETWEEN_SIDES, parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES
-from fusmae.sources.patches.places import centres, ground_cell
+from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, centres, ground_cell, parse_patch_name
 from fusmae.sources.shared.columns import Columns
 
 if TYPE_CHECKING:

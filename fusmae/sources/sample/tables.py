@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.sources.patches.names import PatchName, parse_patch_name
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
+from fusmae.sources.patches.places import PatchName, parse_patch_name
 from fusmae.sources.patches.v2 import FLAGGED_TABLE, TABLE, table_rows
 
 V2_TABLES = (TABLE, FLAGGED_TABLE)

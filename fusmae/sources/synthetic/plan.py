@@ -14,7 +14,7 @@ import numpy as np
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
 from fusmae.sources.patches.bands import PATCH_M
-from fusmae.sources.patches.places import PLACE_DISTANCE_M
+from fusmae.sources.patches.places import MGRS_COLUMNS, MGRS_ROWS, PLACE_DISTANCE_M
 
 VERSION = 2
 """Version of the generator: raise it with any change of pixels, names or labels."""
@@ -31,9 +31,7 @@ _TILE_PATCHES = 100_000 // PATCH_M - _GAP + 1
 
 # MGRS squares well inside their UTM zone and latitude band, so that blocks of different zones are far apart too.
 _ZONES = range(29, 39)
-_COLUMN_SETS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _COLUMNS = (4, 5)
-_ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 _ROWS = {"U": range(54, 62), "T": range(45, 53)}
 
 _FIRST_DAY = datetime(2017, 6, 1, tzinfo=UTC)
@@ -236,8 +234,8 @@ def _sites(side: int) -> Iterator[tuple[str, int, int]]:
 
 def _tile(zone: int, band: str, column: int, row: int) -> str:
     # In even zones the row letters start five squares later.
-    row_letter = _ROW_LETTERS[(row + (0 if zone % 2 else 5)) % len(_ROW_LETTERS)]
-    return f"{zone}{band}{_COLUMN_SETS[(zone - 1) % 3][column - 1]}{row_letter}"
+    row_letter = MGRS_ROWS[(row + (0 if zone % 2 else 5)) % len(MGRS_ROWS)]
+    return f"{zone}{band}{MGRS_COLUMNS[(zone - 1) % 3][column - 1]}{row_letter}"
 
 
 def _stamp(date: datetime) -> str:

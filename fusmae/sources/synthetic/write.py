@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
 

@@ -11,10 +11,9 @@ from typing import Any
 from fusmae.errors import SourceError
 from fusmae.files import remove, write_json, written_whole
 from fusmae.sources.transfer.download import check, download, is_provided, progress
-from fusmae.sources.transfer.joined import JoinedFiles, Piece
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments, writing_to
-from fusmae.sources.transfer.unpack import Journal, Place, Unpacking, settle
+from fusmae.sources.transfer.unpack import JoinedFiles, Journal, Piece, Place, Unpacking, settle
 
 PROVIDED = "provided by the user, not checked"
 """Text in place of the checksum of data that the user placed in the raw folder."""

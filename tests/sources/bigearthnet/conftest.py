@@ -13,8 +13,7 @@ from rasterio.transform import from_origin
 
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.sample.source import SampleSource
 
 V1_WORDS = {"train": "train", "validation": "val", "test": "test"}

@@ -14,9 +14,8 @@ from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE, CLASSES, DROPPED_V1_LABELS
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 
 V2 = BigEarthNetSource(2, [], snow_and_clouds=False)
 REAL = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"

@@ -7,8 +7,14 @@ import pytest
 
 from fusmae.data.index import Pair
 from fusmae.errors import SourceError
-from fusmae.sources.patches.names import PatchName, parse_patch_name
-from fusmae.sources.patches.places import PLACE_DISTANCE_M, place_names, utm_corner, with_places
+from fusmae.sources.patches.places import (
+    PLACE_DISTANCE_M,
+    PatchName,
+    parse_patch_name,
+    place_names,
+    utm_corner,
+    with_places,
+)
 
 DATE = datetime(2017, 6, 13, tzinfo=UTC)
 

@@ -13,9 +13,8 @@ from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES
-from fusmae.sources.patches.places import ground_cell
+from fusmae.sources.patches.places import ground_cell, parse_patch_name
 from fusmae.sources.sample.source import SampleSource
 
 V2 = BigEarthNetSource(2, [], snow_and_clouds=False)

@@ -11,8 +11,8 @@ import pytest
 from fusmae.data.index import Pair, read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES, classes_of_v1_labels
+from fusmae.sources.patches.places import parse_patch_name
 from fusmae.sources.sample.source import SampleSource, read_values
 from fusmae.sources.shared.unpickle import load_record
 

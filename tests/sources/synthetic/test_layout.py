@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 
 TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 REAL = Path(__file__).parents[4] / "shared" / "data" / "bigearthnet_v2"
