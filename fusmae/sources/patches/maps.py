@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
-from fusmae.errors import PairError
 from fusmae.sources.patches.bands import PATCH_M, RESTORE
 from fusmae.sources.patches.geotiff import read_band
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
 from fusmae.sources.patches.v2 import FOLDERS, MAPS_FOLDER
-from fusmae.sources.shared.raster import check_same_ground
+from fusmae.sources.shared.raster import check_same_ground, require_pixels
 
 _SIDE_PX = PATCH_M // 10
 _GROUND_BAND = "B02"
@@ -40,14 +39,7 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     found = read_band(path, pair.key)
     ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key)
     check_same_ground(pair.key, {_GROUND_BAND: ground, "reference map": found}, hint=RESTORE)
-    if found.pixels.shape != (1, _SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint16:
-        raise PairError(
-            "grid",
-            f"Pair {pair.key}: {path} is not the map that it should be.",
-            got=f"{found.pixels.dtype} {list(found.pixels.shape[1:])}",
-            expected=f"uint16 {[_SIDE_PX, _SIDE_PX]}",
-            hint=RESTORE,
-        )
+    require_pixels(pair.key, str(path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint16, hint=RESTORE)
     positions: NDArray[np.uint8] = _positions(tuple(classes))[found.pixels[0]]
     return positions
 

@@ -24,7 +24,7 @@ from fusmae.sources.sen12ms.labels import (
     read_shares,
 )
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
-from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
+from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 from fusmae.sources.shared.source import Facts
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
@@ -189,14 +189,7 @@ class Sen12msSource:
         paths = {"land cover": raw / pair.s2.replace("s2_", "lc_"), "s2": raw / pair.s2}
         rasters = {name: read_raster(path, pair.key, hint=_HINT, bands=[1]) for name, path in paths.items()}
         found = rasters["land cover"]
-        if found.pixels.shape[1:] != (_SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint8:
-            raise PairError(
-                "grid",
-                f"Pair {pair.key}: {found.path} is not the map that it should be.",
-                got=f"{found.pixels.dtype} {list(found.pixels.shape[1:])}",
-                expected=f"uint8 {[_SIDE_PX, _SIDE_PX]}, IGBP classes in the first channel",
-                hint=_HINT,
-            )
+        require_pixels(pair.key, str(found.path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint8, hint=_HINT)
         check_same_ground(pair.key, rasters)
         return classes_of_pixels(found.pixels[0])
 
@@ -276,33 +269,18 @@ def _without_nodata(raster: Raster) -> NDArray[Any]:
 
 def _check_side(key: str, side: str, raster: Raster) -> None:
     bands, dtype = _BANDS[side]
-    count, *shape = raster.pixels.shape
+    count = len(raster.pixels)
     if count != len(bands):
         why = ": 12 bands are L2A's, which lack B10; SEN12MS is L1C" if (side, count) == ("s2", 12) else ""
         raise PairError(
             "incomplete",
-            f"Pair {key}: {raster.path} has not the bands of {side}{why}.",
+            f"Pair {key}: {raster.path} does not have the bands of {side}{why}.",
             got=f"{count} bands",
             expected=f"{len(bands)} bands: {', '.join(bands)}",
             hint=_HINT,
         )
-    if shape != [_SIDE_PX, _SIDE_PX]:
-        raise PairError(
-            "grid",
-            f"Pair {key}: {raster.path} has another size.",
-            got=f"{shape} px",
-            expected=f"{[_SIDE_PX, _SIDE_PX]} px",
-            hint=_HINT,
-        )
-    if raster.pixels.dtype != dtype:
-        # Whole numbers could be rounded dB, or dB times an unknown factor: the two can't be told apart.
-        raise PairError(
-            "units",
-            f"Pair {key}: {raster.path} has another type of pixels.",
-            got=raster.pixels.dtype,
-            expected=f"{dtype} ({'dB' if side == 's1' else 'reflectance times 10,000'})",
-            hint=_HINT,
-        )
+    shape, units = (count, _SIDE_PX, _SIDE_PX), "dB" if side == "s1" else "DN"
+    require_pixels(key, str(raster.path), raster.pixels, shape, dtype, units=units, hint=_HINT)
 
 
 def _published_statistics() -> Statistics:

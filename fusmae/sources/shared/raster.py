@@ -253,3 +253,30 @@ def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = ""
                 expected=f"{first_name}: {first.ground}",
                 hint=hint,
             )
+
+
+def require_pixels(
+    key: str, name: str, pixels: NDArray[Any], shape: tuple[int, ...], dtype: Any, *, units: str = "", hint: str = ""
+) -> None:
+    """Refuse a band or map of another size or type, such as whole numbers, which are rounded dB or dB times a factor.
+
+    Args:
+        key: key of the pair, for errors.
+        name: name of the band, map or file, for errors.
+        pixels: its values.
+        shape: right shape.
+        dtype: right type.
+        units: units of a band; "" for a map, whose numbers have none.
+        hint: advice to the user, for errors.
+
+    Raises:
+        PairError: the size or type differs; the fault of another type is "units", or "grid" for a map.
+    """
+    if pixels.shape != shape or pixels.dtype != dtype:
+        raise PairError(
+            "units" if units and pixels.shape == shape else "grid",
+            f"Pair {key}: {name} has another size or type.",
+            got=f"{pixels.dtype} {list(pixels.shape)}",
+            expected=f"{np.dtype(dtype)} {list(shape)}" + (f" in {units}" if units else ""),
+            hint=hint,
+        )

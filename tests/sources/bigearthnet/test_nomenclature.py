@@ -111,5 +111,5 @@ def test_a_missing_band_is_named():
     ],
 )
 def test_a_band_of_another_size_or_type_is_named(band, pixels):
-    with pytest.raises(PairError, match=f"Pair p, band {band}"):
+    with pytest.raises(PairError, match=f"Pair p: band {band} has another size or type"):
         validate_bands("p", {**made_bands(), band: pixels})
