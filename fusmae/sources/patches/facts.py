@@ -58,14 +58,14 @@ V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
 
 V2_CHECKED = (
     "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
-    "satellite, date, column and row; the country is one of the tile's; no name stands twice"
+    "satellite, date, column and row; the country is one of the tile's; no name occurs twice"
 )
 """Description of what `v2` compares in its table."""
 
 V2_NOT_CHECKED = (
     "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
-    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, but by the checks `labels` (places with several dates) and "
-    "`maps`; splits, but by their numbers and that no place is in two"
+    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, except by the checks `labels` (places with several dates) and "
+    "`maps`; splits, except their numbers and that no place is in two"
 )
 """Description of what the table states only once, so that a mistake in it can't be seen there."""
 
@@ -182,8 +182,8 @@ def v1_facts() -> Facts:
         counts=V1_COUNTS,
         labels=_V1_LABELS,
         statistics=published_statistics(),
-        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name stands twice",
-        not_checked="classes, which stand in one file per patch; splits, but by their numbers",
+        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name occurs twice",
+        not_checked="classes, which only one file per patch states; splits, except their numbers",
     )
 
 

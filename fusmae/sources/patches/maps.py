@@ -36,11 +36,11 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     """
     folder = raw / pair.s2
     path = raw / MAPS_FOLDER / Path(pair.s2).relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
-    found = read_band(path, pair.key)
+    reference = read_band(path, pair.key)
     ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key)
-    check_same_ground(pair.key, {_GROUND_BAND: ground, "reference map": found}, hint=RESTORE)
-    require_pixels(pair.key, str(path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint16, hint=RESTORE)
-    positions: NDArray[np.uint8] = _positions(tuple(classes))[found.pixels[0]]
+    check_same_ground(pair.key, {_GROUND_BAND: ground, "reference map": reference}, hint=RESTORE)
+    require_pixels(pair.key, str(path), reference.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint16, hint=RESTORE)
+    positions: NDArray[np.uint8] = _positions(tuple(classes))[reference.pixels[0]]
     return positions
 
 

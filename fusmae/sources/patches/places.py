@@ -62,16 +62,16 @@ def parse_patch_name(name: str) -> PatchName:
     Raises:
         SourceError: the name is not a patch name.
     """
-    found = _NAME.fullmatch(name)
-    if found is None:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
         raise SourceError(
-            "This is no BigEarthNet patch name.", got=name, expected="like S2A_MSIL2A_20170613T101031_87_48"
+            "This is not the name of a BigEarthNet patch.", got=name, expected="like S2A_MSIL2A_20170613T101031_87_48"
         )
     return PatchName(
-        sys.intern(found["tile"] or ""),
-        int(found["column"]),
-        int(found["row"]),
-        _date(name, found["day"], found["time"]),
+        sys.intern(parts["tile"] or ""),
+        int(parts["column"]),
+        int(parts["row"]),
+        _date(name, parts["day"], parts["time"]),
     )
 
 
@@ -108,7 +108,7 @@ def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pai
     splits: dict[str, set[Split]] = defaultdict(set)
     for pair, place in zip(pairs, places, strict=True):
         splits[place].add(pair.split)
-    settled = {place: next(split for split in _MOST_HELD_OUT if split in found) for place, found in splits.items()}
+    settled = {place: next(split for split in _MOST_HELD_OUT if split in stated) for place, stated in splits.items()}
     return [
         replace(pair, place=place, split=settled[place], lon=lon, lat=lat)
         for pair, place, (lon, lat) in zip(pairs, places, centres(patches), strict=True)
@@ -128,7 +128,7 @@ def place_names(patches: Sequence[PatchName]) -> list[str]:
     members: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
     for cluster, patch in zip(clusters, patches, strict=True):
         members[cluster].append((patch.tile, patch.column, patch.row))
-    firsts = {cluster: min(found) for cluster, found in members.items()}
+    firsts = {cluster: min(patches) for cluster, patches in members.items()}
     return ["{}_{:02d}_{:02d}".format(*firsts[cluster]) for cluster in clusters]
 
 
@@ -172,7 +172,7 @@ def _tile_corner(tile: str) -> tuple[int, int, int]:
         # In even zones the row letters start five squares later.
         row = (MGRS_ROWS.index(tile[4]) - (0 if zone % 2 else 5)) % len(MGRS_ROWS)
     except (ValueError, IndexError) as error:
-        raise SourceError("This is no MGRS tile.", got=tile, expected="like 33UUP") from error
+        raise SourceError("This is not an MGRS tile.", got=tile, expected="like 33UUP") from error
     if tile[2] < "N" or not 1 <= zone <= 60:
         raise SourceError("Places are made for MGRS tiles of the northern hemisphere only.", got=tile)
     # The letters repeat every 2,000 km; the band (8 degrees of latitude, each about 110.57 km) tells which repetition.

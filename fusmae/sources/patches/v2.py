@@ -37,7 +37,7 @@ MAPS_FOLDER = "Reference_Maps"
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 _RESTORE = {
     TABLE: "remove this table, then `dvc repro -f -s fetch`",
-    FLAGGED_TABLE: f"download this table anew from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
+    FLAGGED_TABLE: f"download this table again from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
 }
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
 # Default values of columns that a table shortened by other programs may lack.
@@ -141,19 +141,19 @@ def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     twice = rows["patch_id"][rows["patch_id"].duplicated()].to_list()
     if twice:
         raise SourceError(
-            f"{len(twice):,} patches stand in both tables, {TABLE} and {FLAGGED_TABLE}.",
+            f"{len(twice):,} patches occur in both tables, {TABLE} and {FLAGGED_TABLE}.",
             got=", ".join(twice[:3]) + (" …" if len(twice) > 3 else ""),
             expected="each in one of them",
             hint=_RESTORE[FLAGGED_TABLE],
         )
-    known = sorted(rows["country"].unique())
-    unknown = sorted(set(countries) - set(known))
+    existing = sorted(rows["country"].unique())
+    unknown = sorted(set(countries) - set(existing))
     if unknown:
         raise SourceError(
             f"BigEarthNet has no country {', '.join(unknown)}.",
             got=list(countries),
-            expected=f"some of {', '.join(filter(None, known)) or 'none, for the table has no countries'}",
-            hint="mend data.source.countries in params.yaml; [] takes all",
+            expected=f"some of {', '.join(filter(None, existing)) or 'none, because the table has no countries'}",
+            hint="correct data.source.countries in params.yaml; [] takes all",
         )
     if countries:
         rows = rows[rows["country"].isin(countries)]
@@ -248,10 +248,10 @@ def _parts(columns: Columns, name: str, texts: "pa.StringArray") -> dict[str, ND
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = pc.extract_regex(texts, pattern=_PATTERNS[name])
-    cells = {field.name: pc.struct_field(found, field.name) for field in found.type}
+    parsed = pc.extract_regex(texts, pattern=_PATTERNS[name])
+    cells = {field.name: pc.struct_field(parsed, field.name) for field in parsed.type}
     days = pc.strptime(cells.pop("day"), format="%Y%m%d", unit="s", error_is_null=True)
-    columns.refuse(pc.is_null(days), f"a name in {name} that is no patch's", got=texts, expected=_EXAMPLES[name])
+    columns.refuse(pc.is_null(days), f"a name in {name} of another form", got=texts, expected=_EXAMPLES[name])
     words = {part: cells.pop(part).to_numpy(zero_copy_only=False) for part in ("satellite", "tile") if part in cells}
     numbers = {part: _numbers(pc.cast(text, pa.int64())) for part, text in cells.items()}
     # Version 1 omits leading zeros and has a second 61, so hours, minutes and seconds are added up instead of parsed.

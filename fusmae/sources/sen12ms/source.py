@@ -58,7 +58,7 @@ S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09"
 """Bands in the order that the dataset's authors state; the files contain no band names."""
 
 _SIDE_PX = 256
-_HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to have the season anew"
+_HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to fetch the season again"
 _BANDS: dict[str, tuple[tuple[str, ...], np.dtype[Any]]] = {
     "s1": (S1_BANDS, np.dtype(np.float32)),
     "s2": (S2_BANDS, np.dtype(np.uint16)),

@@ -162,32 +162,32 @@ def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
 def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, float]) -> Surface:
     """Build fields of one area, each with its own crop; `aspect` is the range of length divided by width."""
     wide = np.sqrt(_FIELD_AREA_PX / random.uniform(*aspect))
-    found = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
+    cells = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
     return Surface(
         material=_all("crop", shape),
-        state=_by_cell(random, found),
+        state=_by_cell(random, cells),
         gain=np.ones(shape, dtype=np.float32),
         scatterer=_all("field", shape, SCATTERER_IDS),
-        rough=_by_cell(random, found),
+        rough=_by_cell(random, cells),
     )
 
 
 def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surface:
     """Build houses on plots along streets; the shares of roof, street and garden don't depend on the plot size."""
     plot_px *= random.uniform(0.85, 1.15)
-    found = texture.cells(random, shape, plot_px, plot_px)
-    middle = [np.abs(position - 0.5) * 2 for position in (found.along, found.across)]
-    is_built = (random.random(found.num_cells) < 0.9)[found.ids]
+    cells = texture.cells(random, shape, plot_px, plot_px)
+    middle = [np.abs(position - 0.5) * 2 for position in (cells.along, cells.across)]
+    is_built = (random.random(cells.num_cells) < 0.9)[cells.ids]
     is_roof = (np.maximum(*middle) < _ROOF_SIDE) & is_built
     is_street = middle[1] > 0.75
     material = np.where(is_street, MATERIAL_IDS["asphalt"], MATERIAL_IDS["grass"])
     scatterer = np.where(is_street, SCATTERER_IDS["street"], SCATTERER_IDS["meadow"])
     return Surface(
         material=np.where(is_roof, MATERIAL_IDS["roof"], material).astype(np.uint8),
-        state=_by_cell(random, found),
+        state=_by_cell(random, cells),
         gain=np.ones(shape, dtype=np.float32),
         scatterer=np.where(is_roof, SCATTERER_IDS["wall"], scatterer).astype(np.uint8),
-        rough=_by_cell(random, found),
+        rough=_by_cell(random, cells),
     )
 
 
@@ -224,17 +224,17 @@ def _plots(random: np.random.Generator, shape: Shape, *, is_green_rough: bool) -
     """Build small plots, green or not and rough or not: each modality shows the plots, but only both together show
     whether the green plots are the rough ones.
     """
-    found = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
-    is_green = random.random(found.num_cells) < 0.5
+    cells = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
+    is_green = random.random(cells.num_cells) < 0.5
     is_rough = is_green == is_green_rough
     states, roughs = (np.where(is_high, 0.85, 0.15) for is_high in (is_green, is_rough))
-    jitter = random.normal(0, 0.08, (2, found.num_cells))
+    jitter = random.normal(0, 0.08, (2, cells.num_cells))
     return Surface(
         material=_all("crop", shape),
-        state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[found.ids],
+        state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[cells.ids],
         gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
         scatterer=_all("field", shape, SCATTERER_IDS),
-        rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[found.ids],
+        rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[cells.ids],
     )
 
 
@@ -295,8 +295,8 @@ def _all(name: str, shape: Shape, ids: Mapping[str, int] = MATERIAL_IDS) -> Ids:
     return np.full(shape, ids[name], dtype=np.uint8)
 
 
-def _by_cell(random: np.random.Generator, found: texture.Cells) -> Field:
-    return random.random(found.num_cells, dtype=np.float32)[found.ids]
+def _by_cell(random: np.random.Generator, cells: texture.Cells) -> Field:
+    return random.random(cells.num_cells, dtype=np.float32)[cells.ids]
 
 
 def _lowest(values: Field, share: float) -> NDArray[np.bool_]:

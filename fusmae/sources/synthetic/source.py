@@ -78,8 +78,9 @@ class SyntheticSource:
         counts: Counter[Any] = Counter()
         for block in blocks:
             counts[block.split] += block.num_patches
-        known = [next(block for block in blocks if block.split == split) for split in SPLITS]
-        labels = {key: found for block in known for key, found in labels_by_key(self._world.seed, block).items()}
+        labels: dict[str, tuple[str, ...]] = {}
+        for split in SPLITS:
+            labels |= labels_by_key(self._world.seed, next(block for block in blocks if block.split == split))
         return Facts(counts=dict(counts), labels=labels, cross_checked=V2_CHECKED, not_checked=V2_NOT_CHECKED)
 
 
@@ -115,8 +116,8 @@ def _complete(world: World, blocks: Sequence[Block], raw: Path, num_processes: i
         write_tables([row for record in records for row in record], raw)
     else:
         # The rows of all blocks are in the tables: only folders that were removed are made again.
-        gone = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
-        _make(world, gone, raw, num_processes)
+        removed = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
+        _make(world, removed, raw, num_processes)
     remove(raw / _RECORDS)
 
 
@@ -132,10 +133,10 @@ def identity_of(raw: Path) -> str | None:
 
 
 def _claim(raw: Path, world: World) -> None:
-    found = identity_of(raw)
-    if found == str(world):
+    identity = identity_of(raw)
+    if identity == str(world):
         return
-    if found is None and raw.is_dir() and any(raw.iterdir()):
+    if identity is None and raw.is_dir() and any(raw.iterdir()):
         raise SourceError(
             f"{raw} holds something other than a synthetic world; it is left as it is.",
             got=", ".join(sorted(path.name for path in raw.iterdir())[:5]),
