@@ -76,7 +76,7 @@ class ShardJob:
         """SHA-256 of all that decides the shard's content: another pair, label, band or class gives another one."""
         facts = [
             FORMAT,
-            [(pair.key, pair.s1, pair.s2, pair.labels) for pair in self.pairs],
+            [(pair.key, *pair.files.values(), pair.labels) for pair in self.pairs],
             [item.model_dump(mode="json") for item in self.inputs],
             self.classes,
             self.maps and self.maps.classes,

@@ -107,8 +107,7 @@ class FolderSource:
         place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))
         return Pair(
             key=row.key,
-            s1=paths["s1"].relative_to(raw).as_posix(),
-            s2=paths["s2"].relative_to(raw).as_posix(),
+            files={side: paths[side].relative_to(raw).as_posix() for side in _SUFFIXES},
             labels=row.labels,
             split=next((name for name in SPLITS if name == row.split), _drawn_split(place)),
             place=place,

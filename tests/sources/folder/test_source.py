@@ -477,7 +477,7 @@ def test_nan_in_s1_is_left_to_the_check_of_pixels(raw):
 
 def test_a_row_says_everything_of_a_pair(raw):
     pair = only_pair(raw)
-    assert (pair.key, pair.s1, pair.s2) == ("a", "s1/a.tif", "s2/a.tif")
+    assert (pair.key, pair.files) == ("a", {"s1": "s1/a.tif", "s2": "s2/a.tif"})
     assert (pair.labels, pair.split, pair.place) == (("water",), "train", "north")
     assert (pair.date, pair.country) == (datetime(2017, 6, 13, tzinfo=UTC), "Finland")
     assert (pair.lon, pair.lat) == (pytest.approx(25.195, abs=0.002), pytest.approx(60.419, abs=0.002))
@@ -537,8 +537,7 @@ def test_names_in_either_form_of_unicode_are_one_name(raw, in_table, on_disk):
     (pair,) = source.pairs(raw)
     assert (pair.key, pair.labels, pair.place) == (name, ("Gewässer",), "Genève")
     assert pair.lon is not None
-    assert (raw / pair.s1).is_file()
-    assert (raw / pair.s2).is_file()
+    assert all((raw / file).is_file() for file in pair.files.values())
     assert set(source.read(raw, pair)) == {band for bands in BANDS.values() for band in bands}
 
 

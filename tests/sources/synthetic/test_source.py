@@ -54,7 +54,7 @@ def test_every_class_is_in_every_split(made):
 
 def test_labels_are_the_classes_that_cover_a_tenth_of_the_reference_map(made):
     for pair in made.pairs[::4]:
-        folder = made.raw / pair.s2.replace("BigEarthNet-S2", "Reference_Maps")
+        folder = made.raw / pair.files["s2"].replace("BigEarthNet-S2", "Reference_Maps")
         with rasterio.open(folder / f"{pair.key}_reference_map.tif") as dataset:
             codes = dataset.read(1)
         shares = {name: (codes == cover.corine).mean() for name, cover in COVERS.items()}
