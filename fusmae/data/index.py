@@ -60,7 +60,7 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
     """Refuse an index that training must not see.
 
     Raises:
-        PairError: a key appears twice, or a label is not in the class table.
+        PairError: a key appears twice, a pair has no files, or a label is not in the class table.
         SourceError: a place is in two splits, or a split is empty.
     """
     times = Counter(pair.key for pair in pairs)
@@ -70,6 +70,13 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
             f"{len(twice):,} of {len(times):,} pairs stand in the index more than once.",
             got=_shown(twice),
             expected="each key once",
+        )
+    if bare := [pair.key for pair in pairs if not pair.files]:
+        raise PairError(
+            "incomplete",
+            f"{len(bare):,} of {len(times):,} pairs have no file of any modality.",
+            got=_shown(bare),
+            expected="a file per modality",
         )
     stray = {pair.key: set(pair.labels) - set(classes) for pair in pairs if not set(pair.labels) <= set(classes)}
     if stray:

@@ -294,5 +294,5 @@ def test_options_of_shards_are_refused_with_scenes(tmp_path, embedded, scenes, o
 
 @pytest.mark.parametrize("options", [{"stride": 120}, {"files": SceneFiles(readings={"s2": Reading(offset=0)})}])
 def test_options_of_scenes_are_refused_with_shards(tmp_path, embedded, world, options):
-    with pytest.raises(InputError, match=r"(?s)Shards say themselves.*no --stride.*--s1-bands"):
+    with pytest.raises(InputError, match=r"(?s)Shards say themselves.*no --stride.*--bands"):
         embedded(tmp_path / "pairs.parquet", shards=world.shards, **options)

@@ -58,6 +58,11 @@ def test_a_key_that_stands_twice_is_named(pairs, classes):
         validate_index([*pairs, pairs[3]], classes)
 
 
+def test_a_pair_without_files_is_named(pairs, classes):
+    with pytest.raises(PairError, match=f"1 of {len(pairs)} pairs have no file(.|\n)*{pairs[3].key}"):
+        validate_index([*pairs[:3], replace(pairs[3], files={}), *pairs[4:]], classes)
+
+
 def test_a_label_outside_the_class_table_is_named(pairs, classes):
     with pytest.raises(
         PairError,
