@@ -26,7 +26,6 @@ class Lookalike:
         advice: how to convert them.
         highest: largest value that one of their pixels has.
         max_negative_share: maximum share of their pixels that are negative.
-        is_by_band: whether one band of a tile is enough to recognise them; otherwise all bands together.
         is_certain: whether one tile is enough; otherwise a whole scene or data set.
     """
 
@@ -34,7 +33,6 @@ class Lookalike:
     advice: str
     highest: float = inf
     max_negative_share: float = MAX_NEGATIVE_SHARE
-    is_by_band: bool = False
     is_certain: bool = True
 
 
@@ -52,6 +50,8 @@ class Unit:
         step: value of 1 as it is stored; None where pixels are stored as they are.
         plausible: lowest and highest pixel that is a measurement, but for `MAX_STRANGE_SHARE` of the pixels.
         medians: lowest and highest median of a band in a tile.
+        min_spread: minimum difference of the 1st and the 99th percentile of a file's pixels.
+        is_judged_by_band: whether each band of a modality tells its unit; otherwise only all bands together do.
         lookalikes: other units that may be taken for this one, the first that applies first.
         zero_is_nodata: whether a pixel that is 0 in all bands of a modality has no data; `by default` unless the file
             states another nodata value for every band.
@@ -64,7 +64,7 @@ class Unit:
         digits: format of a pixel's value in pages.
         description: noun with an explanation.
         expected: what a band's pixels are like.
-        care: what to heed when a modality `{}` is read.
+        care: what to heed when a modality `{0}` is prepared.
     """
 
     noun: str
@@ -76,6 +76,8 @@ class Unit:
     step: float | None = None
     plausible: tuple[float, float] = (-inf, inf)
     medians: tuple[float, float] = (-inf, inf)
+    min_spread: float = 0.0
+    is_judged_by_band: bool = True
     lookalikes: tuple[Lookalike, ...] = ()
     zero_is_nodata: Literal["always", "by default", "never"] = "never"
     clipped_to: float | None = None
@@ -87,6 +89,11 @@ class Unit:
     description: str = ""
     expected: str = ""
     care: str = ""
+
+    @property
+    def nodata(self) -> float | None:
+        """Value that means nodata where all bands of a modality have it; None where there is none."""
+        return None if self.zero_is_nodata == "never" else 0.0
 
     @property
     def dtype(self) -> str:
@@ -105,12 +112,13 @@ UNITS: dict[str, Unit] = {
         noun="digital numbers",
         description="digital numbers (reflectance times 10,000)",
         expected="up to some thousands",
-        care="don't rescale {}",
+        care="don't rescale {0}",
         quantity="reflectance",
         per_quantity=_REFLECTANCE,
         limits=(0.0, 65_535.0),
         plausible=(0.0, 65_534.0),  # 65,535 is where the sensor is blinded
         medians=(0.0, 30_000.0),  # snow in full sun has up to about 15,000
+        is_judged_by_band=False,  # whole bands of dark water are clipped to 1
         stored="uint16",
         lookalikes=(
             # What 16 bits of digital numbers express: glint and snow exceed 1, and even 3. No tile of digital numbers
@@ -140,20 +148,15 @@ UNITS: dict[str, Unit] = {
         noun="dB",
         description="dB",
         expected="medians from -40 to 5 dB with decimals",
-        care="read {} as float32",
+        care="convert linear {0} to dB (10 * log10 of power, 20 * log10 of amplitude); read {0} as float32",
         quantity="backscatter",
         limits=(-300.0, 300.0),
         plausible=(-80.0, 40.0),  # from noise over calm water to the brightest ship
         medians=(-40.0, 5.0),  # calm water has about -32 dB in VH, a city about 0 dB in VV
+        min_spread=0.5,  # speckle alone has some dB
         stored="int16",
         step=0.01,  # at most 0.005 dB off, a hundredth of speckle's uncertainty
-        lookalikes=(
-            Lookalike(
-                "linear power or amplitude",
-                "10 * log10 of power, 20 * log10 of amplitude",
-                is_by_band=True,
-            ),
-        ),
+        lookalikes=(Lookalike("linear power or amplitude", "10 * log10 of power, 20 * log10 of amplitude"),),
         zero_is_nodata="always",
         is_never_whole=True,
         histogram=(-60.0, 30.0, 0.5),

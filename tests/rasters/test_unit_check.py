@@ -38,7 +38,7 @@ def tile(value, *others, size=1000):
     ],
 )
 def test_backscatter_is_told_from_other_units(bands, wanted):
-    assert judge(bands, DB).item() == wanted
+    assert judge(bands, DB) == wanted
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,4 @@ def test_backscatter_is_told_from_other_units(bands, wanted):
     ],
 )
 def test_digital_numbers_are_told_from_other_units(bands, wanted):
-    assert judge(bands, DN).item() == wanted
-
-
-def test_many_tiles_are_judged_at_once_each_by_itself():
-    bands = [np.stack([tile(-12), tile(0.02), tile(-60)]), np.stack([tile(-19)] * 3)]
-    assert judge(bands, DB).tolist() == ["", LINEAR, OTHER_LEVEL]
+    assert judge(bands, DN) == wanted

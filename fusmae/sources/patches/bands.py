@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.pixels import PIXEL_DTYPES
 from fusmae.errors import PairError
 from fusmae.modalities import BandGroup, Modality, ModalityInput, modality_inputs
 
@@ -57,14 +57,14 @@ def _validated(key: str, band: str, bands: Mapping[str, NDArray[Any]], item: Mod
             expected=f"all of {item.modality}'s bands",
             hint=RESTORE,
         )
-    pixels, dtype, shape = bands[band], PIXEL_DTYPES[item.units], (item.side_px, item.side_px)
+    pixels, dtype, shape = bands[band], np.dtype(item.unit.dtype), (item.side_px, item.side_px)
     if pixels.shape != shape or pixels.dtype != dtype:
         # Whole numbers in S1 would be rounded dB, or dB times an unknown factor.
         raise PairError(
             "grid" if pixels.shape != shape else "units",
             f"Pair {key}, band {band}: not the pixels it should have.",
             got=f"{pixels.dtype} {list(pixels.shape)}",
-            expected=f"{dtype} {list(shape)}{' in dB' if item.units == 'dB' else ''}",
+            expected=f"{dtype} {list(shape)} in {item.unit.noun}",
             hint=RESTORE,
         )
     return pixels

@@ -140,9 +140,9 @@ def test_files_of_the_other_resolutions_may_be_left_out(raw):
 
 def test_a_band_of_the_parameters_that_no_file_has_is_named(raw):
     modality = Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B04")),))
-    (item,) = modality_inputs({"s2": modality}, TILE_M)
+    inputs = modality_inputs({"s2": modality}, TILE_M)
     with pytest.raises(PairError, match="no band B04"):
-        stack_bands(KEY, SOURCE.read(raw, only_pair(raw)), item)
+        stack_bands(KEY, SOURCE.read(raw, only_pair(raw)), inputs)
 
 
 def test_bands_without_a_name_are_refused_with_the_command_that_names_them(raw):
@@ -283,9 +283,9 @@ def test_nodata_of_s1_is_nan_and_refused_as_nodata(raw, stated, value):
     write_raster(raw / "s1" / "a.tif", BANDS["s1"], nodata=stated, pixels=pixels)
     bands = SOURCE.read(raw, only_pair(raw))
     assert np.isnan(bands["VV"]).sum() == 1
-    (item,) = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, TILE_M)
+    inputs = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, TILE_M)
     with pytest.raises(PairError, match="1 of 14400 pixels") as caught:
-        stack_bands(KEY, bands, item)
+        stack_bands(KEY, bands, inputs)
     assert caught.value.fault == "nodata"
 
 

@@ -137,8 +137,9 @@ def test_bands_have_their_names_types_and_sizes(raw):
     for name, pixels in bands.items():
         assert pixels.shape == (256, 256)
         assert pixels.dtype == (np.float32 if name in S1_BANDS else np.uint16)
+    arrays = stack_bands("pair", bands, INPUTS)
     for item in INPUTS:
-        assert stack_bands("pair", bands, item).shape == (len(item.bands), 256, 256)
+        assert arrays[item.name].shape == (len(item.bands), 256, 256)
 
 
 @pytest.mark.parametrize("kind", ["s1", "s2"])
@@ -222,7 +223,7 @@ def test_nan_in_s1_is_left_to_the_check_of_pixels(raw, tile_writer):
     tile_writer(raw, NAME, "s1", pixels=pixels)
     bands = SOURCE.read(raw, only_pair(raw))
     with pytest.raises(PairError, match="band VH: 1 of 65536 pixels are NaN"):
-        stack_bands("pair", bands, INPUTS[0])
+        stack_bands("pair", bands, INPUTS[:1])
 
 
 # What the authors state
