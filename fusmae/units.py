@@ -165,5 +165,15 @@ UNITS: dict[str, Unit] = {
         max_std_ratio=4.0,
         digits=",.1f",
     ),
+    "m": Unit(
+        noun="metres",
+        description="metres above sea level",
+        quantity="elevation",
+        limits=(-500.0, 9000.0),  # from the shore of the Dead Sea to Mount Everest
+        plausible=(-500.0, 9000.0),
+        stored="float32",
+        histogram=(-500.0, 5000.0, 50.0),
+        shown=(0.0, 3000.0),
+    ),
 }
 """Units by the name that `units` of a modality has in `params.yaml`."""
