@@ -228,6 +228,11 @@ def test_the_service_answers_with_and_without_them(client, given):
     assert answer.json()["modalities"] == [name for name in MODALITIES if name in given]
 
 
+def test_the_service_documents_a_field_for_each_modality(client):
+    form = client.get("/openapi.json").json()["paths"]["/predict/geotiff"]["post"]["requestBody"]["content"]
+    assert list(form["multipart/form-data"]["schema"]["properties"]) == list(MODALITIES)
+
+
 @pytest.mark.parametrize("given", [("s1", "s2", "s2_20m", "dem", "snow"), ("dem",)])
 def test_the_service_reads_geotiffs_of_them(client, workspace, given):
     raw = workspace.folder / "data/raw/folder"
