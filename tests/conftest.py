@@ -113,7 +113,8 @@ def pairs() -> list[Pair]:
             name = f"{split}{number:02d}"
             labels = CLASSES[number % 3 : number % 3 + 1] if number % 2 else ("water", "forest")
             date = datetime(2017, 6, 1 + number, 10, 10, 31, tzinfo=UTC)
-            made.append(Pair(name, f"s1/{name}", f"s2/{name}", labels, split, f"place-{name}", date))
+            files = {key: f"{key}/{name}" for key in MODALITIES}
+            made.append(Pair(name, files, labels, split, f"place-{name}", date))
     return made
 
 

@@ -82,6 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{card_path} is damaged: {error}", hint="dvc checkout --force") from error
     if card.get("format") != FORMAT:
         raise CheckpointError(f"{card_path} is of another format.", got=card.get("format"), expected=FORMAT)
+    _order_modalities(card)
     got = file_sha256(weights_path)
     if got != card.get("sha256"):
         raise CheckpointError(
@@ -101,6 +102,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         provenance=card["provenance"],
         weights=weights,
     )
+
+
+def _order_modalities(card: dict[str, Any]) -> None:
+    """Put the model's modalities in the order of their inputs: JSON on disk is sorted by key."""
+    match card:
+        case {"architecture": {"groups": dict(groups)}, "preprocessing": {"inputs": list(inputs)}}:
+            order = list(dict.fromkeys(item.get("modality") for item in inputs if isinstance(item, dict)))
+            if set(order) == set(groups):
+                card["architecture"]["groups"] = {modality: groups[modality] for modality in order}
 
 
 def require_same_model(checkpoint: Checkpoint, expected: Mapping[str, Any], where: Path) -> None:

@@ -66,8 +66,7 @@ def listed_pairs(raw: Path) -> list[Pair]:
     return [
         Pair(
             key=one.s2,
-            s1=f"{FOLDERS['s1']}/{one.s1}",
-            s2=f"{FOLDERS['s2']}/{one.s2}",
+            files={"s1": f"{FOLDERS['s1']}/{one.s1}", "s2": f"{FOLDERS['s2']}/{one.s2}"},
             labels=classes,
             split=one.split,
             place=ground_cell(one.patch),

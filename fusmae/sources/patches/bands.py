@@ -5,7 +5,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fusmae.data.pixels import PIXEL_DTYPES
 from fusmae.errors import PairError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.sources.shared.raster import require_pixels
@@ -56,7 +55,7 @@ def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDA
                     expected=f"all of {item.modality}'s bands",
                     hint=RESTORE,
                 )
-            shape, dtype = (item.side_px, item.side_px), PIXEL_DTYPES[item.units]
-            require_pixels(key, f"band {band}", bands[band], shape, dtype, units=item.units, hint=RESTORE)
+            shape, dtype = (item.side_px, item.side_px), item.unit.dtype
+            require_pixels(key, f"band {band}", bands[band], shape, dtype, units=item.unit.noun, hint=RESTORE)
             validated[band] = bands[band]
     return validated

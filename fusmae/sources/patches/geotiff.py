@@ -47,7 +47,7 @@ def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     Raises:
         PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
     """
-    folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
+    folders = {modality: raw / folder for modality, folder in pair.files.items()}
     return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 

@@ -34,8 +34,9 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     Raises:
         PairError: the map is absent, unreadable, in another place, or of another size or type.
     """
-    folder = raw / pair.s2
-    path = raw / MAPS_FOLDER / Path(pair.s2).relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
+    s2 = Path(pair.files["s2"])
+    folder = raw / s2
+    path = raw / MAPS_FOLDER / s2.relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
     reference = read_band(path, pair.key)
     ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key)
     check_same_ground(pair.key, {_GROUND_BAND: ground, "reference map": reference}, hint=RESTORE)

@@ -80,8 +80,7 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     return [
         Pair(
             key=key,
-            s1=patch_folder("s1", s1_name),
-            s2=patch_folder("s2", key),
+            files={"s1": patch_folder("s1", s1_name), "s2": patch_folder("s2", key)},
             labels=classes,
             split=splits[split],
             place=ground_cell(patch),

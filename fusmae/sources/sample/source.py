@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,14 +148,13 @@ class SampleSource:
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
-        sides = {modality: getattr(pair, modality) for modality in MODALITIES}
-        store, _, _ = pair.s2.partition(":")
+        store, _, _ = pair.files["s2"].partition(":")
         if store == "v2_lmdb":
-            bands = _read_v2(raw / store, pair.key, sides)
+            bands = _read_v2(raw / store, pair.key, pair.files)
         elif store == "v1_lmdb":
-            bands = _read_v1(raw / store, pair.key, sides)
+            bands = _read_v1(raw / store, pair.key, pair.files)
         else:
-            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in sides.items()})
+            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in pair.files.items()})
         return validate_bands(pair.key, bands)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -267,7 +266,7 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
         raise SourceError(f"The database {file} is damaged: {error}", hint=_FETCH) from error
 
 
-def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
+def _stored(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, bytes]:
     """Read the values of a pair in an LMDB, by modality."""
     names = {modality: side.partition(":")[2] for modality, side in sides.items()}
     values = read_values(folder, list(names.values()))
@@ -282,7 +281,7 @@ def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
     return {modality: values[name] for modality, name in names.items()}
 
 
-def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _read_v2(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -297,7 +296,7 @@ def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray
     return bands
 
 
-def _read_v1(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _read_v1(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
     record = load_record(_stored(folder, key, sides)["s2"])
     bands: dict[str, NDArray[Any]] = {}

@@ -55,8 +55,7 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
             key, s1_name = str(row["patch_id"]), str(row["s1_name"])
             pair = Pair(
                 key=key,
-                s1=f"v2_lmdb:{s1_name}",
-                s2=f"v2_lmdb:{key}",
+                files={"s1": f"v2_lmdb:{s1_name}", "s2": f"v2_lmdb:{key}"},
                 labels=row["labels"],
                 split=row["split"],
                 place="",
@@ -86,8 +85,7 @@ def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tu
             raise SourceError(f"{tables / _NAMES} does not know the pair {key}.", hint=_FETCH)
         pair = Pair(
             key=key,
-            s1=description.sides["s1"],
-            s2=description.sides["s2"],
+            files=description.sides,
             labels=classes_of_v1_labels(description.labels),
             split=_official_split(key, listed),
             place="",

@@ -107,9 +107,7 @@ def read_shares(path: Path) -> dict[str, list[float]]:
         reason, *_ = str(error).split("\n  next:")  # the hint of `load_plain` is about another file
         raise SourceError(f"{path} is refused. {reason}", hint=hint) from error
     if not isinstance(values, dict) or not values:
-        raise SourceError(
-            f"{path} holds no shares by name.", got=type(values).__name__, expected="dict", hint=hint
-        )
+        raise SourceError(f"{path} holds no shares by name.", got=type(values).__name__, expected="dict", hint=hint)
     shares: dict[str, list[float]] = {}
     for name, value in values.items():
         array = array_of(value)

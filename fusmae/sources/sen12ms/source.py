@@ -155,8 +155,7 @@ class Sen12msSource:
         pairs = [
             Pair(
                 key=tile.name("s2").removesuffix(".tif"),
-                s1=tile.path("s1"),
-                s2=tile.path("s2"),
+                files={side: tile.path(side) for side in _BANDS},
                 labels=classes_of(share, self._mode),
                 split=splits[tile],
                 place=tile.place,
@@ -171,8 +170,8 @@ class Sen12msSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read both modalities: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters = {
-            "s1": read_raster(raw / pair.s1, pair.key, hint=_HINT, units="dB"),
-            "s2": read_raster(raw / pair.s2, pair.key, hint=_HINT, units="DN"),
+            "s1": read_raster(raw / pair.files["s1"], pair.key, hint=_HINT, units="dB"),
+            "s2": read_raster(raw / pair.files["s2"], pair.key, hint=_HINT, units="DN"),
         }
         for side, raster in rasters.items():
             _check_side(pair.key, side, raster)
@@ -186,7 +185,8 @@ class Sen12msSource:
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
         """Read the classes of the land-cover tile `[256, 256]`; see `Source.read_map`."""
         # The S2 tile is read only for its place.
-        paths = {"land cover": raw / pair.s2.replace("s2_", "lc_"), "s2": raw / pair.s2}
+        s2 = pair.files["s2"]
+        paths = {"land cover": raw / s2.replace("s2_", "lc_"), "s2": raw / s2}
         rasters = {name: read_raster(path, pair.key, hint=_HINT, bands=[1]) for name, path in paths.items()}
         found = rasters["land cover"]
         require_pixels(pair.key, str(found.path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint8, hint=_HINT)

@@ -146,7 +146,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
     Args:
         key: key of the pair, for errors.
         raster: one of the pair's files, with band names.
-        inputs: arrays that a tile consists of; empty to check only what holds for every tile.
+        inputs: arrays of the file's modality that a tile consists of.
 
     Raises:
         PairError: the file is not a tile; the error states what the file is, what it should be, and the command that
@@ -154,12 +154,12 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
     """
     got = _fault_of_place(raster)
     fault: Fault = "georeference" if got else "grid"
-    tile_m = inputs[0].side_px * inputs[0].gsd_m if inputs else 0
+    tile_m = inputs[0].side_px * inputs[0].gsd_m
     gsds_m = {item.gsd_m for item in inputs if set(item.bands) & set(raster.names)}
     height, width = raster.pixels.shape[1:]
     pixel = raster.sides[0] / width, raster.sides[1] / height
     is_square = abs(pixel[0] / pixel[1] - 1) < _MAX_PIXEL_ERROR
-    is_whole = not tile_m or all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
+    is_whole = all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
     if not got and is_square and is_whole:
         return
     got = got or f"{raster.sides[0]:g} x {raster.sides[1]:g} m, pixels of {pixel[0]:g} x {pixel[1]:g} m"
@@ -169,9 +169,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
         fault,
         f"Pair {key}: {raster.path} is no tile.",
         got=got,
-        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres"
-        if tile_m
-        else "square pixels in metres, north up",
+        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres",
         hint=_cut_anew(raster, tile_m, gsd_m),
     )
 
@@ -216,7 +214,7 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
 
     place = _lon_lat(raster, (0,), (0,))
     advice = "cut each file of the pair anew from its scene, with its own pixels"
-    if place is None or not tile_m:
+    if place is None:
         return advice
     (lon,), (lat,) = place
     epsg = raster.crs.to_epsg()

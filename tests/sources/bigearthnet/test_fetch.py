@@ -104,7 +104,7 @@ def test_of_v2_only_the_chosen_countries_are_unpacked(small_v2, v2_raw: Path, tm
     sums = source.fetch(tmp_path / "downloads", raw)
     assert sums["countries"] == country
     pairs = source.pairs(raw)
-    assert patches_in(raw) == {Path(side).name for pair in pairs for side in (pair.s1, pair.s2)}
+    assert patches_in(raw) == {Path(side).name for pair in pairs for side in pair.files.values()}
     assert {folder.name for folder in raw.glob("Reference_Maps/*/*")} == {pair.key for pair in pairs}
     for pair in pairs:
         source.read(raw, pair)

@@ -22,7 +22,7 @@ REAL = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
 
 
 def map_path(raw: Path, pair: Pair) -> Path:
-    return raw / pair.s2.replace("BigEarthNet-S2", "Reference_Maps") / f"{pair.key}_reference_map.tif"
+    return raw / pair.files["s2"].replace("BigEarthNet-S2", "Reference_Maps") / f"{pair.key}_reference_map.tif"
 
 
 def refused(raw: Path, pair: Pair, fault: str) -> str:
@@ -59,7 +59,7 @@ def real_map(shared_bigearthnet: Path, tmp_path: Path) -> tuple[Path, Pair]:
     with rasterio.open(band, "w", transform=rasterio.Affine(10, 0, left, 0, -10, top), **profile) as dataset:
         dataset.write(np.zeros((120, 120), np.uint16), 1)
     date = parse_patch_name(REAL).date
-    return raw, Pair(REAL, "", s2, (), "train", "place", date)
+    return raw, Pair(REAL, {"s2": s2}, (), "train", "place", date)
 
 
 def test_codes_are_those_of_torchgeo_and_merge_the_19_classes_of_v1s_labels():

@@ -24,7 +24,7 @@ def patch(tile: str, column: int, row: int) -> PatchName:
 
 
 def pair(key: str, split: str) -> Pair:
-    return Pair(key=key, s1="", s2="", labels=(), split=split, place="", date=DATE)
+    return Pair(key=key, files={}, labels=(), split=split, place="", date=DATE)
 
 
 def test_corners_are_those_that_the_data_states(sample_raw: Path):

@@ -15,7 +15,7 @@ V2 = BigEarthNetSource(2, [], snow_and_clouds=False)
 
 
 def band_path(raw: Path, pair: Pair, band: str) -> Path:
-    folder = raw / (pair.s1 if band.startswith("V") else pair.s2)
+    folder = raw / pair.files["s1" if band.startswith("V") else "s2"]
     return folder / f"{folder.name}_{band}.tif"
 
 
@@ -34,7 +34,7 @@ def pair(v2_copy: Path) -> Pair:
 
 @pytest.mark.parametrize("side", ["s1", "s2"])
 def test_a_pair_of_the_table_without_its_folder_is_incomplete(v2_copy: Path, pair: Pair, side):
-    shutil.rmtree(v2_copy / getattr(pair, side))
+    shutil.rmtree(v2_copy / pair.files[side])
     assert f"lacks a side: {side}" in refused(v2_copy, pair, "incomplete")
 
 

@@ -119,8 +119,8 @@ def test_torchgeo_pairs_two_places_silently_and_ours_refuses(shared_bigearthnet:
     with pytest.raises(SourceError, match="1 of 1 rows have an s1_name of another place"):
         source.pairs(raw)
     # Where a table's names are as wrong as its files, the files tell.
-    folders = (s1.relative_to(raw).as_posix(), s2.relative_to(raw).as_posix())
-    pair = Pair(s2.name, *folders, ("Pastures",), "train", "33UUP_75_43", datetime(2017, 6, 13, tzinfo=UTC))
+    folders = {"s1": s1.relative_to(raw).as_posix(), "s2": s2.relative_to(raw).as_posix()}
+    pair = Pair(s2.name, folders, ("Pastures",), "train", "33UUP_75_43", datetime(2017, 6, 13, tzinfo=UTC))
     with pytest.raises(PairError, match="don't cover the same ground") as caught:
         source.read(raw, pair)
     assert caught.value.fault == "georeference"

@@ -56,8 +56,8 @@ def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Pat
         stated = ("labels", "date", "country", "is_snowy", "is_cloudy")
         assert [getattr(pair, name) for name in stated] == [getattr(known, name) for name in stated]
         assert pair.split == split[pair.key]
-        assert (v2_raw / pair.s1).is_dir()
-        assert (v2_raw / pair.s2).is_dir()
+        assert (v2_raw / pair.files["s1"]).is_dir()
+        assert (v2_raw / pair.files["s2"]).is_dir()
     validate_index(pairs, V2.classes)
 
 
