@@ -51,8 +51,8 @@ def load(source: SyntheticSource, raw: Path) -> Data:
     arrays: dict[str, list[NDArray[Any]]] = {item.name: [] for item in inputs}
     for pair in pairs:
         bands = source.read(raw, pair)
-        for item in inputs:
-            arrays[item.name].append(stack_bands(pair.key, bands, item))
+        for name, array in stack_bands(pair.key, bands, inputs).items():
+            arrays[name].append(array)
     stacked = {name: np.stack(found) for name, found in arrays.items()}
     split = np.array([pair.split for pair in pairs])
     moments = [

@@ -1,6 +1,7 @@
 """Flow drift: compare new scenes with the champion's training data."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -8,9 +9,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.events import emit_drift
 from flows.notify import tell
+from fusmae.config.params import load_config
 from fusmae.runs.process_group import run_in_group
 
-_SENSORS = ("s1", "s2")
 _DRIFTED = 3
 
 
@@ -24,28 +25,36 @@ def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "re
 
     Args:
         model: registered model with alias or version.
-        scenes: folder with one folder per scene, which contains s1, s2 or both; relative to the worker's checkout.
+        scenes: folder with one folder per scene, which contains a file or folder per modality, such as s1 and s2;
+            relative to the worker's checkout, whose params.yaml names the modalities.
         out: folder for the reports, with one folder per scene.
     """
-    found = sorted(path for path in Path(scenes).glob("*") if any((path / sensor).exists() for sensor in _SENSORS))
+    modalities = list(load_config(Path("params.yaml")).data.modalities)
+    files = {
+        folder: {name: folder / name for name in modalities if (folder / name).exists()}
+        for folder in sorted(Path(scenes).glob("*"))
+    }
+    found = {folder: given for folder, given in files.items() if given}
     if not found:
         get_run_logger().warning(
-            "there is no scene in %s: a scene is a folder with s1, s2 or both", Path(scenes).absolute()
+            "there is no scene in %s: a scene is a folder with one or more of %s",
+            Path(scenes).absolute(),
+            ", ".join(modalities),
         )
-    drifted = [scene.name for scene in found if compare(scene, model, Path(out) / scene.name)]
+    drifted = [scene.name for scene, given in found.items() if compare(scene, given, model, Path(out) / scene.name)]
     for name in drifted:
         emit_drift(name, model)
     get_run_logger().info("%d of %d scenes drifted: %s", len(drifted), len(found), ", ".join(drifted) or "none")
 
 
 @task(task_run_name="{scene}", cache_policy=NO_CACHE, persist_result=False)
-def compare(scene: Path, model: str, out: Path) -> bool:
-    """Whether a scene has drifted from the training data.
+def compare(scene: Path, files: Mapping[str, Path], model: str, out: Path) -> bool:
+    """Whether a scene, with a file or folder per modality, has drifted from the training data.
 
     Raises:
         DriftFailedError: the scene can't be compared.
     """
-    given = [f"--{sensor}={scene / sensor}" for sensor in _SENSORS if (scene / sensor).exists()]
+    given = [f"--scene={modality}={path}" for modality, path in files.items()]
     code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])
     if code not in (0, _DRIFTED):
         raise DriftFailedError(f"{scene} could not be compared: the text above says why")

@@ -25,7 +25,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial, replaced = (path.with_name(f".{path.name}.{role}") for role in ("partial", "replaced"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
+        remove(partial)
         _settle(path, replaced)
         yield partial
         if partial.is_dir() and path.is_dir():
@@ -37,7 +37,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise storage_error(path, error) from error
     finally:
         with suppress(OSError):  # the error that led here is more useful
-            _remove(partial)
+            remove(partial)
             _settle(path, replaced)
 
 
@@ -62,7 +62,7 @@ def _settle(path: Path, replaced: Path) -> None:
     """Put a folder that was moved aside back if its replacement is missing; otherwise remove it."""
     if replaced.exists() and not path.exists():
         replaced.replace(path)
-    _remove(replaced)
+    remove(replaced)
 
 
 def _is_about_writing(error: OSError, path: Path) -> bool:
@@ -73,8 +73,9 @@ def _is_about_writing(error: OSError, path: Path) -> bool:
     return named.is_relative_to(path.parent) or path.is_relative_to(named)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

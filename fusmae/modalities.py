@@ -1,12 +1,21 @@
 """What a modality is: its bands by name, their ground sampling distance and units."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Units = Literal["dB", "DN"]
-"""dB: backscatter, 10·log10 of power. DN: reflectance times 10,000."""
+from fusmae.units import UNITS, Unit
+
+
+def _known(units: str) -> str:
+    if units not in UNITS:
+        raise ValueError(f"got {units}; expected {', '.join(UNITS)}, the rows of fusmae/units.py")
+    return units
+
+
+Units = Annotated[str, AfterValidator(_known)]
+"""Name of a row of `fusmae.units.UNITS`."""
 
 
 class BandGroup(BaseModel):
@@ -50,6 +59,11 @@ class Modality(BaseModel):
         """Every band in channel order."""
         return tuple(band for group in self.groups for band in group.bands)
 
+    @property
+    def unit(self) -> Unit:
+        """The row of its units."""
+        return UNITS[self.units]
+
 
 class BandStatistics(BaseModel):
     """Mean and standard deviation of one band's pixels, in its modality's units."""
@@ -84,6 +98,11 @@ class ModalityInput(BaseModel):
     gsd_m: int
     bands: tuple[str, ...]
     side_px: int
+
+    @property
+    def unit(self) -> Unit:
+        """The row of its units."""
+        return UNITS[self.units]
 
 
 def modality_inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[ModalityInput, ...]:

@@ -21,8 +21,7 @@ from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
-from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
-from fusmae.sources.sample.wheels import download
+from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
 from tests.sections import architecture_of, preprocess_of
 from tests.tiers import second_tier_reasons
 
@@ -114,7 +113,8 @@ def pairs() -> list[Pair]:
             name = f"{split}{number:02d}"
             labels = CLASSES[number % 3 : number % 3 + 1] if number % 2 else ("water", "forest")
             date = datetime(2017, 6, 1 + number, 10, 10, 31, tzinfo=UTC)
-            made.append(Pair(name, f"s1/{name}", f"s2/{name}", labels, split, f"place-{name}", date))
+            files = {key: f"{key}/{name}" for key in MODALITIES}
+            made.append(Pair(name, files, labels, split, f"place-{name}", date))
     return made
 
 

@@ -6,21 +6,18 @@ from typing import Annotated
 import typer
 
 from fusmae.cli.call import begin, load_params
-from fusmae.cli.options import S1, S2, Model, S1Bands, S1Units, S2Bands, S2Offset, Units, scene_files
+from fusmae.cli.options import Model
+from fusmae.cli.scene_files import SceneFiles, takes_scenes
 
 DRIFT_EXIT = 3
 """Exit code where the scenes drift."""
 
 
+@takes_scenes
 def drift(
     model: Model,
+    files: SceneFiles,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports/drift"),
-    s1: S1 = None,
-    s2: S2 = None,
-    s1_bands: S1Bands = "",
-    s2_bands: S2Bands = "",
-    s1_units: S1Units = Units.DB,
-    s2_offset: S2Offset = None,
     check: Annotated[bool, typer.Option(help="Count pixels that look like other units as drift.")] = True,
     reference: Annotated[
         Path | None, typer.Option(help="What to compare with, instead of what was registered with the model.")
@@ -38,7 +35,6 @@ def drift(
     begin("drift", looks_up=model)
     from fusmae.cli.compare_scenes import compare_scenes
 
-    files = scene_files(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
     is_drift, text = compare_scenes(config, model=model, files=files, out=out, reference=reference, is_checked=check)
     typer.echo(text)
     if is_drift:

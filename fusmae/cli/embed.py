@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from fusmae.cli.call import begin
-from fusmae.cli.options import S1, S2, Model, RefuseOddPixels, S1Bands, S1Units, S2Bands, S2Offset, Units, scene_files
+from fusmae.cli.options import Model, RefuseOddPixels
+from fusmae.cli.scene_files import SceneFiles, takes_scenes
 
 
 class _Split(StrEnum):
@@ -16,16 +17,12 @@ class _Split(StrEnum):
     TEST = "test"
 
 
+@takes_scenes
 def embed(
     model: Model,
     out: Annotated[Path, typer.Option(help="The table: GeoParquet.")],
-    s1: S1 = None,
-    s2: S2 = None,
+    files: SceneFiles,
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; a tile where absent.")] = None,
-    s1_bands: S1Bands = "",
-    s2_bands: S2Bands = "",
-    s1_units: S1Units = Units.DB,
-    s2_offset: S2Offset = None,
     check: RefuseOddPixels = True,
     shards: Annotated[Path | None, typer.Option(help="Embed a data set's pairs instead of a scene.")] = None,
     split: Annotated[_Split | None, typer.Option(help="Which of its splits; test where absent.")] = None,
@@ -45,7 +42,7 @@ def embed(
 
     summary = write_embeddings(
         model=model,
-        files=scene_files(s1, s2, s1_bands, s2_bands, s1_units, s2_offset),
+        files=files,
         out=out,
         stride=stride,
         is_checked=check,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import begin
-from fusmae.cli.options import S1, S2, Model, RefuseOddPixels, S1Bands, S1Units, S2Bands, S2Offset, Units, scene_files
+from fusmae.cli.options import Model, RefuseOddPixels
+from fusmae.cli.scene_files import SceneFiles, takes_scenes
 from fusmae.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,16 +18,12 @@ if TYPE_CHECKING:
 _MOST_NAMED = 5
 
 
+@takes_scenes
 def predict(
     model: Model,
     out: Annotated[Path, typer.Option(help="The map, a GeoTIFF; its other files are named after it.")],
-    s1: S1 = None,
-    s2: S2 = None,
+    files: SceneFiles,
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; half a tile where absent.")] = None,
-    s1_bands: S1Bands = "",
-    s2_bands: S2Bands = "",
-    s1_units: S1Units = Units.DB,
-    s2_offset: S2Offset = None,
     date: Annotated[
         datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
     ] = None,
@@ -34,7 +31,7 @@ def predict(
 ) -> None:
     """Map a scene: class probabilities and confidence.
 
-    The most probable class, a picture and a STAC item are written beside the map. One modality is enough. Both may have
+    The most probable class, a picture and a STAC item are written beside the map. One modality is enough. Each may have
     any grid, CRS and resolution. A command that was killed goes on where it was.
 
     A pixel of the map is the mean of the tiles that cover it, each counting most at its centre: a model that judges
@@ -52,7 +49,6 @@ def predict(
         raise InputError("A map is a GeoTIFF.", got=f"--out {out}", expected="a file name that ends in .tif")
     file = model_file(model)
     session = Session(file.path)
-    files = scene_files(s1, s2, s1_bands, s2_bands, s1_units, s2_offset)
     made = predict_map(
         MapModel(session, file.label, file.sha256),
         files.paths,

@@ -1,11 +1,29 @@
-"""Files of scenes as a command line names them, and how readers shall understand them."""
+"""The options that name scenes, of any modality; the commands that have them get one `SceneFiles`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fusmae.inference.scene.scene import Reading
-from fusmae.rasters.s1_units import S1Units
+import typer
+
+from fusmae.errors import InputError
+
+if TYPE_CHECKING:
+    from fusmae.inference.scene.scene import Reading
+
+T = TypeVar("T")
+
+
+class Units(StrEnum):
+    """Units of files with backscatter."""
+
+    DB = "dB"
+    POWER = "power"
+    AMPLITUDE = "amplitude"
 
 
 @dataclass(frozen=True)
@@ -13,33 +31,112 @@ class SceneFiles:
     """Scenes as a command line names them.
 
     Attributes:
-        s1: paths of Sentinel-1 files, folders and archives.
-        s2: paths of Sentinel-2, likewise.
-        s1_bands: names of bands in file order, with commas; "" to trust the files.
-        s2_bands: names of bands of Sentinel-2, likewise.
-        s1_units: units of the S1 files.
-        s2_offset: number to take off every S2 digital number; None for nothing.
+        paths: files, folders and archives by modality.
+        readings: how to interpret them; without the modalities that no option says anything about.
     """
 
-    s1: tuple[str | Path, ...] = ()
-    s2: tuple[str | Path, ...] = ()
-    s1_bands: str = ""
-    s2_bands: str = ""
-    s1_units: S1Units = "dB"
-    s2_offset: int | None = None
+    paths: Mapping[str, tuple[str | Path, ...]] = field(default_factory=dict)
+    readings: Mapping[str, "Reading"] = field(default_factory=dict)
 
-    @property
-    def paths(self) -> dict[str, tuple[str | Path, ...]]:
-        """Files, folders and archives by modality."""
-        return {"s1": self.s1, "s2": self.s2}
 
-    @property
-    def readings(self) -> Mapping[str, Reading]:
-        """How to understand them, by modality."""
-        return {
-            "s1": Reading(bands=_names(self.s1_bands), units=self.s1_units),
-            "s2": Reading(bands=_names(self.s2_bands), offset=self.s2_offset),
-        }
+def takes_scenes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of scenes in place of its parameter `files`, which gets what they name."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        options = {name: values.pop(name) for name in inspect.signature(_scene_files).parameters}
+        command(files=_scene_files(**options), **values)
+
+    own = inspect.signature(command).parameters.values()
+    options = inspect.signature(_scene_files).parameters.values()
+    parameters = [one for parameter in own for one in (options if parameter.name == "files" else [parameter])]
+    called.__dict__["__signature__"] = inspect.Signature(parameters)
+    return called
+
+
+# Paths are texts: a `Path` would lose one slash of https:// before anything can say what is wrong with it.
+def _scene_files(
+    s1: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Sentinel-1: a GeoTIFF, a folder or an archive (.zip, .tar) of them; may be given several times.",
+        ),
+    ] = None,
+    s2: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Sentinel-2, likewise.")] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY=PATH", help="Any modality of the model: dem=dem.tif; once per modality."),
+    ] = None,
+    s1_bands: Annotated[str, typer.Option(help="Names of all S1 bands in file order: VV,VH.")] = "",
+    s2_bands: Annotated[str, typer.Option(help="Names of all S2 bands in file order: B02,B03 and so on.")] = "",
+    bands: Annotated[
+        list[str] | None, typer.Option(metavar="MODALITY=NAMES", help="The same for any modality: dem=height,slope.")
+    ] = None,
+    s1_units: Annotated[
+        Units, typer.Option(help="Units of the S1 files; power and amplitude are converted to dB.")
+    ] = Units.DB,
+    units: Annotated[
+        list[str] | None, typer.Option(metavar="MODALITY=UNITS", help="The same for any modality: s1=power.")
+    ] = None,
+    s2_offset: Annotated[
+        int | None, typer.Option(help="What to take off S2: 1000 from processing baseline 04.00 on, 0 for nothing.")
+    ] = None,
+    offset: Annotated[
+        list[str] | None, typer.Option(metavar="MODALITY=NUMBER", help="The same for any modality: s2=1000.")
+    ] = None,
+) -> SceneFiles:
+    from fusmae.inference.scene.scene import Reading
+
+    of_s1: Units | None = None if s1_units is Units.DB else s1_units
+    names = _by_modality("bands", bands, {"s1": _names(s1_bands), "s2": _names(s2_bands)}, _names)
+    kinds = _by_modality("units", units, {"s1": of_s1}, Units)
+    offsets = _by_modality("offset", offset, {"s2": s2_offset}, int)
+    return SceneFiles(
+        _by_modality(
+            "scene", scene, {"s1": tuple(s1 or ()) or None, "s2": tuple(s2 or ()) or None}, lambda path: (path,)
+        ),
+        {
+            modality: Reading(names.get(modality), kinds.get(modality, Units.DB).value, offsets.get(modality))
+            for modality in {**names, **kinds, **offsets}
+        },
+    )
+
+
+def _by_modality(
+    option: str, texts: Sequence[str] | None, short: Mapping[str, T | None], parse: Callable[[str], T | None]
+) -> dict[str, T]:
+    """Values by modality, from texts such as `s1=PATH` and from the short options of some modalities.
+
+    Raises:
+        InputError: a text names no modality, a value can't be used, or a modality has two.
+    """
+    found = {modality: value for modality, value in short.items() if value is not None}
+    for text in texts or ():
+        modality, _, written = text.partition("=")
+        try:
+            value = parse(written) if modality and written else None
+        except ValueError:
+            value = None
+        if value is None:
+            raise InputError(f"--{option} can't be used.", got=text, expected=_EXPECTED[option])
+        if modality in found:
+            raise InputError(
+                f"--{option} and its short forms name {modality} twice.",
+                got=text,
+                expected="each modality once",
+                hint=f"give one folder that holds all files of {modality}" if option == "scene" else "leave one out",
+            )
+        found[modality] = value
+    return found
+
+
+_EXPECTED = {
+    "scene": "MODALITY=PATH, such as s1=scenes/s1.tif",
+    "bands": "MODALITY=NAMES, such as s1=VV,VH",
+    "units": f"MODALITY=UNITS, such as s1=power; units are {', '.join(Units)}",
+    "offset": "MODALITY=NUMBER, such as s2=1000",
+}
 
 
 def _names(text: str) -> tuple[str, ...] | None:

@@ -41,7 +41,7 @@ def fetch(
     config = stage_params()
     from fusmae.stages.fetch import fetch as run_stage
 
-    run_stage(config.data.source, config.runtime, downloads=downloads, raw=raw, receipt=receipt)
+    run_stage(config.data, config.runtime, downloads=downloads, raw=raw, receipt=receipt)
 
 
 def index(raw: Raw, out: Out) -> None:

@@ -73,17 +73,17 @@ def write_embeddings(
 def _require_one_kind(
     files: SceneFiles, stride: int | None, shards: Path | None, split: Split | None, index: Path | None
 ) -> None:
-    is_of_scenes = bool(files.s1 or files.s2)
+    is_of_scenes = bool(files.paths)
     if is_of_scenes == bool(shards):
         raise InputError(
-            "Embeddings are of scenes or of shards.", expected="--s1 and --s2 (one is enough), or --shards alone"
+            "Embeddings are of scenes or of shards.", expected="--scene for one modality or more, or --shards alone"
         )
     if is_of_scenes and (split or index):
         raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
     if shards and (stride is not None or files != SceneFiles()):
         raise InputError(
             "Shards say themselves what they hold.",
-            expected="no --stride, and none of --s1-bands, --s2-bands, --s1-units and --s2-offset",
+            expected="no --stride, and none of --bands, --units, --offset and their short forms such as --s1-bands",
         )
 
 

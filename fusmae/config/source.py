@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -11,29 +12,38 @@ from fusmae.config.section import Section
 from fusmae.modalities import Modality
 from fusmae.runs.utf8 import composed
 
-_Bands = Mapping[str, Mapping[str, int]]
-_POLARISATIONS = {"VV": 10, "VH": 10}
-_BIGEARTHNET: _Bands = {
-    "s1": _POLARISATIONS,
-    "s2": {
-        **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
-        **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
-        **dict.fromkeys(("B01", "B09"), 60),
-    },
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """What a dataset has of one modality: its units, and the ground sampling distance in metres of each band."""
+
+    units: str
+    bands: Mapping[str, int]
+
+
+_BACKSCATTER = _OnDisk("dB", {"VV": 10, "VH": 10})
+_BIGEARTHNET = {
+    "s1": _BACKSCATTER,
+    "s2": _OnDisk(
+        "DN",
+        {
+            **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
+            **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
+            **dict.fromkeys(("B01", "B09"), 60),
+        },
+    ),
 }
-_UNITS = {"s1": "dB", "s2": "DN"}
 
 
 class _SourceSection(Section):
     """A raw dataset.
 
     Attributes:
-        bands: ground sampling distance in metres of each band on disk, by modality; empty where it depends on the
-            user's files.
+        on_disk: what the dataset has, by modality; empty where that depends on the user's files.
         name: name of the dataset.
     """
 
-    bands: ClassVar[_Bands] = {}
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = {}
     name: str
 
     @property
@@ -43,18 +53,18 @@ class _SourceSection(Section):
 
     def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
         """Messages about configured modalities, bands, units and resolutions that the dataset does not have."""
-        for key, modality in modalities.items() if self.bands else ():
-            known = self.bands.get(key)
+        for key, modality in modalities.items() if self.on_disk else ():
+            known = self.on_disk.get(key)
             if known is None:
-                yield f"modalities.{key}: {self.name} has no such modality; expected {', '.join(self.bands)}"
+                yield f"modalities.{key}: {self.name} has no such modality; expected {', '.join(self.on_disk)}"
                 continue
-            if modality.units != _UNITS[key]:
-                yield f"modalities.{key}.units: got {modality.units}; {self.name} has {key} in {_UNITS[key]}"
+            if modality.units != known.units:
+                yield f"modalities.{key}.units: got {modality.units}; {self.name} has {key} in {known.units}"
             for group in modality.groups:
                 yield from (
                     f"modalities.{key}: {self.name} {fault}"
                     for band in group.bands
-                    if (fault := _band_fault(band, group.gsd_m, known))
+                    if (fault := _band_fault(band, group.gsd_m, known.bands))
                 )
 
 
@@ -75,7 +85,7 @@ BROUGHT_BY_HAND = ("folder",)
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
 
-    bands: ClassVar[_Bands] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
     name: Literal["sample"]
 
 
@@ -88,7 +98,7 @@ class BigEarthNetConfig(_SourceSection):
         snow_and_clouds: whether pairs with seasonal snow, cloud or cloud shadow are taken too.
     """
 
-    bands: ClassVar[_Bands] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
     name: Literal["bigearthnet"]
     version: Literal[1, 2]
     countries: list[str]
@@ -104,10 +114,13 @@ class Sen12msConfig(_SourceSection):
         labels: `multi` for every IGBP class that covers a share of 0.1 or more, `single` for the largest class.
     """
 
-    bands: ClassVar[_Bands] = {
-        "s1": _POLARISATIONS,
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = {
+        "s1": _BACKSCATTER,
         # L1C, every band resampled to 10 m.
-        "s2": dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10),
+        "s2": _OnDisk(
+            "DN",
+            dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10),
+        ),
     }
     name: Literal["sen12ms"]
     seasons: list[Literal["spring", "summer", "fall", "winter"]]
@@ -123,7 +136,7 @@ class SyntheticConfig(_SourceSection):
         seed: random seed; another seed gives another world.
     """
 
-    bands: ClassVar[_Bands] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
     name: Literal["synthetic"]
     num_pairs: int = Field(ge=50)
     seed: int = Field(ge=0)

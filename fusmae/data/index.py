@@ -1,7 +1,7 @@
 """The index: every pair of a dataset with its labels, split and place, as one parquet file."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -17,16 +17,15 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One s1 and one s2 tile of one place and date.
+    """The tiles of one place and date, one per modality.
 
     Attributes:
-        key: unique name of the pair; that of its s2 tile.
-        s1: location of the s1 tile, in a form that only the source interprets.
-        s2: location of the s2 tile, likewise.
+        key: unique name of the pair.
+        files: location of each modality's tile, in a form that only the source interprets.
         labels: class names, spelled as in the class table.
         split: name of the split: train, validation or test.
         place: name of the place; tiles of one place are never in two splits.
-        date: acquisition time of s2 (UTC).
+        date: acquisition time (UTC); that of the optical tile where there is one.
         country: name of the country as the source gives it, or "".
         is_snowy: whether the source reports seasonal snow.
         is_cloudy: whether the source reports cloud or cloud shadow.
@@ -35,8 +34,7 @@ class Pair:
     """
 
     key: str
-    s1: str
-    s2: str
+    files: Mapping[str, str]
     labels: tuple[str, ...]
     split: Split
     place: str
@@ -62,7 +60,7 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
     """Refuse an index that training must not see.
 
     Raises:
-        PairError: a key appears twice, or a label is not in the class table.
+        PairError: a key appears twice, a pair has no files, or a label is not in the class table.
         SourceError: a place is in two splits, or a split is empty.
     """
     times = Counter(pair.key for pair in pairs)
@@ -72,6 +70,13 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
             f"{len(twice):,} of {len(times):,} pairs stand in the index more than once.",
             got=_shown(twice),
             expected="each key once",
+        )
+    if bare := [pair.key for pair in pairs if not pair.files]:
+        raise PairError(
+            "incomplete",
+            f"{len(bare):,} of {len(times):,} pairs have no file of any modality.",
+            got=_shown(bare),
+            expected="a file per modality",
         )
     stray = {pair.key: set(pair.labels) - set(classes) for pair in pairs if not set(pair.labels) <= set(classes)}
     if stray:
@@ -105,12 +110,13 @@ def _shown(keys: Sequence[str]) -> str:
 
 
 def write_index(pairs: Iterable[Pair], path: Path) -> None:
-    """Write pairs in the order of their keys, so that equal input gives equal bytes."""
+    """Write pairs in the order of their keys, and files in that of their modalities: equal pairs give equal bytes."""
     import pandas as pd
 
     from fusmae.files import written_whole
 
-    frame = pd.DataFrame([asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.key)])
+    ordered = sorted(pairs, key=lambda pair: pair.key)
+    frame = pd.DataFrame([asdict(pair) | {"files": dict(sorted(pair.files.items()))} for pair in ordered])
     with written_whole(path) as partial:
         frame.to_parquet(partial, index=False)
 
@@ -119,13 +125,20 @@ def read_index(path: Path) -> list[Pair]:
     """Read an index that `write_index` wrote.
 
     Raises:
-        SourceError: the file is absent.
+        SourceError: the file is absent, or was written before pairs had files by modality.
     """
     import pandas as pd
 
     if not path.exists():
         raise SourceError(f"There is no index at {path}.", hint="dvc repro index")
     frame = pd.read_parquet(path)
+    if "files" not in frame:
+        raise SourceError(
+            f"The index at {path} was written by an older version.",
+            got=list(frame),
+            expected="a column `files`, with the files of each pair by modality",
+            hint="dvc repro index",
+        )
     # Where only some pairs have a position, pandas reads the missing ones as NaN: make them None again.
     positions = frame[["lon", "lat"]]
     frame[["lon", "lat"]] = positions.astype(object).where(positions.notna(), None)
@@ -134,6 +147,8 @@ def read_index(path: Path) -> list[Pair]:
         Pair(
             **{
                 **dict(zip(names, row, strict=True)),
+                # A modality that only other pairs have is None in the table.
+                "files": {name: file for name, file in row[names.index("files")].items() if file is not None},
                 "labels": tuple(row[names.index("labels")]),
                 "date": row[names.index("date")].to_pydatetime(),
             }

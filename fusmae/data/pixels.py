@@ -1,7 +1,7 @@
 """Checks that a tile's pixels are what its modality says, before they reach a shard."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -9,58 +9,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import PairError
-from fusmae.modalities import ModalityInput, Units
+from fusmae.modalities import ModalityInput
 from fusmae.rasters.band_names import PRODUCT_NAMES
 from fusmae.rasters.raster_file import Flags, nowhere_but
-
-PIXEL_DTYPES: dict[Units, np.dtype[Any]] = {"dB": np.dtype(np.float32), "DN": np.dtype(np.uint16)}
+from fusmae.rasters.unit_check import find_mistake
+from fusmae.units import Unit
 
 NO_CLASS = 255
 """Value of a land-cover map's pixel that has no class."""
 
 _MAP_GSD_M = 10
-_FARTHEST_DB = 300.0
-"""Largest distance from 0 dB: shards store hundredths of a dB in 16 bits. Real backscatter is far below it."""
 
 _PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 
 
-def stack_bands(key: str, bands: dict[str, NDArray[Any]], item: ModalityInput) -> NDArray[Any]:
-    """Stack one input's bands by name.
+def stack_bands(
+    key: str, bands: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]
+) -> dict[str, NDArray[Any]]:
+    """Stack the bands of a tile by name.
 
     Args:
         key: key of the pair, for error messages.
         bands: arrays `[h, w]` by band name.
-        item: description of the input: its bands, their order and size.
+        inputs: descriptions of the arrays: their bands, order and size.
 
     Returns:
-        `[C, h, w]` float32 dB or uint16 DN.
+        `[C, h, w]` by input name, in the units of their modality.
 
     Raises:
-        PairError: a band is missing, of another size, NaN or infinite, or in linear power.
+        PairError: a band is missing, of another size, NaN or infinite, or a modality has other units.
     """
-    for name in item.bands:
-        if name not in bands:
-            # When both names are valid product names, the other one is another band and not a misspelling.
-            others = [band for band in bands if not {band, name} <= _PRODUCT_NAMES]
-            near = difflib.get_close_matches(name, others, n=2, cutoff=0.5)
-            mend = f"did you mean {' or '.join(near)}? Name it in" if near else "bring the band; or change"
+    for item in inputs:
+        for name in item.bands:
+            _check_band(key, name, bands, item)
+    for modality, unit in {item.modality: item.unit for item in inputs}.items():
+        names = [name for item in inputs if item.modality == modality for name in item.bands]
+        mistake = find_mistake({name: bands[name] for name in names}, unit)
+        # Whether 0 is nodata in other units, the file says; the examination reports it.
+        if mistake and (unit.zero_is_nodata == "always" if mistake.is_empty else mistake.is_certain):
             raise PairError(
-                "incomplete",
-                f"Pair {key} has no band {name}.",
-                got=sorted(bands),
-                expected=list(item.bands),
-                hint=f"{mend} data.modalities in params.yaml; where no pair has {name}, leave it out there",
+                "nodata" if mistake.is_empty else "units",
+                f"Pair {key}, {mistake.said_of(modality)}.",
+                got=mistake.got,
+                expected=mistake.expected,
+                hint=mistake.hint,
             )
-        _check_band(f"Pair {key}, band {name}", bands[name], item)
-    return np.stack([bands[name] for name in item.bands]).astype(PIXEL_DTYPES[item.units], copy=False)
+    return {item.name: _stacked(key, bands, item) for item in inputs}
 
 
-def all_bands_are(value: int, pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> dict[str, Flags]:
-    """Where all bands of a modality, at all of its resolutions, have the same given value: 0 means nodata there.
+def all_bands_are(
+    value_in: Callable[[Unit], float | None], pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]
+) -> dict[str, Flags]:
+    """Where all bands of a modality, at all of its resolutions, have one value: that of nodata, or of clipped pixels.
 
     Args:
-        value: value to look for.
+        value_in: function that returns the value in a unit; None for nowhere.
         pixels: arrays `[B, C, h, w]` by input name.
         inputs: descriptions of these arrays.
 
@@ -68,18 +71,32 @@ def all_bands_are(value: int, pixels: Mapping[str, NDArray[Any]], inputs: Sequen
         Flags `[B, h, w]` by input name.
     """
     found: dict[str, Flags] = {}
-    for modality in dict.fromkeys(item.modality for item in inputs):
+    for modality, unit in {item.modality: item.unit for item in inputs}.items():
         names = [item.name for item in inputs if item.modality == modality]
+        value = np.nan if (wanted := value_in(unit)) is None else wanted
         found.update(zip(names, nowhere_but(value, [pixels[name] for name in names]), strict=True))
     return found
 
 
-def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
-    wanted = (item.side_px, item.side_px)
+def _check_band(key: str, name: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -> None:
+    """Refuse a band that is missing, has another size, or is not finite."""
+    if name not in bands:
+        # When both names are valid product names, the other one is another band and not a misspelling.
+        others = [band for band in bands if not {band, name} <= _PRODUCT_NAMES]
+        near = difflib.get_close_matches(name, others, n=2, cutoff=0.5)
+        mend = f"did you mean {' or '.join(near)}? Name it in" if near else "bring the band; or change"
+        raise PairError(
+            "incomplete",
+            f"Pair {key} has no band {name}.",
+            got=sorted(bands),
+            expected=list(item.bands),
+            hint=f"{mend} data.modalities in params.yaml; where no pair has {name}, leave it out there",
+        )
+    band, wanted = bands[name], (item.side_px, item.side_px)
     if band.shape != wanted:
         raise PairError(
             "grid",
-            f"{what}: wrong size.",
+            f"Pair {key}, band {name}: wrong size.",
             got=f"{band.shape} px",
             expected=f"{wanted} px at {item.gsd_m} m",
             hint=_size_hint(band.shape, item),
@@ -88,35 +105,28 @@ def _check_band(what: str, band: NDArray[Any], item: ModalityInput) -> None:
     if bad:
         raise PairError(
             "nodata",
-            f"{what}: {bad} of {band.size} pixels are NaN or infinite.",
+            f"Pair {key}, band {name}: {bad} of {band.size} pixels are NaN or infinite.",
             expected="finite pixels",
             hint="leave the pair out, or fill its nodata; then `fusmae update`",
         )
-    if item.units == "dB" and band.min() >= 0:
-        # Backscatter of natural surfaces is below 0 dB nearly everywhere; power is never negative.
-        raise PairError(
-            "units",
-            f"{what}: looks like linear power or amplitude, not dB.",
-            got=f"{band.min():.4g} to {band.max():.4g}",
-            expected="dB, mostly between -30 and 0",
-            hint="find out which it is, then convert it first: 10 * log10 of power, 20 * log10 of amplitude",
-        )
-    if item.units == "dB" and max(abs(band.min()), abs(band.max())) > _FARTHEST_DB:
-        raise PairError(
-            "units",
-            f"{what}: no backscatter in dB.",
-            got=f"{band.min():.4g} to {band.max():.4g}",
-            expected=f"dB, at most {_FARTHEST_DB:g} from 0",
-            hint="fill nodata values, then `fusmae update`",
-        )
-    if item.units == "DN" and (band.min() < 0 or band.max() > np.iinfo(np.uint16).max or not _is_whole(band)):
-        raise PairError(
-            "units",
-            f"{what}: not digital numbers.",
-            got=f"{band.dtype} from {band.min():.4g} to {band.max():.4g}",
-            expected="whole numbers from 0 to 65535 (reflectance times 10,000)",
-            hint="store reflectance times 10,000, rounded, as uint16",
-        )
+
+
+def _stacked(key: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -> NDArray[Any]:
+    """Stack one array's bands `[C, h, w]`, and refuse those whose pixels can't be stored."""
+    unit, dtype = item.unit, np.dtype(item.unit.dtype)
+    low, high = unit.limits
+    for name in item.bands:
+        band = bands[name]
+        if band.min() < low or band.max() > high or (dtype.kind != "f" and not _is_whole(band)):
+            kind = "numbers" if dtype.kind == "f" else "whole numbers"
+            raise PairError(
+                "units",
+                f"Pair {key}, band {name}: not {unit.noun}.",
+                got=f"{band.dtype} from {band.min():.4g} to {band.max():.4g}",
+                expected=f"{kind} from {low:g} to {high:g}, {unit.description}",
+                hint="fill nodata values, and bring pixels in this unit; then `fusmae update`",
+            )
+    return np.stack([bands[name] for name in item.bands]).astype(dtype, copy=False)
 
 
 def _size_hint(shape: tuple[int, ...], item: ModalityInput) -> str:

@@ -1,4 +1,4 @@
-"""Fixed-size records of pixels, read by one system call straight into the arrays of a batch."""
+"""Fixed-size records of pixels as shards store them, read by one system call straight into the arrays of a batch."""
 
 import os
 import threading
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.storage import STORED_DTYPES, to_physical
 from fusmae.errors import ShardError
 from fusmae.modalities import ModalityInput
+from fusmae.units import Unit
 
 # Limits of one read call of the kernel; a record takes one buffer per field.
 _BUFFERS_A_CALL = 1024
@@ -22,9 +22,19 @@ _WHOLE = ""
 
 def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
     """Type of one pair's record: one field per input, without padding."""
-    return np.dtype(
-        [(item.name, STORED_DTYPES[item.units], (len(item.bands), item.side_px, item.side_px)) for item in inputs]
-    )
+    return np.dtype([(item.name, item.unit.stored, (len(item.bands), item.side_px, item.side_px)) for item in inputs])
+
+
+def to_stored(pixels: NDArray[Any], unit: Unit) -> NDArray[Any]:
+    """Convert checked pixels of any shape to the form in which shards store them, at most half a step off."""
+    if unit.step is None:
+        return pixels.astype(unit.stored, copy=False)
+    return np.rint(pixels * (1 / unit.step)).astype(unit.stored)
+
+
+def to_physical(stored: NDArray[Any], unit: Unit) -> NDArray[Any]:
+    """Convert stored pixels of any shape to their unit."""
+    return stored if unit.step is None else stored * np.float32(unit.step)
 
 
 def map_dtype(side_px: int) -> np.dtype[Any]:
@@ -125,7 +135,7 @@ class Buffers:
 
     def physical(self, inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
         """The batch's pixels by input name, in physical units."""
-        return {item.name: to_physical(self._arrays[item.name], item.units) for item in inputs}
+        return {item.name: to_physical(self._arrays[item.name], item.unit) for item in inputs}
 
     @property
     def whole(self) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.data.pixels import check_map, map_side_px, stack_bands
-from fusmae.data.records import map_dtype, record_dtype
+from fusmae.data.records import map_dtype, record_dtype, to_stored
 from fusmae.data.shards import (
     FORMAT,
     LABELS,
@@ -30,7 +30,6 @@ from fusmae.data.shards import (
     manifest_sha256,
     read_manifest,
 )
-from fusmae.data.storage import to_stored
 from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
 from fusmae.files import file_sha256, storage_error, write_json
 from fusmae.modalities import ModalityInput
@@ -76,7 +75,7 @@ class ShardJob:
         """SHA-256 of all that decides the shard's content: another pair, label, band or class gives another one."""
         facts = [
             FORMAT,
-            [(pair.key, pair.s1, pair.s2, pair.labels) for pair in self.pairs],
+            [(pair.key, *pair.files.values(), pair.labels) for pair in self.pairs],
             [item.model_dump(mode="json") for item in self.inputs],
             self.classes,
             self.maps and self.maps.classes,
@@ -218,7 +217,7 @@ def write_shard(job: ShardJob) -> WrittenShard:
     for pair in job.pairs:
         try:
             bands = job.read(pair)
-            arrays = {item.name: to_stored(stack_bands(pair.key, bands, item), item.units) for item in job.inputs}
+            arrays = stack_bands(pair.key, bands, job.inputs)
             if job.maps:
                 land_cover = job.maps.read(pair)
                 side_px, num_classes = map_side_px(job.inputs), len(job.maps.classes)
@@ -226,8 +225,8 @@ def write_shard(job: ShardJob) -> WrittenShard:
         except PairError as error:
             left_out.append(LeftOut(pair.key, error.fault, str(error)))
             continue
-        for name, array in arrays.items():
-            files[PIXELS][name][len(keys)] = array
+        for item in job.inputs:
+            files[PIXELS][item.name][len(keys)] = to_stored(arrays[item.name], item.unit)
         files[LABELS][len(keys), [job.classes.index(label) for label in pair.labels]] = 1
         keys.append(pair.key)
     sha256 = _save(job, keys, {name: array[: len(keys)] for name, array in files.items()}, left_out)

@@ -82,7 +82,7 @@ def measure_shard(path: Path) -> dict[str, Moments]:
     total = {item.name: Moments(0, np.zeros(len(item.bands)), np.zeros(len(item.bands))) for item in shard.inputs}
     for start in range(0, len(shard), _BATCH):
         batch = shard.read(range(start, min(start + _BATCH, len(shard))))
-        empty = all_bands_are(0, batch.pixels, shard.inputs)
+        empty = all_bands_are(lambda unit: unit.nodata, batch.pixels, shard.inputs)
         for name, array in batch.pixels.items():
             total[name] = total[name].joined(_moments_of(array, empty[name]))
     return total

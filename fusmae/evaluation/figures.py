@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.files import written_whole
+from fusmae.units import Unit
 
 Image = NDArray[np.float32]
 NATURAL_COLOUR = ("B04", "B03", "B02")
-# Reflectance (in DN) at which natural colour saturates, and the range of backscatter of land and water.
-_BRIGHTEST_DN = 3000.0
-_DB_RANGE = (-25.0, 0.0)
 
 
-def displayed(bands: Mapping[str, NDArray[Any]]) -> Image:
-    """Turn bands into an image with values in 0..1: `[H, W, 3]` natural colour from DN, or else `[H, W]` VV from dB.
+def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
+    """Turn bands into an image with values in 0..1: `[H, W, 3]` in natural colour, or else `[H, W]` of VV or one band.
 
     Args:
-        bands: arrays `[H, W]` in physical units, by band name.
+        bands: arrays `[H, W]` in their unit, by band name.
+        unit: unit of the bands, with the values that are shown as black and as white.
     """
+    low, high = unit.shown
     if all(name in bands for name in NATURAL_COLOUR):
-        colour = np.stack([bands[name] for name in NATURAL_COLOUR], axis=-1) / _BRIGHTEST_DN
-        return np.clip(colour, 0, 1).astype(np.float32)
-    low, high = _DB_RANGE
-    return np.clip((bands["VV"] - low) / (high - low), 0, 1).astype(np.float32)
+        shown = np.stack([bands[name] for name in NATURAL_COLOUR], axis=-1)
+    else:
+        shown = bands["VV"] if "VV" in bands else next(iter(bands.values()))
+    return np.clip((shown - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:

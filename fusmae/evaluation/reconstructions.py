@@ -68,7 +68,7 @@ def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatis
     for channel, band in enumerate(modality.bands):
         known = statistics[band]
         bands[band] = (tile[channel] * known.std + known.mean).numpy()
-    return displayed(bands)
+    return displayed(bands, modality.unit)
 
 
 def _hidden(mask: Tensor, ids: Tensor, patch_px: int, side_px: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import Check
-from fusmae.examination.observe import HISTOGRAM_EDGES, Band, BandTotals
+from fusmae.examination.observe import Band, BandTotals, histogram_edges
 from fusmae.modalities import BandStatistics
 
 
@@ -33,7 +33,7 @@ class BandSummary:
             "lowest": totals.lowest,
             "highest": totals.highest,
             "reference": self.reference.model_dump() if self.reference else None,
-            "histogram": {"edges": HISTOGRAM_EDGES[self.band.units].tolist(), "counts": totals.histogram.tolist()},
+            "histogram": {"edges": histogram_edges(self.band.unit).tolist(), "counts": totals.histogram.tolist()},
         }
 
 

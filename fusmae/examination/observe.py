@@ -13,16 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.pixels import NO_CLASS, all_bands_are
 from fusmae.data.shards import Shard
-from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE
+from fusmae.units import UNITS, Unit
 
 # Number of pairs read at a time, which limits memory for any size of shard.
 _CHUNK = 64
-HISTOGRAM_EDGES: dict[Units, NDArray[np.float64]] = {
-    "dB": np.arange(-60, 30.5, 0.5),
-    "DN": np.arange(0, 20_100, 100, dtype=np.float64),
-}
-"""Edges of the histogram bins by units; values beyond them are counted in the first or the last bin."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,12 @@ class Band:
 
     modality: str
     name: str
-    units: Units
+    units: str
+
+    @property
+    def unit(self) -> Unit:
+        """The row of its units."""
+        return UNITS[self.units]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class BandTotals:
         squares: sum of the squared pixels.
         lowest: smallest pixel.
         highest: largest pixel.
-        histogram: number of pixels by bin of `HISTOGRAM_EDGES`.
+        histogram: number of pixels by bin of `histogram_edges`.
     """
 
     count: int
@@ -81,21 +81,17 @@ class BandMeasures:
 
     Attributes:
         mean: mean of the pixels.
-        median: median of the pixels.
         floor: dark floor, the `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
         nodata_share: share of nodata pixels, which are 0 in all bands of the modality, over all resolutions.
-        one_share: share of pixels that are 1 in all bands, as along the edge of a swath.
-        nonnegative_share: share of pixels that are 0 or above.
+        clipped_share: share of pixels that are clipped in all bands, as along the edge of a swath.
         is_constant: whether all pixels have the same value.
         is_whole: whether all pixels are whole numbers.
     """
 
     mean: NDArray[np.float32]
-    median: NDArray[np.float32]
     floor: NDArray[np.float32]
     nodata_share: NDArray[np.float32]
-    one_share: NDArray[np.float32]
-    nonnegative_share: NDArray[np.float32]
+    clipped_share: NDArray[np.float32]
     is_constant: NDArray[np.bool_]
     is_whole: NDArray[np.bool_]
 
@@ -143,8 +139,9 @@ def observe(path: Path) -> Observation:
     for start in range(0, len(shard.keys), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(shard.keys)))
         batch = shard.read(rows)
-        zero, one = (all_bands_are(value, batch.pixels, shard.inputs) for value in (0, 1))
-        measured = [_measure(batch.pixels[i.name], i, zero[i.name], one[i.name]) for i in shard.inputs]
+        nodata = all_bands_are(lambda unit: unit.nodata, batch.pixels, shard.inputs)
+        clipped = all_bands_are(lambda unit: unit.clipped_to, batch.pixels, shard.inputs)
+        measured = [_measure(batch.pixels[i.name], i.unit, nodata[i.name], clipped[i.name]) for i in shard.inputs]
         chunks.append(
             Observation(
                 bands=tuple(Band(item.modality, band, item.units) for item in shard.inputs for band in item.bands),
@@ -164,7 +161,7 @@ def merge(observations: Iterable[Observation]) -> Observation:
     parts = [part for part in observations if part.keys]
     if not parts:
         number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
-        measures = BandMeasures(number, number, number, number, number, number, flag, flag)
+        measures = BandMeasures(number, number, number, number, flag, flag)
         return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8), number)
     return Observation(
         bands=parts[0].bands,
@@ -199,9 +196,9 @@ def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:
 
 
 def _measure(
-    pixels: NDArray[Any], item: ModalityInput, zero: NDArray[np.bool_], one: NDArray[np.bool_]
+    pixels: NDArray[Any], unit: Unit, nodata: NDArray[np.bool_], clipped: NDArray[np.bool_]
 ) -> tuple[list[BandTotals], BandMeasures]:
-    """Measure pixels `[B, C, h, w]`; `zero` and `one` mark pixels `[B, h, w]` that have this value in all bands."""
+    """Measure pixels `[B, C, h, w]`; `nodata` and `clipped` mark pixels `[B, h, w]` that are so in all bands."""
     shape = pixels.shape[:2]
     # Pixels are sorted once, for all order statistics.
     pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
@@ -218,18 +215,16 @@ def _measure(
             squares=float(squares[:, column].sum()),
             lowest=float(lowest[:, column].min()),
             highest=float(highest[:, column].max()),
-            histogram=_histogram(pixels[:, column], HISTOGRAM_EDGES[item.units]),
+            histogram=_histogram(pixels[:, column], histogram_edges(unit)),
         )
         for column in range(pixels.shape[1])
     ]
     is_constant = lowest == highest
     measures = BandMeasures(
         mean=(sums / size).astype(np.float32),
-        median=pixels[..., size // 2].astype(np.float32),
         floor=np.where(is_constant, np.nan, _floor(pixels, zeros, negative)).astype(np.float32),
-        nodata_share=np.broadcast_to(zero.mean((1, 2), dtype=np.float32)[:, None], shape),
-        one_share=np.broadcast_to(one.mean((1, 2), dtype=np.float32)[:, None], shape),
-        nonnegative_share=(1 - negative / size).astype(np.float32),
+        nodata_share=np.broadcast_to(nodata.mean((1, 2), dtype=np.float32)[:, None], shape),
+        clipped_share=np.broadcast_to(clipped.mean((1, 2), dtype=np.float32)[:, None], shape),
         is_constant=is_constant,
         is_whole=_is_whole(pixels),
     )
@@ -249,6 +244,12 @@ def _floor(pixels: NDArray[Any], zeros: NDArray[np.intp], negative: NDArray[np.i
     rank = np.floor(FLOOR_QUANTILE * (size - zeros)).astype(np.intp)
     rank = np.where(rank < negative, rank, rank + zeros).clip(max=size - 1)
     return np.take_along_axis(pixels, rank[..., None], axis=-1)[..., 0]
+
+
+def histogram_edges(unit: Unit) -> NDArray[np.float64]:
+    """Edges of a histogram's bins; values beyond them are counted in the first or the last bin."""
+    first, last, width = unit.histogram
+    return np.arange(first, last + width / 2, width)
 
 
 def _histogram(pixels: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -84,7 +84,7 @@ def check_offset(pairs: Sequence[Pair], observed: Observation, stated: int) -> C
 
 
 def _judge(pairs: Sequence[Pair], observed: Observation) -> _Verdicts:
-    floors = observed.measures.floor[:, observed.columns(lambda band: band.units == "DN")]
+    floors = observed.measures.floor[:, observed.columns(lambda band: band.unit.quantity == "reflectance")]
     signs, is_told = judge_floors(floors), ~np.isnan(dark_level(floors))
     rows_of: dict[datetime, list[int]] = defaultdict(list)
     members = {pair.key: pair for pair in pairs}

@@ -1,64 +1,39 @@
 """Checks of pixels: contrast, nodata, histograms, units, polarisation, place and size."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf, log10
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import BandTotals, Observation
-from fusmae.modalities import BandStatistics, Statistics, Units
-from fusmae.rasters.s1_units import CROSSED_DB, LINEAR_SHARE, MEDIAN_DB_RANGE, Levels, conversion_to_decibels, weigh
+from fusmae.modalities import BandStatistics, Statistics
+from fusmae.rasters.s1_units import CROSSED_DB
+from fusmae.units import UNITS, Unit
 
 MAX_NODATA_SHARE = 0.1
 """Maximum share of nodata in a pair: a missing corner does no harm, but with more a model learns where swaths end."""
 
-CLIPPED_DN = 1.0
-"""Value to which atmospheric correction clips numbers of 0 or less: over dark water whole bands may have it."""
-
-
-@dataclass(frozen=True)
-class PixelLimits:
-    """Limits of how far a band may be from its published statistics.
-
-    Attributes:
-        mean_shift_stds: maximum difference of the means, in published standard deviations.
-        std_ratio: maximum ratio of the standard deviations, either way.
-    """
-
-    mean_shift_stds: float
-    std_ratio: float
-
-    def __str__(self) -> str:
-        mean = f"means within {self.mean_shift_stds:g} published standard deviations, "
-        return f"{mean if self.mean_shift_stds < inf else ''}standard deviations within a factor of {self.std_ratio:g}"
-
-
-POSSIBLE: dict[Units, PixelLimits] = {"DN": PixelLimits(inf, 10), "dB": PixelLimits(2, 4)}
-"""Limits beyond which pixels have another unit or were normalised. The mean of digital numbers has no limit, because
-snow and cloud move it by many standard deviations. Published standard deviations include cloud; clear pairs of one
-scene have as little as 0.3 times the published one."""
-
-TYPICAL: dict[Units, PixelLimits] = {"DN": PixelLimits(1, 3), "dB": PixelLimits(1, 3)}
-"""Limits that real data of one scene or season may exceed, so that the user must judge."""
+_TYPICAL = (1.0, 3.0)
+"""Maximum difference of a band's mean from the published one in published standard deviations, and maximum ratio of
+the standard deviations. Real data of one scene or season may exceed them, so that the user must judge."""
 
 _MAX_CROSSED_SHARE = 0.2
 """Maximum share of pairs with VH above VV, which happens over calm water: in 1 of the sample's 60 pairs. The limit is
 far below one half, so that a swap in only some of the pairs is found too."""
 
-_MAX_8_BIT = 255
-
 
 def check_constant(observed: Observation) -> Check:
     """Check that every band of every pair has contrast, except bands that were clipped over dark water."""
     is_constant = observed.measures.is_constant
-    is_dn = np.array([band.units == "DN" for band in observed.bands], np.bool_)
+    # Over dark water whole bands may be clipped.
+    clipped_to = np.array([-inf if band.unit.clipped_to is None else band.unit.clipped_to for band in observed.bands])
     # A pair in which no band has contrast is not water: S1 would show waves or noise.
     has_contrast = ~is_constant.all(axis=1, keepdims=True)
-    is_clipped = is_constant & is_dn & has_contrast & (observed.measures.median <= CLIPPED_DN)
+    is_clipped = is_constant & has_contrast & (observed.measures.mean <= clipped_to)
     is_flat = is_constant & ~is_clipped
     keys = observed.keys_where(is_flat.any(axis=1))
     clipped = observed.keys_where(is_clipped.any(axis=1))
@@ -67,7 +42,7 @@ def check_constant(observed: Observation) -> Check:
     ]
     if clipped:
         sentences.append(
-            f"{counted(len(clipped), 'pair')} with a band clipped to {CLIPPED_DN:g} or less throughout, "
+            f"{counted(len(clipped), 'pair')} with a band clipped to {clipped_to.max():g} or less throughout, "
             f"as dark water is, which is no finding: {_by_band(observed, is_clipped)}"
         )
     return Check(
@@ -86,8 +61,11 @@ def check_constant(observed: Observation) -> Check:
 def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
     """Check that no pair has NaN, infinite values or much nodata; 0 in one band where others have data is water."""
     share = observed.measures.nodata_share.max(axis=1, initial=0)
-    dn = observed.columns(lambda band: band.units == "DN")
-    ones = observed.keys_where(observed.measures.one_share[:, dn].max(axis=1, initial=0) > 0)
+    is_edge = observed.measures.clipped_share > 0
+    edge = observed.keys_where(is_edge.any(axis=1))
+    modalities = dict.fromkeys(
+        observed.bands[column].modality.upper() for column in np.flatnonzero(is_edge.any(axis=0))
+    )
     empty = observed.keys_where(share > MAX_NODATA_SHARE)
     not_finite = keys_left_out(left_out, "nodata")
     sentences = [
@@ -95,9 +73,9 @@ def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
         *([f"{counted(len(empty), 'pair')} with more than {MAX_NODATA_SHARE:.0%} nodata"] if empty else []),
     ]
     edges = (
-        f"; {counted(len(ones), 'pair')} with pixels that are 1 in all bands of S2, as along the edge of a swath, "
-        f"which is no finding: {', '.join(some(ones))}"
-        if ones
+        f"; {counted(len(edge), 'pair')} with pixels that are 1 in all bands of {', '.join(modalities)}, as along the "
+        f"edge of a swath, which is no finding: {', '.join(some(edge))}"
+        if edge
         else ""
     )
     return Check(
@@ -115,6 +93,8 @@ def check_nodata(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
 
 def check_histograms(observed: Observation, reference: Statistics) -> Check:
     """Check that no band is so far from its published statistics that its pixels must be of another kind."""
+    units = [unit for name, unit in UNITS.items() if any(band.units == name for band in observed.bands)]
+    limits = "; ".join(f"{unit.noun}: {_described_limits(*_possible(unit))}" for unit in units)
     return _against_reference(
         Check(
             name="histograms",
@@ -122,13 +102,13 @@ def check_histograms(observed: Observation, reference: Statistics) -> Check:
             what="Each band has the published unit and was not normalised before.",
             found=0,
             got="",
-            expected=f"digital numbers: {POSSIBLE['DN']}; dB: {POSSIBLE['dB']}; findings are bands",
+            expected=f"{limits}; findings are bands",
             hint="look at the histograms below: pixels may be normalised already or of another unit; mend them, then "
             f"{UPDATE}",
         ),
         observed,
         reference,
-        POSSIBLE,
+        _possible,
     )
 
 
@@ -141,64 +121,52 @@ def check_typical(observed: Observation, reference: Statistics) -> Check:
             what="Each band's mean and standard deviation are near the published ones.",
             found=0,
             got="",
-            expected=f"{TYPICAL['DN']}; findings are bands",
+            expected=f"{_described_limits(*_TYPICAL)}; findings are bands",
             hint="look at the histograms below: snow, cloud or a single scene may explain them; so may an offset, "
             "rescaled pixels, or bands in another order",
         ),
         observed,
         reference,
-        TYPICAL,
+        lambda _: _TYPICAL,
     )
 
 
 def check_units(observed: Observation, left_out: Sequence[LeftOut]) -> Check:
-    """Check that S1 is in dB and not rounded to whole numbers, and that S2 is in 16-bit digital numbers."""
-    measures = observed.measures
-    db = observed.columns(lambda band: band.units == "dB")
-    low, high = MEDIAN_DB_RANGE
-    is_linear = (measures.nonnegative_share[:, db] > LINEAR_SHARE).any(axis=1)
-    is_far = ((measures.median[:, db] < low) | (measures.median[:, db] > high)).any(axis=1) & ~is_linear
-    # No sensor delivers a tile of whole dB by chance, so one such tile suffices.
-    is_whole = (measures.is_whole[:, db] & ~measures.is_constant[:, db]).any(axis=1) & ~is_linear
-    dn = observed.columns(lambda band: band.units == "DN")
-    is_8_bit = bool(dn) and max(observed.totals[column].highest for column in dn) <= _MAX_8_BIT
+    """Check that all pixels have the units of their modality.
+
+    Tiles in another unit are in no shard. Added here is what shards take: tiles that were cut to whole numbers, and
+    units that only a whole data set reveals.
+    """
+    units = {band.modality.upper(): band.unit for band in observed.bands}
     refused = keys_left_out(left_out, "units")
-    kinds = {
-        "left out: not in the stated units": refused,
-        "whose S1 looks linear, not dB": observed.keys_where(is_linear),
-        f"whose S1 has a median outside {low:g} to {high:g} dB": observed.keys_where(is_far),
-        "whose S1 is cut to whole numbers": observed.keys_where(is_whole),
-        "whose S2 looks like 8-bit pictures, not digital numbers": observed.keys if is_8_bit else [],
-    }
+    kinds = {f"left out: {_first_problem(left_out, refused)}": refused} if refused else {}
+    for name, unit in units.items():
+        columns = [column for column, band in enumerate(observed.bands) if band.modality.upper() == name]
+        if unit.is_never_whole:
+            # No sensor delivers such a tile by chance, so one suffices.
+            is_whole = observed.measures.is_whole[:, columns] & ~observed.measures.is_constant[:, columns]
+            kinds[f"whose {name} is cut to whole numbers"] = observed.keys_where(is_whole.any(axis=1))
+        highest = max(observed.totals[column].highest for column in columns)
+        for other in unit.lookalikes:
+            if not other.is_certain and highest <= other.highest:
+                kinds[f"whose {name} looks like {other.name}, not {unit.noun}"] = observed.keys
     findings = {key for keys in kinds.values() for key in keys}
-    is_mixed = bool(refused or is_linear.any() or is_far.any()) and not (is_linear | is_far).all()
+    first, *others = [f"{name} in {unit.description}" for name, unit in units.items()] or ["A modality in its units"]
+    cares = [unit.care.format(name) for name, unit in units.items() if unit.care]
     return Check(
         name="units",
         severity="blocks",
-        what="S1 is in dB throughout, S2 in digital numbers (reflectance times 10,000).",
+        what=f"{', '.join([f'{first} throughout'.replace(' in ', ' is in ', 1), *others])}.",
         found=len(findings),
         got=joined(
             [f"{counted(len(keys), 'pair')} {kind}" for kind, keys in kinds.items() if keys]
-            + (["S1 is mixed: the other pairs are in dB"] if is_mixed else []),
-            "S1 in dB, S2 in digital numbers",
+            + (["the others are in the stated units"] if refused and observed.keys else []),
+            ", ".join(f"{name} in {unit.noun}" for name, unit in units.items()),
         ),
-        expected=f"S1 medians from {low:g} to {high:g} dB with decimals; S2 up to some thousands",
+        expected="; ".join(f"{name} {unit.expected}" for name, unit in units.items()),
         examples=some(findings),
-        hint=f"{_conversion(observed, is_linear)}read S1 as float32, don't rescale S2; then {UPDATE}",
+        hint=f"{', '.join(cares)}; then {UPDATE}",
     )
-
-
-def _conversion(observed: Observation, is_linear: ArrayLike) -> str:
-    """Describe how to convert linear pairs (flags `[N]`) to dB, judged by their levels."""
-    rows = np.flatnonzero(is_linear)
-    if not rows.size:
-        return "convert linear S1 to dB (10 * log10 of power, 20 * log10 of amplitude); "
-    medians = {
-        observed.bands[column].name: float(np.median(observed.measures.median[rows, column]))
-        for column in observed.columns(lambda band: band.units == "dB")
-    }
-    levels = {name: 10 * log10(median) for name, median in medians.items() if median > 0}
-    return f"{conversion_to_decibels(weigh(Levels(levels)))}; "
 
 
 def check_polarisation(observed: Observation) -> Check:
@@ -272,7 +240,7 @@ def _by_band(observed: Observation, flags: NDArray[np.bool_]) -> str:
 
 
 def _against_reference(
-    question: Check, observed: Observation, reference: Statistics, limits: Mapping[Units, PixelLimits]
+    question: Check, observed: Observation, reference: Statistics, limits_of: Callable[[Unit], tuple[float, float]]
 ) -> Check:
     """Compare each band with its published statistics, and return the check with the result."""
     compared = {
@@ -281,7 +249,7 @@ def _against_reference(
         if (published := reference.get(band.modality, {}).get(band.name))
     }
     strange = [
-        band for band, (totals, published) in compared.items() if not _is_near(totals, published, limits[band.units])
+        band for band, (totals, published) in compared.items() if not _is_near(totals, published, *limits_of(band.unit))
     ]
     without = [band.name for band in observed.bands if band not in compared]
     unknown = f"; no reference for {', '.join(without)}" if compared and without else ""
@@ -295,10 +263,19 @@ def _against_reference(
     )
 
 
-def _is_near(totals: BandTotals, published: BandStatistics, limits: PixelLimits) -> bool:
+def _is_near(totals: BandTotals, published: BandStatistics, mean_shift_stds: float, std_ratio: float) -> bool:
     # The comparisons are written so that NaN does not count as near.
-    is_mean_near = abs(totals.mean - published.mean) <= limits.mean_shift_stds * published.std
-    return is_mean_near and published.std / limits.std_ratio <= totals.std <= published.std * limits.std_ratio
+    is_mean_near = abs(totals.mean - published.mean) <= mean_shift_stds * published.std
+    return is_mean_near and published.std / std_ratio <= totals.std <= published.std * std_ratio
+
+
+def _possible(unit: Unit) -> tuple[float, float]:
+    return unit.max_mean_shift_stds, unit.max_std_ratio
+
+
+def _described_limits(mean_shift_stds: float, std_ratio: float) -> str:
+    mean = f"means within {mean_shift_stds:g} published standard deviations, " if mean_shift_stds < inf else ""
+    return f"{mean}standard deviations within a factor of {std_ratio:g}"
 
 
 def _described(name: str, totals: BandTotals, published: BandStatistics) -> str:

@@ -1,7 +1,7 @@
 """What a raster file states about itself, read in the same way for training, maps and the service.
 
-- **Scale and offset** are applied. Backscatter is then in the units of the file (dB, or power). For digital numbers
-  (reflectance times 10,000), a stated scale below `MAX_REFLECTANCE_STEP` gives reflectance, which is multiplied by
+- **Scale and offset** are applied. Pixels are then in the units of the file (for backscatter dB, or power). For digital
+  numbers (reflectance times 10,000), a stated scale below `MAX_QUANTITY_STEP` gives reflectance, which is multiplied by
   10,000 (scale 0.0001 and offset -0.1 subtract 1000); a coarser scale, or an offset alone, gives digital numbers.
   Numbers that the offset makes slightly negative become 0. A scale that leads to impossible pixels is refused.
 - **Nodata** are the pixels that have a band's nodata value, that are not finite, or that the file's mask (internal or
@@ -20,23 +20,22 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.modalities import Units
+from fusmae.units import UNITS
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-DN_OF_REFLECTANCE = 10_000.0
-MAX_REFLECTANCE_STEP = 0.05
-"""Scale below which stored numbers become reflectance, otherwise digital numbers: no file stores reflectance in only
-twenty steps."""
+MAX_QUANTITY_STEP = 0.05
+"""Scale below which stored numbers become a quantity such as reflectance, otherwise the unit that counts its
+ten-thousandths: no file stores reflectance in only twenty steps."""
 
 STATED, MASKED, NOT_FINITE = "stated as nodata", "masked", "not finite"
 """Reasons why a pixel is nodata."""
 
 # Limits of impossible pixels, which result from right numbers with a wrong scale or offset, and from no ground.
 _FEW_PIXELS = 500
-_MEDIAN_DB_RANGE, _LEAST_SPREAD_DB = (-60.0, 30.0), 0.5
-_MAX_MEDIAN_DN, _MAX_REFLECTANCE = 30_000.0, 3.0
-_FAR_BELOW_DN, _MAX_FAR_BELOW_SHARE = -300.0, 0.05
+# Atmospheric correction makes dark pixels a little less than the lowest possible; more pixels have a wrong offset.
+_MAX_OVERSHOOT_DN, _MAX_FAR_BELOW_SHARE = 300.0, 0.05
 _SAMPLE_PX = 128
 _UNSTATE = (
     "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (1,) * d.count; "
@@ -193,7 +192,7 @@ def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipp
         return _as_float32(stored)
     factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
     values = stored * factors + offsets
-    if units == "DN" and is_clipped:
+    if UNITS[units].quantity == "reflectance" and is_clipped:
         # Atmospheric correction makes the reflectance of the darkest water slightly negative.
         values[(values < 0) & (values >= offsets)] = 0
     return _as_float32(values)
@@ -207,13 +206,12 @@ def _as_float32(values: NDArray[Any]) -> Floats:
 def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
     """Return whether a pixel that is 0 in all bands of a modality is nodata.
 
-    In dB it is nodata. In digital numbers it is nodata unless every band states another nodata value.
-
     Args:
         nodata: stated nodata value by band of the modality; None where none is stated.
         units: units of the modality.
     """
-    return units == "dB" or any(value is None or value == 0 for value in nodata)
+    when = UNITS[units].zero_is_nodata
+    return when == "always" or (when == "by default" and any(value is None or value == 0 for value in nodata))
 
 
 def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
@@ -230,7 +228,7 @@ def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
     return flags
 
 
-def nowhere_but(value: int, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
+def nowhere_but(value: float, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
     """Find where all bands of a modality have one value, over all of its resolutions.
 
     Args:
@@ -264,7 +262,7 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
     """
     if not samples or not samples[0].statement.is_scaled:
         return
-    statement = samples[0].statement
+    statement, unit = samples[0].statement, UNITS[units]
     stored = np.concatenate([bands.stored.reshape(len(bands.stored), -1) for bands in samples], axis=1)
     is_data = np.concatenate([~_flags(bands).reshape(len(bands.stored), -1) for bands in samples], axis=1)
     numbers = scaled(stored[..., None], statement, units, is_clipped=False)[is_data]
@@ -272,19 +270,19 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
     if numbers.size < _FEW_PIXELS:
         return
     low, median, high = (float(value) for value in np.percentile(numbers, [1, 50, 99]))
-    if units == "dB":
-        wrong = not _MEDIAN_DB_RANGE[0] < median < _MEDIAN_DB_RANGE[1] or high - low < _LEAST_SPREAD_DB
-    else:
-        is_reflectance = stored.dtype.kind == "f" and float(np.percentile(stored, 99)) <= _MAX_REFLECTANCE
-        far_below = float((numbers < _FAR_BELOW_DN).mean())
-        is_applied = is_reflectance and max(statement.factors) < DN_OF_REFLECTANCE * MAX_REFLECTANCE_STEP
-        wrong = is_applied or median > _MAX_MEDIAN_DN or far_below > _MAX_FAR_BELOW_SHARE
-    if wrong:
+    far_below = float((numbers < unit.limits[0] - _MAX_OVERSHOOT_DN).mean())
+    # Floats that are the quantity itself need no scale below that of digital numbers.
+    is_quantity = stored.dtype.kind == "f" and float(np.percentile(stored, 99)) <= unit.limits[1] / unit.per_quantity
+    is_applied = (
+        unit.per_quantity != 1 and is_quantity and max(statement.factors) < unit.per_quantity * MAX_QUANTITY_STEP
+    )
+    is_level = unit.medians[0] <= median <= unit.medians[1] and high - low >= unit.min_spread
+    if is_applied or not is_level or far_below > _MAX_FAR_BELOW_SHARE:
         middle = float(np.median(stored))
         raise InputError(
             f"{name} states a scale or an offset that its numbers can't have.",
             got=f"{statement.text}: stored {middle:.4g} becomes {median:.4g}, 98 % from {low:.4g} to {high:.4g}",
-            expected="backscatter in dB" if units == "dB" else "reflectance, or digital numbers of some thousands",
+            expected=f"{unit.quantity}, in {unit.description}: {unit.expected}",
             hint=_unstate(name, units),
         )
 
@@ -315,9 +313,10 @@ def _alpha_band(dataset: Any) -> int | None:
 
 
 def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
-    if units == "DN" and scale < MAX_REFLECTANCE_STEP:
+    per_quantity = UNITS[units].per_quantity
+    if per_quantity != 1 and scale < MAX_QUANTITY_STEP:
         # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
-        return float(f"{scale * DN_OF_REFLECTANCE:.12g}"), float(f"{offset * DN_OF_REFLECTANCE:.12g}")
+        return float(f"{scale * per_quantity:.12g}"), float(f"{offset * per_quantity:.12g}")
     return scale, offset
 
 
@@ -326,8 +325,7 @@ def _described(scale: float, offset: float) -> str:
 
 
 def _unstate(name: object, units: Units) -> str:
-    right = "dB" if units == "dB" else "reflectance times 10,000"
-    command = _UNSTATE.replace("FILE", str(name))
+    command, right = _UNSTATE.replace("FILE", str(name)), UNITS[units].description
     return f"if its numbers are {right} as they stand, take the statement out: {command}; else state the right scale"
 
 

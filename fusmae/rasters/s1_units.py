@@ -1,4 +1,4 @@
-"""Units of Sentinel-1 pixels: the one table by which inference, the service and the examination judge them.
+"""Which linear unit Sentinel-1 pixels have, if they are not in dB: power or amplitude.
 
 The sign distinguishes dB from linear numbers. Power and amplitude are both positive, and 10 * log10 of an amplitude is
 half its dB: only the levels distinguish them. Both readings are compared with the backscatter of ground (level of VV,
@@ -16,25 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
+from fusmae.units import MAX_NEGATIVE_SHARE, UNITS
 
 S1Units = Literal["dB", "power", "amplitude"]
 LinearUnits = Literal["power", "amplitude"]
 
 FACTOR: dict[LinearUnits, float] = {"power": 10.0, "amplitude": 20.0}
 """Factor by which log10 of a linear number is multiplied to become dB."""
-
-MEDIAN_DB_RANGE = (-40.0, 5.0)
-"""Range of a band's median in dB: calm water has about -32 dB in VH, a city about 0 dB in VV."""
-
-POSSIBLE_DB = (-80.0, 40.0)
-"""Range of pixels in dB, from noise over calm water to the brightest ship; many pixels beyond it are no measurement."""
-
-LINEAR_SHARE = 0.95
-"""Share of positive pixels above which they are linear: linear numbers are never negative, and in dB only bright
-buildings are at 0 or above."""
-
-# Subtraction of noise leaves a few negative pixels of power.
-_MAX_NEGATIVE_SHARE = 0.05
 
 CROSSED_DB = 1.0
 """Difference in dB by which VH is above VV only over calm water, where both are noise."""
@@ -117,7 +105,7 @@ class UnitsEvidence:
     @property
     def is_uncalibrated(self) -> bool:
         """Whether even the lower reading is above all ground: uncalibrated digital numbers, or a picture."""
-        return max(self.medians_db["power"].values(), default=0.0) > MEDIAN_DB_RANGE[1]
+        return max(self.medians_db["power"].values(), default=0.0) > UNITS["dB"].medians[1]
 
     @property
     def described(self) -> str:
@@ -135,11 +123,6 @@ class UnitsEvidence:
         return f"{self.odds:.0f} times as likely as the other" if self.odds >= 2 else "about as likely as the other"
 
 
-def is_linear(pixels: NDArray[np.float32]) -> bool:
-    """Return whether one band's pixels (finite, not 0) are linear rather than dB: nearly all are positive."""
-    return bool((pixels > 0).mean() > LINEAR_SHARE)
-
-
 def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
     """Refuse pixels that are called linear if too many of them are negative.
 
@@ -152,7 +135,7 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
     Raises:
         InputError: too many pixels are negative; the error names the option to leave out.
     """
-    if negative > _MAX_NEGATIVE_SHARE:
+    if negative > MAX_NEGATIVE_SHARE:
         raise InputError(
             f"The {modality} scene is no linear {units}: it has negative pixels.",
             got=f"{negative:.0%} of a {of}'s pixels are negative",
@@ -229,7 +212,7 @@ def stated_units(texts: Iterable[str]) -> S1Units | None:
 
 def is_scaled(median: float) -> bool:
     """Return whether a median can be that of dB times 100, as some archives store it."""
-    return MEDIAN_DB_RANGE[0] * _SCALED_DB < median < -_SCALED_DB
+    return UNITS["dB"].medians[0] * _SCALED_DB < median < -_SCALED_DB
 
 
 # HyP3: gamma0 or sigma0; power, amplitude or dB; unmasked or water masked; not filtered or filtered; entire or clipped;

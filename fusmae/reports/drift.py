@@ -13,7 +13,8 @@ from fusmae.inference.drift.distance import Drift, Measure
 from fusmae.inference.drift.reference import Reference
 from fusmae.inference.drift.tiles import SceneTiles
 from fusmae.reports.histograms import Histogram, overlaid_histograms
-from fusmae.reports.page import number_format, render
+from fusmae.reports.page import render
+from fusmae.units import UNITS
 
 _NUM_STRANGEST = 10
 
@@ -155,7 +156,7 @@ def _html(found: Findings) -> str:
 def _in_units(reference: Reference, item: Measure) -> str:
     for band, std in zip(reference.bands, reference.train_std, strict=True):
         if (band.name, band.modality) == (item.name, item.modality):
-            return f"{item.limit * float(std):{number_format(band.units)}} {band.units}"
+            return f"{item.limit * float(std):{UNITS[band.units].digits}} {band.units}"
     return ""
 
 

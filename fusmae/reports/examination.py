@@ -13,7 +13,7 @@ from fusmae.examination.check import Status, counted
 from fusmae.examination.diagnosis import Diagnosis
 from fusmae.files import write_json, write_text
 from fusmae.reports.histograms import band_histogram
-from fusmae.reports.page import number_format, render
+from fusmae.reports.page import render
 
 _WORDS: dict[Status, str] = {
     "passed": "passed",
@@ -61,7 +61,6 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
         max_left_out=_MAX_LEFT_OUT,
         band_histogram=band_histogram,
         counted=counted,
-        number_format=number_format,
     )
     write_text(folder / "report.html", page)
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.examination.diagnosis import BandSummary
-from fusmae.examination.observe import HISTOGRAM_EDGES
-from fusmae.reports.page import number_format
+from fusmae.examination.observe import histogram_edges
+from fusmae.units import UNITS
 
 _WIDTH, _HEIGHT = 300, 110
 _BINS = 60
@@ -44,7 +44,7 @@ class Histogram:
 def band_histogram(summary: BandSummary) -> Histogram:
     """A band's histogram, its mean, and the published mean and standard deviation where there is one."""
     units, mean = summary.band.units, summary.totals.mean
-    edges = HISTOGRAM_EDGES[units]
+    edges = histogram_edges(summary.band.unit)
     first, last = _drawn_bins(summary, edges)
     low, high = float(edges[first]), float(edges[last])
     spread: tuple[float, float] | None = None
@@ -78,7 +78,7 @@ def overlaid_histograms(name: str, units: str, train: NDArray[np.float32], scene
     high = max(high, low + 1e-3)
     edges = np.linspace(low, high, _BINS + 1)
     bars, outline = (_steps(np.histogram(sample, edges)[0], edges) for sample in samples)
-    (train_mean, scene_mean), digits = (float(sample.mean()) for sample in samples), number_format(units)
+    (train_mean, scene_mean), digits = (float(sample.mean()) for sample in samples), UNITS[units].digits
     return Histogram(
         f"Histogram of {name}: training mean {train_mean:.1f}, here {scene_mean:.1f} {units}",
         f"{low:{digits}}",

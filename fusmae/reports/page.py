@@ -23,11 +23,6 @@ def render(template: str, **facts: object) -> str:
     return _environment().get_template(template).render(facts)
 
 
-def number_format(units: str) -> str:
-    """How many digits a pixel's value is shown with."""
-    return ",.1f" if units == "dB" else ",.0f"
-
-
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

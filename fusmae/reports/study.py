@@ -12,7 +12,7 @@ from fusmae.study.comparable import caveats
 from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
 from fusmae.study.results import Found
-from fusmae.study.summary import BOTH, Study, percent, score_name, summarise
+from fusmae.study.summary import Study, percent, score_name, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
 _COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped", "worse": "blocks"}
@@ -61,7 +61,7 @@ def _html(
         study=study,
         warnings=warnings,
         about=about,
-        both=BOTH,
+        every_modality=study.every_modality,
         # The verdict: each question, and the names of its shares.
         questions=[
             (question, {share: f"{percent(share)} of labels" for share in of_question})

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from fusmae.errors import FusmaeError
 from fusmae.serving.admission import Admission
 from fusmae.serving.answers import Health, ModelDescription, Prediction
-from fusmae.serving.documents import ARRAYS_BODY, DESCRIPTION, GEOTIFF_BODY, REFUSALS
+from fusmae.serving.documents import ARRAYS_BODY, DESCRIPTION, REFUSALS, geotiff_body
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import LoadedModel
 from fusmae.serving.measured import RequestCounter
@@ -57,7 +57,9 @@ def _add_asking(app: FastAPI, service: Service) -> None:
         body = await request.body()
         return await service.predict_arrays(body, _media_type(request))
 
-    @app.post("/predict/geotiff", openapi_extra=GEOTIFF_BODY, summary="One tile as GeoTIFFs")
+    form = geotiff_body(service.watcher.current.description["modalities"])
+
+    @app.post("/predict/geotiff", openapi_extra=form, summary="One tile as GeoTIFFs")
     async def predict_geotiff(request: Request) -> Prediction:
         if _media_type(request) != "multipart/form-data":
             await request.body()

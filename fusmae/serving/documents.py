@@ -1,5 +1,6 @@
 """Texts and examples of the OpenAPI document."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fusmae.serving.refusal import Refusal
@@ -50,18 +51,13 @@ ARRAYS_BODY: dict[str, Any] = {
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
-GEOTIFF_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "description": "Fields are named after modalities; several files of one may have a grid each. Bands"
-                    " are named by their description. All files cover the same tile.",
-                    "properties": {"s1": _FILES, "s2": _FILES},
-                }
-            }
-        },
+
+def geotiff_body(modalities: Iterable[str]) -> dict[str, Any]:
+    """Describe a form with one tile's files, for a model that takes these modalities."""
+    schema = {
+        "type": "object",
+        "description": "Fields are named after modalities; several files of one may have a grid each. Bands are named "
+        "by their description. All files cover the same tile.",
+        "properties": dict.fromkeys(modalities, _FILES),
     }
-}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

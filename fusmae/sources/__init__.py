@@ -13,7 +13,7 @@ def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[Modalit
     Args:
         name: name of the source, as `data.source.name` in `params.yaml` states it.
         settings: the other values of `data.source`.
-        inputs: arrays that a tile consists of; a source of files that the user provides checks those files against it.
+        inputs: arrays that a tile consists of; a source of files that the user provides needs them to read these.
     """
     # Each source is imported only when it is asked for: each needs libraries that the others don't.
     match name:

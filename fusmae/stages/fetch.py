@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
+from fusmae.config.data import DataConfig
 from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.source import SourceConfig
 from fusmae.files import write_json
 from fusmae.sources import open_source
 from fusmae.sources.receipt import receipt_of
 
 
-def fetch(section: SourceConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Path, receipt: Path) -> None:
+def fetch(data: DataConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Path, receipt: Path) -> None:
     """Complete the source's folder in `raw`; `receipt` lists what it contains.
 
     DVC tracks the receipt, because millions of raw files would make it too slow.
     """
-    source = open_source(section.name, section.settings)
+    source = open_source(data.source.name, data.source.settings, data.inputs)
     files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)
-    write_json(receipt, receipt_of(section, files))
+    write_json(receipt, receipt_of(data.source, files))

@@ -17,7 +17,7 @@ def index(data: DataConfig, *, raw: Path, out: Path) -> None:
         ExaminationError: counts, labels or places are not those that the dataset states. It comes before sharding, to
             save time.
     """
-    source = open_source(data.source.name, data.source.settings)
+    source = open_source(data.source.name, data.source.settings, data.inputs)
     pairs = source.pairs(raw / source.name)
     validate_index(pairs, source.classes)
     facts = source.facts(raw / source.name)

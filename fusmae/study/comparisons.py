@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fusmae.study.summary import BOTH, Study, SummaryRow, Use, in_focus
+from fusmae.study.summary import Study, SummaryRow, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
 """Names of variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
@@ -122,10 +122,10 @@ def verdict(study: Study, focus: str = "") -> list[Question]:
 
 
 def _answers(study: Study, uses: Iterable[Use], rivals: Sequence[str]) -> dict[Use, Comparison]:
-    """The reference with both modalities against the best of the other variants, each with all that it can take."""
+    """The reference with all modalities against the best of the other variants, each with all that it can take."""
     answers = {}
     for use in uses:
-        own = study.line(study.reference, use, BOTH)
+        own = study.line(study.reference, use, study.every_modality)
         others = [line for name in rivals if (line := study.line(name, use)) is not None]
         if own is not None and others:
             answers[use] = compare(own, max(others, key=lambda line: line.headline.mean))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from fusmae.study.comparable import check_comparable
 from fusmae.study.results import FOCUS, HEADLINE, Found, Kind, Row
 
-BOTH = "s1+s2"
 _PROTOCOLS = ("knn", "probe", "finetune", "segment")
 _SCORE_NAMES = {
     "macro_ap": "macro AP",
@@ -108,14 +107,21 @@ class Study:
         return tuple(sorted({(line.protocol, line.share) for line in self.lines}, key=_order_of_use))
 
     @cached_property
+    def every_modality(self) -> str:
+        """The condition with all modalities, none of them clouded, such as `s1+s2`."""
+        clear = sorted({line.condition for line in self.lines if "clouded" not in line.condition})
+        return max(clear, key=lambda name: name.count("+"), default="")
+
+    @cached_property
     def conditions(self) -> tuple[str, ...]:
-        """Every condition; the one with both modalities unclouded comes first."""
-        return tuple(sorted({line.condition for line in self.lines}, key=lambda name: (name != BOTH, len(name), name)))
+        """Every condition; the one with all modalities unclouded comes first."""
+        found = {line.condition for line in self.lines}
+        return tuple(sorted(found, key=lambda name: (name != self.every_modality, len(name), name)))
 
     def own_condition(self, variant: str) -> str:
-        """Both modalities, or the one that a variant for a single modality takes."""
+        """All modalities, or the one that a variant for a single modality takes."""
         of_variant = [line.condition for line in self.lines if line.variant == variant]
-        return BOTH if BOTH in of_variant or not of_variant else of_variant[0]
+        return self.every_modality if self.every_modality in of_variant or not of_variant else of_variant[0]
 
     def line(self, variant: str, use: Use, condition: str | None = None) -> SummaryRow | None:
         """The line of a use, under the variant's own condition unless another is given; None where it is absent."""

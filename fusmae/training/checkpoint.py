@@ -175,7 +175,16 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoin
         ) from error
     if model is not None:
         _require_same_model(architecture, model, folder)
+    architecture = _in_order_of_inputs(architecture, preprocessing)
     return Checkpoint(architecture, preprocessing, tuple(card["classes"]), card["provenance"], weights, str(folder))
+
+
+def _in_order_of_inputs(architecture: Architecture, preprocessing: Preprocessing) -> Architecture:
+    """Put the model's modalities in the order of their inputs: JSON on disk is sorted by key."""
+    order = list(dict.fromkeys(item.modality for item in preprocessing.inputs))
+    if set(order) != set(architecture.groups):
+        return architecture
+    return architecture.model_copy(update={"groups": {key: architecture.groups[key] for key in order}})
 
 
 def _require_same_model(architecture: Architecture, model: ModelConfig, where: Path) -> None:

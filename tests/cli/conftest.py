@@ -53,7 +53,7 @@ def _pairs():
             date = datetime(2017, 6, 1, tzinfo=UTC) + timedelta(days=scene)
             for number in range((HEIGHT_M // TILE_M) * (WIDTH_M // TILE_M)):
                 key, labels = f"{split}-{scene}-{number}", CLASSES[number % 3 : number % 3 + 1 + number % 2]
-                yield Pair(key, key, key, labels, split, key, date, lon=15 + number / 100, lat=48.25)
+                yield Pair(key, {"s1": key}, labels, split, key, date, lon=15 + number / 100, lat=48.25)
 
 
 @pytest.fixture(scope="session")

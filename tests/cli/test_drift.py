@@ -18,6 +18,7 @@ from fusmae.files import file_sha256
 from fusmae.inference.drift import reference as reference_module
 from fusmae.inference.drift.distance import MIXTURE, NOVELTY
 from fusmae.inference.drift.reference import REFERENCE, save_reference
+from fusmae.inference.scene.scene import Reading
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
 from fusmae.release.registry.versions import register_graph
@@ -32,7 +33,7 @@ def judged(exported, world, config):
     """`compare_scenes` with the tiny model and its reference; any argument may be given."""
 
     def run(out, scenes=None, **arguments):
-        files = SceneFiles(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else None
+        files = SceneFiles({"s1": (scenes.s1,), "s2": (scenes.s2,)}) if scenes else None
         others = {"model": str(exported.path), "files": files, "reference": world.reference, "is_checked": True}
         is_drift, text = compare_scenes(**({"config": config, "out": out} | others | arguments))
         found = json.loads((out / "drift.json").read_text(encoding="utf-8"))
@@ -121,7 +122,7 @@ def test_the_report_names_every_band_and_stands_alone(tmp_path, judged, scenes):
 
 @pytest.mark.parametrize("modality", ["s1", "s2"])
 def test_one_sensor_alone_is_compared_by_its_own_bands(tmp_path, judged, scenes, modality):
-    files = SceneFiles(**{modality: tuple(scenes.paths[modality])})
+    files = SceneFiles({modality: tuple(scenes.paths[modality])})
     is_drift, _, found = judged(tmp_path / "out", files=files)
     assert not is_drift
     assert {measure["modality"] for measure in found["measures"]} == {modality, ""}
@@ -143,7 +144,9 @@ def test_linear_power_is_a_fault_of_units_beside_its_bands(tmp_path, judged, sce
 def test_what_the_options_mend_is_alike(tmp_path, judged, scenes):
     changed([scenes.s1], linear)
     changed(scenes.s2.iterdir(), brighter)
-    files = SceneFiles((scenes.s1,), (scenes.s2,), s1_units="power", s2_offset=1000)
+    files = SceneFiles(
+        {"s1": (scenes.s1,), "s2": (scenes.s2,)}, {"s1": Reading(units="power"), "s2": Reading(offset=1000)}
+    )
     is_drift, _, found = judged(tmp_path / "out", files=files)
     assert not is_drift, found["measures"]
 

@@ -22,6 +22,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
+from fusmae.inference.scene.scene import Reading
 from fusmae.release.drift_reference import make_reference
 from fusmae.release.export.graph import write_graph
 from tests.cli.conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
@@ -36,7 +37,7 @@ def embedded(exported):
     """`write_embeddings` with the tiny model; any argument may be given."""
 
     def run(out, scenes=None, **arguments):
-        files = SceneFiles(s1=(scenes.s1,), s2=(scenes.s2,)) if scenes else SceneFiles()
+        files = SceneFiles({"s1": (scenes.s1,), "s2": (scenes.s2,)}) if scenes else SceneFiles()
         others = {"stride": None, "is_checked": True, "shards": None, "split": None, "index": None}
         return write_embeddings(**({"model": str(exported.path), "files": files, "out": out} | others | arguments))
 
@@ -212,7 +213,7 @@ def test_a_scene_in_degrees_gets_the_utm_zone_of_its_centre(tmp_path, embedded):
     reproject(s1, moved, src_transform=own, src_crs="EPSG:32633", dst_transform=place, dst_crs="EPSG:4326",
               resampling=Resampling.nearest)  # fmt: skip
     path = write_raster(tmp_path / "s1.tif", moved, names=("VV", "VH"), transform=place, crs="EPSG:4326")
-    embedded(tmp_path / "tiles.parquet", files=SceneFiles(s1=(path,)))
+    embedded(tmp_path / "tiles.parquet", files=SceneFiles({"s1": (path,)}))
     found = geopandas.read_parquet(tmp_path / "tiles.parquet")
     assert found.crs.to_epsg() == 32633
     assert found.geometry.area.tolist() == [TILE_M**2] * len(found)
@@ -291,9 +292,7 @@ def test_options_of_shards_are_refused_with_scenes(tmp_path, embedded, scenes, o
         embedded(tmp_path / "tiles.parquet", scenes, **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"stride": 120}, {"files": SceneFiles(s1_bands="VV,VH")}, {"files": SceneFiles(s2_offset=0)}]
-)
+@pytest.mark.parametrize("options", [{"stride": 120}, {"files": SceneFiles(readings={"s2": Reading(offset=0)})}])
 def test_options_of_scenes_are_refused_with_shards(tmp_path, embedded, world, options):
-    with pytest.raises(InputError, match=r"(?s)Shards say themselves.*no --stride.*--s1-bands"):
+    with pytest.raises(InputError, match=r"(?s)Shards say themselves.*no --stride.*--bands"):
         embedded(tmp_path / "pairs.parquet", shards=world.shards, **options)

@@ -230,10 +230,12 @@ def test_a_folder_s_bands_are_what_its_files_name():
 
 
 def test_the_bands_that_params_may_ask_for_are_those_that_sources_read():
-    on_disk = {name: {band: g.gsd_m for g in m.groups for band in g.bands} for name, m in MODALITIES.items()}
+    gsds_m = {name: {band: g.gsd_m for g in m.groups for band in g.bands} for name, m in MODALITIES.items()}
     for section in (SampleConfig, BigEarthNetConfig, SyntheticConfig):
-        assert section.bands == on_disk
-    assert {name: tuple(bands) for name, bands in Sen12msConfig.bands.items()} == {"s1": S1_BANDS, "s2": S2_BANDS}
+        assert {name: found.bands for name, found in section.on_disk.items()} == gsds_m
+        assert {name: found.units for name, found in section.on_disk.items()} == {"s1": "dB", "s2": "DN"}
+    found = Sen12msConfig.on_disk
+    assert {name: tuple(one.bands) for name, one in found.items()} == {"s1": S1_BANDS, "s2": S2_BANDS}
 
 
 @pytest.mark.parametrize("ratios", [{"s1": 0.75}, {"s1": 0.75, "s2": 0.75, "s3": 0.75}, {"s1": 0.5, "S2": 0.5}])

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fusmae.data.index import read_index, validate_index, write_index
@@ -24,9 +25,22 @@ def test_an_unknown_position_beside_known_ones_stays_unknown(tmp_path: Path, pai
     assert {type(pair.lon) for pair in found} == {float, type(None)}
 
 
+def test_a_modality_that_a_pair_lacks_stays_absent(tmp_path: Path, pairs):
+    pairs = [replace(pairs[0], files={"s1": "s1/a"}), *pairs[1:]]
+    write_index(pairs, tmp_path / "index.parquet")
+    assert read_index(tmp_path / "index.parquet") == sorted(pairs, key=lambda pair: pair.key)
+
+
+def test_an_index_of_an_older_version_says_how_to_make_it_anew(tmp_path: Path):
+    pd.DataFrame({"key": ["a"], "s1": ["s1/a.tif"], "s2": ["s2/a.tif"]}).to_parquet(tmp_path / "index.parquet")
+    with pytest.raises(SourceError, match=r"older version[\s\S]*dvc repro index"):
+        read_index(tmp_path / "index.parquet")
+
+
 def test_equal_pairs_give_equal_bytes_whatever_their_order(tmp_path: Path, pairs):
     write_index(pairs, tmp_path / "a.parquet")
-    write_index(reversed(pairs), tmp_path / "b.parquet")
+    turned = [replace(pair, files=dict(reversed(pair.files.items()))) for pair in reversed(pairs)]
+    write_index(turned, tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
@@ -42,6 +56,11 @@ def test_a_good_index_passes(pairs, classes):
 def test_a_key_that_stands_twice_is_named(pairs, classes):
     with pytest.raises(PairError, match=r"1 of \d+ pairs stand in the index more than once.\n.*train03"):
         validate_index([*pairs, pairs[3]], classes)
+
+
+def test_a_pair_without_files_is_named(pairs, classes):
+    with pytest.raises(PairError, match=f"1 of {len(pairs)} pairs have no file(.|\n)*{pairs[3].key}"):
+        validate_index([*pairs[:3], replace(pairs[3], files={}), *pairs[4:]], classes)
 
 
 def test_a_label_outside_the_class_table_is_named(pairs, classes):

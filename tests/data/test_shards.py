@@ -9,7 +9,6 @@ import pytest
 
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import LeftOut, Origin, Shard, ShardReader, every_shard, read_left_out, read_origin, shard_paths
-from fusmae.data.storage import STEP_DB
 from fusmae.errors import ShardError, StorageError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 
@@ -40,7 +39,7 @@ def test_every_dn_comes_back_exactly_and_every_db_to_half_a_step(shards, pairs, 
             assert found[item.name].dtype == (np.float32 if item.modality == "s1" else np.uint16)
             for channel, band in enumerate(item.bands):
                 error = np.abs(found[item.name][row, channel].astype(np.float64) - bands[band].astype(np.float64))
-                assert error.max() <= (STEP_DB / 2 + 1e-5 if item.units == "dB" else 0)
+                assert error.max() <= ((item.unit.step or 0) / 2 + 1e-5 * (item.unit.step is not None))
     assert sorted(found) == sorted(item.name for item in inputs)
 
 
@@ -255,7 +254,7 @@ def test_a_pair_of_many_arrays_is_read_in_as_many_calls_as_the_kernel_wants(tmp_
     many = [replace(pairs[0], key=f"{number:03d}") for number in range(300)]
 
     def read(pair):
-        value = int(pair.key)
+        value = 100 + int(pair.key)
         return {
             band: np.full((item.side_px,) * 2, value if item.units == "DN" else -1 - value / 100, np.float32)
             for item in inputs
@@ -265,8 +264,8 @@ def test_a_pair_of_many_arrays_is_read_in_as_many_calls_as_the_kernel_wants(tmp_
     write_shards(many, read, tmp_path, inputs=inputs, classes=("water", "forest"), shard_pairs=300)
     found = ShardReader(tmp_path, "train").read(range(300)).pixels
     assert len(found) == 10
-    assert np.array_equal(found["s2_2m"][:, 0, 0, 0], np.arange(300))
-    assert np.allclose(found["s1_6m"][:, 0, 0, 0], -1 - np.arange(300) / 100)
+    assert np.array_equal(found["s2_2m"][:, 0, 0, 0], 100 + np.arange(300))
+    assert np.allclose(found["s1_6m"][:, 0, 0, 0], -2 - np.arange(300) / 100)
 
 
 def test_shards_say_where_they_come_from_and_whether_that_is_made_up(tmp_path, pairs, read_pair, inputs, classes):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from fusmae.evaluation.figures import displayed, save_precision_recall, save_reconstruction
+from fusmae.units import UNITS
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -23,20 +24,25 @@ def test_natural_colour_takes_red_green_and_blue_by_name_whatever_the_order():
     bands = {name: np.full((4, 4), value) for name, value in
              {"B08": 9.0, "B02": 300.0, "B05": 8.0, "B04": 1500.0, "B03": 600.0, "VV": -5.0}.items()}  # fmt: skip
     for order in (list(bands), sorted(bands), sorted(bands, reverse=True)):
-        shown = displayed({name: bands[name] for name in order})
+        shown = displayed({name: bands[name] for name in order}, UNITS["DN"])
         assert shown.shape == (4, 4, 3)
         assert shown.dtype == np.float32
         np.testing.assert_allclose(shown[0, 0], [0.5, 0.2, 0.1])
 
 
 def test_s1_is_shown_as_vv_in_decibel():
-    shown = displayed({"VH": np.full((2, 2), -1.0), "VV": np.array([[-25.0, 0.0], [-12.5, -30.0]])})
+    shown = displayed({"VH": np.full((2, 2), -1.0), "VV": np.array([[-25.0, 0.0], [-12.5, -30.0]])}, UNITS["dB"])
     np.testing.assert_allclose(shown, [[0, 1], [0.5, 0]])
+
+
+def test_another_modality_is_shown_as_its_first_band():
+    shown = displayed({"B08": np.array([[1500.0]]), "B05": np.array([[0.0]])}, UNITS["DN"])
+    np.testing.assert_allclose(shown, [[0.5]])
 
 
 def test_values_beyond_the_range_are_cut():
     bands = {"B04": np.array([[9000.0, -5.0]]), "B03": np.zeros((1, 2)), "B02": np.zeros((1, 2))}
-    np.testing.assert_allclose(displayed(bands)[0, :, 0], [1, 0])
+    np.testing.assert_allclose(displayed(bands, UNITS["DN"])[0, :, 0], [1, 0])
 
 
 def test_reconstruction_is_a_readable_picture_with_the_images_in_it(tmp_path: Path):

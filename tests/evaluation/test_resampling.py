@@ -175,7 +175,7 @@ def test_rows_have_the_same_seeds_in_a_draw():
 
 
 def pair(key, place, day=1, lon=None, lat=None) -> Pair:
-    return Pair(key, "", "", (), "test", place, datetime(2017, 6, day, tzinfo=UTC), lon=lon, lat=lat)
+    return Pair(key, {"s1": key}, (), "test", place, datetime(2017, 6, day, tzinfo=UTC), lon=lon, lat=lat)
 
 
 def test_pairs_of_one_place_or_one_acquisition_are_drawn_together():

@@ -90,7 +90,7 @@ def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
             file.write(np.broadcast_to(pixels.reshape(-1, 24, 24), (len(names), 24, 24)).astype(profile["dtype"]))
             file.descriptions = names
 
-    raw, source = tmp_path / "raw", FolderSource(("water",))
+    raw = tmp_path / "raw"
     modalities = {
         "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
         "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02",)),)),
@@ -102,8 +102,9 @@ def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
         write(raw / "s1" / f"{key}.tif", ("VV", "VH"), **changes.get(key, {}))
         write(raw / "s2" / f"{key}.tif", ("B02",))
     (raw / "pairs.csv").write_text("\n".join(rows) + "\n")
-    pairs, shards = source.pairs(raw), tmp_path / "shards"
     inputs = modality_inputs(modalities, 240)
+    source = FolderSource(("water",), inputs=inputs)
+    pairs, shards = source.pairs(raw), tmp_path / "shards"
     write_shards(pairs, partial(source.read, raw), shards, inputs=inputs, classes=("water",), shard_pairs=4)
     diagnosis = examine_data(pairs, ("water",), source.facts(raw), shards=shards, tolerated={})
     (check,) = [check for check in diagnosis.checks if check.name == "georeference"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fusmae.data.shards import Shard, every_shard
-from fusmae.examination.observe import HISTOGRAM_EDGES, merge, observe
+from fusmae.examination.observe import histogram_edges, merge, observe
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_totals_are_those_of_all_pixels(observed, pixels):
         assert totals.mean == pytest.approx(expected.mean())
         assert totals.std == pytest.approx(expected.std())
         assert (totals.lowest, totals.highest) == (expected.min(), expected.max())
-        edges = HISTOGRAM_EDGES[band.units]
+        edges = histogram_edges(band.unit)
         assert totals.histogram.tolist() == np.histogram(expected.clip(edges[0], edges[-1]), edges)[0].tolist()
 
 
@@ -36,7 +36,6 @@ def test_measures_are_those_of_each_pair(observed, pixels):
     for column, band in enumerate(observed.bands):
         found = pixels[band.name]
         assert observed.measures.mean[:, column] == pytest.approx(found.mean(1), rel=1e-5)
-        assert observed.measures.median[:, column].tolist() == np.sort(found)[:, found.shape[1] // 2].tolist()
         lowest = np.quantile(found, 0.01, axis=1, method="lower")
         assert observed.measures.floor[:, column].tolist() == lowest.tolist()
 
@@ -74,10 +73,10 @@ def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
 
 
 def test_values_beyond_the_histogram_are_in_its_last_bin(diagnose, changed):
-    diagnosis = diagnose(read=changed(lambda bands: {"B02": bands["B02"] + np.uint16(30_000)}))
+    diagnosis = diagnose(read=changed(lambda bands: {"B02": bands["B02"] + np.uint16(25_000)}))
     summary = next(summary for summary in diagnosis.bands if summary.band.name == "B02")
     assert summary.totals.histogram[-1] == summary.totals.count
-    assert summary.totals.highest > 30_000
+    assert summary.totals.highest > 25_000
 
 
 def test_no_shards_are_an_empty_observation():

@@ -8,7 +8,6 @@ from fusmae.rasters.s1_units import (
     Levels,
     conversion_to_decibels,
     doubt_of_decibels,
-    is_linear,
     is_scaled,
     measure_levels,
     stated_units,
@@ -87,13 +86,6 @@ def test_digital_numbers_of_the_sensor_are_neither(median_dn):
     )
     assert evidence.is_uncalibrated
     assert conversion_to_decibels(evidence).startswith("calibrate it")
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.int16])
-def test_decibels_are_not_linear_and_positive_numbers_are(kind):
-    decibels = np.array([-11, -8, -20, -15] * 10).astype(kind)
-    assert not is_linear(decibels)
-    assert is_linear((10 ** (decibels / 10)).astype(np.float32))
 
 
 @pytest.mark.parametrize("ground", GROUND)

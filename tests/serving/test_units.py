@@ -1,7 +1,10 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from fusmae.errors import InputError
+from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.serving.units import check_units
 
 
@@ -31,13 +34,14 @@ def in_part(array, value):
     [
         (lambda p: p | {"s1_10m": second(p["s1_10m"], 0.02)}, "Tile 1, band VV looks like linear power or amplitude"),
         (lambda p: p | {"s1_10m": second(p["s1_10m"], -9999)}, "Tile 1, band VV is no backscatter in dB"),
-        (lambda p: p | {"s2_10m": second(p["s2_10m"], -1)}, "Tile 1 has no digital numbers"),
-        (lambda p: p | {"s2_10m": second(p["s2_10m"], 70_000)}, "Tile 1 has no digital numbers"),
+        (lambda p: p | {"s2_10m": second(p["s2_10m"], -1)}, "Tile 1, s2 is no reflectance in digital numbers"),
+        (lambda p: p | {"s2_10m": second(p["s2_10m"], 70_000)}, "Tile 1, s2 is no reflectance in digital numbers"),
         (lambda p: p | {"s1_10m": in_part(p["s1_10m"], -9999)}, "Tile 1, band VV has pixels that are no measurements"),
         (lambda p: p | {"s1_10m": in_part(p["s1_10m"], 100)}, "Tile 1, band VV has pixels that are no measurements"),
-        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], 65535)}, "Tile 1 has pixels that are no measurements"),
-        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], -9999)}, "Tile 1 has no digital numbers"),
-        (lambda p: filled(p, 0), "Tile 0 looks like reflectance, not digital numbers, or is empty"),
+        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], 65535)}, "Tile 1, s2 has pixels that are no measurements"),
+        (lambda p: p | {"s2_10m": in_part(p["s2_10m"], -9999)}, "Tile 1, s2 has pixels that are no measurements"),
+        (lambda p: filled(p, 0), "Tile 0, s2 has no data"),
+        (lambda p: filled(p, 1), "Tile 0, s2 has no data"),
     ],
 )
 def test_other_units_are_refused(exported, change, wanted):
@@ -48,7 +52,7 @@ def test_other_units_are_refused(exported, change, wanted):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (lambda p: filled(p, 5), "tile 1: S2 is at most 5: it may be an 8-bit picture"),
+        (lambda p: filled(p, 50), "tile 1: S2 looks like an 8-bit picture, not digital numbers, or is very dark"),
         (lambda p: p | {n: p[n] + 1000 for n in ("s2_10m", "s2_20m")}, "tile 1: no S2 band has dark pixels"),
         (lambda p: p | {"s2_10m": p["s2_10m"] * 0}, "of S2 is 0, which is nodata"),
         (lambda p: p | {"s1_10m": p["s1_10m"] + [[[[0]], [[9]]]]}, "dB above VV: over calm water"),
@@ -56,6 +60,15 @@ def test_other_units_are_refused(exported, change, wanted):
 )
 def test_what_one_tile_cannot_prove_is_a_warning(exported, change, wanted):
     assert any(wanted in warning for warning in check(exported, change))
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(-300, False), (-301, True), (300, False), (301, True)])
+def test_one_pixel_beyond_the_limits_of_its_unit_is_refused(value, is_refused):
+    (item,) = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, 1200)
+    tile = np.full((1, 1, 120, 120), -12, np.float32)
+    tile[0, 0, 3, 4] = value
+    with pytest.raises(InputError, match="Tile 0, s1 has no dB") if is_refused else nullcontext():
+        check_units({item.name: tile}, [item])
 
 
 def test_good_tiles_have_no_warning(exported):

@@ -43,7 +43,7 @@ class FoundBands:
 
     Attributes:
         wanted: bands that the model takes, by name.
-        order: a name for every band, in the order of the files and of the bands in them, as `--s2-bands` takes them;
+        order: a name for every band, in the order of the files and of the bands in them, as `--bands` takes them;
             `other` for a band that the model does not take.
         names: product names of bands that the files state, whether the model takes them or not.
         overruled: bands whose names in the files differ from the given names, as `coastal.tif[1], B01, as B02`.
@@ -77,7 +77,7 @@ def find_bands(
     dB.
 
     Args:
-        modality: `s1` or `s2`, for errors.
+        modality: name of the modality, for errors and to recognise its bands.
         paths: rasters, or folders and archives of them.
         wanted: ground sampling distance in metres by band name, as the model takes it.
         given: names of all bands, in the order of the files and of the bands in them; they replace the files' names.
@@ -117,7 +117,7 @@ def raster(path: Path) -> Iterator[Any]:
     from rasterio.errors import RasterioError
 
     if not stored_in(path).exists():
-        raise InputError(f"There is no file {path}.", hint="check --s1 and --s2")
+        raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
     try:
         with rasterio.open(path) as dataset:
             yield dataset
@@ -166,7 +166,7 @@ def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]
     """Refuse names that can't belong to the bands: there must be one name per band."""
     if len(given) != len(bands):
         raise InputError(
-            f"--{modality}-bands does not fit the {modality} files.",
+            f"--bands {modality} does not fit the {modality} files.",
             got=f"{len(given)} names: {', '.join(given)}",
             expected=f"{len(bands)} names, one per band: {_described(bands)}",
             hint=_to_fill_in(modality, bands),
@@ -174,7 +174,7 @@ def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]
     blanks = [str(number) for number, name in enumerate(given, 1) if not name or _BLANK in name]
     if blanks:
         raise InputError(
-            f"--{modality}-bands has blanks.",
+            f"--bands {modality} has blanks.",
             got=f"no name at {', '.join(blanks)} of {', '.join(given)}",
             expected=f"a name for each band: {_described(bands)}",
             hint=f"put the band's name where the blank is, or `{UNNEEDED}` where the model does not need it",
@@ -189,10 +189,10 @@ def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int
     looks_like = other_modality(modality, [" ".join(band.texts) for band in bands])
     if looks_like and not known:
         raise InputError(
-            f"What --{modality} names looks like {looks_like}.",
+            f"The {modality} scene looks like {looks_like}.",
             got=_described(bands),
             expected=f"bands {', '.join(wanted)}",
-            hint=f"give it as --{looks_like}",
+            hint=f"give it as --scene {looks_like}=PATH",
         )
     unnamed = [band for band in bands if len(band.names) != 1]
     if len(unnamed) < len(missing):
@@ -238,7 +238,7 @@ def _to_fill_in(modality: str, bands: Sequence[_Band], doubtful: Collection[Band
     """
     names = [band.names[0] if len(band.names) == 1 and band.file not in doubtful else _BLANK for band in bands]
     return (
-        f"--{modality}-bands {shlex.quote(','.join(names))}, each {_BLANK} replaced by the band's name, or by "
+        f"--bands {shlex.quote(modality + '=' + ','.join(names))}, each {_BLANK} replaced by the band's name, or by "
         f"`{UNNEEDED}` where the model shall not take it"
     )
 

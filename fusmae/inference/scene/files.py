@@ -32,7 +32,7 @@ def scene_files(modality: str, given: Sequence[str | Path]) -> list[Path]:
     file in an archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
 
     Args:
-        modality: `s1` or `s2`, for errors.
+        modality: name of the modality, for errors.
         given: files, folders, archives (`.zip`, `.tar`), or GDAL's paths into archives (`/vsizip/scene.zip/VV.tif`).
 
     Raises:
@@ -132,7 +132,8 @@ def _require_some(modality: str, named: Path, files: Sequence[Path], root: Path)
             f"{named} holds no raster." if not files else f"{named} holds pictures and quality masks only.",
             got=", ".join(file.name for file in files[:5]) or None,
             expected=f"files that end in {', '.join(ENDINGS)}",
-            hint=f"check --{modality}" + ("; a file that is a band all the same can be given itself" if files else ""),
+            hint=f"check the path of the {modality} scene"
+            + ("; a file that is a band all the same can be given itself" if files else ""),
         )
     return bands
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.crs import common_box, metric_crs
-from fusmae.inference.scene.scene import Scene
+from fusmae.inference.scene.scene import Scene, richest_first
 from fusmae.modalities import ModalityInput
 
 # A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
@@ -128,8 +128,9 @@ def lay_grid(
 ) -> Grid:
     """Lay the grid over the ground that all scenes cover, to its last pixel.
 
-    The grid is in the CRS of the S2 scene (of S1 if there is no S2 scene) and aligned with its pixels. If that CRS does
-    not measure metres on the ground (degrees, feet, Web Mercator), it is in the UTM zone of the scene's centre.
+    The grid is in the CRS of the scene with the most bands and aligned with its pixels, so that the fewest are
+    resampled. If that CRS does not measure metres on the ground (degrees, feet, Web Mercator), it is in the UTM zone of
+    the scene's centre.
 
     Args:
         scenes: scenes by modality.
@@ -149,7 +150,7 @@ def lay_grid(
         for cell in range(step_m, stride_m + 1, step_m)
         if stride_m % cell == 0 and (cell * _CELLS_PER_STRIDE >= stride_m or not has_cells)
     )
-    main = scenes["s2"] if "s2" in scenes else next(iter(scenes.values()))
+    main = richest_first(scenes)[0]
     crs = metric_crs(main)
     left, bottom, right, top = common_box(scenes, crs)
     # The grid is aligned with the main scene's pixels, so that they need no resampling.

@@ -285,7 +285,7 @@ class Lattice:
         return pixels
 
 
-def has_all(values: Floats, number: int) -> bool:
+def has_all(values: Floats, number: float) -> bool:
     """Whether some pixel has this number in all bands; in most cases the first band is enough to decide."""
     return bool((values[0] == number).any()) and bool((values == number).all(axis=0).any())
 

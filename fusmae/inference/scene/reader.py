@@ -81,9 +81,10 @@ class SceneReader:
         box_m, tally = (top_m, left_m, height_m, width_m), self.tallies[item.name]
         pixels = self._read(item, box_m, tally)
         siblings = [other for other in self.inputs if other.modality == item.modality]
-        if item.units == "DN" and item.gsd_m == min(other.gsd_m for other in siblings) and has_all(pixels, 1):
+        clipped_to, is_finest = item.unit.clipped_to, item.gsd_m == min(other.gsd_m for other in siblings)
+        if clipped_to is not None and is_finest and has_all(pixels, clipped_to):
             others = [self._read(other, box_m, Counter()) for other in siblings if other is not item]
-            tally[ALL_ONE] += int(nowhere_but(1, [pixels, *others])[0].sum())
+            tally[ALL_ONE] += int(nowhere_but(clipped_to, [pixels, *others])[0].sum())
         return pixels
 
     def _read(self, item: ModalityInput, box_m: tuple[int, int, int, int], tally: Counter[str]) -> Pixels:

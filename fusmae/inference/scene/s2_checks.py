@@ -1,4 +1,4 @@
-"""Checks that a Sentinel-2 scene holds digital numbers, and that its offset is the one its reader was given."""
+"""Checks that the offset of a Sentinel-2 scene is the one its reader was given, and that its level is the model's."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,13 +8,10 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.product_metadata import StatedOffset, stated_level, stated_offset
-from fusmae.inference.scene.sample import OVERRIDE, SampledTile, Samples, pooled, refuse_strange
+from fusmae.inference.scene.sample import SampledTile
 from fusmae.inference.scene.scene import Scene
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_overshot_water, judge_floors
 
-_SATURATED_DN = 65535
-_MAX_8_BIT = 255.0
-_MAX_REFLECTANCE = 3.0
 # A band with fewer pixels in a tile has no dark floor.
 _MIN_PIXELS = 50
 # Only cloud and snow are brighter than this in their darkest pixels; they give no evidence about an offset.
@@ -31,8 +28,8 @@ _MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
 _Finding = Literal["offset", "none", "unknown", "mixed"]
 
 
-def check_digital_numbers(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
-    """Refuse a scene in other units, with unstated nodata, or with another offset than its reader was given.
+def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
+    """Refuse a scene of digital numbers with another offset than its reader was given.
 
     Args:
         modality: name of the modality, for errors.
@@ -45,29 +42,7 @@ def check_digital_numbers(modality: str, tiles: Sequence[SampledTile], scene: Sc
     Raises:
         InputError: the scene is refused; the error states what is wrong and which option corrects it.
     """
-    bands = pooled(tiles)
-    _refuse_other_units(modality, bands, scene)
     return [*_check_offset(modality, tiles, scene), *_check_level(modality, scene)]
-
-
-def _refuse_other_units(modality: str, bands: Samples, scene: Scene) -> None:
-    numbers = np.concatenate(list(bands.values()))
-    # Pixels of files that state an offset themselves may be negative where atmospheric correction overshot.
-    lowest = -OFFSET if scene.states_offset else 0
-    is_strange = (numbers < lowest) | (numbers == _SATURATED_DN)
-    refuse_strange(modality, numbers, is_strange, f"digital numbers from {lowest} to {_SATURATED_DN - 1}")
-    highest = float(numbers.max())
-    if scene.reading.offset is None and highest <= _MAX_8_BIT:
-        is_reflectance = highest <= _MAX_REFLECTANCE
-        raise InputError(
-            f"The {modality} scene looks like {'reflectance from 0 to 1' if is_reflectance else 'an 8-bit picture'}, "
-            "not digital numbers.",
-            got=f"at most {highest:.4g}",
-            expected="reflectance times 10,000: up to some thousands",
-            hint="multiply by 10,000 first: `rio calc '(* 10000 (read 1))' … --dtype uint16`"
-            if is_reflectance
-            else f"bring the product's own bands, not its pictures; {OVERRIDE}",
-        )
 
 
 def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import InputError
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene
 
 Samples = dict[str, NDArray[np.float32]]
 OVERRIDE = "if the pixels are right all the same, --no-check"
-MAX_STRANGE_SHARE = 0.001
 
 # Number of tiles with data that are enough, and of tiles that are read at most to find them in a mostly empty scene.
 _ENOUGH, _AT_MOST = 24, 96
@@ -73,23 +71,6 @@ def pooled(tiles: Sequence[SampledTile]) -> Samples:
         for name, pixels in tile.bands.items():
             parts[name].append(pixels)
     return {name: np.concatenate(found) for name, found in parts.items()}
-
-
-def refuse_strange(modality: str, pixels: NDArray[np.float32], is_strange: NDArray[np.bool_], expected: str) -> None:
-    """Refuse pixels if too many of them are not measurements.
-
-    Raises:
-        InputError: the share is too large; the error states the most frequent of these values.
-    """
-    if is_strange.mean() <= MAX_STRANGE_SHARE:
-        return
-    values, counts = np.unique(pixels[is_strange], return_counts=True)
-    raise InputError(
-        f"The {modality} scene has pixels that are no measurements.",
-        got=f"{is_strange.mean():.2%} of them, most often {float(values[counts.argmax()]):.17g}",
-        expected=f"{expected}, but for {MAX_STRANGE_SHARE:.1%} of the pixels",
-        hint=f"if they are nodata, let the files say so: rio edit-info FILE --nodata VALUE; {OVERRIDE}",
-    )
 
 
 def _places(grid: Grid) -> Iterator[tuple[int, int]]:

@@ -41,9 +41,9 @@ class Scene:
     """A scene whose files were opened once and hold what the model needs.
 
     Attributes:
-        modality: `s1` or `s2`.
+        modality: name of the modality.
         bands: files of all bands that the model takes, by band name.
-        order: a name for every band of the files, in their order, as `--s2-bands` takes them.
+        order: a name for every band of the files, in their order, as `--bands` takes them.
         names: product names of bands that the files state, whether the model takes them or not.
         overruled: bands whose names in the files differ from those in `reading.bands`, in words for people.
         reading: how to interpret the pixels.
@@ -84,16 +84,23 @@ def open_scenes(
         readings: how to interpret the files, by modality.
 
     Raises:
-        InputError: there is no scene at all, the model does not take a modality, bands are missing, pixels are
-            complex, or files have no georeference.
+        InputError: there is no scene at all, the model does not take a modality, an absent modality has a reading,
+            bands are missing, pixels are complex, or files have no georeference.
     """
     given = {modality: files for modality, files in paths.items() if files}
     known = list(dict.fromkeys(item.modality for item in inputs))
-    if not given or not set(given) <= set(known):
+    unknown = [modality for modality in given if modality not in known]
+    if unknown or not given:
         raise InputError(
-            "A map needs a scene of a sensor that the model knows.",
-            got=", ".join(given) or "no scene",
-            expected=f"one or more of {', '.join(f'--{modality}' for modality in known)}",
+            f"The model takes no {unknown[0]}." if unknown else "There is no scene.",
+            got=", ".join(given) or None,
+            expected=f"one or more of {', '.join(f'--scene {modality}=PATH' for modality in known)}",
+        )
+    if unused := [modality for modality in readings if modality not in given]:
+        raise InputError(
+            f"Options say how to read {unused[0]}, but no {unused[0]} scene is given.",
+            expected=f"options for {', '.join(given)}",
+            hint=f"add --scene {unused[0]}=PATH, or leave out its bands, units and offset",
         )
     return {
         modality: _open(modality, inputs, given[modality], readings.get(modality, Reading()))
@@ -117,14 +124,20 @@ def require_real(name: object, dataset: Any) -> None:
         )
 
 
-def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
-    """When the scenes were taken, by the names of files and folders, S2 first; None if no name holds a date.
+def richest_first(scenes: Mapping[str, Scene]) -> list[Scene]:
+    """Return the scenes, that with the most bands first; of scenes with as many, the last one by name."""
+    return sorted(scenes.values(), key=lambda scene: (len(scene.bands), scene.modality), reverse=True)
 
-    The nearest name counts: the file's, its folder's, then those of the product that it belongs to. An impossible date
-    (June 31st, second 60) is skipped. For a name with a day alone, the result is that day's midnight.
+
+def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
+    """When the scenes were taken, by the names of files and folders; None if no name holds a date.
+
+    The scene with the most bands comes first. The nearest name counts: the file's, its folder's, then those of the
+    product that it belongs to. An impossible date (June 31st, second 60) is skipped. For a name with a day alone, the
+    result is that day's midnight.
     """
-    for modality in sorted(scenes, reverse=True):
-        for file in scenes[modality].files:
+    for scene in richest_first(scenes):
+        for file in scene.files:
             folder, *above = reversed(file.absolute().parts[:-1])
             # Other folders above may hold another date, such as that of an archive or of a run.
             for name in (file.name, folder, *(name for name in above if _PRODUCT.match(name))):

@@ -237,7 +237,7 @@ def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
 def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
     """Mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data."""
     item = _look_input(inputs)
-    bands = [item.bands.index(name) for name in NATURAL_COLOUR] if NATURAL_COLOUR[0] in item.bands else [0]
+    bands = [item.bands.index(name) for name in NATURAL_COLOUR] if set(NATURAL_COLOUR) <= set(item.bands) else [0]
     has_data = (~strip.empty[item.name]).astype(np.float32)[None]
     shares = _cell_means(has_data, strip.unit, item, cell_m)
     with np.errstate(invalid="ignore"):

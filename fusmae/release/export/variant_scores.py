@@ -16,9 +16,6 @@ from fusmae.evaluation.resampling import METRICS
 from fusmae.inference.session import Session
 from fusmae.release.latency import times_by_turns
 
-# Limits that no scene exceeds: DN has 16 bits; S1 lies between -50 and 30 dB.
-_EXTREMES = {"DN": (0.0, 65535.0), "dB": (-60.0, 60.0)}
-
 
 @dataclass(frozen=True)
 class Latency:
@@ -95,10 +92,10 @@ def _by_metric(labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, f
 
 
 def is_finite_at_extremes(session: Session) -> bool:
-    """Whether the logits of the darkest and of the brightest possible tile are finite in every modality setting."""
+    """Whether the logits of tiles of the lowest and the highest pixels are finite in every modality setting."""
     for end in (0, 1):
         tiles = {
-            item.name: np.full((1, len(item.bands), item.side_px, item.side_px), _EXTREMES[item.units][end], np.float32)
+            item.name: np.full((1, len(item.bands), item.side_px, item.side_px), item.unit.limits[end], np.float32)
             for item in session.inputs
         }
         if not all(np.isfinite(session.run(tiles, setting)["logits"]).all() for setting in settings_of(session)):

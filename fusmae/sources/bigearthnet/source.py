@@ -1,13 +1,14 @@
-"""BigEarthNet-MM as it is published: version 1, and version 2 (reBEN)."""
+"""BigEarthNet-MM as it is published, version 1 and version 2 (reBEN): its files, and what is read of them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.index import Pair
+from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.patches import v2
@@ -16,6 +17,57 @@ from fusmae.sources.patches.geotiff import read_patches
 from fusmae.sources.patches.maps import read_reference_map
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.shared.source import Facts, no_maps
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+
+_V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
+_V1_ADDRESS = "https://zenodo.org/records/12687186/files"
+_V1_LISTS_ADDRESS = (
+    "https://git.tu-berlin.de/rsim/BigEarthNet-MM_19-classes_models/-/raw/"
+    "9a5be07346ab0884b2d9517475c27ef9db9b5104/splits/{}.csv?inline=false"
+)
+
+
+def _v2_file(name: str, md5: str) -> RemoteFile:
+    return RemoteFile(name, f"{_V2_ADDRESS}/{name}", md5)
+
+
+def _v2_archive(name: str, makes: str, *md5s: str) -> Archive:
+    parts = (_v2_file(f"{name}{part}", md5) for part, md5 in zip(("aa", "ab"), md5s, strict=False))
+    return Archive(name, tuple(parts), makes)
+
+
+def _v1_archive(name: str, makes: str, md5: str) -> Archive:
+    return Archive(name, (RemoteFile(name, f"{_V1_ADDRESS}/{name}", md5),), makes)
+
+
+def _v1_list(split: Split, word: str, md5: str) -> RemoteFile:
+    return RemoteFile(v1.SPLIT_LISTS[split], _V1_LISTS_ADDRESS.format(word), md5)
+
+
+V2_TABLE = _v2_file(v2.TABLE, "55687065e77b6d0b0f1ff604a6e7b49c")
+"""v2's table of pairs without snow, cloud or cloud shadow."""
+
+_S1_MD5S = "039b9ce305fc6582b2c3d60d1573f5b7", "e94f0ea165d04992ca91d8e58e82ec6d"
+_S2_MD5S = "94e8ed32065234d3ab46353d814778d1", "24c223d9e36166136c13b24a27debe34"
+V2_ARCHIVES = (
+    _v2_archive("BigEarthNet-S1.tar.gz", v2.FOLDERS["s1"], *_S1_MD5S),
+    _v2_archive("BigEarthNet-S2.tar.gz", v2.FOLDERS["s2"], *_S2_MD5S),
+    _v2_archive("Reference_Maps.tar.gz", v2.MAPS_FOLDER, "b0cd1f0a31b49fcbfd61d80f963e759d"),
+)
+"""v2's pixels and land-cover maps."""
+
+V1_ARCHIVES = (
+    _v1_archive("BigEarthNet-S1-v1.0.tar.gz", v1.FOLDERS["s1"], "94ced73440dea8c7b9645ee738c5a172"),
+    _v1_archive("BigEarthNet-S2-v1.0.tar.gz", v1.FOLDERS["s2"], "5a64e9ce38deb036a435a7b59494924c"),
+)
+"""v1's pixels and labels."""
+
+V1_LISTS = (
+    _v1_list("train", "train", "623e501b38ab7b12fe44f0083c00986d"),
+    _v1_list("validation", "val", "22efe8ed9cbd71fa10742ff7df2b7978"),
+    _v1_list("test", "test", "697fb90677e30571b9ac7699b7e5b432"),
+)
+"""v1's official splits."""
 
 
 class BigEarthNetSource:
@@ -48,14 +100,14 @@ class BigEarthNetSource:
                 "Countries of BigEarthNet can only be chosen in version 2: version 1 does not state them.",
                 got=list(countries),
                 expected="data.source.countries: []",
-                hint="mend data.source in params.yaml",
+                hint="correct data.source in params.yaml",
             )
         if version == 1 and snow_and_clouds:
             raise SourceError(
-                "Pairs with snow or clouds can only be had in version 2: version 1's official lists leave them out.",
+                "Only version 2 has pairs with snow or clouds: version 1's official lists leave them out.",
                 got="data.source.snow_and_clouds: true",
                 expected="false",
-                hint="mend data.source in params.yaml",
+                hint="correct data.source in params.yaml",
             )
         self.map_classes = CLASSES if version == 2 else ()
         self._version = version
@@ -66,30 +118,17 @@ class BigEarthNetSource:
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
         """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
-        from fusmae.sources.bigearthnet.archives import fetch_v1, fetch_v2
-        from fusmae.sources.transfer.remote import DownloadOptions
-
-        line = DownloadOptions(tuple(mirrors), num_connections)
-        if self._version == 1:
-            return fetch_v1(downloads, raw, line)
-        return fetch_v2(downloads, raw, line, self._countries, snow_and_clouds=self._snow_and_clouds)
+        options = DownloadOptions(tuple(mirrors), num_connections)
+        return (self._fetch_v1 if self._version == 1 else self._fetch_v2)(downloads, raw, options)
 
     def pairs(self, raw: Path) -> list[Pair]:
-        """Return every chosen pair of the official tables or lists; a place is a ground cell of 1.2 km.
-
-        Raises:
-            SourceError: a table or list is absent, damaged or of another dataset.
-        """
+        """Return every chosen pair of the official tables or lists; a place is a ground cell of 1.2 km."""
         if self._version == 1:
             return v1.listed_pairs(raw)
         return v2.table_pairs(raw, self._countries, snow_and_clouds=self._snow_and_clouds)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band.
-
-        Raises:
-            PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
-        """
+        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
         return read_patches(raw, pair)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -103,3 +142,51 @@ class BigEarthNetSource:
         if self._version == 1:
             return v1_facts()
         return v2_facts(self._countries, snow_and_clouds=self._snow_and_clouds)
+
+    def _fetch_v1(self, downloads: Path, raw: Path, options: DownloadOptions) -> dict[str, str]:
+        from fusmae.sources.transfer.fetch import fetch_archives
+
+        sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS}
+        v1.listed_names(raw)  # finds a wrong list before 60 GB are transferred
+        return {**sums, **fetch_archives(V1_ARCHIVES, downloads, raw, options)}
+
+    def _fetch_v2(self, downloads: Path, raw: Path, options: DownloadOptions) -> dict[str, str]:
+        from fusmae.sources.transfer.fetch import fetch_archives
+
+        # This table can't be fetched, so its absence is reported before 110 GB are transferred.
+        flagged = {v2.FLAGGED_TABLE: _md5(v2.flagged_table(raw))} if self._snow_and_clouds else {}
+        sums = {V2_TABLE.name: _fetch_table(V2_TABLE, raw, options), **flagged}
+        # A table that contradicts itself is refused here too, even if all countries are taken.
+        names = v2.patch_names(raw, self._countries, snow_and_clouds=self._snow_and_clouds)
+        if not self._countries:
+            return {**sums, **fetch_archives(V2_ARCHIVES, downloads, raw, options)}
+        choice = set(self._countries)
+        if self._snow_and_clouds:
+            # Added to the country's own entry, because the choice with flagged pairs includes the other pairs too.
+            choice |= {f"{country} with snow and clouds" for country in self._countries}
+        parts = fetch_archives(V2_ARCHIVES, downloads, raw, options, _of_patches(names), choice=choice)
+        return {**sums, **parts, "countries": ", ".join(sorted(set(self._countries)))}
+
+
+def _of_patches(names: set[str]) -> Callable[[str], bool]:
+    """Return a filter of archive members `<top folder>/<scene>/<patch>/<file>` by patch name."""
+
+    def is_wanted(member: str) -> bool:
+        folders = member.split("/")
+        return len(folders) > 2 and folders[2] in names
+
+    return is_wanted
+
+
+def _fetch_table(file: RemoteFile, raw: Path, options: DownloadOptions) -> str:
+    """Fetch a table unless it is present, complete or shortened by the user, and return its MD5."""
+    from fusmae.sources.transfer.fetch import fetch_file
+
+    if not (raw / file.name).exists():
+        fetch_file(file, raw / file.name, options)
+    return _md5(raw / file.name)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as content:
+        return f"md5:{hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()}"

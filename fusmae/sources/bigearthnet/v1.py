@@ -11,9 +11,8 @@ from pathlib import Path
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
 from fusmae.runs.utf8 import read_utf8
-from fusmae.sources.patches.names import MAX_BETWEEN_SIDES, PatchName, parse_patch_name
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
-from fusmae.sources.patches.places import centres, ground_cell
+from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, PatchName, centres, ground_cell, parse_patch_name
 
 SPLIT_LISTS: dict[Split, str] = {
     "train": "bigearthnet-train.csv",
@@ -27,7 +26,7 @@ FOLDERS = {"s1": "BigEarthNet-S1-v1.0", "s2": "BigEarthNet-v1.0"}
 
 # There are half a million small files, and each read from a network disk waits: so many are read at once.
 _NUM_THREADS = 32
-_FILES_A_TASK = 500
+_FILES_PER_TASK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ def listed_pairs(raw: Path) -> list[Pair]:
     return [
         Pair(
             key=one.s2,
-            s1=f"{FOLDERS['s1']}/{one.s1}",
-            s2=f"{FOLDERS['s2']}/{one.s2}",
+            files={"s1": f"{FOLDERS['s1']}/{one.s1}", "s2": f"{FOLDERS['s2']}/{one.s2}"},
             labels=classes,
             split=one.split,
             place=ground_cell(one.patch),
@@ -91,27 +89,11 @@ def listed_names(raw: Path) -> list[Listed]:
     seen: set[str] = set()
     for split, name in SPLIT_LISTS.items():
         for number, line in _lines(raw / name):
-            s2, _, s1 = line.partition(",")
-            fault = ""
-            try:
-                ours, theirs = parse_patch_name(s2), parse_patch_name(s1)
-            except SourceError:
-                fault = "name no pair"
+            parsed = _parsed(line, split, seen)
+            if isinstance(parsed, Listed):
+                listed.append(parsed)
             else:
-                if not (s2.startswith("S2") and s1.startswith("S1")):
-                    fault = "name no pair"
-                elif (ours.column, ours.row) != (theirs.column, theirs.row):
-                    fault = "name two places"
-                elif abs(ours.date - theirs.date) > MAX_BETWEEN_SIDES:
-                    fault = "name two dates"
-                elif s1 in seen or s2 in seen:
-                    fault = "name what stands in another line too"
-                else:
-                    # The S1 name is kept because S2 names of v1 lack the tile.
-                    listed.append(Listed(s2, s1, split, ours.date, theirs))
-                seen |= {s2, s1}
-            if fault:
-                faults[fault].append(f"{name}, line {number}: {line}")
+                faults[parsed].append(f"{name}, line {number}: {line}")
     for fault, lines in faults.items():
         raise SourceError(
             f"{len(lines):,} lines of {raw}'s lists {fault}.",
@@ -120,6 +102,25 @@ def listed_names(raw: Path) -> list[Listed]:
             hint="remove the file, then `dvc repro -f -s fetch`",
         )
     return sorted(listed, key=lambda one: one.s2)
+
+
+def _parsed(line: str, split: Split, seen: set[str]) -> Listed | str:
+    """Return what a line states, or what is wrong with it; its names are added to `seen`."""
+    s2, _, s1 = line.partition(",")
+    try:
+        s2_patch, s1_patch = parse_patch_name(s2), parse_patch_name(s1)
+    except SourceError:
+        return "name no pair"
+    is_repeated = s1 in seen or s2 in seen
+    seen.update((s2, s1))
+    if not (s2.startswith("S2") and s1.startswith("S1")):
+        return "name no pair"
+    if (s2_patch.column, s2_patch.row) != (s1_patch.column, s1_patch.row):
+        return "name two places"
+    if abs(s2_patch.date - s1_patch.date) > MAX_BETWEEN_SIDES:
+        return "name two dates"
+    # The S1 name is kept because S2 names of v1 lack the tile.
+    return "repeat a name of another line" if is_repeated else Listed(s2, s1, split, s2_patch.date, s1_patch)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -136,10 +137,10 @@ def _labels(raw: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     sets: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def read(start: int) -> list[tuple[str, ...] | None]:
-        return [_labels_of(raw, name, sets) for name in names[start : start + _FILES_A_TASK]]
+        return [_labels_of(raw, name, sets) for name in names[start : start + _FILES_PER_TASK]]
 
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        found = [one for some in threads.map(read, range(0, len(names), _FILES_A_TASK)) for one in some]
+        found = [one for some in threads.map(read, range(0, len(names), _FILES_PER_TASK)) for one in some]
     missing = [name for name, one in zip(names, found, strict=True) if one is None]
     if missing:
         raise SourceError(

@@ -60,7 +60,9 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
     """
     if not path.is_file():
         raise SourceError(
-            f"There is no table {path}.", expected="pairs.csv, s1/<key>.tif, s2/<key>.tif", hint=LAYOUT_HINT
+            f"There is no table {path}.",
+            expected="pairs.csv, and a folder per modality: s1/<key>.tif, s2/<key>.tif",
+            hint=LAYOUT_HINT,
         )
     rows = _rows(path)
     checks: dict[str, tuple[Callable[[str], bool], str]] = {

@@ -23,6 +23,11 @@ def _listing(folder: Path, _changed_ns: int) -> Mapping[str, tuple[Path, ...]]:
     return {key: tuple(paths) for key, paths in files.items()}
 
 
+def modality_folders(raw: Path) -> list[Path]:
+    """Return the folders in `raw` that hold GeoTIFFs, in the order of their names: each is named after a modality."""
+    return [folder for folder in sorted(raw.glob("[!.]*")) if rasters_by_key(folder)]
+
+
 def rasters_by_key(folder: Path) -> Mapping[str, tuple[Path, ...]]:
     """Return every GeoTIFF below a folder by key: its relative path without extension, in composed form (NFC).
 

@@ -1,4 +1,4 @@
-"""A user's own pairs: `pairs.csv` and two folders of GeoTIFFs that name their bands; see docs/folder.md."""
+"""A user's own pairs: `pairs.csv` and a folder of GeoTIFFs per modality; see docs/folder.md."""
 
 import hashlib
 import math
@@ -18,11 +18,11 @@ from fusmae.rasters.raster_file import touched
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.file_hashes import file_hashes
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
-from fusmae.sources.folder.raster_folder import absent_raster, find_raster, rasters_by_key
+from fusmae.sources.folder.raster_folder import absent_raster, find_raster, modality_folders, rasters_by_key
 from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, no_maps
+from fusmae.units import UNITS, Unit
 
-_SUFFIXES = {"s1": ("",), "s2": ("", "_20m", "_60m")}
 _CELL_DEGREES = 10_000 / 111_195
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 
@@ -34,7 +34,8 @@ class FolderSource:
         classes: class names, in the order of a label vector.
         s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 since
             baseline 04.00.
-        inputs: arrays that a tile consists of, to check each file's extent and pixel size; empty for no such check.
+        inputs: arrays that a tile consists of; `read` returns the bands of their modalities. They may
+            be empty where no pixels are read.
     """
 
     name = "folder"
@@ -52,12 +53,12 @@ class FolderSource:
     ) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
         read_pairs_table(raw / TABLE, self.classes)
-        files = {side: sorted(chain(*rasters_by_key(raw / side).values())) for side in _SUFFIXES}
-        for side, found in files.items():
-            if not found:
-                problem = f"There is no GeoTIFF in {raw / side}."
-                raise SourceError(problem, expected=f"{side}/<key>.tif", hint=LAYOUT_HINT)
-        rasters = [path for side in files.values() for path in side]
+        folders = modality_folders(raw)
+        for item in self._inputs:
+            if raw / item.modality not in folders:
+                problem = f"There is no GeoTIFF in {raw / item.modality}."
+                raise SourceError(problem, expected=f"{item.modality}/<key>.tif", hint=LAYOUT_HINT)
+        rasters = [path for folder in folders for path in sorted(chain(*rasters_by_key(folder).values()))]
         hashes = file_hashes(raw, rasters)
         listed = [f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
@@ -66,32 +67,39 @@ class FolderSource:
     def pairs(self, raw: Path) -> list[Pair]:
         """Return the pair of every row of pairs.csv; places and splits that it lacks are derived from coordinates."""
         rows = read_pairs_table(raw / TABLE, self.classes)
-        return sorted((self._pair(raw, row) for row in rows), key=lambda pair: pair.key)
+        folders = modality_folders(raw)
+        for row in rows:
+            for item in self._inputs:
+                _find_rasters(raw / item.modality, row.key, [item.gsd_m])  # refuses two files of one name
+        return sorted((_pair(raw, folders, row) for row in rows), key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Read both modalities by the band names that the files state; see `Source.read`.
+        """Read the modalities of `inputs` by the band names that the files state; see `Source.read`.
 
-        Scale and offset that files state are applied. Where a band has no data, S1 is NaN in this band, and S2 is 0 in
-        all bands.
+        Scale and offset that files state are applied. Where a band has no data, this band is NaN in a unit with
+        decimals, and all bands of the modality are 0 in a unit of whole numbers.
         """
-        paths = _files(raw, pair.key)
-        for side in _SUFFIXES:
-            if not paths[side].exists():
-                raise absent_raster(raw / side, pair.key)
-        rasters = {
-            name: read_raster(path, pair.key, hint=LAYOUT_HINT, units="dB" if name == "s1" else "DN")
-            for name, path in paths.items()
-        }
-        for raster in rasters.values():
-            require_ground(pair.key, raster, self._inputs)
-        check_same_ground(pair.key, rasters)
+        units = {item.modality: item.units for item in self._inputs}
+        rasters = {modality: self._rasters(raw, pair.key, modality) for modality in units}
+        check_same_ground(pair.key, {str(raster.path.relative_to(raw)): raster for raster in chain(*rasters.values())})
         bands: dict[str, NDArray[Any]] = {}
-        s2 = [raster for name, raster in rasters.items() if name != "s1"]
-        for name, raster in rasters.items():
-            _check_names(pair.key, raster, bands)
-            pixels = _decibels(pair.key, raster) if name == "s1" else _digital_numbers(pair.key, raster, s2)
-            bands.update(zip(raster.names, pixels, strict=True))
+        for modality, files in rasters.items():
+            for raster in files:
+                _check_names(pair.key, raster, bands)
+                pixels = _in_units(pair.key, modality, UNITS[units[modality]], raster, files)
+                bands.update(zip(raster.names, pixels, strict=True))
         return bands
+
+    def _rasters(self, raw: Path, key: str, modality: str) -> list[Raster]:
+        """Read `<key>.tif` and, where there are some, the files of single resolutions, such as `<key>_20m.tif`."""
+        folder, inputs = raw / modality, [item for item in self._inputs if item.modality == modality]
+        paths = _find_rasters(folder, key, [item.gsd_m for item in inputs])
+        if paths[0] is None:
+            raise absent_raster(folder, key)
+        rasters = [read_raster(path, key, hint=LAYOUT_HINT, units=inputs[0].units) for path in filter(None, paths)]
+        for raster in rasters:
+            require_ground(key, raster, inputs)
+        return rasters
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
         """Raise an error, because such a folder has no maps; see `Source.read_map`."""
@@ -101,36 +109,32 @@ class FolderSource:
         """Return the offset of the settings; nothing else is known about a user's data."""
         return Facts(s2_offset=self._s2_offset)
 
-    def _pair(self, raw: Path, row: PairRow) -> Pair:
-        paths = _files(raw, row.key)
-        lon, lat = _lon_lat(paths["s2"])
-        place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))
-        return Pair(
-            key=row.key,
-            s1=paths["s1"].relative_to(raw).as_posix(),
-            s2=paths["s2"].relative_to(raw).as_posix(),
-            labels=row.labels,
-            split=next((name for name in SPLITS if name == row.split), _drawn_split(place)),
-            place=place,
-            date=row.date,
-            country=row.country,
-            lon=lon,
-            lat=lat,
-        )
+
+def _find_rasters(folder: Path, key: str, gsds_m: Sequence[int]) -> list[Path | None]:
+    """Return the files `<key>` and, for each resolution, such as `<key>_20m`; None in the place of an absent one."""
+    return [find_raster(folder, f"{key}{end}") for end in ("", *(f"_{gsd_m}m" for gsd_m in gsds_m))]
 
 
-def _files(raw: Path, key: str) -> dict[str, Path]:
-    """Return a pair's files by modality, and existing files of other resolutions by names such as `s2_20m`.
+def _pair(raw: Path, folders: Sequence[Path], row: PairRow) -> Pair:
+    found = {folder.name: find_raster(folder, row.key) for folder in folders}
+    # All files of a pair cover the same ground, but for a metre.
+    lon, lat = next((point for path in reversed(found.values()) if path and (point := _lon_lat(path))), (None, None))
+    place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))
+    paths = {modality: path or raw / modality / f"{row.key}.tif" for modality, path in found.items()}
+    return Pair(
+        key=row.key,
+        files={modality: path.relative_to(raw).as_posix() for modality, path in paths.items()},
+        labels=row.labels,
+        split=next((name for name in SPLITS if name == row.split), _drawn_split(place)),
+        place=place,
+        date=row.date,
+        country=row.country,
+        lon=lon,
+        lat=lat,
+    )
 
-    Raises:
-        SourceError: several files have the same name.
-    """
-    found = {f"{side}{end}": find_raster(raw / side, f"{key}{end}") for side in _SUFFIXES for end in _SUFFIXES[side]}
-    absent = {side: raw / side / f"{key}.tif" for side in _SUFFIXES}
-    return absent | {name: path for name, path in found.items() if path}
 
-
-def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
+def _lon_lat(path: Path) -> tuple[float, float] | None:
     """Return longitude and latitude of the tile's centre; None where the file has no place on earth."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
@@ -139,12 +143,12 @@ def _lon_lat(path: Path) -> tuple[float, float] | tuple[None, None]:
     try:
         with opened(path) as dataset:
             if dataset.crs is None:
-                return None, None
+                return None
             left, bottom, right, top = dataset.bounds
             (lon,), (lat,) = transform(dataset.crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
     except (RasterioError, CPLE_BaseError):  # a local grid has no place on earth; transform raises GDAL's own errors
-        return None, None
-    return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else (None, None)
+        return None
+    return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else None
 
 
 def _cell(lon: float, lat: float) -> str:
@@ -169,35 +173,55 @@ def _check_names(key: str, raster: Raster, known: Collection[str]) -> None:
             "incomplete",
             f"Pair {key}: {raster.path} {what}.",
             got=list(raster.names),
-            expected="each band's description is its product name, once a pair: VV, VH, B02, B8A",
+            expected="each band's description is its name in data.modalities, once per pair: VV, VH, B02, B8A",
             hint=f"`rio edit-info {raster.path} --bidx 1 --description B02`, for each band",
         )
 
 
-def _decibels(key: str, raster: Raster) -> NDArray[np.float32]:
-    if raster.pixels.dtype.kind != "f":
-        raise _wrong_units(key, raster, "dB as floating-point numbers", "export S1 as float32")
-    decibels = raster.pixels.astype(np.float32)
-    decibels[:, (decibels == 0).all(axis=0)] = np.nan
-    if raster.nodata is not None:
-        decibels[raster.nodata] = np.nan
-    return decibels
+def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequence[Raster]) -> NDArray[Any]:
+    """Return pixels `[C, h, w]` in the unit's type: what has no data is NaN, or 0 in a unit of whole numbers.
 
+    Args:
+        key: key of the pair, for errors.
+        modality: name of the modality, for errors.
+        unit: unit of the modality.
+        raster: file of the modality.
+        files: all of its files; where one of them has no data, whole numbers of the others become 0 too.
 
-def _digital_numbers(key: str, raster: Raster, files: Sequence[Raster]) -> NDArray[np.uint16]:
-    """Return pixels `[C, h, w]` as uint16; 0 where a band of any S2 file has no data."""
+    Raises:
+        PairError: the file holds numbers that the unit does not have.
+    """
+    if unit.dtype == "float32":
+        return _with_decimals(key, modality, unit, raster)
     found = np.rint(raster.pixels) if raster.is_scaled else raster.pixels
     with np.errstate(invalid="ignore"):  # a value that does not fit becomes another number, which is detected below
-        numbers = found.astype(np.uint16)
+        numbers = found.astype(unit.dtype)
     is_right = numbers == found
     if raster.nodata is not None:
         is_right |= raster.nodata
     if not is_right.all():
-        raise _wrong_units(key, raster, "whole numbers from 0 to 65535", "store reflectance times 10,000 as uint16")
+        expected = "whole numbers from {:g} to {:g}".format(*unit.limits)
+        raise _wrong_units(key, raster, expected, f"store {unit.description} as {unit.stored}")
     for other in files:
-        if other.nodata is not None:
-            numbers[:, touched(np.asarray(other.nodata.any(axis=0)), (numbers.shape[1], numbers.shape[2]))] = 0
+        if other.nodata is None:
+            continue
+        if unit.zero_is_nodata == "never":
+            problem = f"Pair {key}: {other.path} has pixels without data, which {unit.noun} can't store."
+            raise PairError("nodata", problem, expected="data in every pixel", hint="fill them, or leave the pair out")
+        numbers[:, touched(np.asarray(other.nodata.any(axis=0)), (numbers.shape[1], numbers.shape[2]))] = 0
     return numbers
+
+
+def _with_decimals(key: str, modality: str, unit: Unit, raster: Raster) -> NDArray[np.float32]:
+    if unit.is_never_whole and raster.pixels.dtype.kind != "f":
+        expected = f"{unit.noun} as floating-point numbers"
+        raise _wrong_units(key, raster, expected, f"store {modality} as float32")
+    pixels = raster.pixels.astype(np.float32)
+    if unit.zero_is_nodata == "always":
+        pixels[:, (pixels == 0).all(axis=0)] = np.nan
+    if raster.nodata is not None:
+        pixels[raster.nodata] = np.nan
+    return pixels
 
 
 def _wrong_units(key: str, raster: Raster, expected: str, hint: str) -> PairError:

@@ -5,9 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fusmae.data.pixels import PIXEL_DTYPES
 from fusmae.errors import PairError
-from fusmae.modalities import BandGroup, Modality, ModalityInput, modality_inputs
+from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.sources.shared.raster import require_pixels
 
 MODALITIES: dict[str, Modality] = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
@@ -44,27 +44,18 @@ def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDA
     Raises:
         PairError: a band is missing, or of another size or type.
     """
-    inputs = modality_inputs(MODALITIES, PATCH_M)
-    return {band: _validated(key, band, bands, item) for item in inputs for band in item.bands}
-
-
-def _validated(key: str, band: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -> NDArray[Any]:
-    if band not in bands:
-        raise PairError(
-            "incomplete",
-            f"Pair {key} has no band {band}.",
-            got=sorted(bands),
-            expected=f"all of {item.modality}'s bands",
-            hint=RESTORE,
-        )
-    pixels, dtype, shape = bands[band], PIXEL_DTYPES[item.units], (item.side_px, item.side_px)
-    if pixels.shape != shape or pixels.dtype != dtype:
-        # Whole numbers in S1 would be rounded dB, or dB times an unknown factor.
-        raise PairError(
-            "grid" if pixels.shape != shape else "units",
-            f"Pair {key}, band {band}: not the pixels it should have.",
-            got=f"{pixels.dtype} {list(pixels.shape)}",
-            expected=f"{dtype} {list(shape)}{' in dB' if item.units == 'dB' else ''}",
-            hint=RESTORE,
-        )
-    return pixels
+    validated = {}
+    for item in modality_inputs(MODALITIES, PATCH_M):
+        for band in item.bands:
+            if band not in bands:
+                raise PairError(
+                    "incomplete",
+                    f"Pair {key} has no band {band}.",
+                    got=sorted(bands),
+                    expected=f"all of {item.modality}'s bands",
+                    hint=RESTORE,
+                )
+            shape, dtype = (item.side_px, item.side_px), item.unit.dtype
+            require_pixels(key, f"band {band}", bands[band], shape, dtype, units=item.unit.noun, hint=RESTORE)
+            validated[band] = bands[band]
+    return validated

@@ -58,14 +58,14 @@ V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
 
 V2_CHECKED = (
     "the S1 name has the S2 name's tile, column and row, and a date within 7 days; the name in version 1 has its "
-    "satellite, date, column and row; the country is one of the tile's; no name stands twice"
+    "satellite, date, column and row; the country is one of the tile's; no name occurs twice"
 )
-"""Description of what `agreement` compares in v2's table."""
+"""Description of what `v2` compares in its table."""
 
 V2_NOT_CHECKED = (
     "S1 names exchanged between dates of one place that are less than a week apart; countries in tiles 31UGR (Belgium, "
-    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, but by the checks `labels` (places with several dates) and "
-    "`maps`; splits, but by their numbers and that no place is in two"
+    "Luxembourg) and 34TEN (Serbia, Kosovo); classes, except by the checks `labels` (places with several dates) and "
+    "`maps`; splits, except their numbers and that no place is in two"
 )
 """Description of what the table states only once, so that a mistake in it can't be seen there."""
 
@@ -81,13 +81,8 @@ _V2_LABELS: Mapping[str, tuple[str, ...]] = {
         "Beaches, dunes, sands",
         "Marine waters",
     ),
-    "S2A_MSIL2A_20170818T103021_N9999_R108_T32TMT_48_83": (  # Switzerland, train
-        "Pastures",
-        "Mixed forest",
-    ),
-    "S2A_MSIL2A_20171002T112111_N9999_R037_T29SNC_34_67": (  # Portugal, test
-        "Agro-forestry areas",
-    ),
+    "S2A_MSIL2A_20170818T103021_N9999_R108_T32TMT_48_83": ("Pastures", "Mixed forest"),  # Switzerland, train
+    "S2A_MSIL2A_20171002T112111_N9999_R037_T29SNC_34_67": ("Agro-forestry areas",),  # Portugal, test
     "S2A_MSIL2A_20171208T093351_N9999_R136_T34TEN_17_69": (  # Kosovo, validation
         "Broad-leaved forest",
         "Natural grassland and sparsely vegetated areas",
@@ -107,18 +102,13 @@ _V2_LABELS: Mapping[str, tuple[str, ...]] = {
         "Industrial or commercial units",
         "Inland waters",
     ),
-    "S2B_MSIL2A_20170927T094019_N9999_R036_T35ULB_71_13": (  # Lithuania, validation
-        "Arable land",
-        "Mixed forest",
-    ),
+    "S2B_MSIL2A_20170927T094019_N9999_R036_T35ULB_71_13": ("Arable land", "Mixed forest"),  # Lithuania, validation
     "S2B_MSIL2A_20171015T104009_N9999_R008_T31UGR_19_79": (  # Luxembourg, train
         "Urban fabric",
         "Complex cultivation patterns",
         "Broad-leaved forest",
     ),
-    "S2B_MSIL2A_20180326T112109_N9999_R037_T29SNB_80_88": (  # Portugal, train
-        "Coastal wetlands",
-    ),
+    "S2B_MSIL2A_20180326T112109_N9999_R037_T29SNB_80_88": ("Coastal wetlands",),  # Portugal, train
     "S2B_MSIL2A_20180502T093039_N9999_R136_T34TEP_63_80": (  # Serbia, train
         "Urban fabric",
         "Land principally occupied by agriculture, with significant areas of natural vegetation",
@@ -137,10 +127,7 @@ _V1_LABELS: Mapping[str, tuple[str, ...]] = {
         "Arable land",
         "Land principally occupied by agriculture, with significant areas of natural vegetation",
     ),
-    "S2A_MSIL2A_20170617T113321_36_85": (
-        "Arable land",
-        "Pastures",
-    ),
+    "S2A_MSIL2A_20170617T113321_36_85": ("Arable land", "Pastures"),
     "S2A_MSIL2A_20170617T113321_4_55": ("Pastures",),
     "S2A_MSIL2A_20171002T112112_49_25": (
         "Arable land",
@@ -171,10 +158,7 @@ _V1_LABELS: Mapping[str, tuple[str, ...]] = {
 
 # Statistics over the whole of v1, as v1's published models use them.
 _STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "s1": {
-        "VV": (-12.619993741972035, 5.115911777546365),
-        "VH": (-19.29044597721542, 5.464428464912864),
-    },
+    "s1": {"VV": (-12.619993741972035, 5.115911777546365), "VH": (-19.29044597721542, 5.464428464912864)},
     "s2": {
         "B01": (340.76769064, 554.81258967),
         "B02": (429.9430203, 572.41639287),
@@ -198,8 +182,8 @@ def v1_facts() -> Facts:
         counts=V1_COUNTS,
         labels=_V1_LABELS,
         statistics=published_statistics(),
-        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name stands twice",
-        not_checked="classes, which stand in one file per patch; splits, but by their numbers",
+        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name occurs twice",
+        not_checked="classes, which only one file per patch states; splits, except their numbers",
     )
 
 

@@ -1,5 +1,12 @@
-"""BigEarthNet's layout: one folder per patch, in it one GeoTIFF per band, named `<folder>_<band>.tif`."""
+"""BigEarthNet's layout: one folder per patch, in it one GeoTIFF per band, named `<folder>_<band>.tif`.
 
+Every band is a small uncompressed file. GDAL spends nine tenths of its time on what such a file does not have
+(siblings, overviews, a look-up of the CRS), which adds up to hours for half a million pairs. So files of exactly this
+kind are read without GDAL, and all others by GDAL.
+"""
+
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +15,27 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError
-from fusmae.rasters.geometry import box_of, is_turned, north_up
-from fusmae.rasters.raster_file import read_bands, statement_of
+from fusmae.rasters.geometry import is_turned
 from fusmae.sources.patches.bands import MODALITIES, RESTORE, validate_bands
-from fusmae.sources.patches.plain_tiff import BandRaster, plain_raster
+from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
+
+_FORMATS = {3: "H", 4: "I", 12: "d"}
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 259, 273, 277, 279
+_PLANAR, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS = 284, 339, 33550, 33922, 34735
+_FIXED = {_COMPRESSION: (1,), _SAMPLES: (1,), _PLANAR: (1,)}
+# Tags that such a file may have and that change no pixel: photometric, rows per strip, text of the CRS.
+_HARMLESS = frozenset({262, 278, 34736, 34737})
+_METADATA, _NODATA = 42112, 42113
+_CHANGES_UNITS = (b'role="scale"', b'role="offset"')
+_TAGS = frozenset(
+    {_WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS, *_FIXED}
+)
+_DTYPES: dict[tuple[int, int], np.dtype[Any]] = {(16, 1): np.dtype("<u2"), (32, 3): np.dtype("<f4")}
+_PROJECTED, _RASTER_TYPE, _EPSG, _LINEAR_UNITS = 1024, 1025, 3072, 3076
+_UTM_EPSG = frozenset({*range(32601, 32661), *range(32701, 32761)})
+_METRE = 9001
+
+_Tags = dict[int, tuple[Any, ...]]
 
 
 def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
@@ -23,11 +47,11 @@ def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     Raises:
         PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
     """
-    folders = {modality: raw / getattr(pair, modality) for modality in MODALITIES}
+    folders = {modality: raw / folder for modality, folder in pair.files.items()}
     return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 
-def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[Any]]:
+def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
     """Read all modalities of a pair by band name.
 
     Args:
@@ -48,98 +72,110 @@ def read_pair_folders(key: str, folders: dict[str, Path]) -> dict[str, NDArray[A
             expected=list(folders),
             hint=RESTORE,
         )
-    bands: dict[str, BandRaster] = {}
-    for modality, folder in folders.items():
-        for name in MODALITIES[modality].bands:
-            bands[name] = read_band(folder / f"{folder.name}_{name}.tif", key, name)
-    check_ground(key, bands)
-    return {name: band.pixels for name, band in bands.items()}
+    bands = {
+        band: read_band(folder / f"{folder.name}_{band}.tif", key)
+        for modality, folder in folders.items()
+        for band in MODALITIES[modality].bands
+    }
+    check_same_ground(key, bands, hint=RESTORE)
+    return {band: raster.pixels[0] for band, raster in bands.items()}
 
 
-def read_band(path: Path, key: str, band: str) -> BandRaster:
+def read_band(path: Path, key: str) -> Raster:
     """Read one file of a patch; pixels without data become NaN in floating-point files and 0 in integer files.
 
     Args:
         path: path of the file.
         key: key of the pair, for errors.
-        band: name of the band or map, for errors.
 
     Raises:
         PairError: the file is absent, cannot be read, is not one band with a georeference, or states a scale.
     """
-    try:
-        plain = plain_raster(path.read_bytes())
-    except FileNotFoundError as error:
-        raise PairError("incomplete", f"Pair {key} has no band {band}: {path} is absent.", hint=RESTORE) from error
-    except OSError as error:
-        raise _unreadable(path, key, band, error) from error
-    if plain is None:
+    raster = plain_raster(path)
+    if raster is None:
         # GDAL also describes best what is wrong with a damaged file.
-        return _read_by_gdal(path, key, band)
-    if plain.nodata:  # pixels of 0 or NaN need no change
-        _empty(plain.pixels, plain.pixels == plain.nodata)
-    return plain
-
-
-def _read_by_gdal(path: Path, key: str, band: str) -> BandRaster:
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    try:
-        # A patch has no sidecar files, and searching its folder for them takes longer than reading the patch.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path, driver="GTiff") as dataset:
-            count, crs, bounds, transform = dataset.count, dataset.crs, box_of(dataset), dataset.transform
-            statement = statement_of(path, dataset, "DN", [1])
-            found = read_bands(dataset, statement)
-    except RasterioError as error:
-        # The message of rasterio's error only refers to the GDAL error that it wraps.
-        raise _unreadable(path, key, band, error.__cause__ or error) from error
-    if count != 1 or crs is None or is_turned(transform):
-        raise PairError(
-            "georeference",
-            f"Pair {key}, band {band}: {path} is not one band with a georeference, north up.",
-            got=f"{count} bands, CRS {crs}, transform {tuple(transform)[:6]}",
-            hint=RESTORE,
-        )
-    if statement.is_scaled:
-        raise PairError(
-            "units",
-            f"Pair {key}, band {band}: {path} states a scale, which no file of the dataset does.",
-            got=statement.text,
-            hint=RESTORE,
-        )
-    if found.is_nodata is not None:
-        _empty(found.stored, found.is_nodata)
-    return BandRaster(north_up(found.stored, transform)[0], str(crs), bounds)
-
-
-def _empty(pixels: NDArray[Any], is_nodata: NDArray[np.bool_]) -> None:
-    pixels[is_nodata] = np.nan if pixels.dtype.kind == "f" else 0
-
-
-def _unreadable(path: Path, key: str, band: str, reason: BaseException) -> PairError:
-    return PairError("unreadable", f"Pair {key}, band {band}: {path} cannot be read: {reason}", hint=RESTORE)
-
-
-def check_ground(key: str, bands: dict[str, BandRaster]) -> None:
-    """Refuse bands of one pair that don't cover the same ground, to within a metre.
-
-    Args:
-        key: key of the pair, for errors.
-        bands: bands by name.
-
-    Raises:
-        PairError: two bands differ in CRS or bounds.
-    """
-    first_name, first = next(iter(bands.items()))
-    for name, band in bands.items():
-        # BigEarthNet's corners are whole metres; a difference below 1 m is rounding by a program that rewrote the file.
-        is_near = all(abs(a - b) < 1.0 for a, b in zip(band.bounds, first.bounds, strict=True))
-        if band.crs != first.crs or not is_near:
+        raster = read_raster(path, key, hint=RESTORE, units="DN")
+        if len(raster.names) != 1 or is_turned(raster.transform):
             raise PairError(
                 "georeference",
-                f"Pair {key}: bands {name} and {first_name} don't cover the same ground.",
-                got=f"{name}: {band.crs} {band.bounds}",
-                expected=f"{first_name}: {first.crs} {first.bounds}",
+                f"Pair {key}: {path} is not one band, north up.",
+                got=f"{len(raster.names)} bands, transform {tuple(raster.transform)[:6]}",
                 hint=RESTORE,
             )
+        if raster.scale:
+            raise PairError(
+                "units",
+                f"Pair {key}: {path} states a scale, which no file of the dataset does.",
+                got=raster.scale,
+                hint=RESTORE,
+            )
+    if raster.nodata is not None:
+        raster.pixels[raster.nodata] = np.nan if raster.pixels.dtype.kind == "f" else 0
+    return raster
+
+
+def plain_raster(path: Path) -> Raster | None:
+    """Read a file without GDAL; None where it is absent or anything other than one plain band in a UTM zone."""
+    try:
+        data = path.read_bytes()
+        tags = _read_tags(data)
+        return None if tags is None else _raster(path, data, tags)
+    except (OSError, struct.error, LookupError, ValueError):  # absent, truncated, or without a tag that such files have
+        return None
+
+
+def _read_tags(data: bytes) -> _Tags | None:
+    if data[:4] != b"II*\0":
+        return None
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    tags: _Tags = {}
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, length = struct.unpack_from("<HHI", data, entry)
+        if tag in _HARMLESS:
+            continue
+        if tag in (_METADATA, _NODATA):
+            (at,) = struct.unpack_from("<I", data, entry + 8)
+            text = data[entry + 8 : entry + 8 + length] if length <= 4 else data[at : at + length]
+            if tag == _METADATA and any(part in text for part in _CHANGES_UNITS):
+                return None
+            if tag == _NODATA:
+                tags[_NODATA] = (float(text.rstrip(b"\0 ")),)
+            continue
+        if tag not in _TAGS or kind not in _FORMATS:
+            return None
+        values = struct.Struct(f"<{length}{_FORMATS[kind]}")
+        at = entry + 8 if values.size <= 4 else struct.unpack_from("<I", data, entry + 8)[0]
+        tags[tag] = values.unpack_from(data, at)
+    (following,) = struct.unpack_from("<I", data, start + 2 + 12 * count)
+    is_plain = following == 0 and all(tags.get(tag, value) == value for tag, value in _FIXED.items())
+    return tags if is_plain else None
+
+
+def _raster(path: Path, data: bytes, tags: _Tags) -> Raster | None:
+    from rasterio.crs import CRS
+
+    (width,), (height,) = tags[_WIDTH], tags[_HEIGHT]
+    dtype = _DTYPES.get((tags[_BITS][0], tags[_SAMPLE_FORMAT][0]))
+    epsg = _utm_epsg(tags[_GEO_KEYS])
+    tie, scale = tags[_TIE_POINT], tags[_PIXEL_SCALE]
+    if dtype is None or epsg is None or len(tie) != 6 or len(scale) != 3 or min(scale[:2]) <= 0:
+        return None
+    content = b"".join(data[at : at + length] for at, length in zip(tags[_OFFSETS], tags[_COUNTS], strict=False))
+    if len(content) != width * height * dtype.itemsize:
+        return None
+    left, top = tie[3] - tie[0] * scale[0], tie[4] + tie[1] * scale[1]
+    bounds = (left, top - height * scale[1], left + width * scale[0], top)
+    # A copy, because an array over a bytes object is read-only.
+    pixels = np.frombuffer(content, dtype).reshape(1, height, width).copy()
+    nodata = pixels == tags[_NODATA][0] if _NODATA in tags else None
+    return Raster(path, pixels, ("",), CRS.from_epsg(epsg), bounds, nodata)
+
+
+def _utm_epsg(keys: tuple[int, ...]) -> int | None:
+    """Return the CRS that GeoTIFF keys name; None where it isn't a UTM zone in metres with pixels as areas."""
+    stated = {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}
+    is_plain = (stated.get(_PROJECTED), stated.get(_RASTER_TYPE)) == (1, 1)
+    epsg = stated.get(_EPSG)
+    is_utm = is_plain and epsg in _UTM_EPSG and stated.get(_LINEAR_UNITS, _METRE) == _METRE
+    return epsg if is_utm else None

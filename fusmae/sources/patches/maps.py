@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
-from fusmae.errors import PairError
 from fusmae.sources.patches.bands import PATCH_M, RESTORE
-from fusmae.sources.patches.geotiff import check_ground, read_band
+from fusmae.sources.patches.geotiff import read_band
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
 from fusmae.sources.patches.v2 import FOLDERS, MAPS_FOLDER
+from fusmae.sources.shared.raster import check_same_ground, require_pixels
 
 _SIDE_PX = PATCH_M // 10
 _GROUND_BAND = "B02"
@@ -34,20 +34,14 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     Raises:
         PairError: the map is absent, unreadable, in another place, or of another size or type.
     """
-    folder = raw / pair.s2
-    path = raw / MAPS_FOLDER / Path(pair.s2).relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
-    found = read_band(path, pair.key, "reference map")
-    ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key, _GROUND_BAND)
-    check_ground(pair.key, {_GROUND_BAND: ground, "reference map": found})
-    if found.pixels.shape != (_SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint16:
-        raise PairError(
-            "grid",
-            f"Pair {pair.key}: {path} is not the map that it should be.",
-            got=f"{found.pixels.dtype} {list(found.pixels.shape)}",
-            expected=f"uint16 {[_SIDE_PX, _SIDE_PX]}",
-            hint=RESTORE,
-        )
-    positions: NDArray[np.uint8] = _positions(tuple(classes))[found.pixels]
+    s2 = Path(pair.files["s2"])
+    folder = raw / s2
+    path = raw / MAPS_FOLDER / s2.relative_to(FOLDERS["s2"]) / f"{folder.name}_reference_map.tif"
+    reference = read_band(path, pair.key)
+    ground = read_band(folder / f"{folder.name}_{_GROUND_BAND}.tif", pair.key)
+    check_same_ground(pair.key, {_GROUND_BAND: ground, "reference map": reference}, hint=RESTORE)
+    require_pixels(pair.key, str(path), reference.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint16, hint=RESTORE)
+    positions: NDArray[np.uint8] = _positions(tuple(classes))[reference.pixels[0]]
     return positions
 
 

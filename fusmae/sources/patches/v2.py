@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
-from fusmae.sources.patches.agreement import check_agreement
-from fusmae.sources.patches.names import parse_patch_name
+from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
 from fusmae.sources.patches.nomenclature import CLASSES
-from fusmae.sources.patches.places import centres, ground_cell
+from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, centres, ground_cell, parse_patch_name
 from fusmae.sources.shared.columns import Columns
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pandas import DataFrame
 
 TABLE = "metadata.parquet"
@@ -36,11 +37,27 @@ MAPS_FOLDER = "Reference_Maps"
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 _RESTORE = {
     TABLE: "remove this table, then `dvc repro -f -s fetch`",
-    FLAGGED_TABLE: f"download this table anew from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
+    FLAGGED_TABLE: f"download this table again from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
 }
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
 # Default values of columns that a table shortened by other programs may lack.
 _OPTIONAL_COLUMNS: dict[str, str | bool] = {"country": "", _SNOW: False, _CLOUD: False}
+
+_MAX_BETWEEN_VERSIONS_S = 10
+"""Maximum time between the names of a patch in v1 and v2, in seconds; in the authors' tables it is 8 s at most."""
+
+_POSITION = r"_(?P<column>\d+)_(?P<row>\d+)$"
+_PATTERNS = {
+    "patch_id": r"^(?P<satellite>S2[AB])_MSIL2A_(?P<day>\d{8})T(?P<time>\d{6})_N\d{4}_R\d{3}_T(?P<tile>\d{2}[A-Z]{3})"
+    + _POSITION,
+    "s1_name": r"^S1[AB]_IW_GRDH_1SDV_(?P<day>\d{8})T(?P<time>\d{6})_(?P<tile>\d{2}[A-Z]{3})" + _POSITION,
+    "s2v1_name": r"^(?P<satellite>S2[AB])_MSIL2A_(?P<day>\d{8})T(?P<time>\d{5,6})" + _POSITION,
+}
+_EXAMPLES = {
+    "patch_id": "like S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
+    "s1_name": "like S1B_IW_GRDH_1SDV_20170612T165809_33UUP_26_57",
+    "s2v1_name": "like S2A_MSIL2A_20170613T101031_26_57",
+}
 
 
 def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> list[Pair]:
@@ -63,8 +80,7 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     return [
         Pair(
             key=key,
-            s1=patch_folder("s1", s1_name),
-            s2=patch_folder("s2", key),
+            files={"s1": patch_folder("s1", s1_name), "s2": patch_folder("s2", key)},
             labels=classes,
             split=splits[split],
             place=ground_cell(patch),
@@ -124,19 +140,19 @@ def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     twice = rows["patch_id"][rows["patch_id"].duplicated()].to_list()
     if twice:
         raise SourceError(
-            f"{len(twice):,} patches stand in both tables, {TABLE} and {FLAGGED_TABLE}.",
+            f"{len(twice):,} patches occur in both tables, {TABLE} and {FLAGGED_TABLE}.",
             got=", ".join(twice[:3]) + (" …" if len(twice) > 3 else ""),
             expected="each in one of them",
             hint=_RESTORE[FLAGGED_TABLE],
         )
-    known = sorted(rows["country"].unique())
-    unknown = sorted(set(countries) - set(known))
+    existing = sorted(rows["country"].unique())
+    unknown = sorted(set(countries) - set(existing))
     if unknown:
         raise SourceError(
             f"BigEarthNet has no country {', '.join(unknown)}.",
             got=list(countries),
-            expected=f"some of {', '.join(filter(None, known)) or 'none, for the table has no countries'}",
-            hint="mend data.source.countries in params.yaml; [] takes all",
+            expected=f"some of {', '.join(filter(None, existing)) or 'none, because the table has no countries'}",
+            hint="correct data.source.countries in params.yaml; [] takes all",
         )
     if countries:
         rows = rows[rows["country"].isin(countries)]
@@ -171,7 +187,7 @@ def table_rows(path: Path) -> "DataFrame":
         expected=", ".join(SPLITS),
     )
     labels = pd.Series(columns.names_of("labels", CLASSES), dtype=object)
-    check_agreement(columns)
+    _check_agreement(columns)
     texts: dict[str, Any] = {
         name: columns.text(name).to_pandas()
         for name in ("patch_id", "split", "s1_name", "country")
@@ -179,3 +195,93 @@ def table_rows(path: Path) -> "DataFrame":
     }
     flags = {name: columns.flags(name) for name in (_SNOW, _CLOUD) if name in columns.names}
     return pd.DataFrame({**_OPTIONAL_COLUMNS, **texts, **flags, "labels": labels}, index=labels.index)
+
+
+def _check_agreement(columns: Columns) -> None:
+    """Refuse a table whose columns contradict one another; optional columns that it lacks are not checked.
+
+    Raises:
+        SourceError: names can't be parsed, occur twice or are of another place or date, or a country does not match
+            the tile.
+    """
+    names = {name: columns.text(name) for name in _PATTERNS if name in columns.names}
+    parts = {name: _parts(columns, name, text) for name, text in names.items()}
+    for name in ("patch_id", "s1_name"):
+        columns.refuse(
+            _repeated(names[name]), f"a name in {name} that other rows have too", got=names[name], expected="once"
+        )
+    s2, s1 = parts["patch_id"], parts["s1_name"]
+    columns.refuse(
+        _differ(s2, s1, "tile", "column", "row"),
+        "an s1_name of another place",
+        got=names["s1_name"],
+        expected="the tile, column and row of the patch_id",
+    )
+    columns.refuse(
+        np.abs(s2["seconds"] - s1["seconds"]) > MAX_BETWEEN_SIDES.total_seconds(),
+        "an s1_name of another date",
+        got=names["s1_name"],
+        expected=f"within {MAX_BETWEEN_SIDES.days} days of the patch_id",
+    )
+    if "s2v1_name" in names:
+        first = parts["s2v1_name"]
+        is_later = np.abs(s2["seconds"] - first["seconds"]) > _MAX_BETWEEN_VERSIONS_S
+        columns.refuse(
+            _differ(s2, first, "satellite", "column", "row") | is_later,
+            "an s2v1_name of another patch",
+            got=names["s2v1_name"],
+            expected="the satellite, date, column and row of the patch_id",
+        )
+    if "country" in columns.names:
+        _check_countries(columns, s2["tile"])
+
+
+def _repeated(texts: "pa.StringArray") -> NDArray[np.bool_]:
+    """Return where a text occurs in another row too, `[N]`."""
+    codes = np.asarray(texts.dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(np.bincount(codes)[codes] > 1, np.bool_)
+
+
+def _parts(columns: Columns, name: str, texts: "pa.StringArray") -> dict[str, NDArray[Any]]:
+    """Parse each name into parts, `[N]` by part: texts for `satellite` and `tile`, numbers for the others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parsed = pc.extract_regex(texts, pattern=_PATTERNS[name])
+    cells = {field.name: pc.struct_field(parsed, field.name) for field in parsed.type}
+    days = pc.strptime(cells.pop("day"), format="%Y%m%d", unit="s", error_is_null=True)
+    columns.refuse(pc.is_null(days), f"a name in {name} of another form", got=texts, expected=_EXAMPLES[name])
+    words = {part: cells.pop(part).to_numpy(zero_copy_only=False) for part in ("satellite", "tile") if part in cells}
+    numbers = {part: _numbers(pc.cast(text, pa.int64())) for part, text in cells.items()}
+    # Version 1 omits leading zeros and has a second 61, so hours, minutes and seconds are added up instead of parsed.
+    clock = numbers.pop("time")
+    seconds = clock // 10_000 * 3600 + clock // 100 % 100 * 60 + clock % 100
+    return {**words, **numbers, "seconds": _numbers(pc.cast(days, pa.int64())) + seconds}
+
+
+def _numbers(cells: "pa.Array") -> NDArray[np.int64]:
+    return np.asarray(cells.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _differ(
+    one: dict[str, NDArray[Any]],
+    other: dict[str, NDArray[Any]],
+    *parts: str,
+) -> NDArray[np.bool_]:
+    return np.asarray(np.any([one[part] != other[part] for part in parts], axis=0), np.bool_)
+
+
+def _check_countries(columns: Columns, tiles: NDArray[Any]) -> None:
+    import pyarrow as pa
+
+    countries = columns.text("country")
+    tile, country = (texts.dictionary_encode() for texts in (pa.array(tiles, pa.string()), countries))
+    names = country.dictionary.to_pylist()
+    # Any country is accepted for a tile that the authors' tables don't have.
+    is_right = np.array(
+        [[name in V2_COUNTRIES_OF_TILE.get(one, (name,)) for name in names] for one in tile.dictionary.to_pylist()],
+        np.bool_,
+    )
+    wrong = ~is_right.reshape(len(tile.dictionary), len(names))[_numbers(tile.indices), _numbers(country.indices)]
+    lies_in = sorted({" or ".join(V2_COUNTRIES_OF_TILE[one]) for one in set(tiles[wrong].tolist())})
+    columns.refuse(wrong, "a country where their tile does not lie", got=countries, expected=", ".join(lies_in[:3]))

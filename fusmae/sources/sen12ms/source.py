@@ -12,19 +12,53 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.sen12ms.archives import fetch_seasons
-from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE, LabelMode, classes_of, classes_of_pixels, read_shares
-from fusmae.sources.sen12ms.land_cover import LandCover, lon_lat, read_land_covers
+from fusmae.sources.sen12ms.labels import (
+    CLASSES,
+    LABELS_FILE,
+    LabelMode,
+    LandCover,
+    classes_of,
+    classes_of_pixels,
+    lon_lat,
+    read_land_covers,
+    read_shares,
+)
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
-from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
+from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 from fusmae.sources.shared.source import Facts
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+
+# User name and password are public: they were published with the dataset.
+_ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
+_LISTS_ADDRESS = "https://raw.githubusercontent.com/schmitt-muc/SEN12MS/3a41236a28d08d253ebe2fa1a081e5e32aa7eab4/splits"
+
+ARCHIVE_MD5S: dict[str, str] = {
+    "ROIs1158_spring_lc": "6e2e8fa8b8cba77ddab49fd20ff5c37b",
+    "ROIs1158_spring_s1": "fba019bb27a08c1db96b31f718c34d79",
+    "ROIs1158_spring_s2": "d58af2c15a16f376eb3308dc9b685af2",
+    "ROIs1868_summer_lc": "2c5bd80244440b6f9d54957c6b1f23d4",
+    "ROIs1868_summer_s1": "01044b7f58d33570c6b57fec28a3d449",
+    "ROIs1868_summer_s2": "4dbaf72ecb704a4794036fe691427ff3",
+    "ROIs1970_fall_lc": "9b126a68b0e3af260071b3139cb57cee",
+    "ROIs1970_fall_s1": "19132e0aab9d4d6862fd42e8e6760847",
+    "ROIs1970_fall_s2": "b8f117818878da86b5f5e06400eb1866",
+    "ROIs2017_winter_lc": "0fa0420ef7bcfe4387c7e6fe226dc728",
+    "ROIs2017_winter_s1": "bb8cbfc16b95a4f054a3d5380e0130ed",
+    "ROIs2017_winter_s2": "3807545661288dcca312c9c538537b63",
+}
+"""MD5 of each archive, by the folder that it is unpacked to and its part of the triplets (`lc` is land cover)."""
+
+LIST_MD5S: dict[str, str] = {
+    TRAIN_LIST: "0a68d4e1eb24f128fccdb930000b2546",
+    TEST_LIST: "c7faad064001e646445c4c634169484d",
+}
 
 S1_BANDS = ("VV", "VH")
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Bands in the order that the dataset's authors state; the files contain no band names."""
 
 _SIDE_PX = 256
-_HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to have the season anew"
+_HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to fetch the season again"
 _BANDS: dict[str, tuple[tuple[str, ...], np.dtype[Any]]] = {
     "s1": (S1_BANDS, np.dtype(np.float32)),
     "s2": (S2_BANDS, np.dtype(np.uint16)),
@@ -94,7 +128,13 @@ class Sen12msSource:
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        return fetch_seasons(self._seasons, downloads, raw, mirrors=mirrors, num_connections=num_connections)
+        from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
+
+        options, lists = DownloadOptions(tuple(mirrors), num_connections), list_files()
+        for file in lists:
+            fetch_file(file, raw / file.name, options)
+        archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)
+        return {**{file.name: f"md5:{file.md5}" for file in lists}, **archives}
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return every pair that the official lists name in the chosen seasons.
@@ -115,8 +155,7 @@ class Sen12msSource:
         pairs = [
             Pair(
                 key=tile.name("s2").removesuffix(".tif"),
-                s1=tile.path("s1"),
-                s2=tile.path("s2"),
+                files={side: tile.path(side) for side in _BANDS},
                 labels=classes_of(share, self._mode),
                 split=splits[tile],
                 place=tile.place,
@@ -131,8 +170,8 @@ class Sen12msSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read both modalities: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters = {
-            "s1": read_raster(raw / pair.s1, pair.key, hint=_HINT, units="dB"),
-            "s2": read_raster(raw / pair.s2, pair.key, hint=_HINT, units="DN"),
+            "s1": read_raster(raw / pair.files["s1"], pair.key, hint=_HINT, units="dB"),
+            "s2": read_raster(raw / pair.files["s2"], pair.key, hint=_HINT, units="DN"),
         }
         for side, raster in rasters.items():
             _check_side(pair.key, side, raster)
@@ -146,17 +185,11 @@ class Sen12msSource:
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
         """Read the classes of the land-cover tile `[256, 256]`; see `Source.read_map`."""
         # The S2 tile is read only for its place.
-        paths = {"land cover": raw / pair.s2.replace("s2_", "lc_"), "s2": raw / pair.s2}
+        s2 = pair.files["s2"]
+        paths = {"land cover": raw / s2.replace("s2_", "lc_"), "s2": raw / s2}
         rasters = {name: read_raster(path, pair.key, hint=_HINT, bands=[1]) for name, path in paths.items()}
         found = rasters["land cover"]
-        if found.pixels.shape[1:] != (_SIDE_PX, _SIDE_PX) or found.pixels.dtype != np.uint8:
-            raise PairError(
-                "grid",
-                f"Pair {pair.key}: {found.path} is not the map that it should be.",
-                got=f"{found.pixels.dtype} {list(found.pixels.shape[1:])}",
-                expected=f"uint8 {[_SIDE_PX, _SIDE_PX]}, IGBP classes in the first channel",
-                hint=_HINT,
-            )
+        require_pixels(pair.key, str(found.path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint8, hint=_HINT)
         check_same_ground(pair.key, rasters)
         return classes_of_pixels(found.pixels[0])
 
@@ -182,11 +215,26 @@ class Sen12msSource:
         }
 
 
+def list_files() -> list[RemoteFile]:
+    """Return both lists; they name the tiles of every season."""
+    return [RemoteFile(name, f"{_LISTS_ADDRESS}/{name}", md5) for name, md5 in LIST_MD5S.items()]
+
+
+def season_archives(seasons: Sequence[str]) -> list[Archive]:
+    """Return the archives of these seasons; the three archives of a season are unpacked into one folder."""
+    archives = []
+    for stem, md5 in ARCHIVE_MD5S.items():
+        folder, name = stem.rpartition("_")[0], f"{stem}.tar.gz"
+        if folder.partition("_")[2] in seasons:
+            archives.append(Archive(name, (RemoteFile(name, f"{_ARCHIVES_ADDRESS}/{name}", md5),), folder))
+    return archives
+
+
 def _shares_of_covers(tiles: Sequence[Tile], covers: Sequence[LandCover]) -> list[list[float]]:
     faulty = [f"{tile.path('lc')} {cover.fault}" for tile, cover in zip(tiles, covers, strict=True) if cover.fault]
     if faulty:
         raise SourceError(
-            f"The labels of {len(faulty)} of {len(tiles)} pairs can't be had: their land-cover tiles can't be used.",
+            f"The labels of {len(faulty)} of {len(tiles)} pairs are unknown: their land-cover tiles can't be used.",
             got=_first(faulty),
             expected="four channels, IGBP classes 1 to 17 in the first",
             hint=f"{_HINT}; or put the authors' {LABELS_FILE} into the raw folder",
@@ -221,33 +269,18 @@ def _without_nodata(raster: Raster) -> NDArray[Any]:
 
 def _check_side(key: str, side: str, raster: Raster) -> None:
     bands, dtype = _BANDS[side]
-    count, *shape = raster.pixels.shape
+    count = len(raster.pixels)
     if count != len(bands):
         why = ": 12 bands are L2A's, which lack B10; SEN12MS is L1C" if (side, count) == ("s2", 12) else ""
         raise PairError(
             "incomplete",
-            f"Pair {key}: {raster.path} has not the bands of {side}{why}.",
+            f"Pair {key}: {raster.path} does not have the bands of {side}{why}.",
             got=f"{count} bands",
             expected=f"{len(bands)} bands: {', '.join(bands)}",
             hint=_HINT,
         )
-    if shape != [_SIDE_PX, _SIDE_PX]:
-        raise PairError(
-            "grid",
-            f"Pair {key}: {raster.path} has another size.",
-            got=f"{shape} px",
-            expected=f"{[_SIDE_PX, _SIDE_PX]} px",
-            hint=_HINT,
-        )
-    if raster.pixels.dtype != dtype:
-        # Whole numbers could be rounded dB, or dB times an unknown factor: the two can't be told apart.
-        raise PairError(
-            "units",
-            f"Pair {key}: {raster.path} has another type of pixels.",
-            got=raster.pixels.dtype,
-            expected=f"{dtype} ({'dB' if side == 's1' else 'reflectance times 10,000'})",
-            hint=_HINT,
-        )
+    shape, units = (count, _SIDE_PX, _SIDE_PX), "dB" if side == "s1" else "DN"
+    require_pixels(key, str(raster.path), raster.pixels, shape, dtype, units=units, hint=_HINT)
 
 
 def _published_statistics() -> Statistics:

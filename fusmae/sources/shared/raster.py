@@ -33,7 +33,7 @@ class Raster:
         crs: coordinate reference system, as rasterio's object.
         bounds: left, bottom, right, top in units of `crs`.
         nodata: flags `[C, h, w]`, true where a band has no data; None where every pixel has data.
-        is_scaled: whether the file states a scale or an offset; both were applied.
+        scale: scale and offset that the file states, as text, and that were applied; "" where it states none.
         transform: affine transform of the file's own rows and columns; None for a file that is surely north up.
     """
 
@@ -43,8 +43,13 @@ class Raster:
     crs: Any
     bounds: tuple[float, float, float, float]
     nodata: NDArray[np.bool_] | None = None
-    is_scaled: bool = False
+    scale: str = ""
     transform: Any = None
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the file states a scale or an offset."""
+        return bool(self.scale)
 
     @property
     def ground(self) -> str:
@@ -115,7 +120,7 @@ def read_raster(
         crs,
         bounds,
         None if nodata is None else north_up(nodata, transform),
-        statement.is_scaled,
+        statement.text,
         transform,
     )
 
@@ -141,7 +146,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
     Args:
         key: key of the pair, for errors.
         raster: one of the pair's files, with band names.
-        inputs: arrays that a tile consists of; empty to check only what holds for every tile.
+        inputs: arrays of the file's modality that a tile consists of.
 
     Raises:
         PairError: the file is not a tile; the error states what the file is, what it should be, and the command that
@@ -149,12 +154,12 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
     """
     got = _fault_of_place(raster)
     fault: Fault = "georeference" if got else "grid"
-    tile_m = inputs[0].side_px * inputs[0].gsd_m if inputs else 0
+    tile_m = inputs[0].side_px * inputs[0].gsd_m
     gsds_m = {item.gsd_m for item in inputs if set(item.bands) & set(raster.names)}
     height, width = raster.pixels.shape[1:]
     pixel = raster.sides[0] / width, raster.sides[1] / height
     is_square = abs(pixel[0] / pixel[1] - 1) < _MAX_PIXEL_ERROR
-    is_whole = not tile_m or all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
+    is_whole = all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
     if not got and is_square and is_whole:
         return
     got = got or f"{raster.sides[0]:g} x {raster.sides[1]:g} m, pixels of {pixel[0]:g} x {pixel[1]:g} m"
@@ -164,9 +169,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
         fault,
         f"Pair {key}: {raster.path} is no tile.",
         got=got,
-        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres"
-        if tile_m
-        else "square pixels in metres, north up",
+        expected=f"{tile_m} x {tile_m} m (data.tile_m){pixels}, north up, in metres",
         hint=_cut_anew(raster, tile_m, gsd_m),
     )
 
@@ -211,7 +214,7 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
 
     place = _lon_lat(raster, (0,), (0,))
     advice = "cut each file of the pair anew from its scene, with its own pixels"
-    if place is None or not tile_m:
+    if place is None:
         return advice
     (lon,), (lat,) = place
     epsg = raster.crs.to_epsg()
@@ -225,12 +228,13 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
     )
 
 
-def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:
+def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = "") -> None:
     """Refuse rasters of one pair that don't cover the same ground, to within a metre.
 
     Args:
         key: key of the pair, for errors.
         rasters: rasters by a readable name such as "s2 at 20 m".
+        hint: advice to the user, for errors.
 
     Raises:
         PairError: two rasters differ in CRS or bounds.
@@ -245,4 +249,32 @@ def check_same_ground(key: str, rasters: Mapping[str, Raster]) -> None:
                 f"Pair {key}: {name} and {first_name} don't cover the same ground.",
                 got=f"{name}: {other.ground}",
                 expected=f"{first_name}: {first.ground}",
+                hint=hint,
             )
+
+
+def require_pixels(
+    key: str, name: str, pixels: NDArray[Any], shape: tuple[int, ...], dtype: Any, *, units: str = "", hint: str = ""
+) -> None:
+    """Refuse a band or map of another size or type, such as whole numbers, which are rounded dB or dB times a factor.
+
+    Args:
+        key: key of the pair, for errors.
+        name: name of the band, map or file, for errors.
+        pixels: its values.
+        shape: right shape.
+        dtype: right type.
+        units: units of a band; "" for a map, whose numbers have none.
+        hint: advice to the user, for errors.
+
+    Raises:
+        PairError: the size or type differs; the fault of another type is "units", or "grid" for a map.
+    """
+    if pixels.shape != shape or pixels.dtype != dtype:
+        raise PairError(
+            "units" if units and pixels.shape == shape else "grid",
+            f"Pair {key}: {name} has another size or type.",
+            got=f"{pixels.dtype} {list(pixels.shape)}",
+            expected=f"{np.dtype(dtype)} {list(shape)}" + (f" in {units}" if units else ""),
+            hint=hint,
+        )

@@ -1,17 +1,20 @@
-"""The plan of a world: its blocks of ground, where and when each was observed, their splits and names.
+"""The plan of a world: its random numbers, its blocks of ground, where and when each was observed, splits and names.
 
-Blocks lie so far apart that each is a place of its own, so all patches of a block are in one split.
+Blocks lie so far apart that each is a place of its own, so all patches of a block are in one split. Random numbers are
+keyed by (seed, purpose, block, part), so that the number of processes changes no pixel.
 """
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
 from fusmae.sources.patches.bands import PATCH_M
-from fusmae.sources.patches.places import PLACE_DISTANCE_M
-from fusmae.sources.synthetic.draws import Draw, stream
+from fusmae.sources.patches.places import MGRS_COLUMNS, MGRS_ROWS, PLACE_DISTANCE_M
 
 VERSION = 2
 """Version of the generator: raise it with any change of pixels, names or labels."""
@@ -28,13 +31,42 @@ _TILE_PATCHES = 100_000 // PATCH_M - _GAP + 1
 
 # MGRS squares well inside their UTM zone and latitude band, so that blocks of different zones are far apart too.
 _ZONES = range(29, 39)
-_COLUMN_SETS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _COLUMNS = (4, 5)
-_ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 _ROWS = {"U": range(54, 62), "T": range(45, 53)}
 
 _FIRST_DAY = datetime(2017, 6, 1, tzinfo=UTC)
 _NUM_DAYS = 365
+
+
+# Starts beyond the purposes of `fusmae.data.randomness`, because a run and its world may share a seed.
+_FIRST_PURPOSE = 1 << 32
+
+
+class Draw(enum.IntEnum):
+    """Purposes of random numbers; each purpose has its own stream."""
+
+    SPLITS = _FIRST_PURPOSE
+    WHEN = enum.auto()
+    REGIONS = enum.auto()
+    STRUCTURE = enum.auto()
+    TERRAIN = enum.auto()
+    ATMOSPHERE = enum.auto()
+    SNOW = enum.auto()
+    OPTICAL_NOISE = enum.auto()
+    SPECKLE = enum.auto()
+
+
+def stream(seed: int, draw: Draw, block: int = 0, part: int = 0) -> np.random.Generator:
+    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap.
+
+    Args:
+        seed: random seed of the world.
+        draw: purpose of the numbers.
+        block: number of a block of ground.
+        part: number of a region in the block.
+    """
+    # The two lowest words of the counter belong to the stream, which counts with them.
+    return np.random.Generator(np.random.Philox(key=[seed, draw], counter=[0, 0, block, part]))
 
 
 @dataclass(frozen=True)
@@ -202,8 +234,8 @@ def _sites(side: int) -> Iterator[tuple[str, int, int]]:
 
 def _tile(zone: int, band: str, column: int, row: int) -> str:
     # In even zones the row letters start five squares later.
-    row_letter = _ROW_LETTERS[(row + (0 if zone % 2 else 5)) % len(_ROW_LETTERS)]
-    return f"{zone}{band}{_COLUMN_SETS[(zone - 1) % 3][column - 1]}{row_letter}"
+    row_letter = MGRS_ROWS[(row + (0 if zone % 2 else 5)) % len(MGRS_ROWS)]
+    return f"{zone}{band}{MGRS_COLUMNS[(zone - 1) % 3][column - 1]}{row_letter}"
 
 
 def _stamp(date: datetime) -> str:

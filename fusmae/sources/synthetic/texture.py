@@ -105,8 +105,8 @@ def pond_distances(random: np.random.Generator, shape: Shape, spacing_px: float)
     points = (points + random.uniform(0, 1, 2)) * spacing_px
     pixels = np.stack(np.meshgrid(*(np.arange(side) for side in shape), indexing="ij"), axis=-1)
     crooked = 0.07 * spacing_px * smooth_noise(random, shape, spacing_px / 6)
-    found = []
+    distances = []
     for chosen in (is_first, ~is_first):
         distance, nearest = cKDTree(points[chosen]).query(pixels)
-        found.append((distance * random.uniform(0.75, 1.3, chosen.sum())[nearest] + crooked).astype(np.float32))
-    return found[0], found[1]
+        distances.append((distance * random.uniform(0.75, 1.3, chosen.sum())[nearest] + crooked).astype(np.float32))
+    return distances[0], distances[1]

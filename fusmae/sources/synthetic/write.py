@@ -1,32 +1,38 @@
 """Writing of a block in BigEarthNet v2's layout: a folder per scene, in it one per patch, in it a GeoTIFF per band."""
 
+import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
-from fusmae.sources.synthetic.tiff import Kind, geotiff
 
-S1_FOLDER, S2_FOLDER, MAPS_FOLDER = v2.FOLDERS["s1"], v2.FOLDERS["s2"], v2.MAPS_FOLDER
-CLEAN_TABLE = "metadata.parquet"
-SNOW_AND_CLOUD_TABLE = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 COUNTRY = "Synthetic"
 
 Row = dict[str, Any]
 
+# Any coordinates that GDAL would not write elsewhere in a file by itself: the template is searched for them.
+_WEST, _NORTH = 123456.0, 7654320.0
+
 
 def scene_folders(raw: Path, block: Block) -> tuple[Path, Path, Path]:
     """Return the folders of a block's patches: s1, s2, reference maps."""
-    return raw / S1_FOLDER / block.s1_scene, raw / S2_FOLDER / block.s2_scene, raw / MAPS_FOLDER / block.s2_scene
+    return (
+        raw / v2.FOLDERS["s1"] / block.s1_scene,
+        raw / v2.FOLDERS["s2"] / block.s2_scene,
+        raw / v2.MAPS_FOLDER / block.s2_scene,
+    )
 
 
 def write_block(seed: int, block: Block, raw: Path, record: Path) -> None:
@@ -48,10 +54,10 @@ def write_tables(rows: Sequence[Row], raw: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables: dict[str, list[Row]] = {SNOW_AND_CLOUD_TABLE: [], CLEAN_TABLE: []}
+    tables: dict[str, list[Row]] = {v2.FLAGGED_TABLE: [], v2.TABLE: []}
     for row in sorted(rows, key=lambda row: str(row["patch_id"])):
         is_flagged = row["contains_seasonal_snow"] or row["contains_cloud_or_shadow"]
-        tables[SNOW_AND_CLOUD_TABLE if is_flagged else CLEAN_TABLE].append(row)
+        tables[v2.FLAGGED_TABLE if is_flagged else v2.TABLE].append(row)
     # The table of clean patches is written last: its presence makes the folder a complete dataset.
     for name, part in tables.items():
         with written_whole(raw / name) as partial:
@@ -108,14 +114,77 @@ def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: 
             # As in the real files: 0 is nodata in S2; S1 files state no nodata value.
             nodata = None if modality == "s1" else 0
             _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
+    # As in the real dataset, only reference maps are compressed.
     path = map_folder / f"{patch.s2_name}_reference_map.tif"
     _write_tiff(path, scene.reference_map(patch), patch, nodata=0, is_deflated=True)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Properties that files of one kind have in common.
+
+    Attributes:
+        dtype: data type of the pixels.
+        side_px: height and width in pixels.
+        gsd_m: size of a pixel in metres.
+        epsg: EPSG code of the CRS.
+        nodata: nodata value that the file states; None for none.
+    """
+
+    dtype: str
+    side_px: int
+    gsd_m: float
+    epsg: int
+    nodata: int | None
 
 
 def _write_tiff(
     path: Path, pixels: NDArray[Any], patch: Patch, *, nodata: int | None, is_deflated: bool = False
 ) -> None:
+    """Write a GeoTIFF with one band `[h, w]` and the tag SYNTHETIC=YES, as GDAL does.
+
+    GDAL itself writes one uncompressed file per kind, which serves as a template: this is many times faster.
+    """
     epsg, west, north = utm_corner(parse_patch_name(patch.s2_name))
-    side_px = pixels.shape[0]
-    kind = Kind(str(pixels.dtype), side_px, PATCH_M / side_px, epsg, nodata, is_deflated)
-    path.write_bytes(geotiff(kind, pixels, west, north))
+    kind = _Kind(str(pixels.dtype), len(pixels), PATCH_M / len(pixels), epsg, nodata)
+    if is_deflated:
+        path.write_bytes(_by_gdal(kind, pixels, west, north, compress="deflate", predictor=2))
+        return
+    template, pixels_at, corner_at = _template(kind)
+    content = bytearray(template)
+    content[corner_at : corner_at + 16] = struct.pack("<2d", west, north)
+    content[pixels_at : pixels_at + pixels.nbytes] = pixels.tobytes()
+    path.write_bytes(content)
+
+
+@lru_cache(maxsize=64)
+def _template(kind: _Kind) -> tuple[bytes, int, int]:
+    """Return a file of this kind, and the positions in bytes of its pixels and of its corner's coordinates."""
+    pixels = np.random.default_rng(0).integers(1, 60_000, (kind.side_px, kind.side_px)).astype(kind.dtype)
+    content = _by_gdal(kind, pixels, _WEST, _NORTH)
+    parts = pixels.tobytes(), struct.pack("<2d", _WEST, _NORTH)
+    if any(content.count(part) != 1 for part in parts):
+        raise AssertionError("GDAL lays such a file out in another way than this module knows")
+    return content, content.index(parts[0]), content.index(parts[1])
+
+
+def _by_gdal(kind: _Kind, pixels: NDArray[Any], west: float, north: float, **options: Any) -> bytes:
+    from rasterio import Affine
+    from rasterio.io import MemoryFile
+
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            height=kind.side_px,
+            width=kind.side_px,
+            count=1,
+            dtype=kind.dtype,
+            crs=f"EPSG:{kind.epsg}",
+            transform=Affine(kind.gsd_m, 0, west, 0, -kind.gsd_m, north),
+            nodata=kind.nodata,
+            **options,
+        ) as dataset:
+            dataset.update_tags(SYNTHETIC="YES")
+            dataset.write(pixels, 1)
+        memory.seek(0)
+        return bytes(memory.read())

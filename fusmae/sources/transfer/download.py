@@ -1,33 +1,103 @@
-"""Download of one file from any of its addresses into segments, checked by its MD5."""
+"""Download of one file from any of its addresses into segments, and the check of its MD5."""
 
+import hashlib
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from contextlib import contextmanager
+from pathlib import Path
 
 from fusmae.errors import SourceError
-from fusmae.sources.transfer.progress import progress
+from fusmae.files import write_json
 from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses, shown, without_secrets
-from fusmae.sources.transfer.segments import Segments, Show
-from fusmae.sources.transfer.server import ChangedError, DroppedError, RefusedError, RemoteOffer, Server, reach
+from fusmae.sources.transfer.segments import Segments
+from fusmae.sources.transfer.server import (
+    CHUNK_BYTES,
+    ChangedError,
+    DroppedError,
+    RefusedError,
+    RemoteOffer,
+    Server,
+    reach,
+)
 
 OFFER_TRIES = 4
 TRIES = 8
 BACKOFF_S = 1.0
 LONGEST_WAIT_S = 60.0
 
-_T = TypeVar("_T")
+Show = Callable[[int, int | None], None]
+"""Function that takes the number of bytes done and their total, None where the total is unknown."""
 
 
-def download(file: RemoteFile, segments: Segments, line: DownloadOptions, *, by_hand: str) -> None:
+@contextmanager
+def progress(title: str) -> Iterator[Show]:
+    """Show a progress bar in bytes on a terminal, otherwise one line; written to stderr, so that stdout stays clean.
+
+    Yields:
+        Function that takes the progress; may be called from any thread.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.print(title, markup=False)
+        yield lambda _done, _total: None
+        return
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def is_provided(file: RemoteFile, path: Path) -> bool:
+    """Return whether the user placed the file at `path`; its MD5 is computed once, which takes minutes for 50 GB.
+
+    Raises:
+        SourceError: the file at `path` has another MD5.
+    """
+    if not path.is_file():
+        return False
+    receipt = path.with_name(f"{path.name}.checked.json")
+    stat = path.stat()
+    state = {"md5": file.md5.lower(), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    try:
+        is_checked = json.loads(receipt.read_text(encoding="utf-8")) == state
+    except (OSError, ValueError):
+        is_checked = False
+    if not is_checked:
+        check(file, path)
+        write_json(receipt, state)
+    return True
+
+
+def check(file: RemoteFile, path: Path) -> None:
+    """Compare the MD5 of a file that the user placed at `path` with the expected one.
+
+    Raises:
+        SourceError: the two differ.
+    """
+    md5 = _md5(file, [path])
+    if md5 != file.md5.lower():
+        raise SourceError(
+            f"{path} is not {file.name} of the dataset: its MD5 differs.",
+            got=f"{md5} ({path.stat().st_size} bytes)",
+            expected=file.md5,
+            hint="remove this file or replace it with the right one, then `dvc repro -f -s fetch`",
+        )
+
+
+def download(file: RemoteFile, segments: Segments, options: DownloadOptions, path: Path) -> None:
     """Complete and verify the segments of a file; bytes that are present already are not transferred again.
 
     Args:
         file: file to download.
         segments: segments that receive the bytes.
-        line: mirrors and number of connections.
-        by_hand: path where the user may place the file, for the error's text.
+        options: mirrors and number of connections.
+        path: path where the user may place the file, for the error's text.
 
     Raises:
         SourceError: no address has the file with the right MD5.
@@ -35,66 +105,75 @@ def download(file: RemoteFile, segments: Segments, line: DownloadOptions, *, by_
     """
     if segments.plan.is_verified and segments.is_whole():
         return
-    said, dropped = [], None
-    for address in addresses(file, line):
+    refusals, dropped = [], None
+    for address in addresses(file, options):
         try:
-            _download_from(address, file, segments, line)
+            _download_from(address, file, segments, options)
         except RefusedError as error:
-            said.append(f"{shown(address)}: {without_secrets(str(error))}")
+            refusals.append(f"{shown(address)}: {without_secrets(str(error))}")
             dropped = error.__cause__ or dropped
         else:
             return
     raise SourceError(
         f"{file.name} could not be downloaded.",
-        got="\n            ".join(said),
+        got="\n            ".join(refusals),
         expected=f"a file with MD5 {file.md5}",
-        hint=f"try again later, or download it by hand to {by_hand}, then `dvc repro -f -s fetch`",
+        hint=f"try again later, or download it by hand to {path}, then `dvc repro -f -s fetch`",
     ) from dropped
 
 
-def _download_from(address: str, file: RemoteFile, segments: Segments, line: DownloadOptions) -> None:
-    server = reach(address, line.num_connections)
+def _md5(file: RemoteFile, paths: Iterable[Path]) -> str:
+    """Return the MD5 of the bytes of several files, one after the other."""
+    paths = tuple(paths)
+    digest, done, size = hashlib.md5(usedforsecurity=False), 0, sum(path.stat().st_size for path in paths)
+    with progress(f"checking {file.name}") as show:
+        for path in paths:
+            with path.open("rb") as content:
+                while chunk := content.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    done += len(chunk)
+                    show(done, size)
+    return digest.hexdigest()
+
+
+def _download_from(address: str, file: RemoteFile, segments: Segments, options: DownloadOptions) -> None:
+    server = reach(address, options.num_connections)
     for is_last_round in (False, True):
         try:
-            offer = _patiently(server.offer)
+            offer = _offer(server)
             segments.begin(address, offer, is_own_address=address == file.address)
             is_anew = not segments.present
             with progress(f"downloading {file.name} from {shown(address)}") as show:
-                _Transfer(server, offer, segments, show).run(line.num_connections)
-            found = _md5(file, segments)
-            if found == file.md5.lower():
+                _Transfer(server, offer, segments, show).run(options.num_connections)
+            md5 = _md5(file, (path for path, _ in segments.files()))
+            if md5 == file.md5.lower():
                 segments.mark_verified()
                 return
             segments.wipe()
             # Segments present before this round may be of another address or of an older file: one more round
             # without them may succeed.
             if is_anew or is_last_round:
-                raise RefusedError(f"its file has MD5 {found}")
+                raise RefusedError(f"its file has MD5 {md5}")
         except ChangedError:
             segments.wipe()
             if is_last_round:
                 raise
 
 
-def _md5(file: RemoteFile, segments: Segments) -> str:
-    with progress(f"checking {file.name}") as show:
-        return segments.md5(show)
-
-
-def _patiently(ask: Callable[[], _T]) -> _T:
-    for attempt in range(OFFER_TRIES - 1):
+def _offer(server: Server) -> RemoteOffer:
+    failures = 0
+    while True:
         try:
-            return ask()
-        except DroppedError:
-            time.sleep(_wait_s(attempt))
-    try:
-        return ask()
-    except DroppedError as error:
-        raise RefusedError(f"{error} ({OFFER_TRIES} times)") from error
+            return server.offer()
+        except DroppedError as error:
+            failures += 1
+            if failures == OFFER_TRIES:
+                raise RefusedError(f"{error} ({OFFER_TRIES} times)") from error
+            time.sleep(_wait_s(failures))
 
 
-def _wait_s(attempt: int) -> float:
-    return min(BACKOFF_S * 2.0**attempt, LONGEST_WAIT_S)
+def _wait_s(failures: int) -> float:
+    return min(BACKOFF_S * 2.0 ** (failures - 1), LONGEST_WAIT_S)
 
 
 class _Transfer:
@@ -105,12 +184,11 @@ class _Transfer:
         self._is_halted = threading.Event()
 
     def run(self, num_connections: int) -> None:
-        segments = self._segments
         ranges: list[tuple[int, int | None]]
         if self._offer.is_ranged:
-            ranges = [*segments.missing()]
+            ranges = [*self._segments.missing()]
         else:
-            ranges = [(0, self._offer.size)] if not segments.is_whole() else []
+            ranges = [] if self._segments.is_whole() else [(0, self._offer.size)]
         with ThreadPoolExecutor(num_connections) as pool:
             futures = [pool.submit(self._persist, start, stop) for start, stop in ranges]
             try:
@@ -132,7 +210,7 @@ class _Transfer:
                 failures = 1 if self._segments.present > before else failures + 1
                 if failures >= TRIES:
                     raise RefusedError(f"{error} ({TRIES} times)") from error
-                self._is_halted.wait(_wait_s(failures - 1))
+                self._is_halted.wait(_wait_s(failures))
             else:
                 return
 

@@ -1,42 +1,43 @@
 """Download of files and unpacking of archives, each completely or not at all; a killed fetch can be resumed."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fusmae.errors import SourceError
-from fusmae.files import written_whole
-from fusmae.sources.transfer import byhand
-from fusmae.sources.transfer.download import download
-from fusmae.sources.transfer.group import Group
+from fusmae.files import remove, write_json, written_whole
+from fusmae.sources.transfer.download import check, download, is_provided, progress
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
-from fusmae.sources.transfer.segments import Segments
-from fusmae.sources.transfer.storage import remove, writing_to
+from fusmae.sources.transfer.segments import Segments, writing_to
+from fusmae.sources.transfer.unpack import JoinedFiles, Journal, Piece, Place, Unpacking, settle
 
-BY_HAND = "brought by hand"
-"""Text in place of the checksum of data that the user provided and that were not checked."""
+PROVIDED = "provided by the user, not checked"
+"""Text in place of the checksum of data that the user placed in the raw folder."""
 
 _COPY_BYTES = 2**20
 
 
-def fetch_file(file: RemoteFile, target: Path, line: DownloadOptions) -> None:
+def fetch_file(file: RemoteFile, target: Path, options: DownloadOptions) -> None:
     """Download one file to `target` and check it; an existing file is checked and kept.
 
     Args:
         file: file to download.
         target: path of the result; its folder holds the segments until the file is complete.
-        line: mirrors and number of connections.
+        options: mirrors and number of connections.
 
     Raises:
         SourceError: no address has the file with the right MD5, or another file is at `target`.
         StorageError: the disk is full or refuses to write.
     """
     if target.exists():
-        byhand.check(file, target)
+        check(file, target)
         return
     segments = Segments(target.with_name(f"{target.name}.segments"), file.md5)
-    download(file, segments, line, by_hand=str(target))
+    download(file, segments, options, target)
     with written_whole(target) as partial, partial.open("wb") as whole:
         for path, _ in segments.files():
             with path.open("rb") as segment:
@@ -48,11 +49,11 @@ def fetch_archives(
     archives: Sequence[Archive],
     downloads: Path,
     raw: Path,
-    line: DownloadOptions,
-    wanted: Callable[[str], bool] | None = None,
+    options: DownloadOptions,
+    wanted: Callable[[str], bool] = lambda _: True,
     *,
     choice: Collection[str] = (),
-) -> set[str]:
+) -> dict[str, str]:
     """Make `raw/<makes>` of every archive: download, check and unpack one archive after the other.
 
     While an archive is unpacked, the parts that were read are removed: the disk holds little more than the larger of
@@ -63,14 +64,14 @@ def fetch_archives(
         archives: archives to fetch; those that make the same name must be passed in one call.
         downloads: folder of transferred bytes, until they are unpacked, and of records of the progress.
         raw: target folder; a hidden folder in it holds partly unpacked data.
-        line: mirrors and number of connections.
+        options: mirrors and number of connections.
         wanted: function that selects members by path in the archive, such as
-            `BigEarthNet-S2/tile/patch/patch_B02.tif`; None for all.
+            `BigEarthNet-S2/tile/patch/patch_B02.tif`.
         choice: words that describe the selection of `wanted`, one per part of the dataset; empty for everything. Data
             unpacked before are kept if their choice included all of these words, and are replaced otherwise.
 
     Returns:
-        `makes` of the folders that the user provided.
+        Checksum of every part of the archives by name, or `PROVIDED` where the user placed the folder in `raw`.
 
     Raises:
         SourceError: an archive can't be fetched, is damaged or unsafe, or another process is fetching.
@@ -79,26 +80,13 @@ def fetch_archives(
     groups: dict[str, list[Archive]] = {}
     for archive in archives:
         groups.setdefault(archive.makes, []).append(archive)
-    by_hand: set[str] = set()
+    sums: dict[str, str] = {}
     with _alone_in(downloads):
         for makes, members in groups.items():
-            if not Group(makes, members, downloads, raw, choice).fetch(line, wanted or (lambda _: True)):
-                by_hand.add(makes)
-    return by_hand
-
-
-def part_sums(archives: Sequence[Archive], by_hand: Collection[str]) -> dict[str, str]:
-    """Return the checksums of the archives' parts, by name.
-
-    Args:
-        archives: archives that were fetched.
-        by_hand: names of the folders that the user provided, as `fetch_archives` returns them.
-    """
-    return {
-        part.name: BY_HAND if archive.makes in by_hand else f"md5:{part.md5}"
-        for archive in archives
-        for part in archive.parts
-    }
+            is_fetched = _Group(makes, members, downloads, raw, choice).fetch(options, wanted)
+            parts = [part for archive in members for part in archive.parts]
+            sums |= {part.name: f"md5:{part.md5}" if is_fetched else PROVIDED for part in parts}
+    return sums
 
 
 @contextmanager
@@ -118,3 +106,174 @@ def _alone_in(downloads: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class _Group:
+    """The archives that make `raw/<makes>`, see `fetch_archives` for the arguments.
+
+    They are unpacked into a hidden folder beside it, which is renamed when all are unpacked: a folder with the final
+    name is complete.
+    """
+
+    def __init__(
+        self, makes: str, archives: Sequence[Archive], downloads: Path, raw: Path, choice: Collection[str]
+    ) -> None:
+        self._archives, self._downloads, self._choice = archives, downloads, sorted(set(choice))
+        self._made, self._half = raw / makes, raw / f".{makes}.partial"
+        self._marker = downloads / f"{makes}.done"
+        self._md5s = {archive.name: [part.md5 for part in archive.parts] for archive in archives}
+        # The identity has no addresses: they may change while the bytes stay the same.
+        identity = json.dumps([makes, [*self._md5s.items()], self._choice])
+        self._journal = Journal(downloads / f"{makes}.journal", hashlib.sha256(identity.encode()).hexdigest())
+
+    def fetch(self, options: DownloadOptions, wanted: Callable[[str], bool]) -> bool:
+        """Make the folder, unless it exists; resumes where a killed process stopped.
+
+        Returns:
+            Whether the folder was made by this program; otherwise the user provided it, and its content is unchecked.
+        """
+        if not self._is_unpacked():
+            if self._is_done():
+                self._clear()
+                return self._is_as_fetched()
+            self._begin()
+        for archive in self._archives[self._journal.place.archive :]:
+            self._fetch(archive, options, wanted)
+        return self._finish()
+
+    def _is_unpacked(self) -> bool:
+        """Return whether all archives are unpacked, under the hidden or final name: only last steps may be missing."""
+        is_there = self._made.exists() or (self._half / self._made.name).exists()
+        return is_there and self._journal.place.archive == len(self._archives)
+
+    def _is_done(self) -> bool:
+        if not self._made.exists():
+            return False
+        marker = self._stored_marker()
+        if marker is None:
+            return True  # provided by the user
+        has_all = all(marker["archives"].get(name) == md5s for name, md5s in self._md5s.items())
+        # Fetched data took days to fetch: they are never replaced by a part of themselves.
+        if has_all and _covers(marker["choice"], self._choice):
+            return True
+        if not self._is_as_fetched():
+            raise SourceError(
+                f"{self._made} is not the folder that was fetched, and {self._marker} is about other content.",
+                got=f"record of {sorted(marker['archives'])}, choice {_shown(marker['choice'])}",
+                expected=f"{sorted(self._md5s)}, choice {_shown(self._choice)}",
+                hint=f"remove {self._marker} to keep the folder as it is, or the folder to have it fetched again",
+            )
+        return False
+
+    def _is_as_fetched(self) -> bool:
+        """Return whether the folder is the one that this program made, and was not replaced by another."""
+        marker = self._stored_marker()
+        return marker is not None and marker["inode"] == self._made.stat().st_ino
+
+    def _begin(self) -> None:
+        is_over = self._journal.place.archive == len(self._archives)
+        if is_over or not self._journal.is_begun or not self._half.is_dir():
+            with writing_to(self._half):
+                self._journal.remove()
+                remove(self._half)
+                self._half.mkdir(parents=True)
+            self._journal.write(Place())
+        self._remove_segments(self._archives[: self._journal.place.archive])
+
+    def _fetch(self, archive: Archive, options: DownloadOptions, wanted: Callable[[str], bool]) -> None:
+        number = self._journal.place.archive
+        pieces = self._pieces(archive)
+        if not self._can_go_on(pieces):
+            self._journal.write(Place(number))
+            pieces = self._pieces(archive, options)
+        with progress(f"unpacking {archive.name}") as show:
+            tops = Unpacking(archive, JoinedFiles(pieces), self._half, self._journal, wanted, show).run()
+        if not (self._half / archive.makes).exists():
+            raise SourceError(
+                f"{archive.name} holds nothing of {archive.makes!r} that is wanted.",
+                got=f"names at its top: {', '.join(sorted(tops)) or 'none'}",
+                expected=f"{archive.makes}, of which the choice {_shown(self._choice)} leaves something",
+                hint="check the choice in params.yaml",
+            )
+        settle()
+        self._journal.write(Place(number + 1))
+        self._remove_segments([archive])
+
+    def _can_go_on(self, pieces: Sequence[Piece]) -> bool:
+        """Return whether the journal's place lies in this archive and all bytes from there on are present."""
+        end, index = 0, self._journal.index
+        if index is None or not index.exists() or not pieces:
+            return False
+        for piece in pieces:
+            end += piece.size
+            is_needed = end > self._journal.place.archive_offset
+            if is_needed and not (piece.path.exists() and piece.path.stat().st_size == piece.size):
+                return False
+        return True
+
+    def _pieces(self, archive: Archive, options: DownloadOptions | None = None) -> list[Piece]:
+        """Return all pieces of an archive, downloaded where necessary.
+
+        Without `options` nothing is downloaded: the pieces may have been removed, and there are none if a part was
+        never verified.
+        """
+        pieces: list[Piece] = []
+        for part in archive.parts:
+            path = self._downloads / part.name
+            segments = Segments(self._segments_folder(part), part.md5)
+            if is_provided(part, path):
+                remove(segments.folder)
+                pieces.append(Piece(path, path.stat().st_size, is_transferred=False))
+                continue
+            if options is not None:
+                download(part, segments, options, path)
+            elif not segments.plan.is_verified:
+                return []
+            pieces += [Piece(segment, size, is_transferred=True) for segment, size in segments.files()]
+        return pieces
+
+    def _finish(self) -> bool:
+        half = self._half / self._made.name
+        if half.exists():
+            if self._made.exists() and self._stored_marker() is None:  # provided by the user in the meantime
+                self._clear()
+                return False
+            with writing_to(self._made):
+                # An existing folder can only be the result of an earlier choice.
+                if self._made.exists():
+                    self._made.replace(self._half / ".replaced")
+                half.replace(self._made)
+        inode = self._made.stat().st_ino
+        write_json(self._marker, {"archives": self._md5s, "choice": self._choice, "inode": inode})
+        self._clear()
+        return True
+
+    def _clear(self) -> None:
+        with writing_to(self._downloads):
+            self._remove_segments(self._archives)
+            remove(self._half)
+            self._journal.remove()
+
+    def _remove_segments(self, archives: Sequence[Archive]) -> None:
+        for archive in archives:
+            for part in archive.parts:
+                remove(self._segments_folder(part))
+
+    def _segments_folder(self, part: RemoteFile) -> Path:
+        return self._downloads / f"{part.name}.segments"
+
+    def _stored_marker(self) -> dict[str, Any] | None:
+        try:
+            marker = json.loads(self._marker.read_text(encoding="utf-8"))
+            return marker if {"archives", "choice", "inode"} <= marker.keys() else None
+        except (OSError, ValueError, AttributeError):
+            return None
+
+
+def _covers(choice: Collection[str], wanted: Collection[str]) -> bool:
+    """Return whether one choice includes all of another; the empty choice is everything."""
+    return not choice or (bool(wanted) and set(wanted) <= set(choice))
+
+
+def _shown(choice: Collection[str]) -> str:
+    return repr(", ".join(choice) or "everything")

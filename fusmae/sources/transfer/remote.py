@@ -22,10 +22,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar that may be split into parts, whose bytes follow one another.
+    """A tar.gz that may be split into parts, whose bytes follow one another.
 
     Attributes:
-        name: file name, whose extension determines the compression: .tar, .tar.gz or .tar.zst.
+        name: file name.
         parts: parts in their order; an archive that is not split has one.
         makes: only top-level name that it is unpacked to; several archives may share it.
     """
@@ -48,9 +48,9 @@ class DownloadOptions:
     num_connections: int = 4
 
 
-def addresses(file: RemoteFile, line: DownloadOptions) -> tuple[str, ...]:
+def addresses(file: RemoteFile, options: DownloadOptions) -> tuple[str, ...]:
     """Return every address of a file, in the order in which they are tried; the last one is its own."""
-    return (*(_in_folder(mirror, file.name) for mirror in line.mirrors), file.address)
+    return (*(_in_folder(mirror, file.name) for mirror in options.mirrors), file.address)
 
 
 def shown(address: str) -> str:

@@ -1,22 +1,31 @@
 """A file stored in segments, which show which of its bytes are present and which are missing."""
 
-import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fusmae.files import write_json
+from fusmae.files import remove, storage_error, write_json
 from fusmae.sources.transfer.remote import shown
-from fusmae.sources.transfer.server import CHUNK_BYTES, RefusedError, RemoteOffer
-from fusmae.sources.transfer.storage import remove, writing_to
+from fusmae.sources.transfer.server import RefusedError, RemoteOffer
 
 SEGMENT_BYTES = 64 * 2**20
 """Size of a segment: one connection transfers it, and unpacking removes whole segments that it has read."""
 
-Show = Callable[[int, int | None], None]
-"""Function that takes the number of bytes done and their total, None where the total is unknown."""
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Convert errors of the disk to an error with advice to the user; the bytes transferred so far are kept.
+
+    Raises:
+        StorageError: the disk is full or refuses to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error, kept="what was transferred before is kept") from error
 
 
 @dataclass
@@ -50,7 +59,7 @@ class Segments:
         self.folder = folder
         self._lock = threading.Lock()
         self.plan = self._stored_plan(md5)
-        self.present = sum(self._length(number) for number in self._numbers())
+        self.present = sum(path.stat().st_size for path in folder.glob("*") if path.name.isdecimal())
 
     def begin(self, address: str, offer: RemoteOffer, *, is_own_address: bool) -> None:
         """Record an address's offer in the plan.
@@ -107,17 +116,6 @@ class Segments:
         """Return whether every segment is present at its full length."""
         return self.plan.size is not None and not self.missing()
 
-    def md5(self, show: Show) -> str:
-        """Return the MD5 of all segments, one after the other."""
-        digest, done = hashlib.md5(usedforsecurity=False), 0
-        for path, _ in self.files():
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    done += len(chunk)
-                    show(done, self.plan.size)
-        return digest.hexdigest()
-
     def mark_verified(self) -> None:
         """Record that the whole file has the right MD5."""
         self.plan.is_verified = True
@@ -165,11 +163,6 @@ class Segments:
     def _length(self, number: int) -> int:
         path = self._path(number)
         return path.stat().st_size if path.exists() else 0
-
-    def _numbers(self) -> list[int]:
-        if not self.folder.is_dir():
-            return []
-        return [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}"

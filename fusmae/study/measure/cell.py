@@ -279,5 +279,5 @@ def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
     for modality in dict.fromkeys(item.modality for item in inputs):
         finest = min((item for item in inputs if item.modality == modality), key=lambda item: item.gsd_m)
         pixels = batch.pixels[finest.name][0].numpy()
-        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)))
+        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)), finest.unit)
     return images

@@ -60,7 +60,7 @@ def pairs():
             date = datetime(2017, 6, 1, tzinfo=UTC) + timedelta(days=scene)
             for number in range(6):
                 key = f"{split}-{scene}-{number}"
-                made.append(Pair(key, key, key, ("water",), split, key, date, lon=10.0, lat=50.0))
+                made.append(Pair(key, {"s1": key}, ("water",), split, key, date, lon=10.0, lat=50.0))
     return made
 
 

@@ -431,7 +431,7 @@ def test_the_command_tells_what_it_wrote(tmp_path, scenes, exported):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--out", "map.tif"), "sensor that the model knows"),
+        (("--out", "map.tif"), "There is no scene"),
         (("--out", "map.png", "--s1", "a.tif"), "ends in .tif"),
         (("--out", "map.tif", "--s1", "absent.tif"), "no file absent.tif"),
     ],

@@ -67,13 +67,15 @@ def test_given_names_overrule_the_files(tmp_path):
 
 def test_another_number_of_given_names_is_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", ones(3))
-    with pytest.raises(InputError, match=r"(?s)2 names: B02, B8A.*3 names, one per band.*--s2-bands '\?,\?,\?'"):
+    with pytest.raises(InputError, match=r"(?s)2 names: B02, B8A.*3 names, one per band.*--bands 's2=\?,\?,\?'"):
         find_bands("s2", [path], WANTED, ("B02", "B8A"))
 
 
 def advice(error):
     """What the advice would have a shell give this program."""
-    return tuple(shlex.split(re.search(r"--s\d-bands (\S+)", str(error.value))[1].rstrip(","))[0].split(","))
+    return tuple(
+        shlex.split(re.search(r"--bands (\S+)", str(error.value))[1].rstrip(","))[0].partition("=")[2].split(",")
+    )
 
 
 def test_missing_bands_are_named_with_a_blank_for_each_band_without_a_name(tmp_path):
@@ -81,7 +83,7 @@ def test_missing_bands_are_named_with_a_blank_for_each_band_without_a_name(tmp_p
     with pytest.raises(InputError, match=r"(?s)lacks band B8A.*a\.tif\[1\] \?, a\.tif\[2\] B02") as error:
         find_bands("s2", [path], WANTED)
     assert advice(error) == ("?", "B02", "?")
-    with pytest.raises(InputError, match=r"(?s)--s2-bands has blanks.*no name at 1, 3 of \?, B02, \?"):
+    with pytest.raises(InputError, match=r"(?s)--bands s2 has blanks.*no name at 1, 3 of \?, B02, \?"):
         find_bands("s2", [path], WANTED, advice(error))
     assert places(find_bands("s2", [path], WANTED, ("B8A", "B02", UNNEEDED)))["B8A"] == ("a.tif", 1)
 
@@ -90,7 +92,7 @@ def test_bands_that_are_not_there_are_not_asked_to_be_named(tmp_path):
     path = write_raster(tmp_path / "a.tif", ones(2), names=("B02", "B03"))
     with pytest.raises(InputError, match=r"(?s)lacks band B8A.*bring the missing ones") as error:
         find_bands("s2", [path], WANTED)
-    assert "--s2-bands" not in str(error.value)
+    assert "--bands" not in str(error.value)
 
 
 KEYS = {"B02": "blue", "B04": "red", "B05": "rededge1", "B08": "nir", "B8A": "nir08", "B11": "swir16", "B12": "swir22"}
@@ -147,10 +149,10 @@ def test_a_band_twice_in_one_file_asks_which_to_use(tmp_path):
 
 def test_files_of_the_other_sensor_are_named_as_such(tmp_path):
     path = write_raster(tmp_path / "a.tif", ones(2), names=("VV", "VH"))
-    with pytest.raises(InputError, match=r"(?s)What --s2 names looks like s1.*give it as --s1"):
+    with pytest.raises(InputError, match=r"(?s)The s2 scene looks like s1.*give it as --scene s1=PATH"):
         find_bands("s2", [path], WANTED)
     write_raster(tmp_path / "s2" / "B02.tif", ones())
-    with pytest.raises(InputError, match=r"(?s)What --s1 names looks like s2.*give it as --s2"):
+    with pytest.raises(InputError, match=r"(?s)The s1 scene looks like s2.*give it as --scene s2=PATH"):
         find_bands("s1", [tmp_path / "s2"], {"VV": 10, "VH": 10})
 
 
@@ -158,7 +160,7 @@ def test_fewer_bands_than_are_missing_are_not_asked_to_be_named(tmp_path):
     path = write_raster(tmp_path / "a.tif", ones(2))
     with pytest.raises(InputError, match=r"(?s)lacks bands B02, B03, B04.*another sensor's file") as error:
         find_bands("s2", [path], dict.fromkeys(("B02", "B03", "B04"), 10))
-    assert "--s2-bands" not in str(error.value)
+    assert "--bands" not in str(error.value)
 
 
 def test_two_scenes_at_once_are_refused(tmp_path):

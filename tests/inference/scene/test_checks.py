@@ -14,7 +14,7 @@ from fusmae.inference.scene.bands import BandFile
 from fusmae.inference.scene.checks import check_pixels
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
-from fusmae.inference.scene.s2_checks import check_digital_numbers
+from fusmae.inference.scene.s2_checks import check_product
 from fusmae.inference.scene.sample import SampledTile
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes
 from tests.inference.conftest import GSD_M, band, write_raster
@@ -235,9 +235,9 @@ N0214 = N0510.replace("N0510", "N0214")
 )
 @pytest.mark.parametrize("name", ["scene", N0214, N0510])
 def test_scenes_without_the_offset_pass_whatever_the_name_and_none_is_taken_off(covers, name):
-    assert check_digital_numbers("s2", tiles(*covers), scene_named(name)) == []
+    assert check_product("s2", tiles(*covers), scene_named(name)) == []
     with pytest.raises(InputError, match=r"(?s)does not hold an offset of 1000.*leave out --s2-offset"):
-        check_digital_numbers("s2", tiles(*covers), scene_named(name, offset=1000))
+        check_product("s2", tiles(*covers), scene_named(name, offset=1000))
 
 
 @pytest.mark.parametrize(
@@ -254,26 +254,26 @@ def test_scenes_without_the_offset_pass_whatever_the_name_and_none_is_taken_off(
 @pytest.mark.parametrize("name", ["scene", N0510])
 def test_scenes_with_the_offset_are_refused_without_the_option_and_pass_with_it(covers, name):
     with pytest.raises(InputError, match=r"(?s)the offset of 1000.*--s2-offset 1000 takes it off"):
-        check_digital_numbers("s2", tiles(*covers), scene_named(name))
-    assert check_digital_numbers("s2", tiles(*covers), scene_named(name, offset=1000)) == []
+        check_product("s2", tiles(*covers), scene_named(name))
+    assert check_product("s2", tiles(*covers), scene_named(name, offset=1000)) == []
 
 
 def test_snow_and_cloud_alone_are_warned_of_with_both_options():
-    (warning,) = check_digital_numbers("s2", tiles(*["cloud"] * 9), scene_named("scene"))
+    (warning,) = check_product("s2", tiles(*["cloud"] * 9), scene_named("scene"))
     assert "can't be known" in warning
     assert "--s2-offset 1000" in warning
     assert "--s2-offset 0" in warning
-    (warning,) = check_digital_numbers("s2", tiles(*["cloud"] * 9), scene_named("scene", offset=1000))
+    (warning,) = check_product("s2", tiles(*["cloud"] * 9), scene_named("scene", offset=1000))
     assert "can't be known" in warning
-    assert check_digital_numbers("s2", tiles(*["cloud"] * 9), scene_named("scene", offset=0)) == []
+    assert check_product("s2", tiles(*["cloud"] * 9), scene_named("scene", offset=0)) == []
 
 
 def test_the_baseline_decides_where_pixels_can_not():
     for cover in ("sand", "cloud"):
-        assert check_digital_numbers("s2", tiles(*[cover] * 9), scene_named(N0214)) == []
+        assert check_product("s2", tiles(*[cover] * 9), scene_named(N0214)) == []
         with pytest.raises(InputError, match=r"(?s)N0510.*--s2-offset 1000 takes it off"):
-            check_digital_numbers("s2", tiles(*[cover] * 9), scene_named(N0510))
-        assert check_digital_numbers("s2", tiles(*[cover] * 9), scene_named(N0510, offset=1000)) == []
+            check_product("s2", tiles(*[cover] * 9), scene_named(N0510))
+        assert check_product("s2", tiles(*[cover] * 9), scene_named(N0510, offset=1000)) == []
 
 
 @pytest.mark.parametrize(
@@ -289,10 +289,10 @@ def test_the_baseline_decides_where_pixels_can_not():
 @pytest.mark.parametrize("offset", [None, 1000])
 def test_a_scene_of_which_a_part_holds_the_offset_is_refused_with_where(covers, offset):
     with pytest.raises(InputError, match=r"(?s)A part of the s2 scene holds the offset of 1000") as error:
-        check_digital_numbers("s2", tiles(*covers), scene_named("scene", offset=offset))
+        check_product("s2", tiles(*covers), scene_named("scene", offset=offset))
     number = sum("+" in cover for cover in covers)
     assert f"{number} of {len(covers)} tiles as with the offset, their upper left corners from" in str(error.value)
-    assert check_digital_numbers("s2", tiles(*covers), scene_named("scene", offset=0))
+    assert check_product("s2", tiles(*covers), scene_named("scene", offset=0))
 
 
 @pytest.mark.parametrize("is_upper", [False, True])
@@ -322,17 +322,17 @@ def test_light_that_changes_over_a_scene_is_no_offset_in_a_part_of_it(tmp_path, 
 def test_a_stated_offset_is_not_taken_off_twice():
     scene = replace(scene_named("scene", offset=1000), states_offset=True)
     with pytest.raises(InputError, match=r"(?s)state an offset of their own.*leave out --s2-offset"):
-        check_digital_numbers("s2", tiles(*["field"] * 9), scene)
+        check_product("s2", tiles(*["field"] * 9), scene)
 
 
 def test_a_product_before_atmospheric_correction_is_warned_of():
     l1c = N0214.replace("L2A", "L1C")
-    (warning,) = check_digital_numbers("s2", tiles(*["field"] * 9), scene_named(l1c))
+    (warning,) = check_product("s2", tiles(*["field"] * 9), scene_named(l1c))
     assert "level L1C" in warning
     scene = replace(scene_named("scene"), names=frozenset([*LEVELS_DN, "B10"]))
-    assert "band B10" in check_digital_numbers("s2", tiles(*["field"] * 9), scene)[0]
+    assert "band B10" in check_product("s2", tiles(*["field"] * 9), scene)[0]
     of_l1c = scene_named(l1c, bands=[*LEVELS_DN, "B10"])
-    assert check_digital_numbers("s2", tiles(*["field"] * 9), of_l1c) == []
+    assert check_product("s2", tiles(*["field"] * 9), of_l1c) == []
 
 
 @pytest.mark.parametrize(

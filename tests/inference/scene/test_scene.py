@@ -9,7 +9,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError
-from fusmae.inference.scene.scene import open_scenes, scene_date
+from fusmae.inference.scene.scene import Reading, open_scenes, scene_date
 from tests.inference.conftest import LEFT, TOP, write_raster
 
 
@@ -21,10 +21,22 @@ def test_scenes_know_their_bands_and_place(scenes, model):
     assert len(found["s2"].files) == 3
 
 
-@pytest.mark.parametrize("paths", [{}, {"s1": [], "s2": []}, {"s3": ["a.tif"]}])
-def test_no_scene_or_an_unknown_sensor_is_refused(paths, model):
-    with pytest.raises(InputError, match=r"(?s)sensor that the model knows.*--s1, --s2"):
+@pytest.mark.parametrize(
+    ("paths", "problem"),
+    [
+        ({}, "There is no scene"),
+        ({"s1": [], "s2": []}, "There is no scene"),
+        ({"s1": ["b.tif"], "s3": ["a.tif"]}, "The model takes no s3"),
+    ],
+)
+def test_no_scene_or_an_unknown_modality_is_refused(paths, problem, model):
+    with pytest.raises(InputError, match=rf"(?s){problem}.*--scene s1=PATH, --scene s2=PATH"):
         open_scenes(model.session.inputs, paths, {})
+
+
+def test_options_for_an_absent_scene_are_refused(model):
+    with pytest.raises(InputError, match=r"(?s)how to read s2, but no s2 scene.*add --scene s2=PATH"):
+        open_scenes(model.session.inputs, {"s1": ["a.tif"]}, {"s2": Reading(offset=1000)})
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -29,7 +29,7 @@ def scores(micro, per_class, interval=(0.4, 0.45)):
 
 def pair(number, split, **changes):
     known = {"date": datetime(2017, 6, number, tzinfo=UTC), "country": "Austria", "lon": 10.0 + number, "lat": 48.0}
-    named = {"key": f"p{number}", "s1": "", "s2": "", "labels": ("water",), "split": split, "place": f"place{number}"}
+    named = {"key": f"p{number}", "files": {"s1": ""}, "labels": ("water",), "split": split, "place": f"place{number}"}
     return Pair(**(named | known | changes))
 
 

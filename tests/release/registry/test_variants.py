@@ -102,7 +102,7 @@ def register_all():
     )
     write_json(GRAPH.with_name("preprocessing.json"), {})
     date = datetime(2017, 6, 1, tzinfo=UTC)
-    write_index([Pair(split, "", "", ("a",), split, split, date) for split in SPLITS], Path("index.parquet"))
+    write_index([Pair(split, {"s1": split}, ("a",), split, split, date) for split in SPLITS], Path("index.parquet"))
     Path("pictures").mkdir()
     for name in ("pr.png", "pictures/1.png", "reference.npz"):
         Path(name).touch()

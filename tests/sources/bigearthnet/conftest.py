@@ -13,8 +13,7 @@ from rasterio.transform import from_origin
 
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.sample.source import SampleSource
 
 V1_WORDS = {"train": "train", "validation": "val", "test": "test"}
@@ -43,9 +42,9 @@ def v2_raw(sample_raw: Path, sample_pairs, tmp_path_factory: pytest.TempPathFact
     raw = tmp_path_factory.mktemp("v2") / "raw"
     source = SampleSource()
     for pair in sample_pairs:
-        if not pair.s2.startswith("v2_lmdb:"):
+        if not pair.files["s2"].startswith("v2_lmdb:"):
             continue
-        s1_name = pair.s1.partition(":")[2]
+        s1_name = pair.files["s1"].partition(":")[2]
         corner = utm_corner(parse_patch_name(s1_name))
         for band, pixels in source.read(sample_raw, pair).items():
             modality, name = ("s1", s1_name) if band.startswith("V") else ("s2", pair.key)

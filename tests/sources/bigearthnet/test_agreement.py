@@ -99,10 +99,10 @@ def test_emptied_labels_are_refused_and_never_negatives(table, tmp_path):
 @pytest.mark.parametrize(
     ("column", "cell", "what"),
     [
-        ("patch_id", "S2A_MSIL2A_20170613_T33UUP_26_57", "a name in patch_id that is no patch's"),
-        ("patch_id", "S1B_IW_GRDH_1SDV_20170613T165809_33UUP_26_57", "a name in patch_id that is no patch's"),
-        ("patch_id", "S2A_MSIL2A_20171399T093031_N9999_R022_T33UUP_26_57", "a name in patch_id that is no patch's"),
-        ("s1_name", "S1B_IW_GRDH_1SDV_20170613T165809_33UUP_26", "a name in s1_name that is no patch's"),
+        ("patch_id", "S2A_MSIL2A_20170613_T33UUP_26_57", "a name in patch_id of another form"),
+        ("patch_id", "S1B_IW_GRDH_1SDV_20170613T165809_33UUP_26_57", "a name in patch_id of another form"),
+        ("patch_id", "S2A_MSIL2A_20171399T093031_N9999_R022_T33UUP_26_57", "a name in patch_id of another form"),
+        ("s1_name", "S1B_IW_GRDH_1SDV_20170613T165809_33UUP_26", "a name in s1_name of another form"),
         ("split", "Train", "a split that v2 does not know"),
         ("country", "Finnland", "a country where their tile does not lie"),
         ("labels", ["Pasture"], "labels that are no classes ('Pasture')"),
@@ -128,7 +128,7 @@ def test_doubled_names_are_counted(table, tmp_path, column):
 def test_a_patch_in_both_tables_is_refused(table, tmp_path):
     table.to_parquet(tmp_path / v2.TABLE)
     table.head(2).assign(contains_seasonal_snow=True).to_parquet(tmp_path / v2.FLAGGED_TABLE)
-    with pytest.raises(SourceError, match=rf"2 patches stand in both tables(.|\n)*{table['patch_id'][0]}"):
+    with pytest.raises(SourceError, match=rf"2 patches occur in both tables(.|\n)*{table['patch_id'][0]}"):
         v2.table_pairs(tmp_path, [], snow_and_clouds=True)
 
 

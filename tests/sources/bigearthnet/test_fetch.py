@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.bigearthnet import archives, v1
+from fusmae.sources.bigearthnet import source as bigearthnet
+from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
-from fusmae.sources.patches import agreement, v2
+from fusmae.sources.patches import v2
+from fusmae.sources.transfer.fetch import PROVIDED
 from fusmae.sources.transfer.remote import Archive, RemoteFile
 
 
@@ -68,14 +70,14 @@ def small_v2(v2_raw: Path, served, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, address = served
     table = put(folder, address, v2.TABLE, (v2_raw / v2.TABLE).read_bytes())
     made = []
-    for archive in archives.V2_ARCHIVES:
+    for archive in bigearthnet.V2_ARCHIVES:
         content = packed(v2_raw, archive.makes)
         step = -(-len(content) // len(archive.parts))
         pieces = [content[start : start + step] for start in range(0, len(content), step)]
         parts = [put(folder, address, part.name, piece) for part, piece in zip(archive.parts, pieces, strict=True)]
         made.append(replace(archive, parts=tuple(parts)))
-    monkeypatch.setattr(archives, "V2_TABLE", table)
-    monkeypatch.setattr(archives, "V2_ARCHIVES", tuple(made))
+    monkeypatch.setattr(bigearthnet, "V2_TABLE", table)
+    monkeypatch.setattr(bigearthnet, "V2_ARCHIVES", tuple(made))
 
 
 def patches_in(raw: Path) -> set[str]:
@@ -85,8 +87,8 @@ def patches_in(raw: Path) -> set[str]:
 def test_v2_is_fetched_unpacked_and_read(small_v2, tmp_path: Path):
     source, raw = BigEarthNetSource(2, [], snow_and_clouds=False), tmp_path / "raw"
     sums = source.fetch(tmp_path / "downloads", raw)
-    parts = [part for archive in archives.V2_ARCHIVES for part in archive.parts]
-    assert sums == {file.name: f"md5:{file.md5}" for file in (archives.V2_TABLE, *parts)}
+    parts = [part for archive in bigearthnet.V2_ARCHIVES for part in archive.parts]
+    assert sums == {file.name: f"md5:{file.md5}" for file in (bigearthnet.V2_TABLE, *parts)}
     pairs = source.pairs(raw)
     for pair in pairs:
         source.read(raw, pair)
@@ -102,7 +104,7 @@ def test_of_v2_only_the_chosen_countries_are_unpacked(small_v2, v2_raw: Path, tm
     sums = source.fetch(tmp_path / "downloads", raw)
     assert sums["countries"] == country
     pairs = source.pairs(raw)
-    assert patches_in(raw) == {Path(side).name for pair in pairs for side in (pair.s1, pair.s2)}
+    assert patches_in(raw) == {Path(side).name for pair in pairs for side in pair.files.values()}
     assert {folder.name for folder in raw.glob("Reference_Maps/*/*")} == {pair.key for pair in pairs}
     for pair in pairs:
         source.read(raw, pair)
@@ -135,7 +137,7 @@ def test_another_country_is_fetched_with_the_one_before(
 ):
     first, second, raw = "Austria", "Belgium", tmp_path / "raw"
     raw.mkdir()
-    monkeypatch.setattr(agreement, "V2_COUNTRIES_OF_TILE", {})
+    monkeypatch.setattr(v2, "V2_COUNTRIES_OF_TILE", {})
     # The sample's clear pairs are of one country; a table that is there is not fetched.
     table = pd.read_parquet(v2_raw / v2.TABLE)
     table.assign(country=[(first, second)[row % 2] for row in range(len(table))]).to_parquet(raw / v2.TABLE)
@@ -210,28 +212,28 @@ def test_the_table_of_flagged_pairs_must_be_brought_before_anything_is_fetched(s
     assert len(source.pairs(raw)) == 24
 
 
-def test_folders_and_a_cut_table_brought_by_hand_are_kept(v2_copy: Path, tmp_path: Path):
+def test_folders_and_a_cut_table_that_the_user_provided_are_kept(v2_copy: Path, tmp_path: Path):
     # No address here leads anywhere: nothing is asked for.
     source = BigEarthNetSource(2, [], snow_and_clouds=False)
     table = pd.read_parquet(v2_copy / v2.TABLE).head(3)
     table.to_parquet(v2_copy / v2.TABLE)
     sums = source.fetch(tmp_path / "downloads", v2_copy)
     assert sums[v2.TABLE] == f"md5:{md5((v2_copy / v2.TABLE).read_bytes()).hexdigest()}"
-    parts = [part for archive in archives.V2_ARCHIVES for part in archive.parts]
-    assert {part.name: sums[part.name] for part in parts} == dict.fromkeys(sums.keys() - {v2.TABLE}, "brought by hand")
+    parts = [part for archive in bigearthnet.V2_ARCHIVES for part in archive.parts]
+    assert {part.name: sums[part.name] for part in parts} == dict.fromkeys(sums.keys() - {v2.TABLE}, PROVIDED)
     assert len(source.pairs(v2_copy)) == 3
 
 
 def test_v1_is_fetched_from_a_mirror_unpacked_and_read(v1_raw: Path, served, monkeypatch, tmp_path: Path):
     folder, address = served
     nowhere = "http://127.0.0.1:9"
-    lists = [put(folder, nowhere, one.name, (v1_raw / one.name).read_bytes()) for one in archives.V1_LISTS]
+    lists = [put(folder, nowhere, one.name, (v1_raw / one.name).read_bytes()) for one in bigearthnet.V1_LISTS]
     made = []
-    for archive in archives.V1_ARCHIVES:
+    for archive in bigearthnet.V1_ARCHIVES:
         part = put(folder, nowhere, archive.name, packed(v1_raw, archive.makes))
         made.append(Archive(archive.name, (part,), archive.makes))
-    monkeypatch.setattr(archives, "V1_LISTS", tuple(lists))
-    monkeypatch.setattr(archives, "V1_ARCHIVES", tuple(made))
+    monkeypatch.setattr(bigearthnet, "V1_LISTS", tuple(lists))
+    monkeypatch.setattr(bigearthnet, "V1_ARCHIVES", tuple(made))
     source, raw = BigEarthNetSource(1, [], snow_and_clouds=False), tmp_path / "raw"
     sums = source.fetch(tmp_path / "downloads", raw, mirrors=[address], num_connections=2)
     assert set(sums) == {*v1.SPLIT_LISTS.values(), *(archive.name for archive in made)}

@@ -69,7 +69,7 @@ def test_a_truncated_geotiff_is_named_with_its_band(folders, share):
 
 def test_a_missing_band_file_is_named(folders):
     band_path(folders["s1"], "VH").unlink()
-    with pytest.raises(PairError, match=r"no band VH.*VH\.tif is absent"):
+    with pytest.raises(PairError, match=rf"{KEY} lacks a file: .*VH\.tif is absent"):
         read_pair_folders(KEY, folders)
 
 

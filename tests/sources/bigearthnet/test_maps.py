@@ -14,16 +14,15 @@ from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE, CLASSES, DROPPED_V1_LABELS
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 
 V2 = BigEarthNetSource(2, [], snow_and_clouds=False)
 REAL = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
 
 
 def map_path(raw: Path, pair: Pair) -> Path:
-    return raw / pair.s2.replace("BigEarthNet-S2", "Reference_Maps") / f"{pair.key}_reference_map.tif"
+    return raw / pair.files["s2"].replace("BigEarthNet-S2", "Reference_Maps") / f"{pair.key}_reference_map.tif"
 
 
 def refused(raw: Path, pair: Pair, fault: str) -> str:
@@ -60,7 +59,7 @@ def real_map(shared_bigearthnet: Path, tmp_path: Path) -> tuple[Path, Pair]:
     with rasterio.open(band, "w", transform=rasterio.Affine(10, 0, left, 0, -10, top), **profile) as dataset:
         dataset.write(np.zeros((120, 120), np.uint16), 1)
     date = parse_patch_name(REAL).date
-    return raw, Pair(REAL, "", s2, (), "train", "place", date)
+    return raw, Pair(REAL, {"s2": s2}, (), "train", "place", date)
 
 
 def test_codes_are_those_of_torchgeo_and_merge_the_19_classes_of_v1s_labels():
@@ -101,7 +100,7 @@ def test_an_absent_map_is_incomplete(v2_copy: Path, pair: Pair):
     path = map_path(v2_copy, pair)
     path.unlink()
     text = refused(v2_copy, pair, "incomplete")
-    assert "reference map" in text
+    assert f"{path} is absent" in text
     assert str(path) in text
 
 

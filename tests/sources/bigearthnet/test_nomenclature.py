@@ -8,7 +8,6 @@ import pytest
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import modality_inputs
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M, validate_bands
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import (
     CLASS_OF_V1_LABEL,
     CLASSES,
@@ -16,6 +15,7 @@ from fusmae.sources.patches.nomenclature import (
     classes_of_v1_labels,
     in_table_order,
 )
+from fusmae.sources.patches.places import parse_patch_name
 
 
 def made_bands() -> dict[str, np.ndarray]:
@@ -111,5 +111,5 @@ def test_a_missing_band_is_named():
     ],
 )
 def test_a_band_of_another_size_or_type_is_named(band, pixels):
-    with pytest.raises(PairError, match=f"Pair p, band {band}"):
+    with pytest.raises(PairError, match=f"Pair p: band {band} has another size or type"):
         validate_bands("p", {**made_bands(), band: pixels})

@@ -16,9 +16,8 @@ from fusmae.data.index import Pair
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import v1_facts
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASS_OF_V1_LABEL, CLASSES
-from fusmae.sources.patches.places import centres, utm_corner
+from fusmae.sources.patches.places import centres, parse_patch_name, utm_corner
 
 ALL = BigEarthNetSource(2, [], snow_and_clouds=True)
 

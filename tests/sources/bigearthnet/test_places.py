@@ -7,8 +7,14 @@ import pytest
 
 from fusmae.data.index import Pair
 from fusmae.errors import SourceError
-from fusmae.sources.patches.names import PatchName, parse_patch_name
-from fusmae.sources.patches.places import PLACE_DISTANCE_M, place_names, utm_corner, with_places
+from fusmae.sources.patches.places import (
+    PLACE_DISTANCE_M,
+    PatchName,
+    parse_patch_name,
+    place_names,
+    utm_corner,
+    with_places,
+)
 
 DATE = datetime(2017, 6, 13, tzinfo=UTC)
 
@@ -18,7 +24,7 @@ def patch(tile: str, column: int, row: int) -> PatchName:
 
 
 def pair(key: str, split: str) -> Pair:
-    return Pair(key=key, s1="", s2="", labels=(), split=split, place="", date=DATE)
+    return Pair(key=key, files={}, labels=(), split=split, place="", date=DATE)
 
 
 def test_corners_are_those_that_the_data_states(sample_raw: Path):

@@ -17,7 +17,7 @@ from torchgeo.datasets.utils import sort_sentinel2_bands
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError, SourceError
-from fusmae.sources.bigearthnet import archives
+from fusmae.sources.bigearthnet import source as bigearthnet
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.bands import MODALITIES
@@ -119,8 +119,8 @@ def test_torchgeo_pairs_two_places_silently_and_ours_refuses(shared_bigearthnet:
     with pytest.raises(SourceError, match="1 of 1 rows have an s1_name of another place"):
         source.pairs(raw)
     # Where a table's names are as wrong as its files, the files tell.
-    folders = (s1.relative_to(raw).as_posix(), s2.relative_to(raw).as_posix())
-    pair = Pair(s2.name, *folders, ("Pastures",), "train", "33UUP_75_43", datetime(2017, 6, 13, tzinfo=UTC))
+    folders = {"s1": s1.relative_to(raw).as_posix(), "s2": s2.relative_to(raw).as_posix()}
+    pair = Pair(s2.name, folders, ("Pastures",), "train", "33UUP_75_43", datetime(2017, 6, 13, tzinfo=UTC))
     with pytest.raises(PairError, match="don't cover the same ground") as caught:
         source.read(raw, pair)
     assert caught.value.fault == "georeference"
@@ -132,18 +132,18 @@ def test_addresses_and_checksums_are_those_of_torchgeo():
         for part in ("s1", "s2", "maps", "metadata")
         for name, md5 in BigEarthNetV2.metadata_locs[part]["files"].items()
     }
-    parts = [part for archive in archives.V2_ARCHIVES for part in archive.parts]
-    assert {part.name: (part.address, part.md5) for part in (archives.V2_TABLE, *parts)} == theirs
-    for archive, side in zip(archives.V2_ARCHIVES, ("s1", "s2", "maps"), strict=True):
+    parts = [part for archive in bigearthnet.V2_ARCHIVES for part in archive.parts]
+    assert {part.name: (part.address, part.md5) for part in (bigearthnet.V2_TABLE, *parts)} == theirs
+    for archive, side in zip(bigearthnet.V2_ARCHIVES, ("s1", "s2", "maps"), strict=True):
         assert archive.makes == BigEarthNetV2.dir_file_names[side]
         assert [part.name for part in archive.parts] == sorted(BigEarthNetV2.metadata_locs[side]["files"])
 
-    for archive, side in zip(archives.V1_ARCHIVES, ("s1", "s2"), strict=True):
+    for archive, side in zip(bigearthnet.V1_ARCHIVES, ("s1", "s2"), strict=True):
         stated, (part,) = BigEarthNet.metadata[side], archive.parts
         assert (part.name, part.address, part.md5) == (stated["filename"], stated["url"], stated["md5"])
         assert archive.makes == stated["directory"]
     stated_lists = {(one["filename"], one["url"], one["md5"]) for one in BigEarthNet.splits_metadata.values()}
-    assert {(one.name, one.address, one.md5) for one in archives.V1_LISTS} == stated_lists
+    assert {(one.name, one.address, one.md5) for one in bigearthnet.V1_LISTS} == stated_lists
 
 
 def written(path: Path, dtype: str, side_px: int, crs: str, pixel: float) -> None:

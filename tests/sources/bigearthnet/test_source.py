@@ -13,9 +13,8 @@ from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES
-from fusmae.sources.patches.places import ground_cell
+from fusmae.sources.patches.places import ground_cell, parse_patch_name
 from fusmae.sources.sample.source import SampleSource
 
 V2 = BigEarthNetSource(2, [], snow_and_clouds=False)
@@ -57,8 +56,8 @@ def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Pat
         stated = ("labels", "date", "country", "is_snowy", "is_cloudy")
         assert [getattr(pair, name) for name in stated] == [getattr(known, name) for name in stated]
         assert pair.split == split[pair.key]
-        assert (v2_raw / pair.s1).is_dir()
-        assert (v2_raw / pair.s2).is_dir()
+        assert (v2_raw / pair.files["s1"]).is_dir()
+        assert (v2_raw / pair.files["s2"]).is_dir()
     validate_index(pairs, V2.classes)
 
 

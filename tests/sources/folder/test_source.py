@@ -23,10 +23,21 @@ from fusmae.sources import open_source
 from fusmae.sources.folder.source import FolderSource
 
 CLASSES = ("water", "land")
-SOURCE = FolderSource(CLASSES)
 BANDS = {"s1": ("VV", "VH"), "s2": ("B02", "B03"), "s2_20m": ("B05", "B8A"), "s2_60m": ("B01",)}
 TABLE = "key,labels,split,place,date,country\na,water,train,north,2017-06-13,Finland\n"
 KEY, TILE_M = "a", 1200
+MODALITIES = {
+    "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=BANDS["s1"]),)),
+    "s2": Modality(
+        units="DN",
+        groups=(
+            BandGroup(gsd_m=10, bands=BANDS["s2"]),
+            BandGroup(gsd_m=20, bands=BANDS["s2_20m"]),
+            BandGroup(gsd_m=60, bands=BANDS["s2_60m"]),
+        ),
+    ),
+}
+SOURCE = FolderSource(CLASSES, inputs=modality_inputs(MODALITIES, TILE_M))
 
 
 def write_raster(path: Path, names: tuple[str, ...], *, gsd_m: int = 10, **changes) -> Path:
@@ -129,9 +140,9 @@ def test_files_of_the_other_resolutions_may_be_left_out(raw):
 
 def test_a_band_of_the_parameters_that_no_file_has_is_named(raw):
     modality = Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=("B02", "B04")),))
-    (item,) = modality_inputs({"s2": modality}, TILE_M)
+    inputs = modality_inputs({"s2": modality}, TILE_M)
     with pytest.raises(PairError, match="no band B04"):
-        stack_bands(KEY, SOURCE.read(raw, only_pair(raw)), item)
+        stack_bands(KEY, SOURCE.read(raw, only_pair(raw)), inputs)
 
 
 def test_bands_without_a_name_are_refused_with_the_command_that_names_them(raw):
@@ -209,7 +220,7 @@ def test_s1_in_whole_numbers_is_refused(raw):
     error = refused_pair(raw)
     assert error.fault == "units"
     assert "int16" in str(error)
-    assert "export S1 as float32" in str(error)
+    assert "store s1 as float32" in str(error)
 
 
 @pytest.mark.parametrize("value", [0.25, -3.0, 70_000.0])
@@ -219,7 +230,7 @@ def test_s2_that_is_no_digital_number_is_refused(raw, value):
     write_raster(raw / "s2" / "a.tif", BANDS["s2"], dtype="float32", pixels=pixels)
     error = refused_pair(raw)
     assert error.fault == "units"
-    assert "reflectance times 10,000 as uint16" in str(error)
+    assert "store digital numbers (reflectance times 10,000) as uint16" in str(error)
 
 
 # What files say of themselves
@@ -272,9 +283,9 @@ def test_nodata_of_s1_is_nan_and_refused_as_nodata(raw, stated, value):
     write_raster(raw / "s1" / "a.tif", BANDS["s1"], nodata=stated, pixels=pixels)
     bands = SOURCE.read(raw, only_pair(raw))
     assert np.isnan(bands["VV"]).sum() == 1
-    (item,) = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, TILE_M)
+    inputs = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, TILE_M)
     with pytest.raises(PairError, match="1 of 14400 pixels") as caught:
-        stack_bands(KEY, bands, item)
+        stack_bands(KEY, bands, inputs)
     assert caught.value.fault == "nodata"
 
 
@@ -477,7 +488,7 @@ def test_nan_in_s1_is_left_to_the_check_of_pixels(raw):
 
 def test_a_row_says_everything_of_a_pair(raw):
     pair = only_pair(raw)
-    assert (pair.key, pair.s1, pair.s2) == ("a", "s1/a.tif", "s2/a.tif")
+    assert (pair.key, pair.files) == ("a", {"s1": "s1/a.tif", "s2": "s2/a.tif"})
     assert (pair.labels, pair.split, pair.place) == (("water",), "train", "north")
     assert (pair.date, pair.country) == (datetime(2017, 6, 13, tzinfo=UTC), "Finland")
     assert (pair.lon, pair.lat) == (pytest.approx(25.195, abs=0.002), pytest.approx(60.419, abs=0.002))
@@ -533,12 +544,11 @@ def test_names_in_either_form_of_unicode_are_one_name(raw, in_table, on_disk):
         file.rename(file.with_name(unicodedata.normalize(on_disk, file.name.replace("a", name, 1))))
     table = f"key,labels,place\n{name},Gewässer,Genève\n"
     (raw / "pairs.csv").write_text(unicodedata.normalize(in_table, table), encoding="utf-8")
-    source = FolderSource([unicodedata.normalize("NFD", "Gewässer"), "land"])
+    source = FolderSource([unicodedata.normalize("NFD", "Gewässer"), "land"], 0, modality_inputs(MODALITIES, TILE_M))
     (pair,) = source.pairs(raw)
     assert (pair.key, pair.labels, pair.place) == (name, ("Gewässer",), "Genève")
     assert pair.lon is not None
-    assert (raw / pair.s1).is_file()
-    assert (raw / pair.s2).is_file()
+    assert all((raw / file).is_file() for file in pair.files.values())
     assert set(source.read(raw, pair)) == {band for bands in BANDS.values() for band in bands}
 
 
@@ -707,7 +717,7 @@ LOCAL_GRID = 'LOCAL_CS["a building site",UNIT["metre",1]]'
 
 @pytest.mark.parametrize("changes", [{"crs": LOCAL_GRID}, {"transform": Affine(10, 0, 9e9, 0, -10, 9e9)}])
 def test_a_tile_that_lies_nowhere_on_earth_has_no_position(raw: Path, changes):
-    write_raster(raw / "s2" / "a.tif", BANDS["s2"], **changes)
+    write_pair(raw, "a", **changes)
     pair = only_pair(raw)
     assert (pair.lon, pair.lat) == (None, None)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.sample.lmdb_values import read_values
+from fusmae.sources.sample.source import read_values
 
 
 def test_values_come_by_key_and_absent_keys_are_left_out(sample_raw: Path):

@@ -11,10 +11,9 @@ import pytest
 from fusmae.data.index import Pair, read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.patches.names import parse_patch_name
 from fusmae.sources.patches.nomenclature import CLASSES, classes_of_v1_labels
-from fusmae.sources.sample.lmdb_values import read_values
-from fusmae.sources.sample.source import SampleSource
+from fusmae.sources.patches.places import parse_patch_name
+from fusmae.sources.sample.source import SampleSource, read_values
 from fusmae.sources.shared.unpickle import load_record
 
 SOURCE = SampleSource()
@@ -33,7 +32,7 @@ def pixels(sample_raw: Path, sample_pairs: list[Pair]) -> dict[str, dict[str, np
 
 
 def store(pair: Pair) -> str:
-    return pair.s2.replace("/", ":").partition(":")[0]
+    return pair.files["s2"].replace("/", ":").partition(":")[0]
 
 
 def test_the_sample_is_24_and_30_and_6_pairs(sample_pairs):
@@ -88,7 +87,11 @@ def test_v2_pairs_are_what_the_real_table_says(by_key, shared_bigearthnet: Path)
     for pair in found:
         row = rows.loc[pair.key]
         assert set(pair.labels) == set(row["labels"])
-        assert (pair.split, pair.country, pair.s1) == (row["split"], row["country"], f"v2_lmdb:{row['s1_name']}")
+        assert (pair.split, pair.country, pair.files["s1"]) == (
+            row["split"],
+            row["country"],
+            f"v2_lmdb:{row['s1_name']}",
+        )
         assert (pair.is_snowy, pair.is_cloudy) == (row["contains_seasonal_snow"], row["contains_cloud_or_shadow"])
 
 
@@ -108,7 +111,7 @@ def test_our_map_gives_the_classes_that_the_pickles_state(sample_raw: Path, by_k
 def test_geotiff_pairs_have_the_date_and_partner_of_their_json(sample_raw: Path, by_key):
     for pair in by_key.values():
         if store(pair) == "v1_geotiff":
-            s1, s2 = (json.loads(next((sample_raw / side).glob("*.json")).read_text()) for side in (pair.s1, pair.s2))
+            s1, s2 = (json.loads(next((sample_raw / side).glob("*.json")).read_text()) for side in pair.files.values())
             assert s1["corresponding_s2_patch"] == pair.key
             assert f"{pair.date:%Y-%m-%d %H:%M:%S}" == s2["acquisition_date"]
             assert s1["labels"] == s2["labels"]
@@ -180,10 +183,10 @@ def test_an_interrupted_fetch_leaves_the_old_folder(sample_downloads: Path, tmp_
     raw.mkdir()
     (raw / "old").write_text("kept")
 
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise interruption
 
-    monkeypatch.setattr("fusmae.sources.sample.source._unpack", interrupt)
+    monkeypatch.setattr("fusmae.sources.sample.source.tarfile.open", interrupt)
     with pytest.raises((KeyboardInterrupt, StorageError)):
         SOURCE.fetch(sample_downloads, raw)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
@@ -207,7 +210,10 @@ def test_absent_raw_data_say_what_to_run(tmp_path: Path):
 
 @pytest.mark.parametrize("side", ["s1", "s2"])
 def test_an_lmdb_pair_with_one_side_only_is_refused(sample_raw: Path, by_key, side):
-    pair = replace(next(pair for pair in by_key.values() if store(pair) == "v2_lmdb"), **{side: "v2_lmdb:absent"})
+    pair = replace(
+        next(pair for pair in by_key.values() if store(pair) == "v2_lmdb"),
+        files={"s1": "v2_lmdb:a", "s2": "v2_lmdb:b"} | {side: "v2_lmdb:absent"},
+    )
     with pytest.raises(PairError, match=f"lacks a side: {side}"):
         SOURCE.read(sample_raw, pair)
 

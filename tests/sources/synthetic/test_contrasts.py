@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from fusmae.sources.synthetic.backscatter import backscatter_db
 from fusmae.sources.synthetic.classes import COVERS
-from fusmae.sources.synthetic.spectra import reflectance
-from fusmae.sources.synthetic.structure import Surface, build
+from fusmae.sources.synthetic.ground import Surface, build
+from fusmae.sources.synthetic.materials import MATERIAL_IDS, backscatter_db, reflectance
 
 SHAPE = (100, 100)
 NUM_REGIONS = 60
@@ -103,8 +102,6 @@ def test_each_sensor_alone_sees_the_same_plots_in_both_classes_of_the_agreement(
 
 def test_reeds_lie_at_the_water_in_inland_wetlands_and_apart_in_coastal_ones():
     from scipy.ndimage import binary_dilation
-
-    from fusmae.sources.synthetic.spectra import MATERIAL_IDS
 
     touching = {}
     for name in ("Inland wetlands", "Coastal wetlands"):

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.synthetic.generate import MARKER, generate, identity_of
 from fusmae.sources.synthetic.plan import World, blocks_of
-from fusmae.sources.synthetic.source import SyntheticSource
+from fusmae.sources.synthetic.source import MARKER, SyntheticSource, generate, identity_of
 from fusmae.sources.synthetic.write import scene_folders
 
 
@@ -41,7 +40,7 @@ def test_killed_generation_goes_on_and_keeps_finished_blocks(made, tmp_path):
     raw = tmp_path / "raw"
     code = (
         "from pathlib import Path\n"
-        "from fusmae.sources.synthetic.generate import generate\n"
+        "from fusmae.sources.synthetic.source import generate\n"
         "from fusmae.sources.synthetic.plan import World\n"
         f"generate(World({made.world.num_pairs}, {made.world.seed}), Path({str(raw)!r}), num_processes=1)\n"
     )
@@ -93,7 +92,7 @@ def test_another_world_is_removed_first(tmp_path):
 
 def test_foreign_data_is_never_removed(tmp_path):
     (tmp_path / "metadata.parquet").write_bytes(b"somebody's")
-    with pytest.raises(SourceError, match="no synthetic world"):
+    with pytest.raises(SourceError, match="other than a synthetic world"):
         generate(World(50, 0), tmp_path, num_processes=1)
     assert (tmp_path / "metadata.parquet").read_bytes() == b"somebody's"
 

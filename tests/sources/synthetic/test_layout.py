@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import utm_corner
+from fusmae.sources.patches.places import parse_patch_name, utm_corner
 
 TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 REAL = Path(__file__).parents[4] / "shared" / "data" / "bigearthnet_v2"
@@ -84,8 +83,8 @@ def test_rows_are_sorted_and_flagged_as_in_the_real_tables(made):
 def test_both_sides_and_the_map_cover_the_ground_that_the_name_says(made):
     pair = made.pairs[5]
     epsg, west, north = utm_corner(parse_patch_name(pair.key))
-    reference = made.raw / pair.s2.replace("BigEarthNet-S2", "Reference_Maps")
-    files = [*(made.raw / pair.s1).iterdir(), *(made.raw / pair.s2).iterdir(), *reference.iterdir()]
+    reference = made.raw / pair.files["s2"].replace("BigEarthNet-S2", "Reference_Maps")
+    files = [path for folder in pair.files.values() for path in (made.raw / folder).iterdir()] + [*reference.iterdir()]
     assert len(files) == 15
     for path in files:
         with rasterio.open(path) as dataset:

@@ -3,8 +3,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.patches.names import parse_patch_name
-from fusmae.sources.patches.places import place_names
+from fusmae.sources.patches.places import parse_patch_name, place_names
 from fusmae.sources.synthetic.plan import World, blocks_of
 
 

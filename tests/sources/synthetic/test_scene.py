@@ -1,11 +1,9 @@
 import numpy as np
 
-from fusmae.sources.synthetic.atmosphere import Weather, seen_from_above, summer_of
-from fusmae.sources.synthetic.backscatter import ENL, with_speckle
+from fusmae.sources.synthetic.ground import PATCH_PX, relief
+from fusmae.sources.synthetic.materials import ENL, MATERIAL_IDS, S2_BANDS, reflectance, with_speckle
 from fusmae.sources.synthetic.plan import World, blocks_of
-from fusmae.sources.synthetic.regions import PATCH_PX, relief
-from fusmae.sources.synthetic.scene import make_scene
-from fusmae.sources.synthetic.spectra import MATERIAL_IDS, S2_BANDS, reflectance
+from fusmae.sources.synthetic.scene import Weather, make_scene, seen_from_above, summer_of, weather
 
 
 def test_speckle_is_multiplicative_with_the_stated_looks():
@@ -61,9 +59,6 @@ def test_clouds_are_bright_and_shadows_dark_and_radar_sees_neither():
 
 def test_a_share_of_pairs_is_under_cloud_and_a_share_under_snow():
     # The flags alone, over many blocks, without their pixels.
-    from fusmae.sources.synthetic.atmosphere import weather
-    from fusmae.sources.synthetic.regions import relief
-
     found = [
         weather(0, block.number, block.s2_date, relief(0, block.number, (60, 60))[0])
         for block in blocks_of(World(6400, 0))

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.sources.transfer import download, http, segments, tarstream, unpack
+from fusmae.sources.transfer import download, segments, unpack
+from fusmae.sources.transfer import server as server_module
 from fusmae.sources.transfer.remote import Archive, RemoteFile
 
 SMALL = {
     (segments, "SEGMENT_BYTES"): 2**16,
     (unpack, "LEG_BYTES"): 2**18,
-    (tarstream, "SPACING_BYTES"): 2**16,
-    (tarstream, "BUFFER_BYTES"): 2**17,
+    (unpack, "SPACING_BYTES"): 2**16,
+    (unpack, "BUFFER_BYTES"): 2**17,
     (download, "BACKOFF_S"): 0.001,
-    (http, "BACKOFF_S"): 0.001,
+    (server_module, "BACKOFF_S"): 0.001,
 }
 
 
@@ -189,9 +190,9 @@ def tree() -> dict[str, bytes]:
     return {f"Things/{n % 7}/thing_{n:02d}.bin": noise(40_000 + 397 * n, seed=n) for n in range(60)}
 
 
-def packed(tree: dict[str, bytes], mode: str = "w:gz") -> bytes:
+def packed(tree: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in tree.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

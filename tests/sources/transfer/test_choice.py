@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.transfer.fetch import fetch_archives, part_sums
+from fusmae.sources.transfer.fetch import PROVIDED, fetch_archives
 from fusmae.sources.transfer.remote import Archive, DownloadOptions
 
 Tree = dict[str, bytes]
@@ -20,10 +20,10 @@ def archive(tree: Tree, pack: Any, offer_archive: Callable[..., Archive]) -> Arc
 
 
 @pytest.fixture
-def fetch(archive: Archive, tmp_path: Path) -> Callable[[Collection[str]], set[str]]:
+def fetch(archive: Archive, tmp_path: Path) -> Callable[[Collection[str]], dict[str, str]]:
     """Fetches the folders of these numbers, as words of a choice; all without one."""
 
-    def fetch_choice(choice: Collection[str]) -> set[str]:
+    def fetch_choice(choice: Collection[str]) -> dict[str, str]:
         def is_wanted(name: str) -> bool:
             return not choice or name.split("/")[1] in choice
 
@@ -45,7 +45,7 @@ def test_everything_stays_whatever_part_of_it_is_chosen_later(
     fetch(())
     requests, inode = server.num_requests, (tmp_path / "raw" / "Things").stat().st_ino
     for choice in later:
-        assert fetch(choice) == set()
+        assert PROVIDED not in fetch(choice).values()
         assert read_tree(tmp_path / "raw") == chosen(tree, ())
     assert server.num_requests == requests
     assert (tmp_path / "raw" / "Things").stat().st_ino == inode
@@ -95,22 +95,22 @@ def test_everything_is_called_so_where_another_folder_took_the_place_of_a_part(f
     shutil.copytree(tmp_path / "raw" / "Things", tmp_path / "copy")
     shutil.rmtree(tmp_path / "raw" / "Things")
     (tmp_path / "copy").rename(tmp_path / "raw" / "Things")
-    with pytest.raises(SourceError, match=r"(?s)did not come from here.*choice '3, 5'.*choice 'everything'"):
+    with pytest.raises(SourceError, match=r"(?s)not the folder that was fetched.*choice '3, 5'.*choice 'everything'"):
         fetch([])
 
 
-def test_a_folder_that_took_the_place_of_what_was_fetched_is_told_to_be_brought_by_hand(
+def test_a_folder_that_took_the_place_of_what_was_fetched_is_told_to_be_provided_by_the_user(
     fetch: Any, tmp_path: Path, server: Any
 ) -> None:
-    assert fetch([]) == set()
+    assert PROVIDED not in fetch([]).values()
     requests = server.num_requests
     (tmp_path / "raw" / "Things").rename(tmp_path / "elsewhere")
     (tmp_path / "raw" / "Things").mkdir()
-    assert fetch([]) == {"Things"}
+    assert set(fetch([]).values()) == {PROVIDED}
     assert server.num_requests == requests
 
 
-def test_folder_that_comes_by_hand_while_it_is_fetched_is_kept_and_told(
+def test_folder_that_the_user_provides_while_it_is_fetched_is_kept_and_told(
     archive: Archive, tmp_path: Path, read_tree: Any
 ) -> None:
     raw = tmp_path / "raw"
@@ -121,12 +121,11 @@ def test_folder_that_comes_by_hand_while_it_is_fetched_is_kept_and_told(
         return True
 
     for _ in range(2):
-        by_hand = fetch_archives([archive], tmp_path / "downloads", raw, DownloadOptions(), bring)
-        assert by_hand == {"Things"}
-        assert set(part_sums([archive], by_hand).values()) == {"brought by hand"}
+        sums = fetch_archives([archive], tmp_path / "downloads", raw, DownloadOptions(), bring)
+        assert sums == {part.name: PROVIDED for part in archive.parts}
         assert read_tree(raw) == {"Things/mine": b"!"}
 
 
 def test_sums_are_stated_of_what_was_fetched(fetch: Any, archive: Archive) -> None:
     for _ in range(2):
-        assert part_sums([archive], fetch([])) == {part.name: f"md5:{part.md5}" for part in archive.parts}
+        assert fetch([]) == {part.name: f"md5:{part.md5}" for part in archive.parts}

@@ -16,13 +16,13 @@ from fusmae.sources.transfer.remote import Archive
 CHILD = """
 import sys, time
 from pathlib import Path
-from fusmae.sources.transfer import download, http, segments, tarstream, unpack
+from fusmae.sources.transfer import download, segments, server, unpack
 from fusmae.sources.transfer.fetch import fetch_archives
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
 segments.SEGMENT_BYTES, unpack.LEG_BYTES = 2**16, 2**18
-tarstream.SPACING_BYTES, tarstream.BUFFER_BYTES = 2**16, 2**17
-download.BACKOFF_S = http.BACKOFF_S = 0.01
+unpack.SPACING_BYTES, unpack.BUFFER_BYTES = 2**16, 2**17
+download.BACKOFF_S = server.BACKOFF_S = 0.01
 downloads, raw, pause_s, name, *rest = sys.argv[1:]
 parts = tuple(RemoteFile(*rest[n : n + 3]) for n in range(0, len(rest), 3))
 wanted = lambda _: not time.sleep(float(pause_s))

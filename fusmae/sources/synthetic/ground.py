@@ -1,4 +1,4 @@
-"""How a region of each class is built: which material and which scatterer lies where.
+"""The ground of a block: its regions and their classes, which material and scatterer lies where, and how high it is.
 
 The classes of a contrast (see `classes`) are built by the same function and differ in one argument; everything else is
 drawn from the same distributions, so that only this argument tells them apart.
@@ -7,18 +7,27 @@ drawn from the same distributions, so that only this argument tells them apart.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.sources.synthetic import texture
-from fusmae.sources.synthetic.backscatter import SCATTERER_IDS
-from fusmae.sources.synthetic.classes import COVERS
-from fusmae.sources.synthetic.spectra import MATERIAL_IDS
+from fusmae.sources.synthetic.classes import CLASSES, COVERS
+from fusmae.sources.synthetic.materials import MATERIAL_IDS, SCATTERER_IDS
+from fusmae.sources.synthetic.plan import Draw, stream
 from fusmae.sources.synthetic.texture import Field, Shape
 
 Ids = NDArray[np.uint8]
+
+PATCH_PX = 120
+"""Side length of a patch in pixels of 10 m."""
+
+_REGION_PX = 105.0
+"""Distance between the centres of neighbouring regions, in pixels: a patch has about three classes."""
+
+_RELIEF_PX = 45.0
+_RELIEF_M = 60.0
 
 _FIELD_AREA_PX = 380.0
 _HOUSE_PX, _HALL_PX = 5.0, 16.0
@@ -36,10 +45,10 @@ class Surface:
     """Ground as both modalities would show it.
 
     Attributes:
-        material: ids of `spectra.MATERIALS`, `[h, w]`.
+        material: ids of `materials.MATERIALS`, `[h, w]`.
         state: state of the material, 0 to 1, `[h, w]`.
         gain: optical brightness relative to the material's, `[h, w]`.
-        scatterer: ids of `backscatter.SCATTERERS`, `[h, w]`.
+        scatterer: ids of `materials.SCATTERERS`, `[h, w]`.
         rough: roughness of the scatterer, 0 to 1, `[h, w]`.
     """
 
@@ -48,6 +57,82 @@ class Surface:
     gain: Field
     scatterer: Ids
     rough: Field
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a block.
+
+    Attributes:
+        ids: id of the region of each pixel, `[h, w]`.
+        classes: class name of each region, at the position of its id.
+    """
+
+    ids: NDArray[np.intp]
+    classes: tuple[str, ...]
+
+    @property
+    def corine(self) -> NDArray[np.uint16]:
+        """CORINE codes `[h, w]`, as in a reference map."""
+        codes = np.array([COVERS[name].corine for name in self.classes], dtype=np.uint16)
+        return codes[self.ids]
+
+
+def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
+    """Divide a block into cells with irregular borders around scattered points; all classes are equally frequent.
+
+    Args:
+        seed: random seed of the world.
+        block: number of the block.
+        shape: height and width in pixels.
+    """
+    from scipy.spatial import cKDTree
+
+    random = stream(seed, Draw.REGIONS, block)
+    steps = [np.arange(-1, side / _REGION_PX + 2) for side in shape]
+    points = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1) + random.uniform(-0.38, 0.38, (1, 1, 2))
+    points = (points + random.uniform(-0.33, 0.33, points.shape)) * _REGION_PX
+    pixels = np.stack(np.meshgrid(*(np.arange(side) for side in shape), indexing="ij"), axis=-1)
+    bends = [texture.smooth_noise(random, shape, 14.0) for _ in shape]
+    nearest = cKDTree(points.reshape(-1, 2)).query(pixels + 6.0 * np.stack(bends, axis=-1))[1]
+    # Visible regions get classes from whole shuffled decks of all classes, so that small worlds have every class.
+    seen, ids = np.unique(nearest, return_inverse=True)
+    decks = [random.permutation(len(CLASSES)) for _ in range(-(-len(seen) // len(CLASSES)))]
+    dealt = np.concatenate(decks)[: len(seen)]
+    return Regions(ids.reshape(shape), tuple(CLASSES[number] for number in dealt))
+
+
+def build_surface(seed: int, block: int, regions: Regions) -> tuple[Surface, Field]:
+    """Return what covers the ground, and by how many dB moisture shifts each pixel's backscatter, `[h, w]`."""
+    from scipy.ndimage import find_objects
+
+    shape: Shape = regions.ids.shape
+    maps: dict[str, Any] = {
+        "material": np.zeros(shape, dtype=np.uint8),
+        "state": np.zeros(shape, dtype=np.float32),
+        "gain": np.zeros(shape, dtype=np.float32),
+        "scatterer": np.zeros(shape, dtype=np.uint8),
+        "rough": np.zeros(shape, dtype=np.float32),
+    }
+    shift_db = np.zeros(shape, dtype=np.float32)
+    for number, box in enumerate(find_objects(regions.ids + 1)):
+        random = stream(seed, Draw.STRUCTURE, block, number)
+        is_inside = regions.ids[box] == number
+        surface = build(regions.classes[number], random, is_inside.shape)
+        for name, whole in maps.items():
+            whole[box][is_inside] = getattr(surface, name)[is_inside]
+        shift_db[box][is_inside] = random.normal(0, 1.2)
+    return Surface(**maps), shift_db
+
+
+def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
+    """Return height relative to the mean in standard deviations, and slopes to the south and to the east (rise over
+    run), `[h, w]` each.
+    """
+    random = stream(seed, Draw.TERRAIN, block)
+    height = texture.smooth_noise(random, shape, _RELIEF_PX) + 0.12 * texture.smooth_noise(random, shape, 8.0)
+    south, east = np.gradient(height * np.float32(_RELIEF_M * random.uniform(0.3, 1.6)), 10.0)
+    return np.asarray(height), np.asarray(south), np.asarray(east)
 
 
 Build = Callable[[np.random.Generator, Shape], Surface]
@@ -77,32 +162,32 @@ def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
 def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, float]) -> Surface:
     """Build fields of one area, each with its own crop; `aspect` is the range of length divided by width."""
     wide = np.sqrt(_FIELD_AREA_PX / random.uniform(*aspect))
-    found = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
+    cells = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
     return Surface(
         material=_all("crop", shape),
-        state=_by_cell(random, found),
+        state=_by_cell(random, cells),
         gain=np.ones(shape, dtype=np.float32),
         scatterer=_all("field", shape, SCATTERER_IDS),
-        rough=_by_cell(random, found),
+        rough=_by_cell(random, cells),
     )
 
 
 def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surface:
     """Build houses on plots along streets; the shares of roof, street and garden don't depend on the plot size."""
     plot_px *= random.uniform(0.85, 1.15)
-    found = texture.cells(random, shape, plot_px, plot_px)
-    middle = [np.abs(position - 0.5) * 2 for position in (found.along, found.across)]
-    is_built = (random.random(found.num_cells) < 0.9)[found.ids]
+    cells = texture.cells(random, shape, plot_px, plot_px)
+    middle = [np.abs(position - 0.5) * 2 for position in (cells.along, cells.across)]
+    is_built = (random.random(cells.num_cells) < 0.9)[cells.ids]
     is_roof = (np.maximum(*middle) < _ROOF_SIDE) & is_built
     is_street = middle[1] > 0.75
     material = np.where(is_street, MATERIAL_IDS["asphalt"], MATERIAL_IDS["grass"])
     scatterer = np.where(is_street, SCATTERER_IDS["street"], SCATTERER_IDS["meadow"])
     return Surface(
         material=np.where(is_roof, MATERIAL_IDS["roof"], material).astype(np.uint8),
-        state=_by_cell(random, found),
+        state=_by_cell(random, cells),
         gain=np.ones(shape, dtype=np.float32),
         scatterer=np.where(is_roof, SCATTERER_IDS["wall"], scatterer).astype(np.uint8),
-        rough=_by_cell(random, found),
+        rough=_by_cell(random, cells),
     )
 
 
@@ -139,17 +224,17 @@ def _plots(random: np.random.Generator, shape: Shape, *, is_green_rough: bool) -
     """Build small plots, green or not and rough or not: each modality shows the plots, but only both together show
     whether the green plots are the rough ones.
     """
-    found = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
-    is_green = random.random(found.num_cells) < 0.5
+    cells = texture.cells(random, shape, _PLOT_PX * random.uniform(1.0, 1.3), _PLOT_PX)
+    is_green = random.random(cells.num_cells) < 0.5
     is_rough = is_green == is_green_rough
     states, roughs = (np.where(is_high, 0.85, 0.15) for is_high in (is_green, is_rough))
-    jitter = random.normal(0, 0.08, (2, found.num_cells))
+    jitter = random.normal(0, 0.08, (2, cells.num_cells))
     return Surface(
         material=_all("crop", shape),
-        state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[found.ids],
+        state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[cells.ids],
         gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
         scatterer=_all("field", shape, SCATTERER_IDS),
-        rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[found.ids],
+        rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[cells.ids],
     )
 
 
@@ -210,8 +295,8 @@ def _all(name: str, shape: Shape, ids: Mapping[str, int] = MATERIAL_IDS) -> Ids:
     return np.full(shape, ids[name], dtype=np.uint8)
 
 
-def _by_cell(random: np.random.Generator, found: texture.Cells) -> Field:
-    return random.random(found.num_cells, dtype=np.float32)[found.ids]
+def _by_cell(random: np.random.Generator, cells: texture.Cells) -> Field:
+    return random.random(cells.num_cells, dtype=np.float32)[cells.ids]
 
 
 def _lowest(values: Field, share: float) -> NDArray[np.bool_]:

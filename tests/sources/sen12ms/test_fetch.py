@@ -8,33 +8,34 @@ from pathlib import Path
 import pytest
 from torchgeo.datasets import SEN12MS
 
-from fusmae.sources.sen12ms import archives
+from fusmae.sources.sen12ms import source as sen12ms
 from fusmae.sources.sen12ms.source import Sen12msSource
+from fusmae.sources.transfer.fetch import PROVIDED
 
 SEASONS = ("spring", "summer", "fall", "winter")
 
 
 def test_archives_lists_and_their_md5s_are_torchgeos():
-    files = [part for archive in archives.season_archives(SEASONS) for part in archive.parts]
-    ours = {file.name: file.md5 for file in (*files, *archives.list_files())}
+    files = [part for archive in sen12ms.season_archives(SEASONS) for part in archive.parts]
+    ours = {file.name: file.md5 for file in (*files, *sen12ms.list_files())}
     assert ours == dict(zip(SEN12MS.filenames, SEN12MS.md5s, strict=True))
 
 
 def test_addresses_are_those_of_torchgeos_download_script():
     script = SEN12MS.__doc__
-    for archive in archives.season_archives(SEASONS):
+    for archive in sen12ms.season_archives(SEASONS):
         (part,) = archive.parts
         season, kind = part.name.removeprefix("ROIs").removesuffix(".tar.gz").rsplit("_", 1)
         address = 'wget "ftp://m1474000:m1474000@dataserv.ub.tum.de/ROIs${season}_${source}.tar.gz"'
         assert address in script
         assert part.address == address[6:-1].replace("${season}", season).replace("${source}", kind)
         assert archive.name == part.name
-    for file in archives.list_files():
+    for file in sen12ms.list_files():
         assert file.address.replace(file.name, "${split}_list.txt") in script
 
 
 def test_the_three_archives_of_a_season_make_one_folder():
-    assert [archive.makes for archive in archives.season_archives(("summer",))] == ["ROIs1868_summer"] * 3
+    assert [archive.makes for archive in sen12ms.season_archives(("summer",))] == ["ROIs1868_summer"] * 3
 
 
 class Mirror:
@@ -64,18 +65,18 @@ def mirror(tmp_path: Path, tile_writer, list_writer, monkeypatch) -> Iterator[Mi
     """The dataset's own archives and lists, of one tiny triplet a season; their MD5s are made to fit."""
     made, served = tmp_path / "made", tmp_path / "served"
     served.mkdir()
-    names = {season: f"{folder}_s2_1_p30.tif" for season, folder in archives.FOLDERS.items()}
-    list_writer(served, train=list(names.values()), test=[])
-    md5s: dict[str, dict[str, str]] = {}
-    for season, name in names.items():
+    folders = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
+    list_writer(served, train=[f"{folder}_s2_1_p30.tif" for folder in folders], test=[])
+    md5s: dict[str, str] = {}
+    for folder in folders:
         for kind in ("lc", "s1", "s2"):
-            tile = tile_writer(made, name, kind, side_px=8)
-            path = served / f"{archives.FOLDERS[season]}_{kind}.tar.gz"
+            tile = tile_writer(made, f"{folder}_s2_1_p30.tif", kind, side_px=8)
+            path = served / f"{folder}_{kind}.tar.gz"
             with tarfile.open(path, "w:gz") as tar:
                 tar.add(tile, tile.relative_to(made).as_posix())
-            md5s.setdefault(season, {})[kind] = md5_of(path)
-    monkeypatch.setattr(archives, "ARCHIVE_MD5S", md5s)
-    monkeypatch.setattr(archives, "LIST_MD5S", {name: md5_of(served / name) for name in archives.LIST_MD5S})
+            md5s[f"{folder}_{kind}"] = md5_of(path)
+    monkeypatch.setattr(sen12ms, "ARCHIVE_MD5S", md5s)
+    monkeypatch.setattr(sen12ms, "LIST_MD5S", {name: md5_of(served / name) for name in sen12ms.LIST_MD5S})
     mirror = Mirror(served)
     thread = threading.Thread(target=mirror.server.serve_forever)
     thread.start()
@@ -120,14 +121,14 @@ def test_what_was_fetched_is_not_fetched_again_when_a_season_is_added(mirror, tm
     assert (tmp_path / "raw" / "ROIs1868_summer").stat().st_ino == before
 
 
-def test_a_season_that_was_brought_by_hand_is_kept(mirror, tmp_path, tile_writer):
-    brought = tile_writer(tmp_path / "raw", "ROIs1868_summer_s2_5_p1.tif", "s2", side_px=8)
+def test_a_season_that_the_user_provided_is_kept(mirror, tmp_path, tile_writer):
+    provided = tile_writer(tmp_path / "raw", "ROIs1868_summer_s2_5_p1.tif", "s2", side_px=8)
     fetched = fetch(mirror, tmp_path, "summer", "fall")
-    assert {name for name, value in fetched.items() if value == "brought by hand"} == {
+    assert {name for name, value in fetched.items() if value == PROVIDED} == {
         f"ROIs1868_summer_{kind}.tar.gz" for kind in ("lc", "s1", "s2")
     }
-    assert fetched["ROIs1970_fall_s1.tar.gz"] == f"md5:{archives.ARCHIVE_MD5S['fall']['s1']}"
-    assert list((tmp_path / "raw" / "ROIs1868_summer").rglob("*.tif")) == [brought]
+    assert fetched["ROIs1970_fall_s1.tar.gz"] == f"md5:{sen12ms.ARCHIVE_MD5S['ROIs1970_fall_s1']}"
+    assert list((tmp_path / "raw" / "ROIs1868_summer").rglob("*.tif")) == [provided]
     assert not any("summer" in path for path in mirror.asked)
 
 

@@ -1,0 +1,134 @@
+"""Whether pixels are in their unit: the one judgement by which shards, examination, maps and the service go."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusmae.rasters.s1_units import conversion_to_decibels, measure_levels, weigh
+from fusmae.units import MAX_STRANGE_SHARE, Unit
+
+EMPTY = "no data"
+OTHER_LEVEL = "another level"
+"""What `judge` returns besides the names of lookalikes."""
+
+NODATA_HINT = (
+    "if it is nodata, fill it or leave the modality out; a GeoTIFF should say so: rio edit-info FILE --nodata VALUE"
+)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with the pixels of a tile or a larger sample, as the parts of an error.
+
+    Attributes:
+        band: name of the first band where it is wrong; "" if all bands together are.
+        what: rest of a sentence about it, such as `looks like linear power or amplitude, not dB`.
+        got: description of the pixels.
+        expected: description of right ones.
+        hint: advice.
+        is_empty: whether there are no data.
+        is_certain: whether one tile proves it.
+    """
+
+    band: str
+    what: str
+    got: str
+    expected: str
+    hint: str = NODATA_HINT
+    is_empty: bool = False
+    is_certain: bool = True
+
+    def said_of(self, modality: str) -> str:
+        """The sentence without its full stop, about a band or else the modality."""
+        return f"{f'band {self.band}' if self.band else modality} {self.what}"
+
+
+def judge(bands: Iterable[NDArray[Any]], unit: Unit) -> str:
+    """Say what a tile, or a larger sample, looks like instead of a unit.
+
+    Pixels that are 0 where that may be nodata, or clipped, say nothing about the unit.
+
+    Args:
+        bands: finite pixels, at least one, of each band of a modality, in any shape.
+        unit: unit that they should have.
+
+    Returns:
+        The name of a lookalike, `OTHER_LEVEL`, `EMPTY`, or "" where this is the unit.
+    """
+    bands = list(bands)
+    telling = np.array([_count_telling(band, unit) for band in bands])
+    negative = np.array([np.count_nonzero(band < 0) for band in bands])
+    highest = np.array([band.max() for band in bands])
+    have = np.any if unit.is_judged_by_band else np.all
+    if have(telling == 0):
+        return EMPTY
+    for other in unit.lookalikes:
+        if have((negative <= other.max_negative_share * telling) & (highest <= other.highest)):
+            return other.name
+    low, high = unit.medians
+    return "" if all(low <= np.median(band) <= high for band in bands) else OTHER_LEVEL
+
+
+def find_mistake(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | None:
+    """Find whether pixels have another unit; None where they don't.
+
+    Args:
+        bands: finite pixels of each band of a modality by name, as for `judge`.
+        unit: unit that they should have.
+    """
+    kind = judge(bands.values(), unit)
+    if not kind:
+        return None
+    if unit.is_judged_by_band:
+        bands = {name: band for name, band in bands.items() if judge([band], unit) == kind}
+    name = next(iter(bands)) if unit.is_judged_by_band else ""
+    got = f"{min(band.min() for band in bands.values()):.4g} to {max(band.max() for band in bands.values()):.4g}"
+    if kind == EMPTY:
+        return Mistake(name, "has no data", got, f"{unit.noun} that are not 0 throughout", is_empty=True)
+    other = unit.lookalike(kind)
+    if other is None:
+        medians = ", ".join(f"{name} {np.median(band):.4g}" for name, band in bands.items())
+        expected = f"medians from {unit.medians[0]:g} to {unit.medians[1]:g}"
+        return Mistake(name, f"is no {unit.quantity} in {unit.noun}", f"{got}, medians {medians}", expected)
+    hint = other.advice
+    if unit.quantity == "backscatter":
+        evidence = weigh(measure_levels(bands))
+        got, hint = f"{got}; {evidence.described}", conversion_to_decibels(evidence)
+    what = f"looks like {other.name}, not {unit.noun}"
+    return Mistake(name, what, got, unit.expected, hint, is_certain=other.is_certain)
+
+
+def find_strange(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | None:
+    """Find whether more pixels are not plausible than there may be, as nodata that no file states; None where not.
+
+    Args:
+        bands: pixels of each band of a modality by name.
+        unit: unit of the pixels.
+    """
+    low, high = unit.plausible
+    strange = {name: band[(band < low) | (band > high)] for name, band in bands.items()}
+    shares = {name: strange[name].size / band.size for name, band in bands.items()}
+    name = ""
+    if unit.is_judged_by_band:
+        name = max(shares, key=lambda name: shares[name])
+        strange, share = {name: strange[name]}, shares[name]
+    else:
+        share = sum(found.size for found in strange.values()) / sum(band.size for band in bands.values())
+    if share <= MAX_STRANGE_SHARE:
+        return None
+    values, counts = np.unique(np.concatenate(list(strange.values())), return_counts=True)
+    return Mistake(
+        name,
+        "has pixels that are no measurements",
+        f"{share:.2%} of them, most often {float(values[counts.argmax()]):.17g}",
+        f"from {low:g} to {high:g} {unit.noun}, but for {MAX_STRANGE_SHARE:.1%} of the pixels",
+    )
+
+
+def _count_telling(band: NDArray[Any], unit: Unit) -> int:
+    """Number of a band's pixels that are neither 0, where that may be nodata, nor clipped."""
+    silent = (unit.nodata, unit.clipped_to)
+    return band.size - sum(int(np.count_nonzero(band == value)) for value in silent if value is not None)
