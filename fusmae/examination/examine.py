@@ -13,7 +13,7 @@ from fusmae.data.shards import every_shard, read_left_out, read_map_classes
 from fusmae.errors import ConfigError
 from fusmae.examination.check import Check
 from fusmae.examination.diagnosis import BandSummary, Diagnosis
-from fusmae.examination.labels import check_classes, check_labels, check_maps, class_counts
+from fusmae.examination.index import check_classes, check_labels, check_maps, class_counts
 from fusmae.examination.membership import check_complete, check_counts, check_table
 from fusmae.examination.observe import Observation, merge, observe
 from fusmae.examination.offset import check_offset
