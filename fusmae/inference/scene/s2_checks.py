@@ -90,15 +90,15 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
     floors = _floors(tiles)
     verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
     finding = _finding(verdicts, floors)
-    option, told = f"--{modality}-offset", scene.reading.offset
+    option, told = f"--offset {modality}=", scene.reading.offset
     known = "" if stated is None else f"; {stated.source} says {stated.offset or 'none'}"
     got = _described(tiles, floors) + known
     if told and scene.states_offset:
         raise InputError(
             f"The {modality} scene's files state an offset of their own, which is taken off already.",
-            got=f"{option} {told}",
-            expected=f"no {option}",
-            hint=f"leave out {option}",
+            got=f"{option}{told}",
+            expected="no --offset for it",
+            hint="leave out --offset",
         )
     if finding == "mixed" and told != 0:
         raise InputError(
@@ -107,14 +107,14 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
             got=_where(tiles, verdicts) + known,
             expected="one offset in the whole scene",
             hint=f"take {OFFSET} off the products of baseline 04.00 and later before they are joined; if no part holds "
-            f"it (a cloud may look like this), {option} 0",
+            f"it (a cloud may look like this), {option}0",
         )
     if told is None:
         return _without_option(modality, option, finding, stated, got)
     if told == 0:
         is_doubtful = finding in ("offset", "mixed") and (stated is None or stated.offset)
         return [f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})"] if is_doubtful else []
-    return _with_option(modality, option, told, finding, stated, got)
+    return _with_option(modality, told, finding, stated, got)
 
 
 def _without_option(modality: str, option: str, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
@@ -125,7 +125,7 @@ def _without_option(modality: str, option: str, finding: _Finding, stated: State
             f"The {modality} scene holds the offset of {stated.offset} that processing baselines from 04.00 on add.",
             got=got,
             expected="no offset, or that it is said",
-            hint=f"{option} {stated.offset} takes it off; {option} 0 if it was taken off before",
+            hint=f"{option}{stated.offset} takes it off; {option}0 if it was taken off before",
         )
     if finding == "offset":
         raise InputError(
@@ -133,26 +133,24 @@ def _without_option(modality: str, option: str, finding: _Finding, stated: State
             "add.",
             got=got,
             expected="some pixels nearly black in some bands",
-            hint=f"{option} 1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
-            f"higher number); {option} 0 if it is earlier, or was taken off: sand and snow look alike",
+            hint=f"{option}1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
+            f"higher number); {option}0 if it is earlier, or was taken off: sand and snow look alike",
         )
     return [
-        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option} "
+        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option}"
         f"{OFFSET} if the product's baseline is 04.00 or later (_N0400_ in its name) and it was not taken off, "
-        f"{option} 0 if not. Taken as without"
+        f"{option}0 if not. Taken as without"
     ]
 
 
-def _with_option(
-    modality: str, option: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str
-) -> list[str]:
+def _with_option(modality: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
     says_none = stated is not None and not stated.offset
     if finding == "none" or (finding == "unknown" and says_none):
         raise InputError(
             f"The {modality} scene does not hold an offset of {told}.",
             got=got,
             expected=f"hardly a pixel far below {told}",
-            hint=f"leave out {option}; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
+            hint="leave out --offset; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
     if says_none:
         return [f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"]
