@@ -30,7 +30,7 @@ def serve(
     Example: fusmae serve --model fusmae@champion --port 8080
     """
     begin("serve")
+    from fusmae.serving.app import serve as run_service
     from fusmae.serving.limits import Limits
-    from fusmae.serving.serve import serve as run_service
 
     run_service(model, host, port, Limits(max_batch, max_wait_ms, max_requests, max_body_mb, poll_s, stop_s))

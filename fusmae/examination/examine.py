@@ -13,21 +13,29 @@ from fusmae.data.shards import every_shard, read_left_out, read_map_classes
 from fusmae.errors import ConfigError
 from fusmae.examination.check import Check
 from fusmae.examination.diagnosis import BandSummary, Diagnosis
-from fusmae.examination.labels import check_classes, check_labels, check_maps, class_counts
-from fusmae.examination.membership import check_complete, check_counts, check_table
+from fusmae.examination.index import (
+    check_classes,
+    check_complete,
+    check_counts,
+    check_labels,
+    check_maps,
+    check_neighbours,
+    check_places,
+    check_table,
+    class_counts,
+)
 from fusmae.examination.observe import Observation, merge, observe
-from fusmae.examination.offset import check_offset
 from fusmae.examination.pixels import (
     check_constant,
     check_georeference,
     check_grid,
     check_histograms,
     check_nodata,
+    check_offset,
     check_polarisation,
     check_typical,
     check_units,
 )
-from fusmae.examination.places import check_neighbours, check_places
 from fusmae.sources.shared.source import Facts
 
 CHECK_NAMES = (

@@ -140,7 +140,7 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
             f"The {modality} scene is no linear {units}: it has negative pixels.",
             got=f"{negative:.0%} of a {of}'s pixels are negative",
             expected=f"{units}, never negative",
-            hint=f"leave out --{modality}-units {units} if it is in dB; "
+            hint=f"leave out --units {modality}={units} if it is in dB; "
             "if these are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
 

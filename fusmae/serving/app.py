@@ -1,28 +1,42 @@
-"""The service's routes over one model."""
+"""The service's routes over one model, and its start; SIGTERM or SIGINT ends it."""
 
+import logging
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy
+from ipaddress import ip_address
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError
 from fusmae.serving.admission import Admission
-from fusmae.serving.answers import Health, ModelDescription, Prediction
-from fusmae.serving.documents import ARRAYS_BODY, DESCRIPTION, REFUSALS, geotiff_body
+from fusmae.serving.answers import (
+    ARRAYS_BODY,
+    DESCRIPTION,
+    REFUSALS,
+    Health,
+    ModelDescription,
+    Prediction,
+    geotiff_body,
+)
 from fusmae.serving.limits import Limits
-from fusmae.serving.loaded import LoadedModel
-from fusmae.serving.measured import RequestCounter
+from fusmae.serving.loaded import LoadedModel, find_model
+from fusmae.serving.metrics import RequestCounter
 from fusmae.serving.refusal import Refusal
 from fusmae.serving.service import Service
 from fusmae.serving.tile import Upload
 
 _ROUTES = frozenset({"/predict", "/predict/geotiff", "/model", "/health", "/metrics"})
 _MAX_FILES = 16
+_log = logging.getLogger("fusmae.serving")
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
@@ -119,3 +133,50 @@ _HANDLERS: dict[type[Exception], Any] = {
     ClientDisconnect: _on_gone,
     Exception: _on_failure,
 }
+
+
+def serve(model: str, host: str, port: int, limits: Limits) -> None:
+    """Load the model, then answer requests until SIGTERM or SIGINT; requests in progress are finished first.
+
+    Args:
+        model: an alias, a version or an ONNX file.
+        host: address to listen on.
+        port: 0 for any free one, which the log names.
+        limits: how much the service takes on.
+
+    Raises:
+        RegistryError: there is no such model.
+        ExportError: the file was not exported by this project.
+        FusmaeError: the address can't be listened on.
+    """
+    first = find_model(model)
+    logs = deepcopy(LOGGING_CONFIG)
+    logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    config = uvicorn.Config(
+        make_app(model, first, limits),
+        log_config=logs,
+        access_log=False,
+        timeout_graceful_shutdown=limits.stop_s,
+    )
+    listening = _listen(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    _log.info("%s answers on %s, sha256 %s", first.file.label, url, first.file.sha256)
+    if not _is_loopback(host):
+        _log.warning("%s is open to others, and the service asks for no password: put a proxy before it", host)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise FusmaeError(
+            f"{host}:{port} can't be listened on: {error}", hint="name another --port (0 takes any free one) or --host"
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,8 +1,12 @@
-"""The service's metrics for Prometheus."""
+"""The service's metrics for Prometheus, and the middleware that counts requests."""
 
 from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from fusmae.serving.refusal import Message, Receive, Send
 
 _TILES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -44,3 +48,42 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class RequestCounter:
+    """ASGI middleware that counts every request, also refused ones.
+
+    Args:
+        app: application behind it.
+        metrics: metrics to write to.
+        routes: paths that are counted by name; all others are counted as `other`, since a client can request any path.
+    """
+
+    def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its status and the time to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        begun = perf_counter()
+
+        def count(status: int) -> None:
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(perf_counter() - begun)
+
+        async def noted(message: Message) -> None:
+            # It is counted before the answer is sent, so that a client that has its answer finds it in the metrics.
+            if message["type"] == "http.response.start":
+                count(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            count(500)  # an outer layer sends the answer
+            raise

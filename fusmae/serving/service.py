@@ -11,14 +11,12 @@ from starlette.exceptions import HTTPException
 
 from fusmae.errors import InputError
 from fusmae.serving.answers import Health, ModelName, Prediction, RegistryHealth
-from fusmae.serving.arrays import read_json, read_npz
+from fusmae.serving.arrays import check_units, read_json, read_npz
 from fusmae.serving.batching import Batcher
 from fusmae.serving.limits import Limits
-from fusmae.serving.loaded import LoadedModel
+from fusmae.serving.loaded import LoadedModel, Watcher
 from fusmae.serving.metrics import Metrics
 from fusmae.serving.tile import Upload, read_tile
-from fusmae.serving.units import check_units
-from fusmae.serving.watch import Watcher
 
 _NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
 _Tile = tuple[dict[str, NDArray[Any]], list[str]]

@@ -281,7 +281,7 @@ def test_the_command_writes_what_the_function_does(tmp_path, world, exported, fo
 def test_scenes_and_shards_or_neither_are_refused_in_one_paragraph(tmp_path, exported, given):
     done = fusmae("embed", "--model", exported.path, *given, "--out", tmp_path / "out" / "tiles.parquet")
     assert done.returncode == 1
-    assert done.stderr.startswith("fusmae: Embeddings are of scenes or of shards.\n  expected: --s1 and --s2")
+    assert done.stderr.startswith("fusmae: Embeddings are of scenes or of shards.\n  expected: --scene for one")
     assert len(done.stderr.strip().splitlines()) == 2
     assert not (tmp_path / "out").exists()
 

@@ -191,6 +191,15 @@ def test_a_scene_without_a_band_name_says_which_option_names_it(workspace, scene
     assert "wrote" in run(*command, "--bands", "dem=height").output
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "quantity"), [("units", "power", "backscatter"), ("offset", "0", "reflect")]
+)
+def test_options_of_another_quantity_are_refused(workspace, scenes, tmp_path, option, value, quantity):
+    given = [*options_of(scenes, "dem"), f"--{option}", f"dem={value}"]
+    with pytest.raises(InputError, match=rf"(?s)--{option} is for {quantity}.*dem in metres"):
+        run("predict", "--model", workspace.model, "--out", tmp_path / "map.tif", *given)
+
+
 def test_pixels_in_another_unit_are_refused(workspace, tmp_path):
     path = write("snow", tmp_path / "snow.tif", 3, height_m=480, width_m=720)
     with rasterio.open(path, "r+") as dataset:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusmae.examination.labels import check_labels, check_maps
+from fusmae.examination.index import check_labels, check_maps
 from fusmae.examination.observe import merge
 from fusmae.sources.shared.source import Facts
 

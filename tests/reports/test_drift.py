@@ -14,7 +14,7 @@ from fusmae.reports.drift import as_text, write_drift_report
 from fusmae.reports.histograms import overlaid_histograms
 from tests.reports.conftest import BANDS, measure
 
-FAULT = "The s1 scene looks like linear power, not dB.\n  expected: dB\n  next:     --s1-units power"
+FAULT = "The s1 scene looks like linear power, not dB.\n  expected: dB\n  next:     --units s1=power"
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from fusmae.serving.loaded import find_model
+from fusmae.serving.loaded import Watcher, find_model
 from fusmae.serving.metrics import Metrics
-from fusmae.serving.watch import Watcher
 
 
 class Asking(threading.Thread):

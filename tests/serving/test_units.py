@@ -5,7 +5,7 @@ import pytest
 
 from fusmae.errors import InputError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.serving.units import check_units
+from fusmae.serving.arrays import check_units
 
 
 def check(exported, change):

@@ -47,7 +47,7 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
     """
     units = {item.modality: item.unit for item in reader.inputs}
     warnings = [
-        f"--{modality}-bands overrules what the files say: {'; '.join(scene.overruled)}"
+        f"--bands {modality} overrules what the files say: {'; '.join(scene.overruled)}"
         for modality, scene in scenes.items()
         if scene.overruled
     ]
@@ -133,17 +133,17 @@ def _conversion(modality: str, evidence: UnitsEvidence, stated: S1Units | None) 
             "calibrate it to sigma0 first (SNAP: Radiometric, Calibrate): uncalibrated numbers can't be converted; "
             "if they are dB stretched to a picture, bring the product itself"
         )
-    choice = f"--{modality}-units power or --{modality}-units amplitude"
+    choice = f"--units {modality}=power or --units {modality}=amplitude"
     if stated not in (None, "dB") and evidence.sure not in (None, stated):
         return (
             f"find out which it is, then {choice}: the files say {stated}, but {evidence.sure} is "
             f"{evidence.how_sure}; {HOW_TO_TELL}"
         )
     if stated not in (None, "dB"):
-        return f"--{modality}-units {stated} converts it: the files' names or tags say so"
+        return f"--units {modality}={stated} converts it: the files' names or tags say so"
     if evidence.sure:
         return (
-            f"--{modality}-units {evidence.sure} converts it: of what ground scatters this is {evidence.how_sure}; "
+            f"--units {modality}={evidence.sure} converts it: of what ground scatters this is {evidence.how_sure}; "
             f"to be certain, {HOW_TO_TELL}"
         )
     return f"find out which it is, then {choice}: these levels fit both; {HOW_TO_TELL}"
@@ -160,14 +160,14 @@ def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: S1U
             f"The {modality} scene looks like {other}, not {units}.",
             got=evidence.described,
             expected=f"levels of ground as {units}; {other} is {evidence.how_sure}",
-            hint=f"--{modality}-units {other} converts it; {HOW_TO_TELL}; {OVERRIDE}",
+            hint=f"--units {modality}={other} converts it; {HOW_TO_TELL}; {OVERRIDE}",
         )
     if stated == other and evidence.sure != units:
         raise InputError(
             f"The {modality} scene's files say {other}, not {units}.",
             got=evidence.described,
             expected=f"files in {units}",
-            hint=f"--{modality}-units {other} converts it; {OVERRIDE}",
+            hint=f"--units {modality}={other} converts it; {OVERRIDE}",
         )
     if evidence.sure == units or (stated == units and evidence.sure is None):
         return []
@@ -199,7 +199,7 @@ def _refuse_no_backscatter(modality: str, bands: Samples, units: S1Units, unit: 
         expected=f"medians from {unit.medians[0]:g} to {high:g} dB",
         hint=f"divide it by 100 first if it is dB times 100, as whole numbers store it; {OVERRIDE}"
         if is_scaled(median)
-        else f"calibrate it to sigma0; check --{modality}-units; {OVERRIDE}",
+        else f"calibrate it to sigma0; check its --units; {OVERRIDE}",
     )
 
 
@@ -213,7 +213,7 @@ def _refuse_crossed(modality: str, bands: Samples, scene: Scene) -> None:
             f"VV and VH of the {modality} scene look swapped.",
             got=f"VH is {above:.1f} dB above VV; in the order of the files the bands are {', '.join(scene.order)}",
             expected="VH below VV: ground and plants scatter little into the other polarisation",
-            hint=f"--{modality}-bands {','.join(other.get(name, name) for name in scene.order)} names them the other "
+            hint=f"--bands {modality}={','.join(other.get(name, name) for name in scene.order)} names them the other "
             f"way round; {OVERRIDE}",
         )
 

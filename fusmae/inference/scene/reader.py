@@ -140,9 +140,9 @@ def _require_one_offset(scene: Scene, path: Any, statement: Statement) -> None:
     if scene.reading.offset and any(statement.offsets):
         raise InputError(
             f"{path} states an offset itself, which is taken off already.",
-            got=f"{statement.text}, and --{scene.modality}-offset {scene.reading.offset}",
+            got=f"{statement.text}, and --offset {scene.modality}={scene.reading.offset}",
             expected="one of the two",
-            hint=f"leave out --{scene.modality}-offset",
+            hint="leave out --offset",
         )
 
 

@@ -1,16 +1,31 @@
-"""Checks that the offset of a Sentinel-2 scene is the one its reader was given, and that its level is the model's."""
+"""Checks that a Sentinel-2 scene has the offset that its reader was given, and the level of the training data.
 
-from collections.abc import Sequence
-from typing import Literal
+Pixels are evidence, and so is what the product states in its file names, its XML metadata, or a STAC item.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import InputError
-from fusmae.inference.scene.product_metadata import StatedOffset, stated_level, stated_offset
+from fusmae.files import is_hidden
 from fusmae.inference.scene.sample import SampledTile
 from fusmae.inference.scene.scene import Scene
-from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, dark_level, is_overshot_water, judge_floors
+from fusmae.rasters.s2_offset import (
+    FLOOR_QUANTILE,
+    OFFSET,
+    adds_offset,
+    dark_level,
+    is_overshot_water,
+    judge_floors,
+    named_baseline,
+)
 
 # A band with fewer pixels in a tile has no dark floor.
 _MIN_PIXELS = 50
@@ -26,6 +41,31 @@ _LEAST_STEP_QUANTILE = 0.2  # one band of a few pixels may be off
 _MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
 
 _Finding = Literal["offset", "none", "unknown", "mixed"]
+Level = Literal["L1C", "L2A"]
+
+# Number of folders from a band's file up to the product's folder: GRANULE/L2A_…/IMG_DATA/R10m.
+_MOST_FOLDERS = 5
+# No product's metadata are larger than this; a larger file is something else.
+_MAX_BYTES = 4 * 2**20
+_MOST_ITEMS = 20
+_XML_NAMES = ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
+# The XML is searched as text, so that no parser follows references to other documents.
+_XML_BASELINE = re.compile(r"<PROCESSING_BASELINE>\s*(\d{2})\.(\d{2})\s*<")
+_XML_OFFSET = re.compile(r"<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d+)\s*<")
+_LEVEL = re.compile(r"MSI(L1C|L2A)|(?<![A-Za-z0-9])(L1C|L2A)(?![A-Za-z0-9])", re.I)
+
+
+@dataclass(frozen=True)
+class StatedOffset:
+    """The offset that a product states for all its digital numbers.
+
+    Attributes:
+        offset: the number that was added to every digital number; 0 for none.
+        source: where this is stated, in words for people.
+    """
+
+    offset: int
+    source: str
 
 
 def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
@@ -50,15 +90,15 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
     floors = _floors(tiles)
     verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
     finding = _finding(verdicts, floors)
-    option, told = f"--{modality}-offset", scene.reading.offset
+    option, told = f"--offset {modality}=", scene.reading.offset
     known = "" if stated is None else f"; {stated.source} says {stated.offset or 'none'}"
     got = _described(tiles, floors) + known
     if told and scene.states_offset:
         raise InputError(
             f"The {modality} scene's files state an offset of their own, which is taken off already.",
-            got=f"{option} {told}",
-            expected=f"no {option}",
-            hint=f"leave out {option}",
+            got=f"{option}{told}",
+            expected="no --offset for it",
+            hint="leave out --offset",
         )
     if finding == "mixed" and told != 0:
         raise InputError(
@@ -67,14 +107,14 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
             got=_where(tiles, verdicts) + known,
             expected="one offset in the whole scene",
             hint=f"take {OFFSET} off the products of baseline 04.00 and later before they are joined; if no part holds "
-            f"it (a cloud may look like this), {option} 0",
+            f"it (a cloud may look like this), {option}0",
         )
     if told is None:
         return _without_option(modality, option, finding, stated, got)
     if told == 0:
         is_doubtful = finding in ("offset", "mixed") and (stated is None or stated.offset)
         return [f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})"] if is_doubtful else []
-    return _with_option(modality, option, told, finding, stated, got)
+    return _with_option(modality, told, finding, stated, got)
 
 
 def _without_option(modality: str, option: str, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
@@ -85,7 +125,7 @@ def _without_option(modality: str, option: str, finding: _Finding, stated: State
             f"The {modality} scene holds the offset of {stated.offset} that processing baselines from 04.00 on add.",
             got=got,
             expected="no offset, or that it is said",
-            hint=f"{option} {stated.offset} takes it off; {option} 0 if it was taken off before",
+            hint=f"{option}{stated.offset} takes it off; {option}0 if it was taken off before",
         )
     if finding == "offset":
         raise InputError(
@@ -93,26 +133,24 @@ def _without_option(modality: str, option: str, finding: _Finding, stated: State
             "add.",
             got=got,
             expected="some pixels nearly black in some bands",
-            hint=f"{option} 1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
-            f"higher number); {option} 0 if it is earlier, or was taken off: sand and snow look alike",
+            hint=f"{option}1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
+            f"higher number); {option}0 if it is earlier, or was taken off: sand and snow look alike",
         )
     return [
-        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option} "
+        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option}"
         f"{OFFSET} if the product's baseline is 04.00 or later (_N0400_ in its name) and it was not taken off, "
-        f"{option} 0 if not. Taken as without"
+        f"{option}0 if not. Taken as without"
     ]
 
 
-def _with_option(
-    modality: str, option: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str
-) -> list[str]:
+def _with_option(modality: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
     says_none = stated is not None and not stated.offset
     if finding == "none" or (finding == "unknown" and says_none):
         raise InputError(
             f"The {modality} scene does not hold an offset of {told}.",
             got=got,
             expected=f"hardly a pixel far below {told}",
-            hint=f"leave out {option}; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
+            hint="leave out --offset; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
     if says_none:
         return [f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"]
@@ -200,3 +238,86 @@ def _check_level(modality: str, scene: Scene) -> list[str]:
         f"The {modality} scene is of level {level} ({source}), but the model seems to have learned from {taken}: "
         "atmosphere makes other numbers of the same ground; bring that level if there is one"
     ]
+
+
+def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
+    """The offset that is stated for some files; the product's XML counts before a STAC item, and both before names."""
+    readers = (_in_xml, _in_item)
+    for read in readers:
+        for file in files:
+            found = read(file)
+            if found is not None:
+                return found
+    named = named_baseline(name for file in files for name in reversed(file.absolute().parts))
+    if named is None:
+        return None
+    baseline, name = named
+    return StatedOffset(OFFSET * adds_offset(baseline), f"processing baseline {_dotted(baseline)} in the name {name}")
+
+
+def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[Level, str] | None:
+    """The processing level that names or XML state, or that band B10 shows, and where it was found."""
+    for file in files:
+        for name in (file.name, *reversed(file.absolute().parts[-_MOST_FOLDERS - 1 : -1])):
+            levels = {(match[1] or match[2]).upper() for match in _LEVEL.finditer(name)}
+            if len(levels) == 1:
+                return ("L1C" if levels == {"L1C"} else "L2A"), f"the name {name}"
+        for path in _xml_files(file):
+            return ("L1C" if "L1C" in path.name else "L2A"), str(path)
+    # Atmospheric correction removes the cirrus band, so that only L1C has it.
+    return ("L1C", "band B10 beside the others") if "B10" in bands else None
+
+
+def _in_xml(file: Path) -> StatedOffset | None:
+    for path in _xml_files(file):
+        text = _text_of(path)
+        offsets = {-int(number) for number in _XML_OFFSET.findall(text)}
+        baseline = _XML_BASELINE.search(text)
+        if len(offsets) == 1:
+            return StatedOffset(offsets.pop(), str(path))
+        if not offsets and baseline and not adds_offset(int(baseline[1] + baseline[2])):
+            return StatedOffset(0, f"processing baseline {baseline[1]}.{baseline[2]} in {path}")
+    return None
+
+
+def _in_item(file: Path) -> StatedOffset | None:
+    if not file.parent.is_dir():  # the file is in an archive
+        return None
+    for path in sorted(file.parent.glob("*.json"))[:_MOST_ITEMS]:
+        properties = _properties_of(path)
+        baseline = re.fullmatch(r"(\d{2})\.(\d{2})", str(properties.get("s2:processing_baseline")))
+        if properties.get("earthsearch:boa_offset_applied") is True:
+            return StatedOffset(0, f"earthsearch:boa_offset_applied in {path}")
+        if baseline:
+            offset = OFFSET * adds_offset(int(baseline[1] + baseline[2]))
+            return StatedOffset(offset, f"processing baseline {baseline[1]}.{baseline[2]} in {path}")
+    return None
+
+
+def _properties_of(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_text_of(path))
+    except (ValueError, RecursionError):
+        return {}
+    properties = found.get("properties") if isinstance(found, dict) else None
+    return properties if isinstance(properties, dict) else {}
+
+
+def _xml_files(file: Path) -> Iterator[Path]:
+    for folder in list(file.absolute().parents)[:_MOST_FOLDERS]:
+        for name in _XML_NAMES:
+            if (folder / name).is_file():
+                yield folder / name
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if is_hidden(Path(path.name)) or path.stat().st_size > _MAX_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _dotted(baseline: int) -> str:
+    return f"{baseline // 100:02d}.{baseline % 100:02d}"

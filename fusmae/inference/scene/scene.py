@@ -84,8 +84,8 @@ def open_scenes(
         readings: how to interpret the files, by modality.
 
     Raises:
-        InputError: there is no scene at all, the model does not take a modality, an absent modality has a reading,
-            bands are missing, pixels are complex, or files have no georeference.
+        InputError: there is no scene at all, the model does not take a modality, a reading is of an absent modality or
+            of another quantity, bands are missing, pixels are complex, or files have no georeference.
     """
     given = {modality: files for modality, files in paths.items() if files}
     known = list(dict.fromkeys(item.modality for item in inputs))
@@ -102,11 +102,24 @@ def open_scenes(
             expected=f"options for {', '.join(given)}",
             hint=f"add --scene {unused[0]}=PATH, or leave out its bands, units and offset",
         )
+    for item in inputs:
+        _require_fitting(item, readings.get(item.modality, Reading()))
     return {
         modality: _open(modality, inputs, given[modality], readings.get(modality, Reading()))
         for modality in known
         if modality in given
     }
+
+
+def _require_fitting(item: ModalityInput, reading: Reading) -> None:
+    options = {"units": ("backscatter", reading.units != "dB"), "offset": ("reflectance", reading.offset is not None)}
+    for option, (quantity, is_given) in options.items():
+        if is_given and item.unit.quantity != quantity:
+            raise InputError(
+                f"--{option} is for {quantity}, which {item.modality} is not.",
+                got=f"{item.modality} in {item.unit.noun}",
+                hint=f"leave out --{option} for {item.modality}",
+            )
 
 
 def require_real(name: object, dataset: Any) -> None:

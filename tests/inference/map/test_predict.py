@@ -150,7 +150,7 @@ def test_a_stated_scale_and_offset_of_s2_give_the_map_without_them(tmp_path, sce
     predict_map(model, {"s2": [scenes.s2]}, tmp_path / "right.tif")
     predict_map(model, {"s2": [tmp_path / "stated"]}, tmp_path / "found.tif")
     assert np.array_equal(read(tmp_path / "right.tif"), read(tmp_path / "found.tif"))
-    with pytest.raises(InputError, match=r"(?s)states an offset itself.*leave out --s2-offset"):
+    with pytest.raises(InputError, match=r"(?s)states an offset itself.*leave out --offset"):
         predict_map(model, {"s2": [tmp_path / "stated"]}, tmp_path / "twice.tif", readings={"s2": Reading(offset=1000)})
 
 

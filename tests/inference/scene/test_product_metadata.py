@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fusmae.inference.scene.product_metadata import stated_level, stated_offset
+from fusmae.inference.scene.s2_checks import stated_level, stated_offset
 
 PRODUCT = "S2A_MSIL2A_20240607T101031_N0510_R022_T33TWL_20240607T123456.SAFE"
 XML = """<n1:Level-2A_User_Product><PROCESSING_BASELINE>{}</PROCESSING_BASELINE>{}</n1:Level-2A_User_Product>"""

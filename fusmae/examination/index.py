@@ -1,12 +1,15 @@
-"""Checks of labels: class table, index, label columns of the shards and land-cover maps must agree."""
+"""Checks of the index: labels, which pairs are present, and whether training has seen the test ground.
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+Class table, index, label columns of the shards and land-cover maps must agree.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.index import SPLITS, Pair
+from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut
 from fusmae.examination.check import UPDATE, Check, counted, joined, keys_left_out, some
 from fusmae.examination.observe import Observation
@@ -15,6 +18,13 @@ from fusmae.sources.shared.source import Facts
 _MAX_CONTRADICTED_SHARE = 0.01
 # Share of the wrong rows that a known mistake must explain to be named; other rows may have other faults.
 _EXPLAINED = 0.9
+DISTANCES_KM = (1.2, 2.4, 10.0)
+"""Reported distances: the side of BigEarthNet's tiles, at which they touch; twice that; and a distance at which ground
+hardly looks alike any more."""
+
+# Centres of touching tiles are 1.2 km apart in their projection, and up to 0.5 % more on a sphere.
+_TOLERANCE = 1.01
+_EARTH_RADIUS_KM = 6371.0
 
 
 def check_labels(
@@ -207,3 +217,145 @@ def _likeness(expected: NDArray[np.bool_], got: NDArray[np.bool_], classes: Sequ
         if (mistaken == got).all(axis=1).mean() >= _EXPLAINED:
             return f" ({name})"
     return ""
+
+
+def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Sequence[LeftOut]) -> Check:
+    """Check that every pair of the index is in its split's shards with all modalities, and that no other pair is."""
+    splits = {pair.key: pair.split for pair in pairs}
+    times = Counter(observed.keys)
+    excused = {item.key for item in left_out}
+    kinds = {
+        "without a side, or unreadable": keys_left_out(left_out, "complete"),
+        "in no shard, for no stated reason": [key for key in splits if key not in times and key not in excused],
+        "in the shards but not in the index": [key for key in times if key not in splits],
+        "in the shards more than once": [key for key, number in times.items() if number > 1],
+        "in the shards of another split": [
+            key
+            for key, split in zip(observed.keys, observed.splits, strict=True)
+            if key in splits and splits[key] != split
+        ],
+    }
+    findings = {key for keys in kinds.values() for key in keys}
+    return Check(
+        name="complete",
+        severity="blocks",
+        what="Every pair of the index is in the shards of its split with both sides, and no other pair is.",
+        found=len(findings),
+        got=joined(
+            [f"{counted(len(set(keys)), 'pair')} {kind}" for kind, keys in kinds.items() if keys],
+            f"{counted(len(times), 'pair')} in the index and in the shards",
+        ),
+        expected=f"the {counted(len(splits), 'pair')} of the index, each once",
+        examples=some(findings),
+        hint=f"bring the missing files to data/raw, then {UPDATE}; or agree to go on without them in "
+        "data.tolerated.complete",
+    )
+
+
+def check_table(pairs: Sequence[Pair], facts: Facts) -> Check:
+    """Report which statements the dataset's tables make twice; the reader refuses tables where the two don't agree."""
+    return Check(
+        name="table",
+        severity="blocks",
+        what="What the dataset's own tables state twice agrees; tables that contradict themselves are not read.",
+        found=0,
+        got=f"in the rows of {counted(len(pairs), 'pair')}: {facts.cross_checked}. "
+        f"The tables can't show mistakes in: {facts.not_checked}"
+        if facts.cross_checked
+        else f"the tables state nothing twice, so that they can't show mistakes in: {facts.not_checked}",
+        expected="no contradiction",
+        is_skipped=not facts.cross_checked,
+    )
+
+
+def check_counts(pairs: Sequence[Pair], counts: Mapping[Split, int] | None) -> Check:
+    """Check that each split has as many pairs as the dataset states."""
+    found = Counter(pair.split for pair in pairs)
+    stated = dict.fromkeys(SPLITS, 0) | dict(counts or {})
+    missed = 0 if counts is None else sum(abs(found[split] - stated[split]) for split in SPLITS)
+    got = _by_split({split: found[split] for split in SPLITS})
+    if missed and sum(stated.values()) == len(pairs):
+        got += "; the total is right, so pairs have changed their split"
+    return Check(
+        name="counts",
+        severity="blocks",
+        what="Each split has as many pairs as the dataset states.",
+        found=missed,
+        got=got if counts is not None else f"{got}; the dataset states no counts",
+        expected=_by_split(stated) if counts is not None else "nothing is stated",
+        hint="the raw data or its table is cut or of another version: compare data.source in params.yaml; "
+        f"`dvc repro -f -s fetch`, {UPDATE}",
+        is_skipped=counts is None,
+    )
+
+
+def _by_split(counts: Mapping[Split, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
+
+
+def check_places(pairs: Sequence[Pair]) -> Check:
+    """Check that no place is in two splits."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        splits[pair.place].add(pair.split)
+    leaking = {place for place, found in splits.items() if len(found) > 1}
+    leaked = sum(pair.place in leaking for pair in pairs)
+    return Check(
+        name="places",
+        severity="blocks",
+        what="No place is in two splits.",
+        found=len(leaking),
+        got=f"{counted(len(leaking), 'place')} with {counted(leaked, 'pair')} in more than one split"
+        if leaking
+        else f"{counted(len(splits), 'place')}, each in one split",
+        expected="one split a place; findings are places",
+        examples=some(leaking),
+        hint=f"move each place whole to its most held-out split (test, validation, train), then {UPDATE}",
+    )
+
+
+def check_neighbours(pairs: Sequence[Pair]) -> Check:
+    """Check that no validation or test pair lies near a training pair."""
+    held_out = [pair for pair in pairs if pair.split != "train" and pair.lon is not None]
+    train = _positions([pair for pair in pairs if pair.split == "train" and pair.lon is not None])
+    what = "Held-out pairs are far from every training pair."
+    expected = f"no validation or test pair within {DISTANCES_KM[-1]:g} km of a training pair"
+    if not held_out or not len(train):
+        return Check("neighbours", "warns", what, 0, "positions unknown", expected, is_skipped=True)
+    distances = _nearest_km(train, _positions(held_out))
+    splits = np.array([pair.split for pair in held_out])
+    unknown = sum(pair.lon is None for pair in pairs)
+    near = np.flatnonzero(distances <= DISTANCES_KM[-1] * _TOLERANCE)
+    return Check(
+        name="neighbours",
+        severity="warns",
+        what=what,
+        found=len(near),
+        got="; ".join(
+            _shares(split, distances[splits == split]) for split in ("validation", "test") if (splits == split).any()
+        )
+        + (f"; positions of {counted(unknown, 'pair')} unknown" if unknown else ""),
+        expected=expected,
+        examples=some(held_out[row].key for row in near[np.argsort(distances[near], kind="stable")][:10]),
+        hint="scores on neighbours are higher than on new land: state these shares with the scores",
+    )
+
+
+def _shares(split: Split, distances: NDArray[np.float64]) -> str:
+    shares = [f"{(distances <= limit * _TOLERANCE).mean():.1%} within {limit:g} km" for limit in DISTANCES_KM]
+    return f"{split} pairs with a training pair: {', '.join(shares)}"
+
+
+def _positions(pairs: Sequence[Pair]) -> NDArray[np.float64]:
+    """Return points `[N, 3]` on the unit sphere, where the nearest by straight line is the nearest on the surface."""
+    degrees = np.array([(pair.lon, pair.lat) for pair in pairs], np.float64).reshape(-1, 2)
+    lon, lat = np.radians(degrees).T
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def _nearest_km(train: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance `[N]` in km from each point to the nearest training point."""
+    from sklearn.neighbors import KDTree
+
+    chords = KDTree(train).query(points, k=1, return_distance=True)[0][:, 0]
+    return np.asarray(2 * _EARTH_RADIUS_KM * np.arcsin(np.clip(chords / 2, 0, 1)))
