@@ -81,7 +81,7 @@ def main(
     for name, side_m in SCENES_M.items():
         if not (folder / name).exists():
             make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
-    result = measure(model, _trained(weights), folder, "dense", rounds)
+    result = measure(model, trained(weights), folder, "dense", rounds)
     result |= measure_memory(model, folder)
     eager, path = untrained("small", session), folder / "small.onnx"
     save_graph(eager, session, path, load_config(Path("params.yaml")).export.opset)
@@ -252,7 +252,8 @@ def noise(session: Session, size: int) -> dict[str, Any]:
     }
 
 
-def _trained(weights: Path) -> Any:
+def trained(weights: Path) -> Any:
+    """The model of a checkpoint of stage finetune."""
     from fusmae.release.export.graph import Deployable
     from fusmae.training.build import build_preprocess, inputs_of
     from fusmae.training.checkpoint import load_checkpoint
