@@ -1,11 +1,12 @@
 """What the rewritten attention of exported graphs gains over torch's own export, in onnxruntime.
 
 `fusmae.release.export` rewrites attention before it calls torch's exporter. Here the same models are exported with and
-without it: the quick start's finetuned model and an untrained ViT-S, for operator set 17 (the default) and 21. For
-operator set 23 there is no comparison: onnxruntime refuses the `Attention` of torch's own export, whose mask has one row
-for all queries. Graphs run in turns, each on one thread whose CPU time is measured. `ratio` is the time of torch's own
-export for a batch divided by that of the rewritten graph in the same round: the median over rounds, with the smallest
-and the largest. `max_abs_error` is the largest difference of a logit from torch, over every modality setting.
+without it: the quick start's finetuned model and an untrained ViT-S, for operator set 17 (the default) and 21. There is
+no comparison for operator set 23, because onnxruntime can't run torch's own export of it: the mask of its `Attention`
+has one row for all queries. Graphs run in turns, each on one thread whose CPU time is measured. `ratio` is the time of
+torch's own export for a batch divided by that of the rewritten graph in the same round: the median over rounds, with
+the smallest and the largest. `max_abs_error` is the largest difference of a logit from torch, over every modality
+setting.
 """
 
 import os

@@ -1,12 +1,12 @@
 """Batching of requests in the service: the same service with it and without it, for some concurrent clients.
 
 `fusmae.serving` runs requests that arrive at the same time as one batch. Without batching, each request runs alone, one
-after the other on all cores (`alone`), or on one core each, as many side by side as there are cores (`side_by_side`). Each service is a
-process of its own; all of them are up during the whole run, and one at a time gets requests: every client sends one
-tile as `.npz`, waits for the answer and sends the next. A ratio is taken within one round, whose order rotates; the
-result is the median over rounds with the smallest and the largest. Ratios above 1 are in favour of batching:
-`throughput` is requests per second with batching divided by those without, `latency` the median seconds of a request
-without batching divided by those with it. `small` is an untrained ViT-S, the other model the quick start's.
+after the other on all cores (`alone`), or on one core each, as many side by side as there are cores (`side_by_side`).
+Each service is a process of its own; all of them are up during the whole run, and one at a time gets requests: every
+client sends one tile as `.npz`, waits for the answer and sends the next. A ratio is taken within one round, whose order
+rotates; the result is the median over rounds with the smallest and the largest. Ratios above 1 are in favour of
+batching: `throughput` is requests per second with batching divided by those without, `latency` the median seconds of a
+request without batching divided by those with it. `small` is an untrained ViT-S, the other model the quick start's.
 """
 
 import asyncio
