@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fusmae.doctor.dvc_project import open_project
 from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.repository import open_project
 
 _PATIENCE_S = 3.0
 _GB = 1e9

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fusmae.doctor.dvc_project import open_project
 from fusmae.doctor.finding import Finding
+from fusmae.doctor.repository import open_project
 
 _EXPECTED = "no lock, unless DVC works here or on another machine that shares this folder"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.doctor.mlflow_checks import _revisions, check_local_store, check_remote_store
+from fusmae.doctor.servers import _revisions, check_local_store, check_remote_store
 from fusmae.runs.mlflow_address import sqlite_uri
 from tests.doctor.conftest import answering, only
 
