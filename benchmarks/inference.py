@@ -36,7 +36,7 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.environment import keep_freed_memory
 from fusmae.runs.provenance import git_state
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.raw_data import fetching_alone
 from flows.workspace import Workspace
-from fusmae.runs.exit_code import OUTCOME, is_worth_another_try
+from fusmae.runs.exit_code import EXIT_CODE_FILE, is_worth_another_try
 
 _DELAYS_S = [5.0, 30.0, 120.0, 300.0]
 _CHANGED = 3
@@ -47,21 +47,21 @@ def run_stage(name: str, workspace: Workspace) -> None:
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
     """
-    outcome = workspace.folder / ".fusmae" / "outcome"
-    outcome.parent.mkdir(exist_ok=True)
-    outcome.unlink(missing_ok=True)
+    exit_code_file = workspace.folder / ".fusmae" / "exit-code"
+    exit_code_file.parent.mkdir(exist_ok=True)
+    exit_code_file.unlink(missing_ok=True)
     with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
         options = ["--pull"] if workspace.has_remote else []
         # DVC tracks only the receipt of the raw files, not the files themselves.
         if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
             get_run_logger().info("raw files have changed: stage fetch looks at them again")
             options += ["--force", "--single-item"]
-        code = workspace.run("dvc", "repro", *options, name, **{OUTCOME: str(outcome)})
+        code = workspace.run("dvc", "repro", *options, name, **{EXIT_CODE_FILE: str(exit_code_file)})
     if code:
-        error = StageCutOffError if is_worth_another_try(outcome) else StageFailedError
+        error = StageCutOffError if is_worth_another_try(exit_code_file) else StageFailedError
         raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
     # A stage's process writes the file as soon as it begins.
-    get_run_logger().info("stage %s has run" if outcome.exists() else "stage %s was up to date", name)
+    get_run_logger().info("stage %s has run" if exit_code_file.exists() else "stage %s was up to date", name)
 
 
 def stage_names(folder: Path, *wanted: str) -> list[str]:

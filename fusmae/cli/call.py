@@ -2,14 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fusmae.cli.packages import require_packages
-from fusmae.runs.environment import exclude_this_machine
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.errors import ConfigError
+from fusmae.runs.environment import exclude_this_machine, keep_freed_memory
 
 if TYPE_CHECKING:
     from fusmae.config.params import Config
@@ -71,3 +71,30 @@ def begin(command: str, *, looks_up: str = "") -> None:
 def _make_ready() -> None:
     keep_freed_memory()
     exclude_this_machine()
+
+
+_NEEDED = {
+    "predict": ("onnxruntime", "rasterio", "pystac", "matplotlib"),
+    "embed": ("onnxruntime", "rasterio", "pyarrow", "shapely"),
+    "drift": ("onnxruntime", "rasterio"),
+    "serve": ("onnxruntime", "rasterio", "fastapi", "uvicorn", "multipart", "prometheus_client"),
+}
+
+
+def require_packages(command: str) -> None:
+    """Refuse a command whose packages are not all installed.
+
+    Args:
+        command: its name; one that is no command on models in use needs none.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    missing = [name for name in _NEEDED.get(command, ()) if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"`fusmae {command}` needs packages that are not installed.",
+            got=f"no {', '.join(missing)}",
+            expected="the packages of the extra `serve`",
+            hint="pip install --require-hashes -r requirements-serve.lock",
+        )
