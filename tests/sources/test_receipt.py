@@ -3,7 +3,7 @@
 import pytest
 
 from fusmae.cli import update as command
-from fusmae.cli.update import CHANGED, bring_up_to_date
+from fusmae.cli.project import CHANGED, bring_up_to_date
 from fusmae.config.params import parse_config
 from fusmae.errors import SourceError
 from fusmae.files import write_json
