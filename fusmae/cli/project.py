@@ -1,5 +1,6 @@
-"""`fusmae update`: everything is brought up to date with raw files that a user may have changed."""
+"""The commands on the project as a whole: bring it up to date, show its results, check the stack."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusmae.cli.call import begin, load_params
-from fusmae.cli.options import Raw, Receipt
-from fusmae.errors import SourceError
+from fusmae.cli.call import begin, global_options, load_params
+from fusmae.cli.options import AsJson, Host, Raw, Receipt
+from fusmae.errors import FusmaeError, RegistryError, SourceError
+from fusmae.runs.environment import sent_to_proxy
 from fusmae.runs.process_group import own_programs_first, run_in_group
 
 if TYPE_CHECKING:
@@ -17,6 +19,31 @@ if TYPE_CHECKING:
 
 CHANGED = 3
 """Exit code of a look that found changed files."""
+
+
+def summary(
+    reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Show what the last run made and where to look at it.
+
+    Example: fusmae summary
+    """
+    begin("summary")
+    table, version = reports / "evaluate" / "table.md", reports / "register" / "version.json"
+    if not (table.exists() and version.exists()):
+        raise FusmaeError(f"There are no finished reports in {reports}.", hint="make pipeline")
+    facts = json.loads(version.read_text(encoding="utf-8"))
+    pictures = sorted((reports / "reconstructions").glob("*.png"))
+    lines = [
+        table.read_text(encoding="utf-8"),
+        f"metrics table   {table}",
+        f"PR curves       {reports / 'evaluate' / 'pr.png'}   (or: dvc plots show)",
+        f"reconstructions {reports / 'reconstructions'}/  ({len(pictures)} pictures)",
+        f"model card      {reports / 'register' / 'card.md'}",
+        f"registered      models:/{facts['name']}@{facts['alias']}, version {facts['version']}",
+        "MLflow UI       make ui, then open http://127.0.0.1:5000",
+    ]
+    typer.echo("\n".join(lines))
 
 
 def update(
@@ -75,3 +102,56 @@ def _is_same(config: "Config", folder: Path, receipt: Path) -> bool:
 def _dvc(*arguments: str) -> int:
     command = [str(Path(sys.executable).with_name("dvc")), *arguments]
     return run_in_group(command, environment={**os.environ, "PATH": own_programs_first()})
+
+
+def doctor(
+    as_json: AsJson = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Let a warning count as an error.")] = False,
+) -> None:
+    """Check the stack; print the command that mends a fault.
+
+    It looks at versions, git, DVC, MLflow, Prefect, disk, memory and GPU, takes seconds and changes nothing. Exit code
+    0: nothing is wrong; 1: something is.
+
+    Example: fusmae doctor
+    """
+    proxied = sent_to_proxy()  # asked before this process excludes its machine
+    begin("doctor")
+    from fusmae.doctor.doctor import examine_stack
+
+    is_well, text = examine_stack(params=global_options.params, as_json=as_json, is_strict=strict, proxied=proxied)
+    typer.echo(text)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+def ui(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Show runs and registered models in a browser.
+
+    This is MLflow's web interface on the project's store. If the store is a tracking server, the command prints the
+    address of that server's own interface.
+
+    Example: fusmae ui
+    """
+    begin("ui")
+    from fusmae.runs.mlflow_address import shown_uri, tracking_uri
+    from fusmae.runs.mlflow_store import connect, packages_folder
+
+    connect()
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        typer.echo(f"MLflow's interface is at {shown_uri()}")
+        return
+    if "%" in (packages := packages_folder()):
+        raise RegistryError(
+            "MLflow's web server does not start from an environment whose path contains %.",
+            got=packages,
+            expected="a path without %",
+            hint=f"ln -sfn '{Path(packages).parent}' /tmp/packages && PYTHONPATH=/tmp/packages fusmae ui",
+        )
+    # Not on the command line: a database's address may contain a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)])  # noqa: S606

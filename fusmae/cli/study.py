@@ -1,12 +1,17 @@
 """A study's parameters, and one command per stage of study/dvc.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusmae.cli.call import begin, stage_params
 from fusmae.cli.options import Index, Out, RunFile, Runs, Shards, Statistics, Verdict
+from fusmae.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fusmae.config.params import Config
 
 Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, masks and label subsets.")]
@@ -23,9 +28,59 @@ def study(
     Example: fusmae study study_size=gpu 'study.seeds=[1,2,3]' pretrain.epochs=100
     """
     begin("study")
-    from fusmae.cli.compose_study import compose_study
-
     compose_study(overrides or [], out)
+
+
+def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
+    """Write `conf/study.yaml` with other values laid over it to `out`.
+
+    Not by `dvc exp run`: killed, it leaves git without a branch.
+
+    Raises:
+        ConfigError: an override names nothing, a value is wrong, or a file of weights is absent.
+    """
+    from fusmae.study.variants import study_of, variant_config
+
+    config = _composed(overrides, out, conf)
+    hashes = [
+        f"study.variants.{name}.weights_sha256={_hash(name, Path(variant.weights))}"
+        for name, variant in study_of(config).variants.items()
+        if variant.weights
+    ]
+    if hashes:
+        config = _composed([*overrides, *hashes], out, conf)
+    for name in study_of(config).run:
+        variant_config(config, name, config.seed)
+
+
+def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fusmae.config.params import load_config
+
+    try:
+        compose_and_dump(out, str(conf.absolute()), None, "study", "", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"The study can't be composed: {error}",
+            got=" ".join(overrides),
+            expected="values like study_size=gpu or pretrain.epochs=100",
+        ) from error
+    return load_config(out)
+
+
+def _hash(name: str, weights: Path) -> str:
+    from fusmae.files import file_sha256
+
+    if not weights.is_file():
+        raise ConfigError(
+            f"study.variants.{name}.weights names no file.",
+            got=str(weights),
+            expected="a file of weights, or none for random ones",
+        )
+    return file_sha256(weights)
 
 
 def study_pretrain(
