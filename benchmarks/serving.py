@@ -6,7 +6,8 @@ Each service is a process of its own; all of them are up during the whole run, a
 client sends one tile as `.npz`, waits for the answer and sends the next. A ratio is taken within one round, whose order
 rotates; the result is the median over rounds with the smallest and the largest. Ratios above 1 are in favour of
 batching: `throughput` is requests per second with batching divided by those without, `latency` the median seconds of a
-request without batching divided by those with it. `small` is an untrained ViT-S, the other model the quick start's.
+request without batching divided by those with it, and `cpu` the same of the service's CPU seconds per request, which
+other load on the machine changes least. `small` is an untrained ViT-S, the other model the quick start's.
 """
 
 import asyncio
@@ -24,9 +25,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import psutil
 import typer
 
 from benchmarks.inference import noise, save_graph, untrained
@@ -38,7 +40,23 @@ from fusmae.runs.provenance import git_state
 CLIENTS = (1, 4, 16)
 MODES = ("batches", "alone", "side_by_side")
 # Seconds of a turn, by model: every client gets some answers.
-_TURN_S = {"quick_start": 2.0, "small": 8.0}
+_TURN_S = {"quick_start": 2.0, "small": 5.0}
+
+
+class Server(NamedTuple):
+    """A service: its port, and the id of its process."""
+
+    port: int
+    pid: int
+
+
+class Turn(NamedTuple):
+    """A turn of one service: requests per second, median seconds and CPU seconds of a request."""
+
+    rate: float
+    latency_s: float
+    cpu_s: float
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -46,14 +64,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def main(
     model: Annotated[Path, typer.Option(help="ONNX file.")] = Path("models/export/model.onnx"),
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 7,
+    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 5,
     folder: Annotated[Path, typer.Option(help="Where the ViT-S is kept.")] = Path(".fusmae/benchmarks/serving"),
     out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/serving.json"),
     mode: Annotated[str, typer.Option("--serve", hidden=True, help="Only serve, in this process.")] = "",
 ) -> None:
     """Compare the service with and without batching.
 
-    Example: python -m benchmarks.serving --rounds 7
+    Example: python -m benchmarks.serving --rounds 5
     """
     if mode:
         serve_here(model, mode)
@@ -117,32 +135,35 @@ class _Unbatched:
 def compare(model: Path, body: bytes, rounds: int, turn_s: float) -> dict[str, dict[str, Any]]:
     """Rates, latencies and ratios, by number of clients."""
     with ExitStack() as services:
-        ports = {mode: services.enter_context(_service(model, mode)) for mode in MODES}
-        for port in ports.values():
-            _ask(port, body, 2, 0.5)
+        servers = {mode: services.enter_context(_service(model, mode)) for mode in MODES}
+        for server in servers.values():
+            _ask(server, body, 2, 0.5)
         result = {}
         for num_clients in CLIENTS:
-            found: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+            found: dict[str, list[Turn]] = {mode: [] for mode in MODES}
             for turn in range(rounds):
                 for mode in np.roll(list(MODES), turn).tolist():
-                    found[mode].append(_ask(ports[mode], body, num_clients, turn_s))
+                    found[mode].append(_ask(servers[mode], body, num_clients, turn_s))
             result[str(num_clients)] = _summary(found)
             typer.echo(f"{model.name}, {num_clients} clients: {result[str(num_clients)]}")
     return result
 
 
-def _summary(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for mode, measured in found.items():
-        row[mode] = {
-            "requests_per_s": round(statistics.median(rate for rate, _ in measured), 2),
-            "median_ms": round(1000 * statistics.median(seconds for _, seconds in measured), 1),
+def _summary(found: Mapping[str, list[Turn]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        mode: {
+            "requests_per_s": round(statistics.median(turn.rate for turn in turns), 2),
+            "median_ms": round(1000 * statistics.median(turn.latency_s for turn in turns), 1),
+            "cpu_ms": round(1000 * statistics.median(turn.cpu_s for turn in turns), 1),
         }
+        for mode, turns in found.items()
+    }
     for mode in MODES[1:]:
         pairs = list(zip(found["batches"], found[mode], strict=True))
         ratios = {
-            "throughput": [ours[0] / other[0] for ours, other in pairs],
-            "latency": [other[1] / ours[1] for ours, other in pairs],
+            "throughput": [batches.rate / other.rate for batches, other in pairs],
+            "latency": [other.latency_s / batches.latency_s for batches, other in pairs],
+            "cpu": [other.cpu_s / batches.cpu_s for batches, other in pairs],
         }
         for name, values in ratios.items():
             numbers = (statistics.median(values), min(values), max(values))
@@ -150,14 +171,15 @@ def _summary(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
     return row
 
 
-def _ask(port: int, body: bytes, num_clients: int, seconds: float) -> tuple[float, float]:
-    """Requests per second, and the median seconds of a request; requests count that end within the time."""
+def _ask(server: Server, body: bytes, num_clients: int, seconds: float) -> Turn:
+    """Send requests for some seconds; one that has begun by then is waited for."""
     taken: list[float] = []
-    begun = time.perf_counter()
+    process = psutil.Process(server.pid)
+    cpu_before, begun = process.cpu_times(), time.perf_counter()
     end = begun + seconds
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
         while (start := time.perf_counter()) < end:
             connection.request("POST", "/predict", body, {"Content-Type": "application/x-npz"})
             answer = connection.getresponse()
@@ -172,19 +194,20 @@ def _ask(port: int, body: bytes, num_clients: int, seconds: float) -> tuple[floa
         thread.start()
     for thread in threads:
         thread.join()
-    return len(taken) / (time.perf_counter() - begun), statistics.median(taken)
+    cpu_s = sum(process.cpu_times()[:2]) - sum(cpu_before[:2])
+    return Turn(len(taken) / (time.perf_counter() - begun), statistics.median(taken), cpu_s / len(taken))
 
 
 @contextmanager
-def _service(model: Path, mode: str) -> Iterator[int]:
-    """A service in a process of its own; gives its port."""
+def _service(model: Path, mode: str) -> Iterator[Server]:
+    """A service in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.serving", "--model", str(model), "--serve", mode]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = next(line for line in process.stderr or () if "answers on" in line)
             # Goes on reading: a full pipe would stop the service.
             threading.Thread(target=lambda: list(process.stderr or ()), daemon=True).start()
-            yield int(line.split("http://127.0.0.1:")[1].split(",")[0])
+            yield Server(int(line.split("http://127.0.0.1:")[1].split(",")[0]), process.pid)
         finally:
             process.terminate()
 
