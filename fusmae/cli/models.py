@@ -100,8 +100,7 @@ def lineage(reference: ModelVersion, as_json: AsJson = False) -> None:
     Example: fusmae lineage fusmae@champion
     """
     begin("lineage", looks_up=reference)
-    from fusmae.release.lineage.trace import trace
-    from fusmae.reports.lineage import lineage_text
+    from fusmae.release.lineage.trace import lineage_text, trace
 
     traced = trace(reference)
     typer.echo(json.dumps(traced.to_json(), indent=2, ensure_ascii=False) if as_json else lineage_text(traced))

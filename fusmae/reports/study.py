@@ -12,8 +12,7 @@ from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
-from fusmae.reports import study_charts as charts
-from fusmae.reports import study_tables as tables
+from fusmae.reports import study_contents as contents
 from fusmae.reports.page import render
 from fusmae.study.comparable import caveats, drawn_places
 from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
@@ -80,37 +79,37 @@ def _html(
         colours=_COLOURS,
         caveats=caveats(study.cells),
         # Scores
-        score_columns=tables.score_columns(study),
-        costs=tables.costs,
+        score_columns=contents.score_columns(study),
+        costs=contents.costs,
         score_names={name: score_name(name) for line in study.lines for name in line.scores},
-        conditions=list(tables.conditions(study)),
-        chosen_rows=tables.chosen_rows(study),
-        embedded_rows=tables.embedded_rows(study.lines),
+        conditions=list(contents.conditions(study)),
+        chosen_rows=contents.chosen_rows(study),
+        embedded_rows=contents.embedded_rows(study.lines),
         # Curves
-        glyphs=charts.GLYPHS,
-        label_efficiency=charts.label_efficiency(study),
-        training=charts.training(study),
-        precision_recall=charts.precision_recall(study, curves),
+        glyphs=contents.GLYPHS,
+        label_efficiency=contents.label_efficiency(study),
+        training=contents.training(study),
+        precision_recall=contents.precision_recall(study, curves),
         # Classes
-        absent_classes=tables.absent_classes(study),
-        per_class=list(tables.per_class(study)),
-        origins_by_variant={variant: tables.origins(study, variant) for variant in study.variants},
+        absent_classes=contents.absent_classes(study),
+        per_class=list(contents.per_class(study)),
+        origins_by_variant={variant: contents.origins(study, variant) for variant in study.variants},
         confusions=confusions(study),
-        confusion_rows=tables.confusion_rows,
+        confusion_rows=contents.confusion_rows,
         # Without labels
-        errors=("model", *tables.FILLS),
-        reconstructions=list(tables.reconstructions(study)),
-        retrieved=tables.RETRIEVED,
-        retrievals=list(tables.retrievals(study)),
+        errors=("model", *contents.FILLS),
+        reconstructions=list(contents.reconstructions(study)),
+        retrieved=contents.RETRIEVED,
+        retrievals=list(contents.retrievals(study)),
         pictures=pictures_by_title(study),
         # How things are named
-        anchor=tables.anchor,
-        columns=tables.columns,
-        listed=tables.listed,
-        origins=tables.origins,
+        anchor=contents.anchor,
+        columns=contents.columns,
+        listed=contents.listed,
+        origins=contents.origins,
         percent=percent,
-        signed=tables.signed,
-        use_title=tables.use_title,
+        signed=contents.signed,
+        use_title=contents.use_title,
         with_deviation=with_deviation,
     )
 
