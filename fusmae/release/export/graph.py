@@ -18,8 +18,8 @@ from fusmae.inference.session import DIGEST_KEY, EMBEDDING, METADATA_KEY, PRESEN
 from fusmae.modalities import ModalityInput
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
-from fusmae.release.export.fused_attention import with_onnx_attention
 from fusmae.release.export.operator_set import exported_at, runtime_of, with_operator_set
+from fusmae.release.export.operators import with_onnx_attention
 from fusmae.release.export.translation import translations
 from fusmae.training.checkpoint import Checkpoint
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fusmae.evaluation.paired import Difference
 from fusmae.evaluation.resampling import METRICS, why_no_interval
+from fusmae.release.export.variant_comparison import Latency, VariantScores
 from fusmae.release.export.variant_graphs import Precision
-from fusmae.release.export.variant_scores import Latency, VariantScores
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from fusmae.data.shards import ShardReader
 from fusmae.files import file_sha256
 from fusmae.inference.session import PRESENCE, Session
 from fusmae.release.export.graph import save_onnx
+from fusmae.release.export.variant_comparison import settings_of
 from fusmae.release.export.variant_graphs import CALIBRATION, HALVES, Feeds, Precision, half_precision, quantised
-from fusmae.release.export.variant_scores import settings_of
 
 
 def make_variants(

@@ -12,7 +12,7 @@ from fusmae.evaluation.report import as_markdown
 from fusmae.evaluation.resampling import METRICS
 from fusmae.release.lineage.record import Lineage
 from fusmae.release.registry.card_coverage import Coverage, cover, cover_by_split
-from fusmae.release.registry.card_failures import chance, every_modality, known_failures
+from fusmae.release.registry.card_findings import chance, every_modality, known_failures
 from fusmae.release.registry.card_tables import energy_and_time, markdown_table, origin
 from fusmae.release.registry.variants import Offer
 
