@@ -74,7 +74,7 @@ def rollback(
     Example: fusmae rollback fusmae --reason "maps of the coast are wrong"
     """
     begin("rollback", looks_up=name)
-    from fusmae.release.promotion.rollback import roll_back
+    from fusmae.release.promotion.champion import roll_back
 
     typer.echo(roll_back(name, to=to, reason=reason))
 
@@ -87,7 +87,7 @@ def ledger(name: ModelName) -> None:
     Example: fusmae ledger fusmae
     """
     begin("ledger", looks_up=name)
-    from fusmae.release.promotion.checked_ledger import checked_ledger
+    from fusmae.release.promotion.ledger import checked_ledger
 
     typer.echo(checked_ledger(name))
 

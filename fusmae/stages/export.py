@@ -6,8 +6,7 @@ from fusmae.config.release import ExportConfig
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import Deployable, describe_graph, export_onnx, save_onnx
-from fusmae.release.export.parity import check_parity
+from fusmae.release.export.graph import Deployable, check_parity, describe_graph, export_onnx, save_onnx
 from fusmae.runs.provenance import git_state
 from fusmae.training.build import build_preprocess, inputs_of, modality_settings
 from fusmae.training.checkpoint import load_checkpoint

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
+from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.experiments import is_of_a_run, shown, uncommitted
@@ -255,3 +256,27 @@ def _account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container the user may have a number but no name
         return f"user {os.getuid()}"
+
+
+def roll_back(name: str, *, to: str, reason: str) -> str:
+    """Move the alias back. The version was champion before, so no gate judges it; its file is checked and loaded.
+
+    Args:
+        name: registered model.
+        to: number of an earlier champion; "" for the one before.
+        reason: why, which the ledger records.
+
+    Returns:
+        The ledger's line.
+
+    Raises:
+        PromotionError: there is nothing to go back to.
+        LedgerError: another process is changing the champion.
+        RegistryError: the version is gone, its file is another, or MLflow refuses.
+    """
+    target = version_before(name, to)
+    current = champion_number(name)
+    if target.version == current:
+        raise PromotionError(f"{target.label} is champion already.", hint=f"fusmae ledger {name}")
+    Session(model_file(f"{name}/{target.version}").path)
+    return sentence(move_champion(name, Change("rollback", target, reason=reason), current))

@@ -1,8 +1,7 @@
 """Which variants are offered, and how that is told."""
 
 from fusmae.evaluation.paired import Difference
-from fusmae.release.export.variant_comparison import Latency, VariantScores
-from fusmae.release.export.variant_report import Variant, as_report, as_tables
+from fusmae.release.export.variant_comparison import Latency, Variant, VariantScores, as_report, as_tables
 
 BASIS = {"num_test_pairs": 16, "num_test_places": 12, "num_threads": 2, "max_ap_loss": 0.02}
 

@@ -19,8 +19,13 @@ from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
-from fusmae.release.export.variant_comparison import Latency, compare_latencies, compare_scores, is_finite_at_extremes
-from fusmae.release.export.variant_report import Variant
+from fusmae.release.export.variant_comparison import (
+    Latency,
+    Variant,
+    compare_latencies,
+    compare_scores,
+    is_finite_at_extremes,
+)
 from fusmae.release.export.variants import make_variants
 from fusmae.stages.variants import variants
 from fusmae.training.build import build_encoder, build_preprocess, describe_architecture, describe_preprocessing

@@ -21,10 +21,8 @@ from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.files import file_sha256, write_json
 from fusmae.release.lineage.trace import lineage_text, trace
-from fusmae.release.promotion.champion import Change, move_champion
-from fusmae.release.promotion.checked_ledger import checked_ledger
-from fusmae.release.promotion.ledger import Ledger
-from fusmae.release.promotion.rollback import roll_back
+from fusmae.release.promotion.champion import Change, move_champion, roll_back
+from fusmae.release.promotion.ledger import Ledger, checked_ledger
 from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import champion_number
 from fusmae.runs.dvc_lock import dvc_md5
