@@ -1,9 +1,9 @@
 """Operators that are exported in another form than torch's exporter gives them, because that form runs faster.
 
 Attention becomes one ONNX operator if the operator set has it, else plain matrix products and a softmax. From operator
-set 23 on, onnxruntime can't run torch's own form of it at all (benchmarks/attention.py). Linear layers become one matrix
-product with a bias (Gemm) over all tokens of a batch, also when they are quantised. GELU, where the operator set lacks
-it, has the form that onnxruntime recognises and fuses into one operator.
+set 23 on, onnxruntime can't run torch's own form of it at all (benchmarks/attention.py). Linear layers become one
+matrix product with a bias (Gemm) over all tokens of a batch, also when they are quantised. GELU, where the operator set
+lacks it, has the form that onnxruntime recognises and fuses into one operator.
 """
 
 import copy
