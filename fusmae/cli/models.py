@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import begin, global_options, load_params
-from fusmae.cli.options import AsJson, Host, ModelName, ModelVersion
+from fusmae.cli.options import AsJson, Host, ModelName, ModelVersion, Port
 from fusmae.errors import LineageError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _comparison_text(label: str, comparison: "ModelComparison") -> str:
 def serve(
     model: Annotated[str, typer.Option(help="NAME@ALIAS (watched), NAME/VERSION or an ONNX file.")] = "fusmae@champion",
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
+    port: Port = 8080,
     max_batch: Annotated[
         int, typer.Option(min=1, help="Maximum number of tiles that run together, and of tiles per request.")
     ] = 32,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import begin, global_options, load_params
-from fusmae.cli.options import AsJson, Host, Raw, Receipt
+from fusmae.cli.options import AsJson, Host, Port, Raw, Receipt
 from fusmae.errors import FusmaeError, RegistryError, SourceError
 from fusmae.runs.environment import sent_to_proxy
 from fusmae.runs.process_group import own_programs_first, run_in_group
@@ -127,7 +127,7 @@ def doctor(
 
 def ui(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    port: Port = 5000,
 ) -> None:
     """Show runs and registered models in a browser.
 

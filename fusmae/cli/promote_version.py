@@ -18,7 +18,7 @@ from fusmae.release.promotion.commit_checks import check_origin, require_committ
 from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
 from fusmae.release.promotion.ledger import Ledger, sentence
-from fusmae.release.promotion.model_scores import Trial, require_same, run_trials
+from fusmae.release.promotion.model_scores import ModelScores, require_same, score_models
 from fusmae.release.registry.artifacts import add_artifacts
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import CHALLENGER, champion_number
@@ -160,7 +160,7 @@ def _verdict(
     reader = ShardReader(evidence.shards, "test")
     incomparable = _why_incomparable(champion, reader)
     models = [challenger, champion] if champion and not incomparable else [challenger]
-    trials = run_trials(models, reader, threshold=config.evaluate.threshold)
+    measured = score_models(models, reader, threshold=config.evaluate.threshold)
     facts = {
         "num_pairs": len(reader),
         "test_set": f"sha256:{content_sha256(evidence.shards)}",
@@ -168,12 +168,12 @@ def _verdict(
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "thresholds": config.gate.model_dump(),
-        "trials": [trial.to_json() for trial in trials],
+        "models": [model.to_json() for model in measured],
     }
     verdict = judge(
-        trials[0],
-        trials[1] if len(trials) > 1 else None,
-        _difference(config, trials, reader, evidence.index) if len(trials) > 1 else None,
+        measured[0],
+        measured[1] if len(measured) > 1 else None,
+        _difference(config, measured, reader, evidence.index) if len(measured) > 1 else None,
         config.gate,
         facts,
         origin=origin,
@@ -193,11 +193,11 @@ def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
     return ""
 
 
-def _difference(config: Config, trials: list[Trial], reader: ShardReader, index: Path) -> Difference:
-    every = trials[0].every_modality
+def _difference(config: Config, measured: list[ModelScores], reader: ShardReader, index: Path) -> Difference:
+    every = measured[0].every_modality
     differences = paired_differences(
-        trials[0].probabilities[every],
-        trials[1].probabilities[every],
+        measured[0].probabilities[every],
+        measured[1].probabilities[every],
         reader.labels,
         places=read_places(index, reader.keys),
         resamples=config.gate.bootstrap_resamples,

@@ -267,7 +267,7 @@ def test_what_the_commit_has_otherwise_is_named_before_anything_is_measured(
 ):
     lock_the_export(checkout)
     made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), inputs=inputs, is_dirty=True)
-    monkeypatch.setattr("fusmae.cli.promote_version.run_trials", None)
+    monkeypatch.setattr("fusmae.cli.promote_version.score_models", None)
     with pytest.raises(PromotionError, match=rf"{said}(.|\n)*`dvc repro` makes what this commit names"):
         promoted(config, made)
     assert champion() == ""
