@@ -171,15 +171,12 @@ def serve(
     model: Annotated[str, typer.Option(help="NAME@ALIAS (watched), NAME/VERSION or an ONNX file.")] = "fusmae@champion",
     host: Host = "127.0.0.1",
     port: Port = 8080,
-    max_batch: Annotated[
-        int, typer.Option(min=1, help="Maximum number of tiles that run together, and of tiles per request.")
-    ] = 32,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a request waits for others.")] = 2.0,
+    max_batch: Annotated[int, typer.Option(min=1, help="Maximum number of tiles per request.")] = 32,
     max_requests: Annotated[
         int, typer.Option(min=1, help="Maximum number of requests in progress; further ones get 503.")
     ] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest body in MB; larger ones get 413.")] = 16.0,
-    poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")] = 30.0,
+    poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries of the alias.")] = 30.0,
     stop_s: Annotated[int, typer.Option(min=0, help="Seconds to finish requests after a signal to stop.")] = 30,
 ) -> None:
     """Answer requests with tiles over HTTP.
@@ -192,4 +189,4 @@ def serve(
     from fusmae.serving.limits import Limits
     from fusmae.serving.serve import serve as run_service
 
-    run_service(model, host, port, Limits(max_batch, max_wait_ms, max_requests, max_body_mb, poll_s, stop_s))
+    run_service(model, host, port, Limits(max_batch, max_requests, max_body_mb, poll_s, stop_s))
