@@ -34,9 +34,9 @@ _ENDED = {
 }
 _OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.fusmae", "prefect.resource.role": "tag"})
 # Without force: Prefect then does not mark a run as crashed that has ended, even if the event of its end arrives late.
-_CRASHED = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message="it gave no sign of life for a while")
+_CRASHED = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message="no heartbeats")
 _RUN_AGAIN = ChangeFlowRunState(
-    name="AwaitingRetry", state=StateType.SCHEDULED, message="it died; it goes on from its last checkpoint"
+    name="AwaitingRetry", state=StateType.SCHEDULED, message="crashed; it continues from its last checkpoint"
 )
 
 
@@ -44,7 +44,7 @@ def dead_runs() -> AutomationCore:
     """An automation that marks a run without heartbeats as crashed, which frees its slot in the work pool."""
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
-        name="fusmae: what gives no sign of life has crashed",
+        name="fusmae: mark runs without heartbeats as crashed",
         description="A flow run whose heartbeats stopped (worker killed, host gone) is marked as crashed.",
         trigger=_of_each_run(
             posture=Posture.Proactive, after={heartbeat}, expect={heartbeat, *_ENDED}, within=_DEAD_AFTER
@@ -56,7 +56,7 @@ def dead_runs() -> AutomationCore:
 def crashed_runs() -> AutomationCore:
     """An automation that runs a crashed run again, whether it reported the crash itself or its heartbeats stopped."""
     return AutomationCore(
-        name="fusmae: run again what crashed",
+        name="fusmae: run crashed runs again",
         description="A flow run whose process was ended from outside is scheduled again; one that failed is not.",
         trigger=_of_each_run(posture=Posture.Reactive, expect={"prefect.flow-run.Crashed"}),
         actions=[_RUN_AGAIN],
@@ -105,7 +105,7 @@ def apply_automations() -> Iterator[str]:
                 client.update_automation(automation.id, wanted)
             if not known:
                 client.create_automation(wanted)
-            yield f"automation {wanted.name!r}: {'brought up to date' if known else 'made'}"
+            yield f"automation {wanted.name!r}: {'updated' if known else 'made'}"
 
 
 POOLS: dict[str, int | None] = {"cpu": None, "gpu": 1}

@@ -48,7 +48,7 @@ def compare(scene: Path, model: str, out: Path) -> bool:
     given = [f"--{sensor}={scene / sensor}" for sensor in _SENSORS if (scene / sensor).exists()]
     code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])
     if code not in (0, _DRIFTED):
-        raise DriftFailedError(f"{scene} could not be compared: the text above says why")
+        raise DriftFailedError(f"{scene} could not be compared: see the output above")
     return code == _DRIFTED
 
 

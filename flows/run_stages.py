@@ -105,7 +105,7 @@ class TransferFailedError(RuntimeError):
 def pull(workspace: Workspace) -> None:
     """Fetch the data that the commit's dvc.lock names, and the run cache with results of other runs."""
     if workspace.has_remote and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
-        get_run_logger().warning("the remote has not all that dvc.lock names: what is missing is made")
+        get_run_logger().warning("the remote lacks some of what dvc.lock names: it is computed")
 
 
 @task(
@@ -185,7 +185,9 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
         StageFailedError: a stage failed.
     """
     if (flow_run.get_run_count() or 0) > MAX_RUNS:
-        raise GivenUpError(f"this run began {MAX_RUNS} times and died each time; look at its worker and its memory")
+        raise GivenUpError(
+            f"this run was started {MAX_RUNS} times and never finished; check its worker's log and memory"
+        )
     with open_workspace(commit, overrides) as workspace:
         if workspace.experiment:
             pull(workspace)
@@ -195,7 +197,7 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
             if name == "fetch" and only_new_data and not has_new_data(workspace):
                 send(
                     "no new raw data",
-                    "this run was to train on new raw data, and there are none since the newest version",
+                    "this run trains on new raw data only, and there are none since the newest version",
                 )
                 return
         experiment = save(workspace, names, overrides) if workspace.experiment else ""

@@ -31,8 +31,8 @@ class GlobalOptions:
 global_options = GlobalOptions()
 """Those of this process, set when the command line is read."""
 
-# A person waits for the answer of a command, or a service looks again: with MLflow's own numbers a registry that is
-# down takes four minutes to say so. Stages keep those: a training run had better wait.
+# With MLflow's own values a command takes four minutes to report a registry that is down. Stages keep those values: a
+# training run should wait.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
@@ -62,7 +62,7 @@ def begin(command: str, *, looks_up: str = "") -> None:
     require_packages(command)
     _make_ready()
     if looks_up and not looks_up.endswith(".onnx"):
-        # To import MLflow takes seconds, in which a person would wonder.
+        # Importing MLflow takes seconds.
         typer.echo(f"looking up {looks_up} in the registry", err=True)
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)

@@ -17,28 +17,34 @@ if TYPE_CHECKING:
 def promote(
     name: ModelName,
     version: Annotated[
-        str, typer.Option(help="Alias or number of the version that shall become champion; by default the challenger.")
+        str, typer.Option(help="Alias or number of the version to promote; by default the challenger.")
     ] = "",
     experiment: Annotated[
         str,
         typer.Option(
-            help="DVC experiment whose parameters and results are committed first, as `dvc exp show` names it; "
-            "`workspace` for what was run last here. Its version is judged."
+            help="DVC experiment, as `dvc exp show` lists it, whose parameters and results are committed first, and "
+            "whose version is judged; `workspace` for the last run in this checkout."
         ),
     ] = "",
-    shards: Annotated[Path, typer.Option(help="Shards whose test split both are judged on.")] = Path("data/shards"),
-    index: Annotated[Path, typer.Option(help="Index, which says what is of one place.")] = Path("data/index.parquet"),
-    verdict: Annotated[Path, typer.Option(help="The examination's, which names the shards.")] = Path(
+    shards: Annotated[Path, typer.Option(help="Folder of shards; both versions are judged on the test split.")] = Path(
+        "data/shards"
+    ),
+    index: Annotated[Path, typer.Option(help="Parquet file of the index, which names the place of each pair.")] = Path(
+        "data/index.parquet"
+    ),
+    verdict: Annotated[Path, typer.Option(help="Verdict of the examination, which identifies the shards.")] = Path(
         "data/verdict.json"
     ),
-    reports: Annotated[Path, typer.Option(help="Where the gate's verdict goes.")] = Path("reports/gate"),
-    force: Annotated[bool, typer.Option("--force", help="Go on where the gate says no; needs --reason.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, and who agreed; stands in the ledger for good.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; fails where the gate says no.")] = False,
+    reports: Annotated[Path, typer.Option(help="Folder for the gate's verdict.")] = Path("reports/gate"),
+    force: Annotated[bool, typer.Option("--force", help="Promote even if the gate refuses; needs --reason.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason, and who agreed; it is kept in the ledger.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only judge; the exit code is 1 if the gate refuses.")
+    ] = False,
 ) -> None:
-    """Make a version champion if the gate lets it pass.
+    """Make a version champion if it passes the gate.
 
-    The gate judges it against the champion of now, on the test split.
+    The gate compares it with the present champion on the test split.
 
     Example: fusmae promote fusmae --experiment workspace
 
@@ -66,10 +72,10 @@ def promote(
 
 def rollback(
     name: ModelName,
-    to: Annotated[str, typer.Option(help="Number of an earlier champion; by default the one before.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; stands in the ledger for good.")] = "",
+    to: Annotated[str, typer.Option(help="Number of an earlier champion; by default the previous one.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason; it is kept in the ledger.")] = "",
 ) -> None:
-    """Make the version champion again that was it before.
+    """Make an earlier champion the champion again.
 
     Example: fusmae rollback fusmae --reason "maps of the coast are wrong"
     """
@@ -82,7 +88,7 @@ def rollback(
 def ledger(name: ModelName) -> None:
     """Show who made which version champion, when and why.
 
-    The command fails if somebody changed the ledger, or moved the alias past it.
+    The command fails if the ledger was changed, or if the alias was moved without an entry.
 
     Example: fusmae ledger fusmae
     """
@@ -93,7 +99,7 @@ def ledger(name: ModelName) -> None:
 
 
 def lineage(reference: ModelVersion, as_json: AsJson = False) -> None:
-    """Say what made a version: data, parameters, code, runs.
+    """Show what made a version: data, parameters, code, runs.
 
     It names the commit, parameters, hashes back to the raw archives, MLflow runs and versions of libraries.
 
@@ -117,14 +123,14 @@ _WIDTH = 150
 
 def reproduce(
     reference: ModelVersion,
-    tolerance: Annotated[float, typer.Option(help="Largest difference of a score, absolute.", min=0)] = 1e-6,
-    keep: Annotated[bool, typer.Option(help="Leave the checkout when all is done.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where checkouts go.")] = Path(".fusmae/reproduce"),
+    tolerance: Annotated[float, typer.Option(help="Largest absolute difference allowed in a score.", min=0)] = 1e-6,
+    keep: Annotated[bool, typer.Option(help="Keep the checkout afterwards.")] = False,
+    folder: Annotated[Path, typer.Option(help="Folder for checkouts.")] = Path(".fusmae/reproduce"),
 ) -> None:
     """Make a version again from its commit, and compare it.
 
-    Nothing comes from a cache; every hash and score is compared. Exit code 1 if it is not the same. Cut off, the same
-    command goes on.
+    No result comes from a cache; every hash and score is compared. The exit code is 1 if they differ. After an
+    interruption, the same command continues.
 
     Example: fusmae reproduce fusmae@champion --tolerance 1e-6
     """
@@ -144,7 +150,7 @@ def reproduce(
     if not comparison.is_reproduced:
         raise LineageError(
             f"{label} is not reproduced: {len(comparison.other)} of {len(comparison.rows)} comparisons differ.",
-            hint="`--keep` leaves the checkout to look into",
+            hint="with `--keep` the checkout stays, so that its files can be compared",
         )
 
 
@@ -156,15 +162,15 @@ def _comparison_text(label: str, comparison: "ModelComparison") -> str:
     for row in comparison.rows:
         table.add_row(row.what, row.before, row.now, _ANSWERS[row.answer])
     asked = (
-        "the same bits, for libraries, device and threads are the same"
+        "the same bits, because libraries, device and threads are the same"
         if comparison.expects_bits
-        else "the scores only, for libraries, device or threads are others: see the first rows"
+        else "the scores only, because libraries, device or threads differ: see the first rows"
     )
     console = Console(width=_WIDTH, highlight=False)
     with console.capture() as captured:
         console.print(table)
     verdict = "reproduced" if comparison.is_reproduced else "NOT reproduced"
-    return f"{captured.get()}asked for: {asked}; scores within {comparison.tolerance:g}\n{label}: {verdict}"
+    return f"{captured.get()}required: {asked}; scores within {comparison.tolerance:g}\n{label}: {verdict}"
 
 
 def serve(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fusmae.config.params import Config
 
 CHANGED = 3
-"""Exit code of a look that found changed files."""
+"""Exit code of `--check` if files have changed."""
 
 
 def summary(
@@ -47,14 +47,16 @@ def summary(
 
 
 def update(
-    check: Annotated[bool, typer.Option("--check", help="Only look: exit code 3 where files have changed.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare: the exit code is 3 if files have changed.")
+    ] = False,
     raw: Raw = Path("data/raw"),
     receipt: Receipt = Path("data/raw.json"),
 ) -> None:
-    """Look for changed raw files, then run `dvc repro`.
+    """Find changed raw files, then run `dvc repro`.
 
-    Files that you added, removed or changed are found by names, sizes and times; only files where these are others are
-    read. Then all runs that they concern.
+    Files that you added, removed or changed are found by their names, sizes and times; only files in which these differ
+    are read. Then all stages that depend on them run.
 
     Example: fusmae update
     """
@@ -64,25 +66,25 @@ def update(
 
 
 def bring_up_to_date(config: "Config", *, raw: Path, receipt: Path, check: bool) -> int:
-    """Run what changed raw files concern: DVC itself sees their receipt only.
+    """Run the stages that depend on changed raw files; DVC itself tracks only their receipt.
 
-    Files that a user brings are looked at; if they are not those of the receipt, stage fetch runs anew. Those that were
-    fetched are too many to be looked at: the stages that read them run anew. Then `dvc repro` does the rest.
+    Files that a user provides are compared with the receipt; if they differ, stage fetch runs again. Fetched files are
+    too many to be compared: the stages that read them run again. Then `dvc repro` runs the others.
 
     Args:
         config: params.yaml.
         raw: folder of unpacked raw data, one folder per source.
-        receipt: JSON that says what they were.
-        check: only look.
+        receipt: JSON that describes the data.
+        check: whether to only compare.
 
     Returns:
-        Exit code: that of DVC; of a look, 3 where files have changed and 0 where not.
+        The exit code of DVC; with `check`, 3 if files have changed and 0 if not.
     """
     from fusmae.config.source import BROUGHT_BY_HAND
 
     name = config.data.source.name
     is_same = _is_same(config, raw / name, receipt)
-    print(f"{raw / name} is {'what' if is_same else 'not what'} {receipt} says", file=sys.stderr)
+    print(f"{raw / name} is {'as' if is_same else 'not as'} {receipt} states", file=sys.stderr)
     if check:
         return 0 if is_same else CHANGED
     anew = ["fetch"] if not is_same else ["index", "shard"] if name not in BROUGHT_BY_HAND else []
@@ -95,7 +97,7 @@ def _is_same(config: "Config", folder: Path, receipt: Path) -> bool:
 
     try:
         return is_as_received(config.data.source, folder, receipt)
-    except SourceError:  # stage fetch says what is wrong
+    except SourceError:  # stage fetch states what is wrong
         return False
 
 
@@ -106,7 +108,7 @@ def _dvc(*arguments: str) -> int:
 
 def doctor(
     as_json: AsJson = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Let a warning count as an error.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Count a warning as an error.")] = False,
 ) -> None:
     """Check the stack; print the command that mends a fault.
 

@@ -18,7 +18,7 @@ Seed = Annotated[int, typer.Option(help="Seed of weights, order, masks and label
 
 
 def study(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Other values, as study_size=gpu.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Overrides, such as study_size=gpu.")] = None,
     out: Annotated[Path, typer.Option(help="Parameters that the stages of a study read.")] = Path("study/params.yaml"),
 ) -> None:
     """Write a study's parameters from conf/study.yaml.
@@ -32,7 +32,7 @@ def study(
 
 
 def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
-    """Write `conf/study.yaml` with other values laid over it to `out`.
+    """Write `conf/study.yaml` with overrides applied to `out`.
 
     Not by `dvc exp run`: killed, it leaves git without a branch.
 
@@ -94,7 +94,7 @@ def study_pretrain(
 ) -> None:
     """Pretrain one variant of a study.
 
-    The stage goes on from where a killed run stopped.
+    A killed run continues where it stopped.
 
     Example: fusmae --params study/params.yaml study-pretrain --variant joint --seed 1 --shards study/data/shards
     --verdict study/data/verdict.json --statistics study/data/statistics.json --out study/models/joint-1
@@ -144,9 +144,9 @@ def study_report(
     out: Out,
     runs: Runs,
 ) -> None:
-    """Put every cell of a study into one page.
+    """Write the report of a study.
 
-    The page has tables and plots.
+    One page shows tables and plots of all cells.
 
     Example: fusmae --params study/params.yaml study-report --cells study/cells --shards study/data/shards
     --out study/report --runs study/runs

@@ -72,7 +72,7 @@ def check_remote() -> Iterator[Finding]:
     if is_there:
         yield Finding("dvc remote", "ok", f"{name} at {url} answers")
     else:
-        found = f"{name} at {url} answers, but has nothing there"
+        found = f"{name} at {url} answers, but it is empty"
         yield Finding("dvc remote", "warning", found, "what was pushed", "dvc push")
 
 

@@ -186,9 +186,9 @@ def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
     elif not sent:
         yield Finding("proxies", "ok", f"{named}; not for this machine's own servers")
     else:
-        found = f"{named}, for {', '.join(sent)}, too; fusmae and its flows go past it, prefect, mlflow and dvc don't"
+        found = f"{named}, also for {', '.join(sent)}; fusmae and its flows bypass it, prefect, mlflow and dvc don't"
         mend = " ".join(f"{name}={shlex.quote(value)}" for name, value in exclusions().items())
-        yield Finding("proxies", "warning", found, "no proxy before this machine's own servers", f"export {mend}")
+        yield Finding("proxies", "warning", found, "no proxy for this machine's own servers", f"export {mend}")
 
 
 def _check_socks() -> Iterator[Finding]:

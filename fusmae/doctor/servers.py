@@ -134,7 +134,7 @@ def _check_sqlite(path: Path) -> Finding:
     except sqlite3.Error as error:
         found, reason = [], f"{path} is no MLflow database: {error}"
     else:
-        reason = f"{path} names no schema: it was cut off as it was made"
+        reason = f"{path} names no schema: making it was interrupted"
     shown = shlex.quote(os.path.relpath(path))
     if not found:
         return Finding("mlflow store", "error", reason, "a database that MLflow made", f"mv {shown} {shown}.broken")
@@ -233,7 +233,9 @@ def _check_server(server: ServerAddress) -> Iterator[Finding]:
         return
     if store.is_refusal:
         mend = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=…"
-        yield Finding("mlflow store", "error", f"{server.url} does not know who asks", "a user that it knows", mend)
+        yield Finding(
+            "mlflow store", "error", f"{server.url} does not accept these credentials", "a user that it knows", mend
+        )
     elif health.status != 200 or not isinstance(store.json(), dict) or store.status != 200:
         found = f"{server.url} answers {health.status} to /health and {store.status} to a search"
         yield Finding("mlflow store", "error", found, "an MLflow server whose database answers", start)
@@ -277,7 +279,9 @@ def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
             yield Finding("prefect server", "error", found, "an address that ends in /api", _START_PREFECT)
         elif version.is_refusal:
             mend = "export PREFECT_API_AUTH_STRING=user:password"
-            yield Finding("prefect server", "error", f"{server.url} does not know who asks", "its password", mend)
+            yield Finding(
+                "prefect server", "error", f"{server.url} does not accept these credentials", "its password", mend
+            )
         else:
             yield Finding("prefect server", "ok", f"{server.url} answers")
             yield _prefect_version(str(version.json()))

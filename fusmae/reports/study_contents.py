@@ -47,7 +47,7 @@ def signed(value: float) -> str:
 
 
 def anchor(cell: Cell) -> str:
-    """Where a cell stands in the page's last table."""
+    """Anchor of a cell's row in the page's last table."""
     return f"cell-{cell.variant}-{cell.seed}".replace(" ", "-")
 
 
@@ -197,7 +197,7 @@ class Chart:
 
 
 def label_efficiency(study: Study) -> list[Chart]:
-    """The headline score over the share of labels, a chart a protocol that has several shares."""
+    """The headline score over the share of labels, one chart per protocol with several shares."""
     charts = []
     for protocol, _ in study.largest_uses:
         uses = [use for use in study.uses if use[0] == protocol]
@@ -223,7 +223,7 @@ def label_efficiency(study: Study) -> list[Chart]:
 
 
 def training(study: Study) -> list[Chart]:
-    """Training curves, a chart a name, a line a cell."""
+    """Training curves: one chart per name, one line per cell."""
     names = dict.fromkeys(name for found in study.cells for name in found.cell.history)
     charts = []
     for name in names:
@@ -240,7 +240,7 @@ def training(study: Study) -> list[Chart]:
 
 
 def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> list[Chart]:
-    """Micro-averaged precision over recall, a chart a protocol and share."""
+    """Micro-averaged precision over recall, one chart per protocol and share."""
     charts = []
     for use in dict.fromkeys(curve.use for curve in curves):
 

@@ -89,7 +89,7 @@ def _side_by_side(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, li
             yield f"{group}, {setting}", [model[group].get(setting) for model in models]
     for name in models[0]["per_class_ap"]:
         yield f"AP, {name}", [model["per_class_ap"].get(name) for model in models]
-    for label, key in (("calibration error", "calibration_error"), ("ms a pair", "latency_ms"), ("MB", "size_mb")):
+    for label, key in (("calibration error", "calibration_error"), ("ms per pair", "latency_ms"), ("MB", "size_mb")):
         yield label, [model[key] for model in models]
 
 

@@ -60,8 +60,8 @@ def _alone(folder: Path) -> Iterator[None]:
         lock = FileLock(_lock_of(folder)).acquire(timeout=1)
     except Timeout as error:
         raise TrainingError(
-            f"Another process trains this very run: it holds {_lock_of(folder)}.",
-            expected="one process a run",
+            f"Another process works on the same run: it holds {_lock_of(folder)}.",
+            expected="one process per run",
             hint="wait for it; then `dvc repro` takes its result from the cache",
         ) from error
     with lock:

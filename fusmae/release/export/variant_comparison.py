@@ -196,7 +196,7 @@ class Variant:
 
 def _loss(difference: Difference, setting: str) -> str:
     if difference.low is None:
-        return f"what it loses is not known: {difference.why_no_interval}"
+        return f"the loss is not known: {difference.why_no_interval}"
     return f"{difference.metric} with {setting} may be {-difference.low:.4f} below fp32 ({difference.confidence:.0%})"
 
 

@@ -25,8 +25,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 Feeds = Mapping[str, NDArray[np.float32]]
 
 CALIBRATION = (
-    "MinMax over activations of real pairs of train, each in every modality setting; activations uint8 a tensor, "
-    "weights int8 a channel, 7 bits of it; patch embedding, attention products, norms and head fp32"
+    "MinMax over activations of real pairs of train, each in every modality setting; activations uint8 per tensor, "
+    "weights int8 per channel, 7 bits of it; patch embedding, attention products, norms and head fp32"
 )
 HALVES = (
     "weights and activations fp16; pixels up to the patch embedding, norms, attention products, pooling and head fp32"

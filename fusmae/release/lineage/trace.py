@@ -68,12 +68,12 @@ def trace(reference: str) -> Traced:
             hint="dvc repro register",
         )
     text = read_artifact(model, LINEAGE)
-    with refusals_named(f"what it knows of {model.label}"):
+    with refusals_named(f"the version {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
     if text is None:
         raise LineageError(
-            f"{model.label} was registered without its lineage: nothing says what made it.",
+            f"{model.label} was registered without its lineage.",
             expected=f"{LINEAGE} beside its graph, as stage register writes it",
             hint="`dvc repro -f -s export`, then `dvc repro` registers a version with its lineage",
         )
@@ -108,10 +108,11 @@ def read_lineage(text: str, model: ModelFile) -> Lineage:
         ) from error
     if lineage.onnx_sha256 != model.sha256:
         raise LineageError(
-            f"{LINEAGE} of {model.label} is of another model: someone changed the registry's files.",
+            f"{LINEAGE} of {model.label} is of another model: the registry's files were changed.",
             got=lineage.onnx_sha256,
             expected=model.sha256,
-            hint="dvc repro -f -s register",
+            hint="restore the registry's files from a backup; without one, register a new version from a later commit: "
+            "`dvc repro -f -s export`, then `dvc repro`",
         )
     return lineage
 

@@ -100,7 +100,7 @@ def judge(
         *_classes(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
-        _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms a pair, median", ".1f"),
+        _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms per pair, median", ".1f"),
         _slower(challenger, champion, thresholds),
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
     )
@@ -108,7 +108,7 @@ def judge(
 
 
 def _finite(challenger: ModelScores) -> GateCheck:
-    got = f"{challenger.num_bad} that are not, counted as wrong" if challenger.num_bad else "all of them"
+    got = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else "all of them"
     return GateCheck(
         "finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1"
     )
@@ -169,7 +169,7 @@ def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: T
         return GateCheck("latency ratio", "passed", got, expected)
     tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
     if tested.pvalue > _MAX_CHANCE:
-        got += ": too unsteady on this machine now to tell"
+        got += ": the times vary too much on this machine now"
         return GateCheck("latency ratio", "skipped", got, expected)
     return GateCheck("latency ratio", "failed", got, expected)
 

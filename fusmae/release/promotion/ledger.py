@@ -121,7 +121,7 @@ class Ledger:
 
         client = MlflowClient()
         chained = entry.model_copy(update={"previous": expected[-1].sha256 if expected else _GENESIS})
-        with refusals_named(f"a place in {self.model}"):
+        with refusals_named(f"an entry in {self.model}"):
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
@@ -138,7 +138,7 @@ class Ledger:
                 f"Another command changed the champion of {self.name} at the same time.",
                 got=sentence(last),
                 expected="one command at a time",
-                hint="look at it with `fusmae ledger`, then decide again",
+                hint="read it with `fusmae ledger`, then decide again",
             )
         return chained
 
@@ -192,12 +192,12 @@ def _chained(model: str, stored: Sequence[tuple[int, str, str]]) -> list[Entry]:
         except ValidationError as error:
             raise _changed(model, number, f"no entry: {error.errors()[0]['msg']}") from error
         if entry.sha256 != sha256:
-            raise _changed(model, number, "another content than its hash says")
+            raise _changed(model, number, "its content does not match its hash")
         if entry.previous not in hashes:
             raise _changed(model, number, f"it follows {entry.previous[:12]}, which is not there")
         if entry.previous == hashes[-1]:
             if entry.phase == "done" and not (entries and entry.completes(entries[-1])):
-                raise _changed(model, number, "done, but not what was begun before it")
+                raise _changed(model, number, "`done`, but for another change than the one begun before it")
             entries.append(entry)
             hashes.append(sha256)
     return entries
@@ -238,7 +238,7 @@ def checked_ledger(name: str) -> str:
     for number, entry_hash in in_use(name):
         if entry_hash not in hashes:
             raise LedgerError(
-                f"{name}/{number} was put to use by an entry that the ledger does not have.",
+                f"{name}/{number} was made champion by an entry that is not in the ledger.",
                 got=f"entry {entry_hash[:12]} on the version",
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
@@ -255,16 +255,16 @@ def checked_ledger(name: str) -> str:
     last = entries[-1] if entries else None
     if current not in {expected[0], last.after if last and last.phase == "begun" else expected[0]}:
         raise LedgerError(
-            f"The alias champion of {name} was moved past the ledger.",
+            f"The alias champion of {name} was moved without an entry in the ledger.",
             got=f"champion {current or 'none'}",
             expected=f"champion {expected[0] or 'none'}",
             hint=f"fusmae rollback {name} --to {expected[0] or 'N'}, or promote {current or 'none'} with evidence",
         )
     lines = _lines(entries) or ["no champion so far"]
     if last and last.phase == "begun":
-        lines.append("the last change is under way" if last.is_open else "the last change was cut off: do it again")
+        lines.append("the last change is in progress" if last.is_open else "the last change was interrupted: repeat it")
     if entries:
-        # A copy of it noted elsewhere shows whether the whole ledger was written anew.
+        # A copy of this hash elsewhere shows whether the whole ledger was replaced.
         lines.append(f"last entry: {entries[-1].sha256}")
     return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])
 
@@ -275,6 +275,8 @@ def _lines(entries: Sequence[Entry]) -> list[str]:
     for number, entry in enumerate(entries):
         recorded = "".join(champions(entries[:number])[-1:])
         if entry.phase == "begun" and entry.before != recorded:
-            lines.append(f"(by then the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)")
+            lines.append(
+                f"(before this, the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)"
+            )
         lines.append(sentence(entry))
     return lines

@@ -247,9 +247,9 @@ def _out_of_scope(trained: Coverage) -> list[str]:
     unseen = [name for number, name in enumerate(month_name) if number and number not in trained.months]
     return [
         "- tiles of another size, with other bands or in other units: the graph takes the arrays below and no others",
-        "- anything finer than a tile: the answer is one for all of it",
+        "- anything finer than a tile: there is one answer per tile",
         "- other classes than those below, and claims about classes without a test pair",
-        f"- land outside of what it learned from{_within(trained)}: nothing here says how it does there",
+        f"- land outside the training data{_within(trained)}: it was not tested there",
         *([f"- {', '.join(unseen)}: no training pair is of these months"] if unseen else []),
         *(["- seasonal snow: no training pair has any, by its source"] if not trained.num_snowy else []),
         *(["- clouds and their shadows: no training pair has any, by its source"] if not trained.num_cloudy else []),

@@ -62,7 +62,7 @@ def test_what_is_lost_on_few_places_is_not_known_so_nothing_is_offered():
     values = dict.fromkeys(differences, 0.5)
     few = variant({setting: VariantScores(values, values, differences, 0.1) for setting in ("s1+s2", "s1")})
     why = "3 places are too few for a 95% interval, which needs 6"
-    assert few.faults(0.02) == [f"what it loses is not known: {why}"]
+    assert few.faults(0.02) == [f"the loss is not known: {why}"]
     fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0)], {}, True)
     table = as_tables(as_report([fp32, few], **BASIS | {"num_test_places": 3}, warning=""))
     assert f"16 test pairs of 3 places; no intervals: {why}." in table

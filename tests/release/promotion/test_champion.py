@@ -356,7 +356,7 @@ def test_an_alias_that_was_moved_by_hand_stops_promotions_until_it_is_taken_back
         promoted(config, "2")
     roll_back(NAME, to="1", reason="somebody moved it")
     promoted(config, "2")
-    assert "(by then the alias was moved from 1 to 3 by hand)" in checked_ledger(NAME)
+    assert "(before this, the alias was moved from 1 to 3 by hand)" in checked_ledger(NAME)
 
 
 def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, monkeypatch):

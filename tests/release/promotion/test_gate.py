@@ -147,7 +147,7 @@ def test_other_work_that_hits_a_challenger_in_some_rounds_more_does_not_fail_it(
     assert {"passed", "skipped"} <= set(statuses)
     unsure = latency_ratio((8.0, 1.0, 8.0) * 10, (5.0,) * 30, thresholds)
     assert unsure.status == "skipped"
-    assert unsure.got == "1.60 × (half of the rounds from 0.20 to 1.60): too unsteady on this machine now to tell"
+    assert unsure.got == "1.60 × (half of the rounds from 0.20 to 1.60): the times vary too much on this machine now"
 
 
 def test_the_difference_is_paired_so_models_that_agree_differ_by_little():
