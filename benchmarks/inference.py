@@ -36,7 +36,7 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.environment import keep_freed_memory
 from fusmae.runs.provenance import git_state
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
@@ -81,7 +81,7 @@ def main(
     for name, side_m in SCENES_M.items():
         if not (folder / name).exists():
             make_scene(folder / name, session.inputs, side_m, is_sparse=name == "large")
-    result = measure(model, _trained(weights), folder, "dense", rounds)
+    result = measure(model, trained(weights), folder, "dense", rounds)
     result |= measure_memory(model, folder)
     eager, path = untrained("small", session), folder / "small.onnx"
     save_graph(eager, session, path, load_config(Path("params.yaml")).export.opset)
@@ -252,7 +252,8 @@ def noise(session: Session, size: int) -> dict[str, Any]:
     }
 
 
-def _trained(weights: Path) -> Any:
+def trained(weights: Path) -> Any:
+    """The model of a checkpoint of stage finetune."""
     from fusmae.models.preprocess import Preprocess
     from fusmae.release.export.graph import Deployable
     from fusmae.training.checkpoint import load_checkpoint

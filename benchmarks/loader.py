@@ -10,8 +10,8 @@ can't do this: it returns everything on the 10 m grid, which is 1.9 times as man
 `grid`: everything on the 10 m grid; for fusmae and the LMDB, the model's own preprocessing upsamples.
 
 torchgeo does not read its reference map here, because the others don't read it either. fusmae's command line makes the
-C library keep freed memory (`fusmae.runs.memory`), so fusmae's loader (`ours`) does that here too; `lmdb_tuned` is the
-LMDB with the same setting, `lmdb` the LMDB without it, as its users have it.
+C library keep freed memory (`fusmae.runs.environment`), so fusmae's loader (`ours`) does that here too; `lmdb_tuned` is
+the LMDB with the same setting, `lmdb` the LMDB without it, as its users have it.
 """
 
 import json
@@ -32,7 +32,7 @@ from benchmarks.rounds import medians, with_range
 from fusmae.data.shards import PIXELS, shard_paths
 from fusmae.data.statistics import read_statistics
 from fusmae.files import write_json
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.environment import keep_freed_memory
 from fusmae.runs.provenance import git_state
 
 RIVALS = ("torchgeo", "lmdb", "lmdb_tuned")

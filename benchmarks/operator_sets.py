@@ -62,7 +62,10 @@ def measure(session: Session, folder: Path, rounds: int, out: Path) -> None:
 
     result = {
         f"{size}_batch{batch_size}": compare(
-            {opset: folder / f"{size}-{opset}.onnx" for opset in OPSETS}, _feeds(session, batch_size), rounds
+            {opset: folder / f"{size}-{opset}.onnx" for opset in OPSETS},
+            feeds_of(session, batch_size),
+            rounds,
+            max(OPSETS),
         )
         for size in SIZES
         for batch_size in BATCHES
@@ -81,25 +84,27 @@ def measure(session: Session, folder: Path, rounds: int, out: Path) -> None:
             typer.echo(f"{name} {opset}: {row}")
 
 
-def compare(graphs: Mapping[int, Path], feeds: dict[str, Any], rounds: int) -> dict[str, dict[str, float]]:
-    """CPU milliseconds per batch, and their ratio to those of the newest operator set, by operator set."""
+def compare(
+    graphs: Mapping[Any, Path], feeds: dict[str, Any], rounds: int, baseline: Any
+) -> dict[str, dict[str, float]]:
+    """CPU milliseconds per batch, and their ratio to those of the baseline, by the graphs' names."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
-        opset: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for opset, path in graphs.items()
+        name: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for name, path in graphs.items()
     }
-    taken: dict[int, list[float]] = {opset: [] for opset in sessions}
+    taken: dict[Any, list[float]] = {name: [] for name in sessions}
     for turn in range(rounds):
         # The order rotates, so that no graph always profits from what the one before left in the caches.
-        for opset in np.roll(list(sessions), turn).tolist():
-            taken[opset].append(_mean_s(sessions[opset], feeds))
-    newest, rows = taken[max(taken)], {}
-    for opset, seconds in taken.items():
-        ratios = [one / other for one, other in zip(seconds, newest, strict=True)]
-        rows[str(opset)] = {
+        for name in np.roll(list(sessions), turn).tolist():
+            taken[name].append(_mean_s(sessions[name], feeds))
+    rows = {}
+    for name, seconds in taken.items():
+        ratios = [one / other for one, other in zip(seconds, taken[baseline], strict=True)]
+        rows[str(name)] = {
             "ms": round(1000 * statistics.median(seconds), 2),
             "ratio": round(statistics.median(ratios), 3),
             "ratio_low": round(min(ratios), 3),
@@ -108,7 +113,8 @@ def compare(graphs: Mapping[int, Path], feeds: dict[str, Any], rounds: int) -> d
     return rows
 
 
-def _feeds(session: Session, batch_size: int) -> dict[str, Any]:
+def feeds_of(session: Session, batch_size: int) -> dict[str, Any]:
+    """A batch with every modality, as input arrays of onnxruntime by name."""
     presence = np.ones((batch_size, len(session.metadata["modalities"])), np.float32)
     return noise(session, batch_size) | {PRESENCE: presence}
 

@@ -32,4 +32,4 @@ def decide(command: str, name: str, *options: str) -> None:
         environment={**os.environ, FLOW_RUN: str(flow_run.get_id() or "")},
     )
     if code:
-        raise DecisionRefusedError(f"{command} {name} was refused: the text above says why; the champion stays")
+        raise DecisionRefusedError(f"{command} {name} was refused: see the output above; the champion stays")

@@ -57,7 +57,7 @@ def compare(scene: Path, files: Mapping[str, Path], model: str, out: Path) -> bo
     given = [f"--scene={modality}={path}" for modality, path in files.items()]
     code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])
     if code not in (0, _DRIFTED):
-        raise DriftFailedError(f"{scene} could not be compared: the text above says why")
+        raise DriftFailedError(f"{scene} could not be compared: see the output above")
     return code == _DRIFTED
 
 

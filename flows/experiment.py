@@ -33,7 +33,7 @@ def lay_over(folder: Path, overrides: Sequence[str]) -> None:
         is_group = (folder / "conf" / name).is_dir()
         if not _OVERRIDE.fullmatch(override) or (is_group and not _GROUP.fullmatch(value)):
             raise ConfigError(
-                f"{override!r} is no override.",
+                f"{override!r} is not an override.",
                 expected="name=value, as in pretrain.epochs=3 or model=small",
                 hint="dvc exp run -S … takes the same ones",
             )

@@ -13,7 +13,7 @@ def promote(name: str = "fusmae", version: str = "challenger", force: bool = Fal
 
     Args:
         name: registered model.
-        version: alias or number of the version that shall become champion.
+        version: alias or number of the version to promote.
         force: promote even if the gate refuses; needs a reason.
         reason: why, and who agreed; stays in the ledger permanently.
     """

@@ -1,23 +1,166 @@
-"""The steps of a flow run: open a workspace, pull its data, run its stages, save and push their results."""
+"""The steps of a flow run: open a workspace, pull its data, run its stages, save, push and link their results."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock
 from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from flows.experiment import describe
-from flows.lineage_table import link, mlflow_runs
+from flows.hosts import hosts_of_run
 from flows.notify import send
-from flows.remote import pull, push
-from flows.stage import run_stage, stage_names
+from flows.raw_data import fetching_alone
 from flows.workspace import Workspace, open_workspace
+from fusmae.runs.exit_code import EXIT_CODE_FILE, is_worth_another_try
+from fusmae.runs.git import git
+from fusmae.runs.mlflow_address import shown_uri
+
+_RETRY_DELAYS_S = [5.0, 30.0, 120.0, 300.0]
+_CHANGED = 3
+
+
+class StageFailedError(RuntimeError):
+    """`dvc repro` of a stage ended with a non-zero exit code."""
+
+
+class StageCutOffError(StageFailedError):
+    """A stage failed for a reason that may pass: killed, out of memory, network, locks, a full disk."""
+
+
+def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), StageCutOffError)
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_RETRY_DELAYS_S),
+    retry_delay_seconds=_RETRY_DELAYS_S,
+    retry_condition_fn=_may_pass,
+)
+def run_stage(name: str, workspace: Workspace) -> None:
+    """Bring one stage up to date; its output goes to the terminal.
+
+    DVC decides whether the stage must run, so lineage is the same with and without Prefect.
+
+    Args:
+        name: DVC's name of the stage, such as `probe@random`.
+        workspace: workspace to run the stage in.
+
+    Raises:
+        StageFailedError: the stage failed; its exit code is in the message.
+    """
+    exit_code_file = workspace.folder / ".fusmae" / "exit-code"
+    exit_code_file.parent.mkdir(exist_ok=True)
+    exit_code_file.unlink(missing_ok=True)
+    with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
+        options = ["--pull"] if workspace.has_remote else []
+        # DVC tracks only the receipt of the raw files, not the files themselves.
+        if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
+            get_run_logger().info("raw files have changed: stage fetch looks at them again")
+            options += ["--force", "--single-item"]
+        code = workspace.run("dvc", "repro", *options, name, **{EXIT_CODE_FILE: str(exit_code_file)})
+    if code:
+        error = StageCutOffError if is_worth_another_try(exit_code_file) else StageFailedError
+        raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")
+    # A stage's process writes the file as soon as it begins.
+    get_run_logger().info("stage %s has run" if exit_code_file.exists() else "stage %s was up to date", name)
+
+
+def stage_names(folder: Path, *wanted: str) -> list[str]:
+    """Names of stages in dvc.yaml, each after those that it depends on; those of a matrix are expanded.
+
+    Args:
+        folder: folder of the checkout.
+        wanted: names to keep, without the part from @ on; none for every stage.
+    """
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        names = [stage.name for stage in reversed(list(networkx.topological_sort(repo.index.graph)))]
+    return [name for name in names if not wanted or name.split("@")[0] in wanted]
+
+
+_PUSH_DELAYS_S = [5.0, 30.0, 120.0]
+
+
+class TransferFailedError(RuntimeError):
+    """`dvc push` ended with a non-zero exit code."""
+
+
+@task(task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
+def pull(workspace: Workspace) -> None:
+    """Fetch the data that the commit's dvc.lock names, and the run cache with results of other runs."""
+    if workspace.has_remote and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
+        get_run_logger().warning("the remote lacks some of what dvc.lock names: it is computed")
+
+
+@task(
+    task_run_name="push",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(_PUSH_DELAYS_S),
+    retry_delay_seconds=_PUSH_DELAYS_S,
+)
+def push(workspace: Workspace) -> None:
+    """Send data, models and the run cache to the remote, and the experiment to the git remote `origin`.
+
+    Raises:
+        TransferFailedError: DVC can't push to its remote.
+    """
+    if not workspace.has_remote:
+        return
+    if code := workspace.run("dvc", "push", "--run-cache", "--quiet"):
+        raise TransferFailedError(f"dvc push failed with exit code {code}; the experiment is safe on this host")
+    if "origin" not in git("remote").stdout.split():
+        return
+    if workspace.run("dvc", "exp", "push", "--no-cache", "origin", workspace.experiment):
+        get_run_logger().warning("run `dvc exp push origin %s` where origin may be written to", workspace.experiment)
+
+
+def mlflow_runs(folder: Path) -> dict[str, dict[str, str]]:
+    """MLflow runs by name of each training stage with a result in the checkout: `run_id`, `experiment`, `stage`."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "reports/runs").glob("*.json"))]
+    return {run["stage"]: run for run in found}
+
+
+def link(workspace: Workspace, experiment: str) -> None:
+    """Add the table `lineage` to the flow run.
+
+    Args:
+        workspace: workspace of the run.
+        experiment: name of the run's DVC experiment; "" if nothing has changed.
+    """
+    rows = [
+        {"what": "commit", "which": workspace.commit},
+        {"what": "hosts", "which": hosts_of_run() or socket.gethostname()},
+        {"what": "DVC experiment", "which": experiment or "none: nothing has changed"},
+        *(
+            {"what": f"MLflow run of {stage}", "which": _shown(run)}
+            for stage, run in mlflow_runs(workspace.folder).items()
+        ),
+    ]
+    create_table_artifact(key="lineage", table=rows, description=f"Flow run {flow_run.get_id()}; MLflow: {shown_uri()}")
+
+
+def _shown(run: dict[str, str]) -> str:
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    run_id = run["run_id"]
+    return f"[{run_id}]({shown_uri()}/#/runs/{run_id})" if server.startswith("http") else run_id
+
 
 _RECEIPT = Path("data/raw.json")
 MAX_RUNS = 5
@@ -42,7 +185,9 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
         StageFailedError: a stage failed.
     """
     if (flow_run.get_run_count() or 0) > MAX_RUNS:
-        raise GivenUpError(f"this run began {MAX_RUNS} times and died each time; look at its worker and its memory")
+        raise GivenUpError(
+            f"this run was started {MAX_RUNS} times and never finished; check its worker's log and memory"
+        )
     with open_workspace(commit, overrides) as workspace:
         if workspace.experiment:
             pull(workspace)
@@ -52,7 +197,7 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
             if name == "fetch" and only_new_data and not has_new_data(workspace):
                 send(
                     "no new raw data",
-                    "this run was to train on new raw data, and there are none since the newest version",
+                    "this run trains on new raw data only, and there are none since the newest version",
                 )
                 return
         experiment = save(workspace, names, overrides) if workspace.experiment else ""

@@ -23,7 +23,7 @@ from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import is_local, tracking_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
 from fusmae.runs.provenance import EXPERIMENT, FLOW_RUN
-from fusmae.runs.resume_folder import SCRATCH
+from fusmae.runs.resume_folder import RESUME_ROOT
 
 _RUNS = Path(".fusmae/flow-runs")
 _KEPT_DAYS = 7
@@ -144,7 +144,7 @@ def _shared(home: Path, experiment: str) -> dict[str, str]:
     return {
         # The original address of a server, with user and password.
         "MLFLOW_TRACKING_URI": tracking_uri() if is_local() else os.environ["MLFLOW_TRACKING_URI"],
-        SCRATCH: str(home / ".fusmae" / "scratch"),
+        RESUME_ROOT: str(home / ".fusmae" / "resume"),
         EXPERIMENT: experiment,
         **_signature(),
     }

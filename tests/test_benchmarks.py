@@ -39,6 +39,23 @@ def test_readme_links_every_result(name):
     assert f"(benchmarks/results/{name}.json)" in README
 
 
+def test_the_rewritten_attention_is_faster_than_torch_s_own_export():
+    for row in result("attention")["by_model_and_opset"].values():
+        assert row["rewritten"]["bytes"] < row["torch"]["bytes"]
+        assert row["rewritten"]["max_abs_error"] < 1e-5
+        for size in ("batch1", "batch16"):
+            assert row[size]["ratio"] > 1.1
+
+
+def test_batching_in_the_service_was_no_faster_than_requests_side_by_side_on_a_core_each():
+    for by_clients in result("serving")["by_model"].values():
+        for name in ("throughput", "latency", "cpu"):
+            found = {clients: row["side_by_side"][name] for clients, row in by_clients.items()}
+            assert found["1"]["high"] < 1.03
+            assert found["4"]["ratio"] < 1
+            assert found["16"]["low"] < 1.03
+
+
 def test_readme_states_the_loader_s_measured_ratios():
     found = result("loader")
     for key in ("ratio_to_torchgeo", "ratio_to_lmdb"):

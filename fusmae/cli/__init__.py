@@ -8,23 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fusmae.cli import (
-    doctor,
-    drift,
-    embed,
-    ledger,
-    lineage,
-    predict,
-    promote,
-    reproduce,
-    rollback,
-    serve,
-    stages,
-    study,
-    summary,
-    ui,
-    update,
-)
+from fusmae.cli import drift, embed, models, predict, project, stages, study
 from fusmae.cli.call import global_options
 from fusmae.cli.help import CommandWithExample, GroupedCommands
 from fusmae.errors import FusmaeError
@@ -54,18 +38,11 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         stages.reference,
         stages.register,
     ),
-    "Whole pipeline": (update.update, summary.summary),
-    "Models": (
-        promote.promote,
-        rollback.rollback,
-        ledger.ledger,
-        lineage.lineage,
-        reproduce.reproduce,
-        serve.serve,
-    ),
+    "Whole pipeline": (project.update, project.summary),
+    "Models": (models.promote, models.rollback, models.ledger, models.lineage, models.reproduce, models.serve),
     "Scenes": (predict.predict, embed.embed, drift.drift),
     "Study": (study.study, study.study_pretrain, study.study_measure, study.study_report),
-    "Help": (doctor.doctor, ui.ui),
+    "Help": (project.doctor, project.ui),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

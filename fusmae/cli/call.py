@@ -2,14 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from fusmae.cli.packages import require_packages
-from fusmae.runs.environment import exclude_this_machine
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.errors import ConfigError
+from fusmae.runs.environment import exclude_this_machine, keep_freed_memory
 
 if TYPE_CHECKING:
     from fusmae.config.params import Config
@@ -31,8 +31,8 @@ class GlobalOptions:
 global_options = GlobalOptions()
 """Those of this process, set when the command line is read."""
 
-# A person waits for the answer of a command, or a service looks again: with MLflow's own numbers a registry that is
-# down takes four minutes to say so. Stages keep those: a training run had better wait.
+# With MLflow's own values a command takes four minutes to report a registry that is down. Stages keep those values: a
+# training run should wait.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
@@ -62,7 +62,7 @@ def begin(command: str, *, looks_up: str = "") -> None:
     require_packages(command)
     _make_ready()
     if looks_up and not looks_up.endswith(".onnx"):
-        # To import MLflow takes seconds, in which a person would wonder.
+        # Importing MLflow takes seconds.
         typer.echo(f"looking up {looks_up} in the registry", err=True)
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -71,3 +71,30 @@ def begin(command: str, *, looks_up: str = "") -> None:
 def _make_ready() -> None:
     keep_freed_memory()
     exclude_this_machine()
+
+
+_NEEDED = {
+    "predict": ("onnxruntime", "rasterio", "pystac", "matplotlib"),
+    "embed": ("onnxruntime", "rasterio", "pyarrow", "shapely"),
+    "drift": ("onnxruntime", "rasterio"),
+    "serve": ("onnxruntime", "rasterio", "fastapi", "uvicorn", "multipart", "prometheus_client"),
+}
+
+
+def require_packages(command: str) -> None:
+    """Refuse a command whose packages are not all installed.
+
+    Args:
+        command: its name; one that is no command on models in use needs none.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    missing = [name for name in _NEEDED.get(command, ()) if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"`fusmae {command}` needs packages that are not installed.",
+            got=f"no {', '.join(missing)}",
+            expected="the packages of the extra `serve`",
+            hint="pip install --require-hashes -r requirements-serve.lock",
+        )

@@ -80,7 +80,7 @@ def _reference(model: ModelFile, session: Session, path: Path | None) -> Referen
         return load_reference(path, model.sha256, session.inputs)
     if not model.name:
         raise InputError(
-            f"{model.path} is a plain file: nothing says what it was trained on.",
+            f"{model.path} is a plain file: its training data are not known.",
             expected="a registered version, or --reference",
             hint="--reference models/reference.npz, which `dvc repro reference` writes",
         )

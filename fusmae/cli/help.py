@@ -36,7 +36,7 @@ class GroupedCommands(TyperGroup):
 
 
 class CommandWithExample(TyperCommand):
-    """A command whose first sentence is never cut, and whose examples go on after a backslash."""
+    """A command whose first sentence is never cut, and whose examples continue after a backslash."""
 
     def get_short_help_str(self, limit: int = _NO_LIMIT) -> str:
         """The whole first sentence, for the list of commands and for completion in a shell."""

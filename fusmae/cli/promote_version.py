@@ -18,7 +18,7 @@ from fusmae.release.promotion.commit_checks import check_origin, require_committ
 from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
 from fusmae.release.promotion.ledger import Ledger, sentence
-from fusmae.release.promotion.model_scores import Trial, require_same, run_trials
+from fusmae.release.promotion.model_scores import ModelScores, require_same, score_models
 from fusmae.release.registry.artifacts import add_artifacts
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import CHALLENGER, champion_number
@@ -32,7 +32,7 @@ class Evidence:
 
     Attributes:
         shards: folder of the data set; its test split counts.
-        index: file that says which pairs are of one place.
+        index: file that names the place of each pair.
         verdict: file of the examination, which names the shards.
     """
 
@@ -55,7 +55,7 @@ def promote_version(
     reason: str,
     dry_run: bool,
 ) -> str:
-    """Let the gate judge a version, and make it champion if it passes.
+    """Judge a version by the gate, and make it champion if it passes.
 
     Args:
         config: with the thresholds, `gate`.
@@ -66,15 +66,15 @@ def promote_version(
         reports: folder that gets a folder with the verdict.
         experiment: DVC experiment that is committed first; `workspace` for the checkout's last run, "" for none.
         registered: JSON in which stage register names the version that it made.
-        force: whether to go on where the gate says no.
+        force: whether to promote even if the gate refuses.
         reason: why and by whom it is forced, which the ledger records.
         dry_run: whether to judge only.
 
     Returns:
-        What happened, as people read it.
+        A text that states what was done.
 
     Raises:
-        PromotionError: the gate says no, what decides is not what a commit names, or force has no reason.
+        PromotionError: the gate refuses, thresholds or test set are not those of a commit, or force has no reason.
         LedgerError: another process is changing the champion.
         LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
@@ -100,13 +100,13 @@ def promote_version(
     )
     folder = reports / f"{name}-{challenger.version}"
     report = write_verdict(folder, verdict, warning)
-    if not dry_run:  # a no is evidence, too
+    if not dry_run:  # a refusal is kept, too
         add_artifacts(challenger, folder, f"verdicts/{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     if not verdict.is_passed and (dry_run or not force):
         raise PromotionError(
             as_text(verdict),
             got=f"no; the champion stays {current or 'none'}",
-            hint=f'open {folder / "verdict.html"}; to go on all the same: --force --reason "…", which is recorded',
+            hint=f'open {folder / "verdict.html"}; to promote nevertheless: --force --reason "…", which is recorded',
         )
     summary = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
@@ -126,7 +126,7 @@ def promote_version(
 def _require_reason(force: bool, reason: str) -> None:
     if force and not reason.strip():
         raise PromotionError(
-            "To go on against the gate needs a reason with a name to it.",
+            "Promoting against the gate needs a reason that names who agreed.",
             expected='--reason "agreed with A. Person: flood response needs it today"',
         )
 
@@ -135,7 +135,8 @@ def _committed(experiment: str, name: str, version: str, registered: Path, *, dr
     """Commit an experiment; the number of the version that it registered."""
     if dry_run or version:
         raise PromotionError(
-            f"--experiment commits and says which version: {'--dry-run' if dry_run else '--version'} does not fit.",
+            "--experiment commits and determines the version: it can't be combined with "
+            f"{'--dry-run' if dry_run else '--version'}.",
             hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
         )
     commit_experiment(experiment, name)
@@ -160,7 +161,7 @@ def _verdict(
     reader = ShardReader(evidence.shards, "test")
     incomparable = _why_incomparable(champion, reader)
     models = [challenger, champion] if champion and not incomparable else [challenger]
-    trials = run_trials(models, reader, threshold=config.evaluate.threshold)
+    measured = score_models(models, reader, threshold=config.evaluate.threshold)
     facts = {
         "num_pairs": len(reader),
         "test_set": f"sha256:{content_sha256(evidence.shards)}",
@@ -168,12 +169,12 @@ def _verdict(
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "thresholds": config.gate.model_dump(),
-        "trials": [trial.to_json() for trial in trials],
+        "models": [model.to_json() for model in measured],
     }
     verdict = judge(
-        trials[0],
-        trials[1] if len(trials) > 1 else None,
-        _difference(config, trials, reader, evidence.index) if len(trials) > 1 else None,
+        measured[0],
+        measured[1] if len(measured) > 1 else None,
+        _difference(config, measured, reader, evidence.index) if len(measured) > 1 else None,
         config.gate,
         facts,
         origin=origin,
@@ -183,7 +184,7 @@ def _verdict(
 
 
 def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
-    """A champion of other classes or bands can't be judged: that must not end the line of champions for good."""
+    """The reason why a champion can't be judged: it has other classes or bands. It can still be replaced."""
     if champion is None:
         return ""
     try:
@@ -193,11 +194,11 @@ def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
     return ""
 
 
-def _difference(config: Config, trials: list[Trial], reader: ShardReader, index: Path) -> Difference:
-    every = trials[0].every_modality
+def _difference(config: Config, measured: list[ModelScores], reader: ShardReader, index: Path) -> Difference:
+    every = measured[0].every_modality
     differences = paired_differences(
-        trials[0].probabilities[every],
-        trials[1].probabilities[every],
+        measured[0].probabilities[every],
+        measured[1].probabilities[every],
         reader.labels,
         places=read_places(index, reader.keys),
         resamples=config.gate.bootstrap_resamples,

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    downloads: Annotated[Path, typer.Option(help="Where archives are kept, or put by hand.")],
+    downloads: Annotated[Path, typer.Option(help="Folder of archives, downloaded or put there by hand.")],
     raw: Raw,
     receipt: Receipt,
 ) -> None:
     """Get a source's archives, check and unpack them.
 
-    A stage that was killed goes on where it was.
+    A killed stage continues where it stopped.
 
     Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
     """
@@ -76,9 +76,9 @@ def examine(
     out: Out,
     verdict: Verdict,
 ) -> None:
-    """Check that the data are what they state.
+    """Check the data: completeness, units, labels, splits.
 
-    They have to be complete, in the right units and labelled right, and their splits apart.
+    Pairs must be complete, in the right units and labelled correctly; splits must not share places.
 
     Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
     --verdict data/verdict.json
@@ -104,7 +104,7 @@ def pretrain(
 ) -> None:
     """Pretrain by masked reconstruction.
 
-    The stage goes on from where a killed run stopped.
+    A killed run continues where it stopped.
 
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
     --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
@@ -210,7 +210,7 @@ def variants(
     shards: Shards,
     index: Index,
     out: Out,
-    report: Annotated[Path, typer.Option(help="Folder for what was measured of every variant.")],
+    report: Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")],
 ) -> None:
     """Make fp16 and int8 variants of the exported model.
 
@@ -247,10 +247,10 @@ def reference(
 def register(
     exported: Exported,
     variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
-    measured: Annotated[Path, typer.Option(help="Folder of its report.")],
+    measured: Annotated[Path, typer.Option(help="Folder of the report that `fusmae variants` wrote.")],
     reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
     scores: Annotated[Path, typer.Option(help="scores.json of `fusmae evaluate`.")],
-    curves: Annotated[Path, typer.Option(help="Picture of its precision-recall curves.")],
+    curves: Annotated[Path, typer.Option(help="Picture of precision-recall curves that `fusmae evaluate` made.")],
     report: Annotated[Path, typer.Option(help="Folder of the examination's report.")],
     index: Index,
     receipt: Receipt,

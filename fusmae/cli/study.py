@@ -1,19 +1,24 @@
 """A study's parameters, and one command per stage of study/dvc.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusmae.cli.call import begin, stage_params
 from fusmae.cli.options import Index, Out, RunFile, Runs, Shards, Statistics, Verdict
+from fusmae.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fusmae.config.params import Config
 
 Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, masks and label subsets.")]
 
 
 def study(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Other values, as study_size=gpu.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Overrides, such as study_size=gpu.")] = None,
     out: Annotated[Path, typer.Option(help="Parameters that the stages of a study read.")] = Path("study/params.yaml"),
 ) -> None:
     """Write a study's parameters from conf/study.yaml.
@@ -23,9 +28,59 @@ def study(
     Example: fusmae study study_size=gpu 'study.seeds=[1,2,3]' pretrain.epochs=100
     """
     begin("study")
-    from fusmae.cli.compose_study import compose_study
-
     compose_study(overrides or [], out)
+
+
+def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
+    """Write `conf/study.yaml` with overrides applied to `out`.
+
+    Not by `dvc exp run`: killed, it leaves git without a branch.
+
+    Raises:
+        ConfigError: an override names nothing, a value is wrong, or a file of weights is absent.
+    """
+    from fusmae.study.variants import study_of, variant_config
+
+    config = _composed(overrides, out, conf)
+    hashes = [
+        f"study.variants.{name}.weights_sha256={_hash(name, Path(variant.weights))}"
+        for name, variant in study_of(config).variants.items()
+        if variant.weights
+    ]
+    if hashes:
+        config = _composed([*overrides, *hashes], out, conf)
+    for name in study_of(config).run:
+        variant_config(config, name, config.seed)
+
+
+def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fusmae.config.params import load_config
+
+    try:
+        compose_and_dump(out, str(conf.absolute()), None, "study", "", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"The study can't be composed: {error}",
+            got=" ".join(overrides),
+            expected="values like study_size=gpu or pretrain.epochs=100",
+        ) from error
+    return load_config(out)
+
+
+def _hash(name: str, weights: Path) -> str:
+    from fusmae.files import file_sha256
+
+    if not weights.is_file():
+        raise ConfigError(
+            f"study.variants.{name}.weights names no file.",
+            got=str(weights),
+            expected="a file of weights, or none for random ones",
+        )
+    return file_sha256(weights)
 
 
 def study_pretrain(
@@ -39,7 +94,7 @@ def study_pretrain(
 ) -> None:
     """Pretrain one variant of a study.
 
-    The stage goes on from where a killed run stopped.
+    A killed run continues where it stopped.
 
     Example: fusmae --params study/params.yaml study-pretrain --variant joint --seed 1 --shards study/data/shards
     --verdict study/data/verdict.json --statistics study/data/statistics.json --out study/models/joint-1
@@ -114,9 +169,9 @@ def study_report(
     out: Out,
     runs: Runs,
 ) -> None:
-    """Put every cell of a study into one page.
+    """Write the report of a study.
 
-    The page has tables and plots.
+    One page shows tables and plots of all cells.
 
     Example: fusmae --params study/params.yaml study-report --cells study/cells --shards study/data/shards
     --out study/report --runs study/runs

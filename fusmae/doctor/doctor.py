@@ -10,16 +10,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fusmae.doctor.checkout import check_git, check_params, config_or_none
 from fusmae.doctor.dvc_cache import check_cache, check_remote
-from fusmae.doctor.dvc_locks import check_locks
-from fusmae.doctor.dvc_project import check_project
 from fusmae.doctor.finding import DoctorCheck, Finding, Status, ask_all
-from fusmae.doctor.gpu import check_gpu, gpu_devices
-from fusmae.doctor.machine import check_cores, check_disk, check_memory, check_open_files, check_shared_memory
-from fusmae.doctor.mlflow_checks import check_local_store, check_remote_store
-from fusmae.doctor.prefect_checks import check_prefect
-from fusmae.doctor.proxies import check_proxies
+from fusmae.doctor.machine import (
+    check_cores,
+    check_disk,
+    check_gpu,
+    check_memory,
+    check_open_files,
+    check_proxies,
+    check_shared_memory,
+    gpu_devices,
+)
+from fusmae.doctor.repository import check_git, check_locks, check_params, check_project, config_or_none
+from fusmae.doctor.servers import check_local_store, check_prefect, check_remote_store
 from fusmae.doctor.versions import check_imports, check_packages, check_python
 
 _PATIENCE_S = 8.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fusmae.doctor.dvc_project import open_project
 from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.repository import open_project
 
 _PATIENCE_S = 3.0
 _GB = 1e9
@@ -72,7 +72,7 @@ def check_remote() -> Iterator[Finding]:
     if is_there:
         yield Finding("dvc remote", "ok", f"{name} at {url} answers")
     else:
-        found = f"{name} at {url} answers, but has nothing there"
+        found = f"{name} at {url} answers, but it is empty"
         yield Finding("dvc remote", "warning", found, "what was pushed", "dvc push")
 
 

@@ -9,7 +9,7 @@ from fusmae.runs.mlflow_address import without_secrets
 
 Status = Literal["ok", "warning", "error", "skipped"]
 
-_FIRST = "mend what else is wrong here, then ask again"
+_FIRST = "correct the other faults here, then run fusmae doctor again"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def ask_all(checks: Sequence[DoctorCheck], patience_s: float) -> list[Finding]:
         if not any(thread.is_alive() for thread in threads):
             break
         pause.wait(0.05)
-    late = Finding("", "error", f"no answer within {patience_s:g} s", "an answer", "look whether it is up and in reach")
+    late = Finding(
+        "", "error", f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached"
+    )
     return [finding for check in checks for finding in answers.get(check.name, [replace(late, name=check.name)])]
 
 

@@ -1,13 +1,17 @@
-"""Whether the machine has what training needs: disk, shared memory, open files, cores, memory."""
+"""Whether the machine has what training needs: disk, memory, open files, cores, a usable GPU, no proxy in the way."""
 
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from fusmae.doctor.dvc_cache import cache_folder
-from fusmae.doctor.finding import Finding, Status
+from fusmae.doctor.finding import Finding, Status, described
+from fusmae.doctor.versions import reinstall
+from fusmae.runs.environment import exclusions, proxies
 
 _GB = 1e9
 _WANTED_GB, _LEAST_GB = 10, 1
@@ -111,3 +115,87 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
+
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def gpu_devices() -> list[str]:
+    """Device files of NVIDIA GPUs; inside WSL there is one for all GPUs."""
+    return sorted(str(path) for pattern in ("nvidia[0-9]*", "dxg") for path in Path("/dev").glob(pattern))
+
+
+def check_gpu(accelerator: str) -> Iterator[Finding]:
+    """Check the driver, CUDA and torch's build, where there is a GPU.
+
+    Args:
+        accelerator: value of `runtime.accelerator` in params.yaml.
+    """
+    devices = gpu_devices()
+    if not devices and accelerator == "gpu":
+        found, expected = "no GPU, and runtime.accelerator asks for one", "a GPU, or accelerator auto"
+        yield Finding("gpu", "error", found, expected, "docker run --gpus all …   # or runtime.accelerator: auto")
+    elif not devices:
+        yield Finding("gpu", "skipped", "no GPU: training runs on the CPU")
+    elif accelerator == "cpu":
+        yield Finding("gpu", "skipped", f"{len(devices)} there; runtime.accelerator: cpu")
+    else:
+        yield _check_cuda(devices)
+
+
+def _check_cuda(devices: list[str]) -> Finding:
+    import torch
+
+    built_for = torch.version.cuda
+    if built_for is None:
+        found = f"{devices[0]} is there, and torch {torch.__version__} is built without CUDA"
+        return Finding("gpu", "error", found, "a torch with CUDA", reinstall("torch"))
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+        found = f"CUDA_VISIBLE_DEVICES hides {devices[0]}"
+        return Finding("gpu", "warning", found, "a GPU that torch sees", "unset CUDA_VISIBLE_DEVICES")
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # `is_available` gives no reason
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        torch.ones(1, device="cuda").add_(1).item()
+    # CUDA's errors are RuntimeErrors and AssertionErrors.
+    except (RuntimeError, AssertionError) as error:
+        found = f"{devices[0]} is there, and CUDA is not usable: {described(error)}; {_driver()}"
+        expected = f"a driver for CUDA {built_for}, which torch {torch.__version__} is built for"
+        return Finding("gpu", "error", found, expected, "nvidia-smi   # then update the driver or restart the machine")
+    return Finding("gpu", "ok", f"{', '.join(names)}; {_driver()}, torch is built for CUDA {built_for}")
+
+
+def _driver() -> str:
+    if not _DRIVER.exists():
+        return "no driver's version"
+    words = _DRIVER.read_text(encoding="utf-8").split()
+    return f"driver {next((word for word in words if word[:1].isdigit() and '.' in word), '?')}"
+
+
+def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
+    """Check the proxies by scheme, and whether requests to this machine go through one.
+
+    Args:
+        sent: names of this machine to which requests go through a proxy, in the environment that the command was
+            started in; the command itself excludes them from proxies.
+    """
+    yield from _check_socks()
+    named = ", ".join(f"{scheme} by {address}" for scheme, address in sorted(proxies().items()))
+    if not named:
+        yield Finding("proxies", "ok", "none in the environment")
+    elif not sent:
+        yield Finding("proxies", "ok", f"{named}; not for this machine's own servers")
+    else:
+        found = f"{named}, also for {', '.join(sent)}; fusmae and its flows bypass it, prefect, mlflow and dvc don't"
+        mend = " ".join(f"{name}={shlex.quote(value)}" for name, value in exclusions().items())
+        yield Finding("proxies", "warning", found, "no proxy for this machine's own servers", f"export {mend}")
+
+
+def _check_socks() -> Iterator[Finding]:
+    """Check for SOCKS support: Prefect's client, httpx, sets up every proxy at its start, even with exclusions."""
+    schemes = [scheme for scheme, address in sorted(proxies().items()) if address.lower().startswith("socks")]
+    if schemes and find_spec("socksio") is None:
+        names = " ".join(f"{scheme}_proxy {scheme.upper()}_PROXY" for scheme in schemes)
+        found = f"{' and '.join(schemes)} by SOCKS, without socksio: no flow starts"
+        mend = f"unset {names}   # or: pip install socksio"
+        yield Finding("proxies by SOCKS", "warning", found, "HTTP proxies, or the package socksio", mend)

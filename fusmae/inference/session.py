@@ -39,7 +39,8 @@ class Session:
     A batch is split into parts that run in parallel. Threads that share the operators of one call wait for one another
     after each operator. Therefore a batch with at least one part per thread runs each part in one thread, and a smaller
     batch uses all threads for every operator. Each of the two ways has its own copy of the weights in memory. With at
-    least one part per thread, results are the same to the last bit for any number of threads.
+    least one part per thread, results are the same to the last bit for any number of threads. Several calls of `run` at
+    the same time are fastest with `on_one_core` (benchmarks/results/serving.json).
 
     Args:
         path: path of the ONNX file.
@@ -102,13 +103,18 @@ class Session:
             )
 
     def run(
-        self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None
+        self,
+        pixels: Mapping[str, NDArray[Any]],
+        modalities: Sequence[str] | None = None,
+        *,
+        on_one_core: bool = False,
     ) -> dict[str, NDArray[np.float32]]:
         """Run a batch.
 
         Args:
             pixels: `[B, C, h, w]` by input name, in physical units; a missing modality's arrays may be left out.
             modalities: modalities that are present; None for those whose arrays are given.
+            on_one_core: whether to compute in the calling thread alone.
 
         Returns:
             `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives it.
@@ -127,13 +133,13 @@ class Session:
         }
         row = [float(key in present) for key in self.metadata["modalities"]]
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
-        return self._run(feeds, batch)
+        return self._run(feeds, batch, on_one_core)
 
-    def _run(self, feeds: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[np.float32]]:
+    def _run(self, feeds: Mapping[str, NDArray[Any]], batch: int, on_one_core: bool) -> dict[str, NDArray[np.float32]]:
         names = [output.name for output in self._session.get_outputs()]
         parts = [{name: array[at : at + PART] for name, array in feeds.items()} for at in range(0, batch, PART)]
-        session = self._single if len(parts) >= self._num_threads else self._session
-        if len(parts) < 2 or self._num_threads < 2:
+        session = self._single if on_one_core or len(parts) >= self._num_threads else self._session
+        if on_one_core or len(parts) < 2 or self._num_threads < 2:
             found = [session.run(names, part) for part in parts]
         else:
             found = list(self._pool.map(lambda part: session.run(names, part), parts))

@@ -95,8 +95,8 @@ def _caveats(found: Findings) -> Iterator[str]:
     """What the numbers can't tell."""
     drift, facts = found.drift, found.reference.facts
     yield (
-        f"limits: what draws of {counted(drift.num_drawn, 'tile')} from {found.reference.num_scenes} validation scenes "
-        f"stay within; about {drift.false_alarms:.1%} of scenes like them would be called drift"
+        f"limits: draws of {counted(drift.num_drawn, 'tile')} from {found.reference.num_scenes} validation scenes stay "
+        f"within them; about {drift.false_alarms:.1%} of scenes like them would be called drift"
     )
     if drift.num_pooled > 1.5:
         yield (
@@ -104,14 +104,11 @@ def _caveats(found: Findings) -> Iterator[str]:
             "landscape may be called drift for that alone"
         )
     if drift.num_tiles < facts["tiles_per_scene"]:
-        yield (
-            f"with {counted(drift.num_tiles, 'tile')} only what lies beyond these wide limits is seen; smaller shifts "
-            "may be there all the same"
-        )
+        yield (f"with {counted(drift.num_tiles, 'tile')} the limits are wide; smaller shifts are not detected")
     if drift.num_embedded < drift.num_tiles:
         others = drift.num_tiles - drift.num_embedded
-        told = f"{counted(others, 'tile')} {'has' if others == 1 else 'have'} others"
-        yield f"the embedding is judged by the tiles with {drift.setting}; {told}"
+        rest = f"{counted(others, 'tile')} {'has' if others == 1 else 'have'} others"
+        yield f"the embedding is judged by the tiles with {drift.setting}; {rest}"
 
 
 def _strangest(found: Findings) -> list[dict[str, Any]]:

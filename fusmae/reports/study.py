@@ -1,17 +1,22 @@
 """The study's report: one page that needs no network, and tables for machines."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fusmae.config.study import StudyConfig
+from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, Readout
+from fusmae.data.index import SPLITS
+from fusmae.data.shards import ShardReader
+from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
-from fusmae.reports import study_charts as charts
-from fusmae.reports import study_tables as tables
+from fusmae.reports import study_contents as contents
 from fusmae.reports.page import render
-from fusmae.reports.study_pictures import pictures_by_title
-from fusmae.study.comparable import caveats
+from fusmae.study.comparable import caveats, drawn_places
 from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
-from fusmae.study.results import Found
+from fusmae.study.results import Cell, Found, Picture
 from fusmae.study.summary import Study, percent, score_name, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
@@ -72,36 +77,132 @@ def _html(
         colours=_COLOURS,
         caveats=caveats(study.cells),
         # Scores
-        score_columns=tables.score_columns(study),
-        costs=tables.costs,
+        score_columns=contents.score_columns(study),
+        costs=contents.costs,
         score_names={name: score_name(name) for line in study.lines for name in line.scores},
-        conditions=list(tables.conditions(study)),
-        chosen_rows=tables.chosen_rows(study),
-        embedded_rows=tables.embedded_rows(study.lines),
+        conditions=list(contents.conditions(study)),
+        chosen_rows=contents.chosen_rows(study),
+        embedded_rows=contents.embedded_rows(study.lines),
         # Curves
-        glyphs=charts.GLYPHS,
-        label_efficiency=charts.label_efficiency(study),
-        training=charts.training(study),
-        precision_recall=charts.precision_recall(study, curves),
+        glyphs=contents.GLYPHS,
+        label_efficiency=contents.label_efficiency(study),
+        training=contents.training(study),
+        precision_recall=contents.precision_recall(study, curves),
         # Classes
-        absent_classes=tables.absent_classes(study),
-        per_class=list(tables.per_class(study)),
-        origins_by_variant={variant: tables.origins(study, variant) for variant in study.variants},
+        absent_classes=contents.absent_classes(study),
+        per_class=list(contents.per_class(study)),
+        origins_by_variant={variant: contents.origins(study, variant) for variant in study.variants},
         confusions=confusions(study),
-        confusion_rows=tables.confusion_rows,
+        confusion_rows=contents.confusion_rows,
         # Without labels
-        errors=("model", *tables.FILLS),
-        reconstructions=list(tables.reconstructions(study)),
-        retrieved=tables.RETRIEVED,
-        retrievals=list(tables.retrievals(study)),
+        errors=("model", *contents.FILLS),
+        reconstructions=list(contents.reconstructions(study)),
+        retrieved=contents.RETRIEVED,
+        retrievals=list(contents.retrievals(study)),
         pictures=pictures_by_title(study),
         # How things are named
-        anchor=tables.anchor,
-        columns=tables.columns,
-        listed=tables.listed,
-        origins=tables.origins,
+        anchor=contents.anchor,
+        columns=contents.columns,
+        listed=contents.listed,
+        origins=contents.origins,
         percent=percent,
-        signed=tables.signed,
-        use_title=tables.use_title,
+        signed=contents.signed,
+        use_title=contents.use_title,
         with_deviation=with_deviation,
     )
+
+
+_READOUTS: dict[Readout, str] = {
+    "mean": "the mean of all tokens",
+    "cls": "the CLS token",
+    "concat": "each sensor's mean over its tokens",
+    "spread": "each sensor's mean and deviation over its tokens",
+}
+
+
+def study_about(
+    study: StudyConfig,
+    model: ModelConfig,
+    pretrain: PretrainConfig,
+    finetune: FinetuneConfig,
+    shards: Path,
+    cells: Sequence[Found],
+) -> dict[str, str]:
+    """Lines by heading: data, model, lengths, seeds, how intervals are made."""
+    readers = {split: ShardReader(shards, split, verify=False) for split in SPLITS}
+    test = readers["test"]
+    sizes = ", ".join(f"{len(reader):,} {split}" for split, reader in readers.items())
+    devices = sorted({str(found.cell.origin["device"]) for found in cells})
+    seconds = sum(found.cell.cost["pretrain_seconds"] for found in cells)
+    return {
+        "Data": f"{test.origin.described.rstrip('.')}. Pairs: {sizes}. {len(test.classes)} classes, {study.kind}.",
+        "Model": f"width {model.dim}, {model.depth} blocks, patches of {model.patch_px} px on tiles of "
+        f"{max(item.side_px for item in test.inputs)} px, decoders {model.decoder_dim} × {model.decoder_depth}, "
+        f"target normalisation {model.target_norm}, mask ratio "
+        + ", ".join(f"{name} {ratio:g}" for name, ratio in model.mask_ratio.items()),
+        "Pretraining": f"{pretrain.epochs} epochs of all training pairs in batches of {pretrain.batch_size}, without "
+        f"labels; {seconds / 60:.0f} minutes for all cells together",
+        "Protocols": f"{', '.join(study.protocols)}. kNN and probe read an encoder out as {_READOUTS[study.readout]}, "
+        f"finetune as {_READOUTS[finetune.readout]}; a rival as it does itself. kNN: k = {study.neighbours}, "
+        "cosine. Probe: logistic regression on standardised frozen features, its regularisation chosen on the whole "
+        f"validation split. Finetune: {study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share "
+        f"of labels. Segment: a linear map of frozen tokens, {study.segment.steps} steps.",
+        **_focus(study),
+        "Labels": f"{', '.join(f'{100 * share:g}%' for share in study.shares)} of train: nested, stratified, without "
+        "replacement; another draw for each seed, the same one for every variant",
+        "Conditions": "kNN, probe and segment have a head for each set of modalities; finetune has one model for all, "
+        f"trained with {finetune.modality_drop:.0%} of batches without one modality. Clouds hide "
+        f"{study.clouded_share:.0%} of each s2 tile; heads were trained without clouds.",
+        "Seeds": f"{', '.join(map(str, study.seeds))}: weights, order, masks and label subsets",
+        "Intervals": f"95 %, from {study.bootstrap_resamples} resamples of {drawn_places(cells)} and of seeds, the "
+        "same ones for every row, so that differences are paired. Pairs of one place or one acquisition are drawn "
+        "together. With few seeds the intervals come out somewhat narrow.",
+        "Machine": "; ".join(devices),
+    }
+
+
+def _focus(study: StudyConfig) -> dict[str, str]:
+    if study.focus is None:
+        return {}
+    return {"In focus": f"{study.focus.about}: {'; '.join(study.focus.classes)}. Their score is the mean of their APs"}
+
+
+_MOST = 12
+# Dozens of PNGs would make the page too big to send; as WebP they are a tenth.
+_MOST_PX, _QUALITY = 1000, 88
+_TITLES = {"reconstruction": "Reconstructions", "failure": "Tiles that the model got wrong"}
+
+
+Shown = tuple[Picture, Cell, str, int, int]
+"""A picture, the cell that made it, its pixels as a URL, its width and height."""
+
+
+def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
+    """Pictures of each kind, the reference's first, and how many more there are.
+
+    Raises:
+        StudyError: a picture can't be read.
+    """
+    by_title = {}
+    for kind, title in _TITLES.items():
+        listed = [(found, picture) for found in study.cells for picture in found.pictures if picture.kind == kind]
+        if listed:
+            shown = [
+                (picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
+            ]
+            by_title[title] = (shown, len(listed) - len(shown))
+    return by_title
+
+
+def _data_url(path: Path) -> tuple[str, int, int]:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            shown = image.convert("RGB")
+            shown.thumbnail((_MOST_PX, _MOST_PX))
+            shown.save(buffer, "webp", quality=_QUALITY)
+    except OSError as error:
+        raise StudyError(f"{path}: a picture of the study can't be read: {error}", hint="make study") from error
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(), shown.width, shown.height

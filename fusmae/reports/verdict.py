@@ -64,7 +64,7 @@ def _why_unanswered(checks: Sequence[GateCheck]) -> list[str]:
 
 def _html(verdict: Verdict, warning: str) -> str:
     answered = [check for status in ("failed", "passed") for check in verdict.checks if check.status == status]
-    trials = verdict.facts["trials"]
+    models = verdict.facts["models"]
     return render(
         "verdict.html",
         title=f"{verdict.challenger}: the gate’s verdict",
@@ -76,21 +76,21 @@ def _html(verdict: Verdict, warning: str) -> str:
         answered=answered,
         unanswered=[check for check in verdict.checks if check.status == "skipped"],
         why_unanswered=_why_unanswered(verdict.checks),
-        columns=[("asked", ""), *(("number", trial["model"]) for trial in trials)],
-        rows=list(_side_by_side(trials)),
+        columns=[("asked", ""), *(("number", model["model"]) for model in models)],
+        rows=list(_side_by_side(models)),
         facts={name: _shown(verdict.facts[name]) for name in _FACTS},
     )
 
 
-def _side_by_side(trials: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float | None]]]:
+def _side_by_side(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float | None]]]:
     """A score's name and its value for challenger and champion, one score after the other."""
     for group in ("micro_ap", "macro_ap"):
-        for setting in trials[0][group]:
-            yield f"{group}, {setting}", [trial[group].get(setting) for trial in trials]
-    for name in trials[0]["per_class_ap"]:
-        yield f"AP, {name}", [trial["per_class_ap"].get(name) for trial in trials]
-    for label, key in (("calibration error", "calibration_error"), ("ms a pair", "latency_ms"), ("MB", "size_mb")):
-        yield label, [trial[key] for trial in trials]
+        for setting in models[0][group]:
+            yield f"{group}, {setting}", [model[group].get(setting) for model in models]
+    for name in models[0]["per_class_ap"]:
+        yield f"AP, {name}", [model["per_class_ap"].get(name) for model in models]
+    for label, key in (("calibration error", "calibration_error"), ("ms per pair", "latency_ms"), ("MB", "size_mb")):
+        yield label, [model[key] for model in models]
 
 
 def _shown(value: object) -> str:

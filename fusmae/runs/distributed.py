@@ -50,7 +50,7 @@ def ranks() -> Ranks:
     num_local = int(os.environ["LOCAL_WORLD_SIZE"])
     if num_ranks % num_local:
         raise TrainingError(
-            "Hosts have differently many processes.",
+            "Hosts have different numbers of processes.",
             got=f"{num_ranks} processes, {num_local} of them on this host",
             expected="the same --nproc-per-node on every host",
         )

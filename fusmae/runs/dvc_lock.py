@@ -77,7 +77,7 @@ def broken_links(stages: Iterable[LockedStage]) -> list[str]:
     stages = tuple(stages)
     made = {out: md5 for stage in stages for out, md5 in stage.outs.items()}
     return [
-        f"{stage.name} read {path} as {md5}, which is {made[path]} by now"
+        f"{stage.name} read {path} as {md5}, which is {made[path]} now"
         for stage in stages
         for path, md5 in stage.inputs.items()
         if path in made and made[path] != md5

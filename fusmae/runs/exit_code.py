@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-OUTCOME = "FUSMAE_OUTCOME"
+EXIT_CODE_FILE = "FUSMAE_EXIT_CODE_FILE"
 """Environment variable: path of the file that a stage's process writes its exit code to; no result depends on it."""
 TEMPORARY = 75
 """Exit code of a failure after which another try may succeed (EX_TEMPFAIL of sysexits.h)."""
@@ -78,7 +78,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _note(text: str) -> None:
-    file = os.environ.get(OUTCOME)
+    file = os.environ.get(EXIT_CODE_FILE)
     # Of several training processes only the first notes its end; the others end because it did.
     if file and os.environ.get("RANK", "0") == "0":
         with suppress(OSError):  # a full disk: the file still contains "begun", which means the same

@@ -1,4 +1,4 @@
-"""A second checkout of one commit, beside the working folder's own."""
+"""Git checkouts: the original of a temporary one, and a second one of another commit."""
 
 import shutil
 import subprocess
@@ -7,6 +7,33 @@ from pathlib import Path
 from fusmae.errors import CheckoutError
 
 _NOTE = Path(".fusmae/worktree.txt")
+_TEMPORARY = (".dvc", "tmp", "exps")
+
+
+def original_folder() -> Path:
+    """The working folder; during `dvc exp run --temp` or `--queue`, the same folder in the original checkout.
+
+    DVC removes a temporary checkout, with everything in it, as soon as its experiment has ended.
+    """
+    return _original_of(Path.cwd())
+
+
+def is_temporary() -> bool:
+    """Whether the working folder is in a checkout that DVC removes."""
+    return original_folder() != Path.cwd()
+
+
+def _original_of(folder: Path) -> Path:
+    top = _git_top(folder)
+    for exps in top.parents:
+        if exps.parts[-3:] == _TEMPORARY:
+            # DVC checks out the whole git repository; the project may be one folder in it.
+            return _original_of(_git_top(exps.parents[2]) / folder.relative_to(top))
+    return folder
+
+
+def _git_top(folder: Path) -> Path:
+    return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), folder)
 
 
 class Worktree:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from fusmae.errors import RegistryError
-from fusmae.runs.home import home_folder
+from fusmae.runs.git import original_folder
 
 STORE = Path("mlruns")
 DATABASE = "mlflow.db"
@@ -36,12 +36,12 @@ def store_path() -> Path | None:
     """
     given = _given()
     if not given:
-        return home_folder() / STORE / DATABASE
+        return original_folder() / STORE / DATABASE
     if not given.startswith("sqlite"):
         return None
     # A relative path counts from the original checkout: a stage may run in a temporary one.
     name = _sqlalchemy_url().make_url(given).database
-    return home_folder() / name if name and name != ":memory:" and not name.startswith("file:") else None
+    return original_folder() / name if name and name != ":memory:" and not name.startswith("file:") else None
 
 
 def sqlite_uri(path: Path) -> str:

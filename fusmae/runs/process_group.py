@@ -1,4 +1,10 @@
-"""Run a command so that it and all processes that it starts end together."""
+"""Run a command so that it and all processes that it starts end together.
+
+A killed process can't end its children, and those of DVC outlive it. So the command's process group is led by this
+file, run as a program of its own, which holds one end of a pipe: its standard input ends when the calling process dies,
+however it dies. The file imports nothing of the project, because the checkout in the working folder may be at another
+commit.
+"""
 
 import os
 import signal
@@ -12,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from fusmae.runs import group_leader
+GRACE_S = 20.0
+"""Seconds in which the trainer can write its checkpoint; Prefect kills a cancelled flow 30 s after its first signal."""
 
 
 def run_in_group(
@@ -36,7 +43,7 @@ def run_in_group(
         The command's exit code; 128 + the signal's number if a signal ended it.
     """
     process = subprocess.Popen(
-        [sys.executable, "-P", group_leader.__file__, *command],
+        [sys.executable, "-P", __file__, *command],
         cwd=folder,
         env=environment,
         stdin=subprocess.PIPE,
@@ -86,7 +93,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """Ask the whole group to end (the trainer then writes its checkpoint), and kill it after `GRACE_S` seconds."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + group_leader.GRACE_S
+        deadline = time.monotonic() + GRACE_S
         while time.monotonic() < deadline:
             process.poll()  # otherwise the dead leader would still count as a member of its group
             os.killpg(process.pid, 0)
@@ -94,3 +101,32 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # all of it has ended
+
+
+def lead_group() -> None:
+    """Run the command that the arguments name; this process ends with its exit code."""
+    # A signal to the group is meant for the command. The command does not inherit a handler, as it would an ignored
+    # signal.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    is_alone = threading.Event()
+    guard = threading.Thread(target=_end_when_alone, args=(is_alone,), daemon=True)
+    guard.start()
+    code = process.wait()
+    if is_alone.is_set():
+        guard.join()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _end_when_alone(is_alone: threading.Event) -> None:
+    # Not sys.stdin: at exit Python would wait for the thread that reads it.
+    while os.read(0, 4096):
+        pass
+    is_alone.set()
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    lead_group()

@@ -10,27 +10,27 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fusmae.errors import TrainingError
-from fusmae.runs.home import home_folder, is_temporary
+from fusmae.runs.git import is_temporary, original_folder
 
-SCRATCH = "FUSMAE_SCRATCH"
+RESUME_ROOT = "FUSMAE_RESUME_ROOT"
 """Environment variable: path of a folder that several checkouts share, so that a run can continue in another one."""
 _KEPT_DAYS = 30
 
 
-def scratch_path(stage: str, key: str) -> Path:
-    """Path of a run's folder; see `scratch_folder`."""
-    return scratch_root() / f"{stage}-{key}"
+def resume_path(stage: str, key: str) -> Path:
+    """Path of a run's folder; see `resume_folder`."""
+    return resume_root() / f"{stage}-{key}"
 
 
-def scratch_root() -> Path:
+def resume_root() -> Path:
     """The project's hidden folder, or the one that several checkouts of a host share."""
-    if is_temporary() and not os.environ.get(SCRATCH):
-        return home_folder() / ".fusmae" / "scratch"  # flows keep their folders there too
-    return Path(os.environ.get(SCRATCH) or ".fusmae")
+    if is_temporary() and not os.environ.get(RESUME_ROOT):
+        return original_folder() / ".fusmae" / "resume"  # flows keep their folders there too
+    return Path(os.environ.get(RESUME_ROOT) or ".fusmae")
 
 
 @contextmanager
-def scratch_folder(stage: str, key: str) -> Iterator[Path]:
+def resume_folder(stage: str, key: str) -> Iterator[Path]:
     """The folder of one run, for this process alone; removed when the run is done, kept if it is interrupted or fails.
 
     Args:
@@ -40,13 +40,13 @@ def scratch_folder(stage: str, key: str) -> Iterator[Path]:
     Raises:
         TrainingError: another process is working on the same run.
     """
-    folder = scratch_path(stage, key)
+    folder = resume_path(stage, key)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         yield folder
         shutil.rmtree(folder)
         _lock_of(folder).unlink()
-    for other in scratch_root().glob(f"{stage}-{'?' * 16}"):
+    for other in resume_root().glob(f"{stage}-{'?' * 16}"):
         _remove_left(other)
 
 
@@ -60,8 +60,8 @@ def _alone(folder: Path) -> Iterator[None]:
         lock = FileLock(_lock_of(folder)).acquire(timeout=1)
     except Timeout as error:
         raise TrainingError(
-            f"Another process trains this very run: it holds {_lock_of(folder)}.",
-            expected="one process a run",
+            f"Another process works on the same run: it holds {_lock_of(folder)}.",
+            expected="one process per run",
             hint="wait for it; then `dvc repro` takes its result from the cache",
         ) from error
     with lock:
@@ -71,7 +71,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _remove_left(folder: Path) -> None:
     """Remove an interrupted run's folder of other parameters; keep a recent one that another checkout may use."""
     is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
-    if (os.environ.get(SCRATCH) or is_temporary()) and is_recent:
+    if (os.environ.get(RESUME_ROOT) or is_temporary()) and is_recent:
         return
     try:
         with FileLock(_lock_of(folder)).acquire(timeout=0):

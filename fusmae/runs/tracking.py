@@ -16,7 +16,7 @@ from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.mlflow_address import tracking_uri
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
 from fusmae.runs.provenance import HOSTS_TAG, flow_tags, provenance, resume_key, with_host
-from fusmae.runs.resume_folder import scratch_folder, scratch_path
+from fusmae.runs.resume_folder import resume_folder, resume_path
 
 _RUN_FILE = "run_id"
 
@@ -85,13 +85,13 @@ def stage_run(
 
     key = resume_key(stage, {"seed": seed, **params}, inputs, code)
     if not ranks().is_first:
-        yield Run("", None, scratch_path(stage, key), {}, is_first=False)
+        yield Run("", None, resume_path(stage, key), {}, is_first=False)
         return
     connect()
     facts = {**provenance(stage, inputs, seed), "data": data}
     mlflow.set_system_metrics_sampling_interval(2)  # type: ignore[no-untyped-call]
     mlflow.set_system_metrics_samples_before_logging(1)  # type: ignore[no-untyped-call]
-    with scratch_folder(stage, key) as scratch:
+    with resume_folder(stage, key) as scratch:
         run_id = _remembered_run(scratch)
         with mlflow.start_run(
             run_id=run_id, experiment_id=open_experiment(experiment), run_name=stage, log_system_metrics=True

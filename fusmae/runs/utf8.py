@@ -55,7 +55,7 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
             f"{path}, line {number}: a letter is lost.",
             got=f"{lines[number - 1]!r}, with U+FFFD in place of the letter",
             expected="the line as it was before a program saved it in another encoding",
-            hint="save the original as UTF-8, or write the line anew",
+            hint="save the original as UTF-8, or write the line again",
         )
     return text
 
@@ -83,7 +83,7 @@ def _not_utf8(path: Path, data: bytes, start: int, raises: type[FusmaeError]) ->
             f"{path}, line {strange[0]}{more}: not UTF-8, while other lines are.",
             got=cell,
             expected="UTF-8 in every line",
-            hint="no command can convert a file in two encodings: write these lines anew in an editor, as UTF-8",
+            hint="no command can convert a file in two encodings: write these lines again in an editor, as UTF-8",
         )
     sample = b"\n".join(lines[number - 1] for number in strange[:_MAX_JUDGED_LINES])
     encoding = min(_ENCODINGS, key=lambda name: _strangeness(sample, _ENCODINGS[name]))

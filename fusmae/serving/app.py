@@ -40,7 +40,7 @@ _log = logging.getLogger("fusmae.serving")
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
-    """Make the application; its lifespan starts and stops batching and the queries of the registry.
+    """Make the application; its lifespan starts and stops the queries of the registry and the threads.
 
     Args:
         reference: reference of the model as the user gave it; an alias is watched.

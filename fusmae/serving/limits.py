@@ -1,4 +1,4 @@
-"""Bounds of the service: how much it does at once, and how long it waits."""
+"""Bounds of the service: how much it does at once."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,7 @@ class Limits:
     """Bounds of one service; memory is at most about `max_requests` times `max_body_mb`.
 
     Attributes:
-        max_batch: maximum number of tiles in a batch, and in one request.
-        max_wait_ms: longest time that a request waits for others to share a batch with, in milliseconds.
+        max_batch: maximum number of tiles in one request.
         max_requests: maximum number of requests in progress; further ones get status 503.
         max_body_mb: maximum size of a request's body in MB (10^6 bytes).
         poll_s: seconds between two queries of the alias.
@@ -17,7 +16,6 @@ class Limits:
     """
 
     max_batch: int
-    max_wait_ms: float
     max_requests: int
     max_body_mb: float
     poll_s: float

@@ -25,14 +25,13 @@ class Metrics:
             registry=own,
             buckets=_SECONDS,
         )
-        self.batch_tiles = Histogram("fusmae_batch_tiles", "Tiles per batch.", registry=own, buckets=_TILES)
-        self.batch_seconds = Histogram(
-            "fusmae_batch_seconds", "Seconds that a batch runs.", registry=own, buckets=_SECONDS
+        self.tiles = Histogram("fusmae_request_tiles", "Tiles per request.", registry=own, buckets=_TILES)
+        self.model_seconds = Histogram(
+            "fusmae_model_seconds", "Seconds that the model runs for a request.", registry=own, buckets=_SECONDS
         )
         self.in_progress = Gauge(
             "fusmae_requests_in_progress", "Requests that are being read, wait or run.", registry=own
         )
-        self.waiting = Gauge("fusmae_queue_tiles", "Tiles that wait for a batch.", registry=own)
         self.model = Gauge("fusmae_model_info", "Model version in use.", ["name", "version", "sha256"], registry=own)
         self.reloads = Counter("fusmae_model_reloads", "Changes of the model version since the start.", registry=own)
         self.registry_queries = Counter(

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,7 +13,6 @@ from starlette.exceptions import HTTPException
 from fusmae.errors import InputError
 from fusmae.serving.answers import Health, ModelName, Prediction, RegistryHealth
 from fusmae.serving.arrays import check_units, read_json, read_npz
-from fusmae.serving.batching import Batcher
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import LoadedModel, Watcher
 from fusmae.serving.metrics import Metrics
@@ -26,6 +26,10 @@ _Read = Callable[[LoadedModel], _Tile]
 class Service:
     """A service with one model; `make_app` adds its routes.
 
+    Requests are answered side by side, one per core; a request that comes alone may use all cores. Running concurrent
+    requests as one batch was no faster (benchmarks/results/serving.json). A request finishes with the model that it was
+    checked against, even if another version has replaced it meanwhile.
+
     Args:
         reference: reference of the model as the user gave it.
         first: the version that the reference means at the start.
@@ -34,32 +38,34 @@ class Service:
     Attributes:
         metrics: counters for Prometheus.
         watcher: holder of the model that answers requests.
+        is_ready: whether requests are answered.
     """
 
     def __init__(self, reference: str, first: LoadedModel, limits: Limits) -> None:
         self.metrics = Metrics()
         self.watcher = Watcher(reference, first, limits.poll_s, self.metrics)
-        self._batcher = Batcher(limits, self.metrics)
+        self.is_ready = False
         self._limits = limits
-        # Few threads bound the memory, since unpacked bodies are larger than packed ones.
-        self._readers = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="read")
+        # As few threads as cores bound the memory, too: unpacked bodies are larger than packed ones.
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="request")
+        self._num_running = 0
 
     def start(self) -> None:
-        """Begin to answer requests; call it in the event loop."""
-        self._batcher.start()
+        """Begin to answer requests."""
         self.watcher.start()
+        self.is_ready = True
 
     async def stop(self) -> None:
         """Stop answering; the server has waited for running requests before."""
+        self.is_ready = False
         self.watcher.stop()
-        await self._batcher.stop()
-        self._readers.shutdown()
+        self._threads.shutdown()
 
     def health(self) -> Health:
         """The answer to `GET /health`."""
         model, registry = self.watcher.current, self.watcher.registry
         return Health(
-            is_ready=self._batcher.is_running,
+            is_ready=self.is_ready,
             reference=self.watcher.reference,
             model=ModelName(**model.identity),
             loaded=model.loaded,
@@ -96,10 +102,20 @@ class Service:
         return await self._predict(lambda model: _read_known(files, model))
 
     async def _predict(self, read: _Read) -> Prediction:
-        model = self.watcher.current
-        loop = asyncio.get_running_loop()
-        pixels, modalities, warnings = await loop.run_in_executor(self._readers, self._checked, read, model)
-        found = await self._batcher.probabilities(model, pixels, modalities)
+        is_alone = not self._num_running
+        self._num_running += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._answer, read, self.watcher.current, is_alone)
+        finally:
+            self._num_running -= 1
+
+    def _answer(self, read: _Read, model: LoadedModel, is_alone: bool) -> Prediction:
+        pixels, modalities, warnings = self._checked(read, model)
+        begun = perf_counter()
+        found = model.session.run(pixels, modalities, on_one_core=not is_alone)["probabilities"]
+        self.metrics.tiles.observe(len(found))
+        self.metrics.model_seconds.observe(perf_counter() - begun)
         return Prediction(
             model=ModelName(**model.identity),
             modalities=list(modalities),
@@ -116,8 +132,8 @@ class Service:
             raise InputError(
                 "Too many tiles, or none.",
                 got=num_tiles,
-                expected=f"1 to {self._limits.max_batch} a request",
-                hint="ask in several requests: those at the same time share batches",
+                expected=f"1 to {self._limits.max_batch} per request",
+                hint="send the tiles in several requests",
             )
         return pixels, modalities, warnings + check_units(pixels, model.session.inputs)
 

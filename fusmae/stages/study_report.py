@@ -5,8 +5,7 @@ from pathlib import Path
 from fusmae.config.study import StudyConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from fusmae.errors import StudyError
-from fusmae.reports.study import write_report
-from fusmae.reports.study_facts import study_about
+from fusmae.reports.study import study_about, write_report
 from fusmae.runs.tracking import log_to_run
 from fusmae.study.results import read_cell
 

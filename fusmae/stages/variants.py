@@ -8,8 +8,14 @@ from fusmae.data.shards import ShardReader
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256, write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.export.variant_report import Variant, as_report, as_tables
-from fusmae.release.export.variant_scores import compare_latencies, compare_scores, is_finite_at_extremes
+from fusmae.release.export.variant_comparison import (
+    Variant,
+    as_report,
+    as_tables,
+    compare_latencies,
+    compare_scores,
+    is_finite_at_extremes,
+)
 from fusmae.release.export.variants import make_variants
 
 

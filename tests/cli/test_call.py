@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fusmae.cli import call, packages
+from fusmae.cli import call
 from fusmae.cli.call import begin
 from fusmae.errors import ConfigError
 
@@ -42,7 +42,7 @@ def test_servers_on_this_machine_are_asked_past_the_proxy(environment):
 
 
 def test_a_missing_package_is_named_before_the_registry_is_asked(environment, capsys):
-    environment.setattr(packages, "find_spec", lambda name: None)
+    environment.setattr(call, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="fusmae embed"):
         begin("embed", looks_up="fusmae@champion")
     assert capsys.readouterr().err == ""

@@ -2,8 +2,8 @@ from importlib import util
 
 import pytest
 
-from fusmae.cli import packages
-from fusmae.cli.packages import require_packages
+from fusmae.cli import call
+from fusmae.cli.call import require_packages
 from fusmae.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ from fusmae.errors import ConfigError
     ],
 )
 def test_a_missing_package_is_named_before_the_command_starts(monkeypatch, command, absent):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == absent else util.find_spec(name))
+    monkeypatch.setattr(call, "find_spec", lambda name: None if name == absent else util.find_spec(name))
     with pytest.raises(ConfigError, match=rf"(?s)fusmae {command}.*got: +no {absent}\n.*requirements-serve\.lock"):
         require_packages(command)
 

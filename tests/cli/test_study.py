@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fusmae.cli.compose_study import compose_study
+from fusmae.cli.study import compose_study
 from fusmae.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.doctor.checkout import check_git, check_params
+from fusmae.doctor.repository import check_git, check_params
 from tests.doctor.conftest import commit, only, run
 
 

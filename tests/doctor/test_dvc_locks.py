@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fusmae.doctor.dvc_locks import check_locks
+from fusmae.doctor.repository import check_locks
 from tests.doctor.conftest import DVC, run
 
 HOLD = """

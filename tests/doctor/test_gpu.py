@@ -1,21 +1,21 @@
 import pytest
 import torch
 
-from fusmae.doctor import gpu
-from fusmae.doctor.gpu import check_gpu
+from fusmae.doctor import machine
+from fusmae.doctor.machine import check_gpu
 from tests.doctor.conftest import only
 
 
 @pytest.fixture
 def device(monkeypatch):
     """Lets a device node be there; no driver stands behind it."""
-    monkeypatch.setattr(gpu, "gpu_devices", lambda: ["/dev/nvidia0"])
+    monkeypatch.setattr(machine, "gpu_devices", lambda: ["/dev/nvidia0"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture
 def no_device(monkeypatch):
-    monkeypatch.setattr(gpu, "gpu_devices", list)
+    monkeypatch.setattr(machine, "gpu_devices", list)
 
 
 def test_without_a_gpu_training_runs_on_the_cpu(no_device):

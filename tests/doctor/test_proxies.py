@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from fusmae.doctor.proxies import check_proxies
+from fusmae.doctor.machine import check_proxies
 from fusmae.runs.environment import sent_to_proxy
 from tests.doctor.conftest import only
 

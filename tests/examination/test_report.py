@@ -92,7 +92,7 @@ def test_json_says_what_the_page_says(tmp_path, broken):
 def test_a_dataset_without_a_usable_pair_has_a_report(tmp_path, diagnose, changed):
     diagnosis = diagnose(read=changed(lambda bands: {"VV": bands["VV"] * np.nan}))
     write_report(tmp_path / "out", diagnosis, title="tiny", is_synthetic=False)
-    assert "No shard holds a pair." in _page(tmp_path / "out")
+    assert "The shards contain no pair." in _page(tmp_path / "out")
     assert "28 pairs left out: NaN or infinite" in diagnosis.summary()
 
 

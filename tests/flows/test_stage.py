@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from flows import stage as module
-from flows.stage import run_stage
+from flows import run_stages as module
+from flows.run_stages import run_stage
 from flows.workspace import Workspace
 
 

@@ -1,4 +1,4 @@
-"""A flow run's worktree: the host's cache, raw data and scratch, its own parameters, and nothing left."""
+"""A flow run's worktree: the host's cache, raw data and resume folders, its own parameters, and nothing left."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from flows import workspace as module
 from flows.workspace import open_workspace
 from fusmae.errors import CheckoutError, ConfigError
 from fusmae.runs.mlflow_address import sqlite_uri
-from fusmae.runs.resume_folder import SCRATCH
+from fusmae.runs.resume_folder import RESUME_ROOT
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def checkout(tmp_path, monkeypatch):
             (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "clone" / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.chdir(tmp_path / "clone")
-    for name in ("MLFLOW_TRACKING_URI", SCRATCH, "GIT_AUTHOR_NAME"):
+    for name in ("MLFLOW_TRACKING_URI", RESUME_ROOT, "GIT_AUTHOR_NAME"):
         monkeypatch.delenv(name, raising=False)
     git("init", "-q")
     git("add", "-A")
@@ -71,7 +71,7 @@ def test_cache_registry_scratch_and_raw_data_are_the_hosts(checkout):
         )
         assert Path(cache.stdout.strip()) == checkout / ".dvc" / "cache"
         assert made.environment["MLFLOW_TRACKING_URI"] == sqlite_uri(checkout / "mlruns" / "mlflow.db")
-        assert Path(made.environment[SCRATCH]).is_relative_to(checkout)
+        assert Path(made.environment[RESUME_ROOT]).is_relative_to(checkout)
         assert (made.folder / "data/downloads").resolve() == checkout / "data/downloads"
         assert (made.folder / "data/raw/sample").resolve().is_relative_to(checkout / ".fusmae/raw")
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from fusmae.errors import ConfigError, RegistryError, SourceError
 from fusmae.files import storage_error
-from fusmae.runs.exit_code import OUTCOME, TEMPORARY, TOLD_TO_END, exit_code, is_worth_another_try
+from fusmae.runs.exit_code import EXIT_CODE_FILE, TEMPORARY, TOLD_TO_END, exit_code, is_worth_another_try
 from fusmae.sources.transfer.server import DroppedError, RefusedError
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -69,7 +69,7 @@ def test_exits_keep_their_code_and_lightnings_end_on_sigterm_is_none_of_success(
     ("noted", "expected"), [("begun", True), ("75", True), ("143", True), ("1", False), ("0", False)]
 )
 def test_only_what_was_cut_off_or_passes_is_worth_another_try(tmp_path, noted, expected):
-    file = tmp_path / "outcome"
+    file = tmp_path / "exit-code"
     file.write_text(noted)
     assert is_worth_another_try(file) == expected
 
@@ -79,8 +79,8 @@ def test_a_stage_that_never_began_is_not_tried_again(tmp_path):
 
 
 def run(tmp_path, script):
-    file = tmp_path / "outcome"
-    environment = {**os.environ, OUTCOME: str(file)}
+    file = tmp_path / "exit-code"
+    environment = {**os.environ, EXIT_CODE_FILE: str(file)}
     return subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=tmp_path), file
 
 

@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from fusmae.runs.memory import keep_freed_memory
+from fusmae.runs.environment import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def turn():

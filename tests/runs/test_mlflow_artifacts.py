@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.doctor.mlflow_checks import check_local_store
+from fusmae.doctor.servers import check_local_store
 from fusmae.errors import RegistryError
 from fusmae.release.registry.model_file import model_file
 from fusmae.runs.mlflow_artifacts import outdated_addresses

@@ -7,7 +7,7 @@ import pytest
 
 from fusmae.errors import TrainingError
 from fusmae.runs.exit_code import TEMPORARY, exit_code
-from fusmae.runs.resume_folder import SCRATCH, scratch_folder
+from fusmae.runs.resume_folder import RESUME_ROOT, resume_folder
 
 A, B = "a" * 16, "b" * 16
 
@@ -15,11 +15,11 @@ A, B = "a" * 16, "b" * 16
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(SCRATCH, raising=False)
+    monkeypatch.delenv(RESUME_ROOT, raising=False)
 
 
 def cut_off(key):
-    run = scratch_folder("pretrain", key)
+    run = resume_folder("pretrain", key)
     folder = run.__enter__()
     (folder / "last.ckpt").write_text(key)
     error = KeyboardInterrupt()
@@ -29,14 +29,14 @@ def cut_off(key):
 
 def test_what_a_cut_off_run_left_is_there_for_the_next_and_gone_when_it_is_done():
     cut_off(A)
-    with scratch_folder("pretrain", A) as folder:
+    with resume_folder("pretrain", A) as folder:
         assert (folder / "last.ckpt").read_text() == A
     assert list(folder.parent.iterdir()) == []
 
 
 def test_a_second_process_at_the_same_run_is_told_to_come_again():
-    with scratch_folder("pretrain", A):
-        second = scratch_folder("pretrain", A)
+    with resume_folder("pretrain", A):
+        second = resume_folder("pretrain", A)
         with pytest.raises(TrainingError, match="Another process trains this very run") as error:
             second.__enter__()
         assert exit_code(error.value) == TEMPORARY
@@ -44,22 +44,22 @@ def test_a_second_process_at_the_same_run_is_told_to_come_again():
 
 def test_by_hand_what_other_parameters_left_is_removed_unless_it_runs():
     left = cut_off(B)
-    with scratch_folder("pretrain", A):
+    with resume_folder("pretrain", A):
         pass
     assert not left.exists()
-    with scratch_folder("pretrain", B) as running, scratch_folder("pretrain", A):
+    with resume_folder("pretrain", B) as running, resume_folder("pretrain", A):
         pass
     assert not running.exists()  # its own end removed it, and found it there
 
 
 def test_in_a_shared_folder_other_runs_are_kept_for_a_month(tmp_path, monkeypatch):
-    monkeypatch.setenv(SCRATCH, str(tmp_path / "shared"))
+    monkeypatch.setenv(RESUME_ROOT, str(tmp_path / "shared"))
     left = cut_off(B)
-    with scratch_folder("pretrain", A):
+    with resume_folder("pretrain", A):
         pass
     assert (left / "last.ckpt").exists()
     month_ago = time.time() - 31 * 86_400
     os.utime(left, (month_ago, month_ago))
-    with scratch_folder("pretrain", A):
+    with resume_folder("pretrain", A):
         pass
     assert not left.exists()

@@ -28,7 +28,6 @@ from fusmae.serving.loaded import find_model
 
 LIMITS = {
     "max_batch": 8,
-    "max_wait_ms": 5.0,
     "max_requests": 32,
     "max_body_mb": 2.0,
     "poll_s": 0.2,

@@ -12,8 +12,10 @@ def test_health_names_the_version_and_that_a_file_is_not_watched(client, exporte
     assert found["registry"] == {"status": "not watched", "error": ""}
 
 
-def test_health_is_not_ready_when_nobody_runs_batches(client, monkeypatch):
-    monkeypatch.setattr("fusmae.serving.batching.Batcher.is_running", False)
+def test_health_is_not_ready_when_the_service_has_stopped(client, monkeypatch):
+    monkeypatch.setattr(
+        "fusmae.serving.service.Service.is_ready", property(lambda _: False, lambda _, value: None), raising=False
+    )
     answer = client.get("/health")
     assert answer.status_code == 503
     assert not answer.json()["is_ready"]
@@ -33,8 +35,8 @@ def test_metrics_name_the_version_and_time_requests(client, exported):
     assert f'fusmae_model_info{{name="model.onnx",sha256="{sha256}",version=""}} 1.0' in text
     assert client.metric('fusmae_requests_total{route="/predict",status="200"}') == 1
     assert client.metric('fusmae_request_seconds_count{route="/predict"}') == 1
-    assert client.metric("fusmae_batch_tiles_sum") == 2
-    assert client.metric("fusmae_batch_seconds_count") == 1
+    assert client.metric("fusmae_request_tiles_sum") == 2
+    assert client.metric("fusmae_model_seconds_count") == 1
 
 
 def test_openapi_shows_what_each_route_takes_answers_and_refuses(client):

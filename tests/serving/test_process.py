@@ -66,5 +66,5 @@ def test_listening_for_others_is_warned_of(processes, exported, tmp_path):
 def test_help_has_an_example_and_every_option(tmp_path):
     printed = fusmae("serve", "--help", cwd=tmp_path).stdout
     assert "Example: fusmae serve --model fusmae@champion" in " ".join(printed.split())
-    for option in ("--model", "--host", "--port", "--max-batch", "--max-wait-ms", "--max-requests", "--max-body-mb"):
+    for option in ("--model", "--host", "--port", "--max-batch", "--max-requests", "--max-body-mb"):
         assert option in printed

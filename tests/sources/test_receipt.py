@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusmae.cli import update as command
-from fusmae.cli.update import CHANGED, bring_up_to_date
+from fusmae.cli import project as command
+from fusmae.cli.project import CHANGED, bring_up_to_date
 from fusmae.config.params import parse_config
 from fusmae.errors import SourceError
 from fusmae.files import write_json

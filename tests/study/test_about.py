@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fusmae.reports.study_facts import study_about
+from fusmae.reports.study import study_about
 from fusmae.study.variants import study_of
 
 

@@ -132,7 +132,7 @@ class Team:
         return trainer
 
     def checkpoints(self):
-        return list((self.folder / ".fusmae" / "scratch").glob("pretrain-*/last.ckpt"))
+        return list((self.folder / ".fusmae" / "resume").glob("pretrain-*/last.ckpt"))
 
     def locked(self, experiment):
         """Outputs by path, as the dvc.lock of an experiment has them."""
@@ -164,7 +164,7 @@ class Team:
         for page in self.objects.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="fusmae/runs/"):
             for kept in page.get("Contents", []):
                 self.objects.delete_object(Bucket=BUCKET, Key=kept["Key"])
-        shutil.rmtree(self.folder / ".fusmae" / "scratch", ignore_errors=True)
+        shutil.rmtree(self.folder / ".fusmae" / "resume", ignore_errors=True)
 
 
 def yaml_list(value):

@@ -58,7 +58,7 @@ def test_a_prefect_server_that_is_started_anew_does_not_lose_the_run(team, run, 
 
 def test_a_full_disk_is_tried_again_once_there_is_room(team, undisturbed):
     team.forget_results()
-    scratch = team.folder / ".fusmae" / "scratch"
+    scratch = team.folder / ".fusmae" / "resume"
     scratch.mkdir(parents=True, exist_ok=True)
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(scratch)], capture_output=True

@@ -1,20 +1,214 @@
 """Writes variants of an exported graph at lower precision, with the same inputs, outputs and metadata."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from fusmae.data.randomness import Purpose, generator
 from fusmae.data.shards import ShardReader
+from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import PRESENCE, Session
 from fusmae.release.export.graph import save_onnx
-from fusmae.release.export.variant_graphs import CALIBRATION, HALVES, Feeds, Precision, half_precision, quantised
-from fusmae.release.export.variant_scores import settings_of
+from fusmae.release.export.variant_comparison import settings_of
+
+Precision = Literal["fp32", "fp16", "int8"]
+Feeds = Mapping[str, NDArray[np.float32]]
+
+CALIBRATION = (
+    "MinMax over activations of real pairs of train, each in every modality setting; activations uint8 per tensor, "
+    "weights int8 per channel, 7 bits of it; patch embedding, attention products, norms and head fp32"
+)
+HALVES = (
+    "weights and activations fp16; pixels up to the patch embedding, norms, attention products, pooling and head fp32"
+)
+
+# Operators with sums over many values or exponentials, in which half floats lose digits or overflow (65,504).
+_FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
+
+
+def half_precision(graph: Any) -> Any:
+    """Convert weights and activations to half floats; inputs and outputs stay float32.
+
+    Args:
+        graph: an `onnx.ModelProto`; it is changed.
+
+    Returns:
+        An `onnx.ModelProto`.
+
+    Raises:
+        ExportError: the graph is not from this project's exporter.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    # A half float has 11 significant bits: a DN of 10,001 would become 10,000, and one of 65,535 infinite.
+    kept = [
+        *_pixel_nodes(graph),
+        *_mask_nodes(graph),
+        *_score_nodes(graph),
+        *(node.name for node in _linear_layers(graph, ".head.")),
+    ]
+    _give_own_constants(graph, kept)
+    with _quiet():
+        model = OnnxModel(graph)
+        model.convert_float_to_float16(
+            use_symbolic_shape_infer=False,  # the exporter has written every shape
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FULL_PRECISION],
+            node_block_list=kept,
+        )
+        model.topological_sort()
+    # The converter leaves types of values that it has removed.
+    del model.model.graph.value_info[:]
+    return model.model
+
+
+def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
+    """Copy constants of the named nodes that other nodes share: the converter would cast a shared one twice."""
+    constants = {item.name: item for item in graph.graph.initializer}
+    # The exporter lists constants' types among those of activations, and the converter takes them for activations.
+    activations = [item for item in graph.graph.value_info if item.name not in constants]
+    del graph.graph.value_info[:]
+    graph.graph.value_info.extend(activations)
+    chosen = set(names)
+    shared = {name for node in graph.graph.node if node.name not in chosen for name in node.input if name in constants}
+    for node in graph.graph.node:
+        for at, name in enumerate(node.input):
+            if node.name in chosen and name in shared:
+                own = graph.graph.initializer.add()
+                own.CopyFrom(constants[name])
+                own.name = node.input[at] = f"{name}_of_{node.name}"
+
+
+def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
+    """Quantise the encoder's linear layers to 8-bit integers, with QuantizeLinear and DequantizeLinear around them.
+
+    Args:
+        graph: an `onnx.ModelProto`.
+        feeds: inputs to calibrate on, one item per call.
+
+    Returns:
+        An `onnx.ModelProto`.
+
+    Raises:
+        ExportError: the graph is not from this project's exporter.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    # The patch embedding stays fp32: standardised pixels have long tails (a cloud is 20 standard deviations from a
+    # field), and one scale for all would leave few steps for a field. The head stays fp32, too: its few products decide
+    # the result and take hardly any time.
+    chosen = [node.name for node in _linear_layers(graph, "classifier.encoder.") if ".embed." not in node.input[1]]
+    if not chosen:
+        raise _foreign("Gemms with weights classifier.encoder.….weight")
+    with TemporaryDirectory(prefix="fusmae-") as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        quantize_static(
+            graph,
+            path,
+            _reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Gemm"],
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # With 8 bits, CPUs without VNNI add products in 16 bits and saturate: results would depend on the machine.
+            reduce_range=True,
+            # MinMax stores two numbers per tensor; histograms would store every activation of every pair.
+            calibrate_method=CalibrationMethod.MinMax,
+            # Residuals are summed over all blocks; if each were rounded, the errors would add up.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        )
+        return onnx.load(path)
+
+
+def _linear_layers(graph: Any, part: str) -> list[Any]:
+    """Nodes that multiply by a weight whose name contains `part`."""
+    weights = {item.name for item in graph.graph.initializer if part in item.name}
+    return [node for node in graph.graph.node if node.op_type == "Gemm" and node.input[1] in weights]
+
+
+def _pixel_nodes(graph: Any) -> list[str]:
+    """Names of all nodes from pixels up to the patch embedding, which is included."""
+    layers = _linear_layers(graph, ".embed.")
+    if not layers:
+        raise _foreign("a Gemm with the weight classifier.encoder.embed.<modality>.proj.weight")
+    return _nodes_up_to(graph, layers)
+
+
+def _mask_nodes(graph: Any) -> list[str]:
+    """Names of all nodes that compute attention masks; the converter can't cast a mask that several nodes use."""
+    masks = {node.input[3] for node in graph.graph.node if node.op_type == "Attention" and len(node.input) > 3}
+    return _nodes_up_to(graph, [node for node in graph.graph.node if masks & set(node.output)])
+
+
+def _score_nodes(graph: Any) -> list[str]:
+    """Names of the nodes after the product up to softmax, in attention of plain products: halves can overflow there."""
+    maker = {name: node for node in graph.graph.node for name in node.output}
+    found = []
+    for node in graph.graph.node:
+        if node.op_type == "Softmax":
+            while node.op_type != "MatMul":
+                found.append(node.name)
+                node = maker[node.input[0]]
+    return found
+
+
+def _nodes_up_to(graph: Any, waiting: list[Any]) -> list[str]:
+    """Names of these nodes and of all that they depend on."""
+    maker = {name: node for node in graph.graph.node for name in node.output}
+    found: dict[str, None] = {}  # keeps the order; a set's order changes from process to process
+    while waiting:
+        node = waiting.pop()
+        found[node.name] = None
+        waiting += [maker[name] for name in node.input if name in maker and maker[name].name not in found]
+    return list(found)
+
+
+def _foreign(expected: str) -> ExportError:
+    return ExportError(
+        "The graph is not by this version's exporter: its layers have other names.",
+        expected=expected,
+        hint="dvc repro export",
+    )
+
+
+def _reader(feeds: Iterable[Feeds]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> Any:
+            return next(self._feeds, None)
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the tools' messages: they advise to infer shapes and fold constants, which the exporter has done."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        root.setLevel(before)
 
 
 def make_variants(

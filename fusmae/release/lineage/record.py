@@ -212,7 +212,7 @@ def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, st
     known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
     now = {path: dvc_md5(Path(path)) for path in (str(receipt), *_notes(Path(), stages))}
     return {
-        path: f"not believed: {path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
+        path: f"not used: {path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
         for path, md5 in now.items()
         if known.get(path) != md5
     }

@@ -109,7 +109,7 @@ def _made_before(traced: Traced) -> Made:
     metrics = read_artifact(traced.model, name)
     if lineage.gaps or metrics is None:
         raise LineageError(
-            f"Too little is known of {traced.model.label} to make it again.",
+            f"The lineage of {traced.model.label} is not complete enough to make it again.",
             got="; ".join([*lineage.gaps, *([] if metrics else [f"no {name} beside it"])]),
             expected="a version that `dvc repro` registered, stage by stage",
             hint="dvc repro, which registers a version with its lineage",
@@ -235,7 +235,7 @@ def _run_stages(folder: Path, lineage: Lineage) -> None:
     if code:
         raise LineageError(
             f"A stage failed in {folder}: `dvc repro` ended with exit code {code}.",
-            hint="what went wrong stands above; mend it and run the same command again, which goes on there",
+            hint="the output above states the cause; correct it and run the same command again, which continues there",
         )
 
 
@@ -255,8 +255,8 @@ def _kept_if_cut_off(top: Path) -> Iterator[None]:
         yield
     except BaseException:
         Console(stderr=True, highlight=False).print(
-            f"Cut off. What is done is kept in {top}: the same command goes on there, "
-            f"and `git worktree remove --force {top}` gives it up.",
+            f"Interrupted. What is done is kept in {top}: the same command continues there, "
+            f"and `git worktree remove --force {top}` discards it.",
             soft_wrap=True,
         )
         raise

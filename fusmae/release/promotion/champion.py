@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
+from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.experiments import is_of_a_run, shown, uncommitted
@@ -54,14 +55,14 @@ def require_clean_checkout(name: str) -> None:
     git = git_state()
     if git["commit"] is None:
         raise PromotionError(
-            "Promotion is decided in a git checkout, so that a commit says by which thresholds.",
+            "A version is promoted from a git checkout, so that a commit identifies the thresholds.",
             got="no commit here",
             hint="run it in a clone of the project",
         )
     changed = uncommitted()
     if git["is_dirty"]:
         raise PromotionError(
-            "The checkout has changes that no commit names.",
+            "The checkout has uncommitted changes.",
             got=shown(changed) or "a dirty tree",
             expected="every change committed",
             hint=_KEEP.format(name)
@@ -95,7 +96,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     entries = settled(ledger)
     if champion_number(name) != seen:
         raise PromotionError(
-            f"The champion of {name} is another than the one that was compared with.",
+            f"The champion of {name} has changed since the comparison.",
             got=champion_number(name) or "none",
             expected=seen or "none",
             hint=f"fusmae promote {name}",
@@ -134,7 +135,7 @@ def require_recorded(name: str, entries: Sequence[Entry], seen: str) -> None:
     is_cut_off = bool(entries) and entries[-1].phase == "begun" and entries[-1].after == seen
     if seen != recorded and not is_cut_off:
         raise LedgerError(
-            f"The alias champion of {name} was moved past the ledger.",
+            f"The alias champion of {name} was moved without an entry in the ledger.",
             got=f"champion {seen or 'none'}",
             expected=f"champion {recorded or 'none'}",
             hint=f"fusmae rollback {name} --to {recorded or 'N'}, then promote again",
@@ -162,10 +163,10 @@ def settled(ledger: Ledger) -> list[Entry]:
     last = entries[-1]
     if last.is_open:
         raise LedgerError(
-            f"A change of the champion of {ledger.name} is under way.",
+            f"A change of the champion of {ledger.name} is in progress.",
             got=sentence(last),
             expected="one at a time",
-            hint=f"wait for it; if it was cut off, it can be done again {STALE_S - last.age_s:.0f} s from now",
+            hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
         )
     if champion_number(ledger.name) != last.after:
         return entries
@@ -196,7 +197,7 @@ def version_before(name: str, number: str = "") -> ModelFile:
 def _nothing_before(name: str, number: str, current: str, entries: Sequence[Entry]) -> PromotionError:
     others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
     if not current:
-        return PromotionError(f"{name} has no champion: there is nothing to take back.", hint=f"fusmae promote {name}")
+        return PromotionError(f"{name} has no champion: there is nothing to roll back.", hint=f"fusmae promote {name}")
     if number and number not in others:
         return PromotionError(
             f"{name}/{number} {'is champion already' if number == current else 'was never champion'}.",
@@ -205,11 +206,11 @@ def _nothing_before(name: str, number: str, current: str, entries: Sequence[Entr
         )
     last = number or (others[-1] if others else "")
     return PromotionError(
-        f"{name}/{number} came after the champion and was taken back: a rollback goes to an earlier one."
+        f"{name}/{number} came after the present champion: a rollback returns to an earlier one."
         if number
-        else f"{name}/{current} was the first champion: there is none before it to go back to.",
+        else f"{name}/{current} was the first champion: there is no earlier one.",
         got=f"champion {current}",
-        hint=f"fusmae promote {name} --version {last}, if {last} is to be champion again: the gate judges it anew"
+        hint=f"fusmae promote {name} --version {last}, if {last} is to be champion again: the gate judges it again"
         if last
         else f"fusmae ledger {name} shows who was champion when",
     )
@@ -255,3 +256,27 @@ def _account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container the user may have a number but no name
         return f"user {os.getuid()}"
+
+
+def roll_back(name: str, *, to: str, reason: str) -> str:
+    """Move the alias back. The version was champion before, so no gate judges it; its file is checked and loaded.
+
+    Args:
+        name: registered model.
+        to: number of an earlier champion; "" for the one before.
+        reason: why, which the ledger records.
+
+    Returns:
+        The ledger's line.
+
+    Raises:
+        PromotionError: there is nothing to go back to.
+        LedgerError: another process is changing the champion.
+        RegistryError: the version is gone, its file is another, or MLflow refuses.
+    """
+    target = version_before(name, to)
+    current = champion_number(name)
+    if target.version == current:
+        raise PromotionError(f"{target.label} is champion already.", hint=f"fusmae ledger {name}")
+    Session(model_file(f"{name}/{target.version}").path)
+    return sentence(move_champion(name, Change("rollback", target, reason=reason), current))

@@ -20,7 +20,7 @@ from fusmae.runs.provenance import git_state, is_committed
 
 _LOCK = Path("dvc.lock")
 _LOCKED = "in the commit's dvc.lock"
-_BESIDE = "trained beside this test set, so that no test pair was in its training"
+_BESIDE = "trained on the same data set's train split, so that no test pair was in its training"
 
 
 def require_committed(params: Path) -> None:
@@ -31,8 +31,8 @@ def require_committed(params: Path) -> None:
     """
     if not is_committed(params):
         raise PromotionError(
-            "The thresholds are not those of the commit.",
-            got=f"{params}, which the commit does not have like this",
+            "The thresholds differ from those of the commit.",
+            got=f"{params}, which differs from the commit's",
             expected="`gate` in the committed params.yaml",
             hint="git commit params.yaml, and promote without --params",
         )
@@ -86,12 +86,12 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Gat
     """
     text = read_artifact(challenger, LINEAGE)
     if text is None:
-        told = "registered without lineage"
+        reason = "registered without lineage"
         git = GitState(**(Session(challenger.path).metadata.get("git") or {"commit": None, "is_dirty": None}))
         return (
-            _source(git, [told]),
-            GateCheck("lock", "skipped", told, _LOCKED),
-            GateCheck("test set", "skipped", told, _BESIDE),
+            _source(git, [reason]),
+            GateCheck("lock", "skipped", reason, _LOCKED),
+            GateCheck("test set", "skipped", reason, _BESIDE),
         )
     lineage, known = read_lineage(text, challenger), _outs()
     folder, data = Path(lineage.graph).parent.as_posix(), shards.as_posix()
@@ -129,33 +129,33 @@ def require_origin(challenger: ModelFile, checks: Sequence[GateCheck]) -> None:
 def _advice(challenger: ModelFile) -> str:
     """Advice on how to promote from a commit that has the version: an experiment, another commit, or a new version."""
     name, number = challenger.name, challenger.version
-    anew = f"then fusmae promote {name} --experiment {WORKSPACE}"
+    promote = f"then fusmae promote {name} --experiment {WORKSPACE}"
     text = read_artifact(challenger, LINEAGE)
     lineage = read_lineage(text, challenger) if text else None
     made = lineage.outs.get(Path(lineage.graph).parent.as_posix()) if lineage else None
     if lineage is None or made is None or lineage.exported.commit is None:
-        return f"`dvc repro -f -s export`, then `dvc repro` registers a version that names its commit; {anew}"
+        return f"`dvc repro -f -s export`, then `dvc repro` registers a version that names its commit; {promote}"
     here = made in _LOCK.read_text(encoding="utf-8")
     if experiment := None if here else experiment_that_made(made):
         return f"fusmae promote {name} --experiment {experiment.name}"
     if here:
-        return f"`dvc repro` makes what this commit names and registers it; {anew}"
+        return f"`dvc repro` makes what this commit names and registers it; {promote}"
     if commit := commit_that_has(made):
         return f"git switch --detach {commit[:12]} && dvc checkout && fusmae promote {name} --version {number}"
     return (
         "no commit and no experiment of this clone has it: `git fetch --all`, or `dvc exp pull origin NAME` and "
-        f"fusmae promote {name} --experiment NAME; to have a version of this commit: `dvc repro`, {anew}"
+        f"fusmae promote {name} --experiment NAME; to have a version of this commit: `dvc repro`, {promote}"
     )
 
 
 def _source(git: GitState, differing: Sequence[str]) -> GateCheck:
-    expected = "a commit that says what made it"
+    expected = "a commit with the code that made it"
     if git.commit is None:
-        return GateCheck("source", "failed", "nothing says which commit made it", expected)
+        return GateCheck("source", "failed", "no commit is recorded for it", expected)
     if not git.is_dirty:
         return GateCheck("source", "passed", f"commit {git.commit[:12]}", expected)
     if differing:
-        found = f"made from a checkout with uncommitted changes, and other here: {shown(differing)}"
+        found = f"made from a checkout with uncommitted changes, and different here: {shown(differing)}"
         return GateCheck("source", "failed", found, expected)
     found = f"made before it was committed; commit {str(git_state()['commit'])[:12]} has its code and parameters"
     return GateCheck("source", "passed", found, expected)

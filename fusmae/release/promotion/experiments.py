@@ -93,7 +93,7 @@ def commit_experiment(name: str, model: str) -> None:
     others = [path for path in uncommitted() if not is_of_a_run([path])]
     if others:
         raise PromotionError(
-            f"Changes that are no experiment's would stay out of the commit: {shown(others)}.",
+            f"Changes that don't belong to an experiment would stay out of the commit: {shown(others)}.",
             expected=f"no uncommitted changes but those of {PARAMS} and {LOCK}",
             hint="`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again",
         )
@@ -149,7 +149,7 @@ def _require_fit(found: Experiment, model: str) -> None:
     if others:
         raise PromotionError(
             f"Experiment {name} was run with other changes than those of {PARAMS}: {shown(others)}.",
-            expected="changes that somebody has looked at and committed",
+            expected="changes that were reviewed and committed",
             hint=f"dvc exp branch {name} {branch} && git switch {branch} && dvc checkout, look at them, "
             f"then fusmae promote {model} --experiment {WORKSPACE}",
         )
@@ -161,7 +161,7 @@ def _require_fit(found: Experiment, model: str) -> None:
     )
     if since:
         raise PromotionError(
-            f"The code has changed since experiment {name} was run: its stages would all run anew.",
+            f"The code has changed since experiment {name} was run: all of its stages would run again.",
             got=shown(since),
             expected=f"the code of commit {found.baseline[:12]}",
             hint=f"git switch -c {branch} {found.baseline[:12]}, then the same command again",
@@ -203,7 +203,7 @@ def _committed(subject: str) -> str:
     for role in ("AUTHOR", "COMMITTER"):
         if git("var", f"GIT_{role}_IDENT").returncode:
             raise PromotionError(
-                "git does not know who makes the commit.",
+                "git has no name and e-mail address for the commit.",
                 hint='git config user.name "Your Name" && git config user.email you@example.org, '
                 "then the same command again",
             )
@@ -212,7 +212,7 @@ def _committed(subject: str) -> str:
         raise PromotionError(
             "git makes no commit; the files are as they were.",
             got=(done.stderr or done.stdout).strip(),
-            hint="mend what git names, then the same command again",
+            hint="correct what git reports, then run the same command again",
         )
     return git("rev-parse", "--short", "HEAD").stdout.strip()
 
@@ -248,9 +248,10 @@ def _dvc(arguments: Sequence[str], again: str) -> None:
     code = run_in_group(command, environment={**os.environ, "PATH": own_programs_first()}, stdout=sys.stderr)
     if code:
         raise PromotionError(
-            f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, and not judged.",
-            got="what stands above",
-            hint=f"mend it, then {again}",
+            f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, "
+            "but no version was judged.",
+            got="the output above",
+            hint=f"correct the cause, then {again}",
         )
 
 

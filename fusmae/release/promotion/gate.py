@@ -9,7 +9,7 @@ import numpy as np
 from fusmae.config.gate import Thresholds
 from fusmae.evaluation.metrics import Scores
 from fusmae.evaluation.paired import Difference
-from fusmae.release.promotion.model_scores import Trial
+from fusmae.release.promotion.model_scores import ModelScores
 
 Status = Literal["passed", "failed", "skipped"]
 CLASS = "class "
@@ -46,7 +46,7 @@ class Verdict:
         champion: name and version of the champion, as `fusmae/3`; "" if there is none.
         checks: all checks with their results.
         difference: difference between the two in the primary metric; None without a champion.
-        facts: facts that the checks are based on: test set, trials, thresholds, commit.
+        facts: facts that the checks are based on: test set, measured models, thresholds, commit.
     """
 
     challenger: str
@@ -71,8 +71,8 @@ class Verdict:
 
 
 def judge(
-    challenger: Trial,
-    champion: Trial | None,
+    challenger: ModelScores,
+    champion: ModelScores | None,
     difference: Difference | None,
     thresholds: Thresholds,
     facts: Mapping[str, Any],
@@ -100,15 +100,15 @@ def judge(
         *_classes(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
-        _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms a pair, median", ".1f"),
+        _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms per pair, median", ".1f"),
         _slower(challenger, champion, thresholds),
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
     )
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
 
 
-def _finite(challenger: Trial) -> GateCheck:
-    got = f"{challenger.num_bad} that are not, counted as wrong" if challenger.num_bad else "all of them"
+def _finite(challenger: ModelScores) -> GateCheck:
+    got = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else "all of them"
     return GateCheck(
         "finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1"
     )
@@ -130,7 +130,7 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
     return GateCheck("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
 
 
-def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
+def _settings(challenger: ModelScores, thresholds: Thresholds) -> Sequence[GateCheck]:
     checks = []
     for setting, floor in thresholds.min_by_setting.items():
         scores = challenger.scores.get(setting)
@@ -139,7 +139,7 @@ def _settings(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
     return checks
 
 
-def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
+def _classes(challenger: ModelScores, thresholds: Thresholds) -> Sequence[GateCheck]:
     scores: Scores = challenger.scores[challenger.every_modality]
     checks = []
     for name, count in challenger.class_pairs.items():
@@ -156,7 +156,7 @@ def _classes(challenger: Trial, thresholds: Thresholds) -> Sequence[GateCheck]:
     return [*checks, *(GateCheck(f"{CLASS}{name}", "failed", "no class of that name", known) for name in unknown)]
 
 
-def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -> GateCheck:
+def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: Thresholds) -> GateCheck:
     expected = f"at most {thresholds.max_latency_ratio:g} × the champion's, measured by turns"
     if champion is None:
         return GateCheck("latency ratio", "skipped", "no champion to compare with", expected)
@@ -169,7 +169,7 @@ def _slower(challenger: Trial, champion: Trial | None, thresholds: Thresholds) -
         return GateCheck("latency ratio", "passed", got, expected)
     tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
     if tested.pvalue > _MAX_CHANCE:
-        got += ": too unsteady on this machine now to tell"
+        got += ": the times vary too much on this machine now"
         return GateCheck("latency ratio", "skipped", got, expected)
     return GateCheck("latency ratio", "failed", got, expected)
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import refusals_named
+from fusmae.release.registry.versions import champion_number, in_use, numbers, refusals_named
 from fusmae.runs.mlflow_store import connect
 
 STALE_S = 300.0
@@ -121,7 +121,7 @@ class Ledger:
 
         client = MlflowClient()
         chained = entry.model_copy(update={"previous": expected[-1].sha256 if expected else _GENESIS})
-        with refusals_named(f"a place in {self.model}"):
+        with refusals_named(f"an entry in {self.model}"):
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
@@ -138,7 +138,7 @@ class Ledger:
                 f"Another command changed the champion of {self.name} at the same time.",
                 got=sentence(last),
                 expected="one command at a time",
-                hint="look at it with `fusmae ledger`, then decide again",
+                hint="read it with `fusmae ledger`, then decide again",
             )
         return chained
 
@@ -192,12 +192,12 @@ def _chained(model: str, stored: Sequence[tuple[int, str, str]]) -> list[Entry]:
         except ValidationError as error:
             raise _changed(model, number, f"no entry: {error.errors()[0]['msg']}") from error
         if entry.sha256 != sha256:
-            raise _changed(model, number, "another content than its hash says")
+            raise _changed(model, number, "its content does not match its hash")
         if entry.previous not in hashes:
             raise _changed(model, number, f"it follows {entry.previous[:12]}, which is not there")
         if entry.previous == hashes[-1]:
             if entry.phase == "done" and not (entries and entry.completes(entries[-1])):
-                raise _changed(model, number, "done, but not what was begun before it")
+                raise _changed(model, number, "`done`, but for another change than the one begun before it")
             entries.append(entry)
             hashes.append(sha256)
     return entries
@@ -217,3 +217,66 @@ def sentence(entry: Entry) -> str:
     change = f"{entry.phase} {entry.action} {entry.before or 'none'} → {entry.after}"
     forced = ", against the gate" if entry.forced else ""
     return f"{entry.when} {entry.who} {change}{forced}{f': {entry.reason}' if entry.reason else ''}"
+
+
+def checked_ledger(name: str) -> str:
+    """Every change of champion, oldest first; fails where ledger and registry disagree.
+
+    Args:
+        name: registered model.
+
+    Returns:
+        One line per entry, and the number of the champion.
+
+    Raises:
+        LedgerError: an entry was changed or removed, the alias was moved past it, or a champion was deleted.
+        RegistryError: MLflow does not answer.
+    """
+    found = Ledger(name)
+    entries, current = found.entries(), champion_number(name)
+    hashes = {entry.sha256 for entry in entries}
+    for number, entry_hash in in_use(name):
+        if entry_hash not in hashes:
+            raise LedgerError(
+                f"{name}/{number} was made champion by an entry that is not in the ledger.",
+                got=f"entry {entry_hash[:12]} on the version",
+                expected="every such entry in the ledger",
+                hint="the ledger's end was removed: restore the registry's database from a backup",
+            )
+    gone = [number for number in champions(entries) if number not in numbers(name)]
+    if gone:
+        raise LedgerError(
+            f"A version of {name} that was champion was deleted.",
+            got=f"no {', '.join(f'{name}/{number}' for number in gone)}",
+            expected="versions in use kept: they carry the tag fusmae.in_use",
+            hint="restore the registry's database from a backup; until then nothing can be rolled back to it",
+        )
+    expected = champions(entries)[-1:] or [""]
+    last = entries[-1] if entries else None
+    if current not in {expected[0], last.after if last and last.phase == "begun" else expected[0]}:
+        raise LedgerError(
+            f"The alias champion of {name} was moved without an entry in the ledger.",
+            got=f"champion {current or 'none'}",
+            expected=f"champion {expected[0] or 'none'}",
+            hint=f"fusmae rollback {name} --to {expected[0] or 'N'}, or promote {current or 'none'} with evidence",
+        )
+    lines = _lines(entries) or ["no champion so far"]
+    if last and last.phase == "begun":
+        lines.append("the last change is in progress" if last.is_open else "the last change was interrupted: repeat it")
+    if entries:
+        # A copy of this hash elsewhere shows whether the whole ledger was replaced.
+        lines.append(f"last entry: {entries[-1].sha256}")
+    return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])
+
+
+def _lines(entries: Sequence[Entry]) -> list[str]:
+    """One line per entry; before one that found another champion than the ledger had made, a line that says so."""
+    lines = []
+    for number, entry in enumerate(entries):
+        recorded = "".join(champions(entries[:number])[-1:])
+        if entry.phase == "begun" and entry.before != recorded:
+            lines.append(
+                f"(before this, the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)"
+            )
+        lines.append(sentence(entry))
+    return lines

@@ -24,7 +24,7 @@ _CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
-class Trial:
+class ModelScores:
     """The measurements of one model on one test set.
 
     Attributes:
@@ -81,7 +81,7 @@ class Trial:
         }
 
 
-def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[Trial]:
+def score_models(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[ModelScores]:
     """Run models on the same pairs; latencies are measured in turns, so that a busy machine slows all alike.
 
     Args:
@@ -97,7 +97,7 @@ def run_trials(models: Sequence[ModelFile], reader: ShardReader, *, threshold: f
         require_same(model, session, reader)
     times_ms = times_by_turns(sessions, reader.read([0]).pixels, _ROUNDS)
     return [
-        _trial(model, session, reader, tuple(times.tolist()), threshold)
+        _scores_of(model, session, reader, tuple(times.tolist()), threshold)
         for model, session, times in zip(models, sessions, times_ms, strict=True)
     ]
 
@@ -124,9 +124,9 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
         )
 
 
-def _trial(
+def _scores_of(
     model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
-) -> Trial:
+) -> ModelScores:
     modalities = tuple(session.metadata["modalities"])
     settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
     labels = np.asarray(reader.labels)
@@ -135,7 +135,7 @@ def _trial(
     found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
     every = "+".join(modalities)
     git = session.metadata.get("git") or {}
-    return Trial(
+    return ModelScores(
         label=model.label,
         sha256=model.sha256,
         commit=git.get("commit"),

@@ -62,7 +62,7 @@ def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
     """
     from mlflow import MlflowClient
 
-    with refusals_named(f"room for files of {model.label}"):
+    with refusals_named(f"space for files of {model.label}"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
         client.log_model_artifacts(_logged_model(version), str(folder), place)

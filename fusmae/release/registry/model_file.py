@@ -57,7 +57,9 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
     parts = _REFERENCE.fullmatch(reference)
     if parts is None:
         raise RegistryError(
-            "That is no model.", got=reference, expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx"
+            "This is not a reference to a model.",
+            got=reference,
+            expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx",
         )
     version = find_by_reference(parts["name"], alias=parts["alias"], number=parts["number"])
     return ModelFile(_cached(version, cache), version.sha256, version.name, version.number)
@@ -113,7 +115,8 @@ def _download(uri: str, sha256: str, path: Path) -> None:
                 f"{path.name} of {uri} is not the file that was registered.",
                 got=got,
                 expected=sha256,
-                hint="someone changed the registry's files: register the model again, `dvc repro -f -s register`",
+                hint="restore the registry's files from a backup; without one, register a new version from a later "
+                "commit: `dvc repro -f -s export`, then `dvc repro`",
             )
         found.replace(partial / path.name)
         shutil.rmtree(partial / "all")

@@ -26,8 +26,8 @@ MAX_DESCRIPTION = 5000
 _ABOUT = """ONNX models that `dvc repro` registered; each version's page shows its card.
 
 - alias `challenger`: the last version that was registered
-- alias `champion`: the version that counts; only `fusmae promote` and `fusmae rollback` move it, and
-  `fusmae ledger {name}` says who did, when and why
+- alias `champion`: the version in use; only `fusmae promote` and `fusmae rollback` move it, and
+  `fusmae ledger {name}` shows who did, when and why
 """
 
 

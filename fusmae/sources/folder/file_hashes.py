@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fusmae.files import file_sha256
-from fusmae.runs.resume_folder import scratch_root
+from fusmae.runs.resume_folder import resume_root
 
 _SETTLED_NS = 2_000_000_000
 """Age in ns below which a file's hash isn't stored: a file that young may be rewritten without a change of its time."""
@@ -28,7 +28,7 @@ def file_hashes(folder: Path, paths: Sequence[Path]) -> list[str]:
     top = folder.resolve()
     names = [path.relative_to(folder).as_posix() for path in paths]
     states = [_state(path) for path in paths]
-    notes = scratch_root() / "file-hashes.sqlite"
+    notes = resume_root() / "file-hashes.sqlite"
     notes.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(notes, timeout=600)) as database:
         database.execute(

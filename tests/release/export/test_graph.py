@@ -4,7 +4,7 @@ import pytest
 
 from fusmae.errors import ExportError, InputError
 from fusmae.inference.session import Session
-from fusmae.release.export.parity import BATCH_SIZES, check_parity
+from fusmae.release.export.graph import BATCH_SIZES, check_parity
 
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 

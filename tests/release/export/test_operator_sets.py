@@ -10,9 +10,7 @@ import pytest
 from fusmae.config.params import load_config
 from fusmae.errors import ConfigError, ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
-from fusmae.release.export.operator_set import NEWEST, OLDEST, runtime_of
-from fusmae.release.export.parity import check_parity
+from fusmae.release.export.graph import NEWEST, OLDEST, Deployable, check_parity, export_onnx, runtime_of, save_onnx
 
 # On one worker: exporting the graphs takes most of the time.
 pytestmark = pytest.mark.xdist_group("operator sets")

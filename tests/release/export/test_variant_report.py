@@ -1,8 +1,7 @@
 """Which variants are offered, and how that is told."""
 
 from fusmae.evaluation.paired import Difference
-from fusmae.release.export.variant_report import Variant, as_report, as_tables
-from fusmae.release.export.variant_scores import Latency, VariantScores
+from fusmae.release.export.variant_comparison import Latency, Variant, VariantScores, as_report, as_tables
 
 BASIS = {"num_test_pairs": 16, "num_test_places": 12, "num_threads": 2, "max_ap_loss": 0.02}
 
@@ -63,7 +62,7 @@ def test_what_is_lost_on_few_places_is_not_known_so_nothing_is_offered():
     values = dict.fromkeys(differences, 0.5)
     few = variant({setting: VariantScores(values, values, differences, 0.1) for setting in ("s1+s2", "s1")})
     why = "3 places are too few for a 95% interval, which needs 6"
-    assert few.faults(0.02) == [f"what it loses is not known: {why}"]
+    assert few.faults(0.02) == [f"the loss is not known: {why}"]
     fp32 = Variant("fp32", "", 3.0, [Latency(1, 4.0, 1.0, 1.0, 1.0)], {}, True)
     table = as_tables(as_report([fp32, few], **BASIS | {"num_test_places": 3}, warning=""))
     assert f"16 test pairs of 3 places; no intervals: {why}." in table

@@ -20,8 +20,13 @@ from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
-from fusmae.release.export.variant_report import Variant
-from fusmae.release.export.variant_scores import Latency, compare_latencies, compare_scores, is_finite_at_extremes
+from fusmae.release.export.variant_comparison import (
+    Latency,
+    Variant,
+    compare_latencies,
+    compare_scores,
+    is_finite_at_extremes,
+)
 from fusmae.release.export.variants import make_variants
 from fusmae.stages.variants import variants
 from tests.sections import architecture_of, preprocess_of

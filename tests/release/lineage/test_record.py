@@ -13,9 +13,8 @@ from fusmae.errors import LineageError, RegistryError
 from fusmae.files import file_sha256, write_json
 from fusmae.release.export.graph import save_onnx
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
-from fusmae.release.lineage.trace import trace
+from fusmae.release.lineage.trace import lineage_text, trace
 from fusmae.release.registry.versions import register_graph
-from fusmae.reports.lineage import lineage_text
 from fusmae.runs.dvc_lock import dvc_md5
 
 NAME = "tiny"

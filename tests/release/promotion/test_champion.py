@@ -20,14 +20,11 @@ from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.files import file_sha256, write_json
-from fusmae.release.lineage.trace import trace
-from fusmae.release.promotion.champion import Change, move_champion
-from fusmae.release.promotion.checked_ledger import checked_ledger
-from fusmae.release.promotion.ledger import Ledger
-from fusmae.release.promotion.rollback import roll_back
+from fusmae.release.lineage.trace import lineage_text, trace
+from fusmae.release.promotion.champion import Change, move_champion, roll_back
+from fusmae.release.promotion.ledger import Ledger, checked_ledger
 from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import champion_number
-from fusmae.reports.lineage import lineage_text
 from fusmae.runs.dvc_lock import dvc_md5
 from fusmae.runs.exit_code import TEMPORARY
 from fusmae.runs.mlflow_store import connect
@@ -270,7 +267,7 @@ def test_what_the_commit_has_otherwise_is_named_before_anything_is_measured(
 ):
     lock_the_export(checkout)
     made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), inputs=inputs, is_dirty=True)
-    monkeypatch.setattr("fusmae.cli.promote_version.run_trials", None)
+    monkeypatch.setattr("fusmae.cli.promote_version.score_models", None)
     with pytest.raises(PromotionError, match=rf"{said}(.|\n)*`dvc repro` makes what this commit names"):
         promoted(config, made)
     assert champion() == ""
@@ -359,7 +356,7 @@ def test_an_alias_that_was_moved_by_hand_stops_promotions_until_it_is_taken_back
         promoted(config, "2")
     roll_back(NAME, to="1", reason="somebody moved it")
     promoted(config, "2")
-    assert "(by then the alias was moved from 1 to 3 by hand)" in checked_ledger(NAME)
+    assert "(before this, the alias was moved from 1 to 3 by hand)" in checked_ledger(NAME)
 
 
 def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, monkeypatch):

@@ -10,7 +10,7 @@ from fusmae.config.params import load_config
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.paired import paired_differences
 from fusmae.release.promotion.gate import GateCheck, judge
-from fusmae.release.promotion.model_scores import Trial, calibration_error
+from fusmae.release.promotion.model_scores import ModelScores, calibration_error
 from fusmae.reports.verdict import as_text, write_verdict
 
 ROOT = Path(__file__).parents[3]
@@ -27,9 +27,9 @@ def thresholds():
     return found.model_copy(update={"min_by_setting": {"s1+s2": 0.8, "s1": 0.5}, "class_floors": {}})
 
 
-def trial(probabilities=GOOD, **changes):
+def scores_of(probabilities=GOOD, **changes):
     scores = score(LABELS, probabilities, CLASSES, 0.5)
-    made = Trial(
+    made = ModelScores(
         label="m/2",
         sha256="",
         commit="c0ffee",
@@ -59,7 +59,7 @@ def difference(challenger, champion, **changes):
 
 
 def test_a_good_challenger_without_a_champion_passes(thresholds):
-    verdict = judge(trial(), None, None, thresholds, {"num_pairs": 80})
+    verdict = judge(scores_of(), None, None, thresholds, {"num_pairs": 80})
     assert verdict.is_passed
     assert {check.name for check in verdict.checks if check.status == "skipped"} == {"metric", "latency ratio"}
 
@@ -77,40 +77,40 @@ def test_a_good_challenger_without_a_champion_passes(thresholds):
     ],
 )
 def test_each_budget_alone_fails_the_challenger(changes, question, thresholds):
-    assert failed(trial(**changes), thresholds) == [question]
+    assert failed(scores_of(**changes), thresholds) == [question]
 
 
 def test_each_modality_setting_has_its_floor_and_must_be_measured(thresholds):
     poor = score(LABELS, POOR, CLASSES, 0.5)
-    good = trial().scores["s1"]
+    good = scores_of().scores["s1"]
     harder = thresholds.model_copy(update={"min_by_setting": {"s1+s2": 0.8, "s1": 0.8}})
-    assert failed(trial(scores={"s1+s2": good, "s1": poor}), harder) == ["modalities s1"]
-    assert failed(trial(scores={"s1+s2": good}), harder) == ["modalities s1"]
+    assert failed(scores_of(scores={"s1+s2": good, "s1": poor}), harder) == ["modalities s1"]
+    assert failed(scores_of(scores={"s1+s2": good}), harder) == ["modalities s1"]
 
 
 def test_each_class_has_a_floor_its_own_or_the_common_one(thresholds):
-    assert failed(trial(), thresholds.model_copy(update={"class_floors": {"forest": 1.0}})) == ["class forest"]
-    poor = trial(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5)})
+    assert failed(scores_of(), thresholds.model_copy(update={"class_floors": {"forest": 1.0}})) == ["class forest"]
+    poor = scores_of(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5)})
     floors = {"min_class_ap": 0.9, "class_floors": {"water": 0.1}, "min_by_setting": {}}
     assert failed(poor, thresholds.model_copy(update=floors)) == ["class forest"]
 
 
 def test_a_floor_of_a_class_that_is_none_fails(thresholds):
-    assert failed(trial(), thresholds.model_copy(update={"class_floors": {"watre": 0.1}})) == ["class watre"]
+    assert failed(scores_of(), thresholds.model_copy(update={"class_floors": {"watre": 0.1}})) == ["class watre"]
 
 
 def test_few_places_can_show_no_difference_and_the_challenger_must_show_one(thresholds):
-    champion = trial(label="m/1")
+    champion = scores_of(label="m/1")
     few = difference(GOOD, GOOD, places=[f"{number % 5}" for number in range(80)])
-    (check,) = judge(trial(), champion, few, thresholds, {"num_pairs": 80}).failed
+    (check,) = judge(scores_of(), champion, few, thresholds, {"num_pairs": 80}).failed
     assert check.name == "metric"
     assert check.got == "+0.000, but 5 places are too few for a 95% interval, which needs 6"
     enough = difference(GOOD, GOOD, places=[f"{number % 6}" for number in range(80)])
-    assert judge(trial(), champion, enough, thresholds, {"num_pairs": 80}).is_passed
+    assert judge(scores_of(), champion, enough, thresholds, {"num_pairs": 80}).is_passed
 
 
 def test_a_class_with_few_pairs_is_not_judged(thresholds):
-    few = trial(class_pairs={"water": 40, "forest": 3})
+    few = scores_of(class_pairs={"water": 40, "forest": 3})
     strict = thresholds.model_copy(update={"class_floors": {"forest": 1.0}})
     verdict = judge(few, None, None, strict, {"num_pairs": 80})
     assert verdict.is_passed
@@ -118,14 +118,14 @@ def test_a_class_with_few_pairs_is_not_judged(thresholds):
 
 
 def test_a_loss_that_the_interval_cannot_rule_out_fails(thresholds):
-    champion = trial(label="m/1")
+    champion = scores_of(label="m/1")
     for probabilities, is_good in ((GOOD, True), (POOR, False)):
-        found = failed(trial(), thresholds, champion, difference(probabilities, GOOD))
+        found = failed(scores_of(), thresholds, champion, difference(probabilities, GOOD))
         assert found == ([] if is_good else ["metric"])
 
 
 def latency_ratio(challenger_ms, champion_ms, thresholds):
-    scored = trial()
+    scored = scores_of()
     challenger, champion = replace(scored, times_ms=challenger_ms), replace(scored, times_ms=champion_ms)
     verdict = judge(challenger, champion, None, thresholds, {"num_pairs": 80})
     return next(check for check in verdict.checks if check.name == "latency ratio")
@@ -147,7 +147,7 @@ def test_other_work_that_hits_a_challenger_in_some_rounds_more_does_not_fail_it(
     assert {"passed", "skipped"} <= set(statuses)
     unsure = latency_ratio((8.0, 1.0, 8.0) * 10, (5.0,) * 30, thresholds)
     assert unsure.status == "skipped"
-    assert unsure.got == "1.60 × (half of the rounds from 0.20 to 1.60): too unsteady on this machine now to tell"
+    assert unsure.got == "1.60 × (half of the rounds from 0.20 to 1.60): the times vary too much on this machine now"
 
 
 def test_the_difference_is_paired_so_models_that_agree_differ_by_little():
@@ -176,10 +176,10 @@ def test_calibration_error_is_none_for_true_chances_and_large_for_false_confiden
 
 
 def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thresholds):
-    found = trial(is_dirty=True, label="m<2>")
+    found = scores_of(is_dirty=True, label="m<2>")
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {"max_loss": 0.02}}
     origin = [GateCheck("source", "failed", "made from a checkout with uncommitted changes", "a commit")]
-    facts |= {"num_pairs": 80, "trials": [found.to_json()]}
+    facts |= {"num_pairs": 80, "models": [found.to_json()]}
     verdict = judge(found, None, None, thresholds, facts, origin=origin)
     write_verdict(tmp_path, verdict, "SYNTHETIC data")
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
@@ -197,9 +197,9 @@ def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thres
 
 def test_answers_come_first_and_questions_without_one_are_folded_below_with_their_reasons(tmp_path, thresholds):
     names = [f"kind {number}, dry" for number in range(18)]
-    found = trial(class_pairs={"water": 40, "forest": 40} | dict.fromkeys(names, 3))
+    found = scores_of(class_pairs={"water": 40, "forest": 40} | dict.fromkeys(names, 3))
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
-    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "trials": [found.to_json()]})
+    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "models": [found.to_json()]})
     write_verdict(tmp_path, verdict)
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     shown, folded = html.split("<details>")
@@ -218,11 +218,11 @@ def test_answers_come_first_and_questions_without_one_are_folded_below_with_thei
 
 
 def test_the_page_says_that_too_few_places_are_why(tmp_path, thresholds):
-    found, champion = trial(), trial(label="m/1")
+    found, champion = scores_of(), scores_of(label="m/1")
     few = difference(GOOD, GOOD, places=[f"{number % 3}" for number in range(80)])
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
-    trials = [found.to_json(), champion.to_json()]
-    verdict = judge(found, champion, few, thresholds, facts | {"num_pairs": 80, "trials": trials})
+    models = [found.to_json(), champion.to_json()]
+    verdict = judge(found, champion, few, thresholds, facts | {"num_pairs": 80, "models": models})
     write_verdict(tmp_path, verdict)
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     assert "on 80 test pairs of 3 places" in html

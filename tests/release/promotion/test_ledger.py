@@ -7,8 +7,7 @@ from mlflow import MlflowClient
 
 from fusmae.errors import LedgerError
 from fusmae.release.promotion.champion import Change, move_champion
-from fusmae.release.promotion.checked_ledger import checked_ledger
-from fusmae.release.promotion.ledger import ENTRY_TAG, Entry, Ledger, champions
+from fusmae.release.promotion.ledger import ENTRY_TAG, Entry, Ledger, champions, checked_ledger
 from fusmae.release.registry.model_file import model_file
 from fusmae.runs.mlflow_store import connect
 

@@ -1,10 +1,18 @@
-"""Attention for export: one ONNX operator if the operator set has it, else plain matrix products and a softmax."""
+"""Operators that are exported in another form than torch's exporter gives them, because that form runs faster.
+
+Attention becomes one ONNX operator if the operator set has it, else plain matrix products and a softmax. From operator
+set 23 on, onnxruntime can't run torch's own form of it at all (benchmarks/attention.py). Linear layers become one
+matrix product with a bias (Gemm) over all tokens of a batch, also when they are quantised. GELU, where the operator set
+lacks it, has the form that onnxruntime recognises and fuses into one operator.
+"""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from onnxscript import opset18 as op
 from timm.layers.attention import Attention
 from torch import Tensor, nn
 
@@ -111,3 +119,30 @@ def _attend_by_products(projected: Sequence[Tensor], num_heads: int, attn_mask: 
 def _bias(attn_mask: Tensor) -> Tensor:
     """The mask `[B, 1, 1, L]` as a summand of the attention scores."""
     return torch.where(attn_mask, 0.0, _UNSEEN)
+
+
+GELU_SINCE = 20
+"""The first operator set of ONNX that has `Gelu`."""
+
+
+def _linear(tokens: Any, weight: Any, bias: Any = None) -> Any:
+    """`[B, …, D]` × `[K, D]` → `[B, …, K]`; only B may be dynamic."""
+    inner = [int(side) for side in list(tokens.shape)[1:-1]]
+    if not inner:
+        return op.Gemm(tokens, weight, bias, transB=1)
+    flat = op.Reshape(tokens, op.Constant(value_ints=[-1, int(tokens.shape[-1])]))
+    return op.Reshape(op.Gemm(flat, weight, bias, transB=1), op.Constant(value_ints=[-1, *inner, int(weight.shape[0])]))
+
+
+def _gelu(values: Any, approximate: str = "none") -> Any:
+    """GELU by the error function: values of any shape → the same shape."""
+    if approximate != "none":
+        raise NotImplementedError(f"GELU approximated by {approximate} has no export of its own yet")
+    cumulative = op.Add(op.Erf(op.Div(values, op.Constant(value_float=math.sqrt(2)))), op.Constant(value_float=1.0))
+    return op.Mul(op.Mul(values, cumulative), op.Constant(value_float=0.5))
+
+
+def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Translations for `torch.onnx.export(custom_translation_table=…)` at an ONNX operator set."""
+    own: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.linear.default: _linear}
+    return own if opset >= GELU_SINCE else {**own, torch.ops.aten.gelu.default: _gelu}

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 import yaml
 
-from fusmae.doctor.dvc_project import check_project
+from fusmae.doctor.repository import check_project
 from tests.doctor.conftest import DVC, GRAPH, only, run, statuses
 
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from fusmae.runs.home import home_folder, is_temporary
+from fusmae.runs.git import is_temporary, original_folder
 from fusmae.runs.mlflow_address import store_folder
-from fusmae.runs.resume_folder import scratch_path
+from fusmae.runs.resume_folder import resume_path
 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("FUSMAE_SCRATCH", raising=False)
+    monkeypatch.delenv("FUSMAE_RESUME_ROOT", raising=False)
 
     def enter(folder):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def temporary(request):
 
 def test_any_other_folder_is_its_own_home(make):
     here = make("project/.dvc/tmp") / "project/.dvc/tmp"
-    assert home_folder() == here
+    assert original_folder() == here
     assert not is_temporary()
 
 
@@ -36,7 +36,7 @@ def test_a_temporary_checkout_has_the_checkout_as_its_home(make, temporary):
     top = make("project/.git").joinpath("project")
     make(f"project/{temporary}/.git")
     make(f"project/{temporary}")
-    assert home_folder() == top
+    assert original_folder() == top
     assert is_temporary()
 
 
@@ -47,9 +47,9 @@ def test_it_is_the_same_folder_of_the_repository(make, temporary, project):
     checkout = f"repository/{project}/study/{temporary}"
     make(f"{checkout}/.git")
     make(f"{checkout}/{project}/study")
-    assert home_folder() == top / project / "study"
+    assert original_folder() == top / project / "study"
     make(f"{checkout}/{project}")
-    assert home_folder() == top / project
+    assert original_folder() == top / project
 
 
 def test_runs_and_resume_checkpoints_of_a_temporary_checkout_are_kept_in_the_home(make, temporary, monkeypatch):
@@ -57,6 +57,6 @@ def test_runs_and_resume_checkpoints_of_a_temporary_checkout_are_kept_in_the_hom
     make(f"project/{temporary}/.git")
     make(f"project/{temporary}")
     assert store_folder() == top / "mlruns"
-    assert scratch_path("pretrain", "0" * 16) == top / ".fusmae" / "scratch" / f"pretrain-{'0' * 16}"
+    assert resume_path("pretrain", "0" * 16) == top / ".fusmae" / "resume" / f"pretrain-{'0' * 16}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     assert store_folder() == top / "mlruns"

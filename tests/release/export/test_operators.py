@@ -7,8 +7,8 @@ import torch
 from timm.layers import Attention
 
 from fusmae.models.attention import LAYER_NORM
-from fusmae.release.export.fused_attention import with_onnx_attention
 from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.operators import with_onnx_attention
 
 
 @pytest.fixture

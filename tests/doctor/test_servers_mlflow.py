@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.doctor.mlflow_checks import _revisions, check_local_store, check_remote_store
+from fusmae.doctor.servers import _revisions, check_local_store, check_remote_store
 from fusmae.runs.mlflow_address import sqlite_uri
 from tests.doctor.conftest import answering, only
 
@@ -182,7 +182,7 @@ def test_user_and_password_are_used_and_not_shown(project, monkeypatch, is_in_ad
     with answering(ANSWERS | {"authorization": wanted}) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         refused = only(check_remote_store())
-        assert "does not know who asks" in refused.found
+        assert "does not accept these credentials" in refused.found
         if is_in_address:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://me:hunter2@"))
         else:

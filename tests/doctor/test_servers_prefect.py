@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from fusmae.doctor.prefect_checks import check_prefect
+from fusmae.doctor.servers import check_prefect
 from tests.doctor.conftest import answering, only, statuses
 
 
@@ -31,7 +31,7 @@ def test_a_server_that_only_a_profile_names_is_a_warning_for_flows_do_not_see_it
     flow = "import prefect.main; from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
     assert subprocess.run([sys.executable, "-c", flow], check=True, capture_output=True, text=True).stdout == "None\n"
     # In a process of its own: Prefect reads where its home is once.
-    ask = "from fusmae.doctor.prefect_checks import check_prefect; print(*check_prefect(('cpu',)))"
+    ask = "from fusmae.doctor.servers import check_prefect; print(*check_prefect(('cpu',)))"
     done = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True, cwd=project)
     assert "status='warning'" in done.stdout
     assert nobody in done.stdout

@@ -1,4 +1,4 @@
-"""Whether MLflow's store answers, and has the schema that the installed MLflow needs; MLflow is not imported."""
+"""Whether MLflow's store and Prefect's server answer, and have what the installed versions need."""
 
 import os
 import re
@@ -7,16 +7,99 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fusmae.doctor.finding import Finding, described
-from fusmae.doctor.http import NoAnswerError, ServerAddress, server_at
 from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
 from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses
 from fusmae.runs.mlflow_store import MINIMUM_SERVER, require_version
+
+_CONNECT_S, _ANSWER_S = 3.0, 5.0
+
+
+class NoAnswerError(Exception):
+    """No server listens, its name is unknown, or it takes too long; the text states which."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """A server's address, with the credentials for it.
+
+    Attributes:
+        url: address without user and password.
+        headers: HTTP headers of each request, for example with a token.
+        user: user and password; None where none are given.
+    """
+
+    url: str
+    headers: dict[str, str]
+    user: tuple[str, str] | None
+
+    def get(self, path: str) -> "Answer":
+        """Request a path below the address.
+
+        Raises:
+            NoAnswerError: there is no answer.
+        """
+        import requests
+
+        try:
+            found = requests.get(self.url + path, headers=self.headers, auth=self.user, timeout=(_CONNECT_S, _ANSWER_S))
+        except requests.RequestException as error:
+            raise NoAnswerError(_reason(error)) from error
+        return Answer(found.status_code, found.text)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's answer.
+
+    Attributes:
+        status: HTTP status code.
+        text: body as text.
+    """
+
+    status: int
+    text: str
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server refused the credentials, or the user lacks the permission."""
+        return self.status in {401, 403}
+
+    def json(self) -> Any:
+        """The body parsed as JSON; None where it is not JSON, as from another program at this address."""
+        import json
+
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+
+def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") -> ServerAddress:
+    """The server at an address; user and password in the address replace those given."""
+    split = urlsplit(uri)
+    if split.username is not None:
+        user = (unquote(split.username), unquote(split.password or ""))
+    url = urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])).rstrip("/")
+    return ServerAddress(url, {"Authorization": f"Bearer {token}"} if token else {}, user)
+
+
+def _reason(error: Exception) -> str:
+    """The system's message at the end of a chain of exceptions, such as "Connection refused"."""
+    text = str(error)
+    if "timed out" in text:
+        return f"no answer within {_ANSWER_S:g} s"
+    named = re.search(r"\[Errno -?\d+\] ([^'\")(]+)", text)
+    return named[1].strip() if named else type(error).__name__
+
 
 _UPDATE = "python -c 'from fusmae.runs.mlflow_store import connect; connect()'"
 _UNSET = "unset MLFLOW_TRACKING_URI   # then it is SQLite in mlruns/"
@@ -37,7 +120,7 @@ def check_remote_store() -> Iterator[Finding]:
     """Check the store on a server or in a server's database; no findings where it is in this folder."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        yield from _check_server(_server())
+        yield from _check_server(_mlflow_server())
     elif "://" in uri and not uri.startswith(("sqlite", "file:")):
         yield _check_database(uri)
 
@@ -51,7 +134,7 @@ def _check_sqlite(path: Path) -> Finding:
     except sqlite3.Error as error:
         found, reason = [], f"{path} is no MLflow database: {error}"
     else:
-        reason = f"{path} names no schema: it was cut off as it was made"
+        reason = f"{path} names no schema: making it was interrupted"
     shown = shlex.quote(os.path.relpath(path))
     if not found:
         return Finding("mlflow store", "error", reason, "a database that MLflow made", f"mv {shown} {shown}.broken")
@@ -130,7 +213,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
             yield Finding("mlflow artifacts", "error", found, expected, f"{other.copy_command}; {_UPDATE}")
 
 
-def _server() -> ServerAddress:
+def _mlflow_server() -> ServerAddress:
     """The server at the original address, with user and password, which `tracking_uri` leaves out."""
     given = os.environ.get
     name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
@@ -150,16 +233,18 @@ def _check_server(server: ServerAddress) -> Iterator[Finding]:
         return
     if store.is_refusal:
         mend = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=…"
-        yield Finding("mlflow store", "error", f"{server.url} does not know who asks", "a user that it knows", mend)
+        yield Finding(
+            "mlflow store", "error", f"{server.url} does not accept these credentials", "a user that it knows", mend
+        )
     elif health.status != 200 or not isinstance(store.json(), dict) or store.status != 200:
         found = f"{server.url} answers {health.status} to /health and {store.status} to a search"
         yield Finding("mlflow store", "error", found, "an MLflow server whose database answers", start)
     else:
         yield Finding("mlflow store", "ok", f"{server.url} answers")
-        yield _version_finding(version.text.strip(), version.status)
+        yield _mlflow_version(version.text.strip(), version.status)
 
 
-def _version_finding(there: str, status: int) -> Finding:
+def _mlflow_version(there: str, status: int) -> Finding:
     here = metadata.version("mlflow")
     if status != 200:
         return Finding("mlflow version", "skipped", f"the server does not tell it ({status})")
@@ -171,3 +256,89 @@ def _version_finding(there: str, status: int) -> Finding:
     except RegistryError:
         return Finding("mlflow version", "error", found, f"{MINIMUM_SERVER} or later on the server", mend)
     return Finding("mlflow version", "warning", found, "the same on both sides", mend)
+
+
+_ADDRESS = "export PREFECT_API_URL=http://…:4200/api"
+_START_PREFECT = f"prefect server start   # there, or correct the address: {_ADDRESS}"
+
+
+def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
+    """Check server, version and work pools.
+
+    Args:
+        pools: names of the work pools that should have a worker.
+    """
+    server = _prefect_server()
+    if server is None:
+        yield _without_server()
+        return
+    try:
+        answer, version = server.get("/health"), server.get("/admin/version")
+        if answer.json() is not True:
+            found = f"{server.url} answers {answer.status}, and not as Prefect's API does"
+            yield Finding("prefect server", "error", found, "an address that ends in /api", _START_PREFECT)
+        elif version.is_refusal:
+            mend = "export PREFECT_API_AUTH_STRING=user:password"
+            yield Finding(
+                "prefect server", "error", f"{server.url} does not accept these credentials", "its password", mend
+            )
+        else:
+            yield Finding("prefect server", "ok", f"{server.url} answers")
+            yield _prefect_version(str(version.json()))
+            for pool in pools:
+                yield _check_pool(server, pool)
+    except NoAnswerError as error:
+        expected = "a server that answers, or PREFECT_API_URL unset"
+        yield Finding("prefect server", "error", f"{server.url} does not answer: {error}", expected, _START_PREFECT)
+
+
+def _prefect_server() -> ServerAddress | None:
+    """The server that a flow started here would use; None where none is set."""
+    from prefect.settings import Settings
+
+    api = Settings().api
+    if not api.url:
+        return None
+    user = None
+    if api.auth_string:
+        name, _, password = api.auth_string.get_secret_value().partition(":")
+        user = (name, password)
+    return server_at(api.url, user, api.key.get_secret_value() if api.key else "")
+
+
+def _without_server() -> Finding:
+    from prefect.settings import load_profiles
+
+    # If pyproject.toml sets Prefect's home, `prefect config set` writes a profile that flows don't read.
+    profile = load_profiles().active_profile
+    named = {setting.name: value for setting, value in profile.settings.items()} if profile else {}
+    if url := named.get("PREFECT_API_URL"):
+        found = f"Prefect's profile names {url}, which flows don't see"
+        return Finding("prefect server", "warning", found, "PREFECT_API_URL in the environment", _ADDRESS)
+    return Finding("prefect server", "skipped", "PREFECT_API_URL is not set: flows run without a server")
+
+
+def _prefect_version(there: str) -> Finding:
+    here = metadata.version("prefect")
+    if there == here:
+        return Finding("prefect version", "ok", f"{here} on both sides")
+    expected, mend = "the same on both sides", f"pip install prefect=={here}   # on the server"
+    return Finding("prefect version", "warning", f"{there} there, {here} here", expected, mend)
+
+
+def _check_pool(server: ServerAddress, pool: str) -> Finding:
+    name, answer = f"work pool {pool}", server.get(f"/work_pools/{pool}")
+    if answer.status == 404:
+        expected = "a pool for the deployments"
+        return Finding(name, "error", "the server does not have it", expected, "python -m flows.deploy")
+    found = answer.json()
+    if answer.status != 200 or not isinstance(found, dict):
+        return Finding(name, "error", f"the server answers {answer.status}", "what the pool is", _START_PREFECT)
+    # A pool is READY while one of its workers sends heartbeats.
+    status = found.get("status")
+    if status == "READY":
+        return Finding(name, "ok", "a worker is online")
+    if status == "PAUSED":
+        return Finding(name, "warning", "it is paused", "a pool that starts runs", f"prefect work-pool resume {pool}")
+    mend = f'FUSMAE_WORKSPACE="$PWD" prefect worker start --pool {pool}'
+    return Finding(name, "warning", "no worker is online", "a worker that takes its runs", mend)
