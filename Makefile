@@ -29,10 +29,11 @@ pipeline: checkout .venv/installed ## fetch real pairs, train, evaluate, export,
 	$(BIN)/dvc repro
 	@$(BIN)/python -m fusmae summary
 
-# Two workers share the cores: torch's threads, waiting for one another, would stand in the way.
+# Two workers share the cores: torch's threads, waiting for one another, would stand in the way. They take the longest
+# tests first, in the order of tests/tiers.py.
 define PYTEST
 @tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
-	&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --durations=20
+	&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
 endef
 # tests/tiers.py says which tests are of the second tier, and why.
 SECOND_TIER := pipeline or servers or browser or installs or slow
