@@ -133,10 +133,12 @@ Block(name="fusmae", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"
 """
 
 
-def test_people_are_told_of_a_run_that_failed(team, webhook):
+def test_a_run_with_a_wrong_override_fails_before_anything_runs_and_people_are_told(team, webhook):
     team.run("python", "-c", SAVE, f"http://127.0.0.1:{webhook.server_port}/hook")
     run = team.start("evaluate/evaluate", overrides=["no.such=1"])
     assert team.finish(run) == "FAILED"
+    assert not team.ask("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=10)
+    assert "no.such" in team.ask(f"flow_runs/{run}")["state"]["message"]
     (said,) = wait_for(lambda: webhook.heard, "the webhook")
     text = json.loads(said)["text"]
     assert run in text
