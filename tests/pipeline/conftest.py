@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,14 @@ OURS = ("MLFLOW", "PREFECT", "DVC", "FUSMAE", "VIRTUAL_ENV", "PYTHONPATH", "PYTE
 
 
 class Workspace:
-    """A checkout to run commands in."""
+    """A checkout to run commands in.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it is to be.
+        source: a workspace that it becomes a copy of, data and models included; this checkout, if there is none.
+    """
+
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.folder = folder
         self.printed = ""
         self.left_outside: set[Path] = set()
@@ -24,6 +30,9 @@ class Workspace:
         self.home.mkdir()
         self.scratch = folder.parent / f"{folder.name}-tmp"
         self.scratch.mkdir()
+        if source:
+            shutil.copytree(source, folder, symlinks=True)
+            return
         _copy_checkout(folder)
         # The environment is the one that `make` made here from the lock; files keep their times, so make agrees.
         if subprocess.run(["make", "-q", ".venv/installed"], cwd=ROOT, capture_output=True).returncode:
@@ -99,6 +108,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.printed = workspace.run(*command.split()).stdout
     workspace.left_outside = _shared_folders() - before
     return workspace
+
+
+@pytest.fixture(scope="session")
+def examined(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Folder of a workspace in which the stages up to the examination have run; to be copied, never changed."""
+
+    def fill(folder: Path) -> None:
+        Workspace(folder / "fusmae").run(".venv/bin/dvc", "repro", "examine")
+
+    return make_once("examined", fill) / "fusmae"
 
 
 def _shared_folders() -> set[Path]:
