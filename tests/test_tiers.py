@@ -12,7 +12,7 @@ from tests.tiers import BY_FIXTURE, BY_PATH, COLLECTED, LONGEST, ROOT, SECOND_TI
 def runs_of(target: str) -> list[str]:
     """What `make` runs pytest with, in order: one expression of markers per run."""
     printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    options = "-n 2 --dist loadgroup --no-loadscope-reorder --durations=20"
+    options = "-n [23] --dist loadgroup --no-loadscope-reorder --durations=20"
     return re.findall(rf"/pytest {options} -m \"(.*)\"$", printed, re.MULTILINE)
 
 
