@@ -22,6 +22,7 @@ REDUCED = {
     "probe": {"epochs": 1, "learning_rates": [0.01]},
     "finetune": {"epochs": 2, "warmup_epochs": 0},
     "evaluate": {"bootstrap_resamples": 10},
+    "variants": {"rounds": 3, "bootstrap_resamples": 10, "calibration_pairs": 16},
 }
 CHECKOUT = Path(".fusmae/reproduce/fusmae-1")
 STAGES = {"fetch", "index", "shard", "examine", "pretrain", "evaluate", "export"} | {
