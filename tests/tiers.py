@@ -69,13 +69,13 @@ def second_tier_reasons(item: pytest.Item) -> dict[str, str]:
 
 
 LONGEST = (
-    # README is walked before a flow makes a champion in the workspace.
     "tests/pipeline/test_pipeline.py",
-    "tests/pipeline/test_readme.py",
     "tests/pipeline/test_flows.py",
     "tests/team",
-    "tests/pipeline/test_study.py",
     "tests/pipeline/test_reproduce.py",
+    "tests/pipeline/test_study.py",
+    # Copies of the workspace that test_pipeline.py has made by then.
+    "tests/pipeline/test_readme.py",
     "tests/pipeline",
     "tests/operations",
     "tests/training/test_distributed.py",

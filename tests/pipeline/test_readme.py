@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.xdist_group("copies of the pipeline"), pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 NOT_RUN = {
     "make pipeline": "the fixture `finished` has run it",
@@ -56,22 +55,13 @@ def test_what_is_not_run_is_printed_in_readme():
 
 
 @pytest.fixture(scope="module")
-def copy(finished, tmp_path_factory):
-    """The finished workspace once more, with a person's name and a scene: other tests go on with the first."""
-    folder = tmp_path_factory.mktemp("readme") / "fusmae"
-    shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".prefect"))
+def copy(new_workspace, untouched, tmp_path_factory):
+    """The finished workspace once more, with a person's name and a scene."""
+    workspace = new_workspace(tmp_path_factory.mktemp("readme") / "fusmae", untouched)
+    folder = workspace.folder
 
     def run(command):
-        return subprocess.run(
-            ["bash", "-c", f". .venv/bin/activate && {command}"],
-            cwd=folder,
-            env=finished.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        return workspace.run("bash", "-c", f". .venv/bin/activate && {command}", check=False)
 
     run("git config user.name t && git config user.email t@example.org")
     patches = folder / "data/raw/sample/v1_geotiff"
