@@ -29,19 +29,20 @@ pipeline: checkout .venv/installed ## fetch real pairs, train, evaluate, export,
 	$(BIN)/dvc repro
 	@$(BIN)/python -m fusmae summary
 
-# Two workers share the cores: torch's threads, waiting for one another, would stand in the way.
+# Workers share the cores: torch's threads, waiting for one another, would stand in the way. The longest tests come first,
+# in the order of tests/tiers.py. The second tier waits for servers a good part of its time: three workers keep two cores busy.
 define PYTEST
 @tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT \
-	&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --durations=20
+	&& TMPDIR=$$tmp OMP_NUM_THREADS=1 $(BIN)/pytest -n $(1) --dist loadgroup --no-loadscope-reorder --durations=20
 endef
 # tests/tiers.py says which tests are of the second tier, and why.
 SECOND_TIER := pipeline or servers or browser or installs or slow
 
 test: check ## lint, types, contracts, then each test that needs no server, browser or run of the pipeline
-	$(PYTEST) -m "not ($(SECOND_TIER))"
+	$(call PYTEST,2) -m "not ($(SECOND_TIER))"
 
 test-all: test ## `make test`, then all other tests: they need PostgreSQL and Chromium, and take much longer
-	$(PYTEST) -m "$(SECOND_TIER)"
+	$(call PYTEST,3) -m "$(SECOND_TIER)"
 
 check: .venv/installed ## lint, security lint, types, import contracts and declared packages only
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """A tiny dataset made by the real writer, 24 px tiles of two modalities at 10, 20 and 60 m; a tiny exported model."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from filelock import FileLock
@@ -19,11 +22,11 @@ from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
 from tests.sections import architecture_of, preprocess_of
-from tests.tiers import second_tier_reasons
+from tests.tiers import COLLECTED, place_in_run, second_tier_reasons
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -45,6 +48,7 @@ COUNTS = {"train": 17, "validation": 5, "test": 6}
 SHARD_PAIRS = 7
 
 ReadPair = Callable[[Pair], dict[str, np.ndarray]]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 EXPORTED_MODALITIES = {
     "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
@@ -55,7 +59,7 @@ EXPORTED_MODALITIES = {
 class Exported:
     """A tiny classifier with preprocessing, in torch and as an ONNX file."""
 
-    def __init__(self, folder):
+    def __init__(self, make_once):
         torch.manual_seed(0)
         self.inputs = modality_inputs(EXPORTED_MODALITIES, 240)
         statistics = {
@@ -65,7 +69,6 @@ class Exported:
         self.preprocess = preprocess_of(self.inputs, statistics)
         encoder = Encoder(architecture_of(self.preprocess.preprocessing))
         self.classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), 3)).eval()
-        self.path = folder / "model.onnx"
         self.metadata = {
             "inputs": [item.model_dump(mode="json") for item in self.inputs],
             "modalities": ["s1", "s2"],
@@ -73,8 +76,11 @@ class Exported:
         }
         model = Deployable(self.preprocess, self.classifier)
         self.reference = model.reference
-        graph = export_onnx(model, opset=17)
-        save_onnx(graph, self.metadata, self.path)
+
+        def export(folder):
+            save_onnx(export_onnx(model, opset=17), self.metadata, folder / "model.onnx")
+
+        self.path = make_once("exported", export) / "model.onnx"
         self.session = Session(self.path)
 
     def pixels(self, count, seed=0):
@@ -87,6 +93,34 @@ class Exported:
             )
             for item in self.inputs
         }
+
+
+def turned(path: Path, to: Path) -> Path:
+    """Another model of the same shape: every logit has the other sign."""
+    graph = onnx.load(path)
+    (weight,) = [item for item in graph.graph.initializer if item.name.endswith("head.linear.weight")]
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+    write_graph(graph, to)
+    return to
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Fills a folder once per run of all workers: `make_once(name, fill)` calls `fill(folder)`, or finds it filled."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, is_filled = shared / name, shared / f"{name}.filled"
+        with FileLock(f"{folder}.lock"):
+            if not is_filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                is_filled.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -158,8 +192,8 @@ def statistics(shards: Path) -> Statistics:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return Exported(tmp_path_factory.mktemp("exported"))
+def exported(make_once: MakeOnce) -> Exported:
+    return Exported(make_once)
 
 
 @pytest.fixture
@@ -191,10 +225,9 @@ def sample_downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_raw(sample_downloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    raw = tmp_path_factory.mktemp("sample") / "raw"
-    SampleSource().fetch(sample_downloads, raw)
-    return raw
+def sample_raw(sample_downloads: Path, make_once: MakeOnce) -> Path:
+    """The sample's files; to be read, never changed."""
+    return make_once("sample", lambda folder: SampleSource().fetch(sample_downloads, folder / "raw")) / "raw"
 
 
 @pytest.fixture(scope="session")
@@ -225,11 +258,15 @@ def pytest_configure() -> None:
 
 # First of all: `-m` chooses by the markers that are given here.
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the second tier. The longest come first: the rest fits beside them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of the second tier; keep a file's tests on one worker; put the longest first.
+
+    What a file's tests share is then made once, and what is short fits beside the long at the end.
+    """
     for item in items:
         for marker, reason in second_tier_reasons(item).items():
             item.add_marker(getattr(pytest.mark, marker)(reason=reason))
-    # README is walked before a flow makes a champion in the workspace.
-    longest = ("test_restart.py", "test_pipeline.py", "test_study.py", "test_readme.py", "test_flows.py")
-    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(REPOSITORY / "tests").with_suffix(""))))
+    items.sort(key=place_in_run)
+    config.stash[COLLECTED] = list(items)

@@ -1,45 +1,19 @@
 """`make test` and `make test-all` leave no test out, run none twice, and say why a test is of the second tier."""
 
-import json
 import re
 import subprocess
-import sys
 import tomllib
 
 import pytest
 
-from tests.tiers import BY_FIXTURE, BY_PATH, ROOT, SECOND_TIER
-
-# On one worker: collecting every test takes half a minute.
-pytestmark = pytest.mark.xdist_group("tiers")
-
-# Collects what an expression of markers chooses and what it leaves out; prints both with markers and their reasons.
-COLLECT = """
-import json, sys
-import pytest
-
-def plain(items):
-    return {item.nodeid: [(mark.name, mark.kwargs.get("reason")) for mark in item.iter_markers()] for item in items}
-
-class Recorder:
-    left_out = ()
-
-    def pytest_deselected(self, items):
-        self.left_out = items
-
-    def pytest_collection_finish(self, session):
-        with open(sys.argv[2], "w") as file:
-            json.dump([plain(session.items), plain(self.left_out)], file)
-
-options = ["--collect-only", "-qq", "-n0", "-p", "no:cacheprovider", "-m", sys.argv[1]]
-sys.exit(pytest.main(options, plugins=[Recorder()]))
-"""
+from tests.tiers import BY_FIXTURE, BY_PATH, COLLECTED, LONGEST, ROOT, SECOND_TIER
 
 
 def runs_of(target: str) -> list[str]:
     """What `make` runs pytest with, in order: one expression of markers per run."""
     printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return re.findall(r"/pytest -n 2 --dist loadgroup --durations=20 -m \"(.*)\"$", printed, re.MULTILINE)
+    options = "-n [23] --dist loadgroup --no-loadscope-reorder --durations=20"
+    return re.findall(rf"/pytest {options} -m \"(.*)\"$", printed, re.MULTILINE)
 
 
 def is_below(name: str, path: str) -> bool:
@@ -48,13 +22,20 @@ def is_below(name: str, path: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def tiers(tmp_path_factory):
-    """Tests that the expression of `make test` chooses, and those that it leaves out, with their markers."""
-    out = tmp_path_factory.mktemp("tiers") / "collected.json"
-    command = [sys.executable, "-c", COLLECT, *runs_of("test"), out]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads(out.read_text(encoding="utf-8"))
+def tiers(request):
+    """Tests of the first tier and of the second with their markers, of a run that found all tests."""
+    if request.config.args != request.config.getini("testpaths"):
+        pytest.skip("only a run of all tests, as `make test` is one, knows what it leaves out")
+    first, second = {}, {}
+    for item in request.config.stash[COLLECTED]:
+        markers = [(mark.name, mark.kwargs.get("reason")) for mark in item.iter_markers()]
+        (second if SECOND_TIER.keys() & dict(markers).keys() else first)[name_of(item)] = markers
+    return first, second
+
+
+def name_of(item):
+    """A test's name, to which pytest-xdist appends no group."""
+    return f"{item.path.relative_to(ROOT)}::{item.name}"
 
 
 def test_test_all_runs_the_first_tier_as_test_does_and_then_all_that_it_left_out():
@@ -68,12 +49,13 @@ def test_ci_runs_both_tiers():
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == "make test-all"
 
 
-def test_each_test_is_of_one_tier_the_second_by_its_markers(tiers):
+def test_a_run_of_one_tier_has_all_its_tests_and_no_other(tiers, request):
     first, second = tiers
-    assert first.keys() & second.keys() == set()
-    assert {name for name, markers in (first | second).items() if dict(markers).keys() & SECOND_TIER} == set(second)
     # Most are of the first.
     assert len(first) > len(second) > 0
+    run = {name_of(item) for item in request.session.items}
+    (expression,) = runs_of("test")
+    assert run == set({expression: first, "": first | second}[request.config.option.markexpr])
 
 
 def test_nothing_that_needs_a_pipeline_or_servers_is_of_the_first_tier(tiers):
@@ -92,6 +74,7 @@ def test_each_test_of_the_second_tier_has_its_markers_and_reasons_from_the_table
 
 def test_each_line_of_the_table_puts_a_test_into_the_second_tier(tiers):
     assert [path for path in BY_PATH if not any(is_below(name, path) for name in tiers[1])] == []
+    assert [path for path in LONGEST if not (ROOT / path).exists()] == []
     used = {(marker, reason) for markers in tiers[1].values() for marker, reason in markers}
     for reasons in (*BY_PATH.values(), *BY_FIXTURE.values()):
         assert reasons

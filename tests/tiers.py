@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+"""Key of `config.stash`: all tests that a run found, before `-m` left some out."""
 
 SECOND_TIER = {
     "pipeline": "runs the pipeline or a study in a copy of this checkout",
@@ -64,3 +66,34 @@ def second_tier_reasons(item: pytest.Item) -> dict[str, str]:
         for key in keys:
             found |= table.get(key, {})
     return found
+
+
+LONGEST = (
+    "tests/pipeline/test_pipeline.py",
+    "tests/pipeline/test_flows.py",
+    "tests/team",
+    "tests/pipeline/test_reproduce.py",
+    "tests/pipeline/test_study.py",
+    # Copies of the workspace that test_pipeline.py has made by then.
+    "tests/pipeline/test_readme.py",
+    "tests/pipeline",
+    "tests/operations",
+    "tests/training/test_distributed.py",
+    "tests/study/measure/test_cell.py",
+    "tests/release/export/test_operator_sets.py",
+    "tests/cli/test_serve_lock.py",
+    "tests/release/promotion/test_champion.py",
+    "tests/sources/bigearthnet/test_official_tables.py",
+)
+"""Files and folders whose tests begin before all others, in this order: the run ends when its last long one does."""
+
+
+def place_in_run(item: pytest.Item) -> int:
+    """How early a test begins: the smaller, the earlier.
+
+    Args:
+        item: a collected test.
+    """
+    path = item.path.relative_to(ROOT)
+    names = [str(part) for part in (path, *path.parents)]
+    return next((LONGEST.index(name) for name in names if name in LONGEST), len(LONGEST))

@@ -25,11 +25,6 @@ COUNTS = {"train": 237_871, "validation": 122_342, "test": 119_825}
 
 
 @pytest.fixture(scope="module")
-def sample_pairs(sample_raw):
-    return SampleSource().pairs(sample_raw)
-
-
-@pytest.fixture(scope="module")
 def sample_shards(sample_raw, sample_pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examine") / "shards"
     source = SampleSource()

@@ -57,7 +57,13 @@ def test_what_is_no_override_is_refused(checkout, override):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"), [("pretrain.epoch=3", "pretrain.epoch"), ("model=none", "none"), ("seed=x", "seed")]
+    ("override", "said"),
+    [
+        ("pretrain.epoch=3", "pretrain.epoch"),
+        ("model=none", "none"),
+        ("seed=x", "seed"),
+        ("pretrain.epochs=2", "expected fewer than epochs, 2"),
+    ],
 )
 def test_an_override_that_the_parameters_don_t_know_is_named(checkout, override, said):
     with pytest.raises(ConfigError, match=said):

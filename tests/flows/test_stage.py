@@ -1,21 +1,27 @@
 """A stage's task: what it asks DVC for."""
 
 import logging
+from pathlib import Path
 
 import pytest
+from prefect.states import Failed
 
 from flows import run_stages as module
-from flows.run_stages import run_stage
+from flows.run_stages import StageFailedError, run_stage
 from flows.workspace import Workspace
+from fusmae.runs.exit_code import EXIT_CODE_FILE, TEMPORARY, TOLD_TO_END
 
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
     """What a workspace is asked to run; `fusmae update --check` ends with the code that is set."""
-    made = {"commands": [], "code": 0}
+    made = {"commands": [], "code": 0, "ended": None}
 
     def run(self, *command, **variables):
         made["commands"].append(" ".join(command))
+        if command[0] == "dvc" and made["ended"]:
+            Path(variables[EXIT_CODE_FILE]).write_text(made["ended"])
+            return 255
         return made["code"] if command[0] == "python" else 0
 
     (tmp_path / "params.yaml").write_text("data: {source: {name: folder}}\n")
@@ -38,3 +44,21 @@ def test_fetch_runs_anew_where_raw_files_have_changed_and_other_stages_look_at_n
         "dvc repro --force --single-item fetch",
         "dvc repro index",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ended", "is_tried_again"),
+    [
+        ("begun", True),  # killed: no more was written
+        (str(TOLD_TO_END), True),
+        (str(TEMPORARY), True),  # out of memory, a full disk, a server that is away
+        ("1", False),  # failed for what it was given, such as a learning rate at which the loss becomes infinite
+    ],
+)
+def test_a_stage_is_tried_again_if_it_was_cut_off_and_not_if_it_would_fail_again(calls, ended, is_tried_again):
+    calls["ended"] = ended
+    with pytest.raises(StageFailedError, match="stage pretrain failed with exit code 255") as failed:
+        run_stage.fn("pretrain", calls["workspace"])
+    # What Prefect asks after a failure.
+    assert run_stage.retry_condition_fn(run_stage, None, Failed(data=failed.value)) is is_tried_again
+    assert run_stage.retries == len(run_stage.retry_delay_seconds) == 4

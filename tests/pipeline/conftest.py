@@ -1,5 +1,6 @@
 """Workspaces: copies of this checkout as a new user has it, with a git repository of their own and an empty HOME."""
 
+import json
 import os
 import re
 import shutil
@@ -9,21 +10,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeOnce
+
 ROOT = Path(__file__).parents[2]
 OURS = ("MLFLOW", "PREFECT", "DVC", "FUSMAE", "VIRTUAL_ENV", "PYTHONPATH", "PYTEST", "MPLCONFIGDIR", "DO_NOT_TRACK")
 
 
 class Workspace:
-    """A checkout to run commands in."""
+    """A checkout to run commands in.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it is, or is to be.
+        source: a workspace that it becomes a copy of, data and models included; this checkout, if there is none.
+    """
+
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.folder = folder
         self.printed = ""
-        self.left_outside: set[Path] = set()
+        self.left_outside: list[str] = []
         self.home = folder.parent / f"{folder.name}-home"
-        self.home.mkdir()
         self.scratch = folder.parent / f"{folder.name}-tmp"
+        if folder.exists():
+            return
+        self.home.mkdir()
         self.scratch.mkdir()
+        if source:
+            shutil.copytree(source, folder, symlinks=True, ignore=shutil.ignore_patterns(".prefect"))
+            return
         _copy_checkout(folder)
         # The environment is the one that `make` made here from the lock; files keep their times, so make agrees.
         if subprocess.run(["make", "-q", ".venv/installed"], cwd=ROOT, capture_output=True).returncode:
@@ -91,14 +104,40 @@ def new_workspace() -> type[Workspace]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which README's pipeline command has run, from nothing."""
-    workspace = Workspace(tmp_path_factory.mktemp("finished") / "fusmae")
-    command = next(line for line in readme_commands() if "pipeline" in line)
-    before = _shared_folders()
-    workspace.printed = workspace.run(*command.split()).stdout
-    workspace.left_outside = _shared_folders() - before
+def finished(make_once: MakeOnce) -> Workspace:
+    """The workspace in which README's pipeline command has run, from nothing; tests of the group `pipeline` use it."""
+
+    def fill(folder: Path) -> None:
+        workspace = Workspace(folder / "fusmae")
+        command = next(line for line in readme_commands() if "pipeline" in line)
+        before = _shared_folders()
+        printed = workspace.run(*command.split()).stdout
+        (folder / "printed.txt").write_text(printed, encoding="utf-8")
+        left = sorted(map(str, _shared_folders() - before))
+        (folder / "left_outside.json").write_text(json.dumps(left), encoding="utf-8")
+        shutil.copytree(workspace.folder, folder / "untouched", symlinks=True)
+
+    folder = make_once("finished", fill)
+    workspace = Workspace(folder / "fusmae")
+    workspace.printed = (folder / "printed.txt").read_text(encoding="utf-8")
+    workspace.left_outside = json.loads((folder / "left_outside.json").read_text(encoding="utf-8"))
     return workspace
+
+
+@pytest.fixture(scope="session")
+def untouched(finished: Workspace) -> Path:
+    """The same workspace's folder as it was when the command had ended; to be read and copied by tests of any group."""
+    return finished.folder.with_name("untouched")
+
+
+@pytest.fixture(scope="session")
+def examined(make_once: MakeOnce) -> Path:
+    """Folder of a workspace in which the stages up to the examination have run; to be copied, never changed."""
+
+    def fill(folder: Path) -> None:
+        Workspace(folder / "fusmae").run(".venv/bin/dvc", "repro", "examine")
+
+    return make_once("examined", fill) / "fusmae"
 
 
 def _shared_folders() -> set[Path]:

@@ -157,14 +157,3 @@ def moved_copy(path, to, column):
     with rasterio.open(path) as dataset:
         pixels, names = dataset.read(), dataset.descriptions
     write_raster(to, names, np.roll(pixels[:, ::-1], 7 * column, axis=-1), column)
-
-
-def test_readme_s_synthetic_world_is_examined_and_called_so(new_workspace, tmp_path):
-    made = new_workspace(tmp_path / "fusmae")
-    made.run(".venv/bin/dvc", "exp", "run", "-S", "data=synthetic", "-S", "data.source.num_pairs=50", "examine")
-    report = (made.folder / "reports" / "examine" / "report.html").read_text()
-    assert "synthetic" in report.lower()
-    manifest = json.loads((made.folder / "data" / "shards" / "manifest.json").read_text())
-    assert manifest["origin"]["is_synthetic"] is True
-    assert sum(shard["count"] for split in manifest["splits"].values() for shard in split) == 50
-    assert json.loads((made.folder / "data" / "raw.json").read_text())["source"]["num_pairs"] == 50

@@ -25,7 +25,7 @@ STAGES = (
     " --verdict data/verdict.json",
 )
 pytestmark = [
-    pytest.mark.xdist_group("pipeline"),
+    pytest.mark.xdist_group("copies of the pipeline"),
     pytest.mark.timeout(900),
     pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not here"),
 ]
@@ -58,23 +58,23 @@ def run(capsys):
 
 
 @pytest.fixture
-def predict(finished, run):
+def predict(untouched, run):
     """Runs `fusmae predict` with the quick start's model."""
 
     def call(*arguments):
-        return run("predict", "--model", finished.folder / "models" / "export" / "model.onnx", *arguments)
+        return run("predict", "--model", untouched / "models" / "export" / "model.onnx", *arguments)
 
     return call
 
 
 @pytest.fixture
-def stages(finished, run, monkeypatch):
+def stages(untouched, run, monkeypatch):
     """Runs the stages up to the examination in a folder; what they printed, to the first that fails."""
     import yaml
 
     def call(folder):
         monkeypatch.chdir(folder)
-        params = yaml.safe_load((finished.folder / "params.yaml").read_text(encoding="utf-8"))
+        params = yaml.safe_load((untouched / "params.yaml").read_text(encoding="utf-8"))
         params["data"]["source"] = {"name": "folder", "classes": ["water", "land"], "s2_offset": 0}
         Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         for stage in STAGES:

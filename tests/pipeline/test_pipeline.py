@@ -88,7 +88,7 @@ def test_doctor_finds_nothing_wrong_after_the_pipeline(finished):
 def test_nothing_is_left_outside_the_folder(finished):
     assert sorted(path.name for path in finished.home.iterdir()) == []
     assert sorted(path.name for path in finished.scratch.iterdir()) == []
-    assert finished.left_outside == set()
+    assert finished.left_outside == []
 
 
 def test_git_sees_no_stray_file(finished):

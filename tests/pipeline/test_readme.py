@@ -1,13 +1,14 @@
 """README from top to bottom, each command as printed, after its pipeline command; what can't be run here says why."""
 
+import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.xdist_group("copies of the pipeline"), pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 NOT_RUN = {
     "make pipeline": "the fixture `finished` has run it",
@@ -54,22 +55,13 @@ def test_what_is_not_run_is_printed_in_readme():
 
 
 @pytest.fixture(scope="module")
-def copy(finished, tmp_path_factory):
-    """The finished workspace once more, with a person's name and a scene: other tests go on with the first."""
-    folder = tmp_path_factory.mktemp("readme") / "fusmae"
-    shutil.copytree(finished.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".prefect"))
+def copy(new_workspace, untouched, tmp_path_factory):
+    """The finished workspace once more, with a person's name and a scene."""
+    workspace = new_workspace(tmp_path_factory.mktemp("readme") / "fusmae", untouched)
+    folder = workspace.folder
 
     def run(command):
-        return subprocess.run(
-            ["bash", "-c", f". .venv/bin/activate && {command}"],
-            cwd=folder,
-            env=finished.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        return workspace.run("bash", "-c", f". .venv/bin/activate && {command}", check=False)
 
     run("git config user.name t && git config user.email t@example.org")
     patches = folder / "data/raw/sample/v1_geotiff"
@@ -77,7 +69,7 @@ def copy(finished, tmp_path_factory):
     s1 = next(path for path in sorted((patches / "BigEarthNet-S1-Example").iterdir()) if path.is_dir())
     shutil.copytree(s2, folder / "s2_folder")
     write_s1(s1, folder / "s1.tif", next((folder / "s2_folder").glob("*B02.tif")))
-    return run
+    return SimpleNamespace(folder=folder, run=run)
 
 
 def write_s1(patch, path, grid):
@@ -93,16 +85,40 @@ def write_s1(patch, path, grid):
             out.set_band_description(number, band)
 
 
-def test_every_command_of_readme_does_what_it_says_in_the_order_in_which_it_stands(copy):
+def steps():
+    """What README has to run, with the command that runs it."""
     for language, text in blocks():
         if language == "python":
-            done = copy(f"python - <<'END'\n{text}\nEND")
-            assert done.returncode == 0, done.stdout[-3000:]
-            continue
-        for command in commands(text):
-            if command in NOT_RUN:
-                continue
-            done = copy(command)
-            codes, said = ENDS_OTHERWISE.get(command, ((0,), ""))
-            assert done.returncode in codes, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}"
-            assert said in done.stdout, f"{command}:\n{done.stdout[-4000:]}"
+            yield text, f"python - <<'END'\n{text}\nEND"
+        else:
+            yield from ((command, command) for command in commands(text) if command not in NOT_RUN)
+
+
+@pytest.fixture(scope="module")
+def walked(copy):
+    """What each step of README ended with, up to the first that does not do what it says."""
+    ended = {}
+    for step, command in steps():
+        ended[step] = copy.run(command)
+        codes, said = ENDS_OTHERWISE.get(step, ((0,), ""))
+        if ended[step].returncode not in codes or said not in ended[step].stdout:
+            break
+    return ended
+
+
+def test_every_command_of_readme_does_what_it_says_in_the_order_in_which_it_stands(walked):
+    for step, done in walked.items():
+        codes, said = ENDS_OTHERWISE.get(step, ((0,), ""))
+        assert done.returncode in codes, f"{step} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+        assert said in done.stdout, f"{step}:\n{done.stdout[-4000:]}"
+    assert list(walked) == [step for step, _ in steps()]
+
+
+def test_readme_s_synthetic_world_is_examined_and_called_so(copy, walked):
+    assert "dvc exp run -S data=synthetic -S data.source.num_pairs=200 examine" in walked
+    report = (copy.folder / "reports" / "examine" / "report.html").read_text(encoding="utf-8")
+    assert "synthetic" in report.lower()
+    manifest = json.loads((copy.folder / "data" / "shards" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["origin"]["is_synthetic"] is True
+    assert sum(shard["count"] for split in manifest["splits"].values() for shard in split) == 200
+    assert json.loads((copy.folder / "data" / "raw.json").read_text())["source"]["num_pairs"] == 200

@@ -21,6 +21,7 @@ REDUCED = {
     "pretrain": {"epochs": 2, "warmup_epochs": 0, "num_pictures": 1},
     "finetune": {"epochs": 2, "warmup_epochs": 0},
     "evaluate": {"bootstrap_resamples": 10},
+    "variants": {"rounds": 3, "bootstrap_resamples": 10, "calibration_pairs": 16},
 }
 CHECKOUT = Path(".fusmae/reproduce/fusmae-1")
 STAGES = {"fetch", "index", "shard", "examine", "pretrain", "evaluate", "export"} | {
@@ -29,9 +30,9 @@ STAGES = {"fetch", "index", "shard", "examine", "pretrain", "evaluate", "export"
 
 
 @pytest.fixture(scope="module")
-def made(new_workspace, tmp_path_factory):
+def made(new_workspace, examined, tmp_path_factory):
     """A workspace in which one version is registered; its parameters were changed and not committed."""
-    workspace = new_workspace(tmp_path_factory.mktemp("made") / "fusmae")
+    workspace = new_workspace(tmp_path_factory.mktemp("made") / "fusmae", examined)
     path = workspace.folder / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, values in REDUCED.items():
@@ -169,57 +170,38 @@ def test_a_kept_checkout_stays_and_the_next_one_starts_anew(made, made_again):
     assert not (made.folder / CHECKOUT / ".fusmae/worktree.txt").exists()
 
 
-@pytest.fixture(scope="module")
-def compared_again(made, made_again):
+def compared_again(made, *options):
     """Compares once more without computing anything: as after a kill just before the comparison."""
-
-    def compare():
-        commit = made.run("git", "rev-parse", "HEAD").stdout.strip()
-        sha256 = json.loads(registered_file(made, "lineage.json").read_text(encoding="utf-8"))["onnx_sha256"]
-        (made.folder / CHECKOUT / ".fusmae/worktree.txt").write_text(f"{commit} {sha256}\n", encoding="utf-8")
-        done = fusmae(made, "reproduce", "fusmae@challenger", "--keep", check=False)
-        assert "Running stage" not in done.stdout
-        return done
-
-    return compare
-
-
-def test_a_score_that_was_tampered_with_is_no_reproduction(made, compared_again):
-    path = registered_file(made, "scores.json")
-    text = path.read_text(encoding="utf-8")
-    metrics = json.loads(text)
-    metrics["rows"]["finetune"]["pretrained"]["s1"]["micro_ap"] += 0.001
-    path.write_text(json.dumps(metrics), encoding="utf-8")
-    try:
-        done = compared_again()
-    finally:
-        path.write_text(text, encoding="utf-8")
-    assert done.returncode == 1
-    assert re.search(r"rows/finetune/pretrained/s1: micro_ap +│ 0\.\d+ +│ 0\.\d+ +│ OTHER", done.stdout)
-    assert "fusmae/1 is not reproduced: 1 of" in done.stdout
-
-
-def test_a_hash_that_was_tampered_with_is_no_reproduction(made, compared_again):
-    path = registered_file(made, "lineage.json")
-    text = path.read_text(encoding="utf-8")
-    lineage = json.loads(text)
-    (shard,) = [stage for stage in lineage["stages"] if stage["name"] == "shard"]
-    shard["outs"]["data/shards"] = "0" * 32 + ".dir"
-    path.write_text(json.dumps(lineage), encoding="utf-8")
-    try:
-        done = compared_again()
-    finally:
-        path.write_text(text, encoding="utf-8")
-    assert done.returncode == 1
-    assert re.search(r"data/shards +│ 0+ +│ \w+ +│ OTHER", done.stdout)
-
-
-def test_a_finished_reproduction_leaves_nothing_behind(made, compared_again):
-    assert compared_again().returncode == 0
     commit = made.run("git", "rev-parse", "HEAD").stdout.strip()
     sha256 = json.loads(registered_file(made, "lineage.json").read_text(encoding="utf-8"))["onnx_sha256"]
     (made.folder / CHECKOUT / ".fusmae/worktree.txt").write_text(f"{commit} {sha256}\n", encoding="utf-8")
-    assert fusmae(made, "reproduce", "fusmae@challenger").returncode == 0
+    done = fusmae(made, "reproduce", "fusmae@challenger", *options, check=False)
+    assert "Running stage" not in done.stdout
+    return done
+
+
+def test_a_score_or_a_hash_that_was_tampered_with_is_no_reproduction(made, made_again):
+    scores, lineage = (registered_file(made, name) for name in ("scores.json", "lineage.json"))
+    texts = {path: path.read_text(encoding="utf-8") for path in (scores, lineage)}
+    changed = {path: json.loads(text) for path, text in texts.items()}
+    changed[scores]["rows"]["finetune"]["pretrained"]["s1"]["micro_ap"] += 0.001
+    (shard,) = [stage for stage in changed[lineage]["stages"] if stage["name"] == "shard"]
+    shard["outs"]["data/shards"] = "0" * 32 + ".dir"
+    try:
+        for path, content in changed.items():
+            path.write_text(json.dumps(content), encoding="utf-8")
+        done = compared_again(made, "--keep")
+    finally:
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+    assert done.returncode == 1
+    assert re.search(r"rows/finetune/pretrained/s1: micro_ap +│ 0\.\d+ +│ 0\.\d+ +│ OTHER", done.stdout)
+    assert re.search(r"data/shards +│ 0+ +│ \w+ +│ OTHER", done.stdout)
+    assert "fusmae/1 is not reproduced: 2 of" in done.stdout
+
+
+def test_a_finished_reproduction_leaves_nothing_behind(made, made_again):
+    assert compared_again(made).returncode == 0
     assert not (made.folder / CHECKOUT).exists()
     assert len(made.run("git", "worktree", "list").stdout.splitlines()) == 1
     assert sorted(path.name for path in made.home.iterdir()) == []

@@ -35,10 +35,9 @@ def shorten(workspace):
 
 
 @pytest.fixture(scope="session")
-def sharded(tmp_path_factory, new_workspace):
-    workspace = new_workspace(tmp_path_factory.mktemp("sharded") / "fusmae")
+def sharded(tmp_path_factory, new_workspace, examined):
+    workspace = new_workspace(tmp_path_factory.mktemp("sharded") / "fusmae", examined)
     shorten(workspace)
-    workspace.run(".venv/bin/dvc", "repro", "examine")
     return workspace
 
 

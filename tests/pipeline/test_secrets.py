@@ -1,9 +1,7 @@
 """Stages that run among secrets leave none in what they print, write or tell MLflow."""
 
-import copy
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("copies of the pipeline"), pytest.mark.timeout(900)]
 
 SECRETS = {name: f"sEcReT-{name}" for name in ("server", "aws", "prefect", "index", "remote", "token", "mirror")}
 STAGES = ("probe@pretrained", "register")  # a run of its own; a model, a version, files
@@ -31,7 +29,13 @@ def environment(port: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(finished, tmp_path_factory):
+def copied(new_workspace, untouched, tmp_path_factory):
+    """A copy of the finished workspace."""
+    return new_workspace(tmp_path_factory.mktemp("secrets") / "fusmae", untouched)
+
+
+@pytest.fixture(scope="module")
+def server(copied, tmp_path_factory):
     """MLflow's server with its own sign-in: without the right password nothing is logged at all."""
     folder = tmp_path_factory.mktemp("server")
     settings, log = folder.parent / f"{folder.name}.ini", folder.parent / f"{folder.name}.log"
@@ -44,13 +48,13 @@ def server(finished, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "x", "PYTHONUNBUFFERED": "1"}
-    command = [str(finished.folder / ".venv/bin/mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"]
+    command = [str(copied.folder / ".venv/bin/mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder)]
     with log.open("w") as file:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
-            env=finished.environment | own,
+            env=copied.environment | own,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -75,25 +79,21 @@ def wait_until_healthy(port, process, log):
 
 
 @pytest.fixture(scope="module")
-def ran(finished, server, tmp_path_factory):
-    """A copy of the finished workspace in which stages ran anew, with secrets wherever people have them."""
-    workspace = copy.copy(finished)
-    workspace.folder = tmp_path_factory.mktemp("secrets") / "fusmae"
-    workspace.home, workspace.scratch = (tmp_path_factory.mktemp(name) for name in ("home", "tmp"))
-    shutil.copytree(finished.folder, workspace.folder, symlinks=True)
+def ran(copied, server):
+    """The workspace in which stages ran anew, with secrets wherever people have them."""
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    workspace.run(*git, "remote", "add", "origin", f"https://someone:{SECRETS['remote']}@git.example.org/x.git")
-    workspace.run(*git, "remote", "add", "alone", f"https://{SECRETS['token']}@git.example.org/x.git")
-    params = workspace.folder / "params.yaml"
+    copied.run(*git, "remote", "add", "origin", f"https://someone:{SECRETS['remote']}@git.example.org/x.git")
+    copied.run(*git, "remote", "add", "alone", f"https://{SECRETS['token']}@git.example.org/x.git")
+    params = copied.folder / "params.yaml"
     address = f"https://someone:{SECRETS['mirror']}@mirror.example.org/"
     params.write_text(params.read_text().replace("mirrors: []", f"mirrors: ['{address}']"))
     assert SECRETS["mirror"] in params.read_text()
-    workspace.printed = "".join(
-        workspace.run(".venv/bin/dvc", "repro", "--force", "--single-item", stage, **environment(server[1])).stdout
+    copied.printed = "".join(
+        copied.run(".venv/bin/dvc", "repro", "--force", "--single-item", stage, **environment(server[1])).stdout
         for stage in STAGES
     )
-    workspace.printed += workspace.run(".venv/bin/python", "-m", "fusmae", "summary", **environment(server[1])).stdout
-    return workspace
+    copied.printed += copied.run(".venv/bin/python", "-m", "fusmae", "summary", **environment(server[1])).stdout
+    return copied
 
 
 def secrets_in(text: str) -> list[str]:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 import yaml
@@ -15,9 +16,10 @@ from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx
+from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
+from tests.conftest import turned
 from tests.sections import architecture_of, preprocess_of
 
 ROOT = Path(__file__).parents[2]
@@ -30,31 +32,44 @@ def git(*arguments, cwd):
 
 
 @pytest.fixture(scope="session")
-def registry_template(tmp_path_factory, inputs, classes, statistics):
-    """Versions: 1, 2 (the same weights in another file), 3 (every logit with the other sign, which is worse)."""
+def graph_of_version(make_once, inputs, classes, statistics):
+    """Graphs by number: 1, 2 (the same weights in another file), 3 (every logit with the other sign: worse)."""
+
+    def export(folder):
+        torch.manual_seed(0)
+        preprocess = preprocess_of(inputs, statistics)
+        encoder = Encoder(architecture_of(preprocess.preprocessing))
+        classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))).eval()
+        (linear,) = [module for module in classifier.head.modules() if isinstance(module, torch.nn.Linear)]
+        with torch.no_grad():  # untrained, its answers happen to be better with the other sign
+            linear.weight.neg_()
+        metadata = {
+            "inputs": [item.model_dump(mode="json") for item in inputs],
+            "modalities": ["s1", "s2"],
+            "classes": list(classes),
+            "git": {"commit": "c0ffee" * 6, "is_dirty": False},
+        }
+        graph = export_onnx(Deployable(preprocess, classifier), opset=17)
+        save_onnx(graph, metadata, folder / "1.onnx")
+        other = onnx.load(folder / "1.onnx")
+        other.doc_string = "2"
+        write_graph(other, folder / "2.onnx")
+        turned(folder / "1.onnx", folder / "3.onnx")
+
+    folder = make_once("versions", export)
+    return {number: folder / f"{number}.onnx" for number in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def registry_template(tmp_path_factory, inputs, classes, graph_of_version):
+    """A registry with the three versions."""
     folder = tmp_path_factory.mktemp("registry")
-    torch.manual_seed(0)
-    preprocess = preprocess_of(inputs, statistics)
-    encoder = Encoder(architecture_of(preprocess.preprocessing))
-    classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))).eval()
-    (linear,) = [module for module in classifier.head.modules() if isinstance(module, torch.nn.Linear)]
-    metadata = {
-        "inputs": [item.model_dump(mode="json") for item in inputs],
-        "modalities": ["s1", "s2"],
-        "classes": list(classes),
-        "git": {"commit": "c0ffee" * 6, "is_dirty": False},
-    }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         write_json(Path("parity.json"), {"checks": [{"max_abs_error": 1e-6}]})
-        for number in (1, 2, 3):
-            if number in (1, 3):  # untrained, its answers happen to be better with the other sign
-                with torch.no_grad():
-                    linear.weight.neg_()
-            graph = export_onnx(Deployable(preprocess, classifier), opset=17)
-            graph.doc_string = str(number)
-            save_onnx(graph, metadata, Path("model.onnx"))
+        for graph in graph_of_version.values():
+            shutil.copy(graph, "model.onnx")
             register_graph(
                 NAME,
                 Path("model.onnx"),

@@ -9,11 +9,12 @@ import time
 
 import pytest
 import requests
+import torch
 from filelock import Timeout
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from sqlalchemy.exc import OperationalError
 
-from fusmae.errors import ConfigError, RegistryError, SourceError
+from fusmae.errors import ConfigError, RegistryError, SourceError, TrainingError
 from fusmae.files import storage_error
 from fusmae.runs.exit_code import EXIT_CODE_FILE, TEMPORARY, TOLD_TO_END, exit_code, is_worth_another_try
 from fusmae.sources.transfer.server import DroppedError, RefusedError
@@ -47,6 +48,12 @@ def test_what_passes_has_an_exit_code_of_its_own(error):
     assert exit_code(error) == TEMPORARY
 
 
+def test_what_torch_says_without_memory_passes():
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert exit_code(failed.value) == TEMPORARY
+
+
 def test_a_full_disk_passes_and_a_folder_without_permission_does_not(tmp_path):
     for number, expected in ((errno.ENOSPC, TEMPORARY), (errno.EACCES, 1)):
         cause = OSError(number, "said")
@@ -54,7 +61,14 @@ def test_a_full_disk_passes_and_a_folder_without_permission_does_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("wrong"), ValueError("wrong"), RuntimeError("shapes"), RegistryError("no such model")]
+    "error",
+    [
+        ConfigError("wrong"),
+        ValueError("wrong"),
+        RuntimeError("shapes"),
+        RegistryError("no such model"),
+        TrainingError("the loss is infinite"),
+    ],
 )
 def test_what_would_fail_again_ends_with_1(error):
     assert exit_code(error) == 1

@@ -15,16 +15,15 @@ from types import SimpleNamespace
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 import uvicorn
 
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.serving.app import make_app
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import find_model
+from tests.conftest import turned
 
 LIMITS = {
     "max_batch": 8,
@@ -155,15 +154,6 @@ def mlflow(folder, *arguments, **environment):
 @pytest.fixture(scope="session")
 def processes():
     return SimpleNamespace(served=served, mlflow=mlflow, wait_for=wait_for)
-
-
-def turned(path, to):
-    """Another model of the same shape: every logit has the other sign."""
-    graph = onnx.load(path)
-    (weight,) = [item for item in graph.graph.initializer if item.name.endswith("head.linear.weight")]
-    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
-    write_graph(graph, to)
-    return to
 
 
 class Registry:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.operations.conftest import mlflow_server, postgres, prefect_server, s3, servers  # noqa: F401
 from tests.pipeline.conftest import Workspace
-from tests.team.team import BUCKET, Team
+from tests.team.team import BUCKET, SHORT, Team
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +21,17 @@ def team(tmp_path_factory, servers, s3, mlflow_server, prefect_server):  # noqa:
     made.supervisor.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def undisturbed_run(team):
+    """A pretraining that nothing happens to; the first run that the checkout's worker has."""
+    run = team.start("pretrain/pretrain", overrides=SHORT)
+    assert team.finish(run) == "COMPLETED", team.log.read_text()[-5000:]
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(team, undisturbed_run):
+    """Weights of a run that nothing happened to."""
+    return team.weights(undisturbed_run)

@@ -22,7 +22,19 @@ SHORT = (
     "pretrain.num_pictures=1",
     "runtime.checkpoint_every_steps=2",
 )
+QUICK = (
+    "pretrain.epochs=3",
+    "pretrain.num_pictures=1",
+    "finetune.epochs=4",
+    "finetune.warmup_epochs=1",
+    "variants.rounds=3",
+    "evaluate.bootstrap_resamples=20",
+)
 BUCKET = "team"
+EMIT = (
+    "from flows.events import emit_{0}; emit_{0}({1}); "
+    "from prefect.events.worker import EventsWorker; EventsWorker.drain_all()"
+)
 # Not CRASHED: such a run is scheduled again.
 ENDED = {"COMPLETED", "FAILED", "CANCELLED"}
 
@@ -136,10 +148,19 @@ class Team:
 
     def locked(self, experiment):
         """Outputs by path, as the dvc.lock of an experiment has them."""
+        lock = self.workspace.run("git", "show", f"{self.reference(experiment)}:dvc.lock").stdout
+        stages = yaml.safe_load(lock)["stages"]
+        return {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+
+    def message(self, experiment):
+        """What the commit of an experiment says."""
+        return self.workspace.run("git", "log", "-1", "--format=%B", self.reference(experiment)).stdout
+
+    def reference(self, experiment):
+        """git's name of an experiment."""
         listed = self.workspace.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
         (name,) = [name for name in listed if name.endswith(f"/{experiment}")]
-        stages = yaml.safe_load(self.workspace.run("git", "show", f"{name}:dvc.lock").stdout)["stages"]
-        return {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+        return name
 
     def weights(self, run):
         """Identity of what a run's pretraining made."""
@@ -185,3 +206,9 @@ def kill_with_children(pid):
 
 def worktrees(folder):
     return [path for path in (Path(folder) / ".fusmae" / "flow-runs").glob("*") if path.is_dir()]
+
+
+def runs_of(team, deployment):
+    """Flow runs of a deployment by id."""
+    wanted = {"name": {"any_": [deployment]}}
+    return {run["id"]: run for run in team.ask("flow_runs/filter", deployments=wanted, limit=200)}

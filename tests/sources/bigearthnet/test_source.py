@@ -44,8 +44,8 @@ def test_facts_need_no_raw_data(tmp_path: Path):
 # --- version 2
 
 
-def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Path, sample_raw: Path):
-    sample = {pair.key: pair for pair in SampleSource().pairs(sample_raw)}
+def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Path, sample_pairs):
+    sample = {pair.key: pair for pair in sample_pairs}
     pairs = BigEarthNetSource(2, [], snow_and_clouds=True).pairs(v2_raw)
     assert len(pairs) == 24
     assert [pair.key for pair in pairs] == sorted(pair.key for pair in pairs)
@@ -61,8 +61,8 @@ def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Pat
     validate_index(pairs, V2.classes)
 
 
-def test_v2_pixels_are_those_of_the_sample(v2_raw: Path, sample_raw: Path):
-    sample = {pair.key: pair for pair in SampleSource().pairs(sample_raw)}
+def test_v2_pixels_are_those_of_the_sample(v2_raw: Path, sample_raw: Path, sample_pairs):
+    sample = {pair.key: pair for pair in sample_pairs}
     for pair in BigEarthNetSource(2, [], snow_and_clouds=True).pairs(v2_raw):
         bands, known = V2.read(v2_raw, pair), SampleSource().read(sample_raw, sample[pair.key])
         assert list(bands) == [band for modality in MODALITIES.values() for band in modality.bands]
@@ -164,8 +164,8 @@ def test_an_unknown_split_is_refused(v2_copy: Path):
 # --- version 1
 
 
-def test_v1_pairs_are_those_of_the_sample_with_their_official_splits(v1_raw: Path, sample_raw: Path):
-    sample = {pair.key: pair for pair in SampleSource().pairs(sample_raw)}
+def test_v1_pairs_are_those_of_the_sample_with_their_official_splits(v1_raw: Path, sample_raw: Path, sample_pairs):
+    sample = {pair.key: pair for pair in sample_pairs}
     pairs = V1.pairs(v1_raw)
     # The sixth is under snow: the official lists leave it out.
     assert len(pairs) == 5
