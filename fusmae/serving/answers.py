@@ -1,6 +1,6 @@
 """The service's answers, and the texts and examples of its OpenAPI document."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -55,7 +55,7 @@ class Health(BaseModel):
 
 
 DESCRIPTION = """Land cover of tiles. `GET /model` names the arrays that the model takes, with their units: S1 is in dB,
-S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Leave out the arrays of an absent modality.
+S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an absent modality are left out.
 Each answer names the model version that gave it. The service has no authentication: put a proxy before it."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -101,12 +101,12 @@ ARRAYS_BODY: dict[str, Any] = {
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
 
-def geotiff_body(modalities: Sequence[str]) -> dict[str, Any]:
-    """The body of a request with GeoTIFFs, for a model that takes these modalities."""
+def geotiff_body(modalities: Iterable[str]) -> dict[str, Any]:
+    """Describe a form with one tile's files, for a model that takes these modalities."""
     schema = {
         "type": "object",
-        "description": "Fields are named after modalities. A modality may have several files, each with its own grid. "
-        "Bands are named by their description. All files cover the same tile.",
+        "description": "Fields are named after modalities; several files of one may have a grid each. Bands are named "
+        "by their description. All files cover the same tile.",
         "properties": dict.fromkeys(modalities, _FILES),
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

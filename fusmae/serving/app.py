@@ -71,9 +71,9 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         body = await request.body()
         return await service.predict_arrays(body, _media_type(request))
 
-    body_with_files = geotiff_body(service.watcher.current.session.metadata["modalities"])
+    form = geotiff_body(service.watcher.current.description["modalities"])
 
-    @app.post("/predict/geotiff", openapi_extra=body_with_files, summary="One tile as GeoTIFFs")
+    @app.post("/predict/geotiff", openapi_extra=form, summary="One tile as GeoTIFFs")
     async def predict_geotiff(request: Request) -> Prediction:
         if _media_type(request) != "multipart/form-data":
             await request.body()
