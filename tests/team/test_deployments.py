@@ -114,8 +114,8 @@ def test_a_host_with_nothing_takes_what_a_run_made_from_the_remote(team, finishe
     ("override", "said"),
     [
         ("pretrain.epoch=3", "pretrain.epoch"),
-        ("--force", "is no override"),
-        ("experiment=${oc.env:HOME}", "is no override"),
+        ("--force", "is not an override"),
+        ("experiment=${oc.env:HOME}", "is not an override"),
         ("pretrain.epochs=2", "expected fewer than epochs, 2"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_removed_end_shows(two_champions):
 
 def test_an_alias_that_was_moved_by_hand_shows(two_champions):
     two_champions.set_registered_model_alias(NAME, "champion", "3")
-    with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*champion 3(.|\n)*champion 2"):
+    with pytest.raises(LedgerError, match=r"moved without an entry in the ledger(.|\n)*champion 3(.|\n)*champion 2"):
         checked_ledger(NAME)
 
 
