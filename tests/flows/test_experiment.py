@@ -51,7 +51,7 @@ def test_without_a_change_the_parameters_stay(checkout):
 )
 def test_what_is_no_override_is_refused(checkout, override):
     before = params(checkout)
-    with pytest.raises(ConfigError, match="is no override"):
+    with pytest.raises(ConfigError, match="is not an override"):
         lay_over(checkout, [override])
     assert params(checkout) == before
 

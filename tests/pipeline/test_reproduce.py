@@ -160,7 +160,7 @@ def test_a_version_is_made_again_bit_for_bit_from_where_it_was_cut_off(made, mad
     assert "pretrain" in ran
     assert "fetch" not in ran, "what was done before is not done again"
     assert "fusmae/1: reproduced" in made_again
-    assert "asked for: the same bits" in made_again
+    assert "required: the same bits" in made_again
     for path in ("data/shards", "models/pretrain/pretrained", "models/finetune/pretrained", "models/export"):
         assert re.search(rf"│ {path} +│ (\w+) +│ \1 +│ same", made_again), path
 

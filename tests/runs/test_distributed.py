@@ -49,7 +49,7 @@ def test_several_processes_that_torchrun_did_not_start_are_refused(monkeypatch):
 
 def test_hosts_with_differently_many_processes_are_refused(torchrun):
     torchrun(0, 3, 2)
-    with pytest.raises(TrainingError, match="differently many"):
+    with pytest.raises(TrainingError, match="different numbers"):
         ranks()
 
 

@@ -37,7 +37,7 @@ def test_what_a_cut_off_run_left_is_there_for_the_next_and_gone_when_it_is_done(
 def test_a_second_process_at_the_same_run_is_told_to_come_again():
     with resume_folder("pretrain", A):
         second = resume_folder("pretrain", A)
-        with pytest.raises(TrainingError, match="Another process trains this very run") as error:
+        with pytest.raises(TrainingError, match="Another process works on the same run") as error:
             second.__enter__()
         assert exit_code(error.value) == TEMPORARY
 

@@ -115,8 +115,8 @@ def _download(uri: str, sha256: str, path: Path) -> None:
                 f"{path.name} of {uri} is not the file that was registered.",
                 got=got,
                 expected=sha256,
-                hint="restore the registry's files from a backup; without one, register a new version from a later "
-                "commit: `dvc repro -f -s export`, then `dvc repro`",
+                hint="restore the registry's files from a backup; without one, register a version from a later commit: "
+                "`dvc repro -f -s export`, then `dvc repro`",
             )
         found.replace(partial / path.name)
         shutil.rmtree(partial / "all")

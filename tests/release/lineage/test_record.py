@@ -186,7 +186,7 @@ def test_a_receipt_that_was_changed_is_not_believed(project):
     assert found.receipt == {}
     (gap,) = found.gaps
     now = dvc_md5(Path("data/raw.json"))
-    assert gap == f"not believed: data/raw.json was {now} when it was registered, and dvc.lock knew {known}"
+    assert gap == f"not used: data/raw.json was {now} when it was registered, and dvc.lock knew {known}"
 
 
 def test_a_receipt_that_no_stage_knows_is_not_believed(project):
@@ -202,7 +202,7 @@ def test_a_checkpoint_that_was_changed_is_not_believed(project):
     found = recorded(project)
     assert found.weights == {"models/finetune": "weights of models/finetune"}
     (gap,) = found.gaps
-    assert gap.startswith("not believed: models/pretrain was ")
+    assert gap.startswith("not used: models/pretrain was ")
 
 
 def test_changes_that_nobody_wrote_down_are_unknown_and_not_called_clean(project, exported):

@@ -165,7 +165,9 @@ def test_code_that_is_in_no_commit_is_refused_by_name(project, worktree):
 
 def test_a_version_of_which_too_little_is_known_is_refused_before_anything_is_done(project, monkeypatch):
     monkeypatch.setattr("fusmae.release.lineage.reproduce.read_artifact", lambda model, name: None)
-    with pytest.raises(LineageError, match=r"Too little is known of tiny/3.*\n.*older build; no metrics\.json"):
+    with pytest.raises(
+        LineageError, match=r"The lineage of tiny/3 is not complete enough.*\n.*older build; no metrics\.json"
+    ):
         make_again(traced(gaps=("older build",)), Path(".fusmae/reproduce"), RAW, tolerance=0, keep=False)
     assert not Path(".fusmae").exists()
 

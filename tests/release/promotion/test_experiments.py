@@ -140,7 +140,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(project):
 def test_without_a_branch_or_a_name_for_the_commit_nothing_changes(project, monkeypatch):
     git("config", "user.useConfigOnly", "true")
     git("config", "--unset", "user.email")
-    refused(WORKSPACE, r"does not know who(.|\n)*git config user\.name")
+    refused(WORKSPACE, r"has no name and e-mail(.|\n)*git config user\.name")
     git("config", "user.email", "a.person@example.org")
     git("checkout", "-q", "--detach")
     refused(WORKSPACE, r"on no branch(.|\n)*git switch -c")

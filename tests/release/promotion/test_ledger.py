@@ -37,7 +37,7 @@ def test_a_changed_entry_shows(two_champions):
     content = json.loads(two_champions.get_model_version(f"{NAME}-ledger", "2").tags[ENTRY_TAG])
     content["who"] = "somebody.else@example.org"
     two_champions.set_model_version_tag(f"{NAME}-ledger", "2", ENTRY_TAG, json.dumps(content))
-    with pytest.raises(LedgerError, match=r"changed at entry 2(.|\n)*another content than its hash"):
+    with pytest.raises(LedgerError, match=r"changed at entry 2(.|\n)*its content does not match its hash"):
         checked_ledger(NAME)
 
 
@@ -61,20 +61,20 @@ def test_an_entry_that_was_changed_together_with_its_hash_shows_in_the_next(two_
 )
 def test_a_last_entry_that_says_another_thing_than_was_begun_shows(two_champions, changes):
     rewritten(two_champions, "4", **changes)
-    with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*not what was begun"):
+    with pytest.raises(LedgerError, match=r"changed at entry 4(.|\n)*for another change than the one begun"):
         checked_ledger(NAME)
 
 
 @pytest.mark.parametrize("changes", [{"previous": "0" * 64}, {"when": "2020-01-01T00:00:00+00:00"}])
 def test_a_last_entry_that_was_put_elsewhere_shows_on_its_version(two_champions, changes):
     rewritten(two_champions, "4", **changes)
-    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
+    with pytest.raises(LedgerError, match="tiny/2 was made champion by an entry that is not in the ledger"):
         checked_ledger(NAME)
 
 
 def test_a_removed_last_entry_shows_on_its_version(two_champions):
     two_champions.delete_model_version(f"{NAME}-ledger", "4")
-    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
+    with pytest.raises(LedgerError, match="tiny/2 was made champion by an entry that is not in the ledger"):
         checked_ledger(NAME)
 
 
@@ -87,13 +87,13 @@ def test_a_removed_entry_shows(two_champions):
 def test_a_removed_end_shows(two_champions):
     for number in ("3", "4"):
         two_champions.delete_model_version(f"{NAME}-ledger", number)
-    with pytest.raises(LedgerError, match="tiny/2 was put to use by an entry that the ledger does not have"):
+    with pytest.raises(LedgerError, match="tiny/2 was made champion by an entry that is not in the ledger"):
         checked_ledger(NAME)
 
 
 def test_an_alias_that_was_moved_by_hand_shows(two_champions):
     two_champions.set_registered_model_alias(NAME, "champion", "3")
-    with pytest.raises(LedgerError, match=r"moved past the ledger(.|\n)*champion 3(.|\n)*champion 2"):
+    with pytest.raises(LedgerError, match=r"moved without an entry in the ledger(.|\n)*champion 3(.|\n)*champion 2"):
         checked_ledger(NAME)
 
 
