@@ -129,10 +129,10 @@ def test_two_processes_end_with_nearly_the_weights_of_one(results, pair):
     assert_near(two, one)
 
 
-def test_a_shared_out_model_is_published_whole_by_the_first_process(results, tmp_path):
+def test_a_shared_out_model_is_published_whole_by_the_first_process(results, architecture, preprocessing, tmp_path):
     weights = results["pretrain-fsdp-0"]["weights"]
     assert results["pretrain-fsdp-1"]["weights"] == {}
-    save_checkpoint(tmp_path / "out", Checkpoint({}, {}, (), {}, weights))
+    save_checkpoint(tmp_path / "out", Checkpoint(architecture, preprocessing, (), {}, weights))
     kept = load_checkpoint(tmp_path / "out").weights
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights.items())
 
