@@ -225,7 +225,7 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
     times = Counter(observed.keys)
     excused = {item.key for item in left_out}
     kinds = {
-        "without a side, or unreadable": keys_left_out(left_out, "complete"),
+        "without a modality, or unreadable": keys_left_out(left_out, "complete"),
         "in no shard, for no stated reason": [key for key in splits if key not in times and key not in excused],
         "in the shards but not in the index": [key for key in times if key not in splits],
         "in the shards more than once": [key for key, number in times.items() if number > 1],
@@ -239,7 +239,7 @@ def check_complete(pairs: Sequence[Pair], observed: Observation, left_out: Seque
     return Check(
         name="complete",
         severity="blocks",
-        what="Every pair of the index is in the shards of its split with both sides, and no other pair is.",
+        what="Every pair of the index is in the shards of its split with all modalities, and no other pair is.",
         found=len(findings),
         got=joined(
             [f"{counted(len(set(keys)), 'pair')} {kind}" for kind, keys in kinds.items() if keys],
@@ -308,7 +308,7 @@ def check_places(pairs: Sequence[Pair]) -> Check:
         got=f"{counted(len(leaking), 'place')} with {counted(leaked, 'pair')} in more than one split"
         if leaking
         else f"{counted(len(splits), 'place')}, each in one split",
-        expected="one split a place; findings are places",
+        expected="one split per place; findings are places",
         examples=some(leaking),
         hint=f"move each place whole to its most held-out split (test, validation, train), then {UPDATE}",
     )

@@ -224,7 +224,7 @@ def check_georeference(left_out: Sequence[LeftOut], num_pairs: int) -> Check:
     return Check(
         name="georeference",
         severity="blocks",
-        what="Both sides of a pair have the same coordinate system and bounds.",
+        what="All modalities of a pair have the same coordinate system and bounds.",
         found=len(elsewhere),
         got=f"{counted(len(elsewhere), 'pair')} left out: {_first_problem(left_out, elsewhere)}"
         if elsewhere

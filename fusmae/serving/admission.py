@@ -69,7 +69,7 @@ class Admission:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError as error:
-                text = f"The body was not there after {_BODY_S:g} s."
+                text = f"The body had not arrived after {_BODY_S:g} s."
                 raise _RefusedError(408, Refusal(error="BodyTooSlow", text=text)) from error
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._limits.max_body_bytes:

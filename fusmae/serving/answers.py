@@ -13,21 +13,21 @@ class ModelName(BaseModel):
 
     name: str = Field(examples=["fusmae"])
     version: str = Field(examples=["3"], description="empty for a plain ONNX file")
-    sha256: str = Field(description="of the ONNX file")
+    sha256: str = Field(description="SHA-256 of the ONNX file")
 
 
 class Prediction(BaseModel):
     """Probabilities of a request's tiles, in the request's order."""
 
     model: ModelName
-    modalities: list[str] = Field(examples=[["s1", "s2"]], description="those that were there")
+    modalities: list[str] = Field(examples=[["s1", "s2"]], description="modalities of the request")
     classes: list[str] = Field(examples=[["Urban fabric", "Pastures", "Inland waters"]])
-    probabilities: list[list[float]] = Field(examples=[[[0.02, 0.91, 0.13]]], description="[B, K]: a row a tile")
-    warnings: list[str] = Field(examples=[[]], description="what looks odd and one tile can't prove")
+    probabilities: list[list[float]] = Field(examples=[[[0.02, 0.91, 0.13]]], description="[B, K]: one row per tile")
+    warnings: list[str] = Field(examples=[[]], description="unusual findings that one tile can't prove")
 
 
 class ModelDescription(ModelName):
-    """What to send to the model, and where the model comes from."""
+    """Inputs that the model takes, and where the model comes from."""
 
     inputs: list[dict[str, Any]] = Field(description="arrays by name: modality, units, gsd_m, bands, side_px")
     modalities: list[str]
@@ -54,9 +54,9 @@ class Health(BaseModel):
     registry: RegistryHealth
 
 
-DESCRIPTION = """Land cover of Sentinel-1 and Sentinel-2 tiles. `GET /model` says which arrays the model takes; S1 is in
-dB, S2 in digital numbers (reflectance times 10,000, without the offset of 1000). An absent modality is left out. Each
-answer names the model version that gave it. There is no authentication here: a proxy before the service has it."""
+DESCRIPTION = """Land cover of tiles. `GET /model` names the arrays that the model takes, with their units: S1 is in dB,
+S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an absent modality are left out.
+Each answer names the model version that gave it. The service has no authentication: put a proxy before it."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": text}
@@ -64,7 +64,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "The body is too large; it was not read.",
         415: "Another content type.",
         422: "Wrong shape, units, bands, CRS or grid, or damaged.",
-        503: "Too many requests; `Retry-After` says when to come back.",
+        503: "Too many requests; `Retry-After` says when to ask again.",
     }.items()
 }
 
@@ -78,7 +78,7 @@ ARRAYS_BODY: dict[str, Any] = {
                 "schema": {
                     "type": "string",
                     "format": "binary",
-                    "description": "what `numpy.savez` or `savez_compressed` writes: an array an input, by its name",
+                    "description": "file of `numpy.savez` or `savez_compressed` with one array per input, by its name",
                 }
             },
             "application/json": {

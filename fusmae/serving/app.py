@@ -56,8 +56,8 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
         await service.stop()
 
     app = FastAPI(title="fusmae", description=DESCRIPTION, lifespan=lifespan, responses=REFUSALS)
-    _add_asking(app, service)
-    _add_looking(app, service)
+    _add_predictions(app, service)
+    _add_status(app, service)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Admission, limits=limits, metrics=service.metrics)
@@ -65,7 +65,7 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
     return app
 
 
-def _add_asking(app: FastAPI, service: Service) -> None:
+def _add_predictions(app: FastAPI, service: Service) -> None:
     @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Tiles as arrays")
     async def predict(request: Request) -> Prediction:
         body = await request.body()
@@ -86,12 +86,12 @@ def _add_asking(app: FastAPI, service: Service) -> None:
         return await service.predict_tile(files)
 
 
-def _add_looking(app: FastAPI, service: Service) -> None:
-    @app.get("/model", summary="What to send")
+def _add_status(app: FastAPI, service: Service) -> None:
+    @app.get("/model", summary="Inputs that the model takes")
     async def model() -> ModelDescription:
         return ModelDescription(**service.watcher.current.description)
 
-    @app.get("/health", summary="Alive if it answers, ready if 200", responses={503: {"model": Health}})
+    @app.get("/health", summary="Whether the service is ready: 200 or 503", responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
         found = service.health()
         response.status_code = 200 if found.is_ready else 503
@@ -119,12 +119,12 @@ async def _on_http(_: Request, error: HTTPException) -> Response:
 
 
 async def _on_gone(_: Request, __: ClientDisconnect) -> Response:
-    return _refusal(400, "ClientGone", "The client went before its body was here.")
+    return _refusal(400, "ClientGone", "The client closed the connection before its body was complete.")
 
 
 async def _on_failure(_: Request, __: Exception) -> Response:
     # The server closes the connection after an unexpected error.
-    return _refusal(500, "ServiceError", "The service failed; its log says why.", {"connection": "close"})
+    return _refusal(500, "ServiceError", "The service failed; the reason is in its log.", {"connection": "close"})
 
 
 _HANDLERS: dict[type[Exception], Any] = {
@@ -139,10 +139,10 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
     """Load the model, then answer requests until SIGTERM or SIGINT; requests in progress are finished first.
 
     Args:
-        model: an alias, a version or an ONNX file.
+        model: reference of the model: an alias, a version or an ONNX file.
         host: address to listen on.
-        port: 0 for any free one, which the log names.
-        limits: how much the service takes on.
+        port: port to listen on; 0 for any free one, which the log names.
+        limits: bounds of the service.
 
     Raises:
         RegistryError: there is no such model.

@@ -116,8 +116,8 @@ class Service:
             raise InputError(
                 "Too many tiles, or none.",
                 got=num_tiles,
-                expected=f"1 to {self._limits.max_batch} a request",
-                hint="ask in several requests: those at the same time share batches",
+                expected=f"1 to {self._limits.max_batch} per request",
+                hint="send several requests: concurrent ones share batches",
             )
         return pixels, modalities, warnings + check_units(pixels, model.session.inputs)
 

@@ -62,5 +62,5 @@ def test_a_failure_of_ours_is_500_without_its_inside(start, exported, monkeypatc
     monkeypatch.setattr(Service, "predict_arrays", fail)
     answer = client.ask(exported.pixels(1))
     assert answer.status_code == 500
-    assert answer.json() == {"error": "ServiceError", "text": "The service failed; its log says why."}
+    assert answer.json() == {"error": "ServiceError", "text": "The service failed; the reason is in its log."}
     assert client.metric('fusmae_requests_total{route="/predict",status="500"}') == 1
