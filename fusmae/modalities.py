@@ -10,7 +10,7 @@ from fusmae.units import UNITS, Unit
 
 def _known(units: str) -> str:
     if units not in UNITS:
-        raise ValueError(f"got {units}; expected {', '.join(UNITS)}, the rows of fusmae/units.py")
+        raise ValueError(f"got {units!r}; expected {', '.join(UNITS)}, the rows of fusmae/units.py")
     return units
 
 

@@ -58,7 +58,8 @@ def message(values: Any) -> str:
 @pytest.mark.parametrize(("data", "model"), sorted(set(itertools.product(GROUPS["data"], GROUPS["model"])) - MISFITS))
 def test_every_combination_of_presets_is_valid(data, model, schedule):
     config = parse_config(composed(f"data={data}", f"model={model}", f"schedule={schedule}"), "composed")
-    assert config.data.source.name == data
+    written = yaml.safe_load((REPOSITORY / "conf" / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
+    assert config.data.source.name == written.get("data", written)["source"]["name"]
     assert config.data.tile_px % config.model.patch_px == 0
 
 

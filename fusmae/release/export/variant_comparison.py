@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.evaluation.resampling import METRICS, why_no_interval
 from fusmae.inference.session import Session
-from fusmae.release.export.variants import Precision
+from fusmae.release.export.variants import Precision, settings_of
 from fusmae.release.latency import times_by_turns
 
 
@@ -54,12 +53,6 @@ class VariantScores:
     fp32: Mapping[str, float]
     differences: Mapping[str, Difference]
     max_abs_error: float
-
-
-def settings_of(session: Session) -> list[tuple[str, ...]]:
-    """Every combination of modalities that a graph accepts, the one with all of them first."""
-    known = tuple(session.metadata["modalities"])
-    return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
 
 
 def compare_scores(

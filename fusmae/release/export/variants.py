@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -19,7 +20,6 @@ from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import PRESENCE, Session
 from fusmae.release.export.graph import save_onnx
-from fusmae.release.export.variant_comparison import settings_of
 
 Precision = Literal["fp32", "fp16", "int8"]
 Feeds = Mapping[str, NDArray[np.float32]]
@@ -34,6 +34,12 @@ HALVES = (
 
 # Operators with sums over many values or exponentials, in which half floats lose digits or overflow (65,504).
 _FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
+
+
+def settings_of(session: Session) -> list[tuple[str, ...]]:
+    """Every combination of modalities that a graph accepts, the one with all of them first."""
+    known = tuple(session.metadata["modalities"])
+    return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
 
 
 def half_precision(graph: Any) -> Any:
