@@ -131,7 +131,7 @@ def test_limits_of_bands_are_told_in_their_units(tmp_path, alike):
     ("changes", "caveat"),
     [
         ({"num_pooled": 2.4}, "a draw pools 2.4 of them"),
-        ({"num_tiles": 3, "num_embedded": 3}, "3 tiles only what lies beyond"),
+        ({"num_tiles": 3, "num_embedded": 3}, "3 tiles the limits are wide"),
         ({"num_embedded": 2}, "judged by the tiles with s1+s2; 2 tiles have others"),
         ({"num_embedded": 3}, "judged by the tiles with s1+s2; 1 tile has others"),
         ({"false_alarms": 1 / 13}, "about 7.7% of scenes like them would be called drift"),
