@@ -13,6 +13,7 @@ from torch import Tensor
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generators
+from fusmae.models.architecture import modality_settings
 
 CLOUDED = "s2"
 """The modality that clouds hide."""
@@ -74,7 +75,7 @@ def conditions_of(available: Sequence[str], own: Sequence[str], clouds: Clouds |
         own: names of the model's modalities.
         clouds: clouds of a last condition, for data with s2; None for no such condition.
     """
-    given = [tuple(available), *((name,) for name in available if len(available) > 1)]
+    given = modality_settings(tuple(available))
     found = [Condition(setting_name(names), tuple(name for name in names if name in own)) for names in given]
     if clouds is not None and CLOUDED in available:
         name = "+".join(f"clouded {name}" if name == CLOUDED else name for name in available)
