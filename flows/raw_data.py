@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from fusmae.config.source import BROUGHT_BY_HAND
+from fusmae.config.source import PROVIDED_BY_USER
 
 _RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("data/raw.json")
 _SHARED = Path(".fusmae/raw")
@@ -29,7 +29,7 @@ def share_raw_data(home: Path, folder: Path) -> None:
     receipt = home / _RECEIPT
     is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
     # Files that a user provides are in the checkout, whatever source the checkout itself was run with.
-    is_same = is_same or source["name"] in BROUGHT_BY_HAND
+    is_same = is_same or source["name"] in PROVIDED_BY_USER
     raw = home / _RAW if is_same else home / _SHARED / _key(source)
     (raw / source["name"]).mkdir(parents=True, exist_ok=True)
     _link(folder / _RAW / source["name"], raw / source["name"])

@@ -80,14 +80,14 @@ def bring_up_to_date(config: "Config", *, raw: Path, receipt: Path, check: bool)
     Returns:
         The exit code of DVC; with `check`, 3 if files have changed and 0 if not.
     """
-    from fusmae.config.source import BROUGHT_BY_HAND
+    from fusmae.config.source import PROVIDED_BY_USER
 
     name = config.data.source.name
     is_same = _is_same(config, raw / name, receipt)
     print(f"{raw / name} is {'as' if is_same else 'not as'} {receipt} states", file=sys.stderr)
     if check:
         return 0 if is_same else CHANGED
-    anew = ["fetch"] if not is_same else ["index", "shard"] if name not in BROUGHT_BY_HAND else []
+    anew = ["fetch"] if not is_same else ["index", "shard"] if name not in PROVIDED_BY_USER else []
     code = _dvc("repro", "--force", "--single-item", *anew) if anew and receipt.exists() else 0
     return code or _dvc("repro")
 

@@ -78,7 +78,7 @@ def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
     return f"has no band {band}; {hint}It has {', '.join(known)}"
 
 
-BROUGHT_BY_HAND = ("folder",)
+PROVIDED_BY_USER = ("folder",)
 """Sources whose raw files a user may change at any time; those of the others are fetched and stay."""
 
 

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError
-from fusmae.serving.admission import Admission
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,
@@ -27,7 +26,7 @@ from fusmae.serving.answers import (
     Prediction,
     geotiff_body,
 )
-from fusmae.serving.limits import Limits
+from fusmae.serving.limits import Admission, Limits
 from fusmae.serving.loaded import LoadedModel, find_model
 from fusmae.serving.metrics import RequestCounter
 from fusmae.serving.refusal import Refusal

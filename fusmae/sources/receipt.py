@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fusmae.config.source import BROUGHT_BY_HAND, SourceConfig
+from fusmae.config.source import PROVIDED_BY_USER, SourceConfig
 from fusmae.errors import SourceError
 from fusmae.sources import open_source
 
@@ -34,7 +34,7 @@ def is_as_received(config: SourceConfig, raw: Path, receipt: Path) -> bool:
     Raises:
         SourceError: the folder lacks what the source needs.
     """
-    if config.name not in BROUGHT_BY_HAND:
+    if config.name not in PROVIDED_BY_USER:
         return True
     if not receipt.is_file():
         return False

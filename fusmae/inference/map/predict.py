@@ -16,8 +16,7 @@ from fusmae.files import storage_error, write_json
 from fusmae.inference.map.blend import blended
 from fusmae.inference.map.progress import Result, Work, work_key
 from fusmae.inference.map.quicklook import save_quicklook
-from fusmae.inference.map.rasters import Rasters, write_rasters
-from fusmae.inference.map.stac import stac_item
+from fusmae.inference.map.rasters import Rasters, stac_item, write_rasters
 from fusmae.inference.prefetch import ahead
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.files import stored_in

@@ -68,7 +68,7 @@ class Source(Protocol):
 
         Returns:
             What identifies this data: a checksum per file, or the seed by name. The archives of a folder that the user
-            placed there by hand, unchecked, have "brought by hand" in place of a checksum.
+            placed there, unchecked, have "provided by the user, not checked" in place of a checksum.
 
         Raises:
             SourceError: an archive can't be fetched, or its checksum is wrong.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusmae.modalities import Modality
 from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
-from fusmae.sources.synthetic.ground import PATCH_PX, build_surface, lay_regions, relief
+from fusmae.sources.synthetic.landscape import PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.materials import (
     CLOUD,
     HAZE,

@@ -13,8 +13,7 @@ from rasterio.crs import CRS
 from fusmae.inference.map.blend import Rows, confidence
 from fusmae.inference.map.colours import class_colours
 from fusmae.inference.map.quicklook import save_quicklook
-from fusmae.inference.map.rasters import NODATA, STEP, write_rasters
-from fusmae.inference.map.stac import stac_item
+from fusmae.inference.map.rasters import NODATA, STEP, stac_item, write_rasters
 from fusmae.inference.scene.grid import Grid
 from fusmae.sources.patches.nomenclature import CLASSES as CLASSES_19
 

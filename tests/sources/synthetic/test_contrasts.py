@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusmae.sources.synthetic.classes import COVERS
-from fusmae.sources.synthetic.ground import Surface, build
+from fusmae.sources.synthetic.landscape import Surface, build
 from fusmae.sources.synthetic.materials import MATERIAL_IDS, backscatter_db, reflectance
 
 SHAPE = (100, 100)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from fusmae.sources.synthetic.ground import PATCH_PX, relief
+from fusmae.sources.synthetic.landscape import PATCH_PX, relief
 from fusmae.sources.synthetic.materials import ENL, MATERIAL_IDS, S2_BANDS, reflectance, with_speckle
 from fusmae.sources.synthetic.plan import World, blocks_of
 from fusmae.sources.synthetic.scene import Weather, make_scene, seen_from_above, summer_of, weather
