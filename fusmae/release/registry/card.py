@@ -82,22 +82,6 @@ def _made(lineage: Lineage) -> Iterator[tuple[str, str, str]]:
         yield from ((stage.name, path, md5) for path, md5 in stage.outs.items())
 
 
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-
-
 @dataclass(frozen=True)
 class CardFacts:
     """The facts that a card is written from.
