@@ -171,6 +171,7 @@ UNITS: dict[str, Unit] = {
         quantity="elevation",
         limits=(-500.0, 9000.0),  # from the shore of the Dead Sea to Mount Everest
         plausible=(-500.0, 9000.0),
+        medians=(-500.0, 9000.0),
         stored="float32",
         histogram=(-500.0, 5000.0, 50.0),
         shown=(0.0, 3000.0),

@@ -47,7 +47,7 @@ def test_a_group_that_makes_no_sense_is_refused(change):
 
 
 def test_units_are_rows_of_the_table():
-    with pytest.raises(ValidationError, match="got linear; expected DN, dB, the rows of"):
+    with pytest.raises(ValidationError, match="got 'linear'; expected DN, dB, m, the rows of"):
         Modality(units="linear", groups=(BandGroup(gsd_m=10, bands=("VV",)),))
 
 

@@ -155,7 +155,7 @@ def test_about_as_many_tiles_are_looked_at_as_params_say(tmp_path, judged, scene
     few = config.model_copy(update={"drift": config.drift.model_copy(update={"max_tiles": 4})})
     _, _, found = judged(tmp_path / "out", scenes, config=few)
     assert (found["num_tiles"], found["num_drawn"], found["thresholds"]["max_tiles"]) == (4, 4, 4)
-    assert any("with 4 tiles only" in caveat for caveat in found["caveats"])
+    assert any("with 4 tiles the limits are wide" in caveat for caveat in found["caveats"])
 
 
 def test_no_ground_is_counted_twice_where_the_scene_is_no_multiple_of_a_tile(tmp_path, judged):

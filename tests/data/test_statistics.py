@@ -56,7 +56,7 @@ def test_a_small_spread_on_a_large_offset_keeps_its_digits(tmp_path, pairs, read
     def read(pair):
         bands = read_pair(pair)
         noise = np.random.default_rng(list(pair.key.encode())).integers(0, 2, (24, 24))
-        bands["B02"] = (60_000 + noise).astype(np.uint16)
+        bands["B02"] = (29_000 + noise).astype(np.uint16)
         made.append(bands["B02"].astype(np.float64))
         return bands
 

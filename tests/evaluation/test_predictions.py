@@ -46,6 +46,24 @@ def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order
     assert not np.allclose(found["s1+s2"], found["s2"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "normalised"), [("multilabel", torch.sigmoid), ("multiclass", lambda x: x.softmax(1))]
+)
+def test_probabilities_of_one_class_per_pair_sum_to_one_and_those_of_several_are_each_its_own(
+    tiny, start, kind, normalised
+):
+    class HalfPrecision(torch.nn.Module):
+        def forward(self, tiles):
+            return torch.tensor([[2.0, -1.0, 0.5, 0.0]] * len(next(iter(tiles.values()))), dtype=torch.bfloat16)
+
+    found = finetuned_probabilities(HalfPrecision(), start[2], tiny.data(), CONDITIONS, CPU, kind)
+    expected = normalised(torch.tensor([[2.0, -1.0, 0.5, 0.0]])).numpy()
+    for probabilities in found.values():
+        assert probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities, np.repeat(expected, 6, axis=0), rtol=1e-5)
+        assert np.allclose(probabilities.sum(axis=1), 1) == (kind == "multiclass")
+
+
 # Every head is as wide as the readout of all modalities.
 @pytest.mark.parametrize("readout", ["mean", "cls", "concat", "spread"])
 def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(tiny, start, classes, readout):

@@ -43,7 +43,7 @@ def test_a_stage_that_read_something_else_than_was_made_is_named():
     reads = "finetune@pretrained:\n    deps: [{path: data/shards, md5: %s}]"
     stale = LOCK.replace(reads % "shards.dir", reads % "old.dir")
     (sentence,) = broken_links(read_lock(stale).values())
-    assert sentence == "finetune@pretrained read data/shards as old.dir, which is shards.dir by now"
+    assert sentence == "finetune@pretrained read data/shards as old.dir, which is shards.dir now"
 
 
 def test_files_and_folders_have_the_hashes_that_dvc_gives_them(tmp_path):

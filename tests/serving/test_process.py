@@ -39,7 +39,7 @@ def fusmae(*arguments, cwd):
 
 
 def test_a_reference_that_names_no_model_ends_with_one_paragraph(tmp_path):
-    for model, wanted in (("none.onnx", "There is no file none.onnx"), ("a@b@c", "That is no model")):
+    for model, wanted in (("none.onnx", "There is no file none.onnx"), ("a@b@c", "This is not a reference to a model")):
         done = fusmae("serve", "--model", model, cwd=tmp_path)
         assert done.returncode == 1
         assert done.stderr.startswith("fusmae: ")

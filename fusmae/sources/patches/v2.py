@@ -1,7 +1,7 @@
 """The tables of BigEarthNet v2 (reBEN): its pairs, their splits and their classes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ _RESTORE = {
     TABLE: "remove this table, then `dvc repro -f -s fetch`",
     FLAGGED_TABLE: f"download this table again from {TABLES_PAGE}, then `dvc repro -f -s fetch`",
 }
+_PART = 20_000
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
 # Default values of columns that a table shortened by other programs may lack.
 _OPTIONAL_COLUMNS: dict[str, str | bool] = {"country": "", _SNOW: False, _CLOUD: False}
@@ -74,11 +75,19 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
         SourceError: a table is absent, damaged or truncated, or lacks a country.
     """
     rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
+    # In parts, so that what is needed on the way to half a million pairs takes little memory.
+    return [pair for at in range(0, len(rows), _PART) for pair in _pairs_of(rows[at : at + _PART])]
+
+
+def _pairs_of(rows: "DataFrame") -> Iterator[Pair]:
     keys = rows["patch_id"].to_list()
     patches = [parse_patch_name(key) for key in keys]
     splits = {split: split for split in SPLITS}
-    return [
-        Pair(
+    columns = (rows[column].to_list() for column in ("labels", "s1_name", "split", "country", _SNOW, _CLOUD))
+    for key, patch, (lon, lat), classes, s1_name, split, country, is_snowy, is_cloudy in zip(
+        keys, patches, centres(patches), *columns, strict=True
+    ):
+        yield Pair(
             key=key,
             files={"s1": patch_folder("s1", s1_name), "s2": patch_folder("s2", key)},
             labels=classes,
@@ -91,14 +100,6 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
             lon=lon,
             lat=lat,
         )
-        for key, patch, (lon, lat), classes, s1_name, split, country, is_snowy, is_cloudy in zip(
-            keys,
-            patches,
-            centres(patches),
-            *(rows[column].to_list() for column in ("labels", "s1_name", "split", "country", _SNOW, _CLOUD)),
-            strict=True,
-        )
-    ]
 
 
 def patch_folder(modality: str, name: str) -> str:
