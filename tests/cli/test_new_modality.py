@@ -60,9 +60,12 @@ shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out da
 examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine --verdict data/verdict.json
 pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json --out models/pretrain
   --pictures reports/pictures --run-file reports/pretrain.json
-finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune
-  --run-file reports/finetune.json
-export --weights models/finetune --shards data/shards --out models/export
+probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
+  --run-file reports/runs/probe-pretrained.json
+finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
+  --run-file reports/runs/finetune-pretrained.json
+evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate --runs reports/runs
+export --weights models/finetune/pretrained --shards data/shards --out models/export
 reference --exported models/export --shards data/shards --index data/index.parquet --out models/reference.npz
 """
 
@@ -121,6 +124,7 @@ def workspace(tmp_path_factory):
             params["gate"]["min_by_setting"] = {"+".join(MODALITIES): 0.1}
             params["pretrain"] |= {"epochs": 1, "warmup_epochs": 0, "num_pictures": 1}
             params["finetune"] |= {"epochs": 1, "warmup_epochs": 0}
+            params["evaluate"]["bootstrap_resamples"] = 20
             params["runtime"]["scheduler"] = cluster.scheduler_address
             (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
             for command in STAGES.replace("\n  ", " ").strip().splitlines():
@@ -141,6 +145,10 @@ def test_all_stages_take_the_new_modalities(workspace):
     inputs = {item.name: (item.units, item.side_px) for item in Session(workspace.model).inputs}
     assert inputs["dem_30m"] == ("m", 8)
     assert inputs["snow_10m"] == ("cm", 24)
+    rows = (folder / "reports/evaluate/table.md").read_text()
+    for protocol in ("knn", "probe", "finetune"):
+        for setting in ("+".join(MODALITIES), *MODALITIES):
+            assert f"| {protocol} | pretrained | {setting} |" in rows
 
 
 def test_shards_keep_metres_as_they_are(workspace):
