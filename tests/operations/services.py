@@ -156,11 +156,11 @@ class Service:
         return subprocess.run(check, env=self.environment, capture_output=True, timeout=60).returncode == 0
 
     def stop(self):
-        """End it and what it started."""
+        """End it and what it started; a worker with a health check doesn't end when told to, and is killed then."""
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
-                self.process.wait(60)
+                self.process.wait(15)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(60)
