@@ -68,7 +68,7 @@ def test_promotion_and_rollback_as_flows_write_the_ledger_with_their_run(finishe
     finished.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "lock", check=False)
     refused = finished.run(".venv/bin/python", "-m", "flows.rollback", check=False)
     assert refused.returncode != 0
-    assert "fusmae has no champion: there is nothing to take back" in refused.stdout
+    assert "fusmae has no champion: there is nothing to roll back" in refused.stdout
     assert "rollback fusmae was refused" in refused.stdout
     assert "Completed" in finished.run(".venv/bin/python", "-m", "flows.promote").stdout
     printed = finished.run(".venv/bin/fusmae", "ledger", "fusmae").stdout

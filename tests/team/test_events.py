@@ -40,7 +40,7 @@ def test_an_event_starts_the_deployment_that_it_calls_for(team, paused, command,
 def test_automations_are_brought_up_to_date_and_not_made_twice(team):
     names = [found["name"] for found in team.ask("automations/filter", limit=100)]
     printed = team.run("python", "-m", "flows.deploy")
-    assert printed.count("brought up to date") == len(names) == 5
+    assert printed.count(": updated") == len(names) == 5
     assert sorted(found["name"] for found in team.ask("automations/filter", limit=100)) == sorted(names)
 
 
