@@ -54,24 +54,27 @@ class Told(BaseHTTPRequestHandler):
         pass
 
 
+BLOCK = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block"
+SAVE = (
+    f"import sys; {BLOCK}; "
+    "block = Block(name='fusmae', url=sys.argv[1], json_data={'text': '{{subject}}: {{body}}'}); "
+    "block.save('fusmae', overwrite=True)"
+)
+
+
 @pytest.fixture
-def webhook():
+def webhook(team):
     server = HTTPServer(("127.0.0.1", 0), Told)
     server.heard = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    team.run("python", "-c", SAVE, f"http://127.0.0.1:{server.server_port}/hook")
     yield server
+    # Later runs would fail to call a webhook that is gone.
+    team.run("python", "-c", f"{BLOCK}; Block.delete('fusmae')")
     server.shutdown()
 
 
-SAVE = """
-import sys
-from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block
-Block(name="fusmae", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"}).save("fusmae", overwrite=True)
-"""
-
-
 def test_a_run_with_a_wrong_override_fails_before_anything_runs_and_people_are_told(team, webhook):
-    team.run("python", "-c", SAVE, f"http://127.0.0.1:{webhook.server_port}/hook")
     run = team.start("evaluate/evaluate", overrides=["no.such=1"])
     assert team.finish(run) == "FAILED"
     assert not team.ask("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=10)
