@@ -59,17 +59,17 @@ def judge(bands: Iterable[NDArray[Any]], unit: Unit) -> str:
         The name of a lookalike, `OTHER_LEVEL`, `EMPTY`, or "" where this is the unit.
     """
     bands = list(bands)
-    telling = np.array([_count_telling(band, unit) for band in bands])
-    negative = np.array([np.count_nonzero(band < 0) for band in bands])
-    highest = np.array([band.max() for band in bands])
+    lowest, highest = (np.array([end(band) for band in bands]) for end in (np.min, np.max))
+    ends = list(zip(bands, lowest, highest, strict=True))
+    telling = np.array([_count_telling(*these, unit) for these in ends])
+    negative = np.array([np.count_nonzero(band < 0) if low < 0 else 0 for band, low, _ in ends])
     have = np.any if unit.is_judged_by_band else np.all
     if have(telling == 0):
         return EMPTY
     for other in unit.lookalikes:
         if have((negative <= other.max_negative_share * telling) & (highest <= other.highest)):
             return other.name
-    low, high = unit.medians
-    return "" if all(low <= np.median(band) <= high for band in bands) else OTHER_LEVEL
+    return "" if all(_median_is_within(unit.medians, *these) for these in ends) else OTHER_LEVEL
 
 
 def find_mistake(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | None:
@@ -128,7 +128,13 @@ def find_strange(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | Non
     )
 
 
-def _count_telling(band: NDArray[Any], unit: Unit) -> int:
+# Shards judge every pair of a data set: pixels are counted and sorted only where their ends leave the answer open.
+def _count_telling(band: NDArray[Any], lowest: float, highest: float, unit: Unit) -> int:
     """Number of a band's pixels that are neither 0, where that may be nodata, nor clipped."""
-    silent = (unit.nodata, unit.clipped_to)
-    return band.size - sum(int(np.count_nonzero(band == value)) for value in silent if value is not None)
+    silent = (value for value in (unit.nodata, unit.clipped_to) if value is not None and lowest <= value <= highest)
+    return band.size - sum(int(np.count_nonzero(band == value)) for value in silent)
+
+
+def _median_is_within(limits: tuple[float, float], band: NDArray[Any], lowest: float, highest: float) -> bool:
+    low, high = limits
+    return (low <= lowest and highest <= high) or bool(low <= np.median(band) <= high)

@@ -7,6 +7,7 @@ kind are read without GDAL, and all others by GDAL.
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,6 @@ def _read_tags(data: bytes) -> _Tags | None:
 
 
 def _raster(path: Path, data: bytes, tags: _Tags) -> Raster | None:
-    from rasterio.crs import CRS
-
     (width,), (height,) = tags[_WIDTH], tags[_HEIGHT]
     dtype = _DTYPES.get((tags[_BITS][0], tags[_SAMPLE_FORMAT][0]))
     epsg = _utm_epsg(tags[_GEO_KEYS])
@@ -169,7 +168,15 @@ def _raster(path: Path, data: bytes, tags: _Tags) -> Raster | None:
     # A copy, because an array over a bytes object is read-only.
     pixels = np.frombuffer(content, dtype).reshape(1, height, width).copy()
     nodata = pixels == tags[_NODATA][0] if _NODATA in tags else None
-    return Raster(path, pixels, ("",), CRS.from_epsg(epsg), bounds, nodata)
+    return Raster(path, pixels, ("",), _crs(epsg), bounds, nodata)
+
+
+# A data set has some dozens of zones, and a dozen files per pair.
+@lru_cache
+def _crs(epsg: int) -> Any:
+    from rasterio.crs import CRS
+
+    return CRS.from_epsg(epsg)
 
 
 def _utm_epsg(keys: tuple[int, ...]) -> int | None:
