@@ -95,7 +95,7 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         raise SourceError(
             f"{len(leaking)} places are in more than one split.",
             got=f"{first}{' …' if len(leaking) > _MAX_SHOWN else ''}",
-            expected="one split a place",
+            expected="one split per place",
             hint="move each place whole to its most held-out split (test, validation, train) in the raw table",
         )
     empty = [split for split in SPLITS if all(pair.split != split for pair in pairs)]
