@@ -7,25 +7,25 @@ ARG OBJECTS_IMAGE=versity/versitygw:v1.8.0
 
 # The whole pipeline, and Prefect's workers.
 FROM ${PYTHON_IMAGE} AS train
-# Debian drops a version when its fix comes out: a pinned one would break the build, and keep the fix out until then.
+# No pinned versions: Debian removes a version once its security fix is published, and the build would then fail.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git make libexpat1 \
     && rm -rf /var/lib/apt/lists/*
-# The lock before the source: a change of code does not install everything again.
+# The lock is copied before the source, so that a change of code doesn't reinstall all packages.
 WORKDIR /opt/fusmae
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY fusmae fusmae
 COPY flows flows
-# The mounted checkout may belong to another user; without safe.directory, git would tell no commit.
+# The mounted checkout may belong to another user; git reads its commit only with safe.directory.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
     && git config --system --add safe.directory /work \
     && useradd --create-home --uid 1000 fusmae \
     && install --directory --owner 1000 --group 1000 /work
 COPY deploy deploy
-# In the checkout, where it outlasts the container.
+# In the checkout, where the folder outlasts the container.
 ENV DVC_SITE_CACHE_DIR=/work/.fusmae/dvc
 USER 1000
 WORKDIR /work
@@ -42,7 +42,7 @@ COPY deploy deploy
 USER 1000
 WORKDIR /home/fusmae
 
-# The object store: a file an object, in a folder that its user owns.
+# The object store: one file per object, in a folder that its user owns.
 FROM ${OBJECTS_IMAGE} AS objects
 USER 0
 RUN mkdir -p /data && chown 1000:1000 /data
@@ -63,7 +63,7 @@ RUN pip install --no-cache-dir --require-hashes --requirement requirements-serve
     && useradd --create-home --uid 1000 fusmae
 COPY fusmae fusmae
 COPY deploy/with-secrets deploy/healthy.py deploy/
-# No git in here: MLflow need not look for it.
+# The image has no git: MLflow doesn't look for it.
 ENV PYTHONPATH=/opt/fusmae GIT_PYTHON_REFRESH=quiet
 USER 1000
 # Downloaded versions are kept here.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A database and a user each for MLflow, MLflow's sign-in and Prefect; runs once, when the volume is new.
+# Makes one database and one user each for MLflow, MLflow's sign-in and Prefect; runs once, on a new volume.
 set -eu
 
 for user in mlflow mlflow_auth prefect; do
