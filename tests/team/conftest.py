@@ -4,7 +4,7 @@ import pytest
 
 from tests.operations.conftest import mlflow_server, postgres, prefect_server, s3, servers  # noqa: F401
 from tests.pipeline.conftest import Workspace
-from tests.team.team import BUCKET, SHORT, Team
+from tests.team.team import BUCKET, SHORT, Team, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +24,16 @@ def team(tmp_path_factory, servers, s3, mlflow_server, prefect_server):  # noqa:
 
 
 @pytest.fixture(scope="session")
-def undisturbed_run(team):
-    """A pretraining that nothing happens to; the first run that the checkout's worker has."""
-    run = team.start("pretrain/pretrain", overrides=SHORT)
-    assert team.finish(run) == "COMPLETED", team.log.read_text()[-5000:]
-    return run
+def two_runs(team):
+    """Two pretrainings at once on one host, by seed; nothing happens to them."""
+    team.run("prefect", "work-pool", "set-concurrency-limit", "gpu", "2")
+    runs = {seed: team.start("pretrain/pretrain", overrides=[*SHORT, f"seed={seed}"]) for seed in (0, 5)}
+    wait_for(lambda: all(team.trainers(run) for run in runs.values()), "both trainers at once")
+    assert {team.finish(run) for run in runs.values()} == {"COMPLETED"}, team.log.read_text()[-5000:]
+    return runs
 
 
 @pytest.fixture(scope="session")
-def undisturbed(team, undisturbed_run):
-    """Weights of a run that nothing happened to."""
-    return team.weights(undisturbed_run)
+def undisturbed(team, two_runs):
+    """Weights of a run that nothing happened to; those of the drills ran alone."""
+    return team.weights(two_runs[0])

@@ -29,6 +29,13 @@ QUICK = (
     "finetune.warmup_epochs=1",
     "variants.rounds=3",
     "evaluate.bootstrap_resamples=20",
+    "model.patch_px=24",
+    "model.dim=32",
+    "model.depth=2",
+    "model.num_heads=2",
+    "model.decoder_dim=32",
+    "model.decoder_depth=1",
+    "model.decoder_num_heads=2",
 )
 BUCKET = "team"
 EMIT = (
@@ -168,14 +175,22 @@ class Team:
 
     def mlflow_runs(self, run, name):
         """MLflow's runs of a stage that a flow run made."""
-        url = f"{self.environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow"
-        auth = (self.environment["MLFLOW_TRACKING_USERNAME"], self.environment["MLFLOW_TRACKING_PASSWORD"])
-        experiment = requests.get(
-            f"{url}/experiments/get-by-name", params={"experiment_name": "fusmae"}, auth=auth, timeout=60
-        ).json()["experiment"]["experiment_id"]
+        found = self.ask_mlflow("GET", "experiments/get-by-name", params={"experiment_name": "fusmae"})
         wanted = f"tags.\"fusmae.flow_run\" = '{run}' and attributes.run_name = '{name}'"
-        body = {"experiment_ids": [experiment], "filter": wanted}
-        return requests.post(f"{url}/runs/search", json=body, auth=auth, timeout=60).json().get("runs", [])
+        body = {"experiment_ids": [found["experiment"]["experiment_id"]], "filter": wanted}
+        return self.ask_mlflow("POST", "runs/search", json=body).get("runs", [])
+
+    def ask_mlflow(self, method, path, **sent):
+        names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        url, *auth = (self.environment[name] for name in names)
+        answer = requests.request(method, f"{url}/api/2.0/mlflow/{path}", auth=tuple(auth), timeout=60, **sent)
+        answer.raise_for_status()
+        return answer.json()
+
+    def metric_history(self, run, metric):
+        """All values of a metric of one of MLflow's runs."""
+        wanted = {"run_id": run["info"]["run_id"], "metric_key": metric}
+        return self.ask_mlflow("GET", "metrics/get-history", params=wanted)["metrics"]
 
     def forget_results(self):
         """Let the next run train, instead of finding the result of the last in the run cache, here or in the remote."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.team.team import SHORT, wait_for
+from tests.team.team import SHORT
 
 pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
@@ -45,27 +45,20 @@ def test_each_worker_brings_its_own_checkout(deployments, team):
     assert str(team.folder) not in steps
 
 
-def test_overrides_become_a_dvc_experiment_and_the_checkout_stays_as_it_was(team, undisturbed_run):
-    experiment = f"pretrain-{undisturbed_run[:8]}"
+def test_overrides_become_a_dvc_experiment_and_the_checkout_stays_as_it_was(team, two_runs):
+    experiment = f"pretrain-{two_runs[0][:8]}"
     assert experiment in team.run("dvc", "exp", "list", "--name-only")
     assert not team.workspace.run("git", "status", "--porcelain", "--untracked-files=no").stdout
     changed = json.loads(team.run("dvc", "exp", "diff", "HEAD", experiment, "--json"))["params"]["params.yaml"]
     assert changed["pretrain.epochs"]["new"] == 24
     message = team.message(experiment)
-    for named in (undisturbed_run, *SHORT):
+    for named in (two_runs[0], *SHORT):
         assert named in message
 
 
-def test_two_runs_at_once_on_one_host_do_not_disturb_each_other(team, undisturbed):
-    team.forget_results()
-    team.run("prefect", "work-pool", "set-concurrency-limit", "gpu", "2")
-    runs = {seed: team.start("pretrain/pretrain", overrides=[*SHORT, f"seed={seed}"]) for seed in (0, 5)}
-    met = wait_for(lambda: all(team.trainers(run) for run in runs.values()), "both trainers at once")
-    assert met
-    assert {team.finish(run) for run in runs.values()} == {"COMPLETED"}
-    together = {seed: team.weights(run) for seed, run in runs.items()}
-    assert together[0] != together[5]
-    assert together[0] == undisturbed
+def test_two_runs_at_once_on_one_host_make_weights_of_their_own_seeds(team, two_runs):
+    """Runs that are alone on the host end with the weights of seed 0: test_drills.py."""
+    assert team.weights(two_runs[0]) != team.weights(two_runs[5])
 
 
 def test_pools_are_stated_once():
