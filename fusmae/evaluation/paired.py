@@ -7,13 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.resampling import (
-    METRICS,
-    average_precision_draws,
-    difference,
-    place_resamples,
-    why_no_interval,
-)
+from fusmae.evaluation.resampling import METRICS, average_precision_draws, difference, place_resamples, why_no_interval
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,7 @@ def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.
 
 
 def headline_draws(
-    kind: LabelKind,
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    weights: NDArray[np.int32],
+    kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]
 ) -> NDArray[np.float64]:
     """The headline score on each draw.
 
@@ -138,10 +135,7 @@ def headline_draws(
 
 
 def average_precision_draws(
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    weights: NDArray[np.int32],
-    metrics: Sequence[str] = METRICS,
+    labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32], metrics: Sequence[str] = METRICS
 ) -> dict[str, NDArray[np.float64]]:
     """Average precision on each draw, 0 where the draw has no label.
 

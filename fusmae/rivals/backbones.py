@@ -121,9 +121,7 @@ class Dofa(Rival):
     is_fixed: ClassVar[bool] = False
     side_px: ClassVar[int] = 224
     weight_names: ClassVar[WeightNames] = WeightNames(
-        optional=("fc_norm.",),
-        ignored=("mask_token", "norm.", "projector.", "head."),
-        published="DOFABase16_Weights",
+        optional=("fc_norm.",), ignored=("mask_token", "norm.", "projector.", "head."), published="DOFABase16_Weights"
     )
 
     def _build(self) -> nn.Module:
@@ -153,9 +151,7 @@ class CopernicusFM(Rival):
     is_fixed: ClassVar[bool] = False
     side_px: ClassVar[int] = 224
     weight_names: ClassVar[WeightNames] = WeightNames(
-        optional=("fc_norm.",),
-        ignored=("mask_token", "norm.", "head."),
-        published="CopernicusFM_Base_Weights",
+        optional=("fc_norm.",), ignored=("mask_token", "norm.", "head."), published="CopernicusFM_Base_Weights"
     )
 
     def _build(self) -> nn.Module:

@@ -155,8 +155,7 @@ def summarise(cells: Sequence[Found], reference: str) -> Study:
     check_comparable(cells, reference)
     order = {name: at for at, name in enumerate(dict.fromkeys(found.cell.variant for found in cells))}
     ordered = sorted(
-        cells,
-        key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed),
+        cells, key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed)
     )
     return Study(ordered, reference, _lines(ordered, lambda row: row))
 

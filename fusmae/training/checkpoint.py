@@ -46,11 +46,7 @@ class Checkpoint:
     where: str = field(default="this run", compare=False)
 
     def with_head(
-        self,
-        readout: Readout,
-        classes: tuple[str, ...],
-        provenance: Mapping[str, Any],
-        weights: Mapping[str, Tensor],
+        self, readout: Readout, classes: tuple[str, ...], provenance: Mapping[str, Any], weights: Mapping[str, Tensor]
     ) -> "Checkpoint":
         """The checkpoint of this encoder after a head was trained on it, or together with it."""
         architecture = self.architecture.model_copy(update={"num_classes": len(classes), "readout": readout})

@@ -30,11 +30,7 @@ class Finetuner(L.LightningModule):
     """
 
     def __init__(
-        self,
-        model: Classifier,
-        preprocess: Preprocess,
-        recipe: FinetuneConfig,
-        kind: LabelKind = "multilabel",
+        self, model: Classifier, preprocess: Preprocess, recipe: FinetuneConfig, kind: LabelKind = "multilabel"
     ) -> None:
         super().__init__()
         self.model = model

@@ -173,11 +173,7 @@ def write_measured(
 
 
 def _pictures(
-    folder: Path,
-    opened: Opened,
-    measurement: Measurement,
-    tiles: DataConfig,
-    pairs: Mapping[str, Pair],
+    folder: Path, opened: Opened, measurement: Measurement, tiles: DataConfig, pairs: Mapping[str, Pair]
 ) -> list[Picture]:
     count, book, data = measurement.study.num_pictures, measurement.book, measurement.data
     found: list[Picture] = []
@@ -225,11 +221,7 @@ def reconstruction_pictures(
 
 
 def failure_pictures(
-    folder: Path,
-    data: PairDataModule,
-    pairs: Mapping[str, Pair],
-    probabilities: NDArray[Any],
-    count: int,
+    folder: Path, data: PairDataModule, pairs: Mapping[str, Pair], probabilities: NDArray[Any], count: int
 ) -> list[Picture]:
     """Draw the test tiles whose labels a model finds least likely.
 
