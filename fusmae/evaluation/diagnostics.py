@@ -115,7 +115,7 @@ def reconstruction_errors(
         Errors by modality.
     """
     with _decoding_all(model):
-        found: dict[str, Reconstruction] = model(tiles, noise)
+        found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
     errors = {}
     for name, reconstruction in found.items():
         removed = reconstruction.mask.bool()

@@ -23,12 +23,7 @@ Probabilities = dict[str, NDArray[Any]]
 
 @torch.no_grad()
 def frozen_probabilities(
-    checkpoint: Checkpoint,
-    data: PairDataModule,
-    conditions: Sequence[Condition],
-    device: torch.device,
-    *,
-    neighbours: int,
+    checkpoint: Checkpoint, data: PairDataModule, conditions: Sequence[Condition], device: torch.device, neighbours: int
 ) -> tuple[Probabilities, Probabilities]:
     """What kNN and the probe make of the same features of a frozen encoder.
 
@@ -45,15 +40,13 @@ def frozen_probabilities(
     Raises:
         CheckpointError: the checkpoint has no head for one of the conditions.
     """
-    heads = {condition.name: checkpoint.probed_classifier(condition.name) for condition in conditions}
-    encoder, labels = CheckpointEncoder(checkpoint, next(iter(heads.values())).readout), data.reader("train").labels
+    encoder = CheckpointEncoder(checkpoint, checkpoint.readout)
+    heads = {condition.name: checkpoint.probe_head(condition.name) for condition in conditions}
+    labels = np.asarray(data.reader("train").labels)
     train = features_of(encoder, data, "train", conditions, device)
     test = features_of(encoder, data, "test", conditions, device)
-    nearest = {
-        name: neighbour_probabilities(train[name], np.asarray(labels), found, k=neighbours)
-        for name, found in test.items()
-    }
-    probed = {name: heads[name].head(torch.from_numpy(found)).sigmoid().numpy() for name, found in test.items()}
+    nearest = {name: neighbour_probabilities(train[name], labels, found, k=neighbours) for name, found in test.items()}
+    probed = {name: heads[name](torch.from_numpy(found)).sigmoid().numpy() for name, found in test.items()}
     return nearest, probed
 
 

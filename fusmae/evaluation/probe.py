@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusmae.config.training import LabelKind
 from fusmae.evaluation.metrics import headline
-from fusmae.models.heads import ProbeHead
+from fusmae.models.heads import PROBE_EPS, ProbeHead
 
 # Values of C, from strong to weak regularisation; of equally good ones the first is chosen.
 _STRENGTHS = tuple(10.0**power for power in range(-5, 2))
@@ -54,7 +54,7 @@ class LinearProbe:
         made = {
             # With a variance of 1 the norm only centres: that of a feature may be too small to add `eps` to it.
             "norm.running_mean": self.mean,
-            "norm.running_var": np.full(dim, 1 - head.norm.eps),
+            "norm.running_var": np.full(dim, 1 - PROBE_EPS),
             "linear.weight": self.weight,
             "linear.bias": self.bias,
         }

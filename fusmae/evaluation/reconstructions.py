@@ -45,7 +45,7 @@ def draw_reconstructions(
     model, statistics = checkpoint.autoencoder(), checkpoint.preprocessing.statistics
     model.decode_fraction, mask_ratio = 1.0, checkpoint.architecture.mask_ratio
     tiles = Preprocess(checkpoint.preprocessing)(batch.pixels)
-    found = model(tiles, batch.noise)
+    found = model(tiles, model.draw_masks(tiles, batch.noise))
     has_patch_term = any(model.runs.values())
     drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
     with written_whole(folder) as partial:

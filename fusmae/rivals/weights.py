@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fusmae.errors import CheckpointError
+from fusmae.models.weights import load_weights
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -38,22 +39,7 @@ def load_backbone(backbone: nn.Module, path: Path, names: WeightNames, rival: st
     """
     hint = f"give {rival}'s own file: {names.published} in torchgeo says where it is"
     weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(names.ignored)}
-    own: dict[str, Tensor] = backbone.state_dict()
-    missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(names.optional))
-    extra = sorted(weights.keys() - own.keys())
-    shapes = {
-        name: f"{tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & weights.keys())
-        if weights[name].shape != own[name].shape
-    }
-    if missing or extra or shapes:
-        raise CheckpointError(
-            f"The weights in {path} do not fit {rival}.",
-            got={"missing": missing[:5], "left over": extra[:5], "shapes": dict(list(shapes.items())[:5])},
-            expected=f"{len(own)} tensors of {rival}'s names and shapes",
-            hint=hint,
-        )
-    backbone.load_state_dict(weights, strict=False)
+    load_weights(backbone, weights, path, model=rival, optional=names.optional, hint=hint)
 
 
 def _read(path: Path, hint: str) -> dict[str, Tensor]:
@@ -65,10 +51,8 @@ def _read(path: Path, hint: str) -> dict[str, Tensor]:
             f"{path} is no file of weights.", got=path.suffix, expected=" or ".join(_SUFFIXES), hint=hint
         )
     try:
-        if path.suffix == ".safetensors":
-            loaded: Any = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        is_pickle = path.suffix != ".safetensors"
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
     except Exception as error:  # a reader may raise anything for a foreign file
         # The error's text is left out: that of torch explains how to load files that are not trusted.
         raise CheckpointError(
@@ -91,9 +75,5 @@ def _flat(loaded: Any) -> dict[str, Any]:
         return {}
     if isinstance(loaded.get("model"), Mapping):
         return dict(loaded["model"])
-    flat: dict[str, Any] = {}
-    for name, value in loaded.items():
-        flat |= (
-            {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-    return flat
+    parts = [(name, value if isinstance(value, Mapping) else {"": value}) for name, value in loaded.items()]
+    return {f"{name}.{inner}" if inner else name: item for name, part in parts for inner, item in part.items()}

@@ -41,12 +41,9 @@ class Segmenter(L.LightningModule):
     ) -> None:
         super().__init__()
         self.encoder: Encoder = encoder.requires_grad_(False).eval()
-        self.preprocess = preprocess
-        self.setting = tuple(setting)
-        self.learning_rate = learning_rate
-        self.num_classes = num_classes
-        side_px = map_side_px(preprocess.inputs)
-        self.head = SegmenterHead(encoder.dim, num_classes, side_px, tuple(encoder.in_chans))
+        self.preprocess, self.setting = preprocess, tuple(setting)
+        self.learning_rate, self.num_classes = learning_rate, num_classes
+        self.head = SegmenterHead(encoder.dim, num_classes, map_side_px(preprocess.inputs), tuple(encoder.in_chans))
 
     def train(self, mode: bool = True) -> "Segmenter":
         """Set the head to training mode; the encoder stays in eval mode."""

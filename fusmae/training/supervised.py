@@ -33,10 +33,7 @@ class Finetuner(L.LightningModule):
         self, model: Classifier, preprocess: Preprocess, recipe: FinetuneConfig, kind: LabelKind = "multilabel"
     ) -> None:
         super().__init__()
-        self.model = model
-        self.preprocess = preprocess
-        self.recipe = recipe
-        self.kind = kind
+        self.model, self.preprocess, self.recipe, self.kind = model, preprocess, recipe, kind
 
     def configure_model(self) -> None:
         """Distribute the model's parameters if the processes share the model (`fsdp`)."""

@@ -75,13 +75,13 @@ def run(make_module, make_data):
     """Trains a module of the same weights at each call; gives it and its trainer."""
 
     def trained(
-        scratch: Path, *others: Callback, epochs: int = 3, every: int = 3, **watch
+        resume_folder: Path, *others: Callback, epochs: int = 3, every: int = 3, **watch
     ) -> tuple[Reconstructor, L.Trainer]:
         module, data = make_module(), make_data(augment={"flip": True, "turn": True, "min_crop": 0.8})
         callbacks = [*others, *pretraining_callbacks(data, pretrain_section(**watch))]
         runtime = runtime_section(checkpoint_every_steps=every)
-        trainer = build_trainer(runtime, epochs, 0, scratch, callbacks=callbacks)
-        fit(trainer, module, data, scratch)
+        trainer = build_trainer(runtime, epochs, 0, resume_folder, callbacks=callbacks)
+        fit(trainer, module, data)
         return module, trainer
 
     return trained
