@@ -26,10 +26,7 @@ _MAX_TRAIN_PAIRS = 2048
 def reconstruction(checkpoint: Checkpoint, data: PairDataModule, device: torch.device) -> dict[str, dict[str, float]]:
     """Errors on removed patches of test, by modality, filled with the model, each band's mean, or the nearest patch.
 
-    Args:
-        checkpoint: checkpoint of a model that was trained to reconstruct.
-        data: pairs, whose draws give each test pair its masks.
-        device: device to run on.
+    The draws of `data` give each test pair its masks.
     """
     model, preprocess = checkpoint.autoencoder().to(device), Preprocess(checkpoint.preprocessing).to(device)
     train = range(0, len(data.reader("train")), -(-len(data.reader("train")) // _MAX_TRAIN_PAIRS))
@@ -74,14 +71,9 @@ class FillErrors:
 
 @torch.no_grad()
 def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The best constant per band: the mean of the model's targets.
+    """The best constant per band: the mean `[C]` of the model's targets, float32, by modality.
 
-    Args:
-        model: model that defines how targets are normalised.
-        batches: batches of the training split; each has normalised tiles `[B, C, H, W]` by modality.
-
-    Returns:
-        Means `[C]`, float32, by modality.
+    `batches` are those of the training split; each has normalised tiles `[B, C, H, W]` by modality.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -156,9 +148,7 @@ def _nearest(reconstruction: Reconstruction) -> Tensor:
 def retrieval(features: Mapping[str, NDArray[Any]], modalities: Sequence[str]) -> dict[str, dict[str, float]]:
     """Scores by direction for finding a tile's partner in the other modality, each encoded alone.
 
-    Args:
-        features: features `[N, D]` by condition.
-        modalities: names of the encoder's modalities.
+    `features` are `[N, D]` by condition.
     """
     # A readout with a part per modality leaves that of an absent one zero: without it, two modalities' features lie in
     # the same dimensions and can be compared.

@@ -41,12 +41,7 @@ class FrozenEncoder(Protocol):
 
 
 class CheckpointEncoder(nn.Module):
-    """The encoder of a checkpoint, in eval mode.
-
-    Args:
-        checkpoint: checkpoint of pretraining, probe or finetuning.
-        readout: how tokens become features.
-    """
+    """The encoder of a checkpoint of pretraining, probe or finetuning, in eval mode."""
 
     def __init__(self, checkpoint: Checkpoint, readout: Readout) -> None:
         super().__init__()

@@ -15,11 +15,9 @@ NATURAL_COLOUR = ("B04", "B03", "B02")
 
 
 def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
-    """Turn bands into an image with values in 0..1: `[H, W, 3]` in natural colour, or else `[H, W]` of VV or one band.
+    """Turn bands `[H, W]` into an image in 0..1: `[H, W, 3]` in natural colour, or else `[H, W]` of VV or one band.
 
-    Args:
-        bands: arrays `[H, W]` in their unit, by band name.
-        unit: unit of the bands, with the values that are shown as black and as white.
+    The unit states which values are shown as black and as white.
     """
     low, high = unit.shown
     if all(name in bands for name in NATURAL_COLOUR):
@@ -30,61 +28,46 @@ def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
 
 
 def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
-    """Draw true, masked and predicted tiles, one row per modality.
+    """Draw true, masked and predicted tiles (images from `displayed`), one labelled row per modality, as a PNG.
 
-    Args:
-        path: path of the PNG to write.
-        title: text above the images.
-        rows: images `(true, masked, predicted)` from `displayed`, by row label.
-        note: text below the images, with what a reader must know.
+    The title stands above, and below it a note with what a reader must know.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.1 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    figure.suptitle(title, fontsize=10)
-    figure.supxlabel(note, fontsize=8)
-    for row, (label, images) in enumerate(rows.items()):
-        for column, (image, heading) in enumerate(zip(images, ("true", "masked", "predicted"), strict=True)):
-            axis = axes[row][column]
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if row == 0:
-                axis.set_title(heading)
-            if column == 0:
-                axis.set_ylabel(label)
-    _save(figure, path)
+    grid = {label: dict(zip(("true", "masked", "predicted"), images, strict=True)) for label, images in rows.items()}
+    _save_grid(path, title, grid, note, (9, 3.1 * len(rows) + 0.5), title_size=10)
 
 
 def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -> None:
-    """Draw tiles side by side.
+    """Draw tiles (images from `displayed`, by heading) side by side as a PNG, with a title above and a note below."""
+    _save_grid(path, title, {"": images}, note, (3.1 * len(images), 4.0), title_size=8)
 
-    Args:
-        path: path of the PNG to write.
-        title: text above the images.
-        images: images from `displayed`, by heading.
-        note: text below the images.
-    """
+
+def _save_grid(
+    path: Path,
+    title: str,
+    rows: Mapping[str, Mapping[str, Image]],
+    note: str,
+    size_inches: tuple[float, float],
+    title_size: int,
+) -> None:
+    """Draw images by row label and heading."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.1 * len(images), 4.0), layout="constrained")
-    axes = figure.subplots(1, len(images), squeeze=False)[0]
-    figure.suptitle(title, fontsize=8)
+    figure = Figure(figsize=size_inches, layout="constrained")
+    axes = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False)
+    figure.suptitle(title, fontsize=title_size)
     figure.supxlabel(note, fontsize=8)
-    for axis, (heading, image) in zip(axes, images.items(), strict=True):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set(xticks=[], yticks=[], title=heading)
+    for row, (label, images) in enumerate(rows.items()):
+        axes[row][0].set_ylabel(label)
+        for axis, (heading, image) in zip(axes[row], images.items(), strict=True):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[], title="" if row else heading)
     _save(figure, path)
 
 
 def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], warning: str = "") -> None:
-    """Draw micro-averaged precision-recall curves, one per row of the metrics table.
+    """Draw micro-averaged precision-recall curves as a PNG, one per row of the metrics table.
 
-    Args:
-        path: path of the PNG to write.
-        curves: points with `recall` and `precision`, by name of the row.
-        warning: text above the curves; "" for none.
+    Points have `recall` and `precision`; the warning stands above the curves.
     """
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def neighbour_probabilities(
     train_features: NDArray[Any], train_labels: NDArray[Any], features: NDArray[Any], k: int = 20
 ) -> NDArray[Any]:
-    """Each class's share among a row's nearest labelled rows, where nearer rows count more.
+    """Each class's share among a row's `k` nearest labelled rows, where nearer rows count more.
 
     Neighbours are found by cosine distance, and weighted by its inverse. So there is no temperature, which would have
     to fit the features of every model.

@@ -28,10 +28,10 @@ def frozen_probabilities(
     """What kNN and the probe make of the same features of a frozen encoder.
 
     Args:
-        checkpoint: checkpoint of the stage probe.
+        checkpoint: checkpoint of the stage probe, with a head for each condition's name.
         data: data module with the splits train, which has the neighbours, and test.
-        conditions: conditions of the input; the checkpoint has a head for each one's name.
-        device: device to run on.
+        conditions: conditions of the input.
+        device: device of the encoder.
         neighbours: number k of neighbours.
 
     Returns:
@@ -58,15 +58,9 @@ def finetuned_probabilities(
     device: torch.device,
     kind: LabelKind = "multilabel",
 ) -> Probabilities:
-    """Probabilities of a finetuned classifier, which serves every condition.
+    """Probabilities over test of a finetuned classifier in eval mode, which serves every condition.
 
-    Args:
-        model: classifier in eval mode.
-        preprocess: module that turns native pixels into the classifier's tiles.
-        data: data module with the split test.
-        conditions: conditions of the input.
-        device: device to run on.
-        kind: kind of label vector, which says how logits become probabilities.
+    `preprocess` turns native pixels into the classifier's tiles; `kind` says how logits become probabilities.
     """
     model.to(device)
     preprocess.to(device)

@@ -64,11 +64,9 @@ def draw_reconstructions(
 
 
 def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:
-    bands = {}
-    for channel, band in enumerate(modality.bands):
-        known = statistics[band]
-        bands[band] = (tile[channel] * known.std + known.mean).numpy()
-    return displayed(bands, modality.unit)
+    known = [statistics[band] for band in modality.bands]
+    pixels = [(channel * of.std + of.mean).numpy() for channel, of in zip(tile, known, strict=True)]
+    return displayed(dict(zip(modality.bands, pixels, strict=True)), modality.unit)
 
 
 def _hidden(mask: Tensor, ids: Tensor, patch_px: int, side_px: int) -> NDArray[np.bool_]:

@@ -75,13 +75,10 @@ def as_report(rows: Sequence[ScoreRow], basis: Basis) -> dict[str, Any]:
 
 
 def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The few numbers by which runs are compared, for `dvc metrics` and `dvc exp show`.
+    """The few numbers by which runs are compared, for `dvc metrics` and `dvc exp show`; `report` is from `as_report`.
 
     They are micro and macro AP of every model with all modalities together, and of the exported model (finetuned from
     pretrained weights) with each modality alone.
-
-    Args:
-        report: table from `as_report`.
     """
     found: dict[str, Any] = {"warning": report["warning"]} if report["warning"] else {}
     for protocol, by_weights in report["rows"].items():
@@ -96,11 +93,7 @@ def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The table in Markdown, with the intervals and an explanation of them.
-
-    Args:
-        report: table from `as_report`.
-    """
+    """The table of `as_report` in Markdown, with the intervals and an explanation of them."""
     lines = [
         *([f"**{report['warning']}**", ""] if report["warning"] else []),
         "| protocol | weights | modalities | micro AP | 95 % | macro AP | 95 % | micro F1 | macro F1 |",

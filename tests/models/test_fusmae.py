@@ -188,7 +188,9 @@ def test_feature_fusion_carries_s1_into_the_predictions_of_s2(make_fusmae: MakeF
 def test_rows_do_not_depend_on_each_other(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae()
     joint = masked(model, tiles, noise)["s2"]
-    alone = masked(model, {name: tile[1:2] for name, tile in tiles.items()}, {name: row[1:2] for name, row in noise.items()})
+    alone = masked(
+        model, {name: tile[1:2] for name, tile in tiles.items()}, {name: row[1:2] for name, row in noise.items()}
+    )
     torch.testing.assert_close(joint.pred[1:2], alone["s2"].pred, atol=1e-5, rtol=0)
 
 
