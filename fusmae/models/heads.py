@@ -75,14 +75,9 @@ def _spread(tokens: Tensor, present: Tensor) -> Tensor:
 
 
 def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
-    """At each place of the grid, the mean of the present modalities' tokens; a missing modality never enters it.
+    """At each place of the grid, the mean `[B, L, D]` of the present modalities' tokens, in `patchify`'s order.
 
-    Args:
-        latents: output of the encoder for every patch, without masks.
-        modalities: names of all modalities in the encoder's order, present or not.
-
-    Returns:
-        `[B, L, D]`, in `patchify`'s order.
+    Latents are of every patch, without masks; a missing modality never enters the mean.
     """
     present = _row_presence(latents, modalities)
     total = torch.stack(list(present.values())).sum(dim=0).clamp(min=1)

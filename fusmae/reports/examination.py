@@ -31,13 +31,7 @@ _MAP_TEXT = "#808890"
 
 
 def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic: bool) -> None:
-    """Write `report.html` and `report.json`.
-
-    Args:
-        folder: where to.
-        diagnosis: what to report.
-        title: the dataset's name.
-        is_synthetic: say on top that the pixels are made up.
+    """Write `report.html` and `report.json` of the dataset `title`; a synthetic one is named so on top.
 
     Raises:
         StorageError: the disk is full.

@@ -11,11 +11,7 @@ _ROOM = Path(__file__).parent
 
 
 def render(template: str, **facts: object) -> str:
-    """A whole page.
-
-    Args:
-        template: name of a file in `templates`.
-        facts: what the template names; every text among them is escaped.
+    """A whole page: the file `template` of `templates`, filled with facts; every text among them is escaped.
 
     Raises:
         jinja2.UndefinedError: the template names something that is no fact.

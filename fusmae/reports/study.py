@@ -26,7 +26,7 @@ _COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped"
 def write_report(
     cells: Sequence[Found], out: Path, title: str, about: Mapping[str, str], reference: str, focus: str = ""
 ) -> None:
-    """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv`, all of them or none.
+    """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv` to the folder `out`, all of them or none.
 
     Args:
         cells: of the study, read back.

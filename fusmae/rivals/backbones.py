@@ -180,7 +180,7 @@ RIVALS: tuple[str, ...] = tuple(_KINDS)
 
 
 def build_rival(name: str, preprocessing: Preprocessing, weights: Path | None, seed: int) -> Rival:
-    """Make a rival, frozen and in eval mode.
+    """Make one of `RIVALS`, frozen and in eval mode.
 
     Args:
         name: one of `RIVALS`.

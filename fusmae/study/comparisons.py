@@ -65,12 +65,7 @@ class Question:
 
 
 def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
-    """One line minus the other.
-
-    Args:
-        one: any line of a study.
-        other: another line of the same kind.
-    """
+    """One line minus another one of the same kind."""
     from fusmae.evaluation.resampling import difference
 
     low, high = difference(one.draws, other.draws)
@@ -78,11 +73,9 @@ def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
 
 
 def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:
-    """Every variant minus one of them, wherever both were measured; statements like "better in 11 of 12" count these.
+    """Every variant minus the variant `other`, wherever both were measured.
 
-    Args:
-        study: what was measured.
-        other: name of the variant that the others are compared with.
+    Statements like "better in 11 of 12" count these.
 
     Returns:
         Comparisons by variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
@@ -102,9 +95,7 @@ def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Compa
 def verdict(study: Study, focus: str = "") -> list[Question]:
     """Every question that the study's variants can answer.
 
-    Args:
-        study: what was measured.
-        focus: description of what the classes in focus have in common; "" where none are.
+    `focus` describes what the classes in focus have in common; it is "" where none are.
     """
     frozen = [use for use in study.uses if use[0] != "finetune"]
     tuned = [use for use in study.uses if use[0] == "finetune"]

@@ -21,14 +21,12 @@ class MicroCurve:
     Attributes:
         variant: name of the variant.
         use: protocol and share of labels.
-        seed: random seed of the cell.
         recall: recall of each point, ascending.
         precision: precision of each point.
     """
 
     variant: str
     use: Use
-    seed: int
     recall: NDArray[np.float64]
     precision: NDArray[np.float64]
 
@@ -55,15 +53,14 @@ def micro_curves(study: Study) -> list[MicroCurve]:
     curves = []
     for variant in study.variants:
         for use in study.uses:
-            predicted = _predicted(study, variant, use)
-            if not predicted:
+            if not (predicted := _predicted(study, variant, use)):
                 continue
             found, row = predicted[0]
             precision, recall, _ = precision_recall_curve(
                 found.labels.ravel(), found.predictions[row.name].ravel(), drop_intermediate=True
             )
             at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
-            curves.append(MicroCurve(variant, use, found.cell.seed, recall[::-1][at], precision[::-1][at]))
+            curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
     return curves
 
 

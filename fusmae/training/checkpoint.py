@@ -127,11 +127,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoint:
-    """Read a checkpoint folder.
+    """Read a checkpoint folder that `save_checkpoint` wrote.
 
-    Args:
-        folder: folder that `save_checkpoint` wrote.
-        model: section of params.yaml that the model must have; None to take any.
+    `model` is the section of params.yaml that the model must have; None to take any.
 
     Raises:
         CheckpointError: the checkpoint is absent, damaged, of another format or of another model.

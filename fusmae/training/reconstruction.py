@@ -136,14 +136,9 @@ class Contrast(nn.Module):
 
 
 def info_nce(one: Tensor, other: Tensor) -> Tensor:
-    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions.
+    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions: a float32 scalar.
 
-    Args:
-        one: rows `[B, D]`, each a vector of length 1.
-        other: counterparts `[B, D]` in the same order, each a vector of length 1.
-
-    Returns:
-        A float32 scalar; guessing by chance gives log(B).
+    Rows and counterparts `[B, D]` are in the same order, each of length 1; guessing by chance gives log(B).
     """
     with torch.autocast(one.device.type, enabled=False):
         similarity = one @ other.T / TEMPERATURE

@@ -86,11 +86,9 @@ class Segmenter(L.LightningModule):
 
 
 def pixel_loss(logits: Tensor, maps: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that have a class; 0 where none has.
+    """Mean cross-entropy of logits `[B, K, H, W]` over the pixels of `maps` `[B, H, W]` that have a class.
 
-    Args:
-        logits: logits `[B, K, H, W]`.
-        maps: true classes `[B, H, W]`, or `NO_CLASS`.
+    It is 0 where none has one, which the value `NO_CLASS` states.
     """
     # Pixels are flattened first: on images CUDA would sum them in a different order each time.
     pixels, classes = logits.movedim(1, -1).flatten(0, 2), maps.flatten()
@@ -121,11 +119,7 @@ def pair_confusions(predicted: Tensor, maps: Tensor, num_classes: int) -> Tensor
 def segmentation_scores(
     confusion: NDArray[np.integer], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores of all pixels that have a class, counted together.
-
-    Args:
-        confusion: numbers of pixels `[K, K]`, true classes in rows, predicted ones in columns.
-        classes: names of the K classes.
+    """Scores of all pixels that have a class, counted together in `confusion` `[K, K]`, true classes in rows.
 
     Returns:
         Scores `miou`, the mean IoU of the classes that have a true pixel, and `accuracy`; then the IoU of each of
