@@ -27,6 +27,8 @@ class Rival(nn.Module, ABC):
 
     Attributes:
         name: name, as in `RIVALS`.
+        maker: name of torchgeo's function that makes the backbone; "" where it is that of the rival.
+        options: keyword arguments of that function.
         bands: names of the backbone's bands by modality, in its input order.
         is_fixed: whether it needs exactly `bands`, so that further ones are left out; otherwise it takes any subset
             of them, and a band that is not among them is an error.
@@ -36,19 +38,24 @@ class Rival(nn.Module, ABC):
         origin: origin of the weights, as a phrase for a report.
         modalities: names of the modalities that it is given.
         chosen: names of the bands that it gets, by modality.
+        num_parameters: number of parameters of the backbone.
 
     Raises:
         ConfigError: the data lacks a band or has one that the backbone can't use.
     """
 
     name: ClassVar[str]
+    maker: ClassVar[str] = ""
+    options: ClassVar[dict[str, Any]] = {"num_classes": 0}
     bands: ClassVar[Mapping[str, tuple[str, ...]]]
-    is_fixed: ClassVar[bool]
-    side_px: ClassVar[int]
+    is_fixed: ClassVar[bool] = False
+    side_px: ClassVar[int] = 224
     dim: ClassVar[int] = 768
     weight_names: ClassVar[WeightNames]
 
     def __init__(self, preprocessing: Preprocessing) -> None:
+        import torchgeo.models
+
         super().__init__()
         self.preprocess = Preprocess(preprocessing)
         self.modalities = preprocessing.modalities
@@ -59,13 +66,10 @@ class Rival(nn.Module, ABC):
             self.chosen[key] = self._choose(key, given)
             order = torch.tensor([given.index(band) for band in self.chosen[key]])
             self.register_buffer(f"{key}_order", order, persistent=False)
-        self.backbone: Any = self._build()
+        self.backbone: Any = getattr(torchgeo.models, self.maker or self.name)(**self.options)
+        self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
         self.requires_grad_(False)
         self.eval()
-
-    @abstractmethod
-    def _build(self) -> nn.Module:
-        """The backbone with random initial weights."""
 
     @abstractmethod
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
@@ -102,7 +106,7 @@ class Rival(nn.Module, ABC):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, pixels: dict[str, Tensor], setting: tuple[str, ...]) -> Tensor:
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
         """Features of tiles of which only some modalities are given.
 
         Args:
@@ -111,7 +115,7 @@ class Rival(nn.Module, ABC):
             setting: names of the given modalities, such as `("s1", "s2")` or `("s1",)`.
 
         Returns:
-            Features `[B, D]`.
+            Features `[B, D]`, float32.
 
         Raises:
             ValueError: a modality is unknown, or its arrays are absent or of another shape.

@@ -14,7 +14,7 @@ from fusmae.evaluation.features import device_of
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
 from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities, frozen_probabilities
-from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
+from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.models.preprocess import Preprocess
@@ -60,8 +60,14 @@ def evaluate(
                 rows.append(row)
                 curves[row.name] = precision_recall(labels, found)
                 write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, seed, reader.origin.warning)
-    report = as_report(rows, basis)
+    report = as_report(
+        rows,
+        num_pairs=len(reader),
+        num_places=len(set(places)),
+        resamples=section.bootstrap_resamples,
+        seed=seed,
+        warning=reader.origin.warning,
+    )
     write_json(out / "scores.json", report)
     write_json(out / "metrics.json", as_metrics(report))
     write_text(out / "table.md", as_markdown(report))

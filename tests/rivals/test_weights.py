@@ -61,7 +61,7 @@ def test_the_file_fits_the_base_model_as_it_is_published(monkeypatch, tmp_path, 
     rival.load(path)
     for name, tensor in source.backbone.state_dict().items():
         assert torch.equal(rival.backbone.state_dict()[name], tensor), name
-    assert rival(pixels, ("s1", "s2")).shape == (2, rival.dim)
+    assert rival.features(pixels, ("s1", "s2")).shape == (2, rival.dim)
 
 
 def test_safetensors_are_read(tmp_path):
