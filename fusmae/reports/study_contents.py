@@ -206,11 +206,7 @@ _SIZE_INCHES = (3.9, 2.6)
 class Chart:
     """What the page draws as one SVG element.
 
-    Attributes:
-        title: what stands above it.
-        label: description for readers who can't see it.
-        view_box: of the element.
-        drawing: markup inside the element; matplotlib has escaped its texts.
+    `label` describes it for readers who can't see it; `drawing` is its markup, in which matplotlib has escaped texts.
     """
 
     title: str

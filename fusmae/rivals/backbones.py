@@ -13,8 +13,7 @@ from torch import Tensor
 
 from fusmae.errors import ConfigError
 from fusmae.models.preprocess import Preprocessing
-from fusmae.rivals.rival import Rival
-from fusmae.rivals.weights import WeightNames
+from fusmae.rivals.rival import Rival, WeightNames
 
 # Sentinel-2's values are from DOFA's demonstration, and from torchgeo's tests for bands that are not in it.
 # Sentinel-1's value is not a wavelength but DOFA's placeholder: torchgeo's weights (version 1) were trained with 3.75,

@@ -1,18 +1,37 @@
-"""The base class of rivals: bands are selected by name, tiles resized to one size, and weights are frozen."""
+"""The base class of rivals: bands selected by name, tiles resized, and frozen weights from a file that runs no code."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fusmae.errors import ConfigError
+from fusmae.errors import CheckpointError, ConfigError
 from fusmae.files import file_sha256
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.rivals.weights import WeightNames, load_backbone
+from fusmae.models.weights import load_weights
+
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class WeightNames:
+    """Tensors by which a file of weights may differ from the backbone.
+
+    Attributes:
+        optional: first parts of tensor names in the backbone that may be absent from the file, as published.
+        ignored: first parts of tensor names in the file that belong to pretraining and that the backbone doesn't have.
+        published: name of torchgeo's enumeration that gives the address of the published file.
+    """
+
+    optional: tuple[str, ...]
+    ignored: tuple[str, ...]
+    published: str
 
 
 class Rival(nn.Module, ABC):
@@ -136,3 +155,51 @@ class Rival(nn.Module, ABC):
             return chosen
         size = (self.side_px, self.side_px)
         return F.interpolate(chosen, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def load_backbone(backbone: nn.Module, path: Path, names: WeightNames, rival: str) -> None:
+    """Load weights, whose names and shapes must all fit, except for those that are optional or ignored.
+
+    Raises:
+        CheckpointError: the file is absent or damaged, or tensors don't fit; names them.
+    """
+    hint = f"give {rival}'s own file: {names.published} in torchgeo says where it is"
+    weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(names.ignored)}
+    load_weights(backbone, weights, path, model=rival, optional=names.optional, hint=hint)
+
+
+def _read(path: Path, hint: str) -> dict[str, Tensor]:
+    """The file's tensors by name."""
+    if not path.is_file():
+        raise CheckpointError(f"There is no file of weights {path}.", expected="a file", hint=hint)
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(
+            f"{path} is no file of weights.", got=path.suffix, expected=" or ".join(_SUFFIXES), hint=hint
+        )
+    try:
+        is_pickle = path.suffix != ".safetensors"
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
+    except Exception as error:  # a reader may raise anything for a foreign file
+        # The error's text is left out: that of torch explains how to load files that are not trusted.
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors.",
+            got=type(error).__name__,
+            expected="a state dict; nothing else in a pickle is read",
+            hint=hint,
+        ) from error
+    flat = _flat(loaded)
+    if not flat or not all(isinstance(value, Tensor) for value in flat.values()):
+        raise CheckpointError(
+            f"{path} holds no state dict.", got=type(loaded).__name__, expected="tensors by name", hint=hint
+        )
+    return flat
+
+
+def _flat(loaded: Any) -> dict[str, Any]:
+    """Values by full name: CROMA's file has one state dict per part, Copernicus-FM's may have one under `model`."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    if isinstance(loaded.get("model"), Mapping):
+        return dict(loaded["model"])
+    parts = [(name, value if isinstance(value, Mapping) else {"": value}) for name, value in loaded.items()]
+    return {f"{name}.{inner}" if inner else name: item for name, part in parts for inner, item in part.items()}

@@ -16,14 +16,7 @@ _THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class MicroCurve:
-    """Micro-averaged precision over recall of one seed, thinned evenly in recall.
-
-    Attributes:
-        variant: name of the variant.
-        use: protocol and share of labels.
-        recall: recall of each point, ascending.
-        precision: precision of each point.
-    """
+    """Micro-averaged precision over recall (ascending) of a variant's first seed, thinned evenly in recall."""
 
     variant: str
     use: Use

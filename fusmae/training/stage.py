@@ -23,12 +23,7 @@ from fusmae.training.trainer import build_trainer, fit
 class TrainingStage:
     """What a stage that trains is given beside its own section of the parameters.
 
-    Attributes:
-        model: section `model`.
-        tiles: section `data`.
-        runtime: section `runtime`.
-        seed: random seed of the run.
-        experiment: name of the MLflow experiment.
+    These are the sections `model`, `data` and `runtime`, the run's random seed and the name of the MLflow experiment.
     """
 
     model: ModelConfig

@@ -10,7 +10,7 @@ from torch import nn
 
 from fusmae.errors import CheckpointError
 from fusmae.rivals.backbones import CopernicusFM, Croma, Dofa
-from fusmae.rivals.weights import WeightNames, load_backbone
+from fusmae.rivals.rival import WeightNames, load_backbone
 from tests.rivals.tiles import make
 
 NAMES = WeightNames(optional=("1.",), ignored=("mask_token",), published="Some_Weights")

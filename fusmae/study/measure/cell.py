@@ -30,15 +30,9 @@ def write_measured(
     tiles: DataConfig,
     run: Run,
 ) -> None:
-    """Write the cell `out` with its pictures, as a whole or not at all.
+    """Write the cell `out` of the variant `name` with its pictures, as a whole or not at all.
 
-    Args:
-        out: folder to write.
-        name: name of the variant.
-        measurement: the variant's weights and rows.
-        retrieval: retrieval scores by direction.
-        tiles: the variant's data.
-        run: run of the measurement.
+    `tiles` is the variant's own section `data`; `retrieval` has scores by direction.
     """
     book, data, opened = measurement.book, measurement.data, measurement.opened
     history, git, test = opened.history, run.facts["git"], data.reader("test")
@@ -102,15 +96,9 @@ def reconstruction_pictures(
     modalities: Mapping[str, Modality],
     count: int,
 ) -> list[Picture]:
-    """Draw reconstructions of test tiles that are evenly spread over the split; `folder` is written anew.
+    """Draw reconstructions of `count` test tiles that are evenly spread over the split; `folder` is written anew.
 
-    Args:
-        folder: folder of the cell's pictures.
-        checkpoint: checkpoint of the pretrained model.
-        data: pairs, whose draws give each tile its masks.
-        pairs: entries of the index by key, with each pair's location.
-        modalities: modalities by name, which give the order of bands.
-        count: number of tiles.
+    The draws of `data` give each tile its masks, `modalities` the order of bands, `pairs` (by key) the locations.
     """
     reader = data.reader("test")
     rows = np.unique(np.linspace(0, len(reader) - 1, count).astype(int)).tolist()
@@ -127,14 +115,9 @@ def reconstruction_pictures(
 def failure_pictures(
     folder: Path, data: PairDataModule, pairs: Mapping[str, Pair], probabilities: NDArray[Any], count: int
 ) -> list[Picture]:
-    """Draw the test tiles whose labels a model finds least likely.
+    """Draw the `count` test tiles whose labels a model with probabilities `[N, K]` finds least likely.
 
-    Args:
-        folder: folder of the cell's pictures, to which these are added.
-        data: pairs of every split.
-        pairs: entries of the index by key, with each pair's labels and location.
-        probabilities: probabilities `[N, K]` of test.
-        count: number of tiles.
+    They are added to `folder`; `pairs` (by key) give labels and locations.
     """
     reader = data.reader("test")
     labels = np.asarray(reader.labels, np.float64)

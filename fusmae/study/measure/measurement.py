@@ -69,12 +69,8 @@ class Opened:
 def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
-    Args:
-        variant: the variant.
-        pretrain: how the variant was trained.
-        readout: how an encoder's tokens become features; a rival has its own way.
-        folder: folder of the checkpoint.
-        seed: random seed of a rival's weights where it has no file of them.
+    `readout` is for encoders of this project, as a rival has its own way; `seed` makes a rival's weights where it
+    has no file of them.
 
     Raises:
         CheckpointError: the weights are absent, damaged, changed or of another model.
@@ -214,7 +210,6 @@ class Measurement:
 
     Attributes:
         book: rows added so far.
-        device: device that encoders run on.
         num_places: number of test places that are drawn.
 
     Raises:
@@ -321,13 +316,8 @@ def finetune(
 ) -> Finetuner:
     """A classifier trained from a pretraining checkpoint's weights, in eval mode.
 
-    Args:
-        task: settings of the training.
-        checkpoint: pretrained or initial weights.
-        recipe: section `finetune` of params.yaml; length and learning rate are taken from the task instead.
-        num_classes: K, number of classes.
-        kind: kind of label vector.
-        is_scratch: whether the weights are random, so that every layer learns at the full rate.
+    Length and learning rate are the task's, not the recipe's. With `is_scratch` the weights are random, and every layer
+    learns at the full rate.
     """
     changes = {
         "base_lr": task.steps.learning_rate * REFERENCE_BATCH / task.batch_size,
