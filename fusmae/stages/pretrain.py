@@ -7,7 +7,7 @@ from fusmae.config.training import PretrainConfig
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
-from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.evaluation.figures import draw_reconstructions
 from fusmae.models.preprocess import Preprocessing
 from fusmae.runs.stage_code import stage_code
 from fusmae.training.checkpoint import save_checkpoint

@@ -11,8 +11,7 @@ from fusmae.config.data import DataConfig
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.evaluation import diagnostics
-from fusmae.evaluation.figures import Image, displayed, save_tiles
-from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.evaluation.figures import Image, displayed, draw_reconstructions, save_tiles
 from fusmae.files import written_whole
 from fusmae.modalities import Modality, ModalityInput
 from fusmae.runs.hardware import describe_hardware
