@@ -12,15 +12,15 @@ from fusmae.config.training import LabelKind
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one row of the table.
+    """Scores of one row of the table; macro means are over the classes that occur in the set.
 
     Attributes:
         micro_ap: average precision over all (pair, class) decisions.
-        macro_ap: mean AP of the classes that occur in the set.
+        macro_ap: mean AP of the classes.
         micro_f1: F1 over all (pair, class) decisions, at the threshold.
-        macro_f1: mean F1 of the classes that occur in the set, at the threshold.
-        per_class_ap: AP by class name, of the classes that occur in the set.
-        absent_classes: names of the classes without a positive pair; macro means leave them out.
+        macro_f1: mean F1 of the classes, at the threshold.
+        per_class_ap: AP by class name.
+        absent_classes: names of the classes without a positive pair.
     """
 
     micro_ap: float

@@ -19,13 +19,7 @@ def load_weights(
 ) -> None:
     """Load weights whose names and shapes must be exactly those of the module, or else leave it as it was.
 
-    Args:
-        module: module that gets the weights.
-        weights: tensors by parameter name.
-        where: origin of the weights, for the error message.
-        model: name of the module, likewise.
-        optional: first parts of the names of tensors that may be missing.
-        hint: what to do next, for the error message.
+    Tensors whose names begin with one of `optional` may be missing. `where`, `model` and `hint` are for the message.
 
     Raises:
         CheckpointError: weights are missing, left over or of another shape; the message lists them.
