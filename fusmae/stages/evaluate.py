@@ -1,5 +1,6 @@
 """Stage evaluate: score every protocol, initialisation and modality setting over the whole test set."""
 
+from collections import ChainMap
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,6 @@ def evaluate(
     write_text(out / "table.md", as_markdown(report))
     every_modality = {name: found for name, found in curves.items() if name.endswith(f"/{conditions[0].name}")}
     save_precision_recall(out / "pr.png", every_modality, reader.origin.warning)
-    for stage in ("probe", "finetune"):
-        for initialisation in predicted[stage]:
-            metrics = {
-                name: value
-                for row in rows
-                if (row.stage, row.initialisation) == (stage, initialisation)
-                for name, value in row.tracked.items()
-            }
-            log_to_run(runs / f"{stage}-{initialisation}.json", metrics, out)
+    for run in dict.fromkeys((row.stage, row.initialisation) for row in rows):
+        tracked = [row.tracked for row in rows if (row.stage, row.initialisation) == run]
+        log_to_run(runs / f"{'-'.join(run)}.json", dict(ChainMap(*tracked)), out)
