@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from fusmae.data.datamodule import PairDataModule
@@ -155,9 +157,6 @@ def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any], ks: Sequence[i
         For each k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, the same
         share when guessing; and `candidates`, N.
     """
-    from sklearn.metrics import top_k_accuracy_score
-    from sklearn.metrics.pairwise import cosine_similarity
-
     candidates = len(one)
     similarities = cosine_similarity(one - one.mean(axis=0), other - other.mean(axis=0))
     found: dict[str, float] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -114,8 +115,6 @@ def _save_grid(
     title_size: int,
 ) -> None:
     """Draw images by row label and heading."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=size_inches, layout="constrained")
     axes = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False)
     figure.suptitle(title, fontsize=title_size)
@@ -133,8 +132,6 @@ def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str,
 
     Points have `recall` and `precision`; the warning stands above the curves.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 5), layout="constrained")
     axis = figure.subplots()
     for name, points in curves.items():

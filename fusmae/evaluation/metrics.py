@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, f1_score, precision_recall_curve
 
 from fusmae.config.training import LabelKind
 
@@ -36,8 +37,6 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
 
     Any monotone function of the probability will do as a score.
     """
-    from sklearn.metrics import average_precision_score
-
     present = labels.any(axis=0)
     if not present.any():  # a small draw without any label; scikit-learn gives 0 for a class without labels, too
         return 0.0, 0.0
@@ -52,8 +51,6 @@ def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[s
 
     For F1 a class counts as predicted from a probability of `threshold`.
     """
-    from sklearn.metrics import f1_score
-
     labels = labels.astype(int)
     present = labels.any(axis=0)
     predicted = (probabilities >= threshold).astype(int)
@@ -70,8 +67,6 @@ def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[s
 
 def _class_aps(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
     """AP by name, of the classes that occur."""
-    from sklearn.metrics import average_precision_score
-
     present = np.flatnonzero(labels.any(axis=0))
     found = average_precision_score(labels[:, present], probabilities[:, present], average=None)
     return dict(zip((classes[column] for column in present), np.atleast_1d(found).tolist(), strict=True))
@@ -79,8 +74,6 @@ def _class_aps(labels: NDArray[Any], probabilities: NDArray[Any], classes: Seque
 
 def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[dict[str, float]]:
     """Points of the micro-averaged precision-recall curve, in order of recall."""
-    from sklearn.metrics import precision_recall_curve
-
     precision, recall, _ = precision_recall_curve(labels.ravel(), probabilities.ravel())
     return [{"recall": float(x), "precision": float(y)} for x, y in zip(recall[::-1], precision[::-1], strict=True)]
 
@@ -94,8 +87,6 @@ def class_scores(
         Scores `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the macro ones as means over the
         classes that occur in the set; and the AP of each of these classes by name.
     """
-    from sklearn.metrics import accuracy_score, f1_score
-
     truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
     per_class = _class_aps(labels, probabilities, classes)
     scores = {
@@ -108,8 +99,6 @@ def class_scores(
 
 def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
     """Confusion matrix `[K, K]`: true classes in rows, predicted ones in columns; arguments as for `class_scores`."""
-    from sklearn.metrics import confusion_matrix
-
     num_classes = labels.shape[1]
     found = confusion_matrix(labels.argmax(axis=1), probabilities.argmax(axis=1), labels=range(num_classes))
     return np.asarray(found, dtype=np.int64)

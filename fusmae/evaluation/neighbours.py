@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsRegressor
 
 
 def neighbour_probabilities(
@@ -23,8 +24,6 @@ def neighbour_probabilities(
     Returns:
         Probabilities `[M, K]` in 0..1.
     """
-    from sklearn.neighbors import KNeighborsRegressor
-
     # The regressor's weighted mean of labels is the probability, for one class per row as well as for several.
     neighbours = KNeighborsRegressor(min(k, len(train_labels)), weights="distance", metric="cosine", algorithm="brute")
     neighbours.fit(train_features, train_labels.astype(np.float64))

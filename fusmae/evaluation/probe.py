@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from fusmae.config.training import LabelKind
 from fusmae.evaluation.metrics import headline
@@ -43,8 +47,6 @@ class LinearProbe:
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities `[N, K]` from features `[N, D]`."""
-        from scipy.special import expit, softmax
-
         logits = (features - self.mean) @ self.weight.T + self.bias
         return np.asarray(expit(logits) if self.kind == "multilabel" else softmax(logits, axis=1))
 
@@ -82,8 +84,6 @@ def fit_probe(
         validation_labels: labels `[V, K]`.
         kind: kind of label vector: multilabel, one regression per class; or multiclass, one for all.
     """
-    from sklearn.preprocessing import StandardScaler
-
     scaler = StandardScaler().fit(features)
     probes = []
     for strength, (weight, bias) in zip(_STRENGTHS, _fits(scaler.transform(features), labels, kind), strict=True):
@@ -95,9 +95,6 @@ def fit_probe(
 
 def _fits(features: NDArray[Any], labels: NDArray[Any], kind: LabelKind) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Weights `[K, D]` of standardised features and biases `[K]`, by strength."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     # Each fit starts from the solution for the previous strength, which is near its own.
     regression = partial(LogisticRegression, max_iter=_MAX_STEPS, warm_start=True)
     weight = np.zeros((labels.shape[1], features.shape[1]))

@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn import config_context
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
@@ -53,9 +57,6 @@ def independent_places(pairs: Sequence[Pair]) -> list[str]:
     too. So a place is here a group of all pairs that are connected, directly or through other pairs, by a common place
     or acquisition; it has the name of its first place.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     # Places and acquisitions are nodes of a graph; each pair is an edge between its place and its acquisition.
     places = {name: node for node, name in enumerate(sorted({pair.place for pair in pairs}))}
     acquisitions = {found: node for node, found in enumerate(dict.fromkeys(pair.acquisition for pair in pairs))}
@@ -118,9 +119,6 @@ def headline_draws(
     """
     if kind == "multilabel":
         return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
-    from sklearn import config_context
-    from sklearn.metrics import accuracy_score
-
     truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return np.array([accuracy_score(truth, predicted, sample_weight=row) for row in weights], np.float64)
@@ -192,9 +190,6 @@ def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[
         confusions: pixel counts `[N, K, K]` of each pair, true classes in rows, predicted ones in columns.
         weights: weights `[draws, N]` from `place_resamples`.
     """
-    from sklearn import config_context
-    from sklearn.metrics import jaccard_score
-
     num_classes = confusions.shape[1]
     # Every couple (true, predicted) appears once, weighted by its number of pixels.
     truth, predicted = np.indices((num_classes, num_classes)).reshape(2, -1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
@@ -61,8 +62,6 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
 
 def _positions_png(positions: Mapping[Split, NDArray[np.float64]]) -> str:
     """Pairs by longitude and latitude, coloured by split, as a data URL; "" where no position is known."""
-    from matplotlib.figure import Figure
-
     everywhere = np.concatenate([positions[split] for split in SPLITS])
     if not len(everywhere):
         return ""

@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from fusmae.config.study import StudyConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, Readout
 from fusmae.data.index import SPLITS
@@ -161,8 +163,6 @@ def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
 
 
 def _data_url(path: Path) -> tuple[str, int, int]:
-    from PIL import Image
-
     buffer = io.BytesIO()
     try:
         with Image.open(path) as image:

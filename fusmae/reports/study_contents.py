@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from fusmae.study.comparisons import Question
 from fusmae.study.curves import Confusion, MicroCurve
@@ -269,9 +271,6 @@ def _colour(at: int) -> str:
 @contextmanager
 def _drawn(charts: list[Chart], title: str, x_label: str, y_label: str) -> Iterator[Any]:
     """Yield the axis of a new chart on transparent ground, which is added to `charts` when all is drawn on it."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     # Text stays text, in the page's font; equal input gives equal bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusmae.evaluation.resampling import difference
 from fusmae.study.summary import Study, SummaryRow, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
@@ -52,8 +53,6 @@ class Question:
 
 def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
     """One line minus another one of the same kind."""
-    from fusmae.evaluation.resampling import difference
-
     low, high = difference(one.draws, other.draws)
     return Comparison(one, other, one.headline.mean - other.headline.mean, low, high)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_curve
 
 from fusmae.study.results import Found, Row
 from fusmae.study.summary import Study, Use
@@ -41,8 +42,6 @@ class Confusion:
 
 def micro_curves(study: Study) -> list[MicroCurve]:
     """One curve per variant, protocol and share with predictions, from the variant's first seed that has them."""
-    from sklearn.metrics import precision_recall_curve
-
     curves = []
     for variant in study.variants:
         for use in study.uses:
@@ -59,8 +58,6 @@ def micro_curves(study: Study) -> list[MicroCurve]:
 
 def confusions(study: Study) -> list[Confusion]:
     """The reference's counts, one per protocol, with its largest share of labels; summed over seeds."""
-    from sklearn.metrics import multilabel_confusion_matrix
-
     counted = []
     for use in study.largest_uses:
         cells = [

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.evaluation.resampling import over_seeds
 from fusmae.study.comparable import check_comparable
 from fusmae.study.results import FOCUS, HEADLINE, Found, Kind, Row
 
@@ -191,8 +192,6 @@ def score_name(name: str) -> str:
 
 
 def _line(variant: str, rows: Sequence[tuple[int, Row]]) -> SummaryRow:
-    from fusmae.evaluation.resampling import over_seeds
-
     (_, first), *_ = rows
     draws = np.round(over_seeds(np.array([row.draws for _, row in rows], np.float64), _SEED), DIGITS)
     low, high = np.percentile(draws, (2.5, 97.5))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
 from fusmae.data.datamodule import Batch
@@ -128,8 +129,6 @@ def segmentation_scores(
     Raises:
         ValueError: no pixel has a class.
     """
-    from sklearn.metrics import accuracy_score, jaccard_score
-
     present = np.flatnonzero(confusion.sum(axis=1))
     if not present.size:
         raise ValueError("no pixel has a class")
