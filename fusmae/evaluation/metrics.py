@@ -55,19 +55,20 @@ def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[s
     present = labels.any(axis=0)
     predicted = (probabilities >= threshold).astype(int)
     micro_ap, macro_ap = average_precisions(labels, probabilities)
+    per_class = _class_aps(labels, probabilities, classes)
     return Scores(
         micro_ap=micro_ap,
         macro_ap=macro_ap,
         micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
         macro_f1=float(f1_score(labels[:, present], predicted[:, present], average="macro", zero_division=0)),
-        per_class_ap=_class_aps(labels, probabilities, classes),
-        absent_classes=tuple(name for name, is_there in zip(classes, present, strict=True) if not is_there),
+        per_class_ap=per_class,
+        absent_classes=tuple(name for name in classes if name not in per_class),
     )
 
 
 def _class_aps(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
     """AP by name, of the classes that occur."""
-    present = np.flatnonzero(labels.any(axis=0))
+    present = np.flatnonzero(labels.any(axis=0)).tolist()
     found = average_precision_score(labels[:, present], probabilities[:, present], average=None)
     return dict(zip((classes[column] for column in present), np.atleast_1d(found).tolist(), strict=True))
 

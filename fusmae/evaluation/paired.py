@@ -67,7 +67,7 @@ def paired_differences(
     num_places = len(set(places))
     whole = zip(average_precisions(labels, challenger), average_precisions(labels, champion), strict=True)
     apart = {name: one - other for name, (one, other) in zip(METRICS, whole, strict=True)}
-    ends: dict[str, tuple[float, float] | tuple[None, None]] = dict.fromkeys(METRICS, (None, None))
+    ends: dict[str, tuple[float | None, float | None]] = dict.fromkeys(METRICS, (None, None))
     if not why_no_interval(num_places, confidence):
         weights = place_resamples(places, resamples, seed)
         one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
