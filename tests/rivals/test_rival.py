@@ -57,7 +57,7 @@ def test_order_of_bands_does_not_matter(rival, features):
         "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VH", "VV")),)),
     }
     inputs = modality_inputs(turned, TILE_M)
-    found = make(rival.name, turned)(draw(inputs, statistics_of(inputs)), BOTH)
+    found = make(rival.name, turned).features(draw(inputs, statistics_of(inputs)), BOTH)
     assert torch.equal(found, features[BOTH])
 
 
@@ -79,7 +79,7 @@ def test_thirteen_bands_of_a_larger_tile_work(rival):
     large = make(rival.name, SEN12MS, tile_m=2560)
     assert large.chosen["s2"] == tuple(band for band in THIRTEEN if band != "B10" or rival.name != "croma_base")
     inputs = modality_inputs(SEN12MS, 2560)
-    assert large(draw(inputs, statistics_of(inputs)), BOTH).isfinite().all()
+    assert large.features(draw(inputs, statistics_of(inputs)), BOTH).isfinite().all()
 
 
 def test_a_saved_state_dict_gives_the_same_features(rival, pixels, features, tmp_path):
