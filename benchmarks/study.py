@@ -16,14 +16,17 @@ from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json
 from fusmae.stages.study_report import REFERENCE
-from fusmae.study.comparisons import JOINT, differences, verdict
+from fusmae.study.comparisons import JOINT, Comparison, compare, verdict
 from fusmae.study.results import Found, read_cell
-from fusmae.study.summary import Study, percent, summarise
+from fusmae.study.summary import Study, Use, percent, summarise
 from fusmae.study.tables import as_metrics
 from fusmae.study.variants import study_of
 
 DIGITS = 4
 AGAINST = [REFERENCE, JOINT]
+
+OWN = "own"
+"""Stands for the condition in which a variant gets all modalities that it can take."""
 
 
 def main(
@@ -75,6 +78,26 @@ def _only(values: set[str]) -> str:
     if len(values) != 1:
         raise SystemExit(f"The study's cells differ: got {sorted(values)}; expected one. `dvc repro -f` in the study")
     return values.pop()
+
+
+def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:
+    """Every variant minus the variant `other`, wherever both were measured.
+
+    Statements like "better in 11 of 12" count these.
+
+    Returns:
+        Comparisons by variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
+    """
+    found: dict[str, dict[str, dict[Use, Comparison]]] = {}
+    for variant in study.variants:
+        for condition in (None, *study.conditions) if variant != other else ():
+            pairs = {
+                use: (study.line(variant, use, condition), study.line(other, use, condition)) for use in study.uses
+            }
+            compared = {use: compare(one, two) for use, (one, two) in pairs.items() if one and two}
+            if compared:
+                found.setdefault(variant, {})[condition or OWN] = compared
+    return found
 
 
 def _differences(study: Study, other: str) -> dict[str, Any]:

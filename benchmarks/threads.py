@@ -97,10 +97,10 @@ def train_here(epochs: int, data: Path) -> None:
     inputs, known = pairs.reader("train").inputs, read_statistics(data / "statistics.json")
     module, _ = start_pretraining(config.model, Preprocessing(inputs=inputs, statistics=known), section, config.seed)
     runtime = config.runtime.model_copy(update={"accelerator": "cpu", "checkpoint_every_steps": 1_000_000})
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = build_trainer(runtime, epochs, config.seed, Path(scratch))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(runtime, epochs, config.seed, Path(folder))
         began, before = time.perf_counter(), time.process_time()
-        weights = fit(trainer, module, pairs, Path(scratch))
+        weights = fit(trainer, module, pairs)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - before
     digest = sha256()
     for tensor in weights.values():

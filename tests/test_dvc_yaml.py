@@ -101,8 +101,12 @@ def test_people_can_read_the_file():
 
 def given(stage, file="stages.py"):
     """Sections of the parameters that the command line hands to a stage, as `config.a.b`, or `own.a.b` of a variant."""
-    tree = ast.parse((ROOT / "fusmae" / "cli" / file).read_text(encoding="utf-8"))
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    # What every training is given stands beside the pipeline's stages, for those of a study as well.
+    texts = [
+        (ROOT / "fusmae" / "cli" / name).read_text(encoding="utf-8") for name in dict.fromkeys(("stages.py", file))
+    ]
+    nodes = [node for text in texts for node in ast.parse(text).body]
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
     command, found = functions[stage], set()
     helpers = [functions[node.id] for node in ast.walk(command) if getattr(node, "id", "") in functions.keys() - STAGES]
     for node in (node for function in (command, *helpers) for node in ast.walk(function)):

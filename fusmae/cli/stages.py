@@ -21,10 +21,8 @@ from fusmae.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fusmae.config.data import DataConfig
     from fusmae.config.params import Config
-    from fusmae.config.runtime import RuntimeConfig
-    from fusmae.config.training import ModelConfig
+    from fusmae.training.stage import TrainingStage
 
 
 def fetch(
@@ -89,9 +87,11 @@ def examine(
     run_stage(config.data, config.runtime, raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
-def _training(config: "Config") -> "tuple[ModelConfig, DataConfig, RuntimeConfig, int, str]":
+def training_stage(config: "Config") -> "TrainingStage":
     """What every training is given beside its own section."""
-    return config.model, config.data, config.runtime, config.seed, config.register_as.experiment
+    from fusmae.training.stage import TrainingStage
+
+    return TrainingStage(config.model, config.data, config.runtime, config.seed, config.register_as.experiment)
 
 
 def pretrain(
@@ -114,7 +114,7 @@ def pretrain(
 
     run_stage(
         config.pretrain,
-        *_training(config),
+        training_stage(config),
         shards=shards,
         verdict=verdict,
         statistics=statistics,
@@ -135,7 +135,7 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
 
     run_stage(
         config.probe,
-        *_training(config),
+        training_stage(config),
         weights=weights,
         shards=shards,
         out=out,
@@ -154,7 +154,7 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
 
     run_stage(
         config.finetune,
-        *_training(config),
+        training_stage(config),
         weights=weights,
         shards=shards,
         out=out,

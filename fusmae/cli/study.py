@@ -8,6 +8,7 @@ import typer
 
 from fusmae.cli.call import begin, stage_params
 from fusmae.cli.options import Index, Out, RunFile, Runs, Shards, Statistics, Verdict
+from fusmae.cli.stages import training_stage
 from fusmae.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,11 +109,7 @@ def study_pretrain(
     run_stage(
         variant_of(config, variant),
         own.pretrain,
-        own.model,
-        own.data,
-        own.runtime,
-        seed,
-        own.register_as.experiment,
+        training_stage(own),
         variant=variant,
         shards=shards,
         verdict=verdict,
@@ -148,11 +145,7 @@ def study_measure(
         study_of(config),
         own.finetune,
         own.pretrain,
-        own.model,
-        own.data,
-        own.runtime,
-        seed,
-        own.register_as.experiment,
+        training_stage(own),
         variant=variant,
         batch_size=own.evaluate.batch_size,
         weights=weights,

@@ -259,12 +259,11 @@ class PairDataModule(L.LightningDataModule):
         """The first pairs of a split as one batch, not augmented."""
         return self._plain(split).__getitems__([Key(0, index, 0) for index in range(count)])
 
-    def batches(self, split: Split, rows: Sequence[int]) -> Iterator[Batch]:
-        """The pairs at positions `rows` of a split, in that order, batch by batch, not augmented."""
-        pairs = self._plain(split, rows)
-        for start in range(0, len(rows), self.batch_size):
-            keys = [Key(0, at, 0) for at in range(start, min(start + self.batch_size, len(rows)))]
-            yield pairs.__getitems__(keys)
+    def batches(self, split: Split, rows: Sequence[int], batch_size: int | None = None) -> Iterator[Batch]:
+        """The pairs at positions `rows` of a split, in that order, not augmented; `batch_size` pairs each."""
+        pairs, size = self._plain(split, rows), batch_size or self.batch_size
+        for start in range(0, len(rows), size):
+            yield pairs.__getitems__([Key(0, at, 0) for at in range(start, min(start + size, len(rows)))])
 
     def _plain(self, split: Split, rows: Sequence[int] | None = None) -> PairDataset:
         draws = Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches)

@@ -101,12 +101,12 @@ def over_split(
     """Call a function for every pair of a split, batch by batch, once for each distinct input.
 
     Args:
-        function: function of a batch, whose pixels are those of the condition and lie on the device, and of the
-            condition's setting; it returns `[B, …]`.
+        function: function of a batch, whose pixels are those of the condition, and of the condition's setting; it
+            returns `[B, …]`.
         data: data module with the split.
         split: name of the split.
         conditions: conditions of the input.
-        device: device for the pixels, and the maps if there are any.
+        device: device that pixels and maps are brought to.
 
     Returns:
         Arrays `[N, …]` in the split's order, by name of the condition.
@@ -129,12 +129,9 @@ def clouded(pixels: dict[str, Tensor], indices: Tensor, clouds: Clouds) -> dict[
     resolution.
 
     Args:
-        pixels: arrays `[B, C, h, w]` by input name, in physical units; arrays `s2_…` are DN. They are not changed.
+        pixels: arrays `[B, C, h, w]` by input name, in physical units; only `s2_…` (DN) get clouds.
         indices: positions `[B]` of the pairs in their split.
         clouds: seed and share of the clouds.
-
-    Returns:
-        Arrays of the same names, shapes and number types, with clouds in `s2_…`.
     """
     optical = {name: array for name, array in pixels.items() if name.startswith(f"{CLOUDED}_")}
     if not optical:

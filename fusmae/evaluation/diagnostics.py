@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from fusmae.data.datamodule import PairDataModule
@@ -18,6 +19,9 @@ from fusmae.models.targets import patch_moments
 from fusmae.models.tokens import patchify, select
 from fusmae.training.checkpoint import Checkpoint
 
+FILLS = ("model", "band mean", "nearest")
+"""Ways of filling removed patches."""
+
 _MAX_TRAIN_PAIRS = 2048
 """Number of train pairs that suffices for the mean of each band."""
 
@@ -26,22 +30,19 @@ _MAX_TRAIN_PAIRS = 2048
 def reconstruction(checkpoint: Checkpoint, data: PairDataModule, device: torch.device) -> dict[str, dict[str, float]]:
     """Errors on removed patches of test, by modality, filled with the model, each band's mean, or the nearest patch.
 
-    Args:
-        checkpoint: checkpoint of a model that was trained to reconstruct.
-        data: pairs, whose draws give each test pair its masks.
-        device: device to run on.
+    The draws of `data` give each test pair its masks.
     """
     model, preprocess = checkpoint.autoencoder().to(device), Preprocess(checkpoint.preprocessing).to(device)
     train = range(0, len(data.reader("train")), -(-len(data.reader("train")) // _MAX_TRAIN_PAIRS))
     means = target_band_means(
         model, (_tiles(preprocess, batch.pixels, device) for batch in data.batches("train", train))
     )
-    total: dict[str, FillErrors] = {}
+    total: dict[str, NDArray[np.float64]] = {}
     for batch in data.batches("test", range(len(data.reader("test")))):
         noise = {name: values.to(device) for name, values in batch.noise.items()}
-        found = reconstruction_errors(model, _tiles(preprocess, batch.pixels, device), noise, means)
-        total = {name: total[name] + errors if name in total else errors for name, errors in found.items()}
-    return {name: errors.means for name, errors in total.items()}
+        for name, sums in reconstruction_errors(model, _tiles(preprocess, batch.pixels, device), noise, means).items():
+            total[name] = total.get(name, 0.0) + sums
+    return {name: mean_errors(sums) for name, sums in total.items()}
 
 
 def _tiles(preprocess: Preprocess, pixels: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -50,38 +51,11 @@ def _tiles(preprocess: Preprocess, pixels: Mapping[str, Tensor], device: torch.d
     return tiles
 
 
-@dataclass(frozen=True)
-class FillErrors:
-    """Errors on the removed patches of some tiles; the errors of other tiles may be added with `+`.
-
-    Attributes:
-        sums: sums of the patches' mean squared errors, by way of filling: `model`, `band mean`, `nearest`.
-        num_removed: number of removed patches.
-    """
-
-    sums: Mapping[str, float]
-    num_removed: int
-
-    def __add__(self, other: "FillErrors") -> "FillErrors":
-        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
-        return FillErrors(sums, self.num_removed + other.num_removed)
-
-    @property
-    def means(self) -> dict[str, float]:
-        """Mean squared error by way of filling, defined as in `reconstruction_loss`; 0 if nothing was removed."""
-        return {name: value / max(1, self.num_removed) for name, value in self.sums.items()}
-
-
 @torch.no_grad()
 def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The best constant per band: the mean of the model's targets.
+    """The best constant per band: the mean `[C]` of the model's targets, float32, by modality.
 
-    Args:
-        model: model that defines how targets are normalised.
-        batches: batches of the training split; each has normalised tiles `[B, C, H, W]` by modality.
-
-    Returns:
-        Means `[C]`, float32, by modality.
+    `batches` are those of the training split; each has normalised tiles `[B, C, H, W]` by modality.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -98,7 +72,7 @@ def target_band_means(model: FusMAE, batches: Iterable[Mapping[str, Tensor]]) ->
 @torch.no_grad()
 def reconstruction_errors(
     model: FusMAE, tiles: dict[str, Tensor], noise: dict[str, Tensor], band_means: Mapping[str, Tensor]
-) -> dict[str, FillErrors]:
+) -> dict[str, NDArray[np.float64]]:
     """Errors of the model's reconstruction, and of two ways of filling that need no model.
 
     All three are measured on every removed patch, in the units of the model's targets. If targets are normalised per
@@ -112,21 +86,24 @@ def reconstruction_errors(
         band_means: means of the targets' bands, from `target_band_means`.
 
     Returns:
-        Errors by modality.
+        By modality, sums `[4]` over the removed patches: of their mean squared errors in the order of `FILLS`, then
+        their number. Those of several batches may be added.
     """
     with _decoding_all(model):
-        found: dict[str, Reconstruction] = model(tiles, noise)
+        found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
     errors = {}
     for name, reconstruction in found.items():
         removed = reconstruction.mask.bool()
         constant = band_means[name].to(tiles[name].device).repeat_interleave(model.patch_px**2)
-        guesses = {"model": reconstruction.pred.float(), "band mean": constant, "nearest": _nearest(reconstruction)}
-        sums = {
-            way: float((guess - reconstruction.target).square().mean(dim=-1)[removed].double().sum())
-            for way, guess in guesses.items()
-        }
-        errors[name] = FillErrors(sums, int(removed.sum()))
+        guesses = (reconstruction.pred.float(), constant, _nearest(reconstruction))
+        squares = [(guess - reconstruction.target).square().mean(dim=-1)[removed] for guess in guesses]
+        errors[name] = np.array([*(float(found.double().sum()) for found in squares), float(removed.sum())])
     return errors
+
+
+def mean_errors(sums: NDArray[np.float64]) -> dict[str, float]:
+    """Mean squared error by way of filling, defined as in `reconstruction_loss`; 0 if nothing was removed."""
+    return dict(zip(FILLS, (sums[:-1] / max(1, sums[-1])).tolist(), strict=True))
 
 
 @contextmanager
@@ -156,9 +133,7 @@ def _nearest(reconstruction: Reconstruction) -> Tensor:
 def retrieval(features: Mapping[str, NDArray[Any]], modalities: Sequence[str]) -> dict[str, dict[str, float]]:
     """Scores by direction for finding a tile's partner in the other modality, each encoded alone.
 
-    Args:
-        features: features `[N, D]` by condition.
-        modalities: names of the encoder's modalities.
+    `features` are `[N, D]` by condition.
     """
     # A readout with a part per modality leaves that of an absent one zero: without it, two modalities' features lie in
     # the same dimensions and can be compared.
@@ -182,9 +157,6 @@ def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any], ks: Sequence[i
         For each k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, the same
         share when guessing; and `candidates`, N.
     """
-    from sklearn.metrics import top_k_accuracy_score
-    from sklearn.metrics.pairwise import cosine_similarity
-
     candidates = len(one)
     similarities = cosine_similarity(one - one.mean(axis=0), other - other.mean(axis=0))
     found: dict[str, float] = {}

@@ -22,11 +22,7 @@ class NeighbourEvidence(Callback):
     """Logs, after each epoch, the macro AP of a kNN classifier on validation; features are the mean of all tokens.
 
     The score uses labels, but training doesn't: weights depend on labels only if this score stops the training.
-
-    Args:
-        data: data module with the splits train and validation.
-        num_pairs: number of pairs used of each split, evenly spread over it.
-        neighbours: number k of neighbours.
+    `num_pairs` of each split are used, evenly spread over it.
     """
 
     def __init__(self, data: PairDataModule, num_pairs: int, neighbours: int = 20) -> None:
@@ -73,12 +69,7 @@ class RunningMean(EMAWeightAveraging):
 
 
 def pretraining_callbacks(data: PairDataModule, recipe: PretrainConfig) -> list[Callback]:
-    """Callbacks that observe a pretraining run; validation and the kNN score measure the running mean if there is one.
-
-    Args:
-        data: data module with the splits train and validation.
-        recipe: section `pretrain` of params.yaml.
-    """
+    """Callbacks that observe pretraining; validation and the kNN score measure the running mean if there is one."""
     # The evidence comes first, because the running mean restores the trained weights at the end of validation.
     callbacks: list[Callback] = [NeighbourEvidence(data, recipe.evidence_pairs)] if recipe.evidence_pairs else []
     if recipe.patience:

@@ -21,12 +21,7 @@ Features = NDArray[np.float32]
 
 
 class FrozenEncoder(Protocol):
-    """What kNN and probe need of an encoder.
-
-    Attributes:
-        modalities: names of the encoder's modalities, as in the data.
-        num_parameters: number of parameters of the encoder alone.
-    """
+    """What kNN and probe need of an encoder; its modalities are named as in the data."""
 
     modalities: tuple[str, ...]
     num_parameters: int
@@ -41,12 +36,7 @@ class FrozenEncoder(Protocol):
 
 
 class CheckpointEncoder(nn.Module):
-    """The encoder of a checkpoint, in eval mode.
-
-    Args:
-        checkpoint: checkpoint of pretraining, probe or finetuning.
-        readout: how tokens become features.
-    """
+    """The encoder of a checkpoint of pretraining, probe or finetuning, in eval mode."""
 
     def __init__(self, checkpoint: Checkpoint, readout: Readout) -> None:
         super().__init__()

@@ -5,21 +5,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
+from fusmae.data.datamodule import Batch
 from fusmae.files import written_whole
+from fusmae.modalities import BandStatistics, Modality
+from fusmae.models.preprocess import Preprocess
+from fusmae.training.checkpoint import Checkpoint
 from fusmae.units import Unit
 
 Image = NDArray[np.float32]
 NATURAL_COLOUR = ("B04", "B03", "B02")
 
+_HIDDEN = 0.5
+_NOTES = {
+    True: "Visible patches are the truth. Each predicted patch has the truth's own mean and deviation: "
+    "the model predicts what lies in between.",
+    False: "Visible patches are the truth.",
+}
+
 
 def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
-    """Turn bands into an image with values in 0..1: `[H, W, 3]` in natural colour, or else `[H, W]` of VV or one band.
+    """Turn bands `[H, W]` into an image in 0..1: `[H, W, 3]` in natural colour, or else `[H, W]` of VV or one band.
 
-    Args:
-        bands: arrays `[H, W]` in their unit, by band name.
-        unit: unit of the bands, with the values that are shown as black and as white.
+    The unit states which values are shown as black and as white.
     """
     low, high = unit.shown
     if all(name in bands for name in NATURAL_COLOUR):
@@ -29,65 +41,97 @@ def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
     return np.clip((shown - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
-    """Draw true, masked and predicted tiles, one row per modality.
+@torch.no_grad()
+def draw_reconstructions(
+    folder: Path,
+    checkpoint: Checkpoint,
+    batch: Batch,
+    keys: list[str],
+    modalities: Mapping[str, Modality],
+    warning: str = "",
+) -> None:
+    """Write one PNG per pair; S2 in natural colour, S1 as VV.
 
     Args:
-        path: path of the PNG to write.
-        title: text above the images.
-        rows: images `(true, masked, predicted)` from `displayed`, by row label.
-        note: text below the images, with what a reader must know.
+        folder: folder to write, whole or not at all.
+        checkpoint: checkpoint of a pretrained model that is no stack.
+        batch: pairs to draw, on the CPU, not augmented.
+        keys: keys of the pairs.
+        modalities: modalities by key, for the order of their bands.
+        warning: text that every picture must show, for example that the data are synthetic; "" for none.
     """
-    from matplotlib.figure import Figure
+    model, statistics = checkpoint.autoencoder(), checkpoint.preprocessing.statistics
+    model.decode_fraction, mask_ratio = 1.0, checkpoint.architecture.mask_ratio
+    tiles = Preprocess(checkpoint.preprocessing)(batch.pixels)
+    found = model(tiles, model.draw_masks(tiles, batch.noise))
+    has_patch_term = any(model.runs.values())
+    drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
+    with written_whole(folder) as partial:
+        partial.mkdir()
+        for row, name in enumerate(keys):
+            rows: dict[str, tuple[Image, Image, Image]] = {}
+            for key, modality in modalities.items():
+                true = _image(tiles[key][row], modality, statistics[key])
+                hidden = _hidden(found[key].mask[row], found[key].ids[row], model.patch_px, tiles[key].shape[-1])
+                masked = true.copy()
+                masked[hidden] = _HIDDEN
+                rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
+            title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in mask_ratio.items())}"
+            note = f"{warning}\n{_NOTES[has_patch_term]}".strip()
+            save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, note)
 
-    figure = Figure(figsize=(9, 3.1 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), 3, squeeze=False)
-    figure.suptitle(title, fontsize=10)
-    figure.supxlabel(note, fontsize=8)
-    for row, (label, images) in enumerate(rows.items()):
-        for column, (image, heading) in enumerate(zip(images, ("true", "masked", "predicted"), strict=True)):
-            axis = axes[row][column]
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if row == 0:
-                axis.set_title(heading)
-            if column == 0:
-                axis.set_ylabel(label)
-    _save(figure, path)
+
+def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:
+    known = [statistics[band] for band in modality.bands]
+    pixels = [(channel * of.std + of.mean).numpy() for channel, of in zip(tile, known, strict=True)]
+    return displayed(dict(zip(modality.bands, pixels, strict=True)), modality.unit)
+
+
+def _hidden(mask: Tensor, ids: Tensor, patch_px: int, side_px: int) -> NDArray[np.bool_]:
+    grid = torch.zeros(mask.shape[0]).scatter(0, ids, mask).reshape(side_px // patch_px, side_px // patch_px)
+    return np.asarray(grid.repeat_interleave(patch_px, 0).repeat_interleave(patch_px, 1).bool())
+
+
+def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
+    """Draw true, masked and predicted tiles (images from `displayed`), one labelled row per modality, as a PNG.
+
+    The title stands above, and below it a note with what a reader must know.
+    """
+    grid = {label: dict(zip(("true", "masked", "predicted"), images, strict=True)) for label, images in rows.items()}
+    _save_grid(path, title, grid, note, (9, 3.1 * len(rows) + 0.5), title_size=10)
 
 
 def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -> None:
-    """Draw tiles side by side.
+    """Draw tiles (images from `displayed`, by heading) side by side as a PNG, with a title above and a note below."""
+    _save_grid(path, title, {"": images}, note, (3.1 * len(images), 4.0), title_size=8)
 
-    Args:
-        path: path of the PNG to write.
-        title: text above the images.
-        images: images from `displayed`, by heading.
-        note: text below the images.
-    """
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.1 * len(images), 4.0), layout="constrained")
-    axes = figure.subplots(1, len(images), squeeze=False)[0]
-    figure.suptitle(title, fontsize=8)
+def _save_grid(
+    path: Path,
+    title: str,
+    rows: Mapping[str, Mapping[str, Image]],
+    note: str,
+    size_inches: tuple[float, float],
+    title_size: int,
+) -> None:
+    """Draw images by row label and heading."""
+    figure = Figure(figsize=size_inches, layout="constrained")
+    axes = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False)
+    figure.suptitle(title, fontsize=title_size)
     figure.supxlabel(note, fontsize=8)
-    for axis, (heading, image) in zip(axes, images.items(), strict=True):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set(xticks=[], yticks=[], title=heading)
+    for row, (label, images) in enumerate(rows.items()):
+        axes[row][0].set_ylabel(label)
+        for axis, (heading, image) in zip(axes[row], images.items(), strict=True):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[], title="" if row else heading)
     _save(figure, path)
 
 
 def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], warning: str = "") -> None:
-    """Draw micro-averaged precision-recall curves, one per row of the metrics table.
+    """Draw micro-averaged precision-recall curves as a PNG, one per row of the metrics table.
 
-    Args:
-        path: path of the PNG to write.
-        curves: points with `recall` and `precision`, by name of the row.
-        warning: text above the curves; "" for none.
+    Points have `recall` and `precision`; the warning stands above the curves.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 5), layout="constrained")
     axis = figure.subplots()
     for name, points in curves.items():

@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, f1_score, precision_recall_curve
 
 from fusmae.config.training import LabelKind
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one row of the table.
+    """Scores of one row of the table; macro means are over the classes that occur in the set.
 
     Attributes:
         micro_ap: average precision over all (pair, class) decisions.
-        macro_ap: mean AP of the classes that occur in the set.
+        macro_ap: mean AP of the classes.
         micro_f1: F1 over all (pair, class) decisions, at the threshold.
-        macro_f1: mean F1 of the classes that occur in the set, at the threshold.
-        per_class_ap: AP by class name, of the classes that occur in the set.
-        absent_classes: names of the classes without a positive pair; macro means leave them out.
+        macro_f1: mean F1 of the classes, at the threshold.
+        per_class_ap: AP by class name.
+        absent_classes: names of the classes without a positive pair.
     """
 
     micro_ap: float
@@ -32,15 +33,11 @@ class Scores:
 
 
 def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tuple[float, float]:
-    """Micro AP, and macro AP over the classes that occur.
+    """Micro AP, and macro AP over the classes that occur, of labels `[N, K]` (0 or 1) and of scores `[N, K]`.
 
-    Args:
-        labels: labels `[N, K]`, 0 or 1.
-        probabilities: scores `[N, K]`; any monotone function of the probability will do.
+    Any monotone function of the probability will do as a score.
     """
-    from sklearn.metrics import average_precision_score
-
-    present = _present(labels)
+    present = labels.any(axis=0)
     if not present.any():  # a small draw without any label; scikit-learn gives 0 for a class without labels, too
         return 0.0, 0.0
     # Micro AP includes absent classes, because predictions of them are wrong.
@@ -50,38 +47,34 @@ def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tup
 
 
 def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str], threshold: float) -> Scores:
-    """Score predictions over the whole set.
+    """Score probabilities `[N, K]` against labels `[N, K]` (0 or 1) over the whole set.
 
-    Args:
-        labels: labels `[N, K]`, 0 or 1.
-        probabilities: probabilities `[N, K]` in 0..1.
-        classes: names of the K classes.
-        threshold: lowest probability at which a class counts as predicted, for F1.
+    For F1 a class counts as predicted from a probability of `threshold`.
     """
-    from sklearn.metrics import average_precision_score, f1_score
-
     labels = labels.astype(int)
-    present = _present(labels)
+    present = labels.any(axis=0)
     predicted = (probabilities >= threshold).astype(int)
-    names = [name for name, is_there in zip(classes, present, strict=True) if is_there]
     micro_ap, macro_ap = average_precisions(labels, probabilities)
+    per_class = _class_aps(labels, probabilities, classes)
     return Scores(
         micro_ap=micro_ap,
         macro_ap=macro_ap,
         micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
         macro_f1=float(f1_score(labels[:, present], predicted[:, present], average="macro", zero_division=0)),
-        per_class_ap={
-            name: float(average_precision_score(labels[:, column], probabilities[:, column]))
-            for name, column in zip(names, np.flatnonzero(present), strict=True)
-        },
-        absent_classes=tuple(name for name, is_there in zip(classes, present, strict=True) if not is_there),
+        per_class_ap=per_class,
+        absent_classes=tuple(name for name in classes if name not in per_class),
     )
+
+
+def _class_aps(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
+    """AP by name, of the classes that occur."""
+    present = np.flatnonzero(labels.any(axis=0)).tolist()
+    found = average_precision_score(labels[:, present], probabilities[:, present], average=None)
+    return dict(zip((classes[column] for column in present), np.atleast_1d(found).tolist(), strict=True))
 
 
 def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[dict[str, float]]:
     """Points of the micro-averaged precision-recall curve, in order of recall."""
-    from sklearn.metrics import precision_recall_curve
-
     precision, recall, _ = precision_recall_curve(labels.ravel(), probabilities.ravel())
     return [{"recall": float(x), "precision": float(y)} for x, y in zip(recall[::-1], precision[::-1], strict=True)]
 
@@ -89,35 +82,24 @@ def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[
 def class_scores(
     labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Score predictions.
-
-    Args:
-        labels: one-hot labels `[N, K]`.
-        probabilities: probabilities `[N, K]`; the highest one is the predicted class.
-        classes: names of the K classes.
+    """Score probabilities `[N, K]` against one-hot labels `[N, K]`; the highest one is the predicted class.
 
     Returns:
         Scores `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the macro ones as means over the
         classes that occur in the set; and the AP of each of these classes by name.
     """
-    from sklearn.metrics import accuracy_score, average_precision_score, f1_score
-
     truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
-    present = np.unique(truth)
-    precisions = average_precision_score(labels[:, present], probabilities[:, present], average=None)
-    per_class = dict(zip((classes[column] for column in present), np.atleast_1d(precisions).tolist(), strict=True))
+    per_class = _class_aps(labels, probabilities, classes)
     scores = {
         "accuracy": float(accuracy_score(truth, predicted)),
-        "macro_f1": float(f1_score(truth, predicted, labels=present, average="macro", zero_division=0)),
-        "macro_ap": float(np.mean(precisions)),
+        "macro_f1": float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)),
+        "macro_ap": float(np.mean(list(per_class.values()))),
     }
     return scores, per_class
 
 
 def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
     """Confusion matrix `[K, K]`: true classes in rows, predicted ones in columns; arguments as for `class_scores`."""
-    from sklearn.metrics import confusion_matrix
-
     num_classes = labels.shape[1]
     found = confusion_matrix(labels.argmax(axis=1), probabilities.argmax(axis=1), labels=range(num_classes))
     return np.asarray(found, dtype=np.int64)
@@ -126,15 +108,8 @@ def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.i
 def headline(kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     """The score by which ways of predicting are compared: macro AP, or accuracy for `multiclass`.
 
-    Args:
-        kind: kind of label vector.
-        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
-        probabilities: probabilities `[N, K]`.
+    Labels `[N, K]` are 0 or 1, and one-hot for `multiclass`; probabilities are `[N, K]`.
     """
     if kind == "multilabel":
         return average_precisions(labels, probabilities)[1]
     return float((labels.argmax(axis=1) == probabilities.argmax(axis=1)).mean())
-
-
-def _present(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(labels.any(axis=0), dtype=np.bool_)

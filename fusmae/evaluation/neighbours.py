@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsRegressor
 
 
 def neighbour_probabilities(
     train_features: NDArray[Any], train_labels: NDArray[Any], features: NDArray[Any], k: int = 20
 ) -> NDArray[Any]:
-    """Each class's share among a row's nearest labelled rows, where nearer rows count more.
+    """Each class's share among a row's `k` nearest labelled rows, where nearer rows count more.
 
     Neighbours are found by cosine distance, and weighted by its inverse. So there is no temperature, which would have
     to fit the features of every model.
@@ -23,8 +24,6 @@ def neighbour_probabilities(
     Returns:
         Probabilities `[M, K]` in 0..1.
     """
-    from sklearn.neighbors import KNeighborsRegressor
-
     # The regressor's weighted mean of labels is the probability, for one class per row as well as for several.
     neighbours = KNeighborsRegressor(min(k, len(train_labels)), weights="distance", metric="cosine", algorithm="brute")
     neighbours.fit(train_features, train_labels.astype(np.float64))

@@ -7,13 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.resampling import (
-    METRICS,
-    average_precision_draws,
-    difference,
-    place_resamples,
-    why_no_interval,
-)
+from fusmae.evaluation.resampling import METRICS, average_precision_draws, difference, place_resamples, why_no_interval
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ def paired_differences(
     confidence: float,
     seed: int,
 ) -> dict[str, Difference]:
-    """Challenger minus champion, with a percentile bootstrap: both are scored on the same draws of places.
+    """Challenger minus champion by metric, with a percentile bootstrap: both are scored on the same draws of places.
 
     Args:
         challenger: probabilities `[N, K]` of the challenger.
@@ -69,21 +63,15 @@ def paired_differences(
         resamples: number of bootstrap draws.
         confidence: confidence of the interval, between 0 and 1.
         seed: random seed of the draws.
-
-    Returns:
-        Differences by metric.
     """
     num_places = len(set(places))
     whole = zip(average_precisions(labels, challenger), average_precisions(labels, champion), strict=True)
     apart = {name: one - other for name, (one, other) in zip(METRICS, whole, strict=True)}
-    if why_no_interval(num_places, confidence):
-        return {
-            name: Difference(name, value, None, None, confidence, resamples, num_places)
-            for name, value in apart.items()
-        }
-    weights = place_resamples(places, resamples, seed)
-    one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
-    found = {name: difference(one[name], other[name], confidence) for name in METRICS}
+    ends: dict[str, tuple[float | None, float | None]] = dict.fromkeys(METRICS, (None, None))
+    if not why_no_interval(num_places, confidence):
+        weights = place_resamples(places, resamples, seed)
+        one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
+        ends = {name: difference(one[name], other[name], confidence) for name in METRICS}
     return {
-        name: Difference(name, value, *found[name], confidence, resamples, num_places) for name, value in apart.items()
+        name: Difference(name, value, *ends[name], confidence, resamples, num_places) for name, value in apart.items()
     }

@@ -23,20 +23,15 @@ Probabilities = dict[str, NDArray[Any]]
 
 @torch.no_grad()
 def frozen_probabilities(
-    checkpoint: Checkpoint,
-    data: PairDataModule,
-    conditions: Sequence[Condition],
-    device: torch.device,
-    *,
-    neighbours: int,
+    checkpoint: Checkpoint, data: PairDataModule, conditions: Sequence[Condition], device: torch.device, neighbours: int
 ) -> tuple[Probabilities, Probabilities]:
     """What kNN and the probe make of the same features of a frozen encoder.
 
     Args:
-        checkpoint: checkpoint of the stage probe.
+        checkpoint: checkpoint of the stage probe, with a head for each condition's name.
         data: data module with the splits train, which has the neighbours, and test.
-        conditions: conditions of the input; the checkpoint has a head for each one's name.
-        device: device to run on.
+        conditions: conditions of the input.
+        device: device of the encoder.
         neighbours: number k of neighbours.
 
     Returns:
@@ -45,15 +40,13 @@ def frozen_probabilities(
     Raises:
         CheckpointError: the checkpoint has no head for one of the conditions.
     """
-    heads = {condition.name: checkpoint.probed_classifier(condition.name) for condition in conditions}
-    encoder, labels = CheckpointEncoder(checkpoint, next(iter(heads.values())).readout), data.reader("train").labels
+    encoder = CheckpointEncoder(checkpoint, checkpoint.readout)
+    heads = {condition.name: checkpoint.probe_head(condition.name) for condition in conditions}
+    labels = np.asarray(data.reader("train").labels)
     train = features_of(encoder, data, "train", conditions, device)
     test = features_of(encoder, data, "test", conditions, device)
-    nearest = {
-        name: neighbour_probabilities(train[name], np.asarray(labels), found, k=neighbours)
-        for name, found in test.items()
-    }
-    probed = {name: heads[name].head(torch.from_numpy(found)).sigmoid().numpy() for name, found in test.items()}
+    nearest = {name: neighbour_probabilities(train[name], labels, found, k=neighbours) for name, found in test.items()}
+    probed = {name: heads[name](torch.from_numpy(found)).sigmoid().numpy() for name, found in test.items()}
     return nearest, probed
 
 
@@ -65,15 +58,9 @@ def finetuned_probabilities(
     device: torch.device,
     kind: LabelKind = "multilabel",
 ) -> Probabilities:
-    """Probabilities of a finetuned classifier, which serves every condition.
+    """Probabilities over test of a finetuned classifier in eval mode, which serves every condition.
 
-    Args:
-        model: classifier in eval mode.
-        preprocess: module that turns native pixels into the classifier's tiles.
-        data: data module with the split test.
-        conditions: conditions of the input.
-        device: device to run on.
-        kind: kind of label vector, which says how logits become probabilities.
+    `preprocess` turns native pixels into the classifier's tiles; `kind` says how logits become probabilities.
     """
     model.to(device)
     preprocess.to(device)

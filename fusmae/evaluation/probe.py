@@ -3,15 +3,20 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from fusmae.config.training import LabelKind
 from fusmae.evaluation.metrics import headline
-from fusmae.models.heads import ProbeHead
+from fusmae.models.heads import PROBE_EPS, ProbeHead
 
 # Values of C, from strong to weak regularisation; of equally good ones the first is chosen.
 _STRENGTHS = tuple(10.0**power for power in range(-5, 2))
@@ -42,8 +47,6 @@ class LinearProbe:
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities `[N, K]` from features `[N, D]`."""
-        from scipy.special import expit, softmax
-
         logits = (features - self.mean) @ self.weight.T + self.bias
         return np.asarray(expit(logits) if self.kind == "multilabel" else softmax(logits, axis=1))
 
@@ -54,7 +57,7 @@ class LinearProbe:
         made = {
             # With a variance of 1 the norm only centres: that of a feature may be too small to add `eps` to it.
             "norm.running_mean": self.mean,
-            "norm.running_var": np.full(dim, 1 - head.norm.eps),
+            "norm.running_var": np.full(dim, 1 - PROBE_EPS),
             "linear.weight": self.weight,
             "linear.bias": self.bias,
         }
@@ -77,56 +80,41 @@ def fit_probe(
     Args:
         features: features `[N, D]` of the labelled rows.
         labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
-        validation_features: features `[V, D]` of validation.
-        validation_labels: labels `[V, K]` of validation.
+        validation_features: features `[V, D]`.
+        validation_labels: labels `[V, K]`.
         kind: kind of label vector: multilabel, one regression per class; or multiclass, one for all.
     """
-    from sklearn.preprocessing import StandardScaler
-
     scaler = StandardScaler().fit(features)
-    best: LinearProbe | None = None
+    probes = []
     for strength, (weight, bias) in zip(_STRENGTHS, _fits(scaler.transform(features), labels, kind), strict=True):
         probe = LinearProbe(kind, scaler.mean_, weight / scaler.scale_, bias, strength, -np.inf)
-        probe = replace(probe, score=headline(kind, validation_labels, probe.probabilities(validation_features)))
-        if best is None or probe.score > best.score:
-            best = probe
-    assert best is not None  # noqa: S101
-    return best
+        found = headline(kind, validation_labels, probe.probabilities(validation_features))
+        probes.append(replace(probe, score=found))
+    return max(probes, key=lambda probe: probe.score)
 
 
 def _fits(features: NDArray[Any], labels: NDArray[Any], kind: LabelKind) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Weights `[K, D]` of standardised features and biases `[K]`, by strength."""
+    # Each fit starts from the solution for the previous strength, which is near its own.
+    regression = partial(LogisticRegression, max_iter=_MAX_STEPS, warm_start=True)
     weight = np.zeros((labels.shape[1], features.shape[1]))
     bias = np.where(labels.all(axis=0), _CERTAIN, -_CERTAIN)
     present = np.flatnonzero(labels.any(axis=0))
     truth = labels.argmax(axis=1)
     if kind == "multilabel":
         fitted = [column for column in present if not labels[:, column].all()]
-        tasks = [([column], labels[:, column] > 0, _regression()) for column in fitted]
+        tasks = [([column], labels[:, column] > 0, regression()) for column in fitted]
     elif len(present) == 2:
         # scikit-learn fits the logit of the second class, where that of the first is 0.
         bias[present[0]] = 0.0
-        tasks = [([present[1]], truth, _regression())]
+        tasks = [([present[1]], truth, regression())]
     else:
-        tasks = [(list(present), truth, _regression())] if len(present) > 1 else []
+        tasks = [(list(present), truth, regression())] if len(present) > 1 else []
     for strength in _STRENGTHS:
-        for rows, truth, regression in tasks:
-            _fit(regression, strength, features, truth)
-            weight[rows], bias[rows] = regression.coef_, regression.intercept_
+        for rows, truth, model in tasks:
+            with warnings.catch_warnings():
+                # The limit of steps is a part of the protocol; with weak regularisation a fit may reach it.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.set_params(C=strength).fit(features, truth)
+            weight[rows], bias[rows] = model.coef_, model.intercept_
         yield weight.copy(), bias.copy()
-
-
-def _regression() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    # Each fit starts from the solution for the previous strength, which is near its own.
-    return LogisticRegression(max_iter=_MAX_STEPS, warm_start=True)
-
-
-def _fit(regression: Any, strength: float, features: NDArray[Any], truth: NDArray[Any]) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # The limit of steps is a part of the protocol; with weak regularisation a fit may reach it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        regression.set_params(C=strength).fit(features, truth)

@@ -44,44 +44,34 @@ class ScoreRow:
         return {f"{prefix}/{name}": getattr(self.scores, name) for name in METRICS}
 
 
-@dataclass(frozen=True)
-class Basis:
-    """The data and draws that the scores are based on.
+def as_report(
+    rows: Sequence[ScoreRow], *, num_pairs: int, num_places: int, resamples: int, seed: int, warning: str = ""
+) -> dict[str, Any]:
+    """The whole table as nested JSON values, for the card, the lineage and readers, but not for `dvc metrics`.
 
-    Attributes:
+    Args:
+        rows: lines of the table.
         num_pairs: number of test pairs.
         num_places: number of places of these pairs, see `independent_places`.
         resamples: number of bootstrap draws of places; 0 for no intervals.
         seed: seed of the run.
         warning: text to show above all numbers, for example that the data are synthetic; "" for none.
     """
-
-    num_pairs: int
-    num_places: int
-    resamples: int
-    seed: int
-    warning: str = ""
-
-
-def as_report(rows: Sequence[ScoreRow], basis: Basis) -> dict[str, Any]:
-    """The whole table as nested JSON values, for the card, the lineage and readers, but not for `dvc metrics`."""
+    basis = {"num_pairs": num_pairs, "num_places": num_places, "resamples": resamples, "seed": seed, "warning": warning}
     table: dict[str, Any] = {}
     for row in rows:
-        values = asdict(row.scores)
-        absent = values.pop("absent_classes")
-        values["intervals"] = dict(row.intervals)
+        values = asdict(row.scores) | {"intervals": dict(row.intervals)}
+        del values["absent_classes"]
         table.setdefault(row.protocol, {}).setdefault(row.initialisation, {})[row.setting] = values
-    return {**asdict(basis), "absent_classes": list(absent) if rows else [], "rows": table}
+    absent = rows[-1].scores.absent_classes if rows else ()
+    return {**basis, "absent_classes": list(absent), "rows": table}
 
 
 def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The few numbers by which runs are compared, for `dvc metrics` and `dvc exp show`.
+    """The few numbers by which runs are compared, for `dvc metrics` and `dvc exp show`; `report` is from `as_report`.
 
     They are micro and macro AP of every model with all modalities together, and of the exported model (finetuned from
     pretrained weights) with each modality alone.
-
-    Args:
-        report: table from `as_report`.
     """
     found: dict[str, Any] = {"warning": report["warning"]} if report["warning"] else {}
     for protocol, by_weights in report["rows"].items():
@@ -96,11 +86,7 @@ def as_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The table in Markdown, with the intervals and an explanation of them.
-
-    Args:
-        report: table from `as_report`.
-    """
+    """The table of `as_report` in Markdown, with the intervals and an explanation of them."""
     lines = [
         *([f"**{report['warning']}**", ""] if report["warning"] else []),
         "| protocol | weights | modalities | micro AP | 95 % | macro AP | 95 % | micro F1 | macro F1 |",

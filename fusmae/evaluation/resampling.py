@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn import config_context
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
@@ -47,18 +51,12 @@ def read_places(index: Path, keys: Sequence[str]) -> list[str]:
 
 
 def independent_places(pairs: Sequence[Pair]) -> list[str]:
-    """Name of the place that each pair is drawn with: pairs of one place, or of one acquisition, are drawn together.
+    """Names `[N]` of the places that pairs are drawn with: those of one place or acquisition are drawn together.
 
     Where a data set's places are small (BigEarthNet's are cells of 1.2 km), neighbours in one acquisition are alike
     too. So a place is here a group of all pairs that are connected, directly or through other pairs, by a common place
-    or acquisition.
-
-    Returns:
-        Names `[N]`; a group has the name of its first place.
+    or acquisition; it has the name of its first place.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     # Places and acquisitions are nodes of a graph; each pair is an edge between its place and its acquisition.
     places = {name: node for node, name in enumerate(sorted({pair.place for pair in pairs}))}
     acquisitions = {found: node for node, found in enumerate(dict.fromkeys(pair.acquisition for pair in pairs))}
@@ -94,13 +92,10 @@ def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
 def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.int32]:
     """Draw whole places with replacement; a draw has as many places as there are.
 
-    Args:
-        places: names `[N]` of the pairs' places.
-        draws: number of draws; a larger number does not change the first ones.
-        seed: random seed of the draws.
+    A larger number of draws does not change the first ones.
 
     Returns:
-        Weights `[draws, N]`: how often each pair is in the draw.
+        Weights `[draws, N]`: how often each of the pairs, whose places `[N]` are given, is in the draw.
     """
     names, place_of = np.unique(np.asarray(places), return_inverse=True)
     weights = np.empty((draws, len(place_of)), np.int32)
@@ -110,50 +105,35 @@ def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.
 
 
 def headline_draws(
-    kind: LabelKind,
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    weights: NDArray[np.int32],
+    kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """The headline score on each draw.
+    """The headline score `[draws]` on each draw.
+
+    It is macro AP over the classes in the draw (0 if it has none), or accuracy for `multiclass`.
 
     Args:
-        kind: kind of task: multilabel, scored by macro AP over the classes in the draw (0 if it has none);
-            multiclass, scored by accuracy.
+        kind: kind of label vector.
         labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
         probabilities: probabilities `[N, K]` in 0..1.
         weights: weights `[draws, N]` from `place_resamples`.
-
-    Returns:
-        Scores `[draws]`.
     """
     if kind == "multilabel":
         return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
-    from sklearn import config_context
-    from sklearn.metrics import accuracy_score
-
     truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return np.array([accuracy_score(truth, predicted, sample_weight=row) for row in weights], np.float64)
 
 
 def average_precision_draws(
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    weights: NDArray[np.int32],
-    metrics: Sequence[str] = METRICS,
+    labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32], metrics: Sequence[str] = METRICS
 ) -> dict[str, NDArray[np.float64]]:
-    """Average precision on each draw, 0 where the draw has no label.
+    """Average precision `[draws]` by metric, 0 where the draw has no label.
 
     Args:
         labels: labels `[N, K]`, 0 or 1.
         probabilities: probabilities `[N, K]` in 0..1.
         weights: weights `[draws, N]` from `place_resamples`.
-        metrics: names of the metrics: micro_ap, over all (pair, class) decisions; macro_ap, over the classes in the
-            draw.
-
-    Returns:
-        Scores `[draws]` by metric.
+        metrics: names: micro_ap, over all (pair, class) decisions; macro_ap, over the classes in the draw.
     """
     import torch
 
@@ -172,14 +152,9 @@ def average_precision_draws(
             continue
         for name, scores in found.items():
             # Micro AP includes absent classes, because predictions of them are wrong.
-            columns = present if name == "macro_ap" else slice(None)
-            scores[at] = multilabel_average_precision(
-                given[:, columns],
-                drawn[:, columns],
-                num_labels=len(present) if name == "macro_ap" else truth.shape[1],
-                average="macro" if name == "macro_ap" else "micro",
-                validate_args=False,
-            )
+            columns = present if name == "macro_ap" else torch.arange(truth.shape[1])
+            how: Any = {"num_labels": len(columns), "average": name.removesuffix("_ap"), "validate_args": False}
+            scores[at] = multilabel_average_precision(given[:, columns], drawn[:, columns], **how)
     return found
 
 
@@ -190,17 +165,17 @@ def score_intervals(
     weights: NDArray[np.int32],
     confidence: float = CONFIDENCE,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile interval of micro and macro AP.
+    """Ends (low, high) of the percentile interval of micro and macro AP.
 
     Args:
         labels: labels `[N, K]`, 0 or 1.
         probabilities: probabilities `[N, K]` in 0..1.
         places: names `[N]` of the pairs' places.
-        weights: weights `[draws, N]` from `place_resamples`; without draws there is no interval.
+        weights: weights `[draws, N]` from `place_resamples`.
         confidence: confidence of the interval, between 0 and 1.
 
     Returns:
-        Ends (low, high) by metric; empty where there are too few places for an interval, or no draws.
+        Intervals by metric; empty where there are too few places for one, or no draws.
     """
     if why_no_interval(len(set(places)), confidence) or not len(weights):
         return {}
@@ -209,18 +184,12 @@ def score_intervals(
 
 
 def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean intersection over union on each draw, over the classes that have true pixels in it; 0 if none has.
+    """Mean intersection over union `[draws]`, over the classes that have true pixels in the draw; 0 if none has.
 
     Args:
         confusions: pixel counts `[N, K, K]` of each pair, true classes in rows, predicted ones in columns.
         weights: weights `[draws, N]` from `place_resamples`.
-
-    Returns:
-        Scores `[draws]`.
     """
-    from sklearn import config_context
-    from sklearn.metrics import jaccard_score
-
     num_classes = confusions.shape[1]
     # Every couple (true, predicted) appears once, weighted by its number of pixels.
     truth, predicted = np.indices((num_classes, num_classes)).reshape(2, -1)
@@ -241,7 +210,7 @@ def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
     With few seeds the spread is too small: the variance between S seeds is (S − 1) / S of the true one.
 
     Args:
-        draws: scores `[S, B]`, one row per training seed, from the same resamples of places; B is the number of draws.
+        draws: scores `[S, B]`, one row per training seed, from the same B resamples of places.
         seed: random seed of the draws. Rows that are to be compared need the same one, so that a draw has the same
             training seeds in all of them.
 
@@ -254,13 +223,7 @@ def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
 
 
 def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Ends (low, high) of the percentile interval of row a minus row b, draw by draw.
-
-    Args:
-        draws_a: scores `[B]` of row a, from `headline_draws`, `miou_draws` or `over_seeds`; B is the number of draws.
-        draws_b: scores `[B]` of row b on the same draws.
-        confidence: confidence of the percentile interval, between 0 and 1.
-    """
+    """Ends (low, high) of the percentile interval of row a minus row b, each `[B]`, on the same B draws."""
     return _percentiles(np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64), confidence)
 
 

@@ -12,20 +12,12 @@ _CANDIDATES = 4
 
 
 def label_subset(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:
-    """Draw the rows whose labels are used.
+    """Positions of round(`share` · N) rows, at least one, whose labels `[N, K]` are used; in ascending order.
 
     All rows are put in one order, and a subset is the beginning of it, so a smaller subset lies within a larger one.
     The next row always comes from the class of which the smallest part has been drawn, as in iterative stratification
     (Sechidis et al. 2011, "On the stratification of multi-label data"). So rare classes come first, and every
     beginning is stratified. Among a few rows of that class, the one whose other classes are the least drawn is taken.
-
-    Args:
-        labels: labels `[N, K]`, 0 or 1; one-hot where each row has one class.
-        share: share of the rows, above 0 and up to 1.
-        seed: random seed of the order.
-
-    Returns:
-        Positions of round(share · N) rows, at least one, in ascending order.
     """
     count = max(1, round(share * len(labels)))
     if count >= len(labels):

@@ -7,14 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fusmae.models.architecture import Architecture
-from fusmae.models.attention import (
-    LAYER_NORM,
-    TOKEN_STD,
-    XAttnEncoder,
-    initialise,
-    key_mask_of,
-    self_attention_block,
-)
+from fusmae.models.attention import LAYER_NORM, TOKEN_STD, XAttnEncoder, initialise, key_mask_of, self_attention_block
 from fusmae.models.masking import Mask
 from fusmae.models.tokens import PatchEmbed
 

@@ -154,23 +154,22 @@ class FusMAE(nn.Module):
             self.latent_fusion.apply(initialise)
         self.decoders = nn.ModuleDict({name: Decoder(architecture, bands) for name, bands in in_chans.items()})
 
-    def forward(self, tiles: dict[str, Tensor], noise: dict[str, Tensor]) -> dict[str, Reconstruction]:
-        """Mask, encode and reconstruct the modalities in `tiles`.
+    def draw_masks(self, tiles: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> dict[str, Mask]:
+        """One mask for each modality in `tiles`, from uniform noise `[B, L]` by modality."""
+        present = {name: noise[name] for name in self.encoder.in_chans if name in tiles}
+        return draw_masks(present, self.architecture.mask_ratio, self.architecture.masking)
+
+    def forward(self, tiles: dict[str, Tensor], masks: dict[str, Mask]) -> dict[str, Reconstruction]:
+        """Encode the visible patches of the modalities in `tiles`, and reconstruct the removed ones.
 
         Args:
             tiles: normalised tiles `[B, C, H, W]` by modality.
-            noise: uniform noise `[B, L]` by modality; that of a modality missing from `tiles` is ignored.
+            masks: a mask for each modality in `tiles`, from `draw_masks`.
 
         Returns:
             A reconstruction for each modality in `tiles`.
         """
-        masks = self.draw_masks(tiles, noise)
         return self.reconstruct(self.encoder(tiles, masks), masks, tiles)
-
-    def draw_masks(self, tiles: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> dict[str, Mask]:
-        """One mask for each modality in `tiles`, from noise `[B, L]`."""
-        present = {name: noise[name] for name in self.encoder.in_chans if name in tiles}
-        return draw_masks(present, self.architecture.mask_ratio, self.architecture.masking)
 
     def reconstruct(
         self, latents: Latents, masks: Mapping[str, Mask], tiles: Mapping[str, Tensor]

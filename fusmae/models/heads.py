@@ -8,17 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusmae.config.training import Readout
+from fusmae.models.architecture import Architecture
 from fusmae.models.attention import LAYER_NORM, initialise
 from fusmae.models.encoder import Encoder, Latents
+
+PROBE_EPS = 1e-6
+"""Variance that a batch norm adds to its own."""
 
 _SPREAD_FLOOR = 1e-6
 """Variance added under the square root, whose slope at 0 would be infinite."""
 
 
-def readout_dim(encoder: Encoder, readout: Readout) -> int:
+def readout_dim(sizes: Encoder | Architecture, readout: Readout) -> int:
     """The width of the vectors that `pool` returns: D; M·D for `concat`, 2·M·D for `spread`."""
-    parts = {"mean": 1, "cls": 1, "concat": len(encoder.in_chans), "spread": 2 * len(encoder.in_chans)}
-    return encoder.dim * parts[readout]
+    parts = {"mean": 1, "cls": 1, "concat": len(sizes.in_chans), "spread": 2 * len(sizes.in_chans)}
+    return sizes.dim * parts[readout]
 
 
 def _row_presence(latents: Latents, modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -71,14 +75,9 @@ def _spread(tokens: Tensor, present: Tensor) -> Tensor:
 
 
 def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
-    """At each place of the grid, the mean of the present modalities' tokens; a missing modality never enters it.
+    """At each place of the grid, the mean `[B, L, D]` of the present modalities' tokens, in `patchify`'s order.
 
-    Args:
-        latents: output of the encoder for every patch, without masks.
-        modalities: names of all modalities in the encoder's order, present or not.
-
-    Returns:
-        `[B, L, D]`, in `patchify`'s order.
+    Latents are of every patch, without masks; a missing modality never enters the mean.
     """
     present = _row_presence(latents, modalities)
     total = torch.stack(list(present.values())).sum(dim=0).clamp(min=1)
@@ -86,34 +85,32 @@ def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
     return torch.stack(own).sum(dim=0) / total[..., None]
 
 
-class ProbeHead(nn.Module):
+class _LinearHead(nn.Module):
+    """A norm and a linear layer."""
+
+    def __init__(self, norm: nn.Module, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm, self.linear = norm, nn.Linear(dim, num_classes)
+        self.apply(initialise)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
+        logits: Tensor = self.linear(self.norm(pooled))
+        return logits
+
+
+class ProbeHead(_LinearHead):
     """A linear read-out of a frozen encoder, after a batch norm without parameters (MAE's probe)."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
-        self.linear = nn.Linear(dim, num_classes)
-        self.apply(initialise)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
-        logits: Tensor = self.linear(self.norm(pooled))
-        return logits
+        super().__init__(nn.BatchNorm1d(dim, affine=False, eps=PROBE_EPS), dim, num_classes)
 
 
-class ClassifierHead(nn.Module):
+class ClassifierHead(_LinearHead):
     """Layer norm and a linear layer, to finetune together with the encoder."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.norm = LAYER_NORM(dim)
-        self.linear = nn.Linear(dim, num_classes)
-        self.apply(initialise)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled latents `[B, D]` to logits `[B, num_classes]`."""
-        logits: Tensor = self.linear(self.norm(pooled))
-        return logits
+        super().__init__(LAYER_NORM(dim), dim, num_classes)
 
 
 class SegmenterHead(nn.Module):
@@ -129,7 +126,7 @@ class SegmenterHead(nn.Module):
     def __init__(self, dim: int, num_classes: int, side_px: int, modalities: Sequence[str]) -> None:
         super().__init__()
         self.side_px, self.modalities = side_px, tuple(modalities)
-        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
+        self.norm = nn.BatchNorm1d(dim, affine=False, eps=PROBE_EPS)
         # Applied at each place of the grid of patches, like a 1 × 1 convolution.
         self.linear = nn.Linear(dim, num_classes)
         self.apply(initialise)

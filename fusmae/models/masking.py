@@ -41,9 +41,7 @@ def _mask_from_noise(noise: Tensor, mask_ratio: float) -> Mask:
     ids_shuffle = noise.argsort(dim=1, stable=True)
     ids_restore = ids_shuffle.argsort(dim=1)
     return Mask(
-        ids_keep=ids_shuffle[:, :visible],
-        ids_restore=ids_restore,
-        mask=(ids_restore >= visible).to(torch.float32),
+        ids_keep=ids_shuffle[:, :visible], ids_restore=ids_restore, mask=(ids_restore >= visible).to(torch.float32)
     )
 
 

@@ -13,21 +13,14 @@ VARIANCE_FLOOR = 1e-6
 def normalised_runs(target_norm: TargetNorm, groups: Sequence[int], patch_px: int) -> tuple[int, ...]:
     """Lengths of the runs of values in a flat patch that are normalised together; empty for `band`.
 
-    Args:
-        target_norm: way in which targets are normalised.
-        groups: number of bands in each group, in channel order.
-        patch_px: side P of a patch in pixels.
+    `groups` has the number of bands in each group, in channel order.
     """
     bands = {"patch": (sum(groups),), "group": tuple(groups), "band": ()}[target_norm]
     return tuple(count * patch_px * patch_px for count in bands)
 
 
 def patch_moments(patches: Tensor, runs: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each patch, run by run.
-
-    Args:
-        patches: flat patches `[B, L, C·P·P]`, float32.
-        runs: lengths of the runs, from `normalised_runs`.
+    """Mean and standard deviation of each patch `[B, L, C·P·P]`, float32, run by run.
 
     Returns:
         Mean and sqrt(unbiased variance + 1e-6), each broadcastable to `patches`; 0 and 1 if `runs` is empty.

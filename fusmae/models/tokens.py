@@ -27,15 +27,10 @@ def grid_side(tile_px: int, patch_px: int) -> int:
 
 
 def patchify(tile: Tensor, patch_px: int) -> Tensor:
-    """Cut a tile into flat patches.
+    """Cut a tile `[B, C, H, W]` into flat patches of P × P pixels, `[B, L, C·P·P]`.
 
-    Args:
-        tile: pixels `[B, C, H, W]`.
-        patch_px: side P of a patch in pixels; it divides H and W.
-
-    Returns:
-        Flat patches `[B, L, C·P·P]`. Patches are ordered row by row over the grid. The values of a patch are ordered
-        by band, then row, then column (like a convolution's weights), so a group of bands is one contiguous run.
+    Patches are ordered row by row over the grid. The values of a patch are ordered by band, then row, then column (like
+    a convolution's weights), so a group of bands is one contiguous run.
     """
     batch, bands, height, width = tile.shape
     rows, columns = grid_side(height, patch_px), grid_side(width, patch_px)
@@ -44,15 +39,7 @@ def patchify(tile: Tensor, patch_px: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch_px: int) -> Tensor:
-    """Undo `patchify` for a square tile.
-
-    Args:
-        patches: flat patches `[B, L, C·P·P]` in `patchify`'s order; L is a square number.
-        patch_px: side P of a patch in pixels.
-
-    Returns:
-        `[B, C, H, W]`.
-    """
+    """Undo `patchify` for a square tile: flat patches `[B, L, C·P·P]` to `[B, C, H, W]`; L is a square number."""
     batch, num_patches, width = patches.shape
     side, bands = isqrt(num_patches), width // (patch_px * patch_px)
     cells = patches.reshape(batch, side, side, bands, patch_px, patch_px).permute(0, 3, 1, 4, 2, 5)
@@ -60,15 +47,7 @@ def unpatchify(patches: Tensor, patch_px: int) -> Tensor:
 
 
 def select(tokens: Tensor, ids: Tensor) -> Tensor:
-    """Pick tokens by index, row by row.
-
-    Args:
-        tokens: tokens `[B, L, D]`.
-        ids: indices `[B, K]` into the L tokens of the row.
-
-    Returns:
-        `[B, K, D]`.
-    """
+    """Pick tokens `[B, L, D]` by index, row by row: `ids` `[B, K]` into the L tokens of the row give `[B, K, D]`."""
     return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
@@ -80,14 +59,9 @@ def _sincos(coordinates: Tensor, dim: int) -> Tensor:
 
 
 def sincos_positions(grid_side: int, dim: int) -> Tensor:
-    """Fixed 2-D sin-cos positions as in MAE: the first half of D encodes the column, the second half the row.
+    """Fixed 2-D sin-cos positions `[L, D]` as in MAE, float32: the first half of D is the column, the second the row.
 
-    Args:
-        grid_side: number of patches along a tile's side; L is its square.
-        dim: width D.
-
-    Returns:
-        `[L, D]`, float32, in `patchify`'s order.
+    `grid_side` is the number of patches along a tile's side; positions are in `patchify`'s order.
 
     Raises:
         ValueError: D is not a multiple of 4.

@@ -17,6 +17,7 @@ from fusmae.reports.page import render
 from fusmae.units import UNITS
 
 _NUM_STRANGEST = 10
+_STATED = ("setting", "num_tiles", "num_embedded", "num_drawn", "num_pooled", "false_alarms")
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,7 @@ def _to_json(found: Findings) -> dict[str, Any]:
         "verdict": "drift" if found.is_drift else "alike",
         "unit_faults": found.unit_faults,
         "measures": [asdict(item) | {"is_beyond": item.is_beyond} for item in drift.measures],
-        "setting": drift.setting,
-        "num_tiles": drift.num_tiles,
-        "num_embedded": drift.num_embedded,
-        "num_drawn": drift.num_drawn,
-        "num_pooled": drift.num_pooled,
-        "false_alarms": drift.false_alarms,
+        **{name: getattr(drift, name) for name in _STATED},
         "caveats": list(_caveats(found)),
         "strangest": _strangest(found),
         "reference": found.reference.facts | {"num_validation_scenes": found.reference.num_scenes},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
@@ -31,13 +32,7 @@ _MAP_TEXT = "#808890"
 
 
 def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic: bool) -> None:
-    """Write `report.html` and `report.json`.
-
-    Args:
-        folder: where to.
-        diagnosis: what to report.
-        title: the dataset's name.
-        is_synthetic: say on top that the pixels are made up.
+    """Write `report.html` and `report.json` of the dataset `title`; a synthetic one is named so on top.
 
     Raises:
         StorageError: the disk is full.
@@ -67,8 +62,6 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
 
 def _positions_png(positions: Mapping[Split, NDArray[np.float64]]) -> str:
     """Pairs by longitude and latitude, coloured by split, as a data URL; "" where no position is known."""
-    from matplotlib.figure import Figure
-
     everywhere = np.concatenate([positions[split] for split in SPLITS])
     if not len(everywhere):
         return ""

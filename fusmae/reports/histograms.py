@@ -66,11 +66,7 @@ def band_histogram(summary: BandSummary) -> Histogram:
 def overlaid_histograms(name: str, units: str, train: NDArray[np.float32], scene: NDArray[np.float32]) -> Histogram:
     """A band's training pixels as bars, the scene's as an outline, each to its own height, and a line at each mean.
 
-    Args:
-        name: of the band.
-        units: of its pixels.
-        train: any sample of the training pixels.
-        scene: likewise of the scene's.
+    `train` and `scene` are any samples of the pixels, in `units`.
     """
     samples = (train.ravel().astype(np.float64), scene.ravel().astype(np.float64))
     ends = np.array([np.quantile(sample, _DRAWN_PIXELS) for sample in samples])

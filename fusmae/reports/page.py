@@ -2,20 +2,14 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _ROOM = Path(__file__).parent
 
 
 def render(template: str, **facts: object) -> str:
-    """A whole page.
-
-    Args:
-        template: name of a file in `templates`.
-        facts: what the template names; every text among them is escaped.
+    """A whole page: the file `template` of `templates`, filled with facts; every text among them is escaped.
 
     Raises:
         jinja2.UndefinedError: the template names something that is no fact.
@@ -24,9 +18,7 @@ def render(template: str, **facts: object) -> str:
 
 
 @cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_ROOM / "templates"),
         autoescape=True,

@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from fusmae.config.study import StudyConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, Readout
 from fusmae.data.index import SPLITS
@@ -17,7 +19,7 @@ from fusmae.study.comparable import caveats, drawn_places
 from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
 from fusmae.study.results import Cell, Found, Picture
-from fusmae.study.summary import Study, percent, score_name, summarise
+from fusmae.study.summary import Study, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
 _COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped", "worse": "blocks"}
@@ -26,7 +28,7 @@ _COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped"
 def write_report(
     cells: Sequence[Found], out: Path, title: str, about: Mapping[str, str], reference: str, focus: str = ""
 ) -> None:
-    """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv`, all of them or none.
+    """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv` to the folder `out`, all of them or none.
 
     Args:
         cells: of the study, read back.
@@ -59,55 +61,21 @@ def _html(
     about: Mapping[str, str],
     warnings: Sequence[str],
 ) -> str:
-    shares = [sorted({share for _, share in question.answers}) for question in questions]
     return render(
         "study.html",
         title=title,
         study=study,
+        contents=contents,
         warnings=warnings,
         about=about,
-        every_modality=study.every_modality,
-        # The verdict: each question, and the names of its shares.
-        questions=[
-            (question, {share: f"{percent(share)} of labels" for share in of_question})
-            for question, of_question in zip(questions, shares, strict=True)
-        ],
+        questions=questions,
         answers=ANSWERS,
-        num_answers=sum(len(question.answers) for question in questions),
         colours=_COLOURS,
         caveats=caveats(study.cells),
-        # Scores
-        score_columns=contents.score_columns(study),
-        costs=contents.costs,
-        score_names={name: score_name(name) for line in study.lines for name in line.scores},
-        conditions=list(contents.conditions(study)),
-        chosen_rows=contents.chosen_rows(study),
-        embedded_rows=contents.embedded_rows(study.lines),
-        # Curves
-        glyphs=contents.GLYPHS,
-        label_efficiency=contents.label_efficiency(study),
-        training=contents.training(study),
-        precision_recall=contents.precision_recall(study, curves),
-        # Classes
-        absent_classes=contents.absent_classes(study),
-        per_class=list(contents.per_class(study)),
-        origins_by_variant={variant: contents.origins(study, variant) for variant in study.variants},
+        curves=curves,
         confusions=confusions(study),
-        confusion_rows=contents.confusion_rows,
-        # Without labels
-        errors=("model", *contents.FILLS),
-        reconstructions=list(contents.reconstructions(study)),
-        retrieved=contents.RETRIEVED,
-        retrievals=list(contents.retrievals(study)),
         pictures=pictures_by_title(study),
-        # How things are named
-        anchor=contents.anchor,
-        columns=contents.columns,
-        listed=contents.listed,
-        origins=contents.origins,
         percent=percent,
-        signed=contents.signed,
-        use_title=contents.use_title,
         with_deviation=with_deviation,
     )
 
@@ -195,8 +163,6 @@ def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
 
 
 def _data_url(path: Path) -> tuple[str, int, int]:
-    from PIL import Image
-
     buffer = io.BytesIO()
     try:
         with Image.open(path) as image:

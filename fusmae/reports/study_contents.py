@@ -3,15 +3,19 @@
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
+from fusmae.study.comparisons import Question
 from fusmae.study.curves import Confusion, MicroCurve
 from fusmae.study.results import HEADLINE, Cell
-from fusmae.study.summary import DIGITS, Spread, Study, SummaryRow, Use, percent, spread, spreads
+from fusmae.study.summary import DIGITS, Spread, Study, SummaryRow, Use, percent, score_name, spread, spreads
 
 _COSTS = {
     "parameters": ("parameters", ",.0f"),
@@ -28,6 +32,11 @@ Columns = list[tuple[str, str]]
 def columns(names: Iterable[str], kind: str = "number") -> Columns:
     """Columns of one class."""
     return [(kind, name) for name in names]
+
+
+def shares(question: Question) -> dict[float, str]:
+    """Every share of labels with an answer to a question, and its name."""
+    return {share: f"{percent(share)} of labels" for share in sorted({share for _, share in question.answers})}
 
 
 def use_title(use: Use) -> str:
@@ -57,6 +66,16 @@ def origins(study: Study, variant: str) -> str:
     return "\n".join(
         f"seed {seed}: run {of.get('run')}, commit {of.get('commit')}, data {of.get('data')}" for seed, of in known
     )
+
+
+def origins_by_variant(study: Study) -> dict[str, str]:
+    """The lines of `origins` by variant."""
+    return {variant: origins(study, variant) for variant in study.variants}
+
+
+def score_names(study: Study) -> dict[str, str]:
+    """Names for people of all scores, by name."""
+    return {name: score_name(name) for line in study.lines for name in line.scores}
 
 
 def metric(study: Study, use: Use) -> str:
@@ -147,13 +166,27 @@ def confusion_rows(study: Study, found: Confusion) -> list[tuple[str, list[int],
     return rows
 
 
-def reconstructions(study: Study) -> Iterator[tuple[str, str, dict[str, Spread], str]]:
+def reconstructions(study: Study) -> list[tuple[str, str, dict[str, Spread], str]]:
     """Variant, modality, errors, and these in words."""
+    found = _by_part(study, lambda cell: cell.reconstruction)
+    return [(variant, modality, errors, _against_fills(errors)) for variant, modality, errors in found]
+
+
+def retrievals(study: Study) -> list[tuple[str, str, dict[str, Spread]]]:
+    """Variant, direction, shares found."""
+    return _by_part(study, lambda cell: cell.retrieval)
+
+
+def _by_part(
+    study: Study, tables_of: Callable[[Cell], Mapping[str, Mapping[str, float]]]
+) -> list[tuple[str, str, dict[str, Spread]]]:
+    """Every variant and part (modality, direction) of its cells' tables, with means and deviations over seeds."""
+    rows = []
     for variant in study.variants:
-        tables = [found.cell.reconstruction for found in study.of(variant)]
-        for modality in dict.fromkeys(name for table in tables for name in table):
-            errors = spreads([table[modality] for table in tables if modality in table])
-            yield variant, modality, errors, _against_fills(errors)
+        tables = [tables_of(found.cell) for found in study.of(variant)]
+        for part in dict.fromkeys(name for table in tables for name in table):
+            rows.append((variant, part, spreads([table[part] for table in tables if part in table])))
+    return rows
 
 
 def _against_fills(errors: Mapping[str, Spread]) -> str:
@@ -162,14 +195,6 @@ def _against_fills(errors: Mapping[str, Spread]) -> str:
     lost = [name for name in FILLS if name in errors and name not in beaten]
     parts = [f"below {' and '.join(beaten)}"] if beaten else []
     return "; ".join([*parts, *([f"not below {' or '.join(lost)}"] if lost else [])])
-
-
-def retrievals(study: Study) -> Iterator[tuple[str, str, dict[str, Spread]]]:
-    """Variant, direction, shares found."""
-    for variant in study.variants:
-        tables = [found.cell.retrieval for found in study.of(variant)]
-        for direction in dict.fromkeys(name for table in tables for name in table):
-            yield variant, direction, spreads([table[direction] for table in tables if direction in table])
 
 
 # A marker and the same in the key: colour alone does not tell lines apart for everybody.
@@ -183,11 +208,7 @@ _SIZE_INCHES = (3.9, 2.6)
 class Chart:
     """What the page draws as one SVG element.
 
-    Attributes:
-        title: what stands above it.
-        label: description for readers who can't see it.
-        view_box: of the element.
-        drawing: markup inside the element; matplotlib has escaped its texts.
+    `label` describes it for readers who can't see it; `drawing` is its markup, in which matplotlib has escaped texts.
     """
 
     title: str
@@ -198,18 +219,15 @@ class Chart:
 
 def label_efficiency(study: Study) -> list[Chart]:
     """The headline score over the share of labels, one chart per protocol with several shares."""
-    charts = []
+    charts: list[Chart] = []
     for protocol, _ in study.largest_uses:
         uses = [use for use in study.uses if use[0] == protocol]
         if len(uses) < 2:
             continue
-        metric = next(line.metric for line in study.lines if line.protocol == protocol)
-
-        def draw(axis: Any, uses: Sequence[tuple[str, float]] = uses) -> None:
+        with _drawn(charts, protocol, "labels", metric(study, uses[0])) as axis:
             for at, variant in enumerate(study.variants):
                 lines = [line for use in uses if (line := study.line(variant, use)) is not None]
-                shares = [line.share for line in lines]
-                colour = _colour(at)
+                shares, colour = [line.share for line in lines], _colour(at)
                 low, high = [line.low for line in lines], [line.high for line in lines]
                 axis.fill_between(shares, low, high, color=colour, alpha=0.13, lw=0)
                 means = [line.headline.mean for line in lines]
@@ -217,41 +235,31 @@ def label_efficiency(study: Study) -> list[Chart]:
             axis.set_xscale("log")
             axis.set_xticks([share for _, share in uses], [percent(share) for _, share in uses])
             axis.minorticks_off()
-
-        charts.append(_chart(draw, protocol, "labels", metric))
     return charts
 
 
 def training(study: Study) -> list[Chart]:
     """Training curves: one chart per name, one line per cell."""
-    names = dict.fromkeys(name for found in study.cells for name in found.cell.history)
-    charts = []
-    for name in names:
-
-        def draw(axis: Any, name: str = name) -> None:
+    charts: list[Chart] = []
+    for name in dict.fromkeys(name for found in study.cells for name in found.cell.history):
+        with _drawn(charts, name, "epoch", "") as axis:
             for found in study.cells:
-                points = found.cell.history.get(name, ())
-                if points:
+                if points := found.cell.history.get(name, ()):
                     colour = _colour(study.variants.index(found.cell.variant))
                     axis.plot(*zip(*points, strict=True), color=colour, lw=1.2, alpha=0.75)
-
-        charts.append(_chart(draw, name, "epoch", ""))
     return charts
 
 
 def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> list[Chart]:
     """Micro-averaged precision over recall, one chart per protocol and share."""
-    charts = []
+    charts: list[Chart] = []
     for use in dict.fromkeys(curve.use for curve in curves):
-
-        def draw(axis: Any, use: tuple[str, float] = use) -> None:
+        with _drawn(charts, use_title(use), "recall", "precision") as axis:
             for curve in curves:
                 if curve.use == use:
                     colour = _colour(study.variants.index(curve.variant))
                     axis.step(curve.recall, curve.precision, where="post", color=colour, lw=1.3)
             axis.set(xlim=(0, 1), ylim=(0, 1.02))
-
-        charts.append(_chart(draw, f"{use[0]}, {percent(use[1])} of labels", "recall", "precision"))
     return charts
 
 
@@ -260,16 +268,14 @@ def _colour(at: int) -> str:
     return f"#0101{16 + at % len(_MARKERS):02x}"
 
 
-def _chart(draw: Callable[[Any], None], title: str, x_label: str, y_label: str) -> Chart:
-    """A chart on transparent ground."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
+@contextmanager
+def _drawn(charts: list[Chart], title: str, x_label: str, y_label: str) -> Iterator[Any]:
+    """Yield the axis of a new chart on transparent ground, which is added to `charts` when all is drawn on it."""
     # Text stays text, in the page's font; equal input gives equal bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
         axis = figure.subplots()
-        draw(axis)
+        yield axis
         axis.set_xlabel(x_label, color=_TEXT)
         axis.set_ylabel(y_label, color=_TEXT)
         axis.tick_params(colors=_TEXT, color=_GRID)
@@ -282,7 +288,7 @@ def _chart(draw: Callable[[Any], None], title: str, x_label: str, y_label: str) 
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     label = f"{title}: {y_label} over {x_label}" if y_label else f"{title} over {x_label}"
-    return Chart(title, label, *_coloured_by_the_page(buffer.getvalue()))
+    charts.append(Chart(title, label, *_coloured_by_the_page(buffer.getvalue())))
 
 
 def _coloured_by_the_page(svg: str) -> tuple[str, str]:

@@ -15,15 +15,7 @@ _FACTS = ("data", "test_set", "commit", "when", "thresholds")
 
 
 def write_verdict(folder: Path, verdict: Verdict, warning: str = "") -> Path:
-    """Write `verdict.json` and `verdict.html`.
-
-    Args:
-        folder: where to.
-        verdict: what the gate says.
-        warning: what must stand above it, as of synthetic data.
-
-    Returns:
-        The JSON file.
+    """Write `verdict.json` and `verdict.html`, with a warning (as of synthetic data) above them; return the JSON file.
 
     Raises:
         StorageError: the disk is full.

@@ -6,15 +6,14 @@
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusmae.errors import ConfigError
 from fusmae.models.preprocess import Preprocessing
-from fusmae.rivals.rival import Rival
-from fusmae.rivals.weights import WeightNames
+from fusmae.rivals.rival import Rival, WeightNames
 
 # Sentinel-2's values are from DOFA's demonstration, and from torchgeo's tests for bands that are not in it.
 # Sentinel-1's value is not a wavelength but DOFA's placeholder: torchgeo's weights (version 1) were trained with 3.75,
@@ -22,41 +21,23 @@ from fusmae.rivals.weights import WeightNames
 WAVELENGTHS_UM: dict[str, dict[str, float]] = {
     "s1": {"VV": 3.75, "VH": 3.75},
     "s2": {
-        "B01": 0.443,
-        "B02": 0.490,
-        "B03": 0.560,
-        "B04": 0.665,
-        "B05": 0.705,
-        "B06": 0.740,
-        "B07": 0.783,
-        "B08": 0.842,
-        "B8A": 0.865,
-        "B09": 0.945,
-        "B10": 1.375,
-        "B11": 1.610,
+        "B01": 0.443, "B02": 0.490, "B03": 0.560, "B04": 0.665,
+        "B05": 0.705, "B06": 0.740, "B07": 0.783, "B08": 0.842,
+        "B8A": 0.865, "B09": 0.945, "B10": 1.375, "B11": 1.610,
         "B12": 2.190,
     },
-}
+}  # fmt: skip
 
 # Central wavelength and bandwidth in nanometres, from the configurations of Copernicus-Bench.
 SPECTRUM_NM: dict[str, dict[str, tuple[float, float]]] = {
     "s1": {"VV": (5e7, 1e9), "VH": (5e7, 1e9)},
     "s2": {
-        "B01": (440, 20),
-        "B02": (490, 65),
-        "B03": (560, 35),
-        "B04": (665, 30),
-        "B05": (705, 15),
-        "B06": (740, 15),
-        "B07": (783, 20),
-        "B08": (842, 115),
-        "B8A": (860, 20),
-        "B09": (940, 20),
-        "B10": (1370, 30),
-        "B11": (1610, 90),
+        "B01": (440, 20), "B02": (490, 65), "B03": (560, 35), "B04": (665, 30),
+        "B05": (705, 15), "B06": (740, 15), "B07": (783, 20), "B08": (842, 115),
+        "B8A": (860, 20), "B09": (940, 20), "B10": (1370, 30), "B11": (1610, 90),
         "B12": (2190, 180),
     },
-}
+}  # fmt: skip
 
 
 class Croma(Rival):
@@ -67,6 +48,7 @@ class Croma(Rival):
     """
 
     name: ClassVar[str] = "croma_base"
+    options: ClassVar[dict[str, Any]] = {"modalities": ["sar", "optical"], "image_size": 120}
     bands: ClassVar[dict[str, tuple[str, ...]]] = {
         "s1": ("VV", "VH"),
         "s2": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
@@ -79,12 +61,6 @@ class Croma(Rival):
         ignored=(),
         published="CROMABase_Weights",
     )
-
-    def _build(self) -> nn.Module:
-        from torchgeo.models import croma_base
-
-        model: nn.Module = croma_base(modalities=["sar", "optical"], image_size=self.side_px)
-        return model
 
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
         images = {key: to_8_bit(tile) for key, tile in tiles.items()}
@@ -117,20 +93,11 @@ class Dofa(Rival):
     """
 
     name: ClassVar[str] = "dofa_base"
+    maker: ClassVar[str] = "dofa_base_patch16_224"
     bands: ClassVar[dict[str, tuple[str, ...]]] = {key: tuple(values) for key, values in WAVELENGTHS_UM.items()}
-    is_fixed: ClassVar[bool] = False
-    side_px: ClassVar[int] = 224
     weight_names: ClassVar[WeightNames] = WeightNames(
-        optional=("fc_norm.",),
-        ignored=("mask_token", "norm.", "projector.", "head."),
-        published="DOFABase16_Weights",
+        optional=("fc_norm.",), ignored=("mask_token", "norm.", "projector.", "head."), published="DOFABase16_Weights"
     )
-
-    def _build(self) -> nn.Module:
-        from torchgeo.models import dofa_base_patch16_224
-
-        model: nn.Module = dofa_base_patch16_224(num_classes=0)
-        return model
 
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
         # In the rival's order, not the caller's: rounding of sums depends on the order.
@@ -150,19 +117,9 @@ class CopernicusFM(Rival):
 
     name: ClassVar[str] = "copernicusfm_base"
     bands: ClassVar[dict[str, tuple[str, ...]]] = {key: tuple(values) for key, values in SPECTRUM_NM.items()}
-    is_fixed: ClassVar[bool] = False
-    side_px: ClassVar[int] = 224
     weight_names: ClassVar[WeightNames] = WeightNames(
-        optional=("fc_norm.",),
-        ignored=("mask_token", "norm.", "head."),
-        published="CopernicusFM_Base_Weights",
+        optional=("fc_norm.",), ignored=("mask_token", "norm.", "head."), published="CopernicusFM_Base_Weights"
     )
-
-    def _build(self) -> nn.Module:
-        from torchgeo.models import copernicusfm_base
-
-        model: nn.Module = copernicusfm_base(num_classes=0)
-        return model
 
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
         passes = [self._one_sensor(key, tiles[key]) for key in self.bands if key in tiles]
@@ -184,7 +141,7 @@ RIVALS: tuple[str, ...] = tuple(_KINDS)
 
 
 def build_rival(name: str, preprocessing: Preprocessing, weights: Path | None, seed: int) -> Rival:
-    """Make a rival, frozen and in eval mode.
+    """Make one of `RIVALS`, frozen and in eval mode.
 
     Args:
         name: one of `RIVALS`.

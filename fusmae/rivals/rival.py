@@ -1,18 +1,37 @@
-"""The base class of rivals: bands are selected by name, tiles resized to one size, and weights are frozen."""
+"""The base class of rivals: bands selected by name, tiles resized, and frozen weights from a file that runs no code."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fusmae.errors import ConfigError
+from fusmae.errors import CheckpointError, ConfigError
 from fusmae.files import file_sha256
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.rivals.weights import WeightNames, load_backbone
+from fusmae.models.weights import load_weights
+
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class WeightNames:
+    """Tensors by which a file of weights may differ from the backbone.
+
+    Attributes:
+        optional: first parts of tensor names in the backbone that may be absent from the file, as published.
+        ignored: first parts of tensor names in the file that belong to pretraining and that the backbone doesn't have.
+        published: name of torchgeo's enumeration that gives the address of the published file.
+    """
+
+    optional: tuple[str, ...]
+    ignored: tuple[str, ...]
+    published: str
 
 
 class Rival(nn.Module, ABC):
@@ -27,6 +46,8 @@ class Rival(nn.Module, ABC):
 
     Attributes:
         name: name, as in `RIVALS`.
+        maker: name of torchgeo's function that makes the backbone; "" where it is that of the rival.
+        options: keyword arguments of that function.
         bands: names of the backbone's bands by modality, in its input order.
         is_fixed: whether it needs exactly `bands`, so that further ones are left out; otherwise it takes any subset
             of them, and a band that is not among them is an error.
@@ -36,19 +57,24 @@ class Rival(nn.Module, ABC):
         origin: origin of the weights, as a phrase for a report.
         modalities: names of the modalities that it is given.
         chosen: names of the bands that it gets, by modality.
+        num_parameters: number of parameters of the backbone.
 
     Raises:
         ConfigError: the data lacks a band or has one that the backbone can't use.
     """
 
     name: ClassVar[str]
+    maker: ClassVar[str] = ""
+    options: ClassVar[dict[str, Any]] = {"num_classes": 0}
     bands: ClassVar[Mapping[str, tuple[str, ...]]]
-    is_fixed: ClassVar[bool]
-    side_px: ClassVar[int]
+    is_fixed: ClassVar[bool] = False
+    side_px: ClassVar[int] = 224
     dim: ClassVar[int] = 768
     weight_names: ClassVar[WeightNames]
 
     def __init__(self, preprocessing: Preprocessing) -> None:
+        import torchgeo.models
+
         super().__init__()
         self.preprocess = Preprocess(preprocessing)
         self.modalities = preprocessing.modalities
@@ -59,13 +85,10 @@ class Rival(nn.Module, ABC):
             self.chosen[key] = self._choose(key, given)
             order = torch.tensor([given.index(band) for band in self.chosen[key]])
             self.register_buffer(f"{key}_order", order, persistent=False)
-        self.backbone: Any = self._build()
+        self.backbone: Any = getattr(torchgeo.models, self.maker or self.name)(**self.options)
+        self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
         self.requires_grad_(False)
         self.eval()
-
-    @abstractmethod
-    def _build(self) -> nn.Module:
-        """The backbone with random initial weights."""
 
     @abstractmethod
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
@@ -102,7 +125,7 @@ class Rival(nn.Module, ABC):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, pixels: dict[str, Tensor], setting: tuple[str, ...]) -> Tensor:
+    def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
         """Features of tiles of which only some modalities are given.
 
         Args:
@@ -111,7 +134,7 @@ class Rival(nn.Module, ABC):
             setting: names of the given modalities, such as `("s1", "s2")` or `("s1",)`.
 
         Returns:
-            Features `[B, D]`.
+            Features `[B, D]`, float32.
 
         Raises:
             ValueError: a modality is unknown, or its arrays are absent or of another shape.
@@ -132,3 +155,51 @@ class Rival(nn.Module, ABC):
             return chosen
         size = (self.side_px, self.side_px)
         return F.interpolate(chosen, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def load_backbone(backbone: nn.Module, path: Path, names: WeightNames, rival: str) -> None:
+    """Load weights, whose names and shapes must all fit, except for those that are optional or ignored.
+
+    Raises:
+        CheckpointError: the file is absent or damaged, or tensors don't fit; names them.
+    """
+    hint = f"give {rival}'s own file: {names.published} in torchgeo says where it is"
+    weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(names.ignored)}
+    load_weights(backbone, weights, path, model=rival, optional=names.optional, hint=hint)
+
+
+def _read(path: Path, hint: str) -> dict[str, Tensor]:
+    """The file's tensors by name."""
+    if not path.is_file():
+        raise CheckpointError(f"There is no file of weights {path}.", expected="a file", hint=hint)
+    if path.suffix not in _SUFFIXES:
+        raise CheckpointError(
+            f"{path} is no file of weights.", got=path.suffix, expected=" or ".join(_SUFFIXES), hint=hint
+        )
+    try:
+        is_pickle = path.suffix != ".safetensors"
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
+    except Exception as error:  # a reader may raise anything for a foreign file
+        # The error's text is left out: that of torch explains how to load files that are not trusted.
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors.",
+            got=type(error).__name__,
+            expected="a state dict; nothing else in a pickle is read",
+            hint=hint,
+        ) from error
+    flat = _flat(loaded)
+    if not flat or not all(isinstance(value, Tensor) for value in flat.values()):
+        raise CheckpointError(
+            f"{path} holds no state dict.", got=type(loaded).__name__, expected="tensors by name", hint=hint
+        )
+    return flat
+
+
+def _flat(loaded: Any) -> dict[str, Any]:
+    """Values by full name: CROMA's file has one state dict per part, Copernicus-FM's may have one under `model`."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    if isinstance(loaded.get("model"), Mapping):
+        return dict(loaded["model"])
+    parts = [(name, value if isinstance(value, Mapping) else {"": value}) for name, value in loaded.items()]
+    return {f"{name}.{inner}" if inner else name: item for name, part in parts for inner, item in part.items()}

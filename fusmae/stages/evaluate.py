@@ -1,5 +1,6 @@
 """Stage evaluate: score every protocol, initialisation and modality setting over the whole test set."""
 
+from collections import ChainMap
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fusmae.evaluation.features import device_of
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
 from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities, frozen_probabilities
-from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
+from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.models.preprocess import Preprocess
@@ -60,19 +61,19 @@ def evaluate(
                 rows.append(row)
                 curves[row.name] = precision_recall(labels, found)
                 write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    basis = Basis(len(reader), len(set(places)), section.bootstrap_resamples, seed, reader.origin.warning)
-    report = as_report(rows, basis)
+    report = as_report(
+        rows,
+        num_pairs=len(reader),
+        num_places=len(set(places)),
+        resamples=section.bootstrap_resamples,
+        seed=seed,
+        warning=reader.origin.warning,
+    )
     write_json(out / "scores.json", report)
     write_json(out / "metrics.json", as_metrics(report))
     write_text(out / "table.md", as_markdown(report))
     every_modality = {name: found for name, found in curves.items() if name.endswith(f"/{conditions[0].name}")}
     save_precision_recall(out / "pr.png", every_modality, reader.origin.warning)
-    for stage in ("probe", "finetune"):
-        for initialisation in predicted[stage]:
-            metrics = {
-                name: value
-                for row in rows
-                if (row.stage, row.initialisation) == (stage, initialisation)
-                for name, value in row.tracked.items()
-            }
-            log_to_run(runs / f"{stage}-{initialisation}.json", metrics, out)
+    for run in dict.fromkeys((row.stage, row.initialisation) for row in rows):
+        tracked = [row.tracked for row in rows if (row.stage, row.initialisation) == run]
+        log_to_run(runs / f"{'-'.join(run)}.json", dict(ChainMap(*tracked)), out)

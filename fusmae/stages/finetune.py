@@ -2,49 +2,23 @@
 
 from pathlib import Path
 
-from fusmae.config.data import DataConfig
-from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.training import FinetuneConfig, ModelConfig
-from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.config.training import FinetuneConfig
 from fusmae.runs.stage_code import stage_code
-from fusmae.runs.tracking import stage_run
-from fusmae.training.checkpoint import load_checkpoint, part_of, save_checkpoint
+from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
+from fusmae.training.stage import TrainingStage
 from fusmae.training.supervised import start_finetuning
-from fusmae.training.trainer import build_trainer, fit
 
 
 def finetune(
-    section: FinetuneConfig,
-    model: ModelConfig,
-    tiles: DataConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    experiment: str,
-    *,
-    weights: Path,
-    shards: Path,
-    out: Path,
-    run_file: Path,
+    section: FinetuneConfig, stage: TrainingStage, *, weights: Path, shards: Path, out: Path, run_file: Path
 ) -> None:
     """Train a classifier from the checkpoint folder `weights`; write it to `out`."""
-    start = load_checkpoint(weights, model)
-    draws = Draws(seed, tuple(tiles.modalities), 1, section.modality_drop, section.augment.model_dump())
-    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
+    start = load_checkpoint(weights, stage.model)
+    data = stage.pairs(shards, section, tuple(stage.tiles.modalities))
     classes = data.reader("train").classes
-    module = start_finetuning(start, section, len(classes), seed)
-    with stage_run(
-        f"finetune-{weights.name}",
-        experiment=experiment,
-        seed=seed,
-        params={"model": model.model_dump(), "finetune": section.model_dump()},
-        code=stage_code("finetune"),
-        inputs=[weights, shards],
-        run_file=run_file,
-        accelerator=runtime.accelerator,
-        data=data.reader("train").origin.described,
-    ) as run:
-        trainer = build_trainer(runtime, section.epochs, seed, run.scratch, run.logger)
-        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
-        if not run.is_first:
-            return
-        save_checkpoint(out, start.with_head(section.readout, classes, run.facts, trained))
+    module = start_finetuning(start, section, len(classes), stage.seed)
+    name, params = f"finetune-{weights.name}", {"model": stage.model.model_dump(), "finetune": section.model_dump()}
+    with stage.run(name, params, stage_code("finetune"), [weights, shards], run_file, data) as run:
+        trained = stage.fit(module, data, run, section.epochs)
+        if run.is_first:
+            save_checkpoint(out, start.with_head(section.readout, classes, run.facts, trained))

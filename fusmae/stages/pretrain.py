@@ -3,29 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
-from fusmae.config.data import DataConfig
-from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.training import ModelConfig, PretrainConfig
-from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.config.training import PretrainConfig
 from fusmae.data.statistics import read_statistics
 from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
-from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.evaluation.figures import draw_reconstructions
 from fusmae.models.preprocess import Preprocessing
 from fusmae.runs.stage_code import stage_code
-from fusmae.runs.tracking import stage_run
-from fusmae.training.checkpoint import part_of, save_checkpoint
+from fusmae.training.checkpoint import save_checkpoint
 from fusmae.training.reconstruction import start_pretraining
-from fusmae.training.trainer import build_trainer, fit
+from fusmae.training.stage import TrainingStage
 
 
 def pretrain(
     section: PretrainConfig,
-    model: ModelConfig,
-    tiles: DataConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    experiment: str,
+    stage: TrainingStage,
     *,
     shards: Path,
     verdict: Path,
@@ -36,26 +28,14 @@ def pretrain(
 ) -> None:
     """Train on `shards` with an examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
     require_verdict(verdict, shards)
-    num_patches = model.num_patches(tiles.tile_px)
-    draws = Draws(seed, tuple(tiles.modalities), num_patches, section.modality_drop, section.augment.model_dump())
-    data = PairDataModule(shards, batch_size=section.batch_size, draws=draws, num_workers=runtime.num_workers)
+    model, modalities = stage.model, stage.tiles.modalities
+    data = stage.pairs(shards, section, tuple(modalities), model.num_patches(stage.tiles.tile_px))
     reader = data.reader("train")
     preprocessing = Preprocessing(inputs=reader.inputs, statistics=read_statistics(statistics))
-    module, initial = start_pretraining(model, preprocessing, section, seed)
-    with stage_run(
-        "pretrain",
-        experiment=experiment,
-        seed=seed,
-        params={"model": model.model_dump(), "pretrain": section.model_dump()},
-        code=stage_code("pretrain"),
-        inputs=[shards, statistics],
-        run_file=run_file,
-        accelerator=runtime.accelerator,
-        data=reader.origin.described,
-    ) as run:
-        callbacks = pretraining_callbacks(data, section)
-        trainer = build_trainer(runtime, section.epochs, seed, run.scratch, run.logger, callbacks)
-        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+    module, initial = start_pretraining(model, preprocessing, section, stage.seed)
+    params = {"model": model.model_dump(), "pretrain": section.model_dump()}
+    with stage.run("pretrain", params, stage_code("pretrain"), [shards, statistics], run_file, data) as run:
+        trained = stage.fit(module, data, run, section.epochs, pretraining_callbacks(data, section))
         if not run.is_first:
             return
         random = replace(initial, provenance=run.facts)
@@ -65,5 +45,5 @@ def pretrain(
         keys = data.reader("validation").keys[: section.num_pictures]
         batch = data.first("validation", len(keys))
         # Not the trained module: one process alone can't use a model that is split among processes.
-        draw_reconstructions(pictures, pretrained, batch, keys, tiles.modalities, reader.origin.warning)
+        draw_reconstructions(pictures, pretrained, batch, keys, modalities, reader.origin.warning)
         run.log_folder(pictures)

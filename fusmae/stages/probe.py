@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusmae.config.data import DataConfig
-from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.training import ModelConfig, ProbeConfig
+from fusmae.config.training import ProbeConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Split
 from fusmae.evaluation.conditions import conditions_of
@@ -14,42 +12,23 @@ from fusmae.evaluation.features import CheckpointEncoder, device_of, features_of
 from fusmae.evaluation.probe import fit_probe
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
-from fusmae.runs.tracking import stage_run
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
+from fusmae.training.stage import TrainingStage
 
 LEARNT_FROM: tuple[Split, ...] = ("train", "validation")
 
 
 def probe(
-    section: ProbeConfig,
-    model: ModelConfig,
-    tiles: DataConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    experiment: str,
-    *,
-    weights: Path,
-    shards: Path,
-    out: Path,
-    run_file: Path,
+    section: ProbeConfig, stage: TrainingStage, *, weights: Path, shards: Path, out: Path, run_file: Path
 ) -> None:
     """Probe the encoder in the checkpoint folder `weights`; write encoder and heads to `out`."""
     require_one_process("probe")
-    start, modalities = load_checkpoint(weights, model), tuple(tiles.modalities)
-    data = PairDataModule(shards, batch_size=section.batch_size, draws=Draws(seed, modalities, num_patches=1))
+    start, modalities = load_checkpoint(weights, stage.model), tuple(stage.tiles.modalities)
+    data = PairDataModule(shards, batch_size=section.batch_size, draws=Draws(stage.seed, modalities, num_patches=1))
     encoder, conditions = CheckpointEncoder(start, section.readout), conditions_of(modalities, modalities)
-    device = device_of(runtime.accelerator)
-    with stage_run(
-        f"probe-{weights.name}",
-        experiment=experiment,
-        seed=seed,
-        params={"model": model.model_dump(), "probe": section.model_dump()},
-        code=stage_code("probe"),
-        inputs=[weights, shards],
-        run_file=run_file,
-        accelerator=runtime.accelerator,
-        data=data.reader("train").origin.described,
-    ) as run:
+    device = device_of(stage.runtime.accelerator)
+    name, params = f"probe-{weights.name}", {"model": stage.model.model_dump(), "probe": section.model_dump()}
+    with stage.run(name, params, stage_code("probe"), [weights, shards], run_file, data) as run:
         features = {split: features_of(encoder, data, split, conditions, device) for split in LEARNT_FROM}
         labels = {split: np.asarray(data.reader(split).labels) for split in LEARNT_FROM}
         fitted = {
@@ -59,12 +38,9 @@ def probe(
         chosen = {
             name: {"strength": found.strength, "validation_macro_ap": found.score} for name, found in fitted.items()
         }
-        classes = data.reader("train").classes
         kept = {f"encoder.{name}": tensor for name, tensor in encoder.encoder.state_dict().items()}
-        kept |= {
-            f"heads.{name}.{part}": tensor
-            for name, found in fitted.items()
-            for part, tensor in found.head().state_dict().items()
-        }
-        save_checkpoint(out, start.with_head(section.readout, classes, {**run.facts, "chosen": chosen}, kept))
+        for name, found in fitted.items():
+            kept |= {f"heads.{name}.{part}": tensor for part, tensor in found.head().state_dict().items()}
+        facts = {**run.facts, "chosen": chosen}
+        save_checkpoint(out, start.with_head(section.readout, data.reader("train").classes, facts, kept))
         run.log_metrics({f"{name}/{key}": value for name, values in chosen.items() for key, value in values.items()})

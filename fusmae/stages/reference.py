@@ -16,12 +16,5 @@ def reference(section: ReferenceConfig, *, seed: int, exported: Path, shards: Pa
     graph = exported / "model.onnx"
     session = Session(graph)
     require_embedding(session, str(graph))
-    made = make_reference(
-        session,
-        file_sha256(graph),
-        shards,
-        read_index(index),
-        **section.model_dump(),
-        seed=seed,
-    )
+    made = make_reference(session, file_sha256(graph), shards, read_index(index), **section.model_dump(), seed=seed)
     save_reference(made, out)

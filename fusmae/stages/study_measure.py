@@ -4,30 +4,24 @@ from pathlib import Path
 
 import torch
 
-from fusmae.config.data import DataConfig
-from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.study import StudyConfig
-from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from fusmae.config.training import FinetuneConfig, PretrainConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import read_index
 from fusmae.evaluation.diagnostics import retrieval
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.stage_code import stage_code
-from fusmae.runs.tracking import stage_run
-from fusmae.study.measure.cell import open_variant, write_measured
-from fusmae.study.measure.measurement import Measurement
+from fusmae.study.measure.cell import write_measured
+from fusmae.study.measure.measurement import Measurement, open_variant
 from fusmae.study.variants import model_modalities
+from fusmae.training.stage import TrainingStage
 
 
 def study_measure(
     study: StudyConfig,
     section: FinetuneConfig,
     trained: PretrainConfig,
-    model: ModelConfig,
-    tiles: DataConfig,
-    runtime: RuntimeConfig,
-    seed: int,
-    experiment: str,
+    stage: TrainingStage,
     *,
     variant: str,
     batch_size: int,
@@ -39,40 +33,23 @@ def study_measure(
 ) -> None:
     """Write the cell `out` of the variant whose checkpoint is in `weights`; all sections but `study` are its own."""
     require_one_process("study_measure")
-    chosen = study.variants[variant]
-    draws = Draws(seed, model_modalities(chosen, tiles), model.num_patches(tiles.tile_px))
+    chosen, seed, tiles = study.variants[variant], stage.seed, stage.tiles
+    draws = Draws(seed, model_modalities(chosen, tiles), stage.model.num_patches(tiles.tile_px))
     data = PairDataModule(shards, batch_size=batch_size, draws=draws)
     pairs = {pair.key: pair for pair in read_index(index)}
     opened = open_variant(chosen, trained, study.readout, weights, seed)
     torch.manual_seed(seed)
-    with stage_run(
-        f"study-measure-{variant}-{seed}",
-        experiment=experiment,
-        seed=seed,
-        params={"variant": chosen.model_dump(), "study": study.model_dump(exclude={"variants", "run", "seeds"})},
-        code=stage_code("measure", Path("study/dvc.yaml")),
-        inputs=[weights, shards],
-        run_file=run_file,
-        accelerator=runtime.accelerator,
-        data=data.reader("test").origin.described,
-    ) as run:
+    params = {"variant": chosen.model_dump(), "study": study.model_dump(exclude={"variants", "run", "seeds"})}
+    code = stage_code("measure", Path("study/dvc.yaml"))
+    with stage.run(f"study-measure-{variant}-{seed}", params, code, [weights, shards], run_file, data) as run:
         measurement = Measurement(
-            study,
-            section,
-            runtime,
-            encoder=opened.encoder,
-            checkpoint=opened.checkpoint,
-            is_scratch=chosen.start == "random",
-            seed=seed,
-            data=data,
-            pairs=pairs,
-            scratch=run.scratch,
+            study, section, stage.runtime, opened, seed=seed, data=data, pairs=pairs, resume_folder=run.scratch
         )
         features = measurement.features()
         measurement.add_heads(features)
         measurement.add_finetuned()
         measurement.add_maps()
         found = retrieval(features["test"], opened.encoder.modalities)
-        write_measured(out, variant, opened, measurement, found, tiles, pairs, run)
+        write_measured(out, variant, measurement, found, tiles, run)
         rows = measurement.book.rows
         run.log_metrics({f"{row.name}/{name}": value for row in rows for name, value in row.scores.items()})

@@ -23,19 +23,15 @@ def check_comparable(cells: Sequence[Found], reference: str) -> None:
     if reference not in {found.cell.variant for found in cells}:
         got = ", ".join(sorted(map(_name, cells))) or "no cells"
         raise StudyError(f"The study has no cell of {reference}.", got=got, hint="make study")
-    names = [_name(found) for found in cells]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise StudyError(
-            "A variant and seed are there more than once.", got=", ".join(repeated), expected="one cell each"
-        )
+    if repeated := _repeated([_name(found) for found in cells]):
+        raise StudyError("A variant and seed are there more than once.", got=repeated, expected="one cell each")
     _same(cells, "lists of classes", lambda found: tuple(found.cell.classes))
     _same(cells, "lists of map classes", lambda found: tuple(found.cell.map_classes))
     _same(cells, "test labels", lambda found: (found.labels.shape, found.labels.tobytes()))
     for found in cells:
         _check_rows(found)
-    _same(
-        [found for found in cells if found.cell.rows], "numbers of draws", lambda found: len(found.cell.rows[0].draws)
-    )
+    filled = [found for found in cells if found.cell.rows]
+    _same(filled, "numbers of draws", lambda found: len(found.cell.rows[0].draws))
     _same(cells, "numbers of draws of classes in focus", _focus_draws)
     for protocol in sorted({row.protocol for found in cells for row in found.cell.rows}):
         _check_kinds(cells, protocol)
@@ -82,15 +78,18 @@ def _focus_draws(found: Found) -> set[int]:
 
 def _check_rows(found: Found) -> None:
     rows = found.cell.rows
-    names = [row.name for row in rows]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise StudyError(f"{_name(found)} has rows more than once.", got=", ".join(repeated), expected="one each")
+    if repeated := _repeated([row.name for row in rows]):
+        raise StudyError(f"{_name(found)} has rows more than once.", got=repeated, expected="one each")
     for row in rows:
         if len(row.draws) != len(rows[0].draws) or not row.draws:
             got, expected = f"{len(row.draws)} in {row.name}", f"{len(rows[0].draws)}, as in {rows[0].name}, at least 1"
             raise StudyError(f"Rows of {_name(found)} differ in draws.", got=got, expected=expected, hint=_HINT)
         if not np.isfinite([*row.draws, row.scores.get(HEADLINE[row.kind], np.nan)]).all():
             raise StudyError(f"{_name(found)}: {row.name} has no finite {HEADLINE[row.kind]} or draws.", hint=_HINT)
+
+
+def _repeated(names: Sequence[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
 
 
 def _check_kinds(cells: Sequence[Found], protocol: str) -> None:
@@ -105,12 +104,8 @@ def _same(cells: Sequence[Found], what: str, value: Callable[[Found], Any]) -> N
     """Refuse cells whose `value` differs from that of the first cell."""
     others = [_name(found) for found in cells if value(found) != value(cells[0])]
     if others:
-        raise StudyError(
-            f"Cells of the study have different {what}.",
-            got=", ".join(others),
-            expected=f"the same as {_name(cells[0])}",
-            hint=_HINT,
-        )
+        got, expected = ", ".join(others), f"the same as {_name(cells[0])}"
+        raise StudyError(f"Cells of the study have different {what}.", got=got, expected=expected, hint=_HINT)
 
 
 def _name(found: Found) -> str:

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusmae.evaluation.resampling import difference
 from fusmae.study.summary import Study, SummaryRow, Use, in_focus
 
 RANDOM, JOINT, SINGLES = "random", "joint", ("s1-only", "s2-only")
 """Names of variants with a role: random initialisation, joint tokens without cross-attention, one modality."""
-
-OWN = "own"
-"""Stands for the condition in which a variant gets all modalities that it can take."""
 
 Answer = Literal["yes", "no difference shown", "worse"]
 ANSWERS: tuple[Answer, ...] = ("yes", "no difference shown", "worse")
@@ -23,12 +21,7 @@ _CROSSED = "Is cross-attention at least as good as joint tokens?"
 class Comparison:
     """One line minus another, on the same resamples of test places and seeds.
 
-    Attributes:
-        one: the line that the question is about.
-        other: the line that it is compared with.
-        difference: difference of the mean headline scores.
-        low: lower end of the difference's 95 % interval.
-        high: upper end of that interval.
+    The difference is that of the mean headline scores; `low` and `high` are the ends of its 95 % interval.
     """
 
     one: SummaryRow
@@ -47,13 +40,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and its answer for every protocol and share that has one.
-
-    Attributes:
-        key: short name, for programs.
-        text: the question in words.
-        answers: comparisons by protocol and share of labels.
-    """
+    """A question, and its answers (comparisons) for every protocol and share that has one; `key` is for programs."""
 
     key: str
     text: str
@@ -65,46 +52,15 @@ class Question:
 
 
 def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
-    """One line minus the other.
-
-    Args:
-        one: any line of a study.
-        other: another line of the same kind.
-    """
-    from fusmae.evaluation.resampling import difference
-
+    """One line minus another one of the same kind."""
     low, high = difference(one.draws, other.draws)
     return Comparison(one, other, one.headline.mean - other.headline.mean, low, high)
-
-
-def differences(study: Study, other: str) -> dict[str, dict[str, dict[Use, Comparison]]]:
-    """Every variant minus one of them, wherever both were measured; statements like "better in 11 of 12" count these.
-
-    Args:
-        study: what was measured.
-        other: name of the variant that the others are compared with.
-
-    Returns:
-        Comparisons by variant, then by condition (`OWN`: each with all that it can take), then by protocol and share.
-    """
-    found: dict[str, dict[str, dict[Use, Comparison]]] = {}
-    for variant in study.variants:
-        for condition in (None, *study.conditions) if variant != other else ():
-            pairs = {
-                use: (study.line(variant, use, condition), study.line(other, use, condition)) for use in study.uses
-            }
-            compared = {use: compare(one, two) for use, (one, two) in pairs.items() if one and two}
-            if compared:
-                found.setdefault(variant, {})[condition or OWN] = compared
-    return found
 
 
 def verdict(study: Study, focus: str = "") -> list[Question]:
     """Every question that the study's variants can answer.
 
-    Args:
-        study: what was measured.
-        focus: description of what the classes in focus have in common; "" where none are.
+    `focus` describes what the classes in focus have in common; it is "" where none are.
     """
     frozen = [use for use in study.uses if use[0] != "finetune"]
     tuned = [use for use in study.uses if use[0] == "finetune"]

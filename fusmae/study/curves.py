@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_curve
 
 from fusmae.study.results import Found, Row
 from fusmae.study.summary import Study, Use
@@ -16,19 +17,10 @@ _THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class MicroCurve:
-    """Micro-averaged precision over recall of one seed, thinned evenly in recall.
-
-    Attributes:
-        variant: name of the variant.
-        use: protocol and share of labels.
-        seed: random seed of the cell.
-        recall: recall of each point, ascending.
-        precision: precision of each point.
-    """
+    """Micro-averaged precision over recall (ascending) of a variant's first seed, thinned evenly in recall."""
 
     variant: str
     use: Use
-    seed: int
     recall: NDArray[np.float64]
     precision: NDArray[np.float64]
 
@@ -50,27 +42,22 @@ class Confusion:
 
 def micro_curves(study: Study) -> list[MicroCurve]:
     """One curve per variant, protocol and share with predictions, from the variant's first seed that has them."""
-    from sklearn.metrics import precision_recall_curve
-
     curves = []
     for variant in study.variants:
         for use in study.uses:
-            predicted = _predicted(study, variant, use)
-            if not predicted:
+            if not (predicted := _predicted(study, variant, use)):
                 continue
             found, row = predicted[0]
             precision, recall, _ = precision_recall_curve(
                 found.labels.ravel(), found.predictions[row.name].ravel(), drop_intermediate=True
             )
             at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
-            curves.append(MicroCurve(variant, use, found.cell.seed, recall[::-1][at], precision[::-1][at]))
+            curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
     return curves
 
 
 def confusions(study: Study) -> list[Confusion]:
     """The reference's counts, one per protocol, with its largest share of labels; summed over seeds."""
-    from sklearn.metrics import multilabel_confusion_matrix
-
     counted = []
     for use in study.largest_uses:
         cells = [

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.evaluation.resampling import over_seeds
 from fusmae.study.comparable import check_comparable
 from fusmae.study.results import FOCUS, HEADLINE, Found, Kind, Row
 
@@ -125,8 +126,7 @@ class Study:
 
     def line(self, variant: str, use: Use, condition: str | None = None) -> SummaryRow | None:
         """The line of a use, under the variant's own condition unless another is given; None where it is absent."""
-        wanted = (variant, *use, condition or self.own_condition(variant))
-        return self._by_key.get(wanted)
+        return self._by_key.get((variant, *use, condition or self.own_condition(variant)))
 
     def of(self, variant: str) -> list[Found]:
         """A variant's cells by seed."""
@@ -143,11 +143,7 @@ class Study:
 
 
 def summarise(cells: Sequence[Found], reference: str) -> Study:
-    """Put a study's cells together.
-
-    Args:
-        cells: cells, at least one of them of the reference.
-        reference: name of the variant that others are compared with.
+    """Put a study's cells together; at least one of them is of the variant `reference`.
 
     Raises:
         StudyError: the cells can't be compared; names them.
@@ -155,8 +151,7 @@ def summarise(cells: Sequence[Found], reference: str) -> Study:
     check_comparable(cells, reference)
     order = {name: at for at, name in enumerate(dict.fromkeys(found.cell.variant for found in cells))}
     ordered = sorted(
-        cells,
-        key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed),
+        cells, key=lambda found: (found.cell.variant != reference, order[found.cell.variant], found.cell.seed)
     )
     return Study(ordered, reference, _lines(ordered, lambda row: row))
 
@@ -197,9 +192,7 @@ def score_name(name: str) -> str:
 
 
 def _line(variant: str, rows: Sequence[tuple[int, Row]]) -> SummaryRow:
-    from fusmae.evaluation.resampling import over_seeds
-
-    first = rows[0][1]
+    (_, first), *_ = rows
     draws = np.round(over_seeds(np.array([row.draws for _, row in rows], np.float64), _SEED), DIGITS)
     low, high = np.percentile(draws, (2.5, 97.5))
     return SummaryRow(

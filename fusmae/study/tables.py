@@ -14,10 +14,7 @@ from fusmae.study.summary import Spread, Study, SummaryRow, percent
 def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> dict[str, Any]:
     """Headline scores and answers as nested JSON.
 
-    Args:
-        study: what was measured.
-        questions: the study's questions with their answers.
-        warnings: sentences that must stand above every number, for example that data is synthetic.
+    `warnings` must stand above every number, for example that data is synthetic.
     """
     scores: dict[str, Any] = {}
     for line in _own(study):
@@ -30,12 +27,17 @@ def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[s
             "high": line.high,
             "seeds": len(line.seeds),
         }
-    return {
-        "warning": " ".join(warnings),
-        "reference": study.reference,
-        "scores": scores,
-        "verdict": _answers(questions),
-    }
+    answers: dict[str, Any] = {}
+    for question in questions:
+        for (protocol, share), found in question.answers.items():
+            answers.setdefault(question.key, {}).setdefault(protocol, {})[percent(share)] = {
+                "against": found.other.variant,
+                "answer": found.answer,
+                "difference": found.difference,
+                "low": found.low,
+                "high": found.high,
+            }
+    return {"warning": " ".join(warnings), "reference": study.reference, "scores": scores, "verdict": answers}
 
 
 def as_markdown(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> str:
@@ -64,39 +66,47 @@ def as_markdown(study: Study, questions: Sequence[Question], warnings: Sequence[
 
 
 def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> None:
-    """Write the CSV files, each with a header.
-
-    Args:
-        folder: path of the folder; it is made here.
-        study: what was measured.
-        curves: curves of precision over recall.
-    """
+    """Write the CSV files, each with a header, into `folder`, which is made here."""
     folder.mkdir()
-    own = list(_own(study))
-    use = ("variant", "protocol", "share")
-    efficiency = ((*_use(line), line.headline.mean, line.low, line.high) for line in own)
-    _write(folder / "label_efficiency.csv", (*use, "score", "low", "high"), efficiency)
-    scores = (
-        (*_use(line), line.condition, name, found.mean, found.std, len(line.seeds))
-        for line in study.lines
-        for name, found in line.scores.items()
-    )
-    _write(folder / "scores.csv", (*use, "condition", "score", "mean", "std", "seeds"), scores)
-    per_class = ((*_use(line), name, score) for line in own for name, score in line.per_class.items())
-    _write(folder / "per_class.csv", (*use, "class", "score"), per_class)
-    training = (
-        (found.cell.variant, found.cell.seed, epoch, name, value)
-        for found in study.cells
-        for name, points in found.cell.history.items()
-        for epoch, value in points
-    )
-    _write(folder / "training.csv", ("variant", "seed", "epoch", "name", "value"), training)
-    points = (
-        (curve.variant, *curve.use, recall, precision)
-        for curve in curves
-        for recall, precision in zip(curve.recall, curve.precision, strict=True)
-    )
-    _write(folder / "precision_recall.csv", (*use, "recall", "precision"), points)
+    own, use = list(_own(study)), ("variant", "protocol", "share")
+    tables: dict[str, tuple[tuple[str, ...], Iterable[Sequence[object]]]] = {
+        "label_efficiency": (
+            (*use, "score", "low", "high"),
+            ((*_use(line), line.headline.mean, line.low, line.high) for line in own),
+        ),
+        "scores": (
+            (*use, "condition", "score", "mean", "std", "seeds"),
+            (
+                (*_use(line), line.condition, name, found.mean, found.std, len(line.seeds))
+                for line in study.lines
+                for name, found in line.scores.items()
+            ),
+        ),
+        "per_class": (
+            (*use, "class", "score"),
+            ((*_use(line), name, score) for line in own for name, score in line.per_class.items()),
+        ),
+        "training": (
+            ("variant", "seed", "epoch", "name", "value"),
+            (
+                (found.cell.variant, found.cell.seed, epoch, name, value)
+                for found in study.cells
+                for name, points in found.cell.history.items()
+                for epoch, value in points
+            ),
+        ),
+        "precision_recall": (
+            (*use, "recall", "precision"),
+            (
+                (curve.variant, *curve.use, *point)
+                for curve in curves
+                for point in zip(curve.recall, curve.precision, strict=True)
+            ),
+        ),
+    }
+    for name, (head, rows) in tables.items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([head, *rows])
 
 
 def with_deviation(found: Spread, digits: int = 3) -> str:
@@ -112,24 +122,3 @@ def _own(study: Study) -> Iterable[SummaryRow]:
 
 def _use(line: SummaryRow) -> tuple[str, str, float]:
     return line.variant, line.protocol, line.share
-
-
-def _answers(questions: Sequence[Question]) -> dict[str, Any]:
-    answers: dict[str, Any] = {}
-    for question in questions:
-        for (protocol, share), found in question.answers.items():
-            answers.setdefault(question.key, {}).setdefault(protocol, {})[percent(share)] = {
-                "against": found.other.variant,
-                "answer": found.answer,
-                "difference": found.difference,
-                "low": found.low,
-                "high": found.high,
-            }
-    return answers
-
-
-def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)

@@ -35,9 +35,7 @@ def variant_of(config: Config, name: str) -> VariantConfig:
 def model_modalities(variant: VariantConfig, tiles: DataConfig) -> tuple[str, ...]:
     """Names of the modalities of a variant's model, in order; one joined name where all bands are stacked.
 
-    Args:
-        variant: the variant.
-        tiles: the variant's own section `data`, from `variant_config`.
+    `tiles` is the variant's own section `data`, from `variant_config`.
     """
     names = tuple(tiles.modalities)
     return ("+".join(names),) if variant.is_stacked else names

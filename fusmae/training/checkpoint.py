@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusmae.config.training import ModelConfig, Readout
 from fusmae.errors import CheckpointError
@@ -19,6 +19,7 @@ from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
 from fusmae.models.preprocess import Preprocessing
+from fusmae.models.weights import load_weights
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -46,11 +47,7 @@ class Checkpoint:
     where: str = field(default="this run", compare=False)
 
     def with_head(
-        self,
-        readout: Readout,
-        classes: tuple[str, ...],
-        provenance: Mapping[str, Any],
-        weights: Mapping[str, Tensor],
+        self, readout: Readout, classes: tuple[str, ...], provenance: Mapping[str, Any], weights: Mapping[str, Tensor]
     ) -> "Checkpoint":
         """The checkpoint of this encoder after a head was trained on it, or together with it."""
         architecture = self.architecture.model_copy(update={"num_classes": len(classes), "readout": readout})
@@ -80,13 +77,17 @@ class Checkpoint:
         load_weights(model, self.weights, self.where)
         return model.eval()
 
-    def probed_classifier(self, setting: str) -> Classifier:
-        """The classifier of a probe checkpoint for one modality setting (`s1+s2`), in eval mode."""
+    def probe_head(self, setting: str) -> ProbeHead:
+        """The head of a probe checkpoint for one modality setting (`s1+s2`), in eval mode."""
         readout, num_classes = self._head()
-        encoder = self.encoder()
-        head = ProbeHead(readout_dim(encoder, readout), num_classes)
+        head = ProbeHead(readout_dim(self.architecture, readout), num_classes)
         load_weights(head, part_of(self.weights, f"heads.{setting}."), f"{self.where}, head {setting}")
-        return Classifier(encoder, readout, head).eval()
+        return head.eval()
+
+    @property
+    def readout(self) -> Readout:
+        """The way in which tokens become the head's input."""
+        return self._head()[0]
 
     def _head(self) -> tuple[Readout, int]:
         """The head's readout and number of classes."""
@@ -117,25 +118,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with written_whole(folder) as partial:
         partial.mkdir()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-        _save_weights(weights, partial / WEIGHTS)
+        try:
+            save_file(weights, partial / WEIGHTS)
+        except SafetensorError as error:
+            # safetensors wraps the operating system's error in its own type; the text still contains the error number.
+            raise OSError(28 if "os error 28" in str(error) else 5, str(error)) from error
         write_json(partial / CARD, {**card, "sha256": file_sha256(partial / WEIGHTS)})
 
 
-def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(weights, path)
-    except SafetensorError as error:
-        # safetensors wraps the operating system's error in its own type; the text still contains the error number.
-        number = 28 if "os error 28" in str(error) else 5
-        raise OSError(number, str(error)) from error
-
-
 def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoint:
-    """Read a checkpoint folder.
+    """Read a checkpoint folder that `save_checkpoint` wrote.
 
-    Args:
-        folder: folder that `save_checkpoint` wrote.
-        model: section of params.yaml that the model must have; None to take any.
+    `model` is the section of params.yaml that the model must have; None to take any.
 
     Raises:
         CheckpointError: the checkpoint is absent, damaged, of another format or of another model.
@@ -173,51 +167,17 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoin
             expected="architecture and preprocessing, as this build's checkpoints have them",
             hint="dvc checkout --force, or dvc repro --force pretrain",
         ) from error
-    if model is not None:
-        _require_same_model(architecture, model, folder)
-    architecture = _in_order_of_inputs(architecture, preprocessing)
-    return Checkpoint(architecture, preprocessing, tuple(card["classes"]), card["provenance"], weights, str(folder))
-
-
-def _in_order_of_inputs(architecture: Architecture, preprocessing: Preprocessing) -> Architecture:
-    """Put the model's modalities in the order of their inputs: JSON on disk is sorted by key."""
-    order = list(dict.fromkeys(item.modality for item in preprocessing.inputs))
-    if set(order) != set(architecture.groups):
-        return architecture
-    return architecture.model_copy(update={"groups": {key: architecture.groups[key] for key in order}})
-
-
-def _require_same_model(architecture: Architecture, model: ModelConfig, where: Path) -> None:
-    """Refuse a checkpoint of another model before its weights are used."""
-    found, expected = architecture.model_dump(), model.model_dump()
+    found, expected = architecture.model_dump(), model.model_dump() if model else {}
     differing = [key for key, value in expected.items() if found[key] != value]
     if differing:
         raise CheckpointError(
-            f"The checkpoint in {where} is of another model.",
+            f"The checkpoint in {folder} is of another model.",
             got={key: found[key] for key in differing},
             expected={key: expected[key] for key in differing},
             hint="set model in params.yaml as the checkpoint has it, or `dvc repro --force pretrain`",
         )
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: Path | str) -> None:
-    """Load weights whose names and shapes must be exactly those of the module.
-
-    Raises:
-        CheckpointError: weights are missing, left over or of another shape; the message lists them.
-    """
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = {
-        name: f"{tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if weights[name].shape != own[name].shape
-    }
-    if missing or extra or shapes:
-        raise CheckpointError(
-            f"The weights in {where} do not fit the model.",
-            got={"missing": missing[:5], "left over": extra[:5], "shapes": dict(list(shapes.items())[:5])},
-            expected=f"{len(own)} tensors of the model's names and shapes",
-            hint="retrain with the present params.yaml: dvc repro",
-        )
-    module.load_state_dict(dict(weights))
+    # JSON on disk is sorted by key: the model's modalities are put in the order of their inputs.
+    order = preprocessing.modalities
+    if set(order) == set(architecture.groups):
+        architecture = architecture.model_copy(update={"groups": {key: architecture.groups[key] for key in order}})
+    return Checkpoint(architecture, preprocessing, tuple(card["classes"]), card["provenance"], weights, str(folder))

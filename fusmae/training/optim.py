@@ -23,11 +23,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Trainable parameters grouped by learning rate and weight decay; 1-D parameters and tokens are not decayed.
 
-    Args:
-        module: module with the parameters.
-        lr: learning rate before scaling.
-        weight_decay: weight decay of parameters with two or more dimensions.
-        lr_scale: function that returns the factor on the learning rate for a parameter's name, for layer decay.
+    `lr_scale` returns the factor on the learning rate for a parameter's name, for layer decay.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
@@ -55,10 +51,7 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int) 
 def scheduled(module: L.LightningModule, optimizer: Optimizer, warmup_epochs: float) -> OptimizerLRScheduler:
     """Optimizer with warm-up and a cosine over the trainer's whole run, as Lightning expects them.
 
-    Args:
-        module: module that is trained, with its trainer and data module attached.
-        optimizer: optimizer to schedule.
-        warmup_epochs: duration of the warm-up in epochs; it may be a fraction.
+    The module's trainer and data module are attached; `warmup_epochs` may be a fraction.
     """
     # Not trainer.estimated_stepping_batches: it sets the loader up before the resume checkpoint restores its position.
     steps_per_epoch = len(module.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]

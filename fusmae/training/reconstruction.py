@@ -20,7 +20,7 @@ from fusmae.data.datamodule import Batch
 from fusmae.models.architecture import Architecture
 from fusmae.models.attention import initialise
 from fusmae.models.encoder import Encoder
-from fusmae.models.fusmae import FusMAE, Reconstruction, reconstruction_loss
+from fusmae.models.fusmae import FusMAE, reconstruction_loss
 from fusmae.models.heads import pool
 from fusmae.models.masking import Mask
 from fusmae.models.preprocess import Preprocess, Preprocessing
@@ -38,24 +38,18 @@ class Reconstructor(L.LightningModule):
 
     def __init__(self, model: FusMAE, preprocess: Preprocess, recipe: PretrainConfig) -> None:
         super().__init__()
-        self.model = model
-        self.preprocess = preprocess
-        self.recipe = recipe
-        encoder = model.encoder
-        self.contrast = Contrast(tuple(encoder.in_chans), encoder.dim) if recipe.contrastive_weight else None
+        self.model, self.preprocess, self.recipe = model, preprocess, recipe
+        modalities, dim = tuple(model.encoder.in_chans), model.encoder.dim
+        self.contrast = Contrast(modalities, dim) if recipe.contrastive_weight else None
 
     def configure_model(self) -> None:
         """Distribute the model's parameters if the processes share the model (`fsdp`)."""
         shard_blocks(self.model, self.device_mesh)
 
-    def forward(self, batch: Batch) -> dict[str, Reconstruction]:
-        """Mask and reconstruct a batch; a dropped modality is left out."""
-        found: dict[str, Reconstruction] = self.model(self._tiles(batch), batch.noise)
-        return found
-
-    def _tiles(self, batch: Batch) -> dict[str, Tensor]:
-        """Augmented tiles `[B, C, H, W]` by modality, without a dropped one."""
-        return apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
+    def masked(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Mask]]:
+        """Augmented tiles `[B, C, H, W]` by modality, without a dropped one, and their masks."""
+        tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
+        return tiles, self.model.draw_masks(tiles, batch.noise)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; the loss of each modality is logged."""
@@ -66,16 +60,15 @@ class Reconstructor(L.LightningModule):
         self._loss(batch, "validation", batch_idx)
 
     def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        terms, tiles = [], self._tiles(batch)
+        terms, (tiles, masks) = [], self.masked(batch)
         if self.recipe.reconstruction_weight:
-            losses = {key: reconstruction_loss(found) for key, found in self.model(tiles, batch.noise).items()}
+            losses = {key: reconstruction_loss(found) for key, found in self.model(tiles, masks).items()}
             for key, loss in losses.items():
                 refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
                 # MLflow allows no plus sign in a name.
                 self._log(f"{split}/loss_{key.replace('+', '-')}", loss, batch)
             terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
         if self.contrast is not None and len(batch.present) > 1:
-            masks = self.model.draw_masks(tiles, batch.noise)
             loss = self.contrast(self.model.encoder, tiles, masks, self._of_all_processes)
             refuse_non_finite(loss, f"{split} contrastive loss", self, batch_idx)
             self._log(f"{split}/loss_contrastive", loss, batch)
@@ -143,14 +136,9 @@ class Contrast(nn.Module):
 
 
 def info_nce(one: Tensor, other: Tensor) -> Tensor:
-    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions.
+    """Cross-entropy of finding each row's counterpart among all rows, averaged over both directions: a float32 scalar.
 
-    Args:
-        one: rows `[B, D]`, each a vector of length 1.
-        other: counterparts `[B, D]` in the same order, each a vector of length 1.
-
-    Returns:
-        A float32 scalar; guessing by chance gives log(B).
+    Rows and counterparts `[B, D]` are in the same order, each of length 1; guessing by chance gives log(B).
     """
     with torch.autocast(one.device.type, enabled=False):
         similarity = one @ other.T / TEMPERATURE
@@ -166,7 +154,5 @@ def start_pretraining(
     torch.manual_seed(seed)
     model = FusMAE(architecture)
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return (
-        Reconstructor(model, Preprocess(preprocessing), recipe),
-        Checkpoint(architecture, preprocessing, (), {}, initial),
-    )
+    module = Reconstructor(model, Preprocess(preprocessing), recipe)
+    return module, Checkpoint(architecture, preprocessing, (), {}, initial)

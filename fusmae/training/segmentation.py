@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
 from fusmae.data.datamodule import Batch
@@ -41,12 +42,9 @@ class Segmenter(L.LightningModule):
     ) -> None:
         super().__init__()
         self.encoder: Encoder = encoder.requires_grad_(False).eval()
-        self.preprocess = preprocess
-        self.setting = tuple(setting)
-        self.learning_rate = learning_rate
-        self.num_classes = num_classes
-        side_px = map_side_px(preprocess.inputs)
-        self.head = SegmenterHead(encoder.dim, num_classes, side_px, tuple(encoder.in_chans))
+        self.preprocess, self.setting = preprocess, tuple(setting)
+        self.learning_rate, self.num_classes = learning_rate, num_classes
+        self.head = SegmenterHead(encoder.dim, num_classes, map_side_px(preprocess.inputs), tuple(encoder.in_chans))
 
     def train(self, mode: bool = True) -> "Segmenter":
         """Set the head to training mode; the encoder stays in eval mode."""
@@ -89,11 +87,9 @@ class Segmenter(L.LightningModule):
 
 
 def pixel_loss(logits: Tensor, maps: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that have a class; 0 where none has.
+    """Mean cross-entropy of logits `[B, K, H, W]` over the pixels of `maps` `[B, H, W]` that have a class.
 
-    Args:
-        logits: logits `[B, K, H, W]`.
-        maps: true classes `[B, H, W]`, or `NO_CLASS`.
+    It is 0 where none has one, which the value `NO_CLASS` states.
     """
     # Pixels are flattened first: on images CUDA would sum them in a different order each time.
     pixels, classes = logits.movedim(1, -1).flatten(0, 2), maps.flatten()
@@ -124,11 +120,7 @@ def pair_confusions(predicted: Tensor, maps: Tensor, num_classes: int) -> Tensor
 def segmentation_scores(
     confusion: NDArray[np.integer], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores of all pixels that have a class, counted together.
-
-    Args:
-        confusion: numbers of pixels `[K, K]`, true classes in rows, predicted ones in columns.
-        classes: names of the K classes.
+    """Scores of all pixels that have a class, counted together in `confusion` `[K, K]`, true classes in rows.
 
     Returns:
         Scores `miou`, the mean IoU of the classes that have a true pixel, and `accuracy`; then the IoU of each of
@@ -137,8 +129,6 @@ def segmentation_scores(
     Raises:
         ValueError: no pixel has a class.
     """
-    from sklearn.metrics import accuracy_score, jaccard_score
-
     present = np.flatnonzero(confusion.sum(axis=1))
     if not present.size:
         raise ValueError("no pixel has a class")

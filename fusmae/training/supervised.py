@@ -21,26 +21,14 @@ from fusmae.training.parallel import mean_weight, shard_blocks
 class Finetuner(L.LightningModule):
     """Trains a Classifier: AdamW with betas (0.9, 0.999) and layer decay.
 
-    Args:
-        model: encoder and head.
-        preprocess: module that turns native pixels into normalised tiles.
-        recipe: settings of the training.
-        kind: kind of task: multilabel, several classes per pair, with binary cross-entropy per class; multiclass,
-            exactly one, with cross-entropy.
+    The loss is binary cross-entropy per class for `multilabel`, and cross-entropy for `multiclass`.
     """
 
     def __init__(
-        self,
-        model: Classifier,
-        preprocess: Preprocess,
-        recipe: FinetuneConfig,
-        kind: LabelKind = "multilabel",
+        self, model: Classifier, preprocess: Preprocess, recipe: FinetuneConfig, kind: LabelKind = "multilabel"
     ) -> None:
         super().__init__()
-        self.model = model
-        self.preprocess = preprocess
-        self.recipe = recipe
-        self.kind = kind
+        self.model, self.preprocess, self.recipe, self.kind = model, preprocess, recipe, kind
 
     def configure_model(self) -> None:
         """Distribute the model's parameters if the processes share the model (`fsdp`)."""

@@ -54,13 +54,10 @@ class CheckpointOnStop(Callback):
     After an error it writes none, because a run must not resume from the state that led to the error.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
-
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         """Save if the exception is SIGTERM's, which Lightning raises after a finished batch."""
         if isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(self.scratch / f"{LAST}.ckpt")
+            trainer.save_checkpoint(_last(trainer))
 
 
 class ResumeCheckpoint(ModelCheckpoint):
@@ -105,9 +102,7 @@ class History(Callback):
 
     def __init__(self) -> None:
         self.points: dict[str, list[tuple[float, float]]] = {}
-        self.seconds = 0.0
-        self.pairs = 0
-        self._since = 0.0
+        self.seconds, self.pairs, self._since = 0.0, 0, 0.0
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock at the first batch after a start and after each epoch."""
@@ -140,14 +135,14 @@ def build_trainer(
     runtime: RuntimeConfig,
     epochs: int,
     seed: int,
-    scratch: Path,
+    resume_folder: Path,
     logger: Logger | None = None,
     callbacks: Sequence[Callback] = (),
     *,
     max_steps: int = -1,
     is_validated: bool = True,
 ) -> L.Trainer:
-    """Build a Trainer with a progress bar, resume checkpoints in `scratch` and bf16 where the hardware supports it.
+    """Build a Trainer with a progress bar, resume checkpoints, and bf16 where the hardware supports it.
 
     Several processes that torchrun started share each batch.
 
@@ -155,7 +150,7 @@ def build_trainer(
         runtime: section `runtime` of params.yaml.
         epochs: number of epochs after which training ends.
         seed: seed of the run, for drop path.
-        scratch: folder of the resume checkpoints.
+        resume_folder: folder of the resume checkpoints.
         logger: logger of the run's numbers; None for none.
         callbacks: callbacks that run before those added here.
         max_steps: number of steps after which training ends earlier; -1 for no such limit.
@@ -164,7 +159,7 @@ def build_trainer(
     _silence_hints()
     place = ranks()
     resume = ResumeCheckpoint(
-        dirpath=scratch,
+        dirpath=resume_folder,
         filename=LAST,
         every_n_train_steps=runtime.checkpoint_every_steps,
         save_top_k=1,
@@ -191,45 +186,39 @@ def build_trainer(
             FiniteGradients(),
             PortableOptimizer(),
             StopTogether(),
-            CheckpointOnStop(scratch),
+            CheckpointOnStop(),
             RichProgressBar(),
             *([LearningRateMonitor("epoch")] if logger else []),
         ],
-        plugins=[WholeFileIO(), *_environment()],
+        # For a single process, or Lightning would take the number of processes from SLURM.
+        plugins=[WholeFileIO(), *([LightningEnvironment()] if place.num_ranks == 1 else [])],
         num_sanity_val_steps=0,
         limit_val_batches=None if is_validated else 0,
         log_every_n_steps=10,
         deterministic="warn",
-        default_root_dir=scratch,
+        default_root_dir=resume_folder,
         enable_model_summary=False,
     )
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, scratch: Path) -> dict[str, Tensor]:
-    """Train, starting from the resume checkpoint in `scratch` if there is one.
+def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> dict[str, Tensor]:
+    """Train, starting from the resume checkpoint if there is one.
 
     Returns:
         The module's whole weights by name; with `fsdp`, only the first process gets them.
     """
-    last = scratch / f"{LAST}.ckpt"
-    trainer.ckpt_path = last if last.exists() else None
+    trainer.ckpt_path = last if (last := _last(trainer)).exists() else None
+    in_eval_mode = (part for part in module.modules() if not part.training)
     with warnings.catch_warnings():
-        if all(map(_is_frozen, (part for part in module.modules() if not part.training))):
+        if not any(parameter.requires_grad for part in in_eval_mode for parameter in part.parameters()):
             warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode")
         trainer.fit(module, datamodule=data, weights_only=True)
     return trainer.strategy.lightning_module_state_dict()
 
 
-def _is_frozen(module: torch.nn.Module) -> bool:
-    return not any(parameter.requires_grad for parameter in module.parameters())
-
-
-def _environment() -> list[Any]:
-    """Lightning's environment for a single process, without which it would take the number of processes from SLURM.
-
-    Empty where torchrun has started several processes.
-    """
-    return [] if ranks().num_ranks > 1 else [LightningEnvironment()]
+def _last(trainer: L.Trainer) -> Path:
+    """Path of the resume checkpoint."""
+    return Path(trainer.default_root_dir) / f"{LAST}.ckpt"
 
 
 def _silence_hints() -> None:

@@ -75,13 +75,13 @@ def run(make_module, make_data):
     """Trains a module of the same weights at each call; gives it and its trainer."""
 
     def trained(
-        scratch: Path, *others: Callback, epochs: int = 3, every: int = 3, **watch
+        resume_folder: Path, *others: Callback, epochs: int = 3, every: int = 3, **watch
     ) -> tuple[Reconstructor, L.Trainer]:
         module, data = make_module(), make_data(augment={"flip": True, "turn": True, "min_crop": 0.8})
         callbacks = [*others, *pretraining_callbacks(data, pretrain_section(**watch))]
         runtime = runtime_section(checkpoint_every_steps=every)
-        trainer = build_trainer(runtime, epochs, 0, scratch, callbacks=callbacks)
-        fit(trainer, module, data, scratch)
+        trainer = build_trainer(runtime, epochs, 0, resume_folder, callbacks=callbacks)
+        fit(trainer, module, data)
         return module, trainer
 
     return trained
@@ -185,7 +185,7 @@ def test_validation_and_the_score_judge_the_running_mean(run, make_data, tmp_pat
     for of, is_same in ((module, True), (raw, False)):
         with torch.no_grad():
             features = pool(of.eval().model.encoder(of.preprocess(whole.pixels)), "mean", ("s1", "s2"))
-            loss = sum(reconstruction_loss(found).item() for found in of(whole).values())
+            loss = sum(reconstruction_loss(found).item() for found in of.model(*of.masked(whole)).values())
         assert torch.allclose(judged[0], features, atol=1e-5) == is_same
         assert (trainer.callback_metrics["validation/loss"].item() == pytest.approx(loss, rel=1e-5)) == is_same
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fusmae.evaluation import reconstructions
-from fusmae.evaluation.reconstructions import draw_reconstructions
+from fusmae.evaluation import figures
+from fusmae.evaluation.figures import draw_reconstructions
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.preprocess import Preprocessing
 from fusmae.training.checkpoint import Checkpoint
@@ -30,13 +30,13 @@ def batch(make_data):
 def rows(monkeypatch) -> list:
     """What goes into each picture, beside the picture itself."""
     seen = []
-    save = reconstructions.save_reconstruction
+    save = figures.save_reconstruction
 
     def record(path, title, images, note):
         seen.append((title, images, note))
         save(path, title, images, note)
 
-    monkeypatch.setattr(reconstructions, "save_reconstruction", record)
+    monkeypatch.setattr(figures, "save_reconstruction", record)
     return seen
 
 

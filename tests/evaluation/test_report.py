@@ -4,7 +4,7 @@ import pytest
 
 from fusmae.data.shards import Origin
 from fusmae.evaluation.metrics import Scores
-from fusmae.evaluation.report import Basis, ScoreRow, as_markdown, as_metrics, as_report
+from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
 
 
 def row(protocol: str, initialisation: str, setting: str, micro_ap: float, intervals=None) -> ScoreRow:
@@ -22,7 +22,7 @@ def row(protocol: str, initialisation: str, setting: str, micro_ap: float, inter
 
 def report(rows, **changes):
     basis = {"num_pairs": 16, "num_places": 10, "resamples": 100, "seed": 0} | changes
-    return as_report(rows, Basis(**basis))
+    return as_report(rows, **basis)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from fusmae.stages.evaluate import evaluate
 from fusmae.stages.probe import probe
 from fusmae.study.variants import variant_config
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
+from fusmae.training.stage import TrainingStage
 from fusmae.training.supervised import start_finetuning
 
 pytestmark = pytest.mark.xdist_group("measured")
@@ -45,11 +46,7 @@ def measured(tiny, tmp_path_factory, classes):
             save_checkpoint(Path("models/finetune", name), finetuned)
             probe(
                 ProbeConfig(batch_size=4, readout="mean"),
-                own.model,
-                own.data,
-                own.runtime,
-                1,
-                "fusmae",
+                TrainingStage(own.model, own.data, own.runtime, 1, "fusmae"),
                 weights=Path("models/pretrain", name),
                 shards=Path("data/shards"),
                 out=Path("models/probe", name),
@@ -101,7 +98,7 @@ def test_a_probe_checkpoint_has_the_encoder_as_it_was_and_the_fitted_heads(measu
         }
         given = features["test"][name]
         with torch.no_grad():
-            found = probed.probed_classifier(name).head(torch.from_numpy(given)).sigmoid()
+            found = probed.probe_head(name)(torch.from_numpy(given)).sigmoid()
         np.testing.assert_allclose(found, fitted.probabilities(given), atol=1e-5)
 
 
@@ -120,11 +117,7 @@ def test_probing_again_gives_the_same_heads(measured, tiny):
     own = variant_config(tiny.config, "fusmae", 1)
     probe(
         ProbeConfig(batch_size=4, readout="mean"),
-        own.model,
-        own.data,
-        own.runtime,
-        1,
-        "fusmae",
+        TrainingStage(own.model, own.data, own.runtime, 1, "fusmae"),
         weights=Path("models/pretrain/random"),
         shards=Path("data/shards"),
         out=Path("again"),

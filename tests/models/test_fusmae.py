@@ -13,12 +13,17 @@ MakeFusMAE = Callable[..., FusMAE]
 Tiles = dict[str, Tensor]
 
 
+def masked(model: FusMAE, tiles: Tiles, noise: Tiles) -> dict[str, Reconstruction]:
+    """The reconstruction under the masks of a noise."""
+    return model(tiles, model.draw_masks(tiles, noise))
+
+
 def _total_loss(reconstructions: dict[str, Reconstruction]) -> Tensor:
     return torch.stack([reconstruction_loss(item) for item in reconstructions.values()]).sum()
 
 
 def test_loss_ignores_visible_patches(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
-    for item in make_fusmae()(tiles, noise).values():
+    for item in masked(make_fusmae(), tiles, noise).values():
         visible = (item.mask == 0).unsqueeze(-1)
         assert visible.any()
         other = replace(item, pred=torch.where(visible, torch.nan, item.pred))
@@ -36,11 +41,11 @@ def test_pixels_of_visible_patches_are_no_target(make_fusmae: MakeFusMAE, tiles:
     latents = model.encoder(tiles, masks)
     before, after = (_total_loss(model.reconstruct(latents, masks, wanted)) for wanted in (tiles, other))
     assert torch.equal(before, after)
-    assert not torch.equal(_total_loss(model(other, noise)), before)
+    assert not torch.equal(_total_loss(masked(model, other, noise)), before)
 
 
 def test_loss_sees_every_removed_patch(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
-    item = make_fusmae()(tiles, noise)["s2"]
+    item = masked(make_fusmae(), tiles, noise)["s2"]
     pred = item.pred.detach().requires_grad_()
     reconstruction_loss(replace(item, pred=pred)).backward()
     assert torch.equal((pred.grad.abs().sum(-1) > 0).float(), item.mask)
@@ -48,7 +53,7 @@ def test_loss_sees_every_removed_patch(make_fusmae: MakeFusMAE, tiles: Tiles, no
 
 @pytest.mark.parametrize("target_norm", ["patch", "group", "band"])
 def test_loss_equals_a_numpy_computation(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles, target_norm):
-    item = make_fusmae(target_norm=target_norm)(tiles, noise)["s2"]
+    item = masked(make_fusmae(target_norm=target_norm), tiles, noise)["s2"]
     tile, ids, pred = tiles["s2"].numpy(), item.ids.numpy(), item.pred.detach().numpy()
     bands = {"patch": [range(5)], "group": [range(2), range(2, 5)], "band": []}[target_norm]
     visible = np.argsort(noise["s2"].numpy(), axis=1)[:, :4]
@@ -68,7 +73,7 @@ def test_loss_equals_a_numpy_computation(make_fusmae: MakeFusMAE, tiles: Tiles, 
 
 
 def test_loss_without_removed_patches_is_zero(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
-    reconstructions = make_fusmae(mask_ratio={"s1": 0.0, "s2": 0.0})(tiles, noise)
+    reconstructions = masked(make_fusmae(mask_ratio={"s1": 0.0, "s2": 0.0}), tiles, noise)
     assert _total_loss(reconstructions).item() == 0.0
 
 
@@ -86,13 +91,13 @@ def test_predictions_of_removed_patches_differ_and_go_with_their_positions(
     make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles
 ):
     model = make_fusmae()
-    before = model(tiles, noise)["s1"]
+    before = masked(model, tiles, noise)["s1"]
     removed = before.pred.detach()[:, 4:]
     assert min(torch.pdist(row).min() for row in removed) > 1e-4
     positions = model.decoders["s1"].positions
     first, second = before.ids[0, 4:6].tolist()
     positions[[first, second]] = positions[[second, first]].clone()
-    after = model(tiles, noise)["s1"].pred.detach()[0, 4:]
+    after = masked(model, tiles, noise)["s1"].pred.detach()[0, 4:]
     # Two mask tokens that change places change predictions, and nothing else moves.
     torch.testing.assert_close(after[[1, 0]], removed[0, :2], atol=1e-5, rtol=0)
     torch.testing.assert_close(after[2:], removed[0, 2:], atol=1e-5, rtol=0)
@@ -106,7 +111,7 @@ def test_decoding_order_does_not_matter(make_fusmae: MakeFusMAE):
 
 
 def test_everything_is_decoded_visible_first(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
-    item = make_fusmae()(tiles, noise)["s2"]
+    item = masked(make_fusmae(), tiles, noise)["s2"]
     assert item.pred.shape == item.target.shape == (3, 16, 5 * 16)
     assert torch.equal(item.mask, torch.tensor([[0.0] * 4 + [1.0] * 12] * 3))
     assert torch.equal(item.ids, noise["s2"].argsort(1))
@@ -117,7 +122,7 @@ def test_decode_fraction_decodes_a_part_of_the_removed(
     make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles, fraction, decoded
 ):
     model = make_fusmae(decode_fraction=fraction)
-    item, mask = model(tiles, noise)["s1"], model.draw_masks(tiles, noise)["s1"]
+    item, mask = masked(model, tiles, noise)["s1"], model.draw_masks(tiles, noise)["s1"]
     assert item.pred.shape[1] == 4 + decoded
     assert (item.mask.sum(1) == decoded).all()
     chosen = item.ids[item.mask == 1].reshape(3, decoded)
@@ -129,15 +134,15 @@ def test_patches_not_decoded_do_not_enter_the_decoder(make_fusmae: MakeFusMAE, t
     lengths = []
     model = make_fusmae(decode_fraction=0.5)
     model.decoders["s1"].blocks[0].register_forward_hook(lambda _, args, out: lengths.append(args[0].shape[1]))
-    model(tiles, noise)
+    masked(model, tiles, noise)
     assert lengths == [10]
 
 
 def test_missing_modality_is_missing_from_the_result(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae()
-    alone = model({"s2": tiles["s2"]}, noise)
+    alone = masked(model, {"s2": tiles["s2"]}, noise)
     assert list(alone) == ["s2"]
-    assert torch.equal(alone["s2"].pred, model({"s2": tiles["s2"]}, {"s2": noise["s2"]})["s2"].pred)
+    assert torch.equal(alone["s2"].pred, masked(model, {"s2": tiles["s2"]}, {"s2": noise["s2"]})["s2"].pred)
 
 
 @pytest.mark.parametrize("masking", ["independent", "consistent"])
@@ -150,7 +155,7 @@ def test_gradient_reaches_every_parameter(
     model = make_fusmae(
         early_fusion=early_fusion, feature_fusion=feature_fusion, masking=masking, target_norm=target_norm
     )
-    _total_loss(model(tiles, noise)).backward()
+    _total_loss(masked(model, tiles, noise)).backward()
     without = [name for name, item in model.named_parameters() if item.grad is None or not item.grad.any()]
     assert without == []
 
@@ -167,8 +172,8 @@ def test_switches_remove_parameters(make_fusmae: MakeFusMAE):
 
 
 def test_masking_switch_decides_who_hides_what(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
-    same = make_fusmae(masking="consistent")(tiles, noise)
-    own = make_fusmae(masking="independent")(tiles, noise)
+    same = masked(make_fusmae(masking="consistent"), tiles, noise)
+    own = masked(make_fusmae(masking="independent"), tiles, noise)
     assert torch.equal(same["s1"].ids, same["s2"].ids)
     assert not torch.equal(own["s1"].ids, own["s2"].ids)
 
@@ -182,20 +187,22 @@ def test_feature_fusion_carries_s1_into_the_predictions_of_s2(make_fusmae: MakeF
 
 def test_rows_do_not_depend_on_each_other(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae()
-    joint = model(tiles, noise)["s2"]
-    alone = model({name: tile[1:2] for name, tile in tiles.items()}, {name: row[1:2] for name, row in noise.items()})
+    joint = masked(model, tiles, noise)["s2"]
+    alone = masked(
+        model, {name: tile[1:2] for name, tile in tiles.items()}, {name: row[1:2] for name, row in noise.items()}
+    )
     torch.testing.assert_close(joint.pred[1:2], alone["s2"].pred, atol=1e-5, rtol=0)
 
 
 def test_same_noise_gives_the_same_loss(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae()
-    assert torch.equal(_total_loss(model(tiles, noise)), _total_loss(model(tiles, noise)))
+    assert torch.equal(_total_loss(masked(model, tiles, noise)), _total_loss(masked(model, tiles, noise)))
 
 
 @pytest.mark.parametrize("target_norm", ["patch", "group", "band"])
 def test_perfect_prediction_draws_the_truth(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles, target_norm):
     model = make_fusmae(target_norm=target_norm)
-    for name, item in model(tiles, noise).items():
+    for name, item in masked(model, tiles, noise).items():
         drawn = model.pixels(name, replace(item, pred=item.target), tiles[name])
         torch.testing.assert_close(drawn, tiles[name], atol=1e-5, rtol=0)
 
@@ -204,7 +211,7 @@ def test_pictures_show_the_truth_where_visible_and_nan_where_not_decoded(
     make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles
 ):
     model = make_fusmae(decode_fraction=0.5)
-    drawn = patchify(model.pixels("s1", model(tiles, noise)["s1"], tiles["s1"]), 4)
+    drawn = patchify(model.pixels("s1", masked(model, tiles, noise)["s1"], tiles["s1"]), 4)
     mask = model.draw_masks(tiles, noise)["s1"]
     truth = patchify(tiles["s1"], 4)
     assert torch.equal(drawn[mask.mask == 0], truth[mask.mask == 0])
@@ -214,9 +221,9 @@ def test_pictures_show_the_truth_where_visible_and_nan_where_not_decoded(
 
 def test_bf16_autocast_keeps_target_and_loss_in_float32(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae(target_norm="group")
-    expected = _total_loss(model(tiles, noise))
+    expected = _total_loss(masked(model, tiles, noise))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        reconstructions = model(tiles, noise)
+        reconstructions = masked(model, tiles, noise)
         loss = _total_loss(reconstructions)
     assert {item.pred.dtype for item in reconstructions.values()} == {torch.bfloat16}
     assert {item.target.dtype for item in reconstructions.values()} == {torch.float32}
@@ -227,7 +234,7 @@ def test_bf16_autocast_keeps_target_and_loss_in_float32(make_fusmae: MakeFusMAE,
 
 def test_target_asks_for_no_gradient(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     tiles["s1"].requires_grad_()
-    assert not make_fusmae()(tiles, noise)["s1"].target.requires_grad
+    assert not masked(make_fusmae(), tiles, noise)["s1"].target.requires_grad
 
 
 def test_mask_ratio_of_every_modality_is_needed(make_fusmae: MakeFusMAE):
@@ -237,7 +244,7 @@ def test_mask_ratio_of_every_modality_is_needed(make_fusmae: MakeFusMAE):
 
 def test_one_modality_alone_is_a_model(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
     model = make_fusmae(groups={"s2": (2, 3)}, early_fusion=False, feature_fusion=False)
-    assert list(model({"s2": tiles["s2"]}, noise)) == ["s2"]
+    assert list(masked(model, {"s2": tiles["s2"]}, noise)) == ["s2"]
 
 
 def test_training_lowers_the_loss(make_fusmae: MakeFusMAE, tiles: Tiles, noise: Tiles):
@@ -245,7 +252,7 @@ def test_training_lowers_the_loss(make_fusmae: MakeFusMAE, tiles: Tiles, noise: 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        loss = _total_loss(model(tiles, noise))
+        loss = _total_loss(masked(model, tiles, noise))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

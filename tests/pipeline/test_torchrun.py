@@ -30,7 +30,7 @@ PRETRAIN = (
 CUT = """
 import os, signal, sys, time
 from lightning.pytorch.callbacks import Callback
-import fusmae.stages.pretrain as stage
+import fusmae.training.stage as stage
 from fusmae.cli import main
 from fusmae.training.trainer import StopTogether, build_trainer
 

@@ -50,4 +50,4 @@ def pixels() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def features(rival: Rival, pixels: dict[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
     """By setting."""
-    return {setting: rival(pixels, setting) for setting in (("s1", "s2"), ("s1",), ("s2",))}
+    return {setting: rival.features(pixels, setting) for setting in (("s1", "s2"), ("s1",), ("s2",))}

@@ -55,7 +55,7 @@ def of_original(band: str) -> float:
 def test_croma_is_fed_its_bands_in_its_order_in_8_bit():
     rival = make("croma_base", SEN12MS)
     radar, optical = Heard(rival.backbone.s1_encoder), Heard(rival.backbone.s2_encoder)
-    rival(PIXELS, BOTH)
+    rival.features(PIXELS, BOTH)
     ((_, sar),), ((_, multispectral),) = radar.calls, optical.calls
     # Rounding before the cut to whole numbers may be a step of 1/255; bands are twelve steps apart.
     step = 1.01 / 255
@@ -72,7 +72,7 @@ def test_croma_clips_at_two_deviations_and_cuts_to_8_bit():
 def test_dofa_is_fed_all_bands_together_each_with_its_wavelength():
     rival = make("dofa_base", SEN12MS)
     heard = Heard(rival.backbone.patch_embed)
-    rival(PIXELS, BOTH)
+    rival.features(PIXELS, BOTH)
     (((tile, wavelengths), _),) = heard.calls
     assert tile.shape == (2, 15, 224, 224)
     assert values(tile) == pytest.approx([DEVIATIONS[band] for band in ("VV", "VH", *THIRTEEN)], abs=1e-4)
@@ -83,7 +83,7 @@ def test_dofa_is_fed_all_bands_together_each_with_its_wavelength():
 def test_copernicusfm_is_fed_a_sensor_a_pass_and_gives_their_mean():
     rival = make("copernicusfm_base", SEN12MS)
     heard = Heard(rival.backbone.patch_embed_spectral)
-    both = rival(PIXELS, BOTH)
+    both = rival.features(PIXELS, BOTH)
     (((radar,), of_radar), ((optical,), of_optical)) = heard.calls
     assert values(radar) == pytest.approx([DEVIATIONS["VV"], DEVIATIONS["VH"]], abs=1e-4)
     assert values(optical) == pytest.approx([DEVIATIONS[band] for band in THIRTEEN], abs=1e-4)
@@ -91,5 +91,5 @@ def test_copernicusfm_is_fed_a_sensor_a_pass_and_gives_their_mean():
     assert of_radar["bandwidths"].tolist() == [1e9, 1e9]
     assert of_optical["wavelengths"].tolist() == [440, 490, 560, 665, 705, 740, 783, 842, 860, 940, 1370, 1610, 2190]
     assert of_optical["bandwidths"].tolist() == [20, 65, 35, 30, 15, 15, 20, 115, 20, 20, 30, 90, 180]
-    alone = [rival(PIXELS, (key,)) for key in BOTH]
+    alone = [rival.features(PIXELS, (key,)) for key in BOTH]
     assert torch.allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)

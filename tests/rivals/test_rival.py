@@ -57,21 +57,21 @@ def test_order_of_bands_does_not_matter(rival, features):
         "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VH", "VV")),)),
     }
     inputs = modality_inputs(turned, TILE_M)
-    found = make(rival.name, turned)(draw(inputs, statistics_of(inputs)), BOTH)
+    found = make(rival.name, turned).features(draw(inputs, statistics_of(inputs)), BOTH)
     assert torch.equal(found, features[BOTH])
 
 
 @pytest.mark.parametrize(("given", "other"), [("s1", "s2"), ("s2", "s1")])
 def test_one_modality_does_not_depend_on_the_other(rival, pixels, features, given, other):
     spoiled = {name: array if name.startswith(given) else array * torch.nan for name, array in pixels.items()}
-    assert torch.equal(rival(spoiled, (given,)), features[given,])
+    assert torch.equal(rival.features(spoiled, (given,)), features[given,])
     absent = {name: array for name, array in pixels.items() if not name.startswith(other)}
-    assert torch.equal(rival(absent, (given,)), features[given,])
+    assert torch.equal(rival.features(absent, (given,)), features[given,])
 
 
 def test_both_depend_on_each(rival, pixels, features):
     for name in ("s1_10m", "s2_60m"):
-        changed = rival(pixels | {name: pixels[name].flip(-1) * 1.2}, BOTH)
+        changed = rival.features(pixels | {name: pixels[name].flip(-1) * 1.2}, BOTH)
         assert not torch.allclose(changed, features[BOTH], atol=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_thirteen_bands_of_a_larger_tile_work(rival):
     large = make(rival.name, SEN12MS, tile_m=2560)
     assert large.chosen["s2"] == tuple(band for band in THIRTEEN if band != "B10" or rival.name != "croma_base")
     inputs = modality_inputs(SEN12MS, 2560)
-    assert large(draw(inputs, statistics_of(inputs)), BOTH).isfinite().all()
+    assert large.features(draw(inputs, statistics_of(inputs)), BOTH).isfinite().all()
 
 
 def test_a_saved_state_dict_gives_the_same_features(rival, pixels, features, tmp_path):
@@ -88,18 +88,18 @@ def test_a_saved_state_dict_gives_the_same_features(rival, pixels, features, tmp
     loaded = make(rival.name, weights=path, seed=1)
     assert loaded.origin == f"weights of weights.pth, sha256 {file_sha256(path)}"
     path.unlink()  # pytest would keep a hundred megabytes
-    assert torch.equal(loaded(pixels, BOTH), features[BOTH])
+    assert torch.equal(loaded.features(pixels, BOTH), features[BOTH])
 
 
 def test_a_setting_that_there_is_not_is_refused(rival, pixels):
     for setting in ((), ("s3",)):
         with pytest.raises(ValueError, match="unknown setting"):
-            rival(pixels, setting)
+            rival.features(pixels, setting)
 
 
 def test_absent_arrays_are_named(rival, pixels):
     with pytest.raises(ValueError, match=r"arrays \['s2_10m', 's2_20m', 's2_60m'\] are absent"):
-        rival({"s1_10m": pixels["s1_10m"]}, BOTH)
+        rival.features({"s1_10m": pixels["s1_10m"]}, BOTH)
 
 
 def test_a_name_that_is_no_rival_is_refused():

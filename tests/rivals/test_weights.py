@@ -10,7 +10,7 @@ from torch import nn
 
 from fusmae.errors import CheckpointError
 from fusmae.rivals.backbones import CopernicusFM, Croma, Dofa
-from fusmae.rivals.weights import WeightNames, load_backbone
+from fusmae.rivals.rival import WeightNames, load_backbone
 from tests.rivals.tiles import make
 
 NAMES = WeightNames(optional=("1.",), ignored=("mask_token",), published="Some_Weights")
@@ -61,7 +61,7 @@ def test_the_file_fits_the_base_model_as_it_is_published(monkeypatch, tmp_path, 
     rival.load(path)
     for name, tensor in source.backbone.state_dict().items():
         assert torch.equal(rival.backbone.state_dict()[name], tensor), name
-    assert rival(pixels, ("s1", "s2")).shape == (2, rival.dim)
+    assert rival.features(pixels, ("s1", "s2")).shape == (2, rival.dim)
 
 
 def test_safetensors_are_read(tmp_path):

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusmae.study.comparisons import OWN, compare, differences, verdict
+from benchmarks.study import OWN, differences
+from fusmae.study.comparisons import compare, verdict
 from fusmae.study.results import HEADLINE
 from fusmae.study.summary import summarise
 

@@ -137,7 +137,7 @@ def test_same_cells_make_the_same_bytes(report, cells, tmp_path):
 
 def test_thinned_curve_keeps_the_area_under_the_whole_one(cells):
     curve = next(curve for curve in micro_curves(summarise(cells, "fusmae")) if curve.use == ("probe", 1.0))
-    found = next(found for found in cells if (found.cell.variant, found.cell.seed) == (curve.variant, curve.seed))
+    found = next(found for found in cells if found.cell.variant == curve.variant)
     whole = average_precision_score(found.labels.ravel(), found.predictions["probe/1/s1+s2"].ravel())
     assert len(curve.recall) <= 100
     assert (np.diff(curve.recall) > 0).all()

@@ -79,7 +79,7 @@ def train() -> Callable[..., L.Trainer]:
     def run(
         module: L.LightningModule,
         data: PairDataModule,
-        scratch: Path,
+        resume_folder: Path,
         *callbacks: Callback,
         epochs: int = 3,
         every: int = 3,
@@ -87,9 +87,9 @@ def train() -> Callable[..., L.Trainer]:
         watching: Sequence[Callback] = (),
     ) -> L.Trainer:
         runtime = runtime_section(checkpoint_every_steps=every)
-        trainer = build_trainer(runtime, epochs, seed, scratch, callbacks=watching)
+        trainer = build_trainer(runtime, epochs, seed, resume_folder, callbacks=watching)
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-        fit(trainer, module, data, scratch)
+        fit(trainer, module, data)
         return trainer
 
     return run

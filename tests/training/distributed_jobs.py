@@ -94,7 +94,7 @@ def run(folder, name, *, kind="pretrain", strategy="ddp", scratch=None, own_scra
     trainer.callbacks += [curve, Disturb(**disturbance)]
     weights, ended = {}, "done"
     try:
-        weights = fit(trainer, module, data, place)
+        weights = fit(trainer, module, data)
     except (CutError, SIGTERMException) as error:
         ended = type(error).__name__
     except TrainingError as error:

@@ -7,14 +7,8 @@ import torch
 from torch import nn
 
 from fusmae.errors import CheckpointError, StorageError
-from fusmae.training.checkpoint import (
-    CARD,
-    WEIGHTS,
-    Checkpoint,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from fusmae.models.weights import load_weights
+from fusmae.training.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from tests.sections import model_section
 
 

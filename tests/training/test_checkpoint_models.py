@@ -57,7 +57,8 @@ def test_autoencoder_rebuilt_from_a_saved_checkpoint_gives_the_same_outputs(arch
     rebuilt = found.autoencoder()
     assert not rebuilt.training
     tiles = Preprocess(found.preprocessing)(batch.pixels)
-    expected, outputs = model(tiles, batch.noise), rebuilt(tiles, batch.noise)
+    masks = model.draw_masks(tiles, batch.noise)
+    expected, outputs = model(tiles, masks), rebuilt(tiles, masks)
     for key in ("s1", "s2"):
         assert torch.equal(outputs[key].pred, expected[key].pred)
         assert torch.equal(outputs[key].target, expected[key].target)
@@ -88,7 +89,7 @@ def test_finetuned_classifier_is_rebuilt_from_its_checkpoint(
     assert torch.equal(rebuilt(tiles), model(tiles))
 
 
-def test_probed_classifier_takes_the_head_of_its_setting(architecture, preprocessing, classes, batch, saved):
+def test_a_probe_head_is_that_of_its_setting(architecture, preprocessing, classes, batch, saved):
     encoder = Encoder(architecture)
     heads = {name: ProbeHead(16, 4) for name in ("s1+s2", "s1", "s2")}
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
@@ -99,7 +100,7 @@ def test_probed_classifier_takes_the_head_of_its_setting(architecture, preproces
     tiles = Preprocess(preprocessing)(batch.pixels)
     logits = {}
     for name, head in heads.items():
-        rebuilt = found.probed_classifier(name)
+        rebuilt = Classifier(found.encoder(), found.readout, found.probe_head(name)).eval()
         logits[name] = rebuilt(tiles)
         assert torch.equal(logits[name], Classifier(encoder, "mean", head).eval()(tiles))
     assert not torch.equal(logits["s1"], logits["s2"])
@@ -117,7 +118,7 @@ def test_a_checkpoint_with_a_head_describes_it(architecture, preprocessing, clas
 
 def test_a_pretrained_checkpoint_is_no_classifier_and_its_folder_is_named(architecture, saved, tmp_path):
     found = saved(architecture, FusMAE(architecture).state_dict())
-    for build in (found.finetuned_classifier, lambda: found.probed_classifier("s1")):
+    for build in (found.finetuned_classifier, lambda: found.probe_head("s1")):
         with pytest.raises(CheckpointError, match=f"The checkpoint in {tmp_path / 'c'} has no head"):
             build()
 

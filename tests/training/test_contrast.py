@@ -10,7 +10,8 @@ from torch import Tensor
 from fusmae.models.encoder import Latents
 from fusmae.models.fusmae import FusMAE, reconstruction_loss
 from fusmae.models.tokens import patchify, unpatchify
-from fusmae.training.checkpoint import load_weights, part_of
+from fusmae.models.weights import load_weights
+from fusmae.training.checkpoint import part_of
 from fusmae.training.reconstruction import TEMPERATURE, Contrast, info_nce, start_pretraining
 from tests.sections import model_section, pretrain_section
 
@@ -120,7 +121,7 @@ def test_each_two_of_three_modalities_are_compared():
 
 def test_total_is_the_weighed_sum_of_both_terms(make_reconstructor, batch):
     module = make_reconstructor(reconstruction_weight=2.0, contrastive_weight=0.3)
-    reconstruction = sum(reconstruction_loss(found) for found in module(batch).values())
+    reconstruction = sum(reconstruction_loss(found) for found in module.model(*module.masked(batch)).values())
     contrastive = contrastive_loss(module, batch)
     assert contrastive > 0.1
     expected = 2.0 * reconstruction.item() + 0.3 * contrastive
@@ -128,13 +129,14 @@ def test_total_is_the_weighed_sum_of_both_terms(make_reconstructor, batch):
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 0.5)])
-def test_tiles_are_computed_once_per_step_whatever_the_losses(make_reconstructor, batch, weights):
+def test_tiles_and_masks_are_made_once_per_step_whatever_the_losses(make_reconstructor, batch, weights, monkeypatch):
     module = make_reconstructor(reconstruction_weight=weights[0], contrastive_weight=weights[1])
-    calls = []
-    module.preprocess.register_forward_hook(lambda *_: calls.append(1))
+    tiles, masks, draw = [], [], module.model.draw_masks
+    module.preprocess.register_forward_hook(lambda *_: tiles.append(1))
+    monkeypatch.setattr(module.model, "draw_masks", lambda *given: masks.append(1) or draw(*given))
     for step in (1, 2):
         module.training_step(batch, step)
-        assert len(calls) == step
+        assert len(tiles) == len(masks) == step
 
 
 def test_the_contrastive_term_is_logged_beside_the_others(make_reconstructor, make_data, tmp_path, train):
@@ -155,7 +157,7 @@ def test_a_batch_without_one_modality_leaves_the_contrastive_term_out(make_recon
 def test_without_the_term_nothing_is_drawn_and_nothing_added(make_reconstructor, batch):
     module = make_reconstructor()
     after_building = torch.get_rng_state()
-    losses = torch.stack([reconstruction_loss(found) for found in module(batch).values()])
+    losses = torch.stack([reconstruction_loss(found) for found in module.model(*module.masked(batch)).values()])
     assert torch.equal(module.training_step(batch, 0), losses.sum())
     assert torch.equal(torch.get_rng_state(), after_building)
     assert module.contrast is None

@@ -13,7 +13,7 @@ def batch(make_data):
 
 
 def loss_of(module, batch) -> float:
-    return sum(reconstruction_loss(found).item() for found in module(batch).values())
+    return sum(reconstruction_loss(found).item() for found in module.model(*module.masked(batch)).values())
 
 
 def test_one_step_changes_every_weight_of_the_model(make_reconstructor, make_data, tmp_path, train, weights_of):
@@ -34,7 +34,7 @@ def test_training_lowers_the_loss_of_the_batch_that_it_sees(make_reconstructor, 
 
 def test_loss_is_the_sum_of_the_modalities_losses_one_to_one(make_reconstructor, batch):
     module = make_reconstructor()
-    losses = [reconstruction_loss(item) for item in module(batch).values()]
+    losses = [reconstruction_loss(item) for item in module.model(*module.masked(batch)).values()]
     assert len(losses) == 2
     assert module.training_step(batch, 0).item() == pytest.approx(sum(loss.item() for loss in losses), rel=1e-6)
 
@@ -57,7 +57,7 @@ def test_a_refactoring_shows_the_same_loss(make_reconstructor, batch):
 def test_a_dropped_modality_has_no_loss_and_its_pixels_do_not_matter(make_reconstructor, batch):
     module = make_reconstructor()
     without = batch._replace(dropped="s1")
-    assert list(module(without)) == ["s2"]
+    assert list(module.model(*module.masked(without))) == ["s2"]
     poisoned = without._replace(pixels=batch.pixels | {"s1_10m": torch.full_like(batch.pixels["s1_10m"], torch.nan)})
     assert module.training_step(poisoned, 0).item() == module.training_step(without, 0).item()
     assert module.training_step(without, 0).item() != module.training_step(batch, 0).item()
@@ -85,11 +85,11 @@ def test_each_patch_of_an_epochs_batches_is_removed_equally_often_and_apart_from
 def test_augmented_pixels_are_what_is_masked_and_wanted(make_reconstructor, batch):
     module = make_reconstructor()
     tiles = apply_geometry(module.preprocess(batch.pixels), batch.geometry)
-    expected = module.model(tiles, batch.noise)
-    found = module(batch)
+    expected = module.model(tiles, module.model.draw_masks(tiles, batch.noise))
+    found = module.model(*module.masked(batch))
     for key in ("s1", "s2"):
         assert torch.equal(found[key].target, expected[key].target)
-    plain = module(batch._replace(geometry=torch.eye(2, 3).expand(4, -1, -1)))
+    plain = module.model(*module.masked(batch._replace(geometry=torch.eye(2, 3).expand(4, -1, -1))))
     assert not torch.equal(plain["s1"].target, found["s1"].target)
 
 
@@ -111,6 +111,7 @@ def test_validation_loss_is_that_of_the_whole_split_under_the_same_masks(
     trainer = train(module, data, tmp_path, epochs=2)
     whole = next(iter(make_data(5).val_dataloader()))
     with torch.no_grad():
-        losses = {key: reconstruction_loss(found).item() for key, found in module.eval()(whole).items()}
+        found = module.eval().model(*module.masked(whole))
+        losses = {key: reconstruction_loss(item).item() for key, item in found.items()}
     for key, loss in losses.items():
         assert trainer.callback_metrics[f"validation/loss_{key}"].item() == pytest.approx(loss, rel=1e-5)

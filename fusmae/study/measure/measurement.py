@@ -1,5 +1,6 @@
 """Measure one variant and seed in every way that the study asks for."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,22 +13,24 @@ import torch
 from numpy.typing import NDArray
 
 from fusmae.config.runtime import RuntimeConfig
-from fusmae.config.study import StepsConfig, StudyConfig
-from fusmae.config.training import FinetuneConfig, LabelKind
+from fusmae.config.study import StepsConfig, StudyConfig, VariantConfig
+from fusmae.config.training import FinetuneConfig, LabelKind, PretrainConfig, Readout
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, Split
-from fusmae.errors import ConfigError
+from fusmae.errors import CheckpointError, ConfigError
 from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
-from fusmae.evaluation.features import Features, FrozenEncoder, device_of, features_of
+from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, device_of, features_of
 from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.predictions import finetuned_probabilities
 from fusmae.evaluation.probe import fit_probe
 from fusmae.evaluation.resampling import headline_draws, independent_places, miou_draws, place_resamples
 from fusmae.evaluation.subsets import label_subset
+from fusmae.files import file_sha256
 from fusmae.models.preprocess import Preprocess
+from fusmae.rivals.backbones import build_rival
 from fusmae.study.results import FOCUS, Row
-from fusmae.training.checkpoint import Checkpoint
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 from fusmae.training.optim import REFERENCE_BATCH
 from fusmae.training.segmentation import Segmenter, segmentation_scores
 from fusmae.training.supervised import Finetuner, start_finetuning
@@ -40,6 +43,62 @@ _THRESHOLD = 0.5
 
 _WARMUP_SHARE = 0.1
 """Share of a finetuning's epochs that is warm-up, the same for every share of labels."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A variant's weights, ready to use.
+
+    Attributes:
+        about: description of the variant.
+        encoder: the frozen encoder.
+        checkpoint: weights to train further; None for a rival.
+        is_scratch: whether those weights are random.
+        is_reconstructing: whether the variant was trained to reconstruct.
+        history: training curves and cost of the pretraining.
+    """
+
+    about: str
+    encoder: FrozenEncoder
+    checkpoint: Checkpoint | None
+    is_scratch: bool
+    is_reconstructing: bool
+    history: Mapping[str, Any]
+
+
+def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
+    """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
+
+    `readout` is for encoders of this project, as a rival has its own way; `seed` makes a rival's weights where it
+    has no file of them.
+
+    Raises:
+        CheckpointError: the weights are absent, damaged, changed or of another model.
+    """
+    checkpoint = load_checkpoint(folder)
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    if variant.start not in ("pretrained", "random"):
+        weights = _unchanged(variant) if variant.weights else None
+        rival = build_rival(variant.start, checkpoint.preprocessing, weights, seed)
+        return Opened(f"{variant.about}, {rival.origin}", rival, None, False, False, history)
+    is_scratch = variant.start == "random"
+    is_reconstructing = not is_scratch and bool(pretrain.reconstruction_weight)
+    encoder = CheckpointEncoder(checkpoint, readout)
+    return Opened(variant.about, encoder, checkpoint, is_scratch, is_reconstructing, history)
+
+
+def _unchanged(variant: VariantConfig) -> Path:
+    """A rival's file of weights, checked to be the one that the study was composed with."""
+    weights = Path(variant.weights)
+    found = file_sha256(weights) if weights.is_file() else "no such file"
+    if found != variant.weights_sha256:
+        raise CheckpointError(
+            f"{weights} is not the file of weights that the study was composed with.",
+            got=found,
+            expected=variant.weights_sha256,
+            hint="make study STUDY='…' once more",
+        )
+    return weights
 
 
 @dataclass
@@ -106,7 +165,7 @@ class Task:
         steps: number of steps, batch size and learning rate.
         draws: random draws of augmentation and modality drop.
         runtime: section `runtime` of params.yaml.
-        scratch: folder for resume checkpoints.
+        resume_folder: folder for resume checkpoints.
     """
 
     shards: Path
@@ -114,7 +173,7 @@ class Task:
     steps: StepsConfig
     draws: Draws
     runtime: RuntimeConfig
-    scratch: Path
+    resume_folder: Path
 
     @property
     def batch_size(self) -> int:
@@ -126,15 +185,14 @@ class Task:
         """Number of epochs that the steps begin; the number of steps is the same for every share of labels."""
         return -(-self.steps.steps // (len(self.rows) // self.batch_size))
 
-    def data(self, *, with_maps: bool = False) -> PairDataModule:
-        """The pairs that the task trains on."""
-        return PairDataModule(
-            self.shards,
-            batch_size=self.batch_size,
-            draws=self.draws,
-            train_rows=[int(row) for row in self.rows],
-            with_maps=with_maps,
-        )
+    def train(self, module: L.LightningModule, *, with_maps: bool = False) -> None:
+        """Train a module on the task's pairs; it is in eval mode afterwards."""
+        rows, size = self.rows.tolist(), self.batch_size
+        data = PairDataModule(self.shards, batch_size=size, draws=self.draws, train_rows=rows, with_maps=with_maps)
+        steps, seed, folder = self.steps.steps, self.draws.seed, self.resume_folder
+        trainer = build_trainer(self.runtime, self.epochs, seed, folder, max_steps=steps, is_validated=False)
+        fit(trainer, module, data)
+        module.eval()
 
 
 class Measurement:
@@ -144,17 +202,15 @@ class Measurement:
         study: how the study measures.
         recipe: settings of finetuning; its length and learning rate are the study's own.
         runtime: how the trainings use the machine.
-        encoder: the frozen encoder.
-        checkpoint: weights to train further; None for a rival.
-        is_scratch: whether those weights are random.
+        opened: the variant's weights.
         seed: random seed of the cell.
         data: pairs of every split.
         pairs: pairs of the index, by key.
-        scratch: folder for resume checkpoints.
+        resume_folder: folder for resume checkpoints.
 
     Attributes:
         book: rows added so far.
-        device: device that encoders run on.
+        num_places: number of test places that are drawn.
 
     Raises:
         ConfigError: the data lacks a class in focus.
@@ -165,26 +221,25 @@ class Measurement:
         study: StudyConfig,
         recipe: FinetuneConfig,
         runtime: RuntimeConfig,
+        opened: Opened,
         *,
-        encoder: FrozenEncoder,
-        checkpoint: Checkpoint | None,
-        is_scratch: bool,
         seed: int,
         data: PairDataModule,
         pairs: Mapping[str, Pair],
-        scratch: Path,
+        resume_folder: Path,
     ) -> None:
-        self.study, self.recipe, self.runtime = study, recipe, runtime
-        self.encoder, self.checkpoint, self.is_scratch = encoder, checkpoint, is_scratch
-        self.seed, self.data, self.scratch = seed, data, scratch
+        self.study, self.recipe, self.runtime, self.opened = study, recipe, runtime, opened
+        self.seed, self.data, self.pairs, self.resume_folder = seed, data, pairs, resume_folder
         self.device = device_of(runtime.accelerator)
         reader = data.reader("test")
         available = tuple(dict.fromkeys(item.modality for item in reader.inputs))
-        self.conditions = conditions_of(available, encoder.modalities, Clouds(RESAMPLING_SEED, study.clouded_share))
+        clouds = Clouds(RESAMPLING_SEED, study.clouded_share)
+        self.conditions = conditions_of(available, opened.encoder.modalities, clouds)
         self.settings = list(dict.fromkeys(condition.setting for condition in self.conditions))
         self.train_labels = np.asarray(data.reader("train").labels)
         self.labelled = {share: label_subset(self.train_labels, share, seed) for share in study.shares}
         places = independent_places([pairs[key] for key in reader.keys])
+        self.num_places = len(set(places))
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)
         self.book = RowBook(study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
@@ -192,9 +247,9 @@ class Measurement:
     def features(self) -> dict[Split, dict[str, Features]]:
         """Features of every split by condition; heads are trained and chosen without clouds."""
         clear = list(dict.fromkeys(condition.clear for condition in self.conditions))
-        of_split: dict[Split, Any] = {"train": clear, "validation": clear, "test": self.conditions}
+        of_split: dict[Split, list[Condition]] = {"train": clear, "validation": clear, "test": self.conditions}
         return {
-            split: features_of(self.encoder, self.data, split, conditions, self.device)
+            split: features_of(self.opened.encoder, self.data, split, conditions, self.device)
             for split, conditions in of_split.items()
         }
 
@@ -222,42 +277,38 @@ class Measurement:
 
     def add_finetuned(self) -> None:
         """Add the rows of encoder and head trained together, at every label share; a rival has none."""
-        if "finetune" not in self.study.protocols or self.checkpoint is None:
+        if "finetune" not in self.study.protocols or self.opened.checkpoint is None:
             return
-        recipe = self.recipe
+        recipe, kind, num_classes = self.recipe, self.study.kind, self.train_labels.shape[1]
         draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
-            task = self._task("finetune", share, draws)
-            num_classes, kind = self.train_labels.shape[1], self.study.kind
-            module = finetune(task, self.checkpoint, recipe, num_classes, kind, is_scratch=self.is_scratch)
-            found = finetuned_probabilities(
-                module.model, module.preprocess, self.data, self.conditions, self.device, kind
-            )
-            for condition, probabilities in found.items():
+            task = self._task("finetune", share, self.study.finetune, draws)
+            is_scratch = self.opened.is_scratch
+            module = finetune(task, self.opened.checkpoint, recipe, num_classes, kind, is_scratch=is_scratch)
+            given = self.data, self.conditions, self.device, kind
+            for condition, probabilities in finetuned_probabilities(module.model, module.preprocess, *given).items():
                 self.book.add("finetune", share, condition, probabilities)
 
     def add_maps(self) -> None:
         """Add the rows of a segmentation head; there are none for a rival, or where the data has no maps."""
         classes = self.data.reader("test").map_classes
-        if "segment" not in self.study.protocols or self.checkpoint is None or not classes:
+        if "segment" not in self.study.protocols or self.opened.checkpoint is None or not classes:
             return
-        draws = self._draws(0.0, None)
+        draws = self._draws()
         with_maps = PairDataModule(self.data.shards, batch_size=self.data.batch_size, draws=draws, with_maps=True)
         for share in self.study.shares:
             for setting in self.settings:
-                task = self._task(f"segment-{'-'.join(setting)}", share, draws)
-                module = segment(task, self.checkpoint, setting, len(classes))
-                found = map_confusions(module, with_maps, self.conditions, self.device)
-                for condition, confusions in found.items():
-                    self.book.add_maps(share, condition, confusions, classes)
+                task = self._task(f"segment-{'-'.join(setting)}", share, self.study.segment, draws)
+                module = segment(task, self.opened.checkpoint, setting, len(classes))
+                for condition, counts in map_confusions(module, with_maps, self.conditions, self.device).items():
+                    self.book.add_maps(share, condition, counts, classes)
 
-    def _draws(self, modality_drop: float, augment: Mapping[str, Any] | None) -> Draws:
-        return Draws(self.seed, self.encoder.modalities, 1, modality_drop, augment)
+    def _draws(self, modality_drop: float = 0.0, augment: Mapping[str, Any] | None = None) -> Draws:
+        return Draws(self.seed, self.opened.encoder.modalities, 1, modality_drop, augment)
 
-    def _task(self, name: str, share: float, draws: Draws) -> Task:
-        steps = self.study.finetune if name == "finetune" else self.study.segment
-        rows, scratch = self.labelled[share], self.scratch / f"{name}-{share:g}"
-        return Task(self.data.shards, rows, steps, draws, self.runtime, scratch)
+    def _task(self, name: str, share: float, steps: StepsConfig, draws: Draws) -> Task:
+        folder = self.resume_folder / f"{name}-{share:g}"
+        return Task(self.data.shards, self.labelled[share], steps, draws, self.runtime, folder)
 
 
 def finetune(
@@ -265,13 +316,8 @@ def finetune(
 ) -> Finetuner:
     """A classifier trained from a pretraining checkpoint's weights, in eval mode.
 
-    Args:
-        task: settings of the training.
-        checkpoint: pretrained or initial weights.
-        recipe: section `finetune` of params.yaml; length and learning rate are taken from the task instead.
-        num_classes: K, number of classes.
-        kind: kind of label vector.
-        is_scratch: whether the weights are random, so that every layer learns at the full rate.
+    Length and learning rate are the task's, not the recipe's. With `is_scratch` the weights are random, and every layer
+    learns at the full rate.
     """
     changes = {
         "base_lr": task.steps.learning_rate * REFERENCE_BATCH / task.batch_size,
@@ -281,23 +327,18 @@ def finetune(
         "layer_decay": 1.0 if is_scratch else recipe.layer_decay,
     }
     module = start_finetuning(checkpoint, recipe.model_copy(update=changes), num_classes, task.draws.seed, kind)
-    _train(task, module, task.data())
-    return module.eval()
+    task.train(module)
+    return module
 
 
 def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
     """A segmentation head trained on a frozen encoder's tokens, in eval mode."""
-    encoder = checkpoint.encoder()
+    encoder, preprocess = checkpoint.encoder(), Preprocess(checkpoint.preprocessing)
     torch.manual_seed(task.draws.seed)
-    module = Segmenter(
-        encoder,
-        Preprocess(checkpoint.preprocessing),
-        setting=setting,
-        learning_rate=task.steps.learning_rate,
-        num_classes=num_classes,
-    )
-    _train(task, module, task.data(with_maps=True))
-    return module.eval()
+    rate = task.steps.learning_rate
+    module = Segmenter(encoder, preprocess, setting=setting, learning_rate=rate, num_classes=num_classes)
+    task.train(module, with_maps=True)
+    return module
 
 
 def map_confusions(
@@ -307,12 +348,6 @@ def map_confusions(
     module.to(device)
     own = [condition for condition in conditions if condition.setting == module.setting]
     return over_split(lambda batch, _: module.predict_step(batch), data, "test", own, device)
-
-
-def _train(task: Task, module: L.LightningModule, data: PairDataModule) -> None:
-    steps, seed = task.steps.steps, task.draws.seed
-    trainer = build_trainer(task.runtime, task.epochs, seed, task.scratch, max_steps=steps, is_validated=False)
-    fit(trainer, module, data, task.scratch)
 
 
 def _columns(focus: Sequence[str], classes: Sequence[str]) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 import torchgeo.models
 from sklearn.metrics import average_precision_score
 
+from fusmae.cli.stages import training_stage
 from fusmae.data.shards import MANIFEST
 from fusmae.errors import CheckpointError, StudyError
 from fusmae.files import file_sha256
@@ -20,7 +21,7 @@ from fusmae.runs.provenance import git_state
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
-from fusmae.study.measure.cell import open_variant
+from fusmae.study.measure.measurement import open_variant
 from fusmae.study.results import read_cell
 from fusmae.study.variants import study_of, variant_config, variant_of
 from fusmae.training.checkpoint import load_checkpoint
@@ -55,12 +56,8 @@ class Workshop:
         study_pretrain(
             variant_of(self.config, variant),
             own.pretrain,
-            own.model,
-            own.data,
-            own.runtime,
+            training_stage(own),
             variant=variant,
-            seed=seed,
-            experiment=own.register_as.experiment,
             shards=Path("data/shards"),
             verdict=Path("data/verdict.json"),
             statistics=Path("data/statistics.json"),
@@ -76,12 +73,8 @@ class Workshop:
             study_of(self.config),
             own.finetune,
             own.pretrain,
-            own.model,
-            own.data,
-            own.runtime,
+            training_stage(own),
             variant=variant,
-            seed=seed,
-            experiment=own.register_as.experiment,
             batch_size=own.evaluate.batch_size,
             weights=Path("models") / f"{variant}-{seed}",
             shards=Path("data/shards"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusmae.study.measure.cell import failure_pictures, reconstruction_pictures, whole
+from fusmae.study.measure.cell import failure_pictures, reconstruction_pictures
 from fusmae.study.variants import variant_config
 
 KEYS = [f"test{number:02d}" for number in range(6)]
@@ -70,9 +70,9 @@ def test_certain_probabilities_are_no_endless_surprise(tiny, tmp_path):
     assert len(failure_pictures(tmp_path, tiny.data(), tiny.pairs, 1 - labels, 9)) == 6
 
 
-def test_batches_as_one_are_the_pairs_in_their_order(tiny):
+def test_pairs_in_one_batch_are_those_of_several(tiny):
     rows = [5, 0, 3, 1, 2]
-    joined, direct = (whole(list(tiny.data(size).batches("test", rows))) for size in (2, 5))
+    (joined,), (direct,) = (tiny.data(size).batches("test", rows, 5) for size in (2, 5))
     assert joined.indices.tolist() == rows
     for name, array in direct.pixels.items():
         assert (joined.pixels[name].float() == array.float()).all()

@@ -9,7 +9,7 @@ from fusmae.errors import ConfigError
 from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.probe import fit_probe
-from fusmae.study.measure.measurement import Measurement
+from fusmae.study.measure.measurement import Measurement, Opened
 from fusmae.study.variants import study_of, variant_config
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -24,13 +24,11 @@ def measure(tiny, tiny_config, tmp_path):
             study_of(config),
             own.finetune,
             own.runtime,
-            encoder=CheckpointEncoder(checkpoint, "mean"),
-            checkpoint=None if is_rival else checkpoint,
-            is_scratch=False,
+            Opened("", CheckpointEncoder(checkpoint, "mean"), None if is_rival else checkpoint, False, False, {}),
             seed=seed,
             data=data or tiny.data(),
             pairs=tiny.pairs,
-            scratch=tmp_path / "scratch",
+            resume_folder=tmp_path / "resume",
         )
 
     return make

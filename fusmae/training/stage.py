@@ -1,0 +1,69 @@
+"""What the stages that train share: their sections of the parameters, their pairs, their MLflow run and the fit."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from fusmae.config.data import DataConfig
+from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.runs.tracking import Run, stage_run
+from fusmae.training.checkpoint import part_of
+from fusmae.training.trainer import build_trainer, fit
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """What a stage that trains is given beside its own section of the parameters.
+
+    These are the sections `model`, `data` and `runtime`, the run's random seed and the name of the MLflow experiment.
+    """
+
+    model: ModelConfig
+    tiles: DataConfig
+    runtime: RuntimeConfig
+    seed: int
+    experiment: str
+
+    def pairs(
+        self, shards: Path, recipe: PretrainConfig | FinetuneConfig, modalities: tuple[str, ...], num_patches: int = 1
+    ) -> PairDataModule:
+        """The pairs of `shards`, with the recipe's augmentation and modality drop in training."""
+        draws = Draws(self.seed, modalities, num_patches, recipe.modality_drop, recipe.augment.model_dump())
+        return PairDataModule(shards, batch_size=recipe.batch_size, draws=draws, num_workers=self.runtime.num_workers)
+
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        code: Mapping[str, str],
+        inputs: Sequence[Path],
+        run_file: Path,
+        data: PairDataModule,
+    ) -> AbstractContextManager[Run]:
+        """The stage's MLflow run; the arguments are those of `stage_run`."""
+        return stage_run(
+            name,
+            experiment=self.experiment,
+            seed=self.seed,
+            params=params,
+            code=code,
+            inputs=inputs,
+            run_file=run_file,
+            accelerator=self.runtime.accelerator,
+            data=data.reader("train").origin.described,
+        )
+
+    def fit(
+        self, module: L.LightningModule, data: PairDataModule, run: Run, epochs: int, callbacks: Sequence[Callback] = ()
+    ) -> dict[str, Tensor]:
+        """Train in the stage's run, from where it was interrupted; the weights of the module's `model` by name."""
+        trainer = build_trainer(self.runtime, epochs, self.seed, run.scratch, run.logger, callbacks)
+        return part_of(fit(trainer, module, data), "model.")
