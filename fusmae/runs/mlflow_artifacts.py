@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,10 +48,8 @@ class Outdated:
 def outdated_addresses(database: Path) -> list[Outdated]:
     """Former folders of a store that was moved or copied, from the addresses in its database; changes nothing.
 
-    The folder of an experiment whose artifacts are elsewhere on purpose (on a larger disk) is not among them.
-
-    Args:
-        database: the SQLite file; its folder is the store's.
+    The folder of an experiment whose artifacts are elsewhere on purpose (on a larger disk) is not among them. The
+    store's folder is that of `database`, its SQLite file.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
@@ -63,11 +61,7 @@ def outdated_addresses(database: Path) -> list[Outdated]:
 def update_addresses(database: Path) -> list[Outdated]:
     """Change the addresses of a moved or copied store to its present folder, if all artifacts are there too.
 
-    Args:
-        database: the SQLite file; only one process at a time may call this.
-
-    Returns:
-        The folders that the addresses named before.
+    Only one process at a time may call this for a database. Returned are the folders that the addresses named before.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
@@ -85,25 +79,22 @@ def update_addresses(database: Path) -> list[Outdated]:
         return moved
 
 
-@contextmanager
-def _open(database: Path) -> Iterator["Connection"]:
+def _open(database: Path) -> AbstractContextManager["Connection"]:
     """A connection with one transaction."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    with create_engine(sqlite_uri(database), poolclass=NullPool).begin() as connection:
-        yield connection
+    return create_engine(sqlite_uri(database), poolclass=NullPool).begin()
 
 
 def _columns() -> list[tuple["TableClause", "ColumnClause[str]"]]:
     from sqlalchemy import String, column, table
 
-    columns = [(name, column(address, String)) for name, address in _ADDRESSES]
-    return [(table(name, address), address) for name, address in columns]
+    return [(table(name, item), item) for name, address in _ADDRESSES for item in [column(address, String)]]
 
 
 def _outdated(connection: "Connection", database: Path) -> Iterator[Outdated]:
-    from sqlalchemy import column, select, table
+    from sqlalchemy import column, func, select, table
 
     store = database.parent
     experiments = table("experiments", column("experiment_id"), column("artifact_location"))
@@ -119,17 +110,12 @@ def _outdated(connection: "Connection", database: Path) -> Iterator[Outdated]:
         before = local_path(root)
         if before is None or before == store or (before.exists() and before.samefile(store)):
             continue
-        paths = [path for address in _under(connection, root) if (path := local_path(address))]
+        # Addresses of artifacts that were written: those of runs, models and versions, not of experiments.
+        asked = (select(item).where(func.instr(item, f"{root}/") == 1) for _, item in _columns()[1:])
+        addresses = (address for query in asked for address in connection.scalars(query))
+        paths = [path for path in map(local_path, addresses) if path]
         here = [store / path.relative_to(before) for path in paths]
         was_store = before.name == store.name and (not before.exists() or (before / database.name).exists())
         if was_store or any(path.exists() for path in here):
             only_there = (path for path, own in zip(paths, here, strict=True) if path.exists() and not own.exists())
             yield Outdated(root, before, store, next(only_there, None))
-
-
-def _under(connection: "Connection", root: str) -> Iterator[str]:
-    """Addresses of artifacts that were written: those of runs, models and versions, not of experiments."""
-    from sqlalchemy import func, select
-
-    for _, column in _columns()[1:]:
-        yield from connection.scalars(select(column).where(func.instr(column, f"{root}/") == 1))

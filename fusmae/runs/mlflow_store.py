@@ -1,8 +1,6 @@
 """MLflow's store: opened or made, with a look at its runs and experiments."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,15 +8,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from fusmae.errors import RegistryError
-from fusmae.runs.mlflow_address import (
-    is_local,
-    shown_uri,
-    sign_in,
-    store_folder,
-    store_path,
-    tracking_uri,
-    without_secrets,
-)
+from fusmae.runs.mlflow_address import shown_uri, sign_in, store_path, tracking_uri, without_secrets
 from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
 
 MINIMUM_SERVER = "3.0"
@@ -27,9 +17,6 @@ MINIMUM_SERVER = "3.0"
 
 def connect() -> None:
     """Point MLflow at its store, make the store where it is missing, and update the addresses of a moved one.
-
-    Several processes that open a SQLite file which does not exist yet damage it for good: a file lock lets only one
-    make it.
 
     Raises:
         RegistryError: the store does not answer, or its server is too old.
@@ -44,7 +31,7 @@ def connect() -> None:
             require_version(_server_version(uri))
             mlflow.search_experiments(max_results=1)
         else:
-            with _alone():
+            with _alone(path):
                 _open_file(uri, path)
     except RegistryError:
         raise
@@ -84,10 +71,7 @@ def _open_file(uri: str, path: Path) -> None:
 
 
 def require_version(found: str) -> None:
-    """Refuse an older server: otherwise the error would come only after hours of training.
-
-    Args:
-        found: the server's version; "" where the server does not state it.
+    """Refuse an older server (`found`; "" if not stated): otherwise the error would come only after hours of training.
 
     Raises:
         RegistryError: the server is older than `MINIMUM_SERVER`.
@@ -124,22 +108,15 @@ def _server_version(uri: str) -> str:
     return answer.text.strip() if answer.status_code == 200 else ""
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other processes on this machine from making something in the store; a server needs no such lock."""
-    if not is_local():
-        yield
-        return
-    store_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(store_folder() / "create.lock"):
-        yield
+def _alone(path: Path) -> FileLock:
+    """The lock of those who make something in a SQLite store: several at once damage a new file for good."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.parent / "create.lock")
 
 
 def find_run(run_file: Path) -> str | None:
     """The run id in `run_file` if the store has that run, else None: outputs from a DVC cache may have no run here."""
-    if not run_file.exists():
-        return None
-    return known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"])
+    return known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"]) if run_file.exists() else None
 
 
 def known_run(run_id: str) -> str | None:
@@ -164,11 +141,12 @@ def open_experiment(name: str) -> str:
     import mlflow
 
     path = store_path()
-    with _alone():
+    if path is None:
+        # A server decides by its own settings where artifacts are kept.
         found = mlflow.get_experiment_by_name(name)
-        if path is None:
-            # A server decides by its own settings where artifacts are kept.
-            return str(found.experiment_id if found else mlflow.create_experiment(name))
+        return str(found.experiment_id if found else mlflow.create_experiment(name))
+    with _alone(path):
+        found = mlflow.get_experiment_by_name(name)
         if found is None:
             return str(mlflow.create_experiment(name, (path.parent / ARTIFACTS).as_uri()))
         for other in outdated_addresses(path):

@@ -34,12 +34,8 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
 
     Bytes are never replaced: two names that differ in one lost letter would become the same name.
 
-    Args:
-        path: the file.
-        raises: class of the error to raise.
-
     Raises:
-        FusmaeError: the file is not UTF-8, or an earlier conversion lost a letter; names the first such line.
+        FusmaeError: (of class `raises`) it is not UTF-8, or a conversion lost a letter; names the first such line.
     """
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if wide := _wide_encoding(data):
@@ -48,27 +44,23 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _not_utf8(path, data, error.start, raises) from error
-    if "\N{REPLACEMENT CHARACTER}" in text:
-        lines = re.split("\r\n|\r|\n", text)
-        number = next(number for number, line in enumerate(lines, start=1) if "\N{REPLACEMENT CHARACTER}" in line)
-        raise raises(
-            f"{path}, line {number}: a letter is lost.",
-            got=f"{lines[number - 1]!r}, with U+FFFD in place of the letter",
-            expected="the line as it was before a program saved it in another encoding",
-            hint="save the original as UTF-8, or write the line again",
-        )
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1):
+        if "\N{REPLACEMENT CHARACTER}" in line:
+            raise raises(
+                f"{path}, line {number}: a letter is lost.",
+                got=f"{line!r}, with U+FFFD in place of the letter",
+                expected="the line as it was before a program saved it in another encoding",
+                hint="save the original as UTF-8, or write the line again",
+            )
     return text
 
 
 def _wide_encoding(data: bytes) -> str:
     """The name in iconv of an encoding with two or four bytes per letter; "" for other encodings."""
-    for mark, name in _BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            return name
-    if b"\0" not in data:
-        return ""
     # In UTF-16 one of the two bytes of a Latin letter is 0.
-    return "UTF-16LE" if data[1::2].count(0) > data[::2].count(0) else "UTF-16BE"
+    byte_order = "LE" if data[1::2].count(0) > data[::2].count(0) else "BE"
+    guessed = f"UTF-16{byte_order}" if b"\0" in data else ""
+    return next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), guessed)
 
 
 def _not_utf8(path: Path, data: bytes, start: int, raises: type[FusmaeError]) -> FusmaeError:

@@ -43,8 +43,8 @@ def finetune(
         accelerator=runtime.accelerator,
         data=data.reader("train").origin.described,
     ) as run:
-        trainer = build_trainer(runtime, section.epochs, seed, run.scratch, run.logger)
-        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+        trainer = build_trainer(runtime, section.epochs, seed, run.resume_folder, run.logger)
+        trained = part_of(fit(trainer, module, data, run.resume_folder), "model.")
         if not run.is_first:
             return
         save_checkpoint(out, start.with_head(section.readout, classes, run.facts, trained))

@@ -54,8 +54,8 @@ def pretrain(
         data=reader.origin.described,
     ) as run:
         callbacks = pretraining_callbacks(data, section)
-        trainer = build_trainer(runtime, section.epochs, seed, run.scratch, run.logger, callbacks)
-        trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+        trainer = build_trainer(runtime, section.epochs, seed, run.resume_folder, run.logger, callbacks)
+        trained = part_of(fit(trainer, module, data, run.resume_folder), "model.")
         if not run.is_first:
             return
         random = replace(initial, provenance=run.facts)

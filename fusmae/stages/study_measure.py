@@ -66,7 +66,7 @@ def study_measure(
             seed=seed,
             data=data,
             pairs=pairs,
-            scratch=run.scratch,
+            scratch=run.resume_folder,
         )
         features = measurement.features()
         measurement.add_heads(features)

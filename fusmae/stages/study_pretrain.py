@@ -65,8 +65,8 @@ def study_pretrain(
         checkpoint = replace(start, provenance=run.facts)
         if chosen.start == "pretrained":
             callbacks = [*pretraining_callbacks(data, section), history]
-            trainer = build_trainer(runtime, section.epochs, seed, run.scratch, run.logger, callbacks)
-            trained = part_of(fit(trainer, module, data, run.scratch), "model.")
+            trainer = build_trainer(runtime, section.epochs, seed, run.resume_folder, run.logger, callbacks)
+            trained = part_of(fit(trainer, module, data, run.resume_folder), "model.")
             checkpoint = replace(checkpoint, weights=trained)
         save_checkpoint(out, checkpoint)
         write_json(out / "history.json", history.state_dict() | {"run_id": run.run_id})

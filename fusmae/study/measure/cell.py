@@ -26,8 +26,7 @@ from fusmae.files import file_sha256, written_whole
 from fusmae.modalities import Modality, ModalityInput
 from fusmae.rivals.backbones import build_rival
 from fusmae.rivals.rival import Rival
-from fusmae.runs.hardware import describe_hardware
-from fusmae.runs.tracking import Run
+from fusmae.runs.tracking import Run, describe_hardware
 from fusmae.study.measure.measurement import Measurement
 from fusmae.study.results import PICTURES, Cell, Picture, write_cell, write_pictures
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint

@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score
 from fusmae.data.shards import MANIFEST
 from fusmae.errors import CheckpointError, StudyError
 from fusmae.files import file_sha256
-from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.provenance import git_state
+from fusmae.runs.tracking import describe_hardware
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report
