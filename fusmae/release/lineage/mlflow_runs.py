@@ -98,9 +98,7 @@ def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
 def _gpu_wh(client: Any, run: Any) -> float | None:
     """Energy of all cards in watt-hours, from the power that MLflow sampled; None if there are no samples."""
     names = [name for name in run.data.metrics if name.startswith("system/gpu_") and name.endswith(_POWER)]
-    if not names:
-        return None
-    return sum(_watt_hours(client.get_metric_history(run.info.run_id, name)) for name in names)
+    return sum(_watt_hours(client.get_metric_history(run.info.run_id, name)) for name in names) if names else None
 
 
 def _watt_hours(samples: Sequence[Any]) -> float:

@@ -16,14 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from fusmae.files import file_sha256
 from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
 from fusmae.release.registry.versions import refusals_named
-from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, read_lock
+from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, outs_of, read_lock
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
 
 LINEAGE = "lineage.json"
 FORMAT = 1
-RUN_FILES = "reports/runs/"
-_NOTE = "checkpoint.json"
 
 
 class GitState(BaseModel):
@@ -88,21 +86,20 @@ class Lineage(BaseModel):
     @property
     def outs(self) -> dict[str, str]:
         """DVC's hash of every output of its stages, by path."""
-        return {path: md5 for stage in self.stages for path, md5 in stage.outs.items()}
+        return outs_of(self.stages)
 
     @property
-    def code(self) -> dict[str, str]:
-        """MD5 of every file and folder of code that its stages ran, by path."""
-        return {path: md5 for stage in self.stages for path, md5 in stage.code.items()}
+    def export(self) -> str:
+        """Path of the graph's folder, an output of a DVC stage."""
+        return Path(self.graph).parent.as_posix()
+
+    def changed_code(self, folder: Path) -> list[str]:
+        """Files and folders of its stages' code that are missing or other in a checkout."""
+        code = {(path, md5) for stage in self.stages for path, md5 in stage.code.items()}
+        return sorted({path for path, md5 in code if not (folder / path).exists() or dvc_md5(folder / path) != md5})
 
 
-def record_lineage(
-    name: str,
-    graph: Path,
-    metadata: Mapping[str, Any],
-    metrics: Path,
-    receipt: Path,
-) -> Lineage:
+def record_lineage(name: str, graph: Path, metadata: Mapping[str, Any], metrics: Path, receipt: Path) -> Lineage:
     """Record the lineage of a model from the present state of the working folder.
 
     Args:
@@ -115,13 +112,21 @@ def record_lineage(
     Raises:
         RegistryError: MLflow does not answer.
     """
+    from mlflow import MlflowClient
+
     connect()
-    trained = metadata["trained"]
-    lock = Path("dvc.lock")
+    trained, lock = metadata["trained"], Path("dvc.lock")
     stages, gaps = _locked(lock, [graph.parent, metrics])
-    texts = {path: _text_as_locked(Path(path), md5) for path, md5 in run_files(stages).items()}
-    runs, gone = runs_named(texts)
-    changed = _not_as_locked(stages, receipt)
+    outs = outs_of(stages)
+    # Files that differ from dvc.lock are not used.
+    notes = [path for path in outs if _note(Path(), path).exists()]
+    run_files = [path for path in outs if is_run_file(path)]
+    known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
+    changed = _changed([str(receipt), *notes, *run_files], known) if stages else {}
+    with refusals_named("the runs behind a model"):
+        client = MlflowClient()
+        texts = [Path(path).read_text(encoding="utf-8") for path in run_files if path not in changed]
+        runs = tuple(run_facts(json.loads(text), client) for text in texts)
     return Lineage(
         name=name,
         onnx_sha256=file_sha256(graph),
@@ -131,14 +136,14 @@ def record_lineage(
         exported=GitState(**metadata["git"]),
         seed=trained["seed"],
         versions={**trained["versions"], "python": platform.python_version()},
-        params=params_of(stages),
+        params={key: value for stage in stages for key, value in stage.params.items()},
         lock_sha256=file_sha256(lock) if lock.exists() else None,
         stages=stages,
         receipt={} if str(receipt) in changed else json.loads(receipt.read_text(encoding="utf-8")),
-        weights={path: sha256 for path, sha256 in weights_of(Path(), stages).items() if path not in changed},
+        weights=weights_of(Path(), [path for path in notes if path not in changed]),
         runs=runs,
         flow_run=flow_run(),
-        gaps=(*gaps, *gone, *changed.values()),
+        gaps=(*gaps, *(f"not used: {found}" for found in changed.values())),
     )
 
 
@@ -156,16 +161,21 @@ def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], 
     """The stages that lead to the registered files, and sentences on what dvc.lock does not state."""
     if not lock.exists():
         return (), ["no DVC hash: there was no dvc.lock when it was registered"]
-    known = read_lock(lock.read_text(encoding="utf-8"))
-    outs = {path: md5 for stage in known.values() for path, md5 in stage.outs.items()}
-    others = {str(path): dvc_md5(path) for path in made if outs.get(str(path)) != dvc_md5(path)}
-    if others:
-        return (), [
-            f"no DVC hash: {path} was {md5} when it was registered, and dvc.lock knew {outs.get(path, 'none')}"
-            for path, md5 in others.items()
-        ]
-    stages = ancestors(known, map(str, made))
+    known, paths = read_lock(lock.read_text(encoding="utf-8")), list(map(str, made))
+    if changed := _changed(paths, outs_of(known.values())):
+        return (), [f"no DVC hash: {found}" for found in changed.values()]
+    stages = ancestors(known, paths)
     return stages, broken_links(stages)
+
+
+def _changed(paths: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Paths that are not what dvc.lock names, each with the two hashes in a sentence."""
+    now = {path: dvc_md5(Path(path)) if Path(path).exists() else "gone" for path in paths}
+    return {
+        path: f"{path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
+        for path, md5 in now.items()
+        if known.get(path) != md5
+    }
 
 
 def installed_versions() -> dict[str, str]:
@@ -173,63 +183,18 @@ def installed_versions() -> dict[str, str]:
     return {**{name: version(name) for name in VERSIONED}, "python": platform.python_version()}
 
 
-def params_of(stages: Iterable[LockedStage]) -> dict[str, Any]:
-    """All parameters that the stages read, by dotted key."""
-    return {key: value for stage in stages for key, value in stage.params.items()}
+def is_run_file(path: str) -> bool:
+    """Whether a stage recorded its MLflow run in this output."""
+    return path.startswith("reports/runs/")
 
 
-def run_files(stages: Iterable[LockedStage]) -> dict[str, str]:
-    """DVC's hashes, by path, of the files in which the stages recorded their MLflow runs."""
-    return {path: md5 for stage in stages for path, md5 in stage.outs.items() if path.startswith(RUN_FILES)}
-
-
-def runs_named(texts: Mapping[str, str | None]) -> tuple[tuple[RunFacts, ...], list[str]]:
-    """The facts that MLflow has on the runs in some run files, and sentences on files that are gone.
-
-    Args:
-        texts: texts of the run files, by path; None for a file that is gone or changed.
-
-    Raises:
-        RegistryError: MLflow does not answer.
-    """
-    from mlflow import MlflowClient
-
-    gone = [f"no run id: {path} is gone or changed" for path, text in texts.items() if text is None]
-    with refusals_named("the runs behind a model"):
-        client = MlflowClient()
-        return tuple(run_facts(json.loads(text), client) for text in texts.values() if text is not None), gone
-
-
-def _text_as_locked(path: Path, md5: str) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() and dvc_md5(path) == md5 else None
-
-
-def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, str]:
-    """Files (receipt, notes of checkpoints) that differ from dvc.lock, with the reason; they are not used."""
-    if not stages:
-        return {}
-    outs = {path: md5 for stage in stages for path, md5 in stage.outs.items()}
-    known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
-    now = {path: dvc_md5(Path(path)) for path in (str(receipt), *_notes(Path(), stages))}
+def weights_of(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the weights in each of the paths below `folder` that is a checkpoint, as stated in it."""
+    notes = {path: _note(folder, path) for path in paths}
     return {
-        path: f"not used: {path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
-        for path, md5 in now.items()
-        if known.get(path) != md5
+        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
     }
 
 
-def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
-    """SHA-256 of the weights in each checkpoint folder that the stages made, as stated in `checkpoint.json` there.
-
-    Args:
-        folder: folder in which the stages ran.
-        stages: stages of dvc.lock.
-    """
-    notes = _notes(folder, stages)
-    return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
-
-
-def _notes(folder: Path, stages: Iterable[LockedStage]) -> dict[str, Path]:
-    """Paths of `checkpoint.json` in the checkpoint folders that exist, by the folder's path."""
-    notes = {path: folder / path / _NOTE for stage in stages for path in stage.outs}
-    return {path: note for path, note in notes.items() if note.exists()}
+def _note(folder: Path, path: str) -> Path:
+    return folder / path / "checkpoint.json"

@@ -1,6 +1,6 @@
 """Finds the lineage of a registered version, and which of its runs this MLflow store still has; writes it as text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.runs.dvc_lock import LockedStage
+from fusmae.runs.provenance import dotted
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,7 @@ class Traced:
 
 
 def trace(reference: str) -> Traced:
-    """Find the lineage of a registered version.
-
-    Args:
-        reference: reference of the version, `fusmae@champion` or `fusmae/3`.
+    """Find the lineage of a registered version by its reference, `fusmae@champion` or `fusmae/3`.
 
     Raises:
         RegistryError: there is no such version, or MLflow does not answer.
@@ -88,11 +86,7 @@ def trace(reference: str) -> Traced:
 
 
 def read_lineage(text: str, model: ModelFile) -> Lineage:
-    """Parse the lineage that was registered with a version.
-
-    Args:
-        text: text of the record, JSON.
-        model: ONNX file of the version.
+    """Parse the lineage, a JSON text, that was registered with a version.
 
     Raises:
         LineageError: the record is damaged, or of another model.
@@ -138,38 +132,20 @@ def _lines(traced: Traced) -> Iterator[str]:
     yield f"  flow run   {_UNKNOWN if found.flow_run is None else found.flow_run or 'none: registered without Prefect'}"
     yield f"  libraries  {', '.join(f'{name} {number}' for name, number in found.versions.items()) or _UNKNOWN}"
     yield f"  dvc.lock   {f'sha256:{found.lock_sha256}, as it was when registered' if found.lock_sha256 else _UNKNOWN}"
-    yield from _section("parameters", _params(found))
-    yield from _section("stages, from the raw data on (DVC's MD5)", _stages(found.stages))
-    yield from _section("raw archives", _archives(found))
-    yield from _section("MLflow runs", (line for run in found.runs for line in _run(run, run.run_id in traced.here)))
-
-
-def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
-    yield f"\n{title}"
-    empty = True
-    for line in lines:
-        empty = False
-        yield f"  {line}"
-    if empty:
-        yield f"  {_UNKNOWN}"
+    seed = {} if found.seed is None else {"seed": found.seed}
+    sections = {
+        "parameters": (f"{key}: {value}" for key, value in dotted(seed | found.params).items()),
+        "stages, from the raw data on (DVC's MD5)": _stages(found.stages),
+        "raw archives": _archives(found),
+        "MLflow runs": (line for run in found.runs for line in _run(run, run.run_id in traced.here)),
+    }
+    for title, lines in sections.items():
+        yield f"\n{title}"
+        yield from (f"  {line}" for line in list(lines) or [_UNKNOWN])
 
 
 def _git(git: GitState) -> str:
     return f"{git.commit or 'none'}, {git.changes}"
-
-
-def _params(found: Lineage) -> Iterator[str]:
-    if found.seed is not None and "seed" not in found.params:
-        yield f"seed: {found.seed}"
-    yield from (f"{key}: {value}" for key, value in _flat(found.params))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _stages(stages: tuple[LockedStage, ...]) -> Iterator[str]:
@@ -193,7 +169,7 @@ def _run(run: RunFacts, is_here: bool) -> Iterator[str]:
         return
     seconds = f"{run.seconds:.0f} s" if run.seconds is not None else "no end"
     threads = f", CPU threads: {run.num_threads}" if run.num_threads else ""
-    where = f"{run.device or 'an unknown device'}{threads}"
-    yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {where}"
+    device = run.device or "an unknown device"
+    yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {device}{threads}"
     yield f"  commit {_git(GitState(commit=run.commit, is_dirty=run.is_dirty))}"
     yield f"  flow run {run.flow_run or 'none'}"

@@ -4,10 +4,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,11 +14,16 @@ from fusmae.errors import PromotionError
 from fusmae.runs.dvc_lock import read_lock
 from fusmae.runs.git import git
 from fusmae.runs.process_group import own_programs_first, run_in_group
-from fusmae.runs.provenance import CODE_FOLDERS
+from fusmae.runs.provenance import CODE_FOLDERS, dotted
 
 WORKSPACE = "workspace"
 """The checkout itself, as `dvc exp show` calls it."""
 PARAMS, LOCK = "params.yaml", "dvc.lock"
+OF_A_RUN = {PARAMS, LOCK}
+"""Files that a run of `dvc repro` or `dvc exp run` may change."""
+KEEP_CHANGES = "`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again"
+"""Advice where files have uncommitted changes."""
+_DVC = str(Path(sys.executable).with_name("dvc"))
 _REF = re.compile(r"(?P<rev>\S+) refs/exps/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{38,})/(?P<name>[^/]+)")
 _NUM_SHOWN = 8
 
@@ -59,20 +63,19 @@ def commit_that_has(md5: str) -> str | None:
 
 def uncommitted() -> list[str]:
     """Paths, from the project's folder, of changed files that git tracks, and of new files in folders of code."""
-    changed = git("diff", "--name-only", "--relative", "HEAD", "--", ".").stdout.splitlines()
-    return sorted(
-        {*changed, *git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()}
-    )
+    added = git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()
+    return sorted({*_changed("HEAD"), *added})
 
 
-def is_of_a_run(paths: Iterable[str]) -> bool:
-    """Whether a run of `dvc repro` or `dvc exp run` may have changed all these files."""
-    return set(paths) <= {PARAMS, LOCK}
+def _changed(*commits: str, paths: Iterable[str] = (".",)) -> list[str]:
+    """Files that differ between two commits, or between one and the checkout."""
+    return git("diff", "--name-only", "--relative", *commits, "--", *paths).stdout.splitlines()
 
 
 def shown(names: Sequence[str]) -> str:
     """The first few names, and the number of the others, as text."""
-    return ", ".join(names[:_NUM_SHOWN]) + (f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else "")
+    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
+    return f"{', '.join(names[:_NUM_SHOWN])}{more}"
 
 
 def commit_experiment(name: str, model: str) -> None:
@@ -88,25 +91,25 @@ def commit_experiment(name: str, model: str) -> None:
         PromotionError: there is no such experiment, it would undo or include other changes, git refuses, or a stage
             fails.
     """
-    again = f"fusmae promote {model} --experiment {name}"
     _require_branch()
-    others = [path for path in uncommitted() if not is_of_a_run([path])]
-    if others:
+    if others := sorted({*uncommitted()} - OF_A_RUN):
         raise PromotionError(
             f"Changes that don't belong to an experiment would stay out of the commit: {shown(others)}.",
             expected=f"no uncommitted changes but those of {PARAMS} and {LOCK}",
-            hint="`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again",
+            hint=KEEP_CHANGES,
         )
+    again = f"fusmae promote {model} --experiment {name}"
     if name == WORKSPACE:
-        _commit("Keep the parameters and results of the workspace", lambda: None)
+        _commit("Keep the parameters and results of the workspace")
     else:
         found = _found(name)
         _require_fit(found, model)
-        _commit(f"Keep the parameters and results of experiment {name}", lambda: _write_files(found))
+        texts = {path: _text(found.rev, path) for path in (PARAMS, LOCK)}
+        _commit(f"Keep the parameters and results of experiment {name}", texts)
         _dvc(["checkout", "--quiet", "--allow-missing"], again)
-    has_remote = not _program("dvc", "remote", "default").returncode
+    has_remote = not subprocess.run([_DVC, "remote", "default"], capture_output=True, check=False).returncode
     _dvc(["repro", *(["--pull"] if has_remote else []), "register"], f"fusmae promote {model} --experiment {WORKSPACE}")
-    _commit("Lock the results", lambda: None)
+    _commit("Lock the results")
 
 
 def _found(name: str) -> Experiment:
@@ -115,11 +118,10 @@ def _found(name: str) -> Experiment:
     here = [item for item in named if item.baseline == head] or named
     if len(here) == 1:
         return here[0]
-    known = sorted({item.name for item in experiments()})
     raise PromotionError(
         f"There {'are several experiments' if here else 'is no experiment'} {name!r} in this clone.",
         got=", ".join(f"{item.name} on {item.baseline[:12]}" for item in here) or None,
-        expected=shown([WORKSPACE, *known]),
+        expected=shown([WORKSPACE, *sorted({item.name for item in experiments()})]),
         hint="`git switch` to the commit that it was run on"
         if here
         else f"`dvc exp show` lists them; `dvc exp pull origin {name}` brings one from elsewhere",
@@ -144,22 +146,15 @@ def _require_branch() -> None:
 def _require_fit(found: Experiment, model: str) -> None:
     """Refuse an experiment with other changes than a run's, with other code, or that would overwrite changes."""
     name, branch = found.name, f"{found.name}-branch"
-    changed = git("diff", "--name-only", "--relative", found.baseline, found.rev, "--", ".").stdout.splitlines()
-    others = [path for path in changed if not is_of_a_run([path])]
-    if others:
+    if others := sorted({*_changed(found.baseline, found.rev)} - OF_A_RUN):
         raise PromotionError(
             f"Experiment {name} was run with other changes than those of {PARAMS}: {shown(others)}.",
             expected="changes that were reviewed and committed",
             hint=f"dvc exp branch {name} {branch} && git switch {branch} && dvc checkout, look at them, "
             f"then fusmae promote {model} --experiment {WORKSPACE}",
         )
-    code = sorted({path for stage in read_lock(_text(found.rev, LOCK)).values() for path in stage.code})
-    since = (
-        git("diff", "--name-only", "--relative", found.baseline, "HEAD", "--", *code).stdout.splitlines()
-        if code
-        else []
-    )
-    if since:
+    code = {path for stage in read_lock(_text(found.rev, LOCK)).values() for path in stage.code}
+    if code and (since := _changed(found.baseline, "HEAD", paths=code)):
         raise PromotionError(
             f"The code has changed since experiment {name} was run: all of its stages would run again.",
             got=shown(since),
@@ -176,18 +171,14 @@ def _require_fit(found: Experiment, model: str) -> None:
         )
 
 
-def _write_files(found: Experiment) -> None:
-    for path in (PARAMS, LOCK):
-        Path(path).write_text(_text(found.rev, path), encoding="utf-8")
-
-
-def _commit(subject: str, change: Callable[[], None]) -> None:
-    """Commit both files if they differ from the last commit; if this fails, they are restored as before the change."""
+def _commit(subject: str, texts: Mapping[str, str] | None = None) -> None:
+    """Write `texts` and commit both files if they differ from the last commit; a failure restores them as before."""
     before = {path: Path(path).read_bytes() for path in (PARAMS, LOCK) if Path(path).exists()}
     try:
-        change()
-        if is_made := _committed(subject):
-            sys.stderr.write(f"committed {is_made}: {subject}\n")
+        for path, text in (texts or {}).items():
+            Path(path).write_text(text, encoding="utf-8")
+        if commit := _committed(subject):
+            sys.stderr.write(f"committed {commit}: {subject}\n")
     except PromotionError:
         for path, content in before.items():
             Path(path).write_bytes(content)
@@ -219,18 +210,9 @@ def _committed(subject: str) -> str:
 
 def _changes() -> str:
     """The commit's changes in params.yaml, one line per value."""
-    before, now = (_flat(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
-    return "\n".join(
-        f"{key}: {before.get(key)} -> {now.get(key)}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    )
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+    before, now = (dotted(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "\n".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed)
 
 
 def _text(commit: str, path: str) -> str:
@@ -244,8 +226,8 @@ def _now(path: str) -> str:
 
 def _dvc(arguments: Sequence[str], again: str) -> None:
     """Run DVC; its output goes to standard error, since standard output is for the command's result."""
-    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
-    code = run_in_group(command, environment={**os.environ, "PATH": own_programs_first()}, stdout=sys.stderr)
+    environment = {**os.environ, "PATH": own_programs_first()}
+    code = run_in_group([_DVC, *arguments], environment=environment, stdout=sys.stderr)
     if code:
         raise PromotionError(
             f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, "
@@ -253,8 +235,3 @@ def _dvc(arguments: Sequence[str], again: str) -> None:
             got="the output above",
             hint=f"correct the cause, then {again}",
         )
-
-
-def _program(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)

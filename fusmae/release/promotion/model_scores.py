@@ -38,8 +38,7 @@ class ModelScores:
         every_modality: name of the setting with all modalities.
         class_pairs: number of test pairs that have a class, by class.
         calibration_error: expected calibration error over all (pair, class) decisions, with every modality.
-        times_ms: times of one pair's run in milliseconds, with batch size 1 and every modality, one per round; each
-            model runs once per round.
+        times_ms: milliseconds of one pair's run with every modality, one per round, in which each model runs once.
         size_mb: size of the ONNX file in MiB.
         parity_error: largest difference from torch, measured at the export; None without a valid report.
     """
@@ -84,10 +83,7 @@ class ModelScores:
 def score_models(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[ModelScores]:
     """Run models on the same pairs; latencies are measured in turns, so that a busy machine slows all alike.
 
-    Args:
-        models: ONNX files of the models.
-        reader: reader of the test set.
-        threshold: probability from which a class counts as predicted, for F1.
+    For F1, a class counts as predicted from the probability `threshold` on.
 
     Raises:
         PromotionError: a model has other classes, or takes other arrays, than the test set has.
@@ -108,20 +104,17 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
     Raises:
         PromotionError: it has other classes, or takes other arrays, than the test set has.
     """
-    if tuple(session.metadata["classes"]) != reader.classes:
-        raise PromotionError(
-            f"{model.label} can't be judged on this test set: its classes are others.",
-            got=list(session.metadata["classes"]),
-            expected=list(reader.classes),
-            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
-        )
-    if session.inputs != reader.inputs:
-        raise PromotionError(
-            f"{model.label} can't be judged on this test set: it takes other arrays.",
-            got=[(item.name, *item.bands) for item in session.inputs],
-            expected=[(item.name, *item.bands) for item in reader.inputs],
-            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
-        )
+    for why, got, expected in (
+        ("its classes are others", tuple(session.metadata["classes"]), reader.classes),
+        ("it takes other arrays", session.inputs, reader.inputs),
+    ):
+        if got != expected:
+            raise PromotionError(
+                f"{model.label} can't be judged on this test set: {why}.",
+                got=got,
+                expected=expected,
+                hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
+            )
 
 
 def _scores_of(
@@ -168,12 +161,9 @@ def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> floa
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
 
-    found = binary_calibration_error(
-        torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten(),
-        torch.from_numpy(labels.astype(np.int64)).flatten(),
-        n_bins=_CALIBRATION_BINS,
-    )
-    return float(found)
+    chances = torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten()
+    truth = torch.from_numpy(labels.astype(np.int64)).flatten()
+    return float(binary_calibration_error(chances, truth, n_bins=_CALIBRATION_BINS))
 
 
 def _parity_error(model: ModelFile) -> float | None:
