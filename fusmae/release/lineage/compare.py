@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusmae.files import file_sha256
+from fusmae.release.lineage.record import is_run_file
 
 Answer = Literal["same", "within", "other", "noted"]
 
@@ -100,6 +101,8 @@ def _surroundings(before: Made, now: Made) -> Iterator[ComparedRow]:
 def _outs(before: Made, now: Made, strict: Answer) -> Iterator[ComparedRow]:
     for path, md5 in before.outs.items():
         found, weights = now.outs.get(path, "not made"), before.weights.get(path)
+        if is_run_file(path):
+            continue  # it contains a run's random id and is never the same
         if found == md5:
             yield ComparedRow(path, md5[:12], found[:12], "same")
         elif weights and weights == now.weights.get(path):

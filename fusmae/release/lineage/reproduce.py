@@ -123,7 +123,7 @@ def _made_before(traced: Traced) -> Made:
             hint="dvc repro, which registers a version with its lineage",
         )
     return Made(
-        outs=_without_run_files(lineage.outs),
+        outs=lineage.outs,
         weights=lineage.weights,
         export=lineage.export,
         graph=traced.model.path,
@@ -138,18 +138,13 @@ def _made_now(folder: Path, lineage: Lineage) -> Made:
     client = MlflowClient(sqlite_uri(folder / STORE / DATABASE))
     runs = [run_facts(json.loads((folder / path).read_text()), client) for path in lineage.outs if is_run_file(path)]
     return Made(
-        outs=_without_run_files(locked_outs(folder / "dvc.lock")),
+        outs=locked_outs(folder / "dvc.lock"),
         weights=weights_of(folder, lineage.outs),
         export=lineage.export,
         graph=folder / lineage.graph,
         metrics=json.loads((folder / lineage.metrics).read_text(encoding="utf-8")),
         surroundings=_surroundings(installed_versions(), runs),
     )
-
-
-def _without_run_files(outs: Mapping[str, str]) -> dict[str, str]:
-    """Outputs without the run files, which contain a run's random id and are never the same."""
-    return {path: md5 for path, md5 in outs.items() if not is_run_file(path)}
 
 
 def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict[str, str]:

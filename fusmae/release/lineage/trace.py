@@ -65,18 +65,16 @@ def trace(reference: str) -> Traced:
             expected="NAME@ALIAS or NAME/VERSION",
             hint="dvc repro register",
         )
-    text = read_artifact(model, LINEAGE)
-    with refusals_named(f"the version {model.label}"):
-        client = MlflowClient()
-        version = client.get_model_version(model.name, model.version)
-    if text is None:
+    lineage = read_lineage(model)
+    if lineage is None:
         raise LineageError(
             f"{model.label} was registered without its lineage.",
             expected=f"{LINEAGE} beside its graph, as stage register writes it",
             hint="`dvc repro -f -s export`, then `dvc repro` registers a version with its lineage",
         )
-    lineage = read_lineage(text, model)
-    with refusals_named(f"the runs behind {model.label}"):
+    with refusals_named(f"{model.label} and the runs behind it"):
+        client = MlflowClient()
+        version = client.get_model_version(model.name, model.version)
         asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
     # The facts in the record count; for a run that the record has no facts of, this store may have some.
     runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
@@ -85,12 +83,16 @@ def trace(reference: str) -> Traced:
     return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here, promoted)
 
 
-def read_lineage(text: str, model: ModelFile) -> Lineage:
-    """Parse the lineage, a JSON text, that was registered with a version.
+def read_lineage(model: ModelFile) -> Lineage | None:
+    """The lineage that was registered with a version; None for a version without one.
 
     Raises:
+        RegistryError: MLflow does not answer.
         LineageError: the record is damaged, or of another model.
     """
+    text = read_artifact(model, LINEAGE)
+    if text is None:
+        return None
     try:
         lineage = Lineage.model_validate_json(text)
     except ValidationError as error:

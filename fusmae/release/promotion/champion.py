@@ -4,23 +4,11 @@ import getpass
 import os
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.inference.session import Session
-from fusmae.release.lineage.record import LINEAGE
 from fusmae.release.lineage.trace import read_lineage
-from fusmae.release.promotion.ledger import (
-    CUT_OFF,
-    STALE_S,
-    Action,
-    Entry,
-    Ledger,
-    champions,
-    require_recorded,
-    sentence,
-)
-from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.promotion.ledger import Action, Entry, Ledger, champions, now, require_recorded, sentence
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import CHAMPION, champion_number, crown, move_alias, protect
 from fusmae.runs.provenance import flow_run, git_email
@@ -61,7 +49,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
         RegistryError: MLflow refuses; the alias is where it was, unless the last entry states otherwise.
     """
     ledger, number = Ledger(name), change.target.version
-    entries = _settled(ledger)
+    entries = ledger.settled()
     if (current := champion_number(name)) != seen:
         raise PromotionError(
             f"The champion of {name} has changed since the comparison.",
@@ -76,7 +64,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
         action=change.action,
         phase="begun",
         who=_who(),
-        when=_now(),
+        when=now(),
         before=seen,
         after=number,
         verdict=change.verdict,
@@ -91,7 +79,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
         raise LedgerError(f"Another command changed {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
     move_alias(name, CHAMPION, number)
     try:
-        done = ledger.append(begun.model_copy(update={"phase": "done", "when": _now()}), [*entries, begun])
+        done = ledger.append(begun.done(begun.reason), [*entries, begun])
     except LedgerError:
         # Another change had been completed before the move: the champion is the one in the ledger.
         last = ledger.entries()[-1]
@@ -102,44 +90,13 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
     return done
 
 
-def _settled(ledger: Ledger) -> list[Entry]:
-    """Entries of the ledger while no change is in progress.
-
-    A change that was interrupted after the alias had moved is recorded as done.
-
-    Raises:
-        LedgerError: a change is in progress, or the ledger was changed.
-    """
-    entries = ledger.entries()
-    if not entries or entries[-1].phase == "done":
-        return entries
-    last = entries[-1]
-    if last.is_open:
-        raise LedgerError(
-            f"A change of the champion of {ledger.name} is in progress.",
-            got=sentence(last),
-            expected="one at a time",
-            hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
-        )
-    if champion_number(ledger.name) != last.after:
-        return entries
-    done = last.model_copy(update={"phase": "done", "when": _now(), "reason": f"{last.reason} {CUT_OFF}".strip()})
-    written = ledger.append(done, entries)
-    crown(ledger.name, last.after, written.sha256, "")
-    return [*entries, written]
-
-
 def _runs_behind(model: ModelFile) -> list[str]:
     """Ids of the runs of a version's lineage; none if that can't be read, since a rollback must not depend on it."""
     try:
-        text = read_artifact(model, LINEAGE)
-        return [run.run_id for run in read_lineage(text, model).runs] if text else []
+        lineage = read_lineage(model)
+        return [run.run_id for run in lineage.runs] if lineage else []
     except (LineageError, RegistryError):
         return []
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _who() -> str:
@@ -167,7 +124,7 @@ def roll_back(name: str, *, to: str, reason: str) -> str:
         LedgerError: another process is changing the champion.
         RegistryError: the version is gone, its file is another, or MLflow refuses.
     """
-    entries, current = _settled(Ledger(name)), champion_number(name)
+    entries, current = Ledger(name).settled(), champion_number(name)
     earlier = [number for number in champions(entries) if number != current and to in ("", number)]
     if not earlier:
         others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]

@@ -9,7 +9,7 @@ import yaml
 from fusmae.data.verdict import require_verdict
 from fusmae.errors import ExaminationError, PromotionError
 from fusmae.inference.session import Session
-from fusmae.release.lineage.record import LINEAGE, GitState, Lineage
+from fusmae.release.lineage.record import GitState, Lineage
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.experiments import (
     KEEP_CHANGES,
@@ -23,13 +23,14 @@ from fusmae.release.promotion.experiments import (
     uncommitted,
 )
 from fusmae.release.promotion.gate import GateCheck
-from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile
 from fusmae.runs.dvc_lock import dvc_md5, locked_outs
 from fusmae.runs.provenance import git_state, is_committed
 
-_LOCKED = "in the commit's dvc.lock"
-_BESIDE = "trained on the same data set's train split, so that no test pair was in its training"
+_EXPECTED = {
+    "lock": "in the commit's dvc.lock",
+    "test set": "trained on the same data set's train split, so that no test pair was in its training",
+}
 
 
 def require_committed(name: str, params: Path) -> None:
@@ -111,33 +112,25 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Gat
         RegistryError: MLflow does not answer.
         LineageError: the lineage is damaged.
     """
-    text = read_artifact(challenger, LINEAGE)
-    if text is None:
-        reason = "registered without lineage"
+    lineage = read_lineage(challenger)
+    if lineage is None:
+        why = "registered without lineage"
         git = GitState(**(Session(challenger.path).metadata.get("git") or {"commit": None, "is_dirty": None}))
-        return (
-            _source(git, [reason]),
-            GateCheck.of("lock", None, reason, _LOCKED),
-            GateCheck.of("test set", None, reason, _BESIDE),
-        )
-    lineage = read_lineage(text, challenger)
+        skipped = (GateCheck.of(name, None, why, expected) for name, expected in _EXPECTED.items())
+        return (_source(git, [why]), *skipped)
     return (
         _source(lineage.exported, _differences(lineage, params)),
-        _same("lock", lineage.export, lineage, _LOCKED),
-        _same("test set", shards.as_posix(), lineage, _BESIDE),
+        _same("lock", lineage.export, lineage),
+        _same("test set", shards.as_posix(), lineage),
     )
 
 
 def _differences(lineage: Lineage, params: Path) -> list[str]:
     """Names of code and parameters that made a version and differ, or are missing, in the checkout; gaps in lineage."""
     values = yaml.safe_load(params.read_text(encoding="utf-8"))
-    keys = [key for key, value in lineage.params.items() if _value(values, key) != value]
-    return [
-        *lineage.gaps,
-        *([] if lineage.stages else ["no stage of dvc.lock"]),
-        *lineage.changed_code(Path()),
-        *sorted(keys),
-    ]
+    keys = sorted(key for key, value in lineage.params.items() if _value(values, key) != value)
+    gaps = lineage.gaps if lineage.stages else (*lineage.gaps, "no stage of dvc.lock")
+    return [*gaps, *lineage.changed_code(Path()), *keys]
 
 
 def _value(values: Any, key: str) -> Any:
@@ -166,8 +159,7 @@ def _advice(challenger: ModelFile) -> str:
     """Advice on how to promote from a commit that has the version: an experiment, another commit, or a new version."""
     name, number = challenger.name, challenger.version
     promote = f"then fusmae promote {name} --experiment {WORKSPACE}"
-    text = read_artifact(challenger, LINEAGE)
-    lineage = read_lineage(text, challenger) if text else None
+    lineage = read_lineage(challenger)
     made = lineage.outs.get(lineage.export) if lineage and lineage.exported.commit else None
     if made is None:
         return f"`dvc repro -f -s export`, then `dvc repro` registers a version that names its commit; {promote}"
@@ -196,10 +188,9 @@ def _source(git: GitState, differing: Sequence[str]) -> GateCheck:
     return GateCheck.of("source", is_known, got, "a commit with the code that made it")
 
 
-def _same(name: str, path: str, lineage: Lineage, expected: str) -> GateCheck:
+def _same(name: str, path: str, lineage: Lineage) -> GateCheck:
     """Whether dvc.lock has the output that the lineage has."""
     made, locked = lineage.outs.get(path), locked_outs().get(path)
-    if made is not None and made == locked:
-        return GateCheck.of(name, True, f"{path} {made[:12]}", expected)
-    got = f"{path} {made[:12] if made else 'unknown'}, dvc.lock names {locked[:12] if locked else 'none'}"
-    return GateCheck.of(name, False, got, expected)
+    is_same = made is not None and made == locked
+    other = "" if is_same else f", dvc.lock names {locked[:12] if locked else 'none'}"
+    return GateCheck.of(name, is_same, f"{path} {made[:12] if made else 'unknown'}{other}", _EXPECTED[name])

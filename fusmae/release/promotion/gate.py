@@ -94,11 +94,14 @@ def judge(
         origin: results of `check_origin`.
         incomparable: reason why an existing champion can't be judged on these pairs; `champion` is None then.
     """
+    bad = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else ""
+    metric, floors = thresholds.metric, thresholds.min_by_setting
+    scores = {setting: getattr(challenger.scores.get(setting), metric, None) for setting in floors}
     checks = (
         *origin,
-        _finite(challenger),
+        GateCheck.of("finite", not bad, bad or "all of them", "every probability a number from 0 to 1"),
         _better(difference, thresholds, incomparable),
-        *_settings(challenger, thresholds),
+        *(_at_least(f"modalities {setting}", scores[setting], floor, metric) for setting, floor in floors.items()),
         *_classes(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
@@ -107,11 +110,6 @@ def judge(
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
     )
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
-
-
-def _finite(challenger: ModelScores) -> GateCheck:
-    got = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else "all of them"
-    return GateCheck.of("finite", not challenger.num_bad, got, "every probability a number from 0 to 1")
 
 
 def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> GateCheck:
@@ -128,12 +126,6 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
             f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
         )
     return GateCheck.of("metric", difference.loses_at_most(thresholds.max_loss), got, expected)
-
-
-def _settings(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:
-    for setting, floor in thresholds.min_by_setting.items():
-        value = getattr(challenger.scores.get(setting), thresholds.metric, None)
-        yield _at_least(f"modalities {setting}", value, floor, thresholds.metric)
 
 
 def _classes(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:

@@ -19,14 +19,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import champion_number, in_use, numbers, refusals_named
+from fusmae.release.registry.versions import champion_number, crown, in_use, numbers, refusals_named
 from fusmae.runs.mlflow_store import connect
 
 STALE_S = 300.0
-CUT_OFF = "(was cut off)"
+_CUT_OFF = "(was cut off)"
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
 _GENESIS = "0" * 64
 Action = Literal["promote", "rollback"]
+
+
+def now() -> str:
+    """The time, UTC, as entries state it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Entry(BaseModel):
@@ -68,11 +73,16 @@ class Entry(BaseModel):
         """Seconds since the entry was written."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
 
+    def done(self, reason: str) -> "Entry":
+        """The entry, not written yet, that completes the change which this one began."""
+        return self.model_copy(update={"phase": "done", "when": now(), "reason": reason})
+
     def completes(self, begun: "Entry") -> bool:
         """Whether this entry completes exactly the change that `begun` began."""
         free = {"phase", "when", "reason", "previous"}
         is_same = self.model_dump(exclude=free) == begun.model_dump(exclude=free)
-        return begun.phase == "begun" and is_same and self.reason in (begun.reason, f"{begun.reason} {CUT_OFF}".strip())
+        reasons = (begun.reason, f"{begun.reason} {_CUT_OFF}".strip())
+        return begun.phase == "begun" and is_same and self.reason in reasons
 
     @property
     def is_open(self) -> bool:
@@ -132,6 +142,29 @@ class Ledger:
                 hint="read it with `fusmae ledger`, then decide again",
             )
         return chained
+
+    def settled(self) -> list[Entry]:
+        """All valid entries while no change is in progress; one that was cut off after the alias moved is completed.
+
+        Raises:
+            LedgerError: a change is in progress, or the ledger was changed.
+        """
+        entries = self.entries()
+        last = entries[-1] if entries else None
+        if last is None or last.phase == "done":
+            return entries
+        if last.is_open:
+            raise LedgerError(
+                f"A change of the champion of {self.name} is in progress.",
+                got=sentence(last),
+                expected="one at a time",
+                hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
+            )
+        if champion_number(self.name) != last.after:
+            return entries
+        done = self.append(last.done(f"{last.reason} {_CUT_OFF}".strip()), entries)
+        crown(self.name, last.after, done.sha256, "")
+        return [*entries, done]
 
     def _make(self, client: Any) -> None:
         from mlflow.exceptions import MlflowException

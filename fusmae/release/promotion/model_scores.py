@@ -18,9 +18,7 @@ from fusmae.release.latency import times_by_turns
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile
 
-_BATCH = 16
-_ROUNDS = 30
-_CALIBRATION_BINS = 15
+_BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,12 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
 def _scores_of(
     model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
 ) -> ModelScores:
-    modalities = tuple(session.metadata["modalities"])
+    modalities, git = tuple(session.metadata["modalities"]), session.metadata.get("git") or {}
     settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
-    labels = np.asarray(reader.labels)
+    labels, every = np.asarray(reader.labels), "+".join(modalities)
     raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in settings}
     bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
     found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
-    every = "+".join(modalities)
-    git = session.metadata.get("git") or {}
     return ModelScores(
         label=model.label,
         sha256=model.sha256,
@@ -167,10 +163,8 @@ def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> floa
 
 
 def _parity_error(model: ModelFile) -> float | None:
-    content = read_artifact(model, "parity.json")
-    if content is None:
-        return None
     try:
-        return max(float(check["max_abs_error"]) for check in json.loads(content)["checks"])
+        report = json.loads(read_artifact(model, "parity.json") or "{}")
+        return max(float(check["max_abs_error"]) for check in report["checks"])
     except (ValueError, KeyError, TypeError):  # an unreadable report counts as none, and the gate then fails
         return None
