@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import torch
 from lightning.pytorch.loggers import MLFlowLogger
 
@@ -42,14 +43,10 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final numbers; MLflow allows no plus sign in a name, so `+` becomes `-`."""
-        import mlflow
-
         mlflow.log_metrics({name.replace("+", "-"): value for name, value in metrics.items()}, run_id=self.run_id)
 
     def log_folder(self, folder: Path) -> None:
         """Log every file of a folder (pictures, tables) as artifacts under the folder's name."""
-        import mlflow
-
         mlflow.log_artifacts(str(folder), folder.name, run_id=self.run_id)
 
 
@@ -82,8 +79,6 @@ def stage_run(
     Raises:
         RegistryError: MLflow's store does not answer.
     """
-    import mlflow
-
     key = resume_key(stage, {"seed": seed, **params}, inputs, code)
     if not ranks().is_first:
         yield Run("", None, resume_path(stage, key), {}, is_first=False)
@@ -113,8 +108,6 @@ def stage_run(
 
 def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:
     """Add a later stage's numbers and files to the run that `run_file` names, if MLflow still has it."""
-    import mlflow
-
     connect()
     run_id = find_run(run_file)
     if run_id is not None:
@@ -123,11 +116,7 @@ def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> No
 
 
 def describe_hardware(accelerator: str) -> dict[str, str]:
-    """Device, threads and processes, as tags of a run: why results of two machines differ in their last bits.
-
-    Args:
-        accelerator: the trainer's setting: auto, cpu or gpu.
-    """
+    """Device, threads and processes, as tags of a run: why results of two machines differ in their last bits."""
     is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     return {
         "fusmae.device": torch.cuda.get_device_name() if is_on_gpu else _cpu_name(),
@@ -154,7 +143,6 @@ def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _log_inputs(inputs: Mapping[str, str]) -> None:
-    import mlflow
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 

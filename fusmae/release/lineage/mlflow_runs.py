@@ -61,12 +61,7 @@ class RunFacts(BaseModel):
 
 
 def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
-    """Read the facts on a run from a store; only stage, id and experiment if the store lacks the run.
-
-    Args:
-        named: `stage`, `run_id` and `experiment` from a run file.
-        client: an `MlflowClient`.
-    """
+    """Read the facts on the run that a run file names; only what the file states if the client's store lacks it."""
     from mlflow.exceptions import MlflowException
 
     known = RunFacts(stage=named["stage"], run_id=named["run_id"], experiment=named["experiment"])

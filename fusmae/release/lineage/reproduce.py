@@ -35,15 +35,10 @@ _DOWNLOADS, _RAW, _RECEIPT = Path("data/downloads"), Path("data/raw"), Path("dat
 
 
 def make_again(traced: Traced, folder: Path, *, tolerance: float, keep: bool) -> ModelComparison:
-    """Make a version again in a separate checkout and compare the two.
+    """Make a version again in a separate checkout below `folder`, and compare the two.
 
-    If a run is interrupted, its checkout stays, and the next run continues there.
-
-    Args:
-        traced: the version and its lineage.
-        folder: folder for checkouts; it is created, and the checkout is removed afterwards.
-        tolerance: largest absolute difference allowed in a score.
-        keep: whether to leave the checkout when all is done.
+    If a run is interrupted, its checkout stays, and the next run continues there; `keep` leaves it when all is done.
+    The tolerance is the largest absolute difference allowed in a score.
 
     Raises:
         LineageError: the lineage is not complete, its commit or code is not available, or a stage fails.

@@ -36,12 +36,9 @@ class Change:
 
 
 def move_champion(name: str, change: Change, seen: str) -> Entry:
-    """Move the alias, with an entry in the ledger before and after; returned is the last one.
+    """Move the alias, with an entry in the ledger before and after; returns the last one.
 
-    Args:
-        name: name of the registered model.
-        change: the change to make.
-        seen: number of the champion on which the decision is based; "" for none.
+    `seen` is the number of the champion on which the decision is based; "" for none.
 
     Raises:
         LedgerError: another change is in progress or came first, or the ledger was changed.
@@ -109,15 +106,9 @@ def _who() -> str:
 
 
 def roll_back(name: str, *, to: str, reason: str) -> str:
-    """Move the alias back. The version was champion before, so no gate judges it; its file is checked and loaded.
+    """Move the alias back to an earlier champion, by its number, or "" for the one before; returns the ledger's line.
 
-    Args:
-        name: registered model.
-        to: number of an earlier champion; "" for the one before.
-        reason: why, which the ledger records.
-
-    Returns:
-        The ledger's line.
+    The version was champion before, so no gate judges it; its file is checked and loaded.
 
     Raises:
         PromotionError: there is nothing to go back to.

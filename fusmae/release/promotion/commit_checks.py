@@ -34,11 +34,7 @@ _EXPECTED = {
 
 
 def require_committed(name: str, params: Path) -> None:
-    """Refuse to decide from a state that is not committed, or by thresholds that are not.
-
-    Args:
-        name: name of the registered model, for the advice.
-        params: path of the file with the thresholds.
+    """Refuse to decide from a state that is not committed, or by thresholds (`params`) that are not.
 
     Raises:
         PromotionError: there is no git checkout, files are changed or new, or dvc.lock or `params` is not committed.
@@ -102,11 +98,6 @@ def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[Gat
 
     A run of `dvc exp run` changes params.yaml before it starts. Its version is made from uncommitted changes, but a
     later commit may have the same code, parameters and results. Therefore contents are compared, not commits.
-
-    Args:
-        challenger: a registered version.
-        shards: folder of the data set that it is judged on, as a path in dvc.lock.
-        params: path of the commit's params.yaml.
 
     Raises:
         RegistryError: MLflow does not answer.

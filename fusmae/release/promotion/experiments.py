@@ -26,6 +26,19 @@ KEEP_CHANGES = "`git diff HEAD` shows them; `git commit` or `git stash` them, th
 _DVC = str(Path(sys.executable).with_name("dvc"))
 _REF = re.compile(r"(?P<rev>\S+) refs/exps/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{38,})/(?P<name>[^/]+)")
 _NUM_SHOWN = 8
+_NO_NAME = "git has no name and e-mail address for the commit."
+_NAME = 'git config user.name "Your Name" && git config user.email you@example.org'
+# Commands of git that succeed where an experiment can be committed; what is wrong otherwise; what helps.
+_GIT_NEEDS = (
+    (
+        "rev-parse --verify --quiet HEAD",
+        "There is no git checkout with a commit here.",
+        "cd into a clone of the project",
+    ),
+    ("symbolic-ref --quiet HEAD", "The checkout is on no branch: git would lose the commit.", "git switch -c NAME"),
+    ("var GIT_AUTHOR_IDENT", _NO_NAME, _NAME),
+    ("var GIT_COMMITTER_IDENT", _NO_NAME, _NAME),
+)
 
 
 @dataclass(frozen=True)
@@ -79,19 +92,14 @@ def shown(names: Sequence[str]) -> str:
 
 
 def commit_experiment(name: str, model: str) -> None:
-    """Commit an experiment's parameters and results to the branch, and bring its stages up to date.
+    """Commit parameters and results of an experiment, or of the `workspace`, and bring its stages up to date.
 
     Its results come from the cache or the remote; only missing ones are computed. A refused experiment changes nothing.
 
-    Args:
-        name: name of the experiment; `workspace` for what was run last in the checkout.
-        model: name of the registered model, for the advice in errors.
-
     Raises:
-        PromotionError: there is no such experiment, it would undo or include other changes, git refuses, or a stage
-            fails.
+        PromotionError: no such experiment, it would undo or include other changes, git refuses, or a stage fails.
     """
-    _require_branch()
+    _require_git()
     if others := sorted({*uncommitted()} - OF_A_RUN):
         raise PromotionError(
             f"Changes that don't belong to an experiment would stay out of the commit: {shown(others)}.",
@@ -128,19 +136,12 @@ def _found(name: str) -> Experiment:
     )
 
 
-def _require_branch() -> None:
-    if git("rev-parse", "--verify", "--quiet", "HEAD").returncode:
-        raise PromotionError(
-            "An experiment is committed in a git checkout, and there is none here.",
-            got=f"no commit in {Path.cwd()}",
-            hint="run it in a clone of the project",
-        )
-    if git("symbolic-ref", "--quiet", "HEAD").returncode:
-        raise PromotionError(
-            "The checkout is on no branch: git would lose the commit with the next switch.",
-            expected="a branch",
-            hint="git switch -c NAME, then the same command again",
-        )
+def _require_git() -> None:
+    """Refuse to commit where git would not, or would lose the commit."""
+    for command, problem, hint in _GIT_NEEDS:
+        if git(*command.split()).returncode:
+            got = f"`git {command}` fails in {Path.cwd()}"
+            raise PromotionError(problem, got=got, hint=f"{hint}, then the same command again")
 
 
 def _require_fit(found: Experiment, model: str) -> None:
@@ -174,38 +175,22 @@ def _require_fit(found: Experiment, model: str) -> None:
 def _commit(subject: str, texts: Mapping[str, str] | None = None) -> None:
     """Write `texts` and commit both files if they differ from the last commit; a failure restores them as before."""
     before = {path: Path(path).read_bytes() for path in (PARAMS, LOCK) if Path(path).exists()}
-    try:
-        for path, text in (texts or {}).items():
-            Path(path).write_text(text, encoding="utf-8")
-        if commit := _committed(subject):
-            sys.stderr.write(f"committed {commit}: {subject}\n")
-    except PromotionError:
-        for path, content in before.items():
-            Path(path).write_bytes(content)
-        raise
-
-
-def _committed(subject: str) -> str:
-    """Make the commit; returns its short hash, or "" if there is nothing to commit."""
+    for path, text in (texts or {}).items():
+        Path(path).write_text(text, encoding="utf-8")
     paths = [path for path in (PARAMS, LOCK) if Path(path).exists()]
     git("add", "--intent-to-add", "--", *paths)  # a clone may have no dvc.lock yet
     if not git("diff", "--quiet", "HEAD", "--", *paths).returncode:
-        return ""
-    for role in ("AUTHOR", "COMMITTER"):
-        if git("var", f"GIT_{role}_IDENT").returncode:
-            raise PromotionError(
-                "git has no name and e-mail address for the commit.",
-                hint='git config user.name "Your Name" && git config user.email you@example.org, '
-                "then the same command again",
-            )
+        return
     done = git("commit", "--quiet", "--message", f"{subject}\n\n{_changes()}".strip(), "--only", "--", *paths)
     if done.returncode:
+        for path, content in before.items():
+            Path(path).write_bytes(content)
         raise PromotionError(
             "git makes no commit; the files are as they were.",
             got=(done.stderr or done.stdout).strip(),
             hint="correct what git reports, then run the same command again",
         )
-    return git("rev-parse", "--short", "HEAD").stdout.strip()
+    sys.stderr.write(f"committed {git('rev-parse', '--short', 'HEAD').stdout.strip()}: {subject}\n")
 
 
 def _changes() -> str:

@@ -86,10 +86,10 @@ def judge(
     """Run every check.
 
     Args:
-        challenger: measurements of the challenger.
-        champion: measurements of the champion on the same pairs; None if there is no champion yet.
+        challenger: its measurements.
+        champion: its measurements on the same pairs; None if there is none yet.
         difference: difference between the two in the primary metric.
-        thresholds: thresholds of the gate.
+        thresholds: limits of the checks.
         facts: facts for the verdict.
         origin: results of `check_origin`.
         incomparable: reason why an existing champion can't be judged on these pairs; `champion` is None then.

@@ -23,9 +23,8 @@ from fusmae.release.registry.versions import champion_number, crown, in_use, num
 from fusmae.runs.mlflow_store import connect
 
 STALE_S = 300.0
-_CUT_OFF = "(was cut off)"
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
-_GENESIS = "0" * 64
+_CUT_OFF, _GENESIS = "(was cut off)", "0" * 64
 Action = Literal["promote", "rollback"]
 
 
@@ -260,11 +259,11 @@ def checked_ledger(name: str) -> str:
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
             )
-    gone = [number for number in champions(entries) if number not in numbers(name)]
-    if gone:
+    known = numbers(name)
+    if gone := [f"{name}/{number}" for number in champions(entries) if number not in known]:
         raise LedgerError(
             f"A version of {name} that was champion was deleted.",
-            got=f"no {', '.join(f'{name}/{number}' for number in gone)}",
+            got=f"no {', '.join(gone)}",
             expected="versions in use kept: they carry the tag fusmae.in_use",
             hint="restore the registry's database from a backup; until then nothing can be rolled back to it",
         )
