@@ -18,7 +18,7 @@ _BYTE_ORDER_MARKS = {
 _ENCODINGS = {"WINDOWS-1252": "cp1252", "MACINTOSH": "mac_roman", "CP850": "cp850"}
 _MAX_JUDGED_LINES = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_CELL_END = re.compile(rb"[,;|\t\"\r\n]")
+_CELL_END = re.compile(rb"[,;|\t\"]")
 
 
 def composed(text: str) -> str:
@@ -43,7 +43,7 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, data, error.start, raises) from error
+        raise _not_utf8(path, _LINE_END.split(data), raises) from error
     for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1):
         if "\N{REPLACEMENT CHARACTER}" in line:
             raise raises(
@@ -63,12 +63,9 @@ def _wide_encoding(data: bytes) -> str:
     return next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), guessed)
 
 
-def _not_utf8(path: Path, data: bytes, start: int, raises: type[FusmaeError]) -> FusmaeError:
-    lines = _LINE_END.split(data)
+def _not_utf8(path: Path, lines: list[bytes], raises: type[FusmaeError]) -> FusmaeError:
     strange = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
-    cell_start = max((found.end() for found in _CELL_END.finditer(data, 0, start)), default=0)
-    found = _CELL_END.search(data, start)
-    cell = data[cell_start : found.start() if found else len(data)].strip()
+    cell = next(cell for cell in _CELL_END.split(lines[strange[0] - 1]) if not _is_utf8(cell)).strip()
     more = f" and {len(strange) - 1:,} more" if len(strange) > 1 else ""
     if any(not line.isascii() and _is_utf8(line) for line in lines):
         return raises(

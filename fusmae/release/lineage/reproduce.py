@@ -14,8 +14,7 @@ from rich.console import Console
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.compare import Made, ModelComparison, compare
-from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
-from fusmae.release.lineage.record import Lineage, installed_versions, is_run_file, weights_of
+from fusmae.release.lineage.record import Lineage, RunFacts, installed_versions, is_run_file, run_facts, weights_of
 from fusmae.release.lineage.trace import Traced
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.runs.dvc_lock import locked_outs

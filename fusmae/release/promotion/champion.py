@@ -118,28 +118,29 @@ def roll_back(name: str, *, to: str, reason: str) -> str:
     entries, current = Ledger(name).settled(), champion_number(name)
     earlier = [number for number in champions(entries) if number != current and to in ("", number)]
     if not earlier:
-        others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
-        raise _nothing_before(name, to, current, others)
+        raise _nothing_before(name, to, current, entries)
     target = model_file(f"{name}/{earlier[-1]}")
     Session(target.path)  # raises for a graph that can't be loaded
     return sentence(move_champion(name, Change("rollback", target, reason=reason), current))
 
 
-def _nothing_before(name: str, number: str, current: str, others: list[str]) -> PromotionError:
-    """Why there is no such earlier champion; `others` are all other champions that there were."""
-    history = f"fusmae ledger {name} shows who was champion when"
+def _nothing_before(name: str, number: str, current: str, entries: list[Entry]) -> PromotionError:
+    others = [entry.after for entry in entries if entry.phase == "done" and entry.after != current]
+    label = f"{name}/{number or current}"
     if not current:
-        return PromotionError(f"{name} has no champion: there is nothing to roll back.", hint=f"fusmae promote {name}")
-    if number and number not in others:
-        return PromotionError(
-            f"{name}/{number} {'is champion already' if number == current else 'was never champion'}.",
-            expected=f"one of {', '.join(dict.fromkeys(others)) or 'none: there was no other champion'}",
-            hint=history,
-        )
-    came_after = f"{name}/{number} came after the present champion: a rollback returns to an earlier one."
-    was_first = f"{name}/{current} was the first champion: there is no earlier one."
-    last = number or "".join(others[-1:])
-    again = f"fusmae promote {name} --version {last}, if {last} is to be champion again: the gate judges it again"
+        problem = f"{name} has no champion: there is nothing to roll back."
+    elif not number:
+        problem = f"{label} was the first champion: there is no earlier one."
+    elif number == current:
+        problem = f"{label} is champion already."
+    elif number in others:
+        problem = f"{label} came after the present champion: a rollback returns to an earlier one."
+    else:
+        problem = f"{label} was never champion."
+    last = number if number in others else others[-1] if others else "N"
     return PromotionError(
-        came_after if number else was_first, got=f"champion {current}", hint=again if last else history
+        problem,
+        got=f"champion {current or 'none'}",
+        expected=f"an earlier one, of these that were champion: {', '.join(dict.fromkeys(others)) or 'none'}",
+        hint=f"fusmae ledger {name} shows who was champion when; fusmae promote {name} --version {last} judges again",
     )

@@ -429,9 +429,9 @@ def test_rollbacks_go_back_through_the_champions_until_the_first(checkout, confi
     assert champion() == "2"
     roll_back(NAME, to="", reason="")
     assert champion() == "1"
-    with pytest.raises(PromotionError, match=r"tiny/1 was the first champion(.|\n)*promote tiny --version 2,"):
+    with pytest.raises(PromotionError, match=r"tiny/1 was the first champion(.|\n)*promote tiny --version 2 "):
         roll_back(NAME, to="", reason="")
-    with pytest.raises(PromotionError, match=r"tiny/3 came after the present champion(.|\n)*promote tiny --version 3,"):
+    with pytest.raises(PromotionError, match=r"tiny/3 came after the present champion(.|\n)*promote tiny --version 3 "):
         roll_back(NAME, to="3", reason="")
     assert champion() == "1"
     assert len(phases()) == 10
@@ -440,7 +440,7 @@ def test_rollbacks_go_back_through_the_champions_until_the_first(checkout, confi
 def test_rollback_to_a_named_version_takes_earlier_champions_only(checkout, config):
     promoted(config, "1")
     promoted(config, "2")
-    with pytest.raises(PromotionError, match=r"tiny/3 was never champion(.|\n)*one of 1\n"):
+    with pytest.raises(PromotionError, match=r"tiny/3 was never champion(.|\n)*were champion: 1\n"):
         roll_back(NAME, to="3", reason="")
     roll_back(NAME, to="1", reason="")
     assert champion() == "1"

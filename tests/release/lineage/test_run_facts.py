@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusmae.release.lineage.mlflow_runs import run_facts
+from fusmae.release.lineage.record import run_facts
 from fusmae.runs.mlflow_store import connect, open_experiment
 
 
