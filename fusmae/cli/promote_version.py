@@ -13,7 +13,7 @@ from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
-from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.champion import move_champion
 from fusmae.release.promotion.commit_checks import check_origin, require_committed, require_locked, require_origin
 from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
@@ -110,15 +110,16 @@ def promote_version(
     summary = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
         return f"{summary}nothing was changed (--dry-run)"
-    change = Change(
+    has_origin = not any(check.status == "failed" for check in origin)
+    entry = move_champion(
         "promote",
         challenger,
-        file_sha256(report),
+        current,
+        verdict=file_sha256(report),
         forced=not verdict.is_passed,
         reason=reason,
-        commit="" if any(check.status == "failed" for check in origin) else verdict.facts["commit"],
+        commit=verdict.facts["commit"] if has_origin else "",
     )
-    entry = move_champion(name, change, current)
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 

@@ -3,7 +3,6 @@
 import getpass
 import os
 import platform
-from dataclasses import dataclass
 
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
 from fusmae.inference.session import Session
@@ -14,38 +13,33 @@ from fusmae.release.registry.versions import CHAMPION, champion_number, crown, m
 from fusmae.runs.provenance import flow_run, git_email
 
 
-@dataclass(frozen=True)
-class Change:
-    """A change of champion that is about to be made.
+def move_champion(
+    action: Action,
+    target: ModelFile,
+    seen: str,
+    *,
+    verdict: str = "",
+    forced: bool = False,
+    reason: str = "",
+    commit: str = "",
+) -> Entry:
+    """Move the alias to a version, with an entry in the ledger before and after; returns the last one.
 
-    Attributes:
+    Args:
         action: kind of change.
         target: the version that becomes champion.
+        seen: number of the champion on which the decision is based; "" for none.
         verdict: SHA-256 of the gate's verdict; "" for a rollback.
         forced: whether the gate refused the version.
         reason: reason that was given, as for a forced promotion; "" for none.
         commit: commit that has what made the version, as the gate found; "" if there is none.
-    """
-
-    action: Action
-    target: ModelFile
-    verdict: str = ""
-    forced: bool = False
-    reason: str = ""
-    commit: str = ""
-
-
-def move_champion(name: str, change: Change, seen: str) -> Entry:
-    """Move the alias, with an entry in the ledger before and after; returns the last one.
-
-    `seen` is the number of the champion on which the decision is based; "" for none.
 
     Raises:
         LedgerError: another change is in progress or came first, or the ledger was changed.
         PromotionError: the champion has changed since the decision.
         RegistryError: MLflow refuses; the alias is where it was, unless the last entry states otherwise.
     """
-    ledger, number = Ledger(name), change.target.version
+    name, number, ledger = target.name, target.version, Ledger(target.name)
     entries = ledger.settled()
     if (current := champion_number(name)) != seen:
         raise PromotionError(
@@ -54,19 +48,19 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
             expected=seen or "none",
             hint=f"fusmae promote {name}",
         )
-    if change.action == "promote":
+    if action == "promote":
         require_recorded(name, entries, seen)
-    runs = _runs_behind(change.target)
+    runs = _runs_behind(target)
     entry = Entry(
-        action=change.action,
+        action=action,
         phase="begun",
         who=_who(),
         when=now(),
         before=seen,
         after=number,
-        verdict=change.verdict,
-        forced=change.forced,
-        reason=change.reason,
+        verdict=verdict,
+        forced=forced,
+        reason=reason,
     )
     begun = ledger.append(entry, entries)
     protect(name, number, begun.sha256, runs)
@@ -83,7 +77,7 @@ def move_champion(name: str, change: Change, seen: str) -> Entry:
         if last.phase == "done" and champion_number(name) != last.after:
             move_alias(name, CHAMPION, last.after)
         raise
-    crown(name, number, done.sha256, change.commit)
+    crown(name, number, done.sha256, commit)
     return done
 
 
@@ -121,7 +115,7 @@ def roll_back(name: str, *, to: str, reason: str) -> str:
         raise _nothing_before(name, to, current, entries)
     target = model_file(f"{name}/{earlier[-1]}")
     Session(target.path)  # raises for a graph that can't be loaded
-    return sentence(move_champion(name, Change("rollback", target, reason=reason), current))
+    return sentence(move_champion("rollback", target, current, reason=reason))
 
 
 def _nothing_before(name: str, number: str, current: str, entries: list[Entry]) -> PromotionError:
