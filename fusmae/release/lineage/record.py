@@ -80,11 +80,6 @@ class RunFacts(BaseModel):
     gpu_wh: float | None = None
 
     @property
-    def named(self) -> dict[str, str]:
-        """The run as a run file states it."""
-        return {"stage": self.stage, "run_id": self.run_id, "experiment": self.experiment}
-
-    @property
     def is_known(self) -> bool:
         """Whether the store had the run."""
         return self.status is not None
@@ -250,7 +245,7 @@ def _note(folder: Path, path: str) -> Path:
     return folder / path / "checkpoint.json"
 
 
-def run_facts(named: Mapping[str, str], client: Any) -> RunFacts:
+def run_facts(named: Mapping[str, Any], client: Any) -> RunFacts:
     """Read the facts on the run that a run file names; only what the file states if the client's store lacks it."""
     from mlflow.exceptions import MlflowException
 

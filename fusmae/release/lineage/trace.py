@@ -74,7 +74,7 @@ def trace(reference: str) -> Traced:
     with refusals_named(f"{model.label} and the runs behind it"):
         client = MlflowClient()
         version = client.get_model_version(model.name, model.version)
-        asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
+        asked = {run.run_id: run_facts(run.model_dump(), client) for run in lineage.runs}
     # The facts in the record count; for a run that the record has no facts of, this store may have some.
     runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
     here = frozenset(run_id for run_id, run in asked.items() if run.is_known)
