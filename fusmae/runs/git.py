@@ -34,7 +34,7 @@ def _git_top(folder: Path) -> Path:
 
 
 class Worktree:
-    """A detached checkout of a commit; work that was interrupted in it can continue, and is begun anew when finished.
+    """A detached checkout; work that was interrupted in it can continue, and after finished work it is made anew.
 
     Attributes:
         folder: the project's folder in the checkout.
