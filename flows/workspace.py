@@ -20,7 +20,7 @@ from flows.hosts import commit_of_run, note_host
 from flows.raw_data import share_raw_data
 from fusmae.errors import CheckoutError
 from fusmae.runs.git import Worktree, git
-from fusmae.runs.mlflow_address import is_local, tracking_uri
+from fusmae.runs.mlflow_address import store_path, tracking_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
 from fusmae.runs.provenance import EXPERIMENT, FLOW_RUN
 from fusmae.runs.resume_folder import RESUME_ROOT
@@ -143,7 +143,7 @@ def _shared(home: Path, experiment: str) -> dict[str, str]:
     """Variables that name what all runs of a host share, so that nothing is lost with a worktree."""
     return {
         # The original address of a server, with user and password.
-        "MLFLOW_TRACKING_URI": tracking_uri() if is_local() else os.environ["MLFLOW_TRACKING_URI"],
+        "MLFLOW_TRACKING_URI": tracking_uri() if store_path() else os.environ["MLFLOW_TRACKING_URI"],
         RESUME_ROOT: str(home / ".fusmae" / "resume"),
         EXPERIMENT: experiment,
         **_signature(),

@@ -1,28 +1,9 @@
-"""The error tree: every mistake that a user can mend, sorted by what is at fault.
-
-FusmaeError
-├── ConfigError        params.yaml: an unknown key, a wrong type, values that don't fit together
-├── SourceError        raw data: unavailable, or different from what the source promises
-├── PairError          one pair: a missing modality or band, pixels that can't be used
-├── ExaminationError   data that training must not see
-├── ClusterError       the Dask cluster: unreachable, or its workers die
-├── ShardError         shards: a wrong checksum, an empty split, another format
-├── CheckpointError    weights: another model, a damaged or foreign file
-├── TrainingError      a run that cannot go on (non-finite loss)
-├── ExportError        an ONNX graph that differs from the model it came from
-├── InputError         arrays that a model can't be run on
-├── RegistryError      the MLflow registry or its database
-├── PromotionError     a version that must not become champion, or a checkout that must not decide it
-├── LineageError       what made a version is unknown or unavailable, or making it again gives another one
-├── LedgerError        the ledger of champions: entries were altered, or another process writes to it
-├── CheckoutError      a second checkout of the project cannot be made
-├── StudyError         a study's cells: absent, damaged or not comparable
-└── StorageError       the disk is full, or a file cannot be written
+"""Every mistake that a user can mend, one class per place of the fault, all of them directly under `FusmaeError`.
 
 Each message states what is wrong and where, what was found, what was expected and what to run next.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 
 class FusmaeError(Exception):
@@ -36,18 +17,13 @@ class FusmaeError(Exception):
     """
 
     def __init__(self, problem: str, *, got: object = None, expected: object = None, hint: str = "") -> None:
-        lines = [problem]
-        if got is not None:
-            lines.append(f"  got:      {got}")
-        if expected is not None:
-            lines.append(f"  expected: {expected}")
-        if hint:
-            lines.append(f"  next:     {hint}")
-        super().__init__("\n".join(lines))
+        parts = {"got": got, "expected": expected, "next": hint or None}
+        stated = [f"  {f'{name}:':10}{value}" for name, value in parts.items() if value is not None]
+        super().__init__("\n".join([problem, *stated]))
 
 
 class ConfigError(FusmaeError):
-    """params.yaml is wrong."""
+    """params.yaml is wrong: an unknown key, a wrong type, values that don't fit together."""
 
 
 class SourceError(FusmaeError):
@@ -74,23 +50,15 @@ class PairError(FusmaeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are pickled to reach other processes; the text already contains `got`, `expected` and `hint`.
-        return _restore, (self.fault, str(self))
+        return PairError, (self.fault, str(self))
 
 
 CHECK_OF_FAULT: dict[Fault, str] = {
+    **{fault: fault for fault in get_args(Fault)},
     "incomplete": "complete",
     "unreadable": "complete",
-    "georeference": "georeference",
-    "grid": "grid",
-    "nodata": "nodata",
-    "units": "units",
-    "labels": "labels",
 }
 """Name of the examination's check that a pair with this fault fails; `data.tolerated` uses the same names."""
-
-
-def _restore(fault: Fault, text: str) -> PairError:
-    return PairError(fault, text)
 
 
 class ExaminationError(FusmaeError):
@@ -110,7 +78,7 @@ class CheckpointError(FusmaeError):
 
 
 class TrainingError(FusmaeError):
-    """A training run cannot go on."""
+    """A training run cannot go on, as after a loss that is not finite."""
 
 
 class ExportError(FusmaeError):

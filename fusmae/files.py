@@ -82,13 +82,7 @@ def remove(path: Path) -> None:
 
 
 def storage_error(path: Path, error: OSError, kept: str = "what stood there before is kept") -> StorageError:
-    """Turn the operating system's error from writing `path` into a readable one.
-
-    Args:
-        path: file or folder that could not be written.
-        error: error that the operating system raised.
-        kept: part of a sentence that states what has not been lost.
-    """
+    """Turn the operating system's error from writing `path` into a readable one; `kept` states what was not lost."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         free_mb = shutil.disk_usage(folder).free // 2**20

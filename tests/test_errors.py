@@ -1,9 +1,10 @@
 import inspect
+import pickle
 
 import pytest
 
 from fusmae import errors
-from fusmae.errors import ConfigError, FusmaeError
+from fusmae.errors import ConfigError, FusmaeError, PairError
 
 
 def test_message_has_problem_got_expected_and_next_in_this_order():
@@ -21,12 +22,12 @@ def test_a_falsy_got_is_still_shown(got):
     assert f"got:      {got}" in str(ConfigError("It is broken.", got=got))
 
 
-def test_tree_in_the_docstring_is_the_tree_of_classes():
-    classes = {
-        name
-        for name, item in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(item, FusmaeError) and item is not FusmaeError
-    }
-    assert all(getattr(errors, name).__base__ is FusmaeError for name in classes)
-    drawn = {line.split()[1] for line in (errors.__doc__ or "").splitlines() if line.startswith(("├──", "└──"))}
-    assert drawn == classes
+def test_every_class_is_directly_under_the_common_one():
+    classes = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, FusmaeError)]
+    assert all(item.__base__ is FusmaeError for item in classes if item is not FusmaeError)
+
+
+def test_an_error_of_a_pair_reaches_another_process_with_its_fault_and_text():
+    error = PairError("nodata", "It is empty.", got=1, hint="mend it")
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), sent.fault, str(sent)) == (PairError, "nodata", str(error))

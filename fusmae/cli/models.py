@@ -135,15 +135,13 @@ def reproduce(
     Example: fusmae reproduce fusmae@champion --tolerance 1e-6
     """
     begin("reproduce", looks_up=reference)
-    from fusmae.release.lineage.reproduce import RawData, make_again
+    from fusmae.release.lineage.reproduce import make_again
     from fusmae.release.lineage.trace import trace
 
     traced = trace(reference)
     label = traced.model.label
     typer.echo(f"making {label} again from commit {traced.commit}", err=True)
-    # As dvc.yaml has them: the checkout finds them at the same places.
-    raw_data = RawData(Path("data/downloads"), Path("data/raw"), Path("data/raw.json"))
-    comparison = make_again(traced, folder, raw_data, tolerance=tolerance, keep=keep)
+    comparison = make_again(traced, folder, tolerance=tolerance, keep=keep)
     typer.echo(_comparison_text(label, comparison))
     if keep:
         typer.echo(f"kept: {folder / label.replace('/', '-')}")

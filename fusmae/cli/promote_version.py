@@ -13,11 +13,11 @@ from fusmae.evaluation.paired import Difference, paired_differences
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
-from fusmae.release.promotion.champion import Change, move_champion, require_clean_checkout, require_recorded
+from fusmae.release.promotion.champion import move_champion
 from fusmae.release.promotion.commit_checks import check_origin, require_committed, require_locked, require_origin
 from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
-from fusmae.release.promotion.ledger import Ledger, sentence
+from fusmae.release.promotion.ledger import Ledger, require_recorded, sentence
 from fusmae.release.promotion.model_scores import ModelScores, require_same, score_models
 from fusmae.release.registry.artifacts import add_artifacts
 from fusmae.release.registry.model_file import ModelFile, model_file
@@ -83,9 +83,8 @@ def promote_version(
     if experiment:
         version = _committed(experiment, name, version, registered, dry_run=dry_run)
         config = load_config(params)
-    require_clean_checkout(name)
-    require_committed(params)
-    require_locked([evidence.index], evidence.shards, evidence.verdict)
+    require_committed(name, params)
+    require_locked(evidence.index, evidence.shards, evidence.verdict)
     version = version or CHALLENGER
     separator = "/" if version.isdigit() else "@"
     challenger, current = model_file(f"{name}{separator}{version}"), champion_number(name)
@@ -111,15 +110,16 @@ def promote_version(
     summary = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
         return f"{summary}nothing was changed (--dry-run)"
-    change = Change(
+    has_origin = not any(check.status == "failed" for check in origin)
+    entry = move_champion(
         "promote",
         challenger,
-        file_sha256(report),
+        current,
+        verdict=file_sha256(report),
         forced=not verdict.is_passed,
         reason=reason,
-        commit="" if any(check.status == "failed" for check in origin) else verdict.facts["commit"],
+        commit=verdict.facts["commit"] if has_origin else "",
     )
-    entry = move_champion(name, change, current)
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 

@@ -17,8 +17,7 @@ from fusmae.doctor.finding import Finding, described
 from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
-from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses
-from fusmae.runs.mlflow_store import MINIMUM_SERVER, require_version
+from fusmae.runs.mlflow_store import ARTIFACTS, MINIMUM_SERVER, outdated_addresses, require_version
 
 _CONNECT_S, _ANSWER_S = 3.0, 5.0
 

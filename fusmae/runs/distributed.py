@@ -8,7 +8,7 @@ from fusmae.errors import TrainingError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train one model.
+    """This process among those that train one model; each host has the same number of them.
 
     Attributes:
         rank: number of this process, counted from 0; process 0 writes all results.
@@ -27,7 +27,7 @@ class Ranks:
 
     @property
     def num_hosts(self) -> int:
-        """Number of hosts; each has the same number of processes."""
+        """Number of hosts."""
         return self.num_ranks // self.num_local
 
 

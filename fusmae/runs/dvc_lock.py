@@ -40,18 +40,21 @@ def read_lock(text: str) -> dict[str, LockedStage]:
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> LockedStage:
-    hashes = {item["path"]: item.get("md5", "") for item in entry.get("deps", [])}
-    return LockedStage(
-        name=name,
-        code={path: md5 for path, md5 in hashes.items() if _is_code(path)},
-        inputs={path: md5 for path, md5 in hashes.items() if not _is_code(path)},
-        outs={item["path"]: item.get("md5", "") for item in entry.get("outs", [])},
-        params=dict(entry.get("params", {}).get("params.yaml", {})),
-    )
+    deps, outs = ({item["path"]: item.get("md5", "") for item in entry.get(kind, [])} for kind in ("deps", "outs"))
+    code = {path: md5 for path, md5 in deps.items() if PurePosixPath(path).parts[0] == _PACKAGE}
+    inputs = {path: md5 for path, md5 in deps.items() if path not in code}
+    params = entry.get("params", {}).get("params.yaml", {})
+    return LockedStage(name=name, code=code, inputs=inputs, outs=outs, params=params)
 
 
-def _is_code(path: str) -> bool:
-    return PurePosixPath(path).parts[0] == _PACKAGE
+def outs_of(stages: Iterable[LockedStage]) -> dict[str, str]:
+    """Hash of every output of some stages, by path."""
+    return {path: md5 for stage in stages for path, md5 in stage.outs.items()}
+
+
+def locked_outs(lock: Path = Path("dvc.lock")) -> dict[str, str]:
+    """Hash of every output in a dvc.lock, by path; empty where there is no such file."""
+    return outs_of(read_lock(lock.read_text(encoding="utf-8")).values()) if lock.exists() else {}
 
 
 def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[LockedStage, ...]:
@@ -75,12 +78,12 @@ def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[
 def broken_links(stages: Iterable[LockedStage]) -> list[str]:
     """A sentence for each input that differs from what the stage before it made."""
     stages = tuple(stages)
-    made = {out: md5 for stage in stages for out, md5 in stage.outs.items()}
+    made = outs_of(stages)
     return [
         f"{stage.name} read {path} as {md5}, which is {made[path]} now"
         for stage in stages
         for path, md5 in stage.inputs.items()
-        if path in made and made[path] != md5
+        if made.get(path, md5) != md5
     ]
 
 

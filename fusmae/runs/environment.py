@@ -11,8 +11,8 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 def keep_caches_inside(folder: Path) -> None:
     """Keep libraries' caches in the project's folder, send no usage reports, print less."""
-    defaults: dict[str, object] = {
-        "MPLCONFIGDIR": folder / ".fusmae" / "matplotlib",
+    defaults = {
+        "MPLCONFIGDIR": str(folder / ".fusmae" / "matplotlib"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -20,7 +20,7 @@ def keep_caches_inside(folder: Path) -> None:
         "ORT_DISABLE_TELEMETRY": "1",
     }
     for name, value in defaults.items():
-        os.environ.setdefault(name, str(value))
+        os.environ.setdefault(name, value)
 
 
 def wait_without_spinning() -> None:
@@ -45,9 +45,8 @@ def exclude_this_machine() -> None:
 
 def exclusions() -> dict[str, str]:
     """Values of `no_proxy` and `NO_PROXY` with this machine's names added; some libraries read one, some the other."""
-    given = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
-    either = next(filter(None, given.values()), "")
-    return {name: _with_this_machine(value or either) for name, value in given.items()}
+    lower, upper = (os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    return {"no_proxy": _with_this_machine(lower or upper), "NO_PROXY": _with_this_machine(upper or lower)}
 
 
 def proxies() -> dict[str, str]:

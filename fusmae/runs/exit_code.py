@@ -38,14 +38,20 @@ def note_end(code: int) -> None:
     _note(str(code))
 
 
+def _note(text: str) -> None:
+    file = os.environ.get(EXIT_CODE_FILE)
+    # Of several training processes only the first notes its end; the others end because it did.
+    if file and os.environ.get("RANK", "0") == "0":
+        with suppress(OSError):  # a full disk: the file still contains "begun", which means the same
+            Path(file).write_text(text, encoding="utf-8")
+
+
 def is_worth_another_try(file: Path) -> bool:
     """Whether the process that wrote the file was killed, or failed for a passing reason: network, lock, memory, disk.
 
     A stage that never began, and one that failed because of its inputs, would fail again.
     """
-    if not file.exists():
-        return False
-    return file.read_text(encoding="utf-8") in (_BEGUN, str(TEMPORARY), str(TOLD_TO_END))
+    return file.exists() and file.read_text(encoding="utf-8") in (_BEGUN, str(TEMPORARY), str(TOLD_TO_END))
 
 
 def exit_code(error: BaseException) -> int:
@@ -75,11 +81,3 @@ def _passes(error: BaseException) -> bool:
         for kind in type(error).__mro__
         for package, names in _PASSING.items()
     )
-
-
-def _note(text: str) -> None:
-    file = os.environ.get(EXIT_CODE_FILE)
-    # Of several training processes only the first notes its end; the others end because it did.
-    if file and os.environ.get("RANK", "0") == "0":
-        with suppress(OSError):  # a full disk: the file still contains "begun", which means the same
-            Path(file).write_text(text, encoding="utf-8")

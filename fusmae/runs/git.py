@@ -6,9 +6,6 @@ from pathlib import Path
 
 from fusmae.errors import CheckoutError
 
-_NOTE = Path(".fusmae/worktree.txt")
-_TEMPORARY = (".dvc", "tmp", "exps")
-
 
 def original_folder() -> Path:
     """The working folder; during `dvc exp run --temp` or `--queue`, the same folder in the original checkout.
@@ -26,7 +23,7 @@ def is_temporary() -> bool:
 def _original_of(folder: Path) -> Path:
     top = _git_top(folder)
     for exps in top.parents:
-        if exps.parts[-3:] == _TEMPORARY:
+        if exps.parts[-3:] == (".dvc", "tmp", "exps"):
             # DVC checks out the whole git repository; the project may be one folder in it.
             return _original_of(_git_top(exps.parents[2]) / folder.relative_to(top))
     return folder
@@ -49,15 +46,15 @@ class Worktree:
     """
 
     def __init__(self, top: Path, commit: str, purpose: str) -> None:
-        self._top, self._commit, self._purpose = top, commit, purpose
+        self._top, self._commit, self._noted = top, commit, f"{commit} {purpose}\n"
         # The project may lie in a folder of a larger repository.
         self.folder = top.absolute() / git("rev-parse", "--show-prefix").stdout.strip()
+        self._note = self.folder / ".fusmae" / "worktree.txt"
 
     @property
     def is_begun(self) -> bool:
         """Whether interrupted work can continue: commit and purpose are the same, and everything was set up."""
-        note = self.folder / _NOTE
-        return note.exists() and note.read_text(encoding="utf-8") == self._noted
+        return self._note.exists() and self._note.read_text(encoding="utf-8") == self._noted
 
     def make(self) -> None:
         """Check the commit out, in place of whatever is there.
@@ -77,22 +74,18 @@ class Worktree:
 
     def begin(self) -> None:
         """Note that everything is set up."""
-        (self.folder / _NOTE).parent.mkdir(exist_ok=True)
-        (self.folder / _NOTE).write_text(self._noted, encoding="utf-8")
+        self._note.parent.mkdir(exist_ok=True)
+        self._note.write_text(self._noted, encoding="utf-8")
 
     def end(self) -> None:
         """Note that the work is done, so that the next checkout is made anew."""
-        (self.folder / _NOTE).unlink()
+        self._note.unlink()
 
     def remove(self) -> None:
         """Remove the checkout, with all that is in it."""
         if self._top.exists() and git("worktree", "remove", "--force", str(self._top)).returncode:
             shutil.rmtree(self._top)
         git("worktree", "prune")
-
-    @property
-    def _noted(self) -> str:
-        return f"{self._commit} {self._purpose}\n"
 
 
 def git(*arguments: str, timeout_s: float | None = None) -> "subprocess.CompletedProcess[str]":

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -29,7 +29,7 @@ def tracking_uri() -> str:
 
 
 def store_path() -> Path | None:
-    """The SQLite file; None where the store is a server, or a database of another kind.
+    """The SQLite file, the same for stages in temporary checkouts; None for a server or a database of another kind.
 
     Raises:
         RegistryError: SQLAlchemy, which parses a SQLite address, is not installed.
@@ -63,7 +63,7 @@ def sqlite_uri(path: Path) -> str:
         ) from error
 
 
-def _sqlalchemy_url() -> ModuleType:
+def _sqlalchemy_url() -> Any:
     try:
         from sqlalchemy.engine import url
     except ImportError as error:
@@ -78,23 +78,6 @@ def _sqlalchemy_url() -> ModuleType:
 
 def _given() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
-
-
-def is_local() -> bool:
-    """Whether the store is a SQLite file."""
-    return store_path() is not None
-
-
-def store_folder() -> Path:
-    """Folder of the SQLite file and of the files that belong to it; the same for stages in temporary checkouts.
-
-    Raises:
-        RegistryError: the store is not a SQLite file.
-    """
-    path = store_path()
-    if path is None:
-        raise RegistryError(f"MLflow's store at {shown_uri()} has no folder here.")
-    return path.parent
 
 
 def local_path(address: str) -> Path | None:

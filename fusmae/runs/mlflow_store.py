@@ -1,35 +1,46 @@
-"""MLflow's store: opened or made, with a look at its runs and experiments."""
+"""MLflow's store: opened or made, its addresses updated after a move, and a look at its runs and experiments."""
 
 import json
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from rich.console import Console
 
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import (
-    is_local,
+    local_path,
     shown_uri,
     sign_in,
-    store_folder,
+    sqlite_uri,
     store_path,
     tracking_uri,
     without_secrets,
 )
-from fusmae.runs.mlflow_artifacts import ARTIFACTS, outdated_addresses, update_addresses
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnClause, Connection, TableClause
 
 MINIMUM_SERVER = "3.0"
 """Oldest server version that this project works with: models are logged by an interface that MLflow 2 lacks."""
+ARTIFACTS = "artifacts"
+# Columns in which MLflow keeps an absolute address of artifacts; the first holds that of an experiment's new runs.
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def connect() -> None:
     """Point MLflow at its store, make the store where it is missing, and update the addresses of a moved one.
-
-    Several processes that open a SQLite file which does not exist yet damage it for good: a file lock lets only one
-    make it.
 
     Raises:
         RegistryError: the store does not answer, or its server is too old.
@@ -44,7 +55,7 @@ def connect() -> None:
             require_version(_server_version(uri))
             mlflow.search_experiments(max_results=1)
         else:
-            with _alone():
+            with _alone(path):
                 _open_file(uri, path)
     except RegistryError:
         raise
@@ -84,10 +95,7 @@ def _open_file(uri: str, path: Path) -> None:
 
 
 def require_version(found: str) -> None:
-    """Refuse an older server: otherwise the error would come only after hours of training.
-
-    Args:
-        found: the server's version; "" where the server does not state it.
+    """Refuse an older server (`found`; "" if not stated): otherwise the error would come only after hours of training.
 
     Raises:
         RegistryError: the server is older than `MINIMUM_SERVER`.
@@ -124,22 +132,15 @@ def _server_version(uri: str) -> str:
     return answer.text.strip() if answer.status_code == 200 else ""
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other processes on this machine from making something in the store; a server needs no such lock."""
-    if not is_local():
-        yield
-        return
-    store_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(store_folder() / "create.lock"):
-        yield
+def _alone(path: Path) -> FileLock:
+    """The lock of those who make something in a SQLite store: several at once damage a new file for good."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.parent / "create.lock")
 
 
 def find_run(run_file: Path) -> str | None:
     """The run id in `run_file` if the store has that run, else None: outputs from a DVC cache may have no run here."""
-    if not run_file.exists():
-        return None
-    return known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"])
+    return known_run(json.loads(run_file.read_text(encoding="utf-8"))["run_id"]) if run_file.exists() else None
 
 
 def known_run(run_id: str) -> str | None:
@@ -164,11 +165,12 @@ def open_experiment(name: str) -> str:
     import mlflow
 
     path = store_path()
-    with _alone():
+    if path is None:
+        # A server decides by its own settings where artifacts are kept.
         found = mlflow.get_experiment_by_name(name)
-        if path is None:
-            # A server decides by its own settings where artifacts are kept.
-            return str(found.experiment_id if found else mlflow.create_experiment(name))
+        return str(found.experiment_id if found else mlflow.create_experiment(name))
+    with _alone(path):
+        found = mlflow.get_experiment_by_name(name)
         if found is None:
             return str(mlflow.create_experiment(name, (path.parent / ARTIFACTS).as_uri()))
         for other in outdated_addresses(path):
@@ -181,3 +183,101 @@ def open_experiment(name: str) -> str:
                     hint=other.copy_command,
                 )
         return str(found.experiment_id)
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """A folder that a store's addresses name, though the store is in another one.
+
+    Attributes:
+        address: address of that folder in MLflow's database, without a slash at its end.
+        folder: the same folder as a path.
+        store: folder in which the store is now.
+        missing: one path in `folder` that `store` lacks; None where `store` has everything.
+    """
+
+    address: str
+    folder: Path
+    store: Path
+    missing: Path | None
+
+    @property
+    def copy_command(self) -> str:
+        """The command that copies what is missing and replaces nothing."""
+        return f"cp -R -n {shlex.quote(str(self.folder))}/. {shlex.quote(str(self.store))}"
+
+
+def outdated_addresses(database: Path) -> list[Outdated]:
+    """Former folders of a store that was moved or copied, from the addresses in its database; changes nothing.
+
+    The folder of an experiment whose artifacts are elsewhere on purpose (on a larger disk) is not among them. The
+    store's folder is that of `database`, its SQLite file.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
+    """
+    with _open(database) as connection:
+        return list(_outdated(connection, database.absolute()))
+
+
+def update_addresses(database: Path) -> list[Outdated]:
+    """Change the addresses of a moved or copied store to its present folder, if all artifacts are there too.
+
+    Only one process at a time may call this for a database. Returned are the folders that the addresses named before.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the file is not a database of MLflow.
+    """
+    from sqlalchemy import func, literal, update
+
+    with _open(database) as connection:
+        moved = [found for found in _outdated(connection, database.absolute()) if found.missing is None]
+        for found in moved:
+            for table, column in _columns():
+                rest = func.substr(column, len(found.address) + 1)
+                is_under = func.instr(column, f"{found.address}/") == 1
+                changed = {column.name: literal(found.store.as_uri()).concat(rest)}
+                connection.execute(update(table).where(is_under).values(changed))
+        return moved
+
+
+def _open(database: Path) -> AbstractContextManager["Connection"]:
+    """A connection with one transaction."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    return create_engine(sqlite_uri(database), poolclass=NullPool).begin()
+
+
+def _columns() -> list[tuple["TableClause", "ColumnClause[str]"]]:
+    from sqlalchemy import String, column, table
+
+    return [(table(name, item), item) for name, address in _ADDRESSES for item in [column(address, String)]]
+
+
+def _outdated(connection: "Connection", database: Path) -> Iterator[Outdated]:
+    from sqlalchemy import column, func, select, table
+
+    store = database.parent
+    experiments = table("experiments", column("experiment_id"), column("artifact_location"))
+    # An experiment's artifacts are in a subfolder of the store's: `artifacts`, as here, or the experiment's number, as
+    # MLflow names it.
+    roots = {
+        root
+        for number, address in connection.execute(select(experiments))
+        for root, _, name in [(address or "").rpartition("/")]
+        if name in {ARTIFACTS, str(number)}
+    }
+    for root in sorted(roots):
+        before = local_path(root)
+        if before is None or before == store or (before.exists() and before.samefile(store)):
+            continue
+        # Addresses of artifacts that were written: those of runs, models and versions, not of experiments.
+        asked = (select(item).where(func.instr(item, f"{root}/") == 1) for _, item in _columns()[1:])
+        addresses = (address for query in asked for address in connection.scalars(query))
+        paths = [path for path in map(local_path, addresses) if path]
+        here = [store / path.relative_to(before) for path in paths]
+        was_store = before.name == store.name and (not before.exists() or (before / database.name).exists())
+        if was_store or any(path.exists() for path in here):
+            only_there = (path for path, own in zip(paths, here, strict=True) if path.exists() and not own.exists())
+            yield Outdated(root, before, store, next(only_there, None))

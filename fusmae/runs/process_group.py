@@ -31,13 +31,8 @@ def run_in_group(
 ) -> int:
     """Run a command to its end; if a signal ends or kills this process, the command and its children end too.
 
-    DVC does not pass signals on to the training process that it started.
-
-    Args:
-        command: program and arguments.
-        folder: working folder of the command; None for this process's.
-        environment: environment variables; None for this process's.
-        stdout: file that gets the command's output; None for this process's output.
+    DVC does not pass signals on to the training process that it started. Where `folder`, `environment` or `stdout` is
+    None, the command has this process's.
 
     Returns:
         The command's exit code; 128 + the signal's number if a signal ended it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.files import file_sha256
-from fusmae.runs.dvc_lock import read_lock
+from fusmae.runs.dvc_lock import locked_outs
 from fusmae.runs.git import git
 
 CODE_FOLDERS = ("fusmae", "flows", "conf")
@@ -24,13 +24,7 @@ HOSTS_TAG = "fusmae.hosts"
 
 
 def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
-    """Facts that a checkpoint, a run and a registered model carry.
-
-    Args:
-        stage: DVC's name of the stage.
-        inputs: files and folders that it reads.
-        seed: random seed of the run.
-    """
+    """Facts that a checkpoint, a run and a registered model carry; `inputs` are the files and folders of the stage."""
     return {
         "stage": stage,
         "git": git_state(),
@@ -38,6 +32,15 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
         "seed": seed,
         "versions": {name: version(name) for name in VERSIONED},
     }
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names, such as `pretrain.epochs`; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        is_nested = isinstance(value, Mapping) and value
+        flat |= dotted(value, f"{prefix}{key}.") if is_nested else {f"{prefix}{key}": value}
+    return flat
 
 
 def flow_run() -> str:
@@ -89,11 +92,8 @@ def _git(*arguments: str) -> str | None:
 
 def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
     """The hash under which DVC recorded a path as a stage's output; None if it did not."""
-    if not lock.exists():
-        return None
-    stages = read_lock(lock.read_text(encoding="utf-8")).values()
-    outs = {Path(out): md5 for stage in stages for out, md5 in stage.outs.items()}
-    return f"md5:{outs[path]}" if outs.get(path) else None
+    md5 = locked_outs(lock).get(path.as_posix())
+    return f"md5:{md5}" if md5 else None
 
 
 def content_sha256(path: Path) -> str:
@@ -109,11 +109,7 @@ def content_sha256(path: Path) -> str:
 def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Mapping[str, str]) -> str:
     """The key that names a run's resume folder; it changes with the stage, its parameters, its inputs and its code.
 
-    Args:
-        stage: DVC's name of the stage.
-        params: the parameters that it reads.
-        inputs: files and folders that it reads.
-        code: hash of each file of its code, by path, as `stage_code` returns them.
+    `inputs` are files and folders that the stage reads, `code` the hashes that `stage_code` returns.
     """
     facts = [stage, params, {str(path): content_sha256(path) for path in inputs}, dict(code)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

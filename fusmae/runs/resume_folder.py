@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,39 +33,35 @@ def resume_root() -> Path:
 def resume_folder(stage: str, key: str) -> Iterator[Path]:
     """The folder of one run, for this process alone; removed when the run is done, kept if it is interrupted or fails.
 
-    Args:
-        stage: DVC's name of the stage.
-        key: hash of everything that the run's result depends on, 16 characters.
+    `key` is the hash of everything that the run's result depends on, 16 characters.
 
     Raises:
         TrainingError: another process is working on the same run.
     """
     folder = resume_path(stage, key)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        yield folder
-        shutil.rmtree(folder)
-        _lock_of(folder).unlink()
-    for other in resume_root().glob(f"{stage}-{'?' * 16}"):
-        _remove_left(other)
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.lock")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
     try:
-        lock = FileLock(_lock_of(folder)).acquire(timeout=1)
+        lock = _lock(folder).acquire(timeout=1)
     except Timeout as error:
         raise TrainingError(
-            f"Another process works on the same run: it holds {_lock_of(folder)}.",
+            f"Another process works on the same run: it holds {error.lock_file}.",
             expected="one process per run",
             hint="wait for it; then `dvc repro` takes its result from the cache",
         ) from error
     with lock:
-        yield
+        yield folder
+        _remove(folder)
+    for other in resume_root().glob(f"{stage}-{'?' * 16}"):
+        _remove_left(other)
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder)
+    Path(_lock(folder).lock_file).unlink()
 
 
 def _remove_left(folder: Path) -> None:
@@ -73,9 +69,5 @@ def _remove_left(folder: Path) -> None:
     is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
     if (os.environ.get(RESUME_ROOT) or is_temporary()) and is_recent:
         return
-    try:
-        with FileLock(_lock_of(folder)).acquire(timeout=0):
-            shutil.rmtree(folder)
-        _lock_of(folder).unlink()
-    except Timeout:
-        pass  # a process still uses it
+    with suppress(Timeout), _lock(folder).acquire(timeout=0):  # a process may still use it
+        _remove(folder)

@@ -12,18 +12,10 @@ PACKAGE = Path(__file__).parents[1]
 def stage_code(stage: str, dvc_yaml: Path = Path("dvc.yaml"), *, source: str = "") -> dict[str, str]:
     """SHA-256 of each Python file that dvc.yaml names as a dependency of a stage, by path.
 
-    Args:
-        stage: name in dvc.yaml.
-        dvc_yaml: path of the file.
-        source: name of the raw data set, which replaces `${data.source.name}`.
-
-    Returns:
-        Hashes by path; those of the whole package where the file has no such stage, as a command may run without DVC.
+    Where there is no such file or stage, as a command may run without DVC, all files of the package count. `source` is
+    the name of the raw data set, which replaces `${data.source.name}`.
     """
-    try:
-        stages = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))["stages"]
-    except FileNotFoundError:
-        stages = {}
+    stages = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))["stages"] if dvc_yaml.exists() else {}
     listed = [path.removeprefix("../") for path in stages.get(stage, {}).get("deps", [])]
     rooms = [path.replace("${data.source.name}", source) for path in listed if path.startswith("fusmae/")]
     root = PACKAGE.parent

@@ -1,6 +1,7 @@
 """MLflow runs: one per training stage; a restarted stage continues its run."""
 
 import json
+import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import torch
 from lightning.pytorch.loggers import MLFlowLogger
 
 from fusmae.files import write_json
 from fusmae.runs.distributed import ranks
-from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.mlflow_address import tracking_uri
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
-from fusmae.runs.provenance import HOSTS_TAG, flow_tags, provenance, resume_key, with_host
+from fusmae.runs.provenance import HOSTS_TAG, dotted, flow_tags, provenance, resume_key, with_host
 from fusmae.runs.resume_folder import resume_folder, resume_path
 
 _RUN_FILE = "run_id"
@@ -28,27 +30,23 @@ class Run:
     Attributes:
         run_id: MLflow's id; "" in the other processes.
         logger: logger for a Lightning trainer, which writes into the same run; None in the other processes.
-        scratch: folder for resume checkpoints; removed when the run is done.
+        resume_folder: folder for resume checkpoints; removed when the run is done.
         facts: provenance of the stage's results.
         is_first: whether this process writes the stage's results.
     """
 
     run_id: str
     logger: MLFlowLogger | None
-    scratch: Path
+    resume_folder: Path
     facts: dict[str, Any]
     is_first: bool = True
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final numbers; MLflow allows no plus sign in a name, so `+` becomes `-`."""
-        import mlflow
-
         mlflow.log_metrics({name.replace("+", "-"): value for name, value in metrics.items()}, run_id=self.run_id)
 
     def log_folder(self, folder: Path) -> None:
         """Log every file of a folder (pictures, tables) as artifacts under the folder's name."""
-        import mlflow
-
         mlflow.log_artifacts(str(folder), folder.name, run_id=self.run_id)
 
 
@@ -81,8 +79,6 @@ def stage_run(
     Raises:
         RegistryError: MLflow's store does not answer.
     """
-    import mlflow
-
     key = resume_key(stage, {"seed": seed, **params}, inputs, code)
     if not ranks().is_first:
         yield Run("", None, resume_path(stage, key), {}, is_first=False)
@@ -91,28 +87,27 @@ def stage_run(
     facts = {**provenance(stage, inputs, seed), "data": data}
     mlflow.set_system_metrics_sampling_interval(2)  # type: ignore[no-untyped-call]
     mlflow.set_system_metrics_samples_before_logging(1)  # type: ignore[no-untyped-call]
-    with resume_folder(stage, key) as scratch:
-        run_id = _remembered_run(scratch)
+    with resume_folder(stage, key) as folder:
+        remembered = folder / _RUN_FILE
+        run_id = known_run(remembered.read_text(encoding="utf-8")) if remembered.exists() else None
         with mlflow.start_run(
             run_id=run_id, experiment_id=open_experiment(experiment), run_name=stage, log_system_metrics=True
         ) as active:
             if run_id is None:
                 mlflow.set_tags(_tags(facts))
-                mlflow.log_params(_flat({"seed": seed, **params}))
+                mlflow.log_params(dotted({"seed": seed, **params}))
                 _log_inputs(facts["inputs"])
-                (scratch / _RUN_FILE).write_text(active.info.run_id, encoding="utf-8")
+                remembered.write_text(active.info.run_id, encoding="utf-8")
             # The machines and the last flow that worked on the run are tags only: no result may depend on them.
             hosts = with_host(active.data.tags.get(HOSTS_TAG, ""), socket.gethostname(), facts["git"]["commit"])
             mlflow.set_tags({**describe_hardware(accelerator), **flow_tags(), HOSTS_TAG: hosts})
             logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
-            yield Run(active.info.run_id, logger, scratch, facts)
+            yield Run(active.info.run_id, logger, folder, facts)
         write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
 
 
 def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> None:
     """Add a later stage's numbers and files to the run that `run_file` names, if MLflow still has it."""
-    import mlflow
-
     connect()
     run_id = find_run(run_file)
     if run_id is not None:
@@ -120,9 +115,21 @@ def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> No
         mlflow.log_artifacts(str(folder), folder.name, run_id=run_id)
 
 
-def _remembered_run(scratch: Path) -> str | None:
-    remembered = scratch / _RUN_FILE
-    return known_run(remembered.read_text(encoding="utf-8")) if remembered.exists() else None
+def describe_hardware(accelerator: str) -> dict[str, str]:
+    """Device, threads and processes, as tags of a run: why results of two machines differ in their last bits."""
+    is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return {
+        "fusmae.device": torch.cuda.get_device_name() if is_on_gpu else _cpu_name(),
+        "fusmae.num_threads": str(torch.get_num_threads()),
+        "fusmae.num_processes": str(ranks().num_ranks),
+    }
+
+
+def _cpu_name() -> str:
+    listed = Path("/proc/cpuinfo")
+    text = listed.read_text(encoding="utf-8", errors="replace") if listed.exists() else ""
+    names = (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -136,7 +143,6 @@ def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _log_inputs(inputs: Mapping[str, str]) -> None:
-    import mlflow
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 
@@ -145,13 +151,3 @@ def _log_inputs(inputs: Mapping[str, str]) -> None:
         # MLflow takes 36 characters: an md5 with ".dir" fits, a sha256 is cut.
         dataset = MetaDataset(source, name=path, digest=digest.split(":")[1][:36])  # type: ignore[abstract]
         mlflow.log_input(dataset, context="input")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

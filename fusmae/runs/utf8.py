@@ -18,7 +18,7 @@ _BYTE_ORDER_MARKS = {
 _ENCODINGS = {"WINDOWS-1252": "cp1252", "MACINTOSH": "mac_roman", "CP850": "cp850"}
 _MAX_JUDGED_LINES = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_CELL_END = re.compile(rb"[,;|\t\"\r\n]")
+_CELL_END = re.compile(rb"[,;|\t\"]")
 
 
 def composed(text: str) -> str:
@@ -34,12 +34,8 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
 
     Bytes are never replaced: two names that differ in one lost letter would become the same name.
 
-    Args:
-        path: the file.
-        raises: class of the error to raise.
-
     Raises:
-        FusmaeError: the file is not UTF-8, or an earlier conversion lost a letter; names the first such line.
+        FusmaeError: (of class `raises`) it is not UTF-8, or a conversion lost a letter; names the first such line.
     """
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if wide := _wide_encoding(data):
@@ -47,36 +43,29 @@ def read_utf8(path: Path, *, raises: type[FusmaeError] = SourceError) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, data, error.start, raises) from error
-    if "\N{REPLACEMENT CHARACTER}" in text:
-        lines = re.split("\r\n|\r|\n", text)
-        number = next(number for number, line in enumerate(lines, start=1) if "\N{REPLACEMENT CHARACTER}" in line)
-        raise raises(
-            f"{path}, line {number}: a letter is lost.",
-            got=f"{lines[number - 1]!r}, with U+FFFD in place of the letter",
-            expected="the line as it was before a program saved it in another encoding",
-            hint="save the original as UTF-8, or write the line again",
-        )
+        raise _not_utf8(path, _LINE_END.split(data), raises) from error
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1):
+        if "\N{REPLACEMENT CHARACTER}" in line:
+            raise raises(
+                f"{path}, line {number}: a letter is lost.",
+                got=f"{line!r}, with U+FFFD in place of the letter",
+                expected="the line as it was before a program saved it in another encoding",
+                hint="save the original as UTF-8, or write the line again",
+            )
     return text
 
 
 def _wide_encoding(data: bytes) -> str:
     """The name in iconv of an encoding with two or four bytes per letter; "" for other encodings."""
-    for mark, name in _BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            return name
-    if b"\0" not in data:
-        return ""
     # In UTF-16 one of the two bytes of a Latin letter is 0.
-    return "UTF-16LE" if data[1::2].count(0) > data[::2].count(0) else "UTF-16BE"
+    byte_order = "LE" if data[1::2].count(0) > data[::2].count(0) else "BE"
+    guessed = f"UTF-16{byte_order}" if b"\0" in data else ""
+    return next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), guessed)
 
 
-def _not_utf8(path: Path, data: bytes, start: int, raises: type[FusmaeError]) -> FusmaeError:
-    lines = _LINE_END.split(data)
+def _not_utf8(path: Path, lines: list[bytes], raises: type[FusmaeError]) -> FusmaeError:
     strange = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
-    cell_start = max((found.end() for found in _CELL_END.finditer(data, 0, start)), default=0)
-    found = _CELL_END.search(data, start)
-    cell = data[cell_start : found.start() if found else len(data)].strip()
+    cell = next(cell for cell in _CELL_END.split(lines[strange[0] - 1]) if not _is_utf8(cell)).strip()
     more = f" and {len(strange) - 1:,} more" if len(strange) > 1 else ""
     if any(not line.isascii() and _is_utf8(line) for line in lines):
         return raises(

@@ -43,7 +43,7 @@ def study_measure(
     code = stage_code("measure", Path("study/dvc.yaml"))
     with stage.run(f"study-measure-{variant}-{seed}", params, code, [weights, shards], run_file, data) as run:
         measurement = Measurement(
-            study, section, stage.runtime, opened, seed=seed, data=data, pairs=pairs, resume_folder=run.scratch
+            study, section, stage.runtime, opened, seed=seed, data=data, pairs=pairs, resume_folder=run.resume_folder
         )
         features = measurement.features()
         measurement.add_heads(features)

@@ -65,5 +65,5 @@ class TrainingStage:
         self, module: L.LightningModule, data: PairDataModule, run: Run, epochs: int, callbacks: Sequence[Callback] = ()
     ) -> dict[str, Tensor]:
         """Train in the stage's run, from where it was interrupted; the weights of the module's `model` by name."""
-        trainer = build_trainer(self.runtime, epochs, self.seed, run.scratch, run.logger, callbacks)
+        trainer = build_trainer(self.runtime, epochs, self.seed, run.resume_folder, run.logger, callbacks)
         return part_of(fit(trainer, module, data), "model.")

@@ -43,10 +43,10 @@ PROMOTION = """
 from mlflow import MlflowClient
 from fusmae.runs.mlflow_store import connect
 from fusmae.release.registry.model_file import model_file
-from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.champion import move_champion
 connect()
 MlflowClient().delete_registered_model_alias("fusmae", "champion")
-move_champion("fusmae", Change("promote", model_file("fusmae/1")), "")
+move_champion("promote", model_file("fusmae/1"), "")
 """
 
 READER = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.runs.mlflow_artifacts import outdated_addresses
+from fusmae.runs.mlflow_store import outdated_addresses
 
 # A copy of 200 MB, and the stage pretrain twice, of an epoch or two: DVC makes, fills and removes its own checkouts.
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(1200)]

@@ -3,7 +3,7 @@
 import pytest
 
 from fusmae.runs.git import is_temporary, original_folder
-from fusmae.runs.mlflow_address import store_folder
+from fusmae.runs.mlflow_address import store_path
 from fusmae.runs.resume_folder import resume_path
 
 
@@ -56,7 +56,7 @@ def test_runs_and_resume_checkpoints_of_a_temporary_checkout_are_kept_in_the_hom
     top = make("project/.git").joinpath("project")
     make(f"project/{temporary}/.git")
     make(f"project/{temporary}")
-    assert store_folder() == top / "mlruns"
+    assert store_path() == top / "mlruns" / "mlflow.db"
     assert resume_path("pretrain", "0" * 16) == top / ".fusmae" / "resume" / f"pretrain-{'0' * 16}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
-    assert store_folder() == top / "mlruns"
+    assert store_path() == top / "mlruns" / "mlflow.db"

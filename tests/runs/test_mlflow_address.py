@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from fusmae.errors import RegistryError
-from fusmae.runs.mlflow_address import local_path, shown_uri, sqlite_uri, store_folder, store_path, tracking_uri
+from fusmae.runs.mlflow_address import local_path, shown_uri, sqlite_uri, store_path, tracking_uri
 
 ROOT = Path(__file__).parents[2]
 PRINTABLE = "".join(sorted(set(string.printable) - set(string.whitespace) - {"/"})) + " "
@@ -109,7 +109,7 @@ def test_a_path_that_is_no_text_is_refused_with_the_cure():
 def test_a_relative_address_is_of_the_working_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
-    assert store_folder() == tmp_path / "mlruns"
+    assert store_path() == tmp_path / "mlruns" / "mlflow.db"
     assert tracking_uri() == sqlite_uri(tmp_path / "mlruns" / "mlflow.db")
 
 
@@ -118,8 +118,6 @@ def test_an_address_that_names_no_file_is_no_local_store(monkeypatch, given):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     assert store_path() is None
     assert tracking_uri() == given
-    with pytest.raises(RegistryError, match="no folder here"):
-        store_folder()
 
 
 def test_errors_name_a_local_store_by_its_path(monkeypatch, tmp_path):

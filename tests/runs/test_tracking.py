@@ -75,7 +75,7 @@ def test_other_params_are_another_run_and_nothing_is_left_of_the_first(store):
     with pytest.raises(RuntimeError), open_run(store, lr=0.1) as first:
         raise RuntimeError
     with open_run(store, lr=0.2) as second:
-        assert second.scratch != first.scratch
+        assert second.resume_folder != first.resume_folder
     assert len(all_runs()) == 2
     assert list((store / ".fusmae").iterdir()) == []
 
@@ -110,7 +110,7 @@ def test_what_a_stage_makes_knows_nothing_of_the_flow_run_that_called_it(store, 
     with open_run(store) as within:
         pass
     assert within.facts == alone.facts
-    assert within.scratch == alone.scratch
+    assert within.resume_folder == alone.resume_folder
 
 
 def test_a_run_has_flat_params_tags_and_the_hash_of_each_input(store):
@@ -129,7 +129,7 @@ def test_a_run_has_flat_params_tags_and_the_hash_of_each_input(store):
 def test_a_run_that_the_store_does_not_have_is_begun_anew(store):
     with pytest.raises(RuntimeError), open_run(store) as first:
         raise RuntimeError
-    (first.scratch / "run_id").write_text("0" * 32, encoding="utf-8")
+    (first.resume_folder / "run_id").write_text("0" * 32, encoding="utf-8")
     with open_run(store) as second:
         pass
     assert second.run_id not in {first.run_id, "0" * 32}

@@ -1,13 +1,15 @@
 """Compares a registered model with one that was made again: hashes, weights and scores."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from fusmae.files import file_sha256
+from fusmae.release.lineage.record import is_run_file
 
 Answer = Literal["same", "within", "other", "noted"]
 
@@ -58,16 +60,16 @@ class ModelComparison:
         rows: rows, one per comparison.
         expects_bits: whether libraries, device and threads are the same, so that the same bits are required.
         tolerance: largest absolute difference allowed in a score.
-        other: rows whose difference is not allowed.
     """
 
     rows: tuple[ComparedRow, ...]
     expects_bits: bool
     tolerance: float
-    other: tuple[ComparedRow, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "other", tuple(row for row in self.rows if row.answer == "other"))
+    @property
+    def other(self) -> tuple[ComparedRow, ...]:
+        """Rows whose difference is not allowed."""
+        return tuple(row for row in self.rows if row.answer == "other")
 
     @property
     def is_reproduced(self) -> bool:
@@ -79,12 +81,8 @@ def compare(before: Made, now: Made, tolerance: float) -> ModelComparison:
     """Compare the results of a registered model with those of the same model made again.
 
     If the surroundings are the same, every hash must be the same; for checkpoints and graph, whose metadata may state
-    another commit, the weights must be. If the surroundings differ, only the scores are judged, within the tolerance.
-
-    Args:
-        before: results of the registered model.
-        now: results of the model that was made again.
-        tolerance: largest absolute difference allowed in a score.
+    another commit, the weights must be. If the surroundings differ, only the scores are judged, within the tolerance:
+    the largest absolute difference allowed in one.
     """
     surroundings = tuple(_surroundings(before, now))
     expects_bits = not surroundings
@@ -102,27 +100,27 @@ def _surroundings(before: Made, now: Made) -> Iterator[ComparedRow]:
 
 def _outs(before: Made, now: Made, strict: Answer) -> Iterator[ComparedRow]:
     for path, md5 in before.outs.items():
-        found = now.outs.get(path, "not made")
+        found, weights = now.outs.get(path, "not made"), before.weights.get(path)
+        if is_run_file(path):
+            continue  # it contains a run's random id and is never the same
         if found == md5:
             yield ComparedRow(path, md5[:12], found[:12], "same")
-        elif path == before.export:
-            continue  # the row of the graph has more detail
-        elif path in before.weights and before.weights[path] == now.weights.get(path):
-            yield ComparedRow(f"{path}: weights", before.weights[path][:12], now.weights[path][:12], "same")
-        else:
+        elif weights and weights == now.weights.get(path):
+            yield ComparedRow(f"{path}: weights", weights[:12], weights[:12], "same")
+        elif path != before.export:  # the row of the graph has more detail
             yield ComparedRow(path, md5[:12], found[:12], strict)
 
 
 def _graph(before: Made, now: Made, strict: Answer) -> ComparedRow:
-    hashes = [file_sha256(made.graph) for made in (before, now)]
+    one, two = (file_sha256(made.graph) for made in (before, now))
     what = f"{before.export}/{now.graph.name}"
-    if hashes[0] == hashes[1]:
-        return ComparedRow(what, hashes[0][:12], hashes[1][:12], "same")
+    if one == two:
+        return ComparedRow(what, one[:12], two[:12], "same")
     largest = graph_difference(before.graph, now.graph)
     if largest == 0:
         return ComparedRow(f"{what}: graph and weights", "", "differ in their notes only", "same")
     words = "another graph" if largest is None else f"weights differ by up to {largest:.2g}"
-    return ComparedRow(what, hashes[0][:12], words, strict)
+    return ComparedRow(what, one[:12], words, strict)
 
 
 def graph_difference(one: Path, two: Path) -> float | None:
@@ -136,9 +134,8 @@ def graph_difference(one: Path, two: Path) -> float | None:
         for node in graph.node:  # stack traces of older exports contain the folder in which they ran
             del node.metadata_props[:]
     shapes = [{name: array.shape for name, array in arrays.items()} for arrays in weights]
-    if shapes[0] != shapes[1] or graphs[0].SerializeToString(deterministic=True) != graphs[1].SerializeToString(
-        deterministic=True
-    ):
+    texts = [graph.SerializeToString(deterministic=True) for graph in graphs]
+    if shapes[0] != shapes[1] or texts[0] != texts[1]:
         return None
     return max((_largest(array, weights[1][name]) for name, array in weights[0].items()), default=0.0)
 
@@ -152,16 +149,19 @@ def _largest(one: Any, two: Any) -> float:
 def _scores(before: Made, now: Made, tolerance: float) -> Iterator[ComparedRow]:
     """A row for each row of the metrics table, with the score or interval end that differs most."""
     one, two = dict(_leaves(before.metrics)), dict(_leaves(now.metrics))
-    groups: dict[str, list[str]] = {}
-    for name in sorted({*one, *two}):
-        groups.setdefault(_group(name), []).append(name)
-    for group, names in groups.items():
-        worst = max(names, key=lambda name: _distance(one.get(name), two.get(name)))
-        distance = _distance(one.get(worst), two.get(worst))
-        answer: Answer = "same" if distance == 0 else "within" if distance <= tolerance else "other"
-        shown = worst.removeprefix(f"{group}/")
-        what = group if answer == "same" else f"{group}: {shown}"
-        yield ComparedRow(what, _shown(one.get(worst), answer), _shown(two.get(worst), answer), answer)
+    for group, found in groupby(sorted({*one, *two}, key=lambda name: (_group(name), name)), key=_group):
+        distances = {name: _distance(one.get(name), two.get(name)) for name in found}
+        worst = max(distances, key=lambda name: distances[name])
+        if not distances[worst]:
+            yield ComparedRow(group, "", "", "same")
+            continue
+        answer: Answer = "within" if distances[worst] <= tolerance else "other"
+        what = f"{group}: {worst.removeprefix(f'{group}/')}"
+        yield ComparedRow(what, _shown(one.get(worst)), _shown(two.get(worst)), answer)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.9f}" if isinstance(value, float) else str(value)
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -187,9 +187,3 @@ def _distance(one: Any, two: Any) -> float:
         both_nan = one != one and two != two
         return 0.0 if both_nan else float(np.nan_to_num(abs(one - two), nan=np.inf))
     return float("inf")
-
-
-def _shown(value: Any, answer: Answer) -> str:
-    if answer == "same":
-        return ""
-    return f"{value:.9f}" if isinstance(value, float) else str(value)

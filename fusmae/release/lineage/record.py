@@ -7,23 +7,26 @@ version.
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from fusmae.files import file_sha256
-from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
 from fusmae.release.registry.versions import refusals_named
-from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, read_lock
+from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, outs_of, read_lock
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
 
 LINEAGE = "lineage.json"
 FORMAT = 1
-RUN_FILES = "reports/runs/"
-_NOTE = "checkpoint.json"
+_POWER = "power_usage_watts"
+# A gap this many times as long as the median gap is a pause, in which the card's power is unknown.
+_PAUSE = 10
 
 
 class GitState(BaseModel):
@@ -40,6 +43,46 @@ class GitState(BaseModel):
         if self.commit is None or self.is_dirty is None:
             return "changes unknown"
         return "with uncommitted changes" if self.is_dirty else "clean"
+
+
+class RunFacts(BaseModel):
+    """The MLflow run of a training stage; facts that the store does not have are None.
+
+    Attributes:
+        stage: name of the stage, such as `finetune-pretrained`.
+        run_id: MLflow's id of the run.
+        experiment: name of its MLflow experiment.
+        status: MLflow's status; FINISHED for a run that was completed.
+        started: time of its first start, UTC.
+        seconds: time from its first start to its end in seconds, with pauses after a kill.
+        commit: commit of the code that ran.
+        is_dirty: whether the code had uncommitted changes; None also without a git checkout.
+        device: device on which it computed.
+        num_threads: number of CPU threads.
+        flow_run: id of Prefect's flow run that started it.
+        gpu_wh: energy of the graphics cards in watt-hours, if their power was recorded; gaps of more than 10 times the
+            median sampling interval are pauses after a kill, and are left out.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    run_id: str
+    experiment: str
+    status: str | None = None
+    started: datetime | None = None
+    seconds: float | None = None
+    commit: str | None = None
+    is_dirty: bool | None = None
+    device: str | None = None
+    num_threads: int | None = None
+    flow_run: str | None = None
+    gpu_wh: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the store had the run."""
+        return self.status is not None
 
 
 class Lineage(BaseModel):
@@ -88,21 +131,20 @@ class Lineage(BaseModel):
     @property
     def outs(self) -> dict[str, str]:
         """DVC's hash of every output of its stages, by path."""
-        return {path: md5 for stage in self.stages for path, md5 in stage.outs.items()}
+        return outs_of(self.stages)
 
     @property
-    def code(self) -> dict[str, str]:
-        """MD5 of every file and folder of code that its stages ran, by path."""
-        return {path: md5 for stage in self.stages for path, md5 in stage.code.items()}
+    def export(self) -> str:
+        """Path of the graph's folder, an output of a DVC stage."""
+        return Path(self.graph).parent.as_posix()
+
+    def changed_code(self, folder: Path) -> list[str]:
+        """Files and folders of its stages' code that are missing or other in a checkout."""
+        code = {(path, md5) for stage in self.stages for path, md5 in stage.code.items()}
+        return sorted({path for path, md5 in code if not (folder / path).exists() or dvc_md5(folder / path) != md5})
 
 
-def record_lineage(
-    name: str,
-    graph: Path,
-    metadata: Mapping[str, Any],
-    metrics: Path,
-    receipt: Path,
-) -> Lineage:
+def record_lineage(name: str, graph: Path, metadata: Mapping[str, Any], metrics: Path, receipt: Path) -> Lineage:
     """Record the lineage of a model from the present state of the working folder.
 
     Args:
@@ -115,13 +157,21 @@ def record_lineage(
     Raises:
         RegistryError: MLflow does not answer.
     """
+    from mlflow import MlflowClient
+
     connect()
-    trained = metadata["trained"]
-    lock = Path("dvc.lock")
+    trained, lock = metadata["trained"], Path("dvc.lock")
     stages, gaps = _locked(lock, [graph.parent, metrics])
-    texts = {path: _text_as_locked(Path(path), md5) for path, md5 in run_files(stages).items()}
-    runs, gone = runs_named(texts)
-    changed = _not_as_locked(stages, receipt)
+    outs = outs_of(stages)
+    # Files that differ from dvc.lock are not used.
+    notes = [path for path in outs if _note(Path(), path).exists()]
+    run_files = [path for path in outs if is_run_file(path)]
+    known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
+    changed = _changed([str(receipt), *notes, *run_files], known) if stages else {}
+    with refusals_named("the runs behind a model"):
+        client = MlflowClient()
+        texts = [Path(path).read_text(encoding="utf-8") for path in run_files if path not in changed]
+        runs = tuple(run_facts(json.loads(text), client) for text in texts)
     return Lineage(
         name=name,
         onnx_sha256=file_sha256(graph),
@@ -131,14 +181,14 @@ def record_lineage(
         exported=GitState(**metadata["git"]),
         seed=trained["seed"],
         versions={**trained["versions"], "python": platform.python_version()},
-        params=params_of(stages),
+        params={key: value for stage in stages for key, value in stage.params.items()},
         lock_sha256=file_sha256(lock) if lock.exists() else None,
         stages=stages,
         receipt={} if str(receipt) in changed else json.loads(receipt.read_text(encoding="utf-8")),
-        weights={path: sha256 for path, sha256 in weights_of(Path(), stages).items() if path not in changed},
+        weights=weights_of(Path(), [path for path in notes if path not in changed]),
         runs=runs,
         flow_run=flow_run(),
-        gaps=(*gaps, *gone, *changed.values()),
+        gaps=(*gaps, *(f"not used: {found}" for found in changed.values())),
     )
 
 
@@ -156,16 +206,21 @@ def _locked(lock: Path, made: Sequence[Path]) -> tuple[tuple[LockedStage, ...], 
     """The stages that lead to the registered files, and sentences on what dvc.lock does not state."""
     if not lock.exists():
         return (), ["no DVC hash: there was no dvc.lock when it was registered"]
-    known = read_lock(lock.read_text(encoding="utf-8"))
-    outs = {path: md5 for stage in known.values() for path, md5 in stage.outs.items()}
-    others = {str(path): dvc_md5(path) for path in made if outs.get(str(path)) != dvc_md5(path)}
-    if others:
-        return (), [
-            f"no DVC hash: {path} was {md5} when it was registered, and dvc.lock knew {outs.get(path, 'none')}"
-            for path, md5 in others.items()
-        ]
-    stages = ancestors(known, map(str, made))
+    known, paths = read_lock(lock.read_text(encoding="utf-8")), list(map(str, made))
+    if changed := _changed(paths, outs_of(known.values())):
+        return (), [f"no DVC hash: {found}" for found in changed.values()]
+    stages = ancestors(known, paths)
     return stages, broken_links(stages)
+
+
+def _changed(paths: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Paths that are not what dvc.lock names, each with the two hashes in a sentence."""
+    now = {path: dvc_md5(Path(path)) if Path(path).exists() else "gone" for path in paths}
+    return {
+        path: f"{path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
+        for path, md5 in now.items()
+        if known.get(path) != md5
+    }
 
 
 def installed_versions() -> dict[str, str]:
@@ -173,63 +228,63 @@ def installed_versions() -> dict[str, str]:
     return {**{name: version(name) for name in VERSIONED}, "python": platform.python_version()}
 
 
-def params_of(stages: Iterable[LockedStage]) -> dict[str, Any]:
-    """All parameters that the stages read, by dotted key."""
-    return {key: value for stage in stages for key, value in stage.params.items()}
+def is_run_file(path: str) -> bool:
+    """Whether a stage recorded its MLflow run in this output."""
+    return path.startswith("reports/runs/")
 
 
-def run_files(stages: Iterable[LockedStage]) -> dict[str, str]:
-    """DVC's hashes, by path, of the files in which the stages recorded their MLflow runs."""
-    return {path: md5 for stage in stages for path, md5 in stage.outs.items() if path.startswith(RUN_FILES)}
-
-
-def runs_named(texts: Mapping[str, str | None]) -> tuple[tuple[RunFacts, ...], list[str]]:
-    """The facts that MLflow has on the runs in some run files, and sentences on files that are gone.
-
-    Args:
-        texts: texts of the run files, by path; None for a file that is gone or changed.
-
-    Raises:
-        RegistryError: MLflow does not answer.
-    """
-    from mlflow import MlflowClient
-
-    gone = [f"no run id: {path} is gone or changed" for path, text in texts.items() if text is None]
-    with refusals_named("the runs behind a model"):
-        client = MlflowClient()
-        return tuple(run_facts(json.loads(text), client) for text in texts.values() if text is not None), gone
-
-
-def _text_as_locked(path: Path, md5: str) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() and dvc_md5(path) == md5 else None
-
-
-def _not_as_locked(stages: Sequence[LockedStage], receipt: Path) -> dict[str, str]:
-    """Files (receipt, notes of checkpoints) that differ from dvc.lock, with the reason; they are not used."""
-    if not stages:
-        return {}
-    outs = {path: md5 for stage in stages for path, md5 in stage.outs.items()}
-    known = {path: md5 for stage in stages for path, md5 in stage.inputs.items()} | outs
-    now = {path: dvc_md5(Path(path)) for path in (str(receipt), *_notes(Path(), stages))}
+def weights_of(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the weights in each of the paths below `folder` that is a checkpoint, as stated in it."""
+    notes = {path: _note(folder, path) for path in paths}
     return {
-        path: f"not used: {path} was {md5} when it was registered, and dvc.lock knew {known.get(path, 'none')}"
-        for path, md5 in now.items()
-        if known.get(path) != md5
+        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
     }
 
 
-def weights_of(folder: Path, stages: Iterable[LockedStage]) -> dict[str, str]:
-    """SHA-256 of the weights in each checkpoint folder that the stages made, as stated in `checkpoint.json` there.
-
-    Args:
-        folder: folder in which the stages ran.
-        stages: stages of dvc.lock.
-    """
-    notes = _notes(folder, stages)
-    return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
+def _note(folder: Path, path: str) -> Path:
+    return folder / path / "checkpoint.json"
 
 
-def _notes(folder: Path, stages: Iterable[LockedStage]) -> dict[str, Path]:
-    """Paths of `checkpoint.json` in the checkpoint folders that exist, by the folder's path."""
-    notes = {path: folder / path / _NOTE for stage in stages for path in stage.outs}
-    return {path: note for path, note in notes.items() if note.exists()}
+def run_facts(named: Mapping[str, Any], client: Any) -> RunFacts:
+    """Read the facts on the run that a run file names; only what the file states if the client's store lacks it."""
+    from mlflow.exceptions import MlflowException
+
+    known = RunFacts(stage=named["stage"], run_id=named["run_id"], experiment=named["experiment"])
+    try:
+        run = client.get_run(known.run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return known
+        raise
+    info, tags = run.info, run.data.tags
+    threads, dirty = tags.get("fusmae.num_threads"), tags.get("fusmae.git_is_dirty")
+    # Outside of a git checkout, the run's tags are commit `None` and no changes.
+    commit = None if tags.get("fusmae.git_commit") == "None" else tags.get("fusmae.git_commit")
+    return known.model_copy(
+        update={
+            "status": str(info.status),
+            "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
+            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+            "commit": commit,
+            "is_dirty": dirty == "true" if dirty and commit else None,
+            "device": tags.get("fusmae.device"),
+            "num_threads": int(threads) if threads else None,
+            "flow_run": tags.get(FLOW_RUN_TAG),
+            "gpu_wh": _gpu_wh(client, run),
+        }
+    )
+
+
+def _gpu_wh(client: Any, run: Any) -> float | None:
+    """Energy of all cards in watt-hours, from the power that MLflow sampled; None if there are no samples."""
+    names = [name for name in run.data.metrics if name.startswith("system/gpu_") and name.endswith(_POWER)]
+    return sum(_watt_hours(client.get_metric_history(run.info.run_id, name)) for name in names) if names else None
+
+
+def _watt_hours(samples: Sequence[Any]) -> float:
+    """Energy in watt-hours, by trapezoids between neighbouring samples, without those that span a pause."""
+    pairs = list(pairwise(sorted(samples, key=lambda sample: sample.timestamp)))
+    gaps = [b.timestamp - a.timestamp for a, b in pairs]
+    longest = _PAUSE * median([gap for gap in gaps if gap] or [0])
+    joules = [gap / 1000 * (a.value + b.value) / 2 for gap, (a, b) in zip(gaps, pairs, strict=True) if gap <= longest]
+    return float(sum(joules)) / 3600

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from rich.console import Console
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.compare import Made, ModelComparison, compare
-from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
-from fusmae.release.lineage.record import Lineage, installed_versions, run_files, weights_of
+from fusmae.release.lineage.record import Lineage, RunFacts, installed_versions, is_run_file, run_facts, weights_of
 from fusmae.release.lineage.trace import Traced
 from fusmae.release.registry.artifacts import read_artifact
-from fusmae.runs.dvc_lock import dvc_md5, read_lock
+from fusmae.runs.dvc_lock import locked_outs
 from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import DATABASE, STORE, sqlite_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
@@ -31,32 +29,15 @@ _CHEAP_SOURCES = ("sample", "synthetic")
 _NOT_PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", FLOW_RUN)
 
 
-@dataclass(frozen=True)
-class RawData:
-    """The folders of fetched data in the working folder.
-
-    Attributes:
-        downloads: folder of the archives.
-        raw: folder of the unpacked data, one folder per source.
-        receipt: path of the JSON that describes the raw data.
-    """
-
-    downloads: Path
-    raw: Path
-    receipt: Path
+# Raw data in the working folder, as dvc.yaml has them.
+_DOWNLOADS, _RAW, _RECEIPT = Path("data/downloads"), Path("data/raw"), Path("data/raw.json")
 
 
-def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, keep: bool) -> ModelComparison:
-    """Make a version again in a separate checkout and compare the two.
+def make_again(traced: Traced, folder: Path, *, tolerance: float, keep: bool) -> ModelComparison:
+    """Make a version again in a separate checkout below `folder`, and compare the two.
 
-    If a run is interrupted, its checkout stays, and the next run continues there.
-
-    Args:
-        traced: the version and its lineage.
-        folder: folder for checkouts; it is created, and the checkout is removed afterwards.
-        raw: folders of data that need not be fetched again.
-        tolerance: largest absolute difference allowed in a score.
-        keep: whether to leave the checkout when all is done.
+    If a run is interrupted, its checkout stays, and the next run continues there; `keep` leaves it when all is done.
+    The tolerance is the largest absolute difference allowed in a score.
 
     Raises:
         LineageError: the lineage is not complete, its commit or code is not available, or a stage fails.
@@ -67,17 +48,38 @@ def make_again(traced: Traced, folder: Path, raw: RawData, *, tolerance: float, 
     with _alone(top):
         if not worktree.is_begun:
             worktree.make()
-            set_up(worktree.folder, lineage, raw)
+            set_up(worktree.folder, lineage)
             worktree.begin()
-        with _removed_if_refused(worktree):
+        try:
             require_code(worktree.folder, traced)
-        with _kept_if_cut_off(top):
+        except LineageError:
+            worktree.remove()  # otherwise the next try would continue in it and be refused again
+            raise
+        try:
             _run_stages(worktree.folder, lineage)
             comparison = compare(before, _made_now(worktree.folder, lineage), tolerance)
+        except BaseException:
+            Console(stderr=True, highlight=False).print(
+                f"Interrupted. What is done is kept in {top}: the same command continues there, "
+                f"and `git worktree remove --force {top}` discards it.",
+                soft_wrap=True,
+            )
+            raise
         worktree.end()
         if not keep:
             worktree.remove()
     return comparison
+
+
+@contextmanager
+def _alone(top: Path) -> Iterator[None]:
+    top.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(top.with_name(f".{top.name}.lock")).acquire(timeout=0)
+    except Timeout as error:
+        raise LineageError(f"Another process makes the same version again in {top}.", hint="wait for it") from error
+    with lock:
+        yield
 
 
 def require_commit(commit: str | None) -> str:
@@ -115,9 +117,9 @@ def _made_before(traced: Traced) -> Made:
             hint="dvc repro, which registers a version with its lineage",
         )
     return Made(
-        outs=_without_run_files(lineage.outs, lineage),
+        outs=lineage.outs,
         weights=lineage.weights,
-        export=str(Path(lineage.graph).parent),
+        export=lineage.export,
         graph=traced.model.path,
         metrics=json.loads(metrics),
         surroundings=_surroundings(lineage.versions, lineage.runs),
@@ -125,25 +127,18 @@ def _made_before(traced: Traced) -> Made:
 
 
 def _made_now(folder: Path, lineage: Lineage) -> Made:
-    outs = {
-        path: md5
-        for stage in read_lock((folder / "dvc.lock").read_text(encoding="utf-8")).values()
-        for path, md5 in stage.outs.items()
-    }
+    from mlflow import MlflowClient
+
+    client = MlflowClient(sqlite_uri(folder / STORE / DATABASE))
+    runs = [run_facts(json.loads((folder / path).read_text()), client) for path in lineage.outs if is_run_file(path)]
     return Made(
-        outs=_without_run_files(outs, lineage),
-        weights=weights_of(folder, lineage.stages),
-        export=str(Path(lineage.graph).parent),
+        outs=locked_outs(folder / "dvc.lock"),
+        weights=weights_of(folder, lineage.outs),
+        export=lineage.export,
         graph=folder / lineage.graph,
         metrics=json.loads((folder / lineage.metrics).read_text(encoding="utf-8")),
-        surroundings=_surroundings(installed_versions(), _runs_in(folder, lineage)),
+        surroundings=_surroundings(installed_versions(), runs),
     )
-
-
-def _without_run_files(outs: Mapping[str, str], lineage: Lineage) -> dict[str, str]:
-    """Outputs without the run files, which contain a run's random id and are never the same."""
-    named = run_files(lineage.stages)
-    return {path: md5 for path, md5 in outs.items() if path not in named}
 
 
 def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict[str, str]:
@@ -152,24 +147,11 @@ def _surroundings(versions: Mapping[str, str], runs: Iterable[RunFacts]) -> dict
     return {**versions, "device": "; ".join(sorted(devices))}
 
 
-def _runs_in(folder: Path, lineage: Lineage) -> list[RunFacts]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(sqlite_uri(folder / STORE / DATABASE))
-    return [run_facts(json.loads((folder / path).read_text()), client) for path in run_files(lineage.stages)]
-
-
-def set_up(folder: Path, lineage: Lineage, raw: RawData) -> None:
-    """Set the parameters as they were, link raw data that exist here, and remove what DVC could restore results from.
-
-    Args:
-        folder: a fresh checkout.
-        lineage: lineage of the version.
-        raw: folders of data that need not be fetched again.
-    """
+def set_up(folder: Path, lineage: Lineage) -> None:
+    """In a fresh checkout, set the parameters as they were, link raw data, and remove what results may come from."""
     _write_params(folder / "params.yaml", lineage.params)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    for path in _at_hand(raw, lineage.receipt):
+    for path in _at_hand(lineage.receipt):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).symlink_to(path.absolute())
 
@@ -180,15 +162,7 @@ def require_code(folder: Path, traced: Traced) -> None:
     Raises:
         LineageError: some files differ; the error names them.
     """
-    differing = sorted(
-        {
-            path
-            for stage in traced.lineage.stages
-            for path, md5 in stage.code.items()
-            if not (folder / path).exists() or dvc_md5(folder / path) != md5
-        }
-    )
-    if differing:
+    if differing := traced.lineage.changed_code(folder):
         raise LineageError(
             f"The code that made {traced.model.label} is in no commit: it was changed and not committed.",
             got=f"{len(differing)} files other than in commit {traced.commit}: {', '.join(differing[:5])}",
@@ -211,66 +185,27 @@ def _write_params(path: Path, wanted: Mapping[str, Any]) -> None:
         path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _at_hand(raw: RawData, receipt: Mapping[str, Any]) -> Iterator[Path]:
+def _at_hand(receipt: Mapping[str, Any]) -> Iterator[Path]:
     """Paths of the archives, and of the unpacked data if they are the same data and were not cheap to make."""
-    if raw.downloads.is_dir():
-        yield from (path for path in raw.downloads.iterdir() if path.is_file() and not path.name.startswith("."))
+    if _DOWNLOADS.is_dir():
+        yield from (path for path in _DOWNLOADS.iterdir() if path.is_file() and not path.name.startswith("."))
     name = receipt["source"]["name"]
-    is_same = raw.receipt.exists() and json.loads(raw.receipt.read_text(encoding="utf-8")) == receipt
-    if is_same and name not in _CHEAP_SOURCES and (raw.raw / name).exists():
-        yield raw.raw / name
+    is_same = _RECEIPT.exists() and json.loads(_RECEIPT.read_text(encoding="utf-8")) == receipt
+    if is_same and name not in _CHEAP_SOURCES and (_RAW / name).exists():
+        yield _RAW / name
 
 
 def _run_stages(folder: Path, lineage: Lineage) -> None:
     """Run all stages that lead to the model with a separate store, without registering: the registry is unchanged."""
-    programs = Path(sys.executable).parent
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     environment = {**kept, "PATH": own_programs_first()}
     threads = {run.num_threads for run in lineage.runs}
     if len(threads) == 1 and (count := threads.pop()):
         environment |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-    names = [stage.name for stage in lineage.stages]
-    command = [str(programs / "dvc"), "repro", "--no-run-cache", *names]
-    code = run_in_group(command, folder=folder, environment=environment, stdout=sys.stderr)
-    if code:
+    dvc, names = str(Path(sys.executable).with_name("dvc")), (stage.name for stage in lineage.stages)
+    command = [dvc, "repro", "--no-run-cache", *names]
+    if code := run_in_group(command, folder=folder, environment=environment, stdout=sys.stderr):
         raise LineageError(
             f"A stage failed in {folder}: `dvc repro` ended with exit code {code}.",
             hint="the output above states the cause; correct it and run the same command again, which continues there",
         )
-
-
-@contextmanager
-def _removed_if_refused(worktree: Worktree) -> Iterator[None]:
-    """Remove a refused checkout of other code: otherwise the next try would continue it and be refused again."""
-    try:
-        yield
-    except LineageError:
-        worktree.remove()
-        raise
-
-
-@contextmanager
-def _kept_if_cut_off(top: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        Console(stderr=True, highlight=False).print(
-            f"Interrupted. What is done is kept in {top}: the same command continues there, "
-            f"and `git worktree remove --force {top}` discards it.",
-            soft_wrap=True,
-        )
-        raise
-
-
-@contextmanager
-def _alone(top: Path) -> Iterator[None]:
-    top.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(top.with_name(f".{top.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise LineageError(f"Another process makes the same version again in {top}.", hint="wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()

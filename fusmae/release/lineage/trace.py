@@ -1,18 +1,18 @@
 """Finds the lineage of a registered version, and which of its runs this MLflow store still has; writes it as text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from fusmae.errors import LineageError
-from fusmae.release.lineage.mlflow_runs import RunFacts, run_facts
-from fusmae.release.lineage.record import FORMAT, LINEAGE, GitState, Lineage
+from fusmae.release.lineage.record import FORMAT, LINEAGE, GitState, Lineage, RunFacts, run_facts
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.runs.dvc_lock import LockedStage
+from fusmae.runs.provenance import dotted
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ class Traced:
 
 
 def trace(reference: str) -> Traced:
-    """Find the lineage of a registered version.
-
-    Args:
-        reference: reference of the version, `fusmae@champion` or `fusmae/3`.
+    """Find the lineage of a registered version by its reference, `fusmae@champion` or `fusmae/3`.
 
     Raises:
         RegistryError: there is no such version, or MLflow does not answer.
@@ -67,19 +64,17 @@ def trace(reference: str) -> Traced:
             expected="NAME@ALIAS or NAME/VERSION",
             hint="dvc repro register",
         )
-    text = read_artifact(model, LINEAGE)
-    with refusals_named(f"the version {model.label}"):
-        client = MlflowClient()
-        version = client.get_model_version(model.name, model.version)
-    if text is None:
+    lineage = read_lineage(model)
+    if lineage is None:
         raise LineageError(
             f"{model.label} was registered without its lineage.",
             expected=f"{LINEAGE} beside its graph, as stage register writes it",
             hint="`dvc repro -f -s export`, then `dvc repro` registers a version with its lineage",
         )
-    lineage = read_lineage(text, model)
-    with refusals_named(f"the runs behind {model.label}"):
-        asked = {run.run_id: run_facts(run.named, client) for run in lineage.runs}
+    with refusals_named(f"{model.label} and the runs behind it"):
+        client = MlflowClient()
+        version = client.get_model_version(model.name, model.version)
+        asked = {run.run_id: run_facts(run.model_dump(), client) for run in lineage.runs}
     # The facts in the record count; for a run that the record has no facts of, this store may have some.
     runs = tuple(run if run.is_known else asked[run.run_id] for run in lineage.runs)
     here = frozenset(run_id for run_id, run in asked.items() if run.is_known)
@@ -87,16 +82,16 @@ def trace(reference: str) -> Traced:
     return Traced(model, tuple(version.aliases), lineage.model_copy(update={"runs": runs}), here, promoted)
 
 
-def read_lineage(text: str, model: ModelFile) -> Lineage:
-    """Parse the lineage that was registered with a version.
-
-    Args:
-        text: text of the record, JSON.
-        model: ONNX file of the version.
+def read_lineage(model: ModelFile) -> Lineage | None:
+    """The lineage that was registered with a version; None for a version without one.
 
     Raises:
+        RegistryError: MLflow does not answer.
         LineageError: the record is damaged, or of another model.
     """
+    text = read_artifact(model, LINEAGE)
+    if text is None:
+        return None
     try:
         lineage = Lineage.model_validate_json(text)
     except ValidationError as error:
@@ -138,38 +133,20 @@ def _lines(traced: Traced) -> Iterator[str]:
     yield f"  flow run   {_UNKNOWN if found.flow_run is None else found.flow_run or 'none: registered without Prefect'}"
     yield f"  libraries  {', '.join(f'{name} {number}' for name, number in found.versions.items()) or _UNKNOWN}"
     yield f"  dvc.lock   {f'sha256:{found.lock_sha256}, as it was when registered' if found.lock_sha256 else _UNKNOWN}"
-    yield from _section("parameters", _params(found))
-    yield from _section("stages, from the raw data on (DVC's MD5)", _stages(found.stages))
-    yield from _section("raw archives", _archives(found))
-    yield from _section("MLflow runs", (line for run in found.runs for line in _run(run, run.run_id in traced.here)))
-
-
-def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
-    yield f"\n{title}"
-    empty = True
-    for line in lines:
-        empty = False
-        yield f"  {line}"
-    if empty:
-        yield f"  {_UNKNOWN}"
+    seed = {} if found.seed is None else {"seed": found.seed}
+    sections = {
+        "parameters": (f"{key}: {value}" for key, value in dotted(seed | found.params).items()),
+        "stages, from the raw data on (DVC's MD5)": _stages(found.stages),
+        "raw archives": _archives(found),
+        "MLflow runs": (line for run in found.runs for line in _run(run, run.run_id in traced.here)),
+    }
+    for title, lines in sections.items():
+        yield f"\n{title}"
+        yield from (f"  {line}" for line in list(lines) or [_UNKNOWN])
 
 
 def _git(git: GitState) -> str:
     return f"{git.commit or 'none'}, {git.changes}"
-
-
-def _params(found: Lineage) -> Iterator[str]:
-    if found.seed is not None and "seed" not in found.params:
-        yield f"seed: {found.seed}"
-    yield from (f"{key}: {value}" for key, value in _flat(found.params))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _stages(stages: tuple[LockedStage, ...]) -> Iterator[str]:
@@ -193,7 +170,7 @@ def _run(run: RunFacts, is_here: bool) -> Iterator[str]:
         return
     seconds = f"{run.seconds:.0f} s" if run.seconds is not None else "no end"
     threads = f", CPU threads: {run.num_threads}" if run.num_threads else ""
-    where = f"{run.device or 'an unknown device'}{threads}"
-    yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {where}"
+    device = run.device or "an unknown device"
+    yield f"  {run.status}, {run.started:%Y-%m-%d %H:%M} UTC, {seconds}, on {device}{threads}"
     yield f"  commit {_git(GitState(commit=run.commit, is_dirty=run.is_dirty))}"
     yield f"  flow run {run.flow_run or 'none'}"

@@ -4,10 +4,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,13 +14,31 @@ from fusmae.errors import PromotionError
 from fusmae.runs.dvc_lock import read_lock
 from fusmae.runs.git import git
 from fusmae.runs.process_group import own_programs_first, run_in_group
-from fusmae.runs.provenance import CODE_FOLDERS
+from fusmae.runs.provenance import CODE_FOLDERS, dotted
 
 WORKSPACE = "workspace"
 """The checkout itself, as `dvc exp show` calls it."""
 PARAMS, LOCK = "params.yaml", "dvc.lock"
+OF_A_RUN = {PARAMS, LOCK}
+"""Files that a run of `dvc repro` or `dvc exp run` may change."""
+KEEP_CHANGES = "`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again"
+"""Advice where files have uncommitted changes."""
+_DVC = str(Path(sys.executable).with_name("dvc"))
 _REF = re.compile(r"(?P<rev>\S+) refs/exps/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{38,})/(?P<name>[^/]+)")
 _NUM_SHOWN = 8
+_NO_NAME = "git has no name and e-mail address for the commit."
+_NAME = 'git config user.name "Your Name" && git config user.email you@example.org'
+# Commands of git that succeed where an experiment can be committed; what is wrong otherwise; what helps.
+_GIT_NEEDS = (
+    (
+        "rev-parse --verify --quiet HEAD",
+        "There is no git checkout with a commit here.",
+        "cd into a clone of the project",
+    ),
+    ("symbolic-ref --quiet HEAD", "The checkout is on no branch: git would lose the commit.", "git switch -c NAME"),
+    ("var GIT_AUTHOR_IDENT", _NO_NAME, _NAME),
+    ("var GIT_COMMITTER_IDENT", _NO_NAME, _NAME),
+)
 
 
 @dataclass(frozen=True)
@@ -59,54 +76,48 @@ def commit_that_has(md5: str) -> str | None:
 
 def uncommitted() -> list[str]:
     """Paths, from the project's folder, of changed files that git tracks, and of new files in folders of code."""
-    changed = git("diff", "--name-only", "--relative", "HEAD", "--", ".").stdout.splitlines()
-    return sorted(
-        {*changed, *git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()}
-    )
+    added = git("ls-files", "--others", "--exclude-standard", "--", *CODE_FOLDERS).stdout.splitlines()
+    return sorted({*_changed("HEAD"), *added})
 
 
-def is_of_a_run(paths: Iterable[str]) -> bool:
-    """Whether a run of `dvc repro` or `dvc exp run` may have changed all these files."""
-    return set(paths) <= {PARAMS, LOCK}
+def _changed(*commits: str, paths: Iterable[str] = (".",)) -> list[str]:
+    """Files that differ between two commits, or between one and the checkout."""
+    return git("diff", "--name-only", "--relative", *commits, "--", *paths).stdout.splitlines()
 
 
 def shown(names: Sequence[str]) -> str:
     """The first few names, and the number of the others, as text."""
-    return ", ".join(names[:_NUM_SHOWN]) + (f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else "")
+    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
+    return f"{', '.join(names[:_NUM_SHOWN])}{more}"
 
 
 def commit_experiment(name: str, model: str) -> None:
-    """Commit an experiment's parameters and results to the branch, and bring its stages up to date.
+    """Commit parameters and results of an experiment, or of the `workspace`, and bring its stages up to date.
 
     Its results come from the cache or the remote; only missing ones are computed. A refused experiment changes nothing.
 
-    Args:
-        name: name of the experiment; `workspace` for what was run last in the checkout.
-        model: name of the registered model, for the advice in errors.
-
     Raises:
-        PromotionError: there is no such experiment, it would undo or include other changes, git refuses, or a stage
-            fails.
+        PromotionError: no such experiment, it would undo or include other changes, git refuses, or a stage fails.
     """
-    again = f"fusmae promote {model} --experiment {name}"
-    _require_branch()
-    others = [path for path in uncommitted() if not is_of_a_run([path])]
-    if others:
+    _require_git()
+    if others := sorted({*uncommitted()} - OF_A_RUN):
         raise PromotionError(
             f"Changes that don't belong to an experiment would stay out of the commit: {shown(others)}.",
             expected=f"no uncommitted changes but those of {PARAMS} and {LOCK}",
-            hint="`git diff HEAD` shows them; `git commit` or `git stash` them, then the same command again",
+            hint=KEEP_CHANGES,
         )
+    again = f"fusmae promote {model} --experiment {name}"
     if name == WORKSPACE:
-        _commit("Keep the parameters and results of the workspace", lambda: None)
+        _commit("Keep the parameters and results of the workspace")
     else:
         found = _found(name)
         _require_fit(found, model)
-        _commit(f"Keep the parameters and results of experiment {name}", lambda: _write_files(found))
+        texts = {path: _text(found.rev, path) for path in (PARAMS, LOCK)}
+        _commit(f"Keep the parameters and results of experiment {name}", texts)
         _dvc(["checkout", "--quiet", "--allow-missing"], again)
-    has_remote = not _program("dvc", "remote", "default").returncode
+    has_remote = not subprocess.run([_DVC, "remote", "default"], capture_output=True, check=False).returncode
     _dvc(["repro", *(["--pull"] if has_remote else []), "register"], f"fusmae promote {model} --experiment {WORKSPACE}")
-    _commit("Lock the results", lambda: None)
+    _commit("Lock the results")
 
 
 def _found(name: str) -> Experiment:
@@ -115,51 +126,36 @@ def _found(name: str) -> Experiment:
     here = [item for item in named if item.baseline == head] or named
     if len(here) == 1:
         return here[0]
-    known = sorted({item.name for item in experiments()})
     raise PromotionError(
         f"There {'are several experiments' if here else 'is no experiment'} {name!r} in this clone.",
         got=", ".join(f"{item.name} on {item.baseline[:12]}" for item in here) or None,
-        expected=shown([WORKSPACE, *known]),
+        expected=shown([WORKSPACE, *sorted({item.name for item in experiments()})]),
         hint="`git switch` to the commit that it was run on"
         if here
         else f"`dvc exp show` lists them; `dvc exp pull origin {name}` brings one from elsewhere",
     )
 
 
-def _require_branch() -> None:
-    if git("rev-parse", "--verify", "--quiet", "HEAD").returncode:
-        raise PromotionError(
-            "An experiment is committed in a git checkout, and there is none here.",
-            got=f"no commit in {Path.cwd()}",
-            hint="run it in a clone of the project",
-        )
-    if git("symbolic-ref", "--quiet", "HEAD").returncode:
-        raise PromotionError(
-            "The checkout is on no branch: git would lose the commit with the next switch.",
-            expected="a branch",
-            hint="git switch -c NAME, then the same command again",
-        )
+def _require_git() -> None:
+    """Refuse to commit where git would not, or would lose the commit."""
+    for command, problem, hint in _GIT_NEEDS:
+        if git(*command.split()).returncode:
+            got = f"`git {command}` fails in {Path.cwd()}"
+            raise PromotionError(problem, got=got, hint=f"{hint}, then the same command again")
 
 
 def _require_fit(found: Experiment, model: str) -> None:
     """Refuse an experiment with other changes than a run's, with other code, or that would overwrite changes."""
     name, branch = found.name, f"{found.name}-branch"
-    changed = git("diff", "--name-only", "--relative", found.baseline, found.rev, "--", ".").stdout.splitlines()
-    others = [path for path in changed if not is_of_a_run([path])]
-    if others:
+    if others := sorted({*_changed(found.baseline, found.rev)} - OF_A_RUN):
         raise PromotionError(
             f"Experiment {name} was run with other changes than those of {PARAMS}: {shown(others)}.",
             expected="changes that were reviewed and committed",
             hint=f"dvc exp branch {name} {branch} && git switch {branch} && dvc checkout, look at them, "
             f"then fusmae promote {model} --experiment {WORKSPACE}",
         )
-    code = sorted({path for stage in read_lock(_text(found.rev, LOCK)).values() for path in stage.code})
-    since = (
-        git("diff", "--name-only", "--relative", found.baseline, "HEAD", "--", *code).stdout.splitlines()
-        if code
-        else []
-    )
-    if since:
+    code = {path for stage in read_lock(_text(found.rev, LOCK)).values() for path in stage.code}
+    if code and (since := _changed(found.baseline, "HEAD", paths=code)):
         raise PromotionError(
             f"The code has changed since experiment {name} was run: all of its stages would run again.",
             got=shown(since),
@@ -176,61 +172,32 @@ def _require_fit(found: Experiment, model: str) -> None:
         )
 
 
-def _write_files(found: Experiment) -> None:
-    for path in (PARAMS, LOCK):
-        Path(path).write_text(_text(found.rev, path), encoding="utf-8")
-
-
-def _commit(subject: str, change: Callable[[], None]) -> None:
-    """Commit both files if they differ from the last commit; if this fails, they are restored as before the change."""
+def _commit(subject: str, texts: Mapping[str, str] | None = None) -> None:
+    """Write `texts` and commit both files if they differ from the last commit; a failure restores them as before."""
     before = {path: Path(path).read_bytes() for path in (PARAMS, LOCK) if Path(path).exists()}
-    try:
-        change()
-        if is_made := _committed(subject):
-            sys.stderr.write(f"committed {is_made}: {subject}\n")
-    except PromotionError:
-        for path, content in before.items():
-            Path(path).write_bytes(content)
-        raise
-
-
-def _committed(subject: str) -> str:
-    """Make the commit; returns its short hash, or "" if there is nothing to commit."""
+    for path, text in (texts or {}).items():
+        Path(path).write_text(text, encoding="utf-8")
     paths = [path for path in (PARAMS, LOCK) if Path(path).exists()]
     git("add", "--intent-to-add", "--", *paths)  # a clone may have no dvc.lock yet
     if not git("diff", "--quiet", "HEAD", "--", *paths).returncode:
-        return ""
-    for role in ("AUTHOR", "COMMITTER"):
-        if git("var", f"GIT_{role}_IDENT").returncode:
-            raise PromotionError(
-                "git has no name and e-mail address for the commit.",
-                hint='git config user.name "Your Name" && git config user.email you@example.org, '
-                "then the same command again",
-            )
+        return
     done = git("commit", "--quiet", "--message", f"{subject}\n\n{_changes()}".strip(), "--only", "--", *paths)
     if done.returncode:
+        for path, content in before.items():
+            Path(path).write_bytes(content)
         raise PromotionError(
             "git makes no commit; the files are as they were.",
             got=(done.stderr or done.stdout).strip(),
             hint="correct what git reports, then run the same command again",
         )
-    return git("rev-parse", "--short", "HEAD").stdout.strip()
+    sys.stderr.write(f"committed {git('rev-parse', '--short', 'HEAD').stdout.strip()}: {subject}\n")
 
 
 def _changes() -> str:
     """The commit's changes in params.yaml, one line per value."""
-    before, now = (_flat(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
-    return "\n".join(
-        f"{key}: {before.get(key)} -> {now.get(key)}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    )
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+    before, now = (dotted(yaml.safe_load(text) or {}) for text in (_text("HEAD", PARAMS), _now(PARAMS)))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "\n".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed)
 
 
 def _text(commit: str, path: str) -> str:
@@ -244,8 +211,8 @@ def _now(path: str) -> str:
 
 def _dvc(arguments: Sequence[str], again: str) -> None:
     """Run DVC; its output goes to standard error, since standard output is for the command's result."""
-    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
-    code = run_in_group(command, environment={**os.environ, "PATH": own_programs_first()}, stdout=sys.stderr)
+    environment = {**os.environ, "PATH": own_programs_first()}
+    code = run_in_group([_DVC, *arguments], environment=environment, stdout=sys.stderr)
     if code:
         raise PromotionError(
             f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, "
@@ -253,8 +220,3 @@ def _dvc(arguments: Sequence[str], again: str) -> None:
             got="the output above",
             hint=f"correct the cause, then {again}",
         )
-
-
-def _program(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)

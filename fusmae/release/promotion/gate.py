@@ -1,21 +1,18 @@
 """The gate: decides whether a challenger is good enough to be champion, and keeps the result of every check."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from fusmae.config.gate import Thresholds
-from fusmae.evaluation.metrics import Scores
 from fusmae.evaluation.paired import Difference
 from fusmae.release.promotion.model_scores import ModelScores
 
 Status = Literal["passed", "failed", "skipped"]
 CLASS = "class "
 """Prefix of the name of a check of one class."""
-
-
 # Significance level at which a challenger counts as too slow: other work on the machine must not make it fail.
 _MAX_CHANCE = 0.01
 
@@ -35,6 +32,12 @@ class GateCheck:
     status: Status
     got: str
     expected: str
+
+    @classmethod
+    def of(cls, name: str, is_passed: bool | None, got: str, expected: str) -> "GateCheck":
+        """A check by its answer; None if there is nothing to compare with."""
+        statuses: dict[bool | None, Status] = {True: "passed", False: "failed", None: "skipped"}
+        return cls(name, statuses[is_passed], got, expected)
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,22 @@ def judge(
     """Run every check.
 
     Args:
-        challenger: measurements of the challenger.
-        champion: measurements of the champion on the same pairs; None if there is no champion yet.
+        challenger: its measurements.
+        champion: its measurements on the same pairs; None if there is none yet.
         difference: difference between the two in the primary metric.
-        thresholds: thresholds of the gate.
+        thresholds: limits of the checks.
         facts: facts for the verdict.
-        origin: results of `check_origin`: whether the commit has what made the challenger, and whether it was trained
-            for this test set.
+        origin: results of `check_origin`.
         incomparable: reason why an existing champion can't be judged on these pairs; `champion` is None then.
     """
+    bad = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else ""
+    metric, floors = thresholds.metric, thresholds.min_by_setting
+    scores = {setting: getattr(challenger.scores.get(setting), metric, None) for setting in floors}
     checks = (
         *origin,
-        _finite(challenger),
+        GateCheck.of("finite", not bad, bad or "all of them", "every probability a number from 0 to 1"),
         _better(difference, thresholds, incomparable),
-        *_settings(challenger, thresholds),
+        *(_at_least(f"modalities {setting}", scores[setting], floor, metric) for setting, floor in floors.items()),
         *_classes(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
@@ -107,19 +112,12 @@ def judge(
     return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
 
 
-def _finite(challenger: ModelScores) -> GateCheck:
-    got = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else "all of them"
-    return GateCheck(
-        "finite", "failed" if challenger.num_bad else "passed", got, "every probability a number from 0 to 1"
-    )
-
-
 def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> GateCheck:
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
     if incomparable:
-        return GateCheck("metric", "failed", incomparable, expected)
+        return GateCheck.of("metric", False, incomparable, expected)
     if difference is None:
-        return GateCheck("metric", "skipped", "no champion to compare with", expected)
+        return GateCheck.of("metric", None, "no champion to compare with", expected)
     if difference.low is None:
         got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
     else:
@@ -127,61 +125,45 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
             f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
             f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
         )
-    return GateCheck("metric", "passed" if difference.loses_at_most(thresholds.max_loss) else "failed", got, expected)
+    return GateCheck.of("metric", difference.loses_at_most(thresholds.max_loss), got, expected)
 
 
-def _settings(challenger: ModelScores, thresholds: Thresholds) -> Sequence[GateCheck]:
-    checks = []
-    for setting, floor in thresholds.min_by_setting.items():
-        scores = challenger.scores.get(setting)
-        value = getattr(scores, thresholds.metric) if scores else None
-        checks.append(_at_least(f"modalities {setting}", value, floor, thresholds.metric))
-    return checks
-
-
-def _classes(challenger: ModelScores, thresholds: Thresholds) -> Sequence[GateCheck]:
-    scores: Scores = challenger.scores[challenger.every_modality]
-    checks = []
+def _classes(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:
+    scores, fewest = challenger.scores[challenger.every_modality], thresholds.min_class_pairs
     for name, count in challenger.class_pairs.items():
         floor = thresholds.class_floors.get(name, thresholds.min_class_ap)
-        if count < thresholds.min_class_pairs:
-            few = f"{count} test pairs"
-            checks.append(
-                GateCheck(f"{CLASS}{name}", "skipped", few, f"{thresholds.min_class_pairs} pairs to judge by")
-            )
+        if count < fewest:
+            yield GateCheck.of(f"{CLASS}{name}", None, f"{count} test pairs", f"{fewest} pairs to judge by")
         else:
-            checks.append(_at_least(f"{CLASS}{name}", scores.per_class_ap[name], floor, "AP"))
-    unknown = sorted(set(thresholds.class_floors) - set(challenger.class_pairs))
-    known = "a class of the test set in gate.class_floors"
-    return [*checks, *(GateCheck(f"{CLASS}{name}", "failed", "no class of that name", known) for name in unknown)]
+            yield _at_least(f"{CLASS}{name}", scores.per_class_ap[name], floor, "AP")
+    for name in sorted(set(thresholds.class_floors) - set(challenger.class_pairs)):
+        expected = "a class of the test set in gate.class_floors"
+        yield GateCheck.of(f"{CLASS}{name}", False, "no class of that name", expected)
 
 
 def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: Thresholds) -> GateCheck:
     expected = f"at most {thresholds.max_latency_ratio:g} × the champion's, measured by turns"
     if champion is None:
-        return GateCheck("latency ratio", "skipped", "no champion to compare with", expected)
+        return GateCheck.of("latency ratio", None, "no champion to compare with", expected)
     from scipy.stats import quantile_test
 
     ratios = np.divide(challenger.times_ms, champion.times_ms)
     low, ratio, high = np.percentile(ratios, [25, 50, 75])
     got = f"{ratio:.2f} × (half of the rounds from {low:.2f} to {high:.2f})"
     if ratio <= thresholds.max_latency_ratio:
-        return GateCheck("latency ratio", "passed", got, expected)
+        return GateCheck.of("latency ratio", True, got, expected)
     tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
     if tested.pvalue > _MAX_CHANCE:
-        got += ": the times vary too much on this machine now"
-        return GateCheck("latency ratio", "skipped", got, expected)
-    return GateCheck("latency ratio", "failed", got, expected)
+        return GateCheck.of("latency ratio", None, f"{got}: the times vary too much on this machine now", expected)
+    return GateCheck.of("latency ratio", False, got, expected)
 
 
 def _at_least(name: str, value: float | None, floor: float, what: str) -> GateCheck:
     got = "not measured" if value is None else f"{value:.3f}"
-    passed = value is not None and value >= floor
-    return GateCheck(name, "passed" if passed else "failed", got, f"{what} of at least {floor:g}")
+    return GateCheck.of(name, value is not None and value >= floor, got, f"{what} of at least {floor:g}")
 
 
 def _at_most(name: str, value: float | None, limit: float, what: str, digits: str) -> GateCheck:
-    # NaN fails: it is not less than or equal to any limit.
-    passed = value is not None and value <= limit
     got = "not measured" if value is None else f"{value:{digits}}"
-    return GateCheck(name, "passed" if passed else "failed", got, f"{what} of at most {limit:g}")
+    # NaN fails: it is not less than or equal to any limit.
+    return GateCheck.of(name, value is not None and value <= limit, got, f"{what} of at most {limit:g}")

@@ -12,20 +12,25 @@ are refused; after `STALE_S` seconds it counts as interrupted.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import champion_number, in_use, numbers, refusals_named
+from fusmae.release.registry.versions import champion_number, crown, in_use, numbers, refusals_named
 from fusmae.runs.mlflow_store import connect
 
 STALE_S = 300.0
-CUT_OFF = "(was cut off)"
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
-_GENESIS = "0" * 64
+_CUT_OFF, _GENESIS = "(was cut off)", "0" * 64
+Action = Literal["promote", "rollback"]
+
+
+def now() -> str:
+    """The time, UTC, as entries state it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Entry(BaseModel):
@@ -46,7 +51,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Literal["promote", "rollback"]
+    action: Action
     phase: Literal["begun", "done"]
     who: str
     when: str
@@ -67,14 +72,16 @@ class Entry(BaseModel):
         """Seconds since the entry was written."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
 
+    def done(self, reason: str) -> "Entry":
+        """The entry, not written yet, that completes the change which this one began."""
+        return self.model_copy(update={"phase": "done", "when": now(), "reason": reason})
+
     def completes(self, begun: "Entry") -> bool:
         """Whether this entry completes exactly the change that `begun` began."""
-        same = ("action", "who", "before", "after", "verdict", "forced")
-        return (
-            begun.phase == "begun"
-            and all(getattr(self, name) == getattr(begun, name) for name in same)
-            and self.reason in (begun.reason, f"{begun.reason} {CUT_OFF}".strip())
-        )
+        free = {"phase", "when", "reason", "previous"}
+        is_same = self.model_dump(exclude=free) == begun.model_dump(exclude=free)
+        reasons = (begun.reason, f"{begun.reason} {_CUT_OFF}".strip())
+        return begun.phase == "begun" and is_same and self.reason in reasons
 
     @property
     def is_open(self) -> bool:
@@ -83,15 +90,10 @@ class Entry(BaseModel):
 
 
 class Ledger:
-    """The ledger of one registered model.
-
-    Args:
-        name: name of the registered model.
-    """
+    """The ledger of the registered model `name`."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.model = f"{name}-ledger"
+        self.name, self.model = name, f"{name}-ledger"
 
     def entries(self) -> list[Entry]:
         """All valid entries, the oldest first.
@@ -100,18 +102,18 @@ class Ledger:
             LedgerError: the ledger was changed; the error names the entry.
             RegistryError: MLflow does not answer.
         """
+        import mlflow
+
         connect()
-        return _chained(self.model, self._stored())
+        with refusals_named(self.model):
+            stored = mlflow.search_model_versions(filter_string=f"name = '{self.model}'")
+        contents = (
+            (int(found.version), found.tags.get(ENTRY_TAG, ""), found.tags.get(_HASH_TAG, "")) for found in stored
+        )
+        return _chained(self.model, sorted(contents))
 
     def append(self, entry: Entry, expected: Sequence[Entry]) -> Entry:
-        """Write an entry behind those that the writer has seen.
-
-        Args:
-            entry: entry to write; its `previous` is filled in.
-            expected: entries that `entries` returned, on which the writer's decision is based.
-
-        Returns:
-            The entry as it is written.
+        """Write an entry behind those on which the decision is based, and return it with its `previous` filled in.
 
         Raises:
             LedgerError: another writer was first.
@@ -126,21 +128,42 @@ class Ledger:
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
             # A server does not return a version's model_id, but MLflow requires it with such a source.
-            model_id = version.model_id or (
-                source.removeprefix("models:/") if source.startswith("models:/m-") else None
-            )
+            in_source = source.removeprefix("models:/") if source.startswith("models:/m-") else None
+            model_id = version.model_id or in_source
             tags = {ENTRY_TAG: chained.model_dump_json(), _HASH_TAG: chained.sha256}
             client.create_model_version(self.model, source, model_id=model_id, tags=tags, description=sentence(chained))
         entries = self.entries()
         if chained.sha256 not in {written.sha256 for written in entries}:
-            last = entries[-1]
             raise LedgerError(
                 f"Another command changed the champion of {self.name} at the same time.",
-                got=sentence(last),
+                got=sentence(entries[-1]),
                 expected="one command at a time",
                 hint="read it with `fusmae ledger`, then decide again",
             )
         return chained
+
+    def settled(self) -> list[Entry]:
+        """All valid entries while no change is in progress; one that was cut off after the alias moved is completed.
+
+        Raises:
+            LedgerError: a change is in progress, or the ledger was changed.
+        """
+        entries = self.entries()
+        last = entries[-1] if entries else None
+        if last is None or last.phase == "done":
+            return entries
+        if last.is_open:
+            raise LedgerError(
+                f"A change of the champion of {self.name} is in progress.",
+                got=sentence(last),
+                expected="one at a time",
+                hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
+            )
+        if champion_number(self.name) != last.after:
+            return entries
+        done = self.append(last.done(f"{last.reason} {_CUT_OFF}".strip()), entries)
+        crown(self.name, last.after, done.sha256, "")
+        return [*entries, done]
 
     def _make(self, client: Any) -> None:
         from mlflow.exceptions import MlflowException
@@ -151,26 +174,9 @@ class Ledger:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _stored(self) -> list[tuple[int, str, str]]:
-        """Number, content and hash of every stored entry, the oldest first."""
-        from mlflow import MlflowClient
-
-        client, found, token = MlflowClient(), [], None
-        with refusals_named(self.model):
-            while True:
-                page = client.search_model_versions(f"name = '{self.model}'", page_token=token)
-                found += [(int(v.version), v.tags.get(ENTRY_TAG, ""), v.tags.get(_HASH_TAG, "")) for v in page]
-                token = page.token
-                if not token:
-                    return sorted(found)
-
 
 def champions(entries: Sequence[Entry]) -> list[str]:
-    """Numbers of the champions as a stack: the last is champion, and a rollback returns to an earlier one.
-
-    Args:
-        entries: entries of a ledger.
-    """
+    """Numbers of the champions as a stack: the last is champion, and a rollback returns to an earlier one."""
     stack: list[str] = []
     for entry in entries:
         if entry.phase == "done":
@@ -179,6 +185,23 @@ def champions(entries: Sequence[Entry]) -> list[str]:
             else:
                 stack.append(entry.after)
     return stack
+
+
+def require_recorded(name: str, entries: Sequence[Entry], champion: str) -> None:
+    """Refuse a champion that is not the one in the ledger; a rollback restores that one.
+
+    Raises:
+        LedgerError: the alias was moved without an entry in the ledger.
+    """
+    recorded = "".join(champions(entries)[-1:])
+    is_cut_off = bool(entries) and entries[-1].phase == "begun" and entries[-1].after == champion
+    if champion != recorded and not is_cut_off:
+        raise LedgerError(
+            f"The alias champion of {name} was moved without an entry in the ledger.",
+            got=f"champion {champion or 'none'}",
+            expected=f"champion {recorded or 'none'}",
+            hint=f"fusmae rollback {name} --to {recorded or 'N'}, then promote again",
+        )
 
 
 def _chained(model: str, stored: Sequence[tuple[int, str, str]]) -> list[Entry]:
@@ -220,20 +243,13 @@ def sentence(entry: Entry) -> str:
 
 
 def checked_ledger(name: str) -> str:
-    """Every change of champion, oldest first; fails where ledger and registry disagree.
-
-    Args:
-        name: registered model.
-
-    Returns:
-        One line per entry, and the number of the champion.
+    """Every change of champion, oldest first, one line per entry; fails where ledger and registry disagree.
 
     Raises:
         LedgerError: an entry was changed or removed, the alias was moved past it, or a champion was deleted.
         RegistryError: MLflow does not answer.
     """
-    found = Ledger(name)
-    entries, current = found.entries(), champion_number(name)
+    entries, current = Ledger(name).entries(), champion_number(name)
     hashes = {entry.sha256 for entry in entries}
     for number, entry_hash in in_use(name):
         if entry_hash not in hashes:
@@ -243,40 +259,30 @@ def checked_ledger(name: str) -> str:
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
             )
-    gone = [number for number in champions(entries) if number not in numbers(name)]
-    if gone:
+    known = numbers(name)
+    if gone := [f"{name}/{number}" for number in champions(entries) if number not in known]:
         raise LedgerError(
             f"A version of {name} that was champion was deleted.",
-            got=f"no {', '.join(f'{name}/{number}' for number in gone)}",
+            got=f"no {', '.join(gone)}",
             expected="versions in use kept: they carry the tag fusmae.in_use",
             hint="restore the registry's database from a backup; until then nothing can be rolled back to it",
         )
-    expected = champions(entries)[-1:] or [""]
-    last = entries[-1] if entries else None
-    if current not in {expected[0], last.after if last and last.phase == "begun" else expected[0]}:
-        raise LedgerError(
-            f"The alias champion of {name} was moved without an entry in the ledger.",
-            got=f"champion {current or 'none'}",
-            expected=f"champion {expected[0] or 'none'}",
-            hint=f"fusmae rollback {name} --to {expected[0] or 'N'}, or promote {current or 'none'} with evidence",
-        )
-    lines = _lines(entries) or ["no champion so far"]
-    if last and last.phase == "begun":
-        lines.append("the last change is in progress" if last.is_open else "the last change was interrupted: repeat it")
-    if entries:
-        # A copy of this hash elsewhere shows whether the whole ledger was replaced.
-        lines.append(f"last entry: {entries[-1].sha256}")
-    return "\n".join([*lines, f"champion: {f'{name}/{current}' if current else 'none'}"])
+    require_recorded(name, entries, current)
+    return "\n".join([*_lines(entries), f"champion: {f'{name}/{current}' if current else 'none'}"])
 
 
-def _lines(entries: Sequence[Entry]) -> list[str]:
+def _lines(entries: Sequence[Entry]) -> Iterator[str]:
     """One line per entry; before one that found another champion than the ledger had made, a line that says so."""
-    lines = []
+    if not entries:
+        yield "no champion so far"
+        return
     for number, entry in enumerate(entries):
         recorded = "".join(champions(entries[:number])[-1:])
         if entry.phase == "begun" and entry.before != recorded:
-            lines.append(
-                f"(before this, the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)"
-            )
-        lines.append(sentence(entry))
-    return lines
+            yield f"(before this, the alias was moved from {recorded or 'none'} to {entry.before or 'none'} by hand)"
+        yield sentence(entry)
+    last = entries[-1]
+    if last.phase == "begun":
+        yield "the last change is in progress" if last.is_open else "the last change was interrupted: repeat it"
+    # A copy of this hash elsewhere shows whether the whole ledger was replaced.
+    yield f"last entry: {last.sha256}"

@@ -18,9 +18,7 @@ from fusmae.release.latency import times_by_turns
 from fusmae.release.registry.artifacts import read_artifact
 from fusmae.release.registry.model_file import ModelFile
 
-_BATCH = 16
-_ROUNDS = 30
-_CALIBRATION_BINS = 15
+_BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ class ModelScores:
         every_modality: name of the setting with all modalities.
         class_pairs: number of test pairs that have a class, by class.
         calibration_error: expected calibration error over all (pair, class) decisions, with every modality.
-        times_ms: times of one pair's run in milliseconds, with batch size 1 and every modality, one per round; each
-            model runs once per round.
+        times_ms: milliseconds of one pair's run with every modality, one per round, in which each model runs once.
         size_mb: size of the ONNX file in MiB.
         parity_error: largest difference from torch, measured at the export; None without a valid report.
     """
@@ -84,10 +81,7 @@ class ModelScores:
 def score_models(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[ModelScores]:
     """Run models on the same pairs; latencies are measured in turns, so that a busy machine slows all alike.
 
-    Args:
-        models: ONNX files of the models.
-        reader: reader of the test set.
-        threshold: probability from which a class counts as predicted, for F1.
+    For F1, a class counts as predicted from the probability `threshold` on.
 
     Raises:
         PromotionError: a model has other classes, or takes other arrays, than the test set has.
@@ -108,33 +102,28 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
     Raises:
         PromotionError: it has other classes, or takes other arrays, than the test set has.
     """
-    if tuple(session.metadata["classes"]) != reader.classes:
-        raise PromotionError(
-            f"{model.label} can't be judged on this test set: its classes are others.",
-            got=list(session.metadata["classes"]),
-            expected=list(reader.classes),
-            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
-        )
-    if session.inputs != reader.inputs:
-        raise PromotionError(
-            f"{model.label} can't be judged on this test set: it takes other arrays.",
-            got=[(item.name, *item.bands) for item in session.inputs],
-            expected=[(item.name, *item.bands) for item in reader.inputs],
-            hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
-        )
+    for why, got, expected in (
+        ("its classes are others", tuple(session.metadata["classes"]), reader.classes),
+        ("it takes other arrays", session.inputs, reader.inputs),
+    ):
+        if got != expected:
+            raise PromotionError(
+                f"{model.label} can't be judged on this test set: {why}.",
+                got=got,
+                expected=expected,
+                hint="use the shards that it was trained for: dvc checkout data/shards at its commit",
+            )
 
 
 def _scores_of(
     model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
 ) -> ModelScores:
-    modalities = tuple(session.metadata["modalities"])
+    modalities, git = tuple(session.metadata["modalities"]), session.metadata.get("git") or {}
     settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
-    labels = np.asarray(reader.labels)
+    labels, every = np.asarray(reader.labels), "+".join(modalities)
     raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in settings}
     bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
     found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
-    every = "+".join(modalities)
-    git = session.metadata.get("git") or {}
     return ModelScores(
         label=model.label,
         sha256=model.sha256,
@@ -168,19 +157,14 @@ def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> floa
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
 
-    found = binary_calibration_error(
-        torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten(),
-        torch.from_numpy(labels.astype(np.int64)).flatten(),
-        n_bins=_CALIBRATION_BINS,
-    )
-    return float(found)
+    chances = torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten()
+    truth = torch.from_numpy(labels.astype(np.int64)).flatten()
+    return float(binary_calibration_error(chances, truth, n_bins=_CALIBRATION_BINS))
 
 
 def _parity_error(model: ModelFile) -> float | None:
-    content = read_artifact(model, "parity.json")
-    if content is None:
-        return None
     try:
-        return max(float(check["max_abs_error"]) for check in json.loads(content)["checks"])
+        report = json.loads(read_artifact(model, "parity.json") or "{}")
+        return max(float(check["max_abs_error"]) for check in report["checks"])
     except (ValueError, KeyError, TypeError):  # an unreadable report counts as none, and the gate then fails
         return None

@@ -10,8 +10,7 @@ from typing import Any
 from fusmae.data.index import SPLITS, Pair, read_index
 from fusmae.evaluation.report import as_markdown
 from fusmae.evaluation.resampling import METRICS
-from fusmae.release.lineage.mlflow_runs import RunFacts
-from fusmae.release.lineage.record import GitState, Lineage
+from fusmae.release.lineage.record import GitState, Lineage, RunFacts
 from fusmae.release.registry.card_findings import (
     Coverage,
     chance,

@@ -14,8 +14,7 @@ from fusmae.evaluation import diagnostics
 from fusmae.evaluation.figures import Image, displayed, draw_reconstructions, save_tiles
 from fusmae.files import written_whole
 from fusmae.modalities import Modality, ModalityInput
-from fusmae.runs.hardware import describe_hardware
-from fusmae.runs.tracking import Run
+from fusmae.runs.tracking import Run, describe_hardware
 from fusmae.study.measure.measurement import Measurement
 from fusmae.study.results import PICTURES, Cell, Picture, write_cell, write_pictures
 from fusmae.training.checkpoint import Checkpoint

@@ -132,7 +132,9 @@ def test_a_record_reaches_from_the_model_back_to_the_archives(project):
     for path in ("models/export", "models/finetune", "models/pretrain", "data/raw.json", "reports/scores.json"):
         assert found.outs[path] == dvc_md5(Path(path))
     assert found.receipt["files"] == ARCHIVE
-    assert found.code == {"fusmae/code.py": dvc_md5(Path("fusmae/code.py"))}
+    assert {(path, md5) for stage in found.stages for path, md5 in stage.code.items()} == {
+        ("fusmae/code.py", dvc_md5(Path("fusmae/code.py")))
+    }
     assert found.params == {"seed": 7}
     assert found.weights["models/pretrain"] == "weights of models/pretrain"
     assert found.lock_sha256 == file_sha256(Path("dvc.lock"))
@@ -172,11 +174,15 @@ def test_without_dvc_there_are_no_hashes_but_a_reason(project):
     assert recorded(project).gaps == ("no DVC hash: there was no dvc.lock when it was registered",)
 
 
-def test_a_run_file_that_was_changed_is_not_believed(project):
-    write_json(Path(RUNS["pretrain"]), {"run_id": "0" * 32, "experiment": "test", "stage": "pretrain"})
-    found = recorded(project)
-    assert [run.stage for run in found.runs] == ["finetune-pretrained"]
-    assert found.gaps == (f"no run id: {RUNS['pretrain']} is gone or changed",)
+def test_a_run_file_that_was_changed_or_is_gone_is_not_believed(project):
+    path = Path(RUNS["pretrain"])
+    known = dvc_md5(path)
+    write_json(path, {"run_id": "0" * 32, "experiment": "test", "stage": "pretrain"})
+    for now in (dvc_md5(path), "gone"):
+        found = recorded(project)
+        assert [run.stage for run in found.runs] == ["finetune-pretrained"]
+        assert found.gaps == (f"not used: {path} was {now} when it was registered, and dvc.lock knew {known}",)
+        path.unlink(missing_ok=True)
 
 
 def test_a_receipt_that_was_changed_is_not_believed(project):

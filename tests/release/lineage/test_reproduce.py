@@ -9,7 +9,7 @@ import yaml
 from fusmae.errors import LineageError
 from fusmae.files import write_json
 from fusmae.release.lineage.record import GitState, Lineage
-from fusmae.release.lineage.reproduce import RawData, make_again, require_code, require_commit, set_up
+from fusmae.release.lineage.reproduce import make_again, require_code, require_commit, set_up
 from fusmae.release.lineage.trace import Traced
 from fusmae.release.registry.model_file import ModelFile
 from fusmae.runs.dvc_lock import LockedStage, dvc_md5
@@ -43,9 +43,6 @@ def project(tmp_path, monkeypatch):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(name, encoding="utf-8")
     return folder
-
-
-RAW = RawData(Path("data/downloads"), Path("data/raw"), Path("data/raw.json"))
 
 
 def traced(**changes):
@@ -121,20 +118,20 @@ def test_a_project_in_a_folder_of_a_larger_repository_is_found_in_the_checkout(p
 
 
 def test_params_that_are_the_commits_leave_the_checkout_clean(project, worktree):
-    set_up(worktree.folder, traced().lineage, RAW)
+    set_up(worktree.folder, traced().lineage)
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=worktree.folder, capture_output=True, text=True)
     assert changed.stdout.split("\n") == [" D dvc.lock", ""]
 
 
 def test_params_that_it_was_made_with_are_written_and_others_kept(project, worktree):
     wanted = {"seed": 8, "data.source": {"name": "sample"}, "model": {"dim": 32}}
-    set_up(worktree.folder, traced(params=wanted).lineage, RAW)
+    set_up(worktree.folder, traced(params=wanted).lineage)
     found = yaml.safe_load((worktree.folder / "params.yaml").read_text())
     assert found == {"seed": 8, "data": {"source": {"name": "sample"}, "tile_m": 1200}, "model": {"dim": 32}}
 
 
 def test_raw_data_that_no_command_can_bring_back_is_linked_if_it_is_the_very_same(project, worktree):
-    set_up(worktree.folder, traced().lineage, RAW)
+    set_up(worktree.folder, traced().lineage)
     assert (worktree.folder / "data/raw/folder/pairs.csv").read_text() == "data/raw/folder/pairs.csv"
     assert (worktree.folder / "data/downloads/archive.whl").exists()
     assert not (worktree.folder / "data/downloads/.lock").exists()
@@ -142,7 +139,7 @@ def test_raw_data_that_no_command_can_bring_back_is_linked_if_it_is_the_very_sam
 
 def test_raw_data_of_another_receipt_is_not_linked(project, worktree):
     write_json(Path("data/raw.json"), {**RECEIPT, "files": {"pairs.csv": "sha256:changed"}})
-    set_up(worktree.folder, traced().lineage, RAW)
+    set_up(worktree.folder, traced().lineage)
     assert not (worktree.folder / "data/raw").exists()
 
 
@@ -150,7 +147,7 @@ def test_what_is_cheap_to_have_is_made_anew(project, worktree):
     receipt = {"source": {"name": "sample"}, "files": {}}
     write_json(Path("data/raw.json"), receipt)
     Path("data/raw/sample").mkdir()
-    set_up(worktree.folder, traced(receipt=receipt).lineage, RAW)
+    set_up(worktree.folder, traced(receipt=receipt).lineage)
     assert not (worktree.folder / "data/raw").exists()
 
 
@@ -168,7 +165,7 @@ def test_a_version_of_which_too_little_is_known_is_refused_before_anything_is_do
     with pytest.raises(
         LineageError, match=r"The lineage of tiny/3 is not complete enough.*\n.*older build; no metrics\.json"
     ):
-        make_again(traced(gaps=("older build",)), Path(".fusmae/reproduce"), RAW, tolerance=0, keep=False)
+        make_again(traced(gaps=("older build",)), Path(".fusmae/reproduce"), tolerance=0, keep=False)
     assert not Path(".fusmae").exists()
 
 
@@ -182,6 +179,6 @@ def test_a_checkout_of_refused_code_is_not_left_behind_neither_a_new_nor_a_begun
             begun.make()
             begun.begin()
         with pytest.raises(LineageError, match="is in no commit"):
-            make_again(made_from_changed, folder, RAW, tolerance=0, keep=False)
+            make_again(made_from_changed, folder, tolerance=0, keep=False)
         assert not begun.folder.exists()
         assert len(git("worktree", "list").splitlines()) == 1

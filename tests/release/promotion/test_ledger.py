@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fusmae.errors import LedgerError
-from fusmae.release.promotion.champion import Change, move_champion
+from fusmae.release.promotion.champion import move_champion
 from fusmae.release.promotion.ledger import ENTRY_TAG, Entry, Ledger, champions, checked_ledger
 from fusmae.release.registry.model_file import model_file
 from fusmae.runs.mlflow_store import connect
@@ -15,7 +15,7 @@ NAME = "tiny"
 
 
 def moved(version, before):
-    move_champion(NAME, Change("promote", model_file(f"{NAME}/{version}")), before)
+    move_champion("promote", model_file(f"{NAME}/{version}"), before)
 
 
 @pytest.fixture

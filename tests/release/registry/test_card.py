@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fusmae.data.index import Pair
-from fusmae.release.lineage.mlflow_runs import RunFacts
-from fusmae.release.lineage.record import GitState, Lineage
+from fusmae.release.lineage.record import GitState, Lineage, RunFacts
 from fusmae.release.registry.card import CardFacts, model_card, short_card
 from fusmae.release.registry.variants import Offer
 from fusmae.runs.dvc_lock import LockedStage

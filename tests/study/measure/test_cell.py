@@ -16,8 +16,8 @@ from fusmae.cli.stages import training_stage
 from fusmae.data.shards import MANIFEST
 from fusmae.errors import CheckpointError, StudyError
 from fusmae.files import file_sha256
-from fusmae.runs.hardware import describe_hardware
 from fusmae.runs.provenance import git_state
+from fusmae.runs.tracking import describe_hardware
 from fusmae.stages.study_measure import study_measure
 from fusmae.stages.study_pretrain import study_pretrain
 from fusmae.stages.study_report import study_report

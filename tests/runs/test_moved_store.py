@@ -13,8 +13,7 @@ import pytest
 from fusmae.doctor.servers import check_local_store
 from fusmae.errors import RegistryError
 from fusmae.release.registry.model_file import model_file
-from fusmae.runs.mlflow_artifacts import outdated_addresses
-from fusmae.runs.mlflow_store import connect, open_experiment
+from fusmae.runs.mlflow_store import connect, open_experiment, outdated_addresses
 
 ROOT = Path(__file__).parents[2]
 DATABASE = Path("mlruns/mlflow.db")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusmae.release.lineage.mlflow_runs import run_facts
+from fusmae.release.lineage.record import RunFacts, run_facts
 from fusmae.runs.mlflow_store import connect, open_experiment
 
 
@@ -46,7 +46,7 @@ def test_a_run_is_dirty_clean_or_not_known_to_be(client, commit, tag, known):
 def test_a_run_that_the_store_lacks_keeps_its_name(client):
     found = facts_of(client, "0" * 32)
     assert not found.is_known
-    assert found.named == {"stage": "pretrain", "run_id": "0" * 32, "experiment": "test"}
+    assert found == RunFacts(stage="pretrain", run_id="0" * 32, experiment="test")
 
 
 def test_energy_is_the_sampled_power_of_every_card_over_time(client):
