@@ -1,15 +1,14 @@
 """Results of checks of the stack, and how all checks run without waiting for one server after the other."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fusmae.runs.mlflow_address import without_secrets
 
 Status = Literal["ok", "warning", "error", "skipped"]
-
-_FIRST = "correct the other faults here, then run fusmae doctor again"
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,10 @@ class Finding:
     expected: str = ""
     mend: str = ""
 
-    def to_json(self) -> dict[str, str]:
-        """The finding as plain JSON values."""
-        return asdict(self)
+
+def judged(is_well: bool, name: str, fault: Status, found: str, expected: str, mend: str) -> Finding:
+    """A finding that is `ok`, or has the status `fault`, what would be right and the command that corrects it."""
+    return Finding(name, "ok", found) if is_well else Finding(name, fault, found, expected, mend)
 
 
 @dataclass(frozen=True)
@@ -57,39 +57,34 @@ def ask_all(checks: Sequence[DoctorCheck], patience_s: float) -> list[Finding]:
         checks: checks, in the order of the findings.
         patience_s: longest time in seconds for all checks that wait for other machines together.
     """
-    answers: dict[str, list[Finding]] = {check.name: _answer(check) for check in checks if not check.is_remote}
-    waiting = [check for check in checks if check.is_remote]
+    answers: dict[str, list[Finding]] = {}
+
+    def answer(check: DoctorCheck) -> None:
+        try:
+            found = list(check.ask())
+        except Exception as error:
+            # A check catches the exceptions that it expects; any other one, mostly from a broken package, is a finding.
+            mend = "correct the other faults here, then run fusmae doctor again"
+            found = [Finding(check.name, "error", described(error), "a check that can be made", mend)]
+        answers[check.name] = [
+            replace(
+                finding, **{part: without_secrets(getattr(finding, part)) for part in ("found", "expected", "mend")}
+            )
+            for finding in found
+        ]
+
+    for check in checks:
+        if not check.is_remote:
+            answer(check)
     # Daemon threads: a server that never answers must not keep the command from ending.
-    threads = [threading.Thread(target=_answer_into, args=(answers, check), daemon=True) for check in waiting]
+    threads = [threading.Thread(target=answer, args=(check,), daemon=True) for check in checks if check.is_remote]
     for thread in threads:
         thread.start()
-    pause = threading.Event()
-    for _ in range(int(patience_s / 0.05)):
-        if not any(thread.is_alive() for thread in threads):
-            break
-        pause.wait(0.05)
-    late = Finding(
-        "", "error", f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached"
-    )
-    return [finding for check in checks for finding in answers.get(check.name, [replace(late, name=check.name)])]
-
-
-def _answer_into(answers: dict[str, list[Finding]], check: DoctorCheck) -> None:
-    answers[check.name] = _answer(check)
-
-
-def _answer(check: DoctorCheck) -> list[Finding]:
-    try:
-        found = list(check.ask())
-    except Exception as error:
-        # A check catches the exceptions that it expects; any other one, mostly from a broken package, is a finding too.
-        found = [Finding(check.name, "error", described(error), "a check that can be made", _FIRST)]
-    return [_shown(finding) for finding in found]
-
-
-def _shown(finding: Finding) -> Finding:
-    found, expected, mend = (without_secrets(text) for text in (finding.found, finding.expected, finding.mend))
-    return replace(finding, found=found, expected=expected, mend=mend)
+    deadline = time.monotonic() + patience_s
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    late = ("error", f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached")
+    return [finding for check in checks for finding in answers.get(check.name, [Finding(check.name, *late)])]
 
 
 def described(error: BaseException) -> str:
