@@ -56,12 +56,7 @@ class Server(ABC):
 
     @abstractmethod
     def offer(self) -> RemoteOffer:
-        """Request the file's size and other properties.
-
-        Raises:
-            RefusedError: this address can't deliver the file.
-            DroppedError: the server did not answer.
-        """
+        """Request the file's size and other properties; raises RefusedError or DroppedError."""
 
     def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
         """Yield the bytes from `start` on, up to `stop` (exclusive), or to the end where that is None.
@@ -224,12 +219,10 @@ class _FtpServer(Server):
                 raise DroppedError(str(error)) from error
             ftp.voidcmd("TYPE I")
             yield ftp
-        except ftplib.error_perm as error:
+        except (ftplib.error_perm, ValueError) as error:  # a ValueError is a line break in the path
             raise RefusedError(str(error)) from error
         except (ftplib.Error, OSError, EOFError) as error:
             raise DroppedError(f"{type(error).__name__}: {error}") from error
-        except ValueError as error:  # a line break in the path
-            raise RefusedError(str(error)) from error
         finally:
             ftp.close()
 
