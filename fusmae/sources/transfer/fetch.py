@@ -16,7 +16,7 @@ from fusmae.files import remove, write_json, written_whole
 from fusmae.sources.transfer.download import check, download, is_provided, progress
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments, writing_to
-from fusmae.sources.transfer.unpack import JoinedFiles, Journal, Piece, Place, unpack
+from fusmae.sources.transfer.unpack import JoinedFiles, Piece, Place, read_place, unpack, write_place
 
 PROVIDED = "provided by the user, not checked"
 """Text in place of the checksum of data that the user placed in the raw folder."""
@@ -108,11 +108,11 @@ class _Group:
     ) -> None:
         self._archives, self._downloads, self._choice = archives, downloads, sorted(set(choice))
         self._made, self._half = raw / makes, raw / f".{makes}.partial"
-        self._marker = downloads / f"{makes}.done"
+        self._marker, self._journal = downloads / f"{makes}.done", downloads / f"{makes}.journal"
         self._md5s = {archive.name: [part.md5 for part in archive.parts] for archive in archives}
         # The identity has no addresses: they may change while the bytes stay the same.
         identity = json.dumps([makes, [*self._md5s.items()], self._choice])
-        self._journal = Journal(downloads / f"{makes}.journal", hashlib.sha256(identity.encode()).hexdigest())
+        self._identity = hashlib.sha256(identity.encode()).hexdigest()
 
     def fetch(self, options: DownloadOptions, wanted: Callable[[str], bool]) -> bool:
         """Make the folder, unless it exists; resumes where a killed process stopped.
@@ -120,21 +120,22 @@ class _Group:
         Returns:
             Whether the folder was made by this program; otherwise the user provided it, and its content is unchecked.
         """
-        half, is_over = self._half / self._made.name, self._journal.place.archive == len(self._archives)
+        place = read_place(self._journal, self._identity)
+        is_over = place is not None and place.archive == len(self._archives)
         # With all archives unpacked, under the hidden or the final name, only the last steps may be missing.
-        if not (is_over and (self._made.exists() or half.exists())):
+        if not (is_over and (self._made.exists() or (self._half / self._made.name).exists())):
             if self._is_done():
                 self._clear()
                 return self._is_as_fetched()
-            if is_over or not self._journal.is_begun or not self._half.is_dir():
+            if is_over or place is None or not self._half.is_dir():
                 with writing_to(self._half):
-                    self._journal.remove()
+                    remove(self._journal)
                     remove(self._half)
                     self._half.mkdir(parents=True)
-                self._journal.write(Place())
-            self._remove_segments(self._archives[: self._journal.place.archive])
-        for archive in self._archives[self._journal.place.archive :]:
-            self._fetch(archive, options, wanted)
+                place = write_place(self._journal, Place(self._identity))
+            self._remove_segments(self._archives[: place.archive])
+            for archive in self._archives[place.archive :]:
+                place = self._fetch(archive, place, options, wanted)
         return self._finish()
 
     def _is_done(self) -> bool:
@@ -162,14 +163,14 @@ class _Group:
         marker = self._stored_marker()
         return marker is not None and marker["inode"] == self._made.stat().st_ino
 
-    def _fetch(self, archive: Archive, options: DownloadOptions, wanted: Callable[[str], bool]) -> None:
-        number = self._journal.place.archive
+    def _fetch(self, archive: Archive, place: Place, options: DownloadOptions, wanted: Callable[[str], bool]) -> Place:
+        """Unpack an archive from a place on, and return the place after it."""
         pieces = self._pieces(archive)
-        if not self._can_go_on(pieces):
-            self._journal.write(Place(number))
+        if not self._can_go_on(place, pieces):
+            place = write_place(self._journal, Place(self._identity, place.archive))
             pieces = self._pieces(archive, options)
         with progress(f"unpacking {archive.name}") as show:
-            tops = unpack(archive, JoinedFiles(pieces), self._half, self._journal, wanted, show)
+            tops = unpack(archive, JoinedFiles(pieces), self._half, self._journal, place, wanted, show)
         if not (self._half / archive.makes).exists():
             raise SourceError(
                 f"{archive.name} holds nothing of {archive.makes!r} that is wanted.",
@@ -178,15 +179,16 @@ class _Group:
                 hint="check the choice in params.yaml",
             )
         os.sync()
-        self._journal.write(Place(number + 1))
+        after = write_place(self._journal, Place(self._identity, place.archive + 1))
         self._remove_segments([archive])
+        return after
 
-    def _can_go_on(self, pieces: Sequence[Piece]) -> bool:
-        """Return whether the journal's place lies in this archive and all bytes from there on are present."""
-        index, ends = self._journal.index, accumulate(piece.size for piece in pieces)
-        needed = [piece for piece, end in zip(pieces, ends, strict=True) if end > self._journal.place.archive_offset]
+    def _can_go_on(self, place: Place, pieces: Sequence[Piece]) -> bool:
+        """Return whether the place lies in this archive and all bytes from there on are present."""
+        ends = accumulate(piece.size for piece in pieces)
+        needed = [piece for piece, end in zip(pieces, ends, strict=True) if end > place.archive_offset]
         are_there = all(piece.path.exists() and piece.path.stat().st_size == piece.size for piece in needed)
-        return index is not None and index.exists() and bool(pieces) and are_there
+        return bool(place.index and pieces) and (self._journal / place.index).exists() and are_there
 
     def _pieces(self, archive: Archive, options: DownloadOptions | None = None) -> list[Piece]:
         """Return all pieces of an archive, downloaded where necessary.
@@ -229,7 +231,7 @@ class _Group:
         with writing_to(self._downloads):
             self._remove_segments(self._archives)
             remove(self._half)
-            self._journal.remove()
+            remove(self._journal)
 
     def _remove_segments(self, archives: Sequence[Archive]) -> None:
         for archive in archives:

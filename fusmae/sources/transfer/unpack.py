@@ -86,75 +86,62 @@ class JoinedFiles(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Place:
-    """Position from which unpacking resumes.
+    """Position from which the unpacking of a group of archives resumes.
 
     Attributes:
+        identity: identity of the archives and of the choice among their members.
         archive: number of the archive, counted from 0; those before it are unpacked.
         offset: offset in bytes of the next member in the uncompressed tar.
         archive_offset: offset in bytes of the first byte of the archive that is still needed.
         index: name of the file of seek points by which `offset` is reached; empty at the beginning of an archive.
     """
 
+    identity: str
     archive: int = 0
     offset: int = 0
     archive_offset: int = 0
     index: str = ""
 
 
-class Journal:
-    """The stored place in one group of archives, with the identity of the group.
+def read_place(journal: Path, identity: str) -> Place | None:
+    """Return the place that a folder stores; None where it stores none, or that of archives with another identity."""
+    try:
+        place = Place(**json.loads((journal / "journal.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return place if place.identity == identity else None
 
-    Args:
-        folder: folder where the journal is stored.
-        identity: identity of the archives and of the choice among their members; a stored journal with another
-            identity is ignored.
+
+def write_place(journal: Path, place: Place) -> Place:
+    """Store a new place, remove the seek points of the one before, and return the place.
+
+    Raises:
+        StorageError: the disk is full or refuses to write.
     """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self._identity = folder, identity
-        self._path = folder / "journal.json"
-        self.place = Place()
-        self.is_begun = False
-        try:
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
-            if stored.pop("identity") == identity:
-                self.place, self.is_begun = Place(**stored), True
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-
-    @property
-    def index(self) -> Path | None:
-        """Path of the place's seek points; None where it has none."""
-        return self.folder / self.place.index if self.place.index else None
-
-    def write(self, place: Place) -> None:
-        """Store a new place to resume from.
-
-        Raises:
-            StorageError: the disk is full or refuses to write.
-        """
-        write_json(self._path, {"identity": self._identity, **asdict(place)})
-        self.place, self.is_begun = place, True
-        for path in self.folder.glob("*.gzidx"):
-            if path.name != place.index:
-                path.unlink()
-
-    def remove(self) -> None:
-        """Remove the stored place."""
-        remove(self.folder)
-        self.place, self.is_begun = Place(), False
+    write_json(journal / "journal.json", asdict(place))
+    for path in journal.glob("*.gzidx"):
+        if path.name != place.index:
+            path.unlink()
+    return place
 
 
 def unpack(
-    archive: Archive, joined: JoinedFiles, root: Path, journal: Journal, wanted: Callable[[str], bool], show: Show
+    archive: Archive,
+    joined: JoinedFiles,
+    root: Path,
+    journal: Path,
+    place: Place,
+    wanted: Callable[[str], bool],
+    show: Show,
 ) -> set[str]:
-    """Unpack one archive into a folder, from the journal's place to the end.
+    """Unpack one archive into a folder, from a place to the end.
 
     Args:
         archive: archive to unpack.
-        joined: bytes of the archive; those before the journal's place may be absent.
+        joined: bytes of the archive; those before the place may be absent.
         root: folder that receives the members.
-        journal: record of the place to resume from.
+        journal: folder that stores the place to resume from, again and again.
+        place: place to begin at.
         wanted: function that selects members by their path in the archive.
         show: function that takes the progress in bytes.
 
@@ -167,8 +154,8 @@ def unpack(
     """
     from indexed_gzip import IndexedGzipFile
 
-    points = {"index_file": str(journal.index)} if journal.index else {}
-    tops, kept, shown = set(), journal.place.offset, journal.place.offset
+    points = {"index_file": str(journal / place.index)} if place.index else {}
+    tops, kept, shown = set(), place.offset, place.offset
     try:
         stream = IndexedGzipFile(fileobj=joined, spacing=SPACING_BYTES, buffer_size=4 * SPACING_BYTES, **points)
         stream.seek(kept)
@@ -187,7 +174,7 @@ def unpack(
                     show(joined.tell(), joined.size)
                 if tar.offset >= kept + LEG_BYTES:
                     kept = tar.offset
-                    _keep_place(journal, stream, joined, kept)
+                    _keep_place(journal, replace(place, offset=kept), stream, joined)
             # tarfile takes a damaged header in the middle for the end.
             while rest := stream.read(2**20):
                 if rest.strip(b"\0"):
@@ -212,16 +199,16 @@ def _write(content: bytes, target: Path, partial: Path) -> None:
         partial.replace(target)
 
 
-def _keep_place(journal: Journal, stream: "IndexedGzipFile", joined: JoinedFiles, offset: int) -> None:
+def _keep_place(journal: Path, place: Place, stream: "IndexedGzipFile", joined: JoinedFiles) -> None:
     """Record the place: first the members reach the disk, then the place, then the archive's bytes are removed."""
     os.sync()
-    index = journal.folder / f"{journal.place.archive:03d}-{offset}.gzidx"
+    index = journal / f"{place.archive:03d}-{place.offset}.gzidx"
     with writing_to(index):
         stream.export_index(str(index))
-    before = [archive for tar, archive in stream.seek_points() if tar <= offset]
+    before = [archive for tar, archive in stream.seek_points() if tar <= place.offset]
     # A seek point may need the last bits of the byte before it.
     needed = max(before[-1] - 1, 0) if before else 0
-    journal.write(replace(journal.place, offset=offset, archive_offset=needed, index=index.name))
+    write_place(journal, replace(place, archive_offset=needed, index=index.name))
     os.sync()
     joined.release(before=needed)
 
