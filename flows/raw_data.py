@@ -14,12 +14,7 @@ _RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("dat
 
 
 def share_raw_data(home: Path, folder: Path) -> None:
-    """Link raw data into a worktree: that of the checkout if it has the same source, else that shared on the host.
-
-    Args:
-        home: folder of the checkout.
-        folder: folder of the worktree.
-    """
+    """Link raw data into the worktree `folder`: those of the checkout `home` with the same source, or the host's."""
     source, receipt = _source(folder), home / _RECEIPT
     is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
     # Files that a user provides are in the checkout, whatever source the checkout itself was run with.

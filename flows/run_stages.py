@@ -32,13 +32,9 @@ _CHANGED = 3
 
 
 def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, only_new_data: bool = False) -> None:
-    """Bring stages up to date, with one task per stage.
+    """Bring stages up to date, with one task per stage; for the other arguments see the flow `pipeline`.
 
-    Args:
-        stages: names in dvc.yaml, without the part from @ on; empty for all stages.
-        overrides: overrides of parameters.
-        commit: commit to work at; "" for that of the checkout.
-        only_new_data: end after stage fetch if the newest model version was made from the same raw files.
+    `stages` are names in dvc.yaml, without the part from @ on; without any, all stages run.
 
     Raises:
         RuntimeError: the flow run was started too often.
@@ -65,11 +61,9 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
 
 
 def stage_names(folder: Path, *wanted: str) -> list[str]:
-    """Names of stages in dvc.yaml, each after those that it depends on; those of a matrix are expanded.
+    """Names of the wanted stages in dvc.yaml, or of all, each after those that it depends on.
 
-    Args:
-        folder: folder of the checkout.
-        wanted: names to keep, without the part from @ on; none for every stage.
+    Wanted are names without the part from @ on, by which the stages of a matrix are told apart.
     """
     import networkx
     from dvc.repo import Repo
@@ -100,13 +94,9 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
     retry_condition_fn=_may_pass,
 )
 def run_stage(name: str, workspace: Workspace) -> None:
-    """Bring one stage up to date; its output goes to the terminal.
+    """Bring one stage up to date, by DVC's name such as `probe@random`; its output goes to the terminal.
 
     DVC decides whether the stage must run, so lineage is the same with and without Prefect.
-
-    Args:
-        name: DVC's name of the stage, such as `probe@random`.
-        workspace: workspace to run the stage in.
 
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
@@ -203,12 +193,7 @@ def mlflow_runs(folder: Path) -> list[dict[str, str]]:
 
 
 def link(workspace: Workspace, experiment: str) -> None:
-    """Add the table `lineage` to the flow run.
-
-    Args:
-        workspace: workspace of the run.
-        experiment: name of the run's DVC experiment; "" if nothing has changed.
-    """
+    """Add the table `lineage` to the flow run; its experiment is "" if nothing has changed."""
     store = shown_uri()
     has_pages = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
     shown = "[{0}]({1}/#/runs/{0})" if has_pages else "{0}"

@@ -79,10 +79,6 @@ def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]
     A worktree exists as long as the run. If the run's process is killed, the run finds its worktree again when it is
     retried.
 
-    Args:
-        commit: commit to work at; "" for that of the checkout.
-        overrides: overrides of parameters, such as `pretrain.epochs=3`.
-
     Raises:
         CheckoutError: there is no such commit, or git can't check it out.
         ConfigError: an override does not fit.
@@ -132,11 +128,7 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
 
 
 def lay_over(folder: Path, overrides: Sequence[str]) -> None:
-    """Apply overrides to a checkout's params.yaml, as `dvc exp run -S …` does.
-
-    Args:
-        folder: folder of the checkout.
-        overrides: values such as `pretrain.epochs=3`, or choices of a config group such as `model=small`.
+    """Apply overrides, such as `pretrain.epochs=3` or `model=small`, to a checkout's params.yaml.
 
     Raises:
         ConfigError: a text is not an override, or it names a key or sets a value that the parameters don't allow.

@@ -23,7 +23,7 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     """Ask every question about the stack; nothing is changed.
 
     Args:
-        params: the parameters.
+        params: path of params.yaml.
         as_json: whether the text is JSON, for machines.
         is_strict: whether a warning counts as an error.
         proxied: names of this machine that programs of this environment ask by a proxy.

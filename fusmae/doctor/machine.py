@@ -146,8 +146,7 @@ def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
     """Check the proxies by scheme, and whether requests to this machine go through one.
 
     Args:
-        sent: names of this machine to which requests go through a proxy, in the environment that the command was
-            started in; the command itself excludes them from proxies.
+        sent: names of this machine to which requests of other programs go through a proxy.
     """
     by_socks = [scheme for scheme, address in sorted(proxies().items()) if address.lower().startswith("socks")]
     # Prefect's client, httpx, sets up every proxy at its start, even with exclusions.

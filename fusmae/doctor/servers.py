@@ -228,11 +228,7 @@ _START_PREFECT = f"prefect server start   # there, or correct the address: {_ADD
 
 
 def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
-    """Check server, version and work pools.
-
-    Args:
-        pools: names of the work pools that should have a worker.
-    """
+    """Check server, version and the work pools that should have a worker."""
     from prefect.settings import Settings
 
     api = Settings().api  # as a flow that is started here sees it

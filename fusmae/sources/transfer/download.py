@@ -93,11 +93,7 @@ def check(file: RemoteFile, path: Path) -> None:
 def download(file: RemoteFile, segments: Segments, options: DownloadOptions, path: Path) -> None:
     """Complete and verify the segments of a file; bytes that are present already are not transferred again.
 
-    Args:
-        file: file to download.
-        segments: segments that receive the bytes.
-        options: mirrors and number of connections.
-        path: path where the user may place the file, for the error's text.
+    At `path` the user may place the file by hand, as the error states.
 
     Raises:
         SourceError: no address has the file with the right MD5.

@@ -25,10 +25,7 @@ PROVIDED = "provided by the user, not checked"
 def fetch_file(file: RemoteFile, target: Path, options: DownloadOptions) -> None:
     """Download one file to `target` and check it; an existing file is checked and kept.
 
-    Args:
-        file: file to download.
-        target: path of the result; its folder holds the segments until the file is complete.
-        options: mirrors and number of connections.
+    Until the file is complete, its segments are in the same folder.
 
     Raises:
         SourceError: no address has the file with the right MD5, or another file is at `target`.
@@ -65,7 +62,7 @@ def fetch_archives(
         archives: archives to fetch; those that make the same name must be passed in one call.
         downloads: folder of transferred bytes, until they are unpacked, and of records of the progress.
         raw: target folder; a hidden folder in it holds partly unpacked data.
-        options: mirrors and number of connections.
+        options: how files are transferred.
         wanted: function that selects members by path in the archive, such as
             `BigEarthNet-S2/tile/patch/patch_B02.tif`.
         choice: words that describe the selection of `wanted`, one per part of the dataset; empty for everything. Data

@@ -138,7 +138,7 @@ def unpack(
 
     Args:
         archive: archive to unpack.
-        joined: bytes of the archive; those before the place may be absent.
+        joined: its bytes; those before the place may be absent.
         root: folder that receives the members.
         journal: folder that stores the place to resume from, again and again.
         place: place to begin at.
