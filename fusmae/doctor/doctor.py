@@ -13,10 +13,11 @@ from rich.table import Table
 
 from fusmae.doctor import machine, repository, versions
 from fusmae.doctor.dvc_cache import check_cache, check_remote
-from fusmae.doctor.finding import DoctorCheck, Finding, ask_all
+from fusmae.doctor.finding import Ask, Finding, ask_all
 from fusmae.doctor.servers import check_local_store, check_prefect, check_remote_store
 
 _PATIENCE_S = 8.0
+_REMOTE = ("dvc remote", "mlflow server", "prefect")
 
 
 def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
@@ -31,7 +32,7 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     Returns:
         Whether nothing is wrong, and the text to print.
     """
-    findings = ask_all(_checks(params, proxied), _PATIENCE_S)
+    findings = ask_all(_checks(params, proxied), _REMOTE, _PATIENCE_S)
     statuses = Counter(finding.status for finding in findings)
     is_well = not statuses["error"] and not (is_strict and statuses["warning"])
     if as_json:
@@ -43,32 +44,32 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     return is_well, "\n\n".join([_table(findings), *map(_paragraph, wrong), total])
 
 
-def _checks(params: Path, proxied: Sequence[str] = ()) -> list[DoctorCheck]:
+def _checks(params: Path, proxied: Sequence[str] = ()) -> dict[str, Ask]:
     config = repository.config_or_none(params)
     accelerator = config.runtime.accelerator if config else "auto"
     num_workers = config.runtime.num_workers if config else 0
     pools = ("cpu", "gpu") if machine.gpu_devices() else ("cpu",)
-    return [
-        DoctorCheck("python", versions.check_python),
-        DoctorCheck("packages", versions.check_packages),
-        DoctorCheck("imports", versions.check_imports),
-        DoctorCheck("params", partial(repository.check_params, params)),
-        DoctorCheck("git", repository.check_git),
-        DoctorCheck("proxies", partial(machine.check_proxies, proxied)),
-        DoctorCheck("dvc project", repository.check_project),
-        DoctorCheck("dvc cache", check_cache),
-        DoctorCheck("dvc locks", repository.check_locks),
-        DoctorCheck("dvc remote", check_remote, is_remote=True),
-        DoctorCheck("mlflow", check_local_store),
-        DoctorCheck("mlflow server", check_remote_store, is_remote=True),
-        DoctorCheck("prefect", partial(check_prefect, pools), is_remote=True),
-        DoctorCheck("disk", machine.check_disk),
-        DoctorCheck("shared memory", partial(machine.check_shared_memory, num_workers)),
-        DoctorCheck("open files", machine.check_open_files),
-        DoctorCheck("cores", machine.check_cores),
-        DoctorCheck("memory", machine.check_memory),
-        DoctorCheck("gpu", partial(machine.check_gpu, accelerator)),
-    ]
+    return {
+        "python": versions.check_python,
+        "packages": versions.check_packages,
+        "imports": versions.check_imports,
+        "params": partial(repository.check_params, params),
+        "git": repository.check_git,
+        "proxies": partial(machine.check_proxies, proxied),
+        "dvc project": repository.check_project,
+        "dvc cache": check_cache,
+        "dvc locks": repository.check_locks,
+        "dvc remote": check_remote,
+        "mlflow": check_local_store,
+        "mlflow server": check_remote_store,
+        "prefect": partial(check_prefect, pools),
+        "disk": machine.check_disk,
+        "shared memory": partial(machine.check_shared_memory, num_workers),
+        "open files": machine.check_open_files,
+        "cores": machine.check_cores,
+        "memory": machine.check_memory,
+        "gpu": partial(machine.check_gpu, accelerator),
+    }
 
 
 def _table(findings: Sequence[Finding]) -> str:

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from fusmae.runs.mlflow_address import without_secrets
@@ -30,61 +30,51 @@ class Finding:
     mend: str = ""
 
 
+Ask = Callable[[], Iterable[Finding]]
+"""A check of one part of the stack: it returns the findings and changes nothing."""
+
+
 def judged(is_well: bool, name: str, fault: Status, found: str, expected: str, mend: str) -> Finding:
     """A finding that is `ok`, or has the status `fault`, what would be right and the command that corrects it."""
     return Finding(name, "ok", found) if is_well else Finding(name, fault, found, expected, mend)
 
 
-@dataclass(frozen=True)
-class DoctorCheck:
-    """A check of one part of the stack.
-
-    Attributes:
-        name: name of the part.
-        ask: function that returns the findings and changes nothing.
-        is_remote: whether it waits for another machine.
-    """
-
-    name: str
-    ask: Callable[[], Iterable[Finding]]
-    is_remote: bool = False
-
-
-def ask_all(checks: Sequence[DoctorCheck], patience_s: float) -> list[Finding]:
+def ask_all(checks: Mapping[str, Ask], remote: Collection[str], patience_s: float) -> list[Finding]:
     """Run every check; an exception in one becomes a finding and does not stop the others.
 
     Args:
-        checks: checks, in the order of the findings.
-        patience_s: longest time in seconds for all checks that wait for other machines together.
+        checks: checks by the part of the stack that they look at, in the order of the findings.
+        remote: names of those that wait for other machines.
+        patience_s: longest time in seconds for all of these together.
     """
     answers: dict[str, list[Finding]] = {}
 
-    def answer(check: DoctorCheck) -> None:
+    def answer(name: str) -> None:
         try:
-            found = list(check.ask())
+            found = list(checks[name]())
         except Exception as error:
             # A check catches the exceptions that it expects; any other one, mostly from a broken package, is a finding.
             mend = "correct the other faults here, then run fusmae doctor again"
-            found = [Finding(check.name, "error", described(error), "a check that can be made", mend)]
-        answers[check.name] = [
-            replace(
-                finding, **{part: without_secrets(getattr(finding, part)) for part in ("found", "expected", "mend")}
-            )
-            for finding in found
-        ]
+            found = [Finding(name, "error", described(error), "a check that can be made", mend)]
+        answers[name] = [_without_secrets(finding) for finding in found]
 
-    for check in checks:
-        if not check.is_remote:
-            answer(check)
+    for name in checks:
+        if name not in remote:
+            answer(name)
     # Daemon threads: a server that never answers must not keep the command from ending.
-    threads = [threading.Thread(target=answer, args=(check,), daemon=True) for check in checks if check.is_remote]
+    threads = [threading.Thread(target=answer, args=(name,), daemon=True) for name in checks if name in remote]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + patience_s
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
     late = ("error", f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached")
-    return [finding for check in checks for finding in answers.get(check.name, [Finding(check.name, *late)])]
+    return [finding for name in checks for finding in answers.get(name, [Finding(name, *late)])]
+
+
+def _without_secrets(finding: Finding) -> Finding:
+    found, expected, mend = map(without_secrets, (finding.found, finding.expected, finding.mend))
+    return Finding(finding.name, finding.status, found, expected, mend)
 
 
 def described(error: BaseException) -> str:

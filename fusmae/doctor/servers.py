@@ -7,10 +7,11 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from fusmae.doctor.finding import Finding, Status, described
 from fusmae.doctor.versions import reinstall
@@ -31,37 +32,24 @@ class NoAnswerError(Exception):
     """No server listens, its name is unknown, or it takes too long; the text states which."""
 
 
-class _Server:
-    """A server's address, with the credentials for it; user and password in the address replace those given.
+def _get(address: str, user: tuple[str, str] | None, token: str, path: str) -> "requests.Response":
+    """Request a path below a server's address; user and password in the address replace those given.
 
-    Attributes:
-        url: address without user and password.
+    Raises:
+        NoAnswerError: there is no answer.
     """
+    import requests
 
-    def __init__(self, uri: str, user: tuple[str, str] | None, token: str) -> None:
-        split = urlsplit(uri)
-        if split.username is not None:
-            user = (unquote(split.username), unquote(split.password or ""))
-        self.url = urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])).rstrip("/")
-        self._user, self._headers = user, {"Authorization": f"Bearer {token}"} if token else {}
-
-    def get(self, path: str) -> "requests.Response":
-        """Request a path below the address.
-
-        Raises:
-            NoAnswerError: there is no answer.
-        """
-        import requests
-
-        timeouts = (_CONNECT_S, _ANSWER_S)
-        try:
-            return requests.get(self.url + path, headers=self._headers, auth=self._user, timeout=timeouts)
-        except requests.RequestException as error:
-            # The system's message at the end of a chain of exceptions, such as "Connection refused".
-            named = re.search(r"\[Errno -?\d+\] ([^'\")(]+)", str(error))
-            reason = named[1].strip() if named else type(error).__name__
-            is_late = "timed out" in str(error)
-            raise NoAnswerError(f"no answer within {_ANSWER_S:g} s" if is_late else reason) from error
+    split, headers = urlsplit(address), {"Authorization": f"Bearer {token}"} if token else {}
+    if split.username is not None:
+        user = (unquote(split.username), unquote(split.password or ""))
+    try:
+        return requests.get(address.rstrip("/") + path, headers=headers, auth=user, timeout=(_CONNECT_S, _ANSWER_S))
+    except requests.RequestException as error:
+        # The system's message at the end of a chain of exceptions, such as "Connection refused".
+        named = re.search(r"\[Errno -?\d+\] ([^'\")(]+)", str(error))
+        reason = named[1].strip() if named else type(error).__name__
+        raise NoAnswerError(f"no answer within {_ANSWER_S:g} s" if "timed out" in str(error) else reason) from error
 
 
 def _json(answer: "requests.Response") -> Any:
@@ -99,7 +87,7 @@ def check_remote_store() -> Iterator[Finding]:
     """Check the store on a server or in a server's database; no findings where it is in this folder."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        yield from _check_server()
+        yield from _check_server(uri)
     elif "://" in uri and not uri.startswith(("sqlite", "file:")):
         yield _check_database(uri)
 
@@ -188,39 +176,40 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
             yield Finding("mlflow artifacts", "error", found, expected, f"{other.copy_command}; {_UPDATE}")
 
 
-def _check_server() -> Iterator[Finding]:
-    # The original address, with user and password, which `tracking_uri` leaves out.
-    given = os.environ.get
-    name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
-    user = (name, password) if name else None
-    server = _Server(given("MLFLOW_TRACKING_URI", ""), user, given("MLFLOW_TRACKING_TOKEN", ""))
+def _check_server(url: str) -> Iterator[Finding]:
+    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    # The original address: `url` leaves out user and password.
+    address, token = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+    get = partial(_get, address, (name, password) if name else None, token)
     start = "mlflow server --backend-store-uri sqlite:///mlruns/mlflow.db   # on the server, or correct the address"
     try:
-        health, version = server.get("/health"), server.get("/version")
-        store = server.get("/api/2.0/mlflow/experiments/search?max_results=1")
+        health, version = get("/health"), get("/version")
+        store = get("/api/2.0/mlflow/experiments/search?max_results=1")
     except NoAnswerError as error:
         expected = "a server that answers, or MLFLOW_TRACKING_URI unset"
-        yield Finding("mlflow store", "error", f"{server.url} does not answer: {error}", expected, start)
+        yield Finding("mlflow store", "error", f"{url} does not answer: {error}", expected, start)
         return
     if store.status_code in _REFUSED:
-        found, expected = f"{server.url} does not accept these credentials", "a user that it knows"
+        found, expected = f"{url} does not accept these credentials", "a user that it knows"
         mend = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=…"
         yield Finding("mlflow store", "error", found, expected, mend)
-        return
-    if health.status_code != 200 or store.status_code != 200 or not isinstance(_json(store), dict):
-        found = f"{server.url} answers {health.status_code} to /health and {store.status_code} to a search"
+    elif health.status_code != 200 or store.status_code != 200 or not isinstance(_json(store), dict):
+        found = f"{url} answers {health.status_code} to /health and {store.status_code} to a search"
         yield Finding("mlflow store", "error", found, "an MLflow server whose database answers", start)
-        return
-    yield Finding("mlflow store", "ok", f"{server.url} answers")
-    there = version.text.strip()
-    if version.status_code != 200:
-        yield Finding("mlflow version", "skipped", f"the server does not tell it ({version.status_code})")
-        return
+    else:
+        yield Finding("mlflow store", "ok", f"{url} answers")
+        yield _mlflow_version(version)
+
+
+def _mlflow_version(answer: "requests.Response") -> Finding:
+    if answer.status_code != 200:
+        return Finding("mlflow version", "skipped", f"the server does not tell it ({answer.status_code})")
+    there = answer.text.strip()
     try:
         require_version(there)
-        yield _version("mlflow", there)
     except RegistryError:
-        yield _version("mlflow", there, "error", f"{MINIMUM_SERVER} or later on the server")
+        return _version("mlflow", there, "error", f"{MINIMUM_SERVER} or later on the server")
+    return _version("mlflow", there)
 
 
 _ADDRESS = "export PREFECT_API_URL=http://…:4200/api"
@@ -236,27 +225,23 @@ def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
         yield _without_server()
         return
     name, _, password = (api.auth_string.get_secret_value() if api.auth_string else "").partition(":")
-    server = _Server(
-        api.url, (name, password) if api.auth_string else None, api.key.get_secret_value() if api.key else ""
-    )
+    user, token = (name, password) if api.auth_string else None, api.key.get_secret_value() if api.key else ""
+    get = partial(_get, api.url, user, token)
     try:
-        answer, version = server.get("/health"), server.get("/admin/version")
-        if _json(answer) is not True:
-            found = f"{server.url} answers {answer.status_code}, and not as Prefect's API does"
+        health, version = get("/health"), get("/admin/version")
+        if _json(health) is not True:
+            found = f"{api.url} answers {health.status_code}, and not as Prefect's API does"
             yield Finding("prefect server", "error", found, "an address that ends in /api", _START_PREFECT)
         elif version.status_code in _REFUSED:
-            found, mend = (
-                f"{server.url} does not accept these credentials",
-                "export PREFECT_API_AUTH_STRING=user:password",
-            )
+            found, mend = f"{api.url} does not accept these credentials", "export PREFECT_API_AUTH_STRING=user:…"
             yield Finding("prefect server", "error", found, "its password", mend)
         else:
-            yield Finding("prefect server", "ok", f"{server.url} answers")
+            yield Finding("prefect server", "ok", f"{api.url} answers")
             yield _version("prefect", str(_json(version)))
-            yield from (_check_pool(server, pool) for pool in pools)
+            yield from (_pool_finding(pool, get(f"/work_pools/{pool}")) for pool in pools)
     except NoAnswerError as error:
         expected = "a server that answers, or PREFECT_API_URL unset"
-        yield Finding("prefect server", "error", f"{server.url} does not answer: {error}", expected, _START_PREFECT)
+        yield Finding("prefect server", "error", f"{api.url} does not answer: {error}", expected, _START_PREFECT)
 
 
 def _without_server() -> Finding:
@@ -271,8 +256,8 @@ def _without_server() -> Finding:
     return Finding("prefect server", "skipped", "PREFECT_API_URL is not set: flows run without a server")
 
 
-def _check_pool(server: _Server, pool: str) -> Finding:
-    name, answer = f"work pool {pool}", server.get(f"/work_pools/{pool}")
+def _pool_finding(pool: str, answer: "requests.Response") -> Finding:
+    name = f"work pool {pool}"
     if answer.status_code == 404:
         expected = "a pool for the deployments"
         return Finding(name, "error", "the server does not have it", expected, "python -m flows.deploy")

@@ -45,10 +45,9 @@ def progress(title: str) -> Iterator[Show]:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console.print(title, markup=False)
-        yield lambda _done, _total: None
-        return
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bars:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
