@@ -1,19 +1,19 @@
 """Whether this is a DVC project in a git checkout: its commit, parameters, graph, dvc.lock and locks."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusmae.config.params import Config, load_config
-from fusmae.doctor.finding import Finding, described, judged
+from fusmae.doctor.finding import Finding, described, judged, listed
 from fusmae.errors import ConfigError
 from fusmae.runs.dvc_lock import read_lock
 from fusmae.runs.git import git
 from fusmae.runs.provenance import git_state
 
 _LOCK, _GRAPH = Path("dvc.lock"), Path("dvc.yaml")
-_NUM_SHOWN = 3
 _PATIENCE_S = 5
 _NO_LOCK = "no lock, unless DVC works here or on another machine that shares this folder"
 # DVC inserts a checkout's path unescaped into an address, where these characters have a meaning, and into a file in
@@ -71,33 +71,24 @@ def _check_lock(stages: Sequence[Any]) -> Iterator[Finding]:
         found = f"has {', '.join(gone)}, which dvc.yaml does not have"
         # Stages whose results are in the cache are not run again.
         yield Finding("dvc.lock", "error", found, "stages of dvc.yaml only", "rm dvc.lock && dvc repro")
-    new, other_entry, other_params = [], [], []
+    changed: dict[str, list[str]] = defaultdict(list)
     for stage in stages:
         if stage.addressing not in locked:
-            new.append(stage.addressing)
+            changed["not run yet"].append(stage.addressing)
             continue
         params = [item for item in stage.deps if isinstance(item, ParamsDependency)]
         paths = [item for item in (*stage.deps, *stage.outs) if not isinstance(item, ParamsDependency)]
         # DVC reads the hash of each known path from the lock: one without a hash is new.
         if stage.changed_stage() or not all(item.hash_info for item in paths):
-            other_entry.append(stage.addressing)
+            changed["changed in dvc.yaml since they ran"].append(stage.addressing)
         if any(item.status() for item in params):
-            other_params.append(stage.addressing)
-    named = {
-        "not run yet": new,
-        "changed in dvc.yaml since they ran": other_entry,
-        "changed in params.yaml since they ran": other_params,
-    }
-    if found := "; ".join(f"{what}: {_listed(names)}" for what, names in named.items() if names):
+            changed["changed in params.yaml since they ran"].append(stage.addressing)
+    if changed:
+        found = "; ".join(f"{what}: {listed(names)}" for what, names in changed.items())
         yield Finding("dvc.lock", "warning", found, "a run of dvc.yaml and params.yaml as they are", "dvc repro")
     elif not gone:
         found = f"all {len(stages)} stages as in dvc.yaml and params.yaml (`dvc status` compares files)"
         yield Finding("dvc.lock", "ok", found)
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
-    return f"{', '.join(names[:_NUM_SHOWN])}{rest}"
 
 
 def check_git() -> Iterator[Finding]:

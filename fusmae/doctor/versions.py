@@ -9,7 +9,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from fusmae.doctor.finding import Finding, described, judged
+from fusmae.doctor.finding import Finding, described, judged, listed
 
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
 SHOWN = ("torch", "torchvision", "lightning", "mlflow", "prefect", "dvc", "fastapi", "onnx", "onnxruntime")
@@ -19,7 +19,6 @@ _BREAKS = {
     "fastapi": "Prefect's server does not start with it",
     "torchvision": "it must be built against the torch that is installed",
 }
-_NUM_SHOWN = 4
 
 
 def check_python() -> Iterator[Finding]:
@@ -125,8 +124,7 @@ def _check_lock() -> Finding:
     ]
     if not other:
         return Finding("lock", "ok", f"all {len(pins)} packages are the ones that {LOCK} pins")
-    rest = f" and {len(other) - _NUM_SHOWN} more" if len(other) > _NUM_SHOWN else ""
-    found = f"{len(other)} of {len(pins)} packages are others: {', '.join(other[:_NUM_SHOWN])}{rest}"
+    found = f"{len(other)} of {len(pins)} packages are others: {listed(other)}"
     return Finding("lock", "warning", found, f"what {LOCK} pins: the tests ran on those", reinstall())
 
 
