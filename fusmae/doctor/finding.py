@@ -68,8 +68,8 @@ def ask_all(checks: Mapping[str, Ask], remote: Collection[str], patience_s: floa
     deadline = time.monotonic() + patience_s
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
-    late = ("error", f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached")
-    return [finding for name in checks for finding in answers.get(name, [Finding(name, *late)])]
+    late = f"no answer within {patience_s:g} s", "an answer", "check that it runs and can be reached"
+    return [finding for name in checks for finding in answers.get(name, [Finding(name, "error", *late)])]
 
 
 def _without_secrets(finding: Finding) -> Finding:

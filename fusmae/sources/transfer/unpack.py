@@ -64,6 +64,10 @@ class JoinedFiles(io.RawIOBase):
         """See `io.RawIOBase`."""
         return True
 
+    def seekable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """See `io.RawIOBase`."""
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
