@@ -15,10 +15,6 @@ from fusmae.runs.process_group import run_in_group
 _DRIFTED = 3
 
 
-class DriftFailedError(RuntimeError):
-    """`fusmae drift` could not compare a scene."""
-
-
 @flow(on_failure=[tell], on_crashed=[tell])
 def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "reports/drift") -> None:
     """Compare every scene of a folder with the training data; each scene that has drifted sends an event.
@@ -30,18 +26,15 @@ def drift(model: str = "fusmae@champion", scenes: str = "scenes", out: str = "re
         out: folder for the reports, with one folder per scene.
     """
     modalities = list(load_config(Path("params.yaml")).data.modalities)
-    files = {
-        folder: {name: folder / name for name in modalities if (folder / name).exists()}
+    found = {
+        folder: files
         for folder in sorted(Path(scenes).glob("*"))
+        if (files := {name: folder / name for name in modalities if (folder / name).exists()})
     }
-    found = {folder: given for folder, given in files.items() if given}
     if not found:
-        get_run_logger().warning(
-            "there is no scene in %s: a scene is a folder with one or more of %s",
-            Path(scenes).absolute(),
-            ", ".join(modalities),
-        )
-    drifted = [scene.name for scene, given in found.items() if compare(scene, given, model, Path(out) / scene.name)]
+        missing = "there is no scene in %s: a scene is a folder with one or more of %s"
+        get_run_logger().warning(missing, Path(scenes).absolute(), ", ".join(modalities))
+    drifted = [scene.name for scene, files in found.items() if compare(scene, files, model, Path(out) / scene.name)]
     for name in drifted:
         emit_drift(name, model)
     get_run_logger().info("%d of %d scenes drifted: %s", len(drifted), len(found), ", ".join(drifted) or "none")
@@ -52,12 +45,12 @@ def compare(scene: Path, files: Mapping[str, Path], model: str, out: Path) -> bo
     """Whether a scene, with a file or folder per modality, has drifted from the training data.
 
     Raises:
-        DriftFailedError: the scene can't be compared.
+        RuntimeError: the scene can't be compared.
     """
     given = [f"--scene={modality}={path}" for modality, path in files.items()]
     code = run_in_group([sys.executable, "-m", "fusmae", "drift", f"--model={model}", *given, f"--out={out}"])
     if code not in (0, _DRIFTED):
-        raise DriftFailedError(f"{scene} could not be compared: see the output above")
+        raise RuntimeError(f"{scene} could not be compared: see the output above")
     return code == _DRIFTED
 
 

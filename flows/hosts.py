@@ -19,43 +19,36 @@ def commit_of_run() -> str:
     Raises:
         CheckoutError: the run began on another host, at a commit that this clone can't fetch.
     """
-    noted = _labels()
-    commit = noted.get(_COMMIT, "")
+    commit = _label(_COMMIT)
+    # By the commit's hash, if the server of `origin` allows that; otherwise with the branch that contains it.
+    for fetched in (["origin", commit], ["--all"]):
+        if commit and not _is_here(commit):
+            git("fetch", "--quiet", *fetched)
     if commit and not _is_here(commit):
-        # By the commit's hash, if the server of `origin` allows that; otherwise with the branch that contains it.
-        git("fetch", "--quiet", "origin", commit)
-        if not _is_here(commit):
-            git("fetch", "--quiet", "--all")
-        if not _is_here(commit):
-            raise CheckoutError(
-                "This flow run began on another host, at a commit that this clone does not have.",
-                got=f"worked on: {noted.get(_HOSTS, '')}",
-                expected=f"commit {commit}, so that all of its stages ran the same code",
-                hint="push that commit from there and retry the run, or start a new run here",
-            )
+        raise CheckoutError(
+            "This flow run began on another host, at a commit that this clone does not have.",
+            got=f"worked on: {hosts_of_run()}",
+            expected=f"commit {commit}, so that all of its stages ran the same code",
+            hint="push that commit from there and retry the run, or start a new run here",
+        )
     return commit
 
 
 def note_host(commit: str) -> None:
     """Note in Prefect that this host works on the run, at a commit."""
-    hosts = _labels().get(_HOSTS, "")
-    noted: dict[str, str | bool | int | float] = {
-        _COMMIT: commit,
-        _HOSTS: with_host(hosts, socket.gethostname(), commit),
-    }
+    hosts = with_host(hosts_of_run(), socket.gethostname(), commit)
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(UUID(str(flow_run.get_id())), noted)
+        client.update_flow_run_labels(UUID(str(flow_run.get_id())), {_COMMIT: commit, _HOSTS: hosts})
 
 
 def hosts_of_run() -> str:
     """All hosts that worked on the run, in order: `one at 1234567890ab, two at 1234567890ab`; "" if none was noted."""
-    return _labels().get(_HOSTS, "")
+    return _label(_HOSTS)
 
 
-def _labels() -> dict[str, str]:
+def _label(name: str) -> str:
     with get_client(sync_client=True) as client:
-        labels = client.read_flow_run(UUID(str(flow_run.get_id()))).labels
-    return {name: str(value) for name, value in labels.items()}
+        return str(client.read_flow_run(UUID(str(flow_run.get_id()))).labels.get(name, ""))
 
 
 def _is_here(commit: str) -> bool:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +11,23 @@ from filelock import FileLock
 from fusmae.config.source import PROVIDED_BY_USER
 
 _RAW, _DOWNLOADS, _RECEIPT = Path("data/raw"), Path("data/downloads"), Path("data/raw.json")
-_SHARED = Path(".fusmae/raw")
 
 
 def share_raw_data(home: Path, folder: Path) -> None:
-    """Link raw data into a worktree: that of the checkout if it has the same source, else that shared on the host.
-
-    Args:
-        home: folder of the checkout.
-        folder: folder of the worktree.
-    """
-    (home / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
-    _link(folder / _DOWNLOADS, home / _DOWNLOADS)
-    source = _source(folder)
-    receipt = home / _RECEIPT
+    """Link raw data into the worktree `folder`: those of the checkout `home` with the same source, or the host's."""
+    source, receipt = _source(folder), home / _RECEIPT
     is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
     # Files that a user provides are in the checkout, whatever source the checkout itself was run with.
-    is_same = is_same or source["name"] in PROVIDED_BY_USER
-    raw = home / _RAW if is_same else home / _SHARED / _key(source)
-    (raw / source["name"]).mkdir(parents=True, exist_ok=True)
+    raw = home / _RAW if is_same or source["name"] in PROVIDED_BY_USER else _shared(home, source)
+    _link(folder / _DOWNLOADS, home / _DOWNLOADS)
     _link(folder / _RAW / source["name"], raw / source["name"])
 
 
-@contextmanager
-def fetching_alone(home: Path, folder: Path) -> Iterator[None]:
-    """Make sure that only one run of the host fetches this source: others wait, and then find the data there."""
-    lock = home / _SHARED / f"{_key(_source(folder))}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        yield
+def fetch_lock(home: Path, folder: Path) -> FileLock:
+    """The lock with which only one run of the host fetches this source: others wait, and then find the data there."""
+    shared = _shared(home, _source(folder))
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{shared}.lock")
 
 
 def _source(folder: Path) -> dict[str, Any]:
@@ -49,11 +35,13 @@ def _source(folder: Path) -> dict[str, Any]:
     return source
 
 
-def _key(source: dict[str, Any]) -> str:
+def _shared(home: Path, source: dict[str, Any]) -> Path:
+    """Folder of a host for the raw data of a source with these settings."""
     digest = hashlib.sha256(json.dumps(source, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{source['name']}-{digest[:12]}"
+    return home / ".fusmae" / "raw" / f"{source['name']}-{digest[:12]}"
 
 
 def _link(path: Path, target: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent, target):
+        folder.mkdir(parents=True, exist_ok=True)
     path.symlink_to(target.absolute(), target_is_directory=True)

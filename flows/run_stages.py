@@ -17,17 +17,60 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows.experiment import describe
 from flows.hosts import hosts_of_run
 from flows.notify import send
-from flows.raw_data import fetching_alone
+from flows.raw_data import fetch_lock
 from flows.workspace import Workspace, open_workspace
 from fusmae.runs.exit_code import EXIT_CODE_FILE, is_worth_another_try
 from fusmae.runs.git import git
 from fusmae.runs.mlflow_address import shown_uri
 
-_RETRY_DELAYS_S = [5.0, 30.0, 120.0, 300.0]
+MAX_RUNS = 5
+"""Maximum number of starts of a flow run: after more, the cause is probably not a dead worker."""
+_STAGE_DELAYS_S, _PUSH_DELAYS_S = [5.0, 30.0, 120.0, 300.0], [5.0, 30.0, 120.0]
 _CHANGED = 3
+
+
+def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, only_new_data: bool = False) -> None:
+    """Bring stages up to date, with one task per stage; for the other arguments see the flow `pipeline`.
+
+    `stages` are names in dvc.yaml, without the part from @ on; without any, all stages run.
+
+    Raises:
+        RuntimeError: the flow run was started too often.
+        StageFailedError: a stage failed.
+    """
+    if (flow_run.get_run_count() or 0) > MAX_RUNS:
+        raise RuntimeError(
+            f"this run was started {MAX_RUNS} times and never finished; check its worker's log and memory"
+        )
+    with open_workspace(commit, overrides) as workspace:
+        if workspace.experiment:
+            pull(workspace)
+        names = stage_names(workspace.folder, *stages)
+        for name in names:
+            run_stage(name, workspace)
+            if name == "fetch" and only_new_data and not has_new_data(workspace):
+                why = "this run trains on new raw data only, and there are none since the newest version"
+                send("no new raw data", why)
+                return
+        experiment = save(workspace, names, overrides) if workspace.experiment else ""
+        if experiment:
+            push(workspace)
+        link(workspace, experiment)
+
+
+def stage_names(folder: Path, *wanted: str) -> list[str]:
+    """Names of the wanted stages in dvc.yaml, or of all, each after those that it depends on.
+
+    Wanted are names without the part from @ on, by which the stages of a matrix are told apart.
+    """
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        names = [stage.name for stage in reversed(list(networkx.topological_sort(repo.index.graph)))]
+    return [name for name in names if not wanted or name.split("@")[0] in wanted]
 
 
 class StageFailedError(RuntimeError):
@@ -46,18 +89,14 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
     task_run_name="{name}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=len(_RETRY_DELAYS_S),
-    retry_delay_seconds=_RETRY_DELAYS_S,
+    retries=len(_STAGE_DELAYS_S),
+    retry_delay_seconds=_STAGE_DELAYS_S,
     retry_condition_fn=_may_pass,
 )
 def run_stage(name: str, workspace: Workspace) -> None:
-    """Bring one stage up to date; its output goes to the terminal.
+    """Bring one stage up to date, by DVC's name such as `probe@random`; its output goes to the terminal.
 
     DVC decides whether the stage must run, so lineage is the same with and without Prefect.
-
-    Args:
-        name: DVC's name of the stage, such as `probe@random`.
-        workspace: workspace to run the stage in.
 
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
@@ -65,7 +104,7 @@ def run_stage(name: str, workspace: Workspace) -> None:
     exit_code_file = workspace.folder / ".fusmae" / "exit-code"
     exit_code_file.parent.mkdir(exist_ok=True)
     exit_code_file.unlink(missing_ok=True)
-    with fetching_alone(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
+    with fetch_lock(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
         options = ["--pull"] if workspace.has_remote else []
         # DVC tracks only the receipt of the raw files, not the files themselves.
         if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
@@ -79,26 +118,18 @@ def run_stage(name: str, workspace: Workspace) -> None:
     get_run_logger().info("stage %s has run" if exit_code_file.exists() else "stage %s was up to date", name)
 
 
-def stage_names(folder: Path, *wanted: str) -> list[str]:
-    """Names of stages in dvc.yaml, each after those that it depends on; those of a matrix are expanded.
-
-    Args:
-        folder: folder of the checkout.
-        wanted: names to keep, without the part from @ on; none for every stage.
-    """
-    import networkx
-    from dvc.repo import Repo
-
-    with Repo(str(folder)) as repo:
-        names = [stage.name for stage in reversed(list(networkx.topological_sort(repo.index.graph)))]
-    return [name for name in names if not wanted or name.split("@")[0] in wanted]
-
-
-_PUSH_DELAYS_S = [5.0, 30.0, 120.0]
-
-
-class TransferFailedError(RuntimeError):
-    """`dvc push` ended with a non-zero exit code."""
+def has_new_data(workspace: Workspace) -> bool:
+    """Whether the newest model version was made from other raw files than those in the present receipt."""
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
+    newest = f"{params['register_as']['model_name']}@challenger"
+    command = [sys.executable, "-m", "fusmae", "lineage", newest, "--json"]
+    asked = subprocess.run(
+        command, cwd=workspace.folder, env=workspace.environment, capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        return True  # no version, or no readable lineage: better train once too often than miss new data
+    receipt = json.loads((workspace.folder / "data/raw.json").read_text(encoding="utf-8"))
+    return bool(json.loads(asked.stdout)["receipt"] != receipt)
 
 
 @task(task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
@@ -106,6 +137,31 @@ def pull(workspace: Workspace) -> None:
     """Fetch the data that the commit's dvc.lock names, and the run cache with results of other runs."""
     if workspace.has_remote and workspace.run("dvc", "pull", "--run-cache", "--allow-missing", "--quiet"):
         get_run_logger().warning("the remote lacks some of what dvc.lock names: it is computed")
+
+
+@task(task_run_name="save", cache_policy=NO_CACHE, persist_result=False)
+def save(workspace: Workspace, stages: Sequence[str], overrides: Sequence[str]) -> str:
+    """Save the run's changes as a DVC experiment of its commit; returns its name, or "" if nothing has changed.
+
+    Raises:
+        RuntimeError: DVC can't save the experiment.
+    """
+    if not git("-C", str(workspace.folder), "diff", "--quiet", "HEAD").returncode:
+        return ""
+    message = [
+        f"Flow run {flow_run.get_id()}",
+        *(f"override {override}" for override in overrides),
+        *(f"MLflow run {run['run_id']}" for run in mlflow_runs(workspace.folder)),
+    ]
+    options = ["--force", "--name", workspace.experiment, "--message", "\n".join(message)]
+    # The lock is needed because DVC writes references that all worktrees of a clone share. Stages are named because
+    # otherwise DVC would treat the outputs of stages that did not run as up to date.
+    with FileLock(workspace.home / ".fusmae" / "experiment.lock"):
+        code = workspace.run("dvc", "exp", "save", *options, *stages)
+    if code:
+        raise RuntimeError(f"dvc exp save failed with exit code {code}")
+    get_run_logger().info("saved: dvc exp apply %s brings it into a checkout", workspace.experiment)
+    return workspace.experiment
 
 
 @task(
@@ -119,139 +175,35 @@ def push(workspace: Workspace) -> None:
     """Send data, models and the run cache to the remote, and the experiment to the git remote `origin`.
 
     Raises:
-        TransferFailedError: DVC can't push to its remote.
+        RuntimeError: DVC can't push to its remote.
     """
     if not workspace.has_remote:
         return
     if code := workspace.run("dvc", "push", "--run-cache", "--quiet"):
-        raise TransferFailedError(f"dvc push failed with exit code {code}; the experiment is safe on this host")
+        raise RuntimeError(f"dvc push failed with exit code {code}; the experiment is safe on this host")
     if "origin" not in git("remote").stdout.split():
         return
     if workspace.run("dvc", "exp", "push", "--no-cache", "origin", workspace.experiment):
         get_run_logger().warning("run `dvc exp push origin %s` where origin may be written to", workspace.experiment)
 
 
-def mlflow_runs(folder: Path) -> dict[str, dict[str, str]]:
-    """MLflow runs by name of each training stage with a result in the checkout: `run_id`, `experiment`, `stage`."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "reports/runs").glob("*.json"))]
-    return {run["stage"]: run for run in found}
+def mlflow_runs(folder: Path) -> list[dict[str, str]]:
+    """The MLflow run of each training stage with a result in the checkout: `run_id`, `experiment`, `stage`."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "reports/runs").glob("*.json"))]
 
 
 def link(workspace: Workspace, experiment: str) -> None:
-    """Add the table `lineage` to the flow run.
-
-    Args:
-        workspace: workspace of the run.
-        experiment: name of the run's DVC experiment; "" if nothing has changed.
-    """
-    rows = [
-        {"what": "commit", "which": workspace.commit},
-        {"what": "hosts", "which": hosts_of_run() or socket.gethostname()},
-        {"what": "DVC experiment", "which": experiment or "none: nothing has changed"},
-        *(
-            {"what": f"MLflow run of {stage}", "which": _shown(run)}
-            for stage, run in mlflow_runs(workspace.folder).items()
-        ),
-    ]
-    create_table_artifact(key="lineage", table=rows, description=f"Flow run {flow_run.get_id()}; MLflow: {shown_uri()}")
-
-
-def _shown(run: dict[str, str]) -> str:
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    run_id = run["run_id"]
-    return f"[{run_id}]({shown_uri()}/#/runs/{run_id})" if server.startswith("http") else run_id
-
-
-_RECEIPT = Path("data/raw.json")
-MAX_RUNS = 5
-"""Maximum number of starts of a flow run: after more, the cause is probably not a dead worker."""
-
-
-class GivenUpError(RuntimeError):
-    """A flow run was started too often."""
-
-
-def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, only_new_data: bool = False) -> None:
-    """Bring stages up to date, with one task per stage.
-
-    Args:
-        stages: names in dvc.yaml, without the part from @ on; an empty list for all stages.
-        overrides: overrides of parameters.
-        commit: commit to work at; "" for that of the checkout.
-        only_new_data: end after stage fetch if the newest model version was made from the same raw files.
-
-    Raises:
-        GivenUpError: the flow run was started too often.
-        StageFailedError: a stage failed.
-    """
-    if (flow_run.get_run_count() or 0) > MAX_RUNS:
-        raise GivenUpError(
-            f"this run was started {MAX_RUNS} times and never finished; check its worker's log and memory"
-        )
-    with open_workspace(commit, overrides) as workspace:
-        if workspace.experiment:
-            pull(workspace)
-        names = stage_names(workspace.folder, *stages)
-        for name in names:
-            run_stage(name, workspace)
-            if name == "fetch" and only_new_data and not has_new_data(workspace):
-                send(
-                    "no new raw data",
-                    "this run trains on new raw data only, and there are none since the newest version",
-                )
-                return
-        experiment = save(workspace, names, overrides) if workspace.experiment else ""
-        if experiment:
-            push(workspace)
-        link(workspace, experiment)
-
-
-def has_new_data(workspace: Workspace) -> bool:
-    """Whether the newest model version was made from other raw files than those in the present receipt."""
-    params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
-    newest = f"{params['register_as']['model_name']}@challenger"
-    asked = subprocess.run(
-        [sys.executable, "-m", "fusmae", "lineage", newest, "--json"],
-        cwd=workspace.folder,
-        env=workspace.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if asked.returncode:
-        return True  # no version, or no readable lineage: better train once too often than miss new data
-    receipt = json.loads((workspace.folder / _RECEIPT).read_text(encoding="utf-8"))
-    return bool(json.loads(asked.stdout)["receipt"] != receipt)
-
-
-@task(task_run_name="save", cache_policy=NO_CACHE, persist_result=False)
-def save(workspace: Workspace, stages: Sequence[str], overrides: Sequence[str]) -> str:
-    """Save the run's changes as a DVC experiment of its commit; returns its name, or "" if nothing has changed.
-
-    Raises:
-        RuntimeError: DVC can't save the experiment.
-    """
-    if not _has_changed(workspace):
-        return ""
-    runs = [run["run_id"] for run in mlflow_runs(workspace.folder).values()]
-    message = describe(str(flow_run.get_id()), overrides, runs)
-    options = ["--force", "--name", workspace.experiment, "--message", message]
-    # The lock is needed because DVC writes references that all worktrees of a clone share. Stages are named because
-    # otherwise DVC would treat the outputs of stages that did not run as up to date.
-    with FileLock(workspace.home / ".fusmae" / "experiment.lock"):
-        code = workspace.run("dvc", "exp", "save", *options, *stages)
-    if code:
-        raise RuntimeError(f"dvc exp save failed with exit code {code}")
-    get_run_logger().info("saved: dvc exp apply %s brings it into a checkout", workspace.experiment)
-    return workspace.experiment
-
-
-def _has_changed(workspace: Workspace) -> bool:
-    found = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"],  # noqa: S607
-        cwd=workspace.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return bool(found.stdout)
+    """Add the table `lineage` to the flow run; its experiment is "" if nothing has changed."""
+    store = shown_uri()
+    has_pages = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
+    shown = "[{0}]({1}/#/runs/{0})" if has_pages else "{0}"
+    lineage = {
+        "commit": workspace.commit,
+        "hosts": hosts_of_run() or socket.gethostname(),
+        "DVC experiment": experiment or "none: nothing has changed",
+        **{
+            f"MLflow run of {run['stage']}": shown.format(run["run_id"], store) for run in mlflow_runs(workspace.folder)
+        },
+    }
+    table = [{"what": what, "which": which} for what, which in lineage.items()]
+    create_table_artifact(key="lineage", table=table, description=f"Flow run {flow_run.get_id()}; MLflow: {store}")

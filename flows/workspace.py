@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -11,14 +12,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from prefect.runtime import deployment, flow_run
 
-from flows.experiment import lay_over
 from flows.hosts import commit_of_run, note_host
 from flows.raw_data import share_raw_data
-from fusmae.errors import CheckoutError
+from fusmae.config.params import load_config
+from fusmae.errors import CheckoutError, ConfigError
 from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import store_path, tracking_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
@@ -27,6 +29,10 @@ from fusmae.runs.resume_folder import RESUME_ROOT
 
 _RUNS = Path(".fusmae/flow-runs")
 _KEPT_DAYS = 7
+# Hydra's grammar allows more, which is refused here: removing a default (~), reading environment variables
+# (${oc.env:…}), searching other folders for groups.
+_OVERRIDE = re.compile(r"(?!hydra[.=])[a-z_]\w*(\.[a-z_]\w*)*=(?!.*\$\{)[^\x00-\x1f\x7f]*", re.IGNORECASE | re.ASCII)
+_GROUP = re.compile(r"\w+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,7 @@ class Workspace:
     @cached_property
     def has_remote(self) -> bool:
         """Whether DVC has a default remote in this checkout."""
-        from dvc.repo import Repo
-
-        with Repo(str(self.folder)) as repo:
+        with _dvc(self.folder) as repo:
             return bool(repo.config["core"].get("remote"))
 
     def run(self, *command: str, **variables: str) -> int:
@@ -62,16 +66,18 @@ class Workspace:
         return run_in_group([str(program), *command[1:]], folder=self.folder, environment=environment)
 
 
+def _dvc(folder: Path) -> Any:
+    from dvc.repo import Repo
+
+    return Repo(str(folder))
+
+
 @contextmanager
 def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]:
     """The checkout itself for a flow called by hand; a worktree for a worker's flow, or one with overrides or a commit.
 
     A worktree exists as long as the run. If the run's process is killed, the run finds its worktree again when it is
     retried.
-
-    Args:
-        commit: commit to work at; "" for that of the checkout.
-        overrides: overrides of parameters, such as `pretrain.epochs=3`.
 
     Raises:
         CheckoutError: there is no such commit, or git can't check it out.
@@ -108,8 +114,9 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
     local = Path(".dvc/config.local")
     if (made.home / local).exists():
         shutil.copy2(made.home / local, made.folder / local)
-    # Relative: DVC writes its configuration in ASCII, and the checkout's own path may have other characters.
-    cache = os.path.relpath(_cache(made.home), made.folder)
+    with _dvc(made.home) as repo:
+        # Relative: DVC writes its configuration in ASCII, and the checkout's own path may have other characters.
+        cache = os.path.relpath(repo.cache.local_cache_dir, made.folder)
     for option, value in (("cache.dir", cache), ("cache.type", "reflink,hardlink,copy")):
         if made.run("dvc", "config", "--local", option, value):
             raise CheckoutError(f"DVC does not take {option} = {value} in {made.folder}.")
@@ -120,11 +127,32 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
     made.run("dvc", "checkout", "--quiet", "--allow-missing")
 
 
-def _cache(home: Path) -> str:
-    from dvc.repo import Repo
+def lay_over(folder: Path, overrides: Sequence[str]) -> None:
+    """Apply overrides, such as `pretrain.epochs=3` or `model=small`, to a checkout's params.yaml.
 
-    with Repo(str(home)) as repo:
-        return str(repo.cache.local_cache_dir)
+    Raises:
+        ConfigError: a text is not an override, or it names a key or sets a value that the parameters don't allow.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fusmae.config.composition import compose
+
+    for override in overrides:
+        name, _, value = override.partition("=")
+        is_group = (folder / "conf" / name).is_dir()
+        if not _OVERRIDE.fullmatch(override) or (is_group and not _GROUP.fullmatch(value)):
+            raise ConfigError(
+                f"{override!r} is not an override.",
+                expected="name=value, as in pretrain.epochs=3 or model=small",
+                hint="dvc exp run -S … takes the same ones",
+            )
+    try:
+        compose(folder, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        problem = f"The overrides {list(overrides)} don't fit params.yaml: {error}"
+        raise ConfigError(problem, hint="look up the names in params.yaml") from error
+    load_config(folder / "params.yaml")
 
 
 def _environment(home: Path, run_id: str) -> dict[str, str]:
@@ -141,23 +169,19 @@ def _environment(home: Path, run_id: str) -> dict[str, str]:
 
 def _shared(home: Path, experiment: str) -> dict[str, str]:
     """Variables that name what all runs of a host share, so that nothing is lost with a worktree."""
+    # Author and committer of the experiment, from git's configuration or, where a worker has none, with defaults.
+    signature = {
+        "NAME": git("config", "user.name").stdout.strip() or "fusmae worker",
+        "EMAIL": git("config", "user.email").stdout.strip() or f"fusmae@{socket.gethostname()}",
+    }
+    signed = {f"GIT_{role}_{part}": text for role in ("AUTHOR", "COMMITTER") for part, text in signature.items()}
     return {
         # The original address of a server, with user and password.
         "MLFLOW_TRACKING_URI": tracking_uri() if store_path() else os.environ["MLFLOW_TRACKING_URI"],
         RESUME_ROOT: str(home / ".fusmae" / "resume"),
         EXPERIMENT: experiment,
-        **_signature(),
+        **{name: os.environ.get(name) or text for name, text in signed.items()},
     }
-
-
-def _signature() -> dict[str, str]:
-    """Author and committer of the experiment, from git's configuration or, where a worker has none, with defaults."""
-    known = {
-        "NAME": git("config", "user.name").stdout.strip() or "fusmae worker",
-        "EMAIL": git("config", "user.email").stdout.strip() or f"fusmae@{socket.gethostname()}",
-    }
-    names = (f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in known)
-    return {name: os.environ.get(name) or known[name.rpartition("_")[2]] for name in names}
 
 
 def _commit(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -10,32 +11,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fusmae.doctor import machine, repository, versions
 from fusmae.doctor.dvc_cache import check_cache, check_remote
-from fusmae.doctor.finding import DoctorCheck, Finding, Status, ask_all
-from fusmae.doctor.machine import (
-    check_cores,
-    check_disk,
-    check_gpu,
-    check_memory,
-    check_open_files,
-    check_proxies,
-    check_shared_memory,
-    gpu_devices,
-)
-from fusmae.doctor.repository import check_git, check_locks, check_params, check_project, config_or_none
+from fusmae.doctor.finding import Ask, Finding, ask_all
 from fusmae.doctor.servers import check_local_store, check_prefect, check_remote_store
-from fusmae.doctor.versions import check_imports, check_packages, check_python
 
 _PATIENCE_S = 8.0
-_WIDTH = 120
-_WRONG: tuple[Status, ...] = ("error", "warning")
+_REMOTE = ("dvc remote", "mlflow server", "prefect")
 
 
 def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequence[str] = ()) -> tuple[bool, str]:
     """Ask every question about the stack; nothing is changed.
 
     Args:
-        params: the parameters.
+        params: path of params.yaml.
         as_json: whether the text is JSON, for machines.
         is_strict: whether a warning counts as an error.
         proxied: names of this machine that programs of this environment ask by a proxy.
@@ -43,62 +32,58 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     Returns:
         Whether nothing is wrong, and the text to print.
     """
-    findings = ask_all(_checks(params, proxied), _PATIENCE_S)
+    findings = ask_all(_checks(params, proxied), _REMOTE, _PATIENCE_S)
     statuses = Counter(finding.status for finding in findings)
     is_well = not statuses["error"] and not (is_strict and statuses["warning"])
     if as_json:
-        content = {"is_well": is_well, "findings": [finding.to_json() for finding in findings]}
+        content = {"is_well": is_well, "findings": [asdict(finding) for finding in findings]}
         return is_well, json.dumps(content, indent=2, ensure_ascii=False)
-    return is_well, _text(findings, statuses)
+    # A table of all, then a paragraph for each that is wrong, the errors first.
+    wrong = [finding for status in ("error", "warning") for finding in findings if finding.status == status]
+    total = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    return is_well, "\n\n".join([_table(findings), *map(_paragraph, wrong), total])
 
 
-def _checks(params: Path, proxied: Sequence[str] = ()) -> list[DoctorCheck]:
-    config = config_or_none(params)
+def _checks(params: Path, proxied: Sequence[str] = ()) -> dict[str, Ask]:
+    config = repository.config_or_none(params)
     accelerator = config.runtime.accelerator if config else "auto"
     num_workers = config.runtime.num_workers if config else 0
-    pools = ("cpu", "gpu") if gpu_devices() else ("cpu",)
-    return [
-        DoctorCheck("python", check_python),
-        DoctorCheck("packages", check_packages),
-        DoctorCheck("imports", check_imports),
-        DoctorCheck("params", partial(check_params, params)),
-        DoctorCheck("git", check_git),
-        DoctorCheck("proxies", partial(check_proxies, proxied)),
-        DoctorCheck("dvc project", check_project),
-        DoctorCheck("dvc cache", check_cache),
-        DoctorCheck("dvc locks", check_locks),
-        DoctorCheck("dvc remote", check_remote, is_remote=True),
-        DoctorCheck("mlflow", check_local_store),
-        DoctorCheck("mlflow server", check_remote_store, is_remote=True),
-        DoctorCheck("prefect", partial(check_prefect, pools), is_remote=True),
-        DoctorCheck("disk", check_disk),
-        DoctorCheck("shared memory", partial(check_shared_memory, num_workers)),
-        DoctorCheck("open files", check_open_files),
-        DoctorCheck("cores", check_cores),
-        DoctorCheck("memory", check_memory),
-        DoctorCheck("gpu", partial(check_gpu, accelerator)),
-    ]
+    pools = ("cpu", "gpu") if machine.gpu_devices() else ("cpu",)
+    return {
+        "python": versions.check_python,
+        "packages": versions.check_packages,
+        "imports": versions.check_imports,
+        "params": partial(repository.check_params, params),
+        "git": repository.check_git,
+        "proxies": partial(machine.check_proxies, proxied),
+        "dvc project": repository.check_project,
+        "dvc cache": check_cache,
+        "dvc locks": repository.check_locks,
+        "dvc remote": check_remote,
+        "mlflow": check_local_store,
+        "mlflow server": check_remote_store,
+        "prefect": partial(check_prefect, pools),
+        "disk": machine.check_disk,
+        "shared memory": partial(machine.check_shared_memory, num_workers),
+        "open files": machine.check_open_files,
+        "cores": machine.check_cores,
+        "memory": machine.check_memory,
+        "gpu": partial(machine.check_gpu, accelerator),
+    }
 
 
-def _text(findings: Sequence[Finding], statuses: "Counter[Status]") -> str:
-    """A table of all, then a paragraph for each that is wrong, the errors first."""
+def _table(findings: Sequence[Finding]) -> str:
     table = Table("looked at", "answer", "found", box=box.SIMPLE)
     for finding in findings:
         table.add_row(finding.name, finding.status, finding.found)
-    console = Console(width=_WIDTH, highlight=False, markup=False)
+    console = Console(width=120, highlight=False, markup=False)
     with console.capture() as captured:
         console.print(table)
-    paragraphs = [_paragraph(finding) for status in _WRONG for finding in findings if finding.status == status]
-    total = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    return "\n\n".join([captured.get().strip("\n"), *paragraphs, total])
+    return captured.get().strip("\n")
 
 
 def _paragraph(finding: Finding) -> str:
-    return "\n".join(
-        [
-            f"{finding.status}: {finding.name}",
-            f"  got:      {finding.found}",
-            f"  expected: {finding.expected}",
-            f"  next:     {finding.mend}",
-        ]
+    return (
+        f"{finding.status}: {finding.name}\n  got:      {finding.found}\n"
+        f"  expected: {finding.expected}\n  next:     {finding.mend}"
     )

@@ -15,36 +15,37 @@ _GB = 1e9
 _TWICE_GB = 5
 _PORTS = {"http": 80, "https": 443, "ssh": 22, "webdav": 80, "webdavs": 443}
 _LINKS = ["reflink", "hardlink", "symlink"]
-_RELINK = "cache.type reflink,hardlink,symlink,copy && dvc checkout --relink"
+_RELINK = "dvc config --local cache.type reflink,hardlink,symlink,copy && dvc checkout --relink"
 
 
 def cache_folder() -> Path | None:
     """The cache's folder, or the nearest existing folder above it; None outside a DVC project."""
     project = open_project()
-    return _nearest(Path(project.cache.local.path)) if project else None
+    return _nearest(project.cache.local.path) if project else None
 
 
 def check_cache() -> Iterator[Finding]:
     """Check that the cache is writable, and by which kind of link its files appear in the workspace."""
+    from dvc.fs import localfs
+    from dvc_objects.fs.generic import test_links
+
     project = open_project()
     if project is None:
         yield Finding("dvc cache", "skipped", "no DVC project")
         return
-    folder, root = _nearest(Path(project.cache.local.path)), Path(project.root_dir)
+    folder = _nearest(project.cache.local.path)
     try:
         # Tried with small files that are removed at once: what file systems report about links is not reliable.
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as source,
-            tempfile.TemporaryDirectory(dir=_nearest(Path(project.tmp_dir)), prefix=".doctor-") as target,
+            tempfile.TemporaryDirectory(dir=_nearest(project.tmp_dir), prefix=".doctor-") as target,
         ):
-            works = _working_links(source, target)
+            works = test_links(_LINKS, localfs, source, localfs, str(Path(target) / "file"))
     except OSError as error:
         yield Finding("dvc cache", "error", described(error), f"{folder} can be written to", f"ls -ld {folder}; df .")
         return
     yield Finding("dvc cache", "ok", f"{project.cache.local.path}, writable")
-    with project:  # closes its databases again
-        data_gb = sum(out.meta.size or 0 for out in project.index.outs if out.meta) / _GB
-    yield _link_finding(project.cache.local.cache_types, works, data_gb, folder, root)
+    yield _link_finding(project, works, folder)
 
 
 def check_remote() -> Iterator[Finding]:
@@ -83,28 +84,21 @@ def _require_listener(url: str) -> None:
         socket.create_connection((split.hostname, split.port or _PORTS[split.scheme]), timeout=_PATIENCE_S).close()
 
 
-def _nearest(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+def _nearest(path: str) -> Path:
+    return next(folder for folder in (Path(path), *Path(path).parents) if folder.is_dir())
 
 
-def _working_links(source: str, target: str) -> list[str]:
-    from dvc.fs import localfs
-    from dvc_objects.fs.generic import test_links
-
-    works: list[str] = test_links(_LINKS, localfs, source, localfs, str(Path(target) / "file"))
-    return works
-
-
-def _link_finding(types: list[Any], works: list[str], data_gb: float, folder: Path, root: Path) -> Finding:
-    kind = next((kind for kind in types if kind in works or kind == "copy"), "none")
-    better = [link for link in works if link != kind]
-    if kind == "none":
+def _link_finding(project: Any, works: list[str], folder: Path) -> Finding:
+    types = project.cache.local.cache_types
+    kind = next((kind for kind in types if kind in works or kind == "copy"), None)
+    if kind is None:
         found = f"{', '.join(types)} is asked for and does not work here"
-        return Finding("dvc links", "error", found, "a kind of link that works", f"dvc config --local {_RELINK}")
-    if kind != "copy" or not better or data_gb < _TWICE_GB:
+        return Finding("dvc links", "error", found, "a kind of link that works", _RELINK)
+    with project:  # closes its databases again
+        data_gb = sum(out.meta.size or 0 for out in project.index.outs if out.meta) / _GB
+    if kind != "copy" or not works or data_gb < _TWICE_GB:
         return Finding("dvc links", "ok", f"{kind} from the cache into the workspace")
-    is_apart = folder.stat().st_dev != root.stat().st_dev
-    why = f"{folder} is on another file system than the workspace" if is_apart else f"{' and '.join(better)} work here"
+    is_apart = folder.stat().st_dev != Path(project.root_dir).stat().st_dev
+    why = f"{folder} is on another file system than the workspace" if is_apart else f"{' and '.join(works)} work here"
     found = f"copy: {data_gb:.0f} GB stand twice on the disk ({why})"
-    expected = "links, where shards are large; linked files are read-only"
-    return Finding("dvc links", "warning", found, expected, f"dvc config --local {_RELINK}")
+    return Finding("dvc links", "warning", found, "links, where shards are large; linked files are read-only", _RELINK)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fusmae.doctor.dvc_cache import cache_folder
-from fusmae.doctor.finding import Finding, Status, described
+from fusmae.doctor.finding import Finding, Status, described, judged
 from fusmae.doctor.versions import reinstall
 from fusmae.runs.environment import exclusions, proxies
 
@@ -21,6 +21,7 @@ _WANTED_FILES = 1024
 _WANTED_MEMORY_GB = 4
 _SHARED = Path("/dev/shm")  # noqa: S108
 _CGROUP = Path("/sys/fs/cgroup")
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def check_disk() -> Iterator[Finding]:
@@ -28,41 +29,32 @@ def check_disk() -> Iterator[Finding]:
     places = {"project": Path.cwd(), "cache": cache_folder(), "temporary": Path(tempfile.gettempdir())}
     seen: set[int] = set()
     for name, folder in places.items():
-        if folder is None or folder.stat().st_dev in seen:
+        if folder is None or (device := folder.stat().st_dev) in seen:
             continue
-        seen.add(folder.stat().st_dev)
-        yield _disk_finding(f"disk {name}", folder)
-
-
-def _disk_finding(name: str, folder: Path) -> Finding:
-    free_gb, state = shutil.disk_usage(folder).free / _GB, os.statvfs(folder)
-    mend = f"dvc gc --workspace --all-commits   # or: du -xhd1 {folder} | sort -h"
-    if free_gb < _WANTED_GB:
-        status: Status = "error" if free_gb < _LEAST_GB else "warning"
-        return Finding(name, status, f"{free_gb:.1f} GB free at {folder}", f"{_WANTED_GB} GB free", mend)
-    # File systems without a fixed number of inodes report 0.
-    if state.f_files > 0 and state.f_favail < _WANTED_INODES:
-        found = f"{state.f_favail:,} inodes free at {folder}"
-        return Finding(name, "warning", found, f"{_WANTED_INODES:,}: data sets have many small files", mend)
-    return Finding(name, "ok", f"{free_gb:.0f} GB free at {folder}")
+        seen.add(device)
+        free_gb, state = shutil.disk_usage(folder).free / _GB, os.statvfs(folder)
+        has_space = free_gb >= _WANTED_GB
+        # File systems without a fixed number of inodes report 0.
+        has_inodes = state.f_files == 0 or state.f_favail >= _WANTED_INODES
+        found, expected = f"{free_gb:.1f} GB free at {folder}", f"{_WANTED_GB} GB free"
+        if has_space and not has_inodes:
+            found = f"{state.f_favail:,} inodes free at {folder}"
+            expected = f"{_WANTED_INODES:,}: data sets have many small files"
+        fault: Status = "error" if free_gb < _LEAST_GB else "warning"
+        mend = f"dvc gc --workspace --all-commits   # or: du -xhd1 {folder} | sort -h"
+        yield judged(has_space and has_inodes, f"disk {name}", fault, found, expected, mend)
 
 
 def check_shared_memory(num_workers: int) -> Iterator[Finding]:
-    """Check the shared memory for the batches that loader workers pass on.
-
-    Args:
-        num_workers: value of `runtime.num_workers` in params.yaml.
-    """
+    """Check the shared memory for the batches that `num_workers` loader workers pass on."""
     if not _SHARED.is_dir():
         yield Finding("shared memory", "skipped", f"no {_SHARED} on this system")
         return
     total_gb = shutil.disk_usage(_SHARED).total / _GB
-    if total_gb >= _WANTED_SHARED_GB or not num_workers:
-        yield Finding("shared memory", "ok", f"{total_gb:.1f} GB, for {num_workers} loader workers")
-        return
+    is_well = total_gb >= _WANTED_SHARED_GB or not num_workers
     found = f"{total_gb:.2f} GB, for {num_workers} loader workers"
     mend = "docker run --shm-size=8g …   # or runtime.num_workers: 0"
-    yield Finding("shared memory", "error", found, f"{_WANTED_SHARED_GB} GB", mend)
+    yield judged(is_well, "shared memory", "error", found, f"{_WANTED_SHARED_GB} GB", mend)
 
 
 def check_open_files() -> Iterator[Finding]:
@@ -70,23 +62,22 @@ def check_open_files() -> Iterator[Finding]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _WANTED_FILES:
-        yield Finding("open files", "ok", "no limit" if soft == resource.RLIM_INFINITY else f"up to {soft:,}")
-    else:
-        mend = f"ulimit -n {_WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)}"
-        yield Finding("open files", "warning", f"up to {soft:,}", f"{_WANTED_FILES:,}: shards are mapped", mend)
+    is_unlimited = soft == resource.RLIM_INFINITY
+    found, expected = "no limit" if is_unlimited else f"up to {soft:,}", f"{_WANTED_FILES:,}: shards are mapped"
+    mend = f"ulimit -n {_WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)}"
+    yield judged(is_unlimited or soft >= _WANTED_FILES, "open files", "warning", found, expected, mend)
 
 
 def check_cores() -> Iterator[Finding]:
     """Check the number of cores; in a container with a CPU limit, torch starts threads for all cores of the host."""
-    seen, share = len(os.sched_getaffinity(0)), _cpu_share()
-    threads = int(os.environ.get("OMP_NUM_THREADS") or seen)
-    if share is None or threads <= max(1, round(share)):
-        yield Finding("cores", "ok", f"{seen} cores, {threads} threads")
-    else:
-        found = f"{threads} threads for {share:g} cores: this container has no more"
-        mend = f"export OMP_NUM_THREADS={max(1, int(share))}"
-        yield Finding("cores", "warning", found, "no more threads than cores", mend)
+    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
+    cores = len(os.sched_getaffinity(0))
+    share = int(quota) / int(period) if quota.isdigit() else cores
+    threads = int(os.environ.get("OMP_NUM_THREADS") or cores)
+    is_well = not quota.isdigit() or threads <= max(1, round(share))
+    found = f"{threads} threads for {share:g} cores{'' if is_well else ': this container has no more'}"
+    mend = f"export OMP_NUM_THREADS={max(1, int(share))}"
+    yield judged(is_well, "cores", "warning", found, "no more threads than cores", mend)
 
 
 def check_memory() -> Iterator[Finding]:
@@ -97,17 +88,8 @@ def check_memory() -> Iterator[Finding]:
     limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
     if limit.isdigit() and used.isdigit():
         free_gb = min(free_gb, (int(limit) - int(used)) / _GB)
-    if free_gb >= _WANTED_MEMORY_GB:
-        yield Finding("memory", "ok", f"{free_gb:.0f} GB free")
-    else:
-        mend = "ps aux --sort=-rss | head   # or a smaller batch_size"
-        yield Finding("memory", "warning", f"{free_gb:.1f} GB free", f"{_WANTED_MEMORY_GB} GB", mend)
-
-
-def _cpu_share() -> float | None:
-    """Number of cores that a container may use at a time; None where there is no limit."""
-    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() else None
+    found, mend = f"{free_gb:.1f} GB free", "ps aux --sort=-rss | head   # or a smaller batch_size"
+    yield judged(free_gb >= _WANTED_MEMORY_GB, "memory", "warning", found, f"{_WANTED_MEMORY_GB} GB", mend)
 
 
 def _read(path: Path) -> str:
@@ -117,20 +99,13 @@ def _read(path: Path) -> str:
         return ""
 
 
-_DRIVER = Path("/proc/driver/nvidia/version")
-
-
 def gpu_devices() -> list[str]:
     """Device files of NVIDIA GPUs; inside WSL there is one for all GPUs."""
     return sorted(str(path) for pattern in ("nvidia[0-9]*", "dxg") for path in Path("/dev").glob(pattern))
 
 
 def check_gpu(accelerator: str) -> Iterator[Finding]:
-    """Check the driver, CUDA and torch's build, where there is a GPU.
-
-    Args:
-        accelerator: value of `runtime.accelerator` in params.yaml.
-    """
+    """Check the driver, CUDA and torch's build, where there is a GPU that `runtime.accelerator` does not exclude."""
     devices = gpu_devices()
     if not devices and accelerator == "gpu":
         found, expected = "no GPU, and runtime.accelerator asks for one", "a GPU, or accelerator auto"
@@ -140,46 +115,46 @@ def check_gpu(accelerator: str) -> Iterator[Finding]:
     elif accelerator == "cpu":
         yield Finding("gpu", "skipped", f"{len(devices)} there; runtime.accelerator: cpu")
     else:
-        yield _check_cuda(devices)
+        yield _check_cuda(devices[0])
 
 
-def _check_cuda(devices: list[str]) -> Finding:
+def _check_cuda(device: str) -> Finding:
     import torch
 
     built_for = torch.version.cuda
     if built_for is None:
-        found = f"{devices[0]} is there, and torch {torch.__version__} is built without CUDA"
+        found = f"{device} is there, and torch {torch.__version__} is built without CUDA"
         return Finding("gpu", "error", found, "a torch with CUDA", reinstall("torch"))
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
-        found = f"CUDA_VISIBLE_DEVICES hides {devices[0]}"
+        found = f"CUDA_VISIBLE_DEVICES hides {device}"
         return Finding("gpu", "warning", found, "a GPU that torch sees", "unset CUDA_VISIBLE_DEVICES")
+    words = _read(_DRIVER).split()
+    driver = f"driver {next((word for word in words if word[:1].isdigit() and '.' in word), 'of no known version')}"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # `is_available` gives no reason
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         torch.ones(1, device="cuda").add_(1).item()
     # CUDA's errors are RuntimeErrors and AssertionErrors.
     except (RuntimeError, AssertionError) as error:
-        found = f"{devices[0]} is there, and CUDA is not usable: {described(error)}; {_driver()}"
+        found = f"{device} is there, and CUDA is not usable: {described(error)}; {driver}"
         expected = f"a driver for CUDA {built_for}, which torch {torch.__version__} is built for"
         return Finding("gpu", "error", found, expected, "nvidia-smi   # then update the driver or restart the machine")
-    return Finding("gpu", "ok", f"{', '.join(names)}; {_driver()}, torch is built for CUDA {built_for}")
-
-
-def _driver() -> str:
-    if not _DRIVER.exists():
-        return "no driver's version"
-    words = _DRIVER.read_text(encoding="utf-8").split()
-    return f"driver {next((word for word in words if word[:1].isdigit() and '.' in word), '?')}"
+    return Finding("gpu", "ok", f"{', '.join(names)}; {driver}, torch is built for CUDA {built_for}")
 
 
 def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
     """Check the proxies by scheme, and whether requests to this machine go through one.
 
     Args:
-        sent: names of this machine to which requests go through a proxy, in the environment that the command was
-            started in; the command itself excludes them from proxies.
+        sent: names of this machine to which requests of other programs go through a proxy.
     """
-    yield from _check_socks()
+    by_socks = [scheme for scheme, address in sorted(proxies().items()) if address.lower().startswith("socks")]
+    # Prefect's client, httpx, sets up every proxy at its start, even with exclusions.
+    if by_socks and find_spec("socksio") is None:
+        names = " ".join(f"{scheme}_proxy {scheme.upper()}_PROXY" for scheme in by_socks)
+        found = f"{' and '.join(by_socks)} by SOCKS, without socksio: no flow starts"
+        mend = f"unset {names}   # or: pip install socksio"
+        yield Finding("proxies by SOCKS", "warning", found, "HTTP proxies, or the package socksio", mend)
     named = ", ".join(f"{scheme} by {address}" for scheme, address in sorted(proxies().items()))
     if not named:
         yield Finding("proxies", "ok", "none in the environment")
@@ -189,13 +164,3 @@ def check_proxies(sent: Sequence[str]) -> Iterator[Finding]:
         found = f"{named}, also for {', '.join(sent)}; fusmae and its flows bypass it, prefect, mlflow and dvc don't"
         mend = " ".join(f"{name}={shlex.quote(value)}" for name, value in exclusions().items())
         yield Finding("proxies", "warning", found, "no proxy for this machine's own servers", f"export {mend}")
-
-
-def _check_socks() -> Iterator[Finding]:
-    """Check for SOCKS support: Prefect's client, httpx, sets up every proxy at its start, even with exclusions."""
-    schemes = [scheme for scheme, address in sorted(proxies().items()) if address.lower().startswith("socks")]
-    if schemes and find_spec("socksio") is None:
-        names = " ".join(f"{scheme}_proxy {scheme.upper()}_PROXY" for scheme in schemes)
-        found = f"{' and '.join(schemes)} by SOCKS, without socksio: no flow starts"
-        mend = f"unset {names}   # or: pip install socksio"
-        yield Finding("proxies by SOCKS", "warning", found, "HTTP proxies, or the package socksio", mend)

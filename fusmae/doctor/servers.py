@@ -5,99 +5,66 @@ import re
 import shlex
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.finding import Finding, Status, described
 from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
 from fusmae.runs.mlflow_store import ARTIFACTS, MINIMUM_SERVER, outdated_addresses, require_version
 
+if TYPE_CHECKING:
+    import requests
+
 _CONNECT_S, _ANSWER_S = 3.0, 5.0
+_REFUSED = {401, 403}
+"""Status codes of a server that refuses the credentials, or whose user lacks the permission."""
 
 
 class NoAnswerError(Exception):
     """No server listens, its name is unknown, or it takes too long; the text states which."""
 
 
-@dataclass(frozen=True)
-class ServerAddress:
-    """A server's address, with the credentials for it.
+def _get(address: str, user: tuple[str, str] | None, token: str, path: str) -> "requests.Response":
+    """Request a path below a server's address; user and password in the address replace those given.
 
-    Attributes:
-        url: address without user and password.
-        headers: HTTP headers of each request, for example with a token.
-        user: user and password; None where none are given.
+    Raises:
+        NoAnswerError: there is no answer.
     """
+    import requests
 
-    url: str
-    headers: dict[str, str]
-    user: tuple[str, str] | None
-
-    def get(self, path: str) -> "Answer":
-        """Request a path below the address.
-
-        Raises:
-            NoAnswerError: there is no answer.
-        """
-        import requests
-
-        try:
-            found = requests.get(self.url + path, headers=self.headers, auth=self.user, timeout=(_CONNECT_S, _ANSWER_S))
-        except requests.RequestException as error:
-            raise NoAnswerError(_reason(error)) from error
-        return Answer(found.status_code, found.text)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A server's answer.
-
-    Attributes:
-        status: HTTP status code.
-        text: body as text.
-    """
-
-    status: int
-    text: str
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the server refused the credentials, or the user lacks the permission."""
-        return self.status in {401, 403}
-
-    def json(self) -> Any:
-        """The body parsed as JSON; None where it is not JSON, as from another program at this address."""
-        import json
-
-        try:
-            return json.loads(self.text)
-        except ValueError:
-            return None
-
-
-def server_at(uri: str, user: tuple[str, str] | None = None, token: str = "") -> ServerAddress:
-    """The server at an address; user and password in the address replace those given."""
-    split = urlsplit(uri)
+    split, headers = urlsplit(address), {"Authorization": f"Bearer {token}"} if token else {}
     if split.username is not None:
         user = (unquote(split.username), unquote(split.password or ""))
-    url = urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])).rstrip("/")
-    return ServerAddress(url, {"Authorization": f"Bearer {token}"} if token else {}, user)
+    try:
+        return requests.get(address.rstrip("/") + path, headers=headers, auth=user, timeout=(_CONNECT_S, _ANSWER_S))
+    except requests.RequestException as error:
+        # The system's message at the end of a chain of exceptions, such as "Connection refused".
+        named = re.search(r"\[Errno -?\d+\] ([^'\")(]+)", str(error))
+        reason = named[1].strip() if named else type(error).__name__
+        raise NoAnswerError(f"no answer within {_ANSWER_S:g} s" if "timed out" in str(error) else reason) from error
 
 
-def _reason(error: Exception) -> str:
-    """The system's message at the end of a chain of exceptions, such as "Connection refused"."""
-    text = str(error)
-    if "timed out" in text:
-        return f"no answer within {_ANSWER_S:g} s"
-    named = re.search(r"\[Errno -?\d+\] ([^'\")(]+)", text)
-    return named[1].strip() if named else type(error).__name__
+def _json(answer: "requests.Response") -> Any:
+    """The body parsed as JSON; None where it is not JSON, as from another program at this address."""
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _version(program: str, there: str, fault: Status = "warning", expected: str = "the same on both sides") -> Finding:
+    here = metadata.version(program)
+    if there == here:
+        return Finding(f"{program} version", "ok", f"{here} on both sides")
+    mend = f"pip install {program}=={here}   # on the server"
+    return Finding(f"{program} version", fault, f"{there} there, {here} here", expected, mend)
 
 
 _UPDATE = "python -c 'from fusmae.runs.mlflow_store import connect; connect()'"
@@ -119,7 +86,7 @@ def check_remote_store() -> Iterator[Finding]:
     """Check the store on a server or in a server's database; no findings where it is in this folder."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        yield from _check_server(_mlflow_server())
+        yield from _check_server(uri)
     elif "://" in uri and not uri.startswith(("sqlite", "file:")):
         yield _check_database(uri)
 
@@ -171,18 +138,14 @@ def _schema_finding(where: str, got: str, upgrade: str) -> Finding:
     return Finding("mlflow store", "error", found, f"schema {head}", reinstall("mlflow"))
 
 
-def _revisions() -> Mapping[str, str]:
+def _revisions() -> dict[str, str]:
     """The parent of each schema revision, read from MLflow's scripts as text; importing them would take seconds."""
     package = util.find_spec("mlflow")
     folders = (package.submodule_search_locations if package else None) or []
-    found = {}
-    for folder in folders:
-        for script in Path(folder).glob("store/db_migrations/versions/*.py"):
-            text = script.read_text(encoding="utf-8")
-            if revision := re.search(r"^revision = [\"'](\w+)", text, re.MULTILINE):
-                before = re.search(r"^down_revision = [\"'](\w+)", text, re.MULTILINE)
-                found[revision[1]] = before[1] if before else ""
-    return found
+    scripts = [path for folder in folders for path in Path(folder).glob("store/db_migrations/versions/*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in scripts]
+    named = [dict(re.findall(r"^((?:down_)?revision) = [\"'](\w+)", text, re.MULTILINE)) for text in texts]
+    return {names["revision"]: names.get("down_revision", "") for names in named if "revision" in names}
 
 
 def _check_artifacts(database: Path) -> Iterator[Finding]:
@@ -212,49 +175,40 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
             yield Finding("mlflow artifacts", "error", found, expected, f"{other.copy_command}; {_UPDATE}")
 
 
-def _mlflow_server() -> ServerAddress:
-    """The server at the original address, with user and password, which `tracking_uri` leaves out."""
-    given = os.environ.get
-    name, password = given("MLFLOW_TRACKING_USERNAME"), given("MLFLOW_TRACKING_PASSWORD", "")
-    user = (name, password) if name else None
-    return server_at(given("MLFLOW_TRACKING_URI", ""), user, given("MLFLOW_TRACKING_TOKEN", ""))
-
-
-def _check_server(server: ServerAddress) -> Iterator[Finding]:
+def _check_server(url: str) -> Iterator[Finding]:
+    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    # The original address: `url` leaves out user and password.
+    address, token = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+    get = partial(_get, address, (name, password) if name else None, token)
     start = "mlflow server --backend-store-uri sqlite:///mlruns/mlflow.db   # on the server, or correct the address"
     try:
-        health = server.get("/health")
-        store = server.get("/api/2.0/mlflow/experiments/search?max_results=1")
-        version = server.get("/version")
+        health, version = get("/health"), get("/version")
+        store = get("/api/2.0/mlflow/experiments/search?max_results=1")
     except NoAnswerError as error:
         expected = "a server that answers, or MLFLOW_TRACKING_URI unset"
-        yield Finding("mlflow store", "error", f"{server.url} does not answer: {error}", expected, start)
+        yield Finding("mlflow store", "error", f"{url} does not answer: {error}", expected, start)
         return
-    if store.is_refusal:
+    if store.status_code in _REFUSED:
+        found, expected = f"{url} does not accept these credentials", "a user that it knows"
         mend = "export MLFLOW_TRACKING_USERNAME=… MLFLOW_TRACKING_PASSWORD=…"
-        yield Finding(
-            "mlflow store", "error", f"{server.url} does not accept these credentials", "a user that it knows", mend
-        )
-    elif health.status != 200 or not isinstance(store.json(), dict) or store.status != 200:
-        found = f"{server.url} answers {health.status} to /health and {store.status} to a search"
+        yield Finding("mlflow store", "error", found, expected, mend)
+    elif health.status_code != 200 or store.status_code != 200 or not isinstance(_json(store), dict):
+        found = f"{url} answers {health.status_code} to /health and {store.status_code} to a search"
         yield Finding("mlflow store", "error", found, "an MLflow server whose database answers", start)
     else:
-        yield Finding("mlflow store", "ok", f"{server.url} answers")
-        yield _mlflow_version(version.text.strip(), version.status)
+        yield Finding("mlflow store", "ok", f"{url} answers")
+        yield _mlflow_version(version)
 
 
-def _mlflow_version(there: str, status: int) -> Finding:
-    here = metadata.version("mlflow")
-    if status != 200:
-        return Finding("mlflow version", "skipped", f"the server does not tell it ({status})")
-    if there == here:
-        return Finding("mlflow version", "ok", f"{here} on both sides")
-    found, mend = f"{there} there, {here} here", f"pip install mlflow=={here}   # on the server"
+def _mlflow_version(answer: "requests.Response") -> Finding:
+    if answer.status_code != 200:
+        return Finding("mlflow version", "skipped", f"the server does not tell it ({answer.status_code})")
+    there = answer.text.strip()
     try:
         require_version(there)
     except RegistryError:
-        return Finding("mlflow version", "error", found, f"{MINIMUM_SERVER} or later on the server", mend)
-    return Finding("mlflow version", "warning", found, "the same on both sides", mend)
+        return _version("mlflow", there, "error", f"{MINIMUM_SERVER} or later on the server")
+    return _version("mlflow", there)
 
 
 _ADDRESS = "export PREFECT_API_URL=http://…:4200/api"
@@ -262,47 +216,31 @@ _START_PREFECT = f"prefect server start   # there, or correct the address: {_ADD
 
 
 def check_prefect(pools: tuple[str, ...]) -> Iterator[Finding]:
-    """Check server, version and work pools.
-
-    Args:
-        pools: names of the work pools that should have a worker.
-    """
-    server = _prefect_server()
-    if server is None:
-        yield _without_server()
-        return
-    try:
-        answer, version = server.get("/health"), server.get("/admin/version")
-        if answer.json() is not True:
-            found = f"{server.url} answers {answer.status}, and not as Prefect's API does"
-            yield Finding("prefect server", "error", found, "an address that ends in /api", _START_PREFECT)
-        elif version.is_refusal:
-            mend = "export PREFECT_API_AUTH_STRING=user:password"
-            yield Finding(
-                "prefect server", "error", f"{server.url} does not accept these credentials", "its password", mend
-            )
-        else:
-            yield Finding("prefect server", "ok", f"{server.url} answers")
-            yield _prefect_version(str(version.json()))
-            for pool in pools:
-                yield _check_pool(server, pool)
-    except NoAnswerError as error:
-        expected = "a server that answers, or PREFECT_API_URL unset"
-        yield Finding("prefect server", "error", f"{server.url} does not answer: {error}", expected, _START_PREFECT)
-
-
-def _prefect_server() -> ServerAddress | None:
-    """The server that a flow started here would use; None where none is set."""
+    """Check server, version and the work pools that should have a worker."""
     from prefect.settings import Settings
 
-    api = Settings().api
+    api = Settings().api  # as a flow that is started here sees it
     if not api.url:
-        return None
-    user = None
-    if api.auth_string:
-        name, _, password = api.auth_string.get_secret_value().partition(":")
-        user = (name, password)
-    return server_at(api.url, user, api.key.get_secret_value() if api.key else "")
+        yield _without_server()
+        return
+    name, _, password = (api.auth_string.get_secret_value() if api.auth_string else "").partition(":")
+    user, token = (name, password) if api.auth_string else None, api.key.get_secret_value() if api.key else ""
+    get = partial(_get, api.url, user, token)
+    try:
+        health, version = get("/health"), get("/admin/version")
+        if _json(health) is not True:
+            found = f"{api.url} answers {health.status_code}, and not as Prefect's API does"
+            yield Finding("prefect server", "error", found, "an address that ends in /api", _START_PREFECT)
+        elif version.status_code in _REFUSED:
+            found, mend = f"{api.url} does not accept these credentials", "export PREFECT_API_AUTH_STRING=user:…"
+            yield Finding("prefect server", "error", found, "its password", mend)
+        else:
+            yield Finding("prefect server", "ok", f"{api.url} answers")
+            yield _version("prefect", str(_json(version)))
+            yield from (_pool_finding(pool, get(f"/work_pools/{pool}")) for pool in pools)
+    except NoAnswerError as error:
+        expected = "a server that answers, or PREFECT_API_URL unset"
+        yield Finding("prefect server", "error", f"{api.url} does not answer: {error}", expected, _START_PREFECT)
 
 
 def _without_server() -> Finding:
@@ -317,27 +255,21 @@ def _without_server() -> Finding:
     return Finding("prefect server", "skipped", "PREFECT_API_URL is not set: flows run without a server")
 
 
-def _prefect_version(there: str) -> Finding:
-    here = metadata.version("prefect")
-    if there == here:
-        return Finding("prefect version", "ok", f"{here} on both sides")
-    expected, mend = "the same on both sides", f"pip install prefect=={here}   # on the server"
-    return Finding("prefect version", "warning", f"{there} there, {here} here", expected, mend)
-
-
-def _check_pool(server: ServerAddress, pool: str) -> Finding:
-    name, answer = f"work pool {pool}", server.get(f"/work_pools/{pool}")
-    if answer.status == 404:
+def _pool_finding(pool: str, answer: "requests.Response") -> Finding:
+    name = f"work pool {pool}"
+    if answer.status_code == 404:
         expected = "a pool for the deployments"
         return Finding(name, "error", "the server does not have it", expected, "python -m flows.deploy")
-    found = answer.json()
-    if answer.status != 200 or not isinstance(found, dict):
-        return Finding(name, "error", f"the server answers {answer.status}", "what the pool is", _START_PREFECT)
+    found = _json(answer)
+    if answer.status_code != 200 or not isinstance(found, dict):
+        return Finding(name, "error", f"the server answers {answer.status_code}", "what the pool is", _START_PREFECT)
     # A pool is READY while one of its workers sends heartbeats.
-    status = found.get("status")
-    if status == "READY":
-        return Finding(name, "ok", "a worker is online")
-    if status == "PAUSED":
-        return Finding(name, "warning", "it is paused", "a pool that starts runs", f"prefect work-pool resume {pool}")
-    mend = f'FUSMAE_WORKSPACE="$PWD" prefect worker start --pool {pool}'
-    return Finding(name, "warning", "no worker is online", "a worker that takes its runs", mend)
+    match found.get("status"):
+        case "READY":
+            return Finding(name, "ok", "a worker is online")
+        case "PAUSED":
+            mend = f"prefect work-pool resume {pool}"
+            return Finding(name, "warning", "it is paused", "a pool that starts runs", mend)
+        case _:
+            mend = f'FUSMAE_WORKSPACE="$PWD" prefect worker start --pool {pool}'
+            return Finding(name, "warning", "no worker is online", "a worker that takes its runs", mend)

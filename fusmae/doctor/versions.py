@@ -3,13 +3,13 @@
 import importlib
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from fusmae.doctor.finding import Finding, described
+from fusmae.doctor.finding import Finding, described, judged, listed
 
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
 SHOWN = ("torch", "torchvision", "lightning", "mlflow", "prefect", "dvc", "fastapi", "onnx", "onnxruntime")
@@ -19,7 +19,6 @@ _BREAKS = {
     "fastapi": "Prefect's server does not start with it",
     "torchvision": "it must be built against the torch that is installed",
 }
-_NUM_SHOWN = 4
 
 
 def check_python() -> Iterator[Finding]:
@@ -28,44 +27,36 @@ def check_python() -> Iterator[Finding]:
 
     got = ".".join(map(str, sys.version_info[:3]))
     wanted = _project().get("requires-python", "")
-    if SpecifierSet(wanted).contains(got):
-        yield Finding("python", "ok", f"{got} in {sys.prefix}")
-    else:
-        yield Finding("python", "error", got, wanted, "rm -r .venv && make PYTHON=python3.12 .venv/installed")
+    mend = "rm -r .venv && make PYTHON=python3.12 .venv/installed"
+    yield judged(SpecifierSet(wanted).contains(got), "python", "error", f"{got} in {sys.prefix}", wanted, mend)
 
 
 def check_packages() -> Iterator[Finding]:
     """Check installed versions against pyproject.toml and the lock, and torchvision against its torch."""
-    from packaging.requirements import Requirement
-
     project = _project()
     if not project:
         yield Finding("packages", "skipped", f"no {PYPROJECT} here: run in the project's folder")
         return
     wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
-    wrong = [finding for text in wanted if (finding := _against(Requirement(text)))]
-    yield from wrong
-    if not wrong:
-        versions = {name: _installed(name) for name in SHOWN}
-        yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    versions = ", ".join(f"{name} {version}" for name in SHOWN if (version := _installed(name)))
+    yield from list(filter(None, map(_against, wanted))) or [Finding("packages", "ok", versions)]
     yield from _check_torchvision()
-    yield from _check_lock()
+    yield _check_lock()
 
 
-def check_imports() -> Iterator[Finding]:
+def check_imports() -> Iterable[Finding]:
     """Import the packages with compiled parts."""
     loaders: dict[str, Callable[[], object]] = {name: partial(importlib.import_module, name) for name in IMPORTED}
     loaders["torchvision"] = _load_torchvision
-    broken = False
+    broken = []
     for name, load in loaders.items():
         try:
             load()
         # Importing a broken package may raise any exception.
         except Exception as error:
-            broken = True
-            yield Finding(f"import {name}", "error", described(error), "a package that imports", reinstall(name))
-    if not broken:
-        yield Finding("imports", "ok", f"{', '.join(loaders)} import")
+            mend = reinstall(name)
+            broken.append(Finding(f"import {name}", "error", described(error), "a package that imports", mend))
+    return broken or [Finding("imports", "ok", f"{', '.join(loaders)} import")]
 
 
 def _load_torchvision() -> None:
@@ -99,13 +90,16 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _against(requirement: Any) -> Finding | None:
-    got, expected = _installed(requirement.name), f"{requirement.name}{requirement.specifier}"
+def _against(wanted: str) -> Finding | None:
+    """What is wrong with the installed version of a package, by pyproject.toml's text; None where it is right."""
+    from packaging.requirements import Requirement
+
+    requirement = Requirement(wanted)
+    name, got = requirement.name, _installed(requirement.name)
     if got and requirement.specifier.contains(got, prereleases=True):
         return None
-    why = f": {_BREAKS[requirement.name]}" if got and requirement.name in _BREAKS else ""
-    found = f"{requirement.name} {got}{why}" if got else f"{requirement.name} is not installed"
-    return Finding(f"package {requirement.name}", "error", found, expected, reinstall())
+    found = f"{name} {got}{f': {_BREAKS[name]}' if name in _BREAKS else ''}" if got else f"{name} is not installed"
+    return Finding(f"package {name}", "error", found, f"{name}{requirement.specifier}", reinstall())
 
 
 def _check_torchvision() -> Iterator[Finding]:
@@ -113,19 +107,15 @@ def _check_torchvision() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     torch, torchvision = _installed("torch"), _installed("torchvision")
-    if not (torch and torchvision):
-        return
-    for text in metadata.requires("torchvision") or ():
-        requirement = Requirement(text)
-        if requirement.name == "torch" and not requirement.specifier.contains(torch, prereleases=True):
+    for requirement in map(Requirement, metadata.requires("torchvision") or () if torch and torchvision else ()):
+        if requirement.name == "torch" and not requirement.specifier.contains(torch or "", prereleases=True):
             found = f"torchvision {torchvision} with torch {torch}: {_BREAKS['torchvision']}"
             yield Finding("torch pair", "error", found, f"torch{requirement.specifier}", reinstall())
 
 
-def _check_lock() -> Iterator[Finding]:
+def _check_lock() -> Finding:
     if not LOCK.exists():
-        yield Finding("lock", "skipped", f"no {LOCK} here")
-        return
+        return Finding("lock", "skipped", f"no {LOCK} here")
     pins = _pins()
     other = [
         f"{name} {got or 'missing'} instead of {pin}"
@@ -133,21 +123,19 @@ def _check_lock() -> Iterator[Finding]:
         if (got := _installed(name)) != pin
     ]
     if not other:
-        yield Finding("lock", "ok", f"all {len(pins)} packages are the ones that {LOCK} pins")
-        return
-    rest = f" and {len(other) - _NUM_SHOWN} more" if len(other) > _NUM_SHOWN else ""
-    found = f"{len(other)} of {len(pins)} packages are others: {', '.join(other[:_NUM_SHOWN])}{rest}"
-    yield Finding("lock", "warning", found, f"what {LOCK} pins: the tests ran on those", reinstall())
+        return Finding("lock", "ok", f"all {len(pins)} packages are the ones that {LOCK} pins")
+    found = f"{len(other)} of {len(pins)} packages are others: {listed(other)}"
+    return Finding("lock", "warning", found, f"what {LOCK} pins: the tests ran on those", reinstall())
 
 
 def _pins() -> dict[str, str]:
     """Pinned version by package name, of the packages that the lock lists for this Python and platform."""
     from packaging.requirements import Requirement
 
-    pins = {}
-    for line in LOCK.read_text(encoding="utf-8").splitlines():
-        if line[:1].isalnum() and "==" in line:
-            requirement = Requirement(line.rstrip("\\ "))
-            if requirement.marker is None or requirement.marker.evaluate():
-                pins[requirement.name] = next(iter(requirement.specifier)).version
-    return pins
+    lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line[:1].isalnum() and "==" in line]
+    pinned = [Requirement(line.rstrip("\\ ")) for line in lines]
+    return {
+        package.name: next(iter(package.specifier)).version
+        for package in pinned
+        if package.marker is None or package.marker.evaluate()
+    }

@@ -10,26 +10,15 @@ from fusmae.sources import open_source
 
 
 def receipt_of(config: SourceConfig, files: dict[str, str]) -> dict[str, Any]:
-    """Return the content of the file `data/raw.json`.
-
-    Args:
-        config: name and settings of the source.
-        files: checksum by file name, as `Source.fetch` returns them.
-    """
+    """Return the content of the file `data/raw.json`; `files` are checksums by file name, as of `Source.fetch`."""
     licence = open_source(config.name, config.settings).licence
     return {"source": config.model_dump(mode="json"), "licence": licence, "files": files}
 
 
 def is_as_received(config: SourceConfig, raw: Path, receipt: Path) -> bool:
-    """Return whether raw files that the user provides are still those of the receipt.
+    """Return whether raw files that the user provides are still those of the receipt; downloaded ones aren't checked.
 
-    Files are compared by name, size and modification time, and by content where one of these differs. Downloaded
-    files are not checked.
-
-    Args:
-        config: name and settings of the source.
-        raw: folder of the raw data.
-        receipt: path of the receipt's JSON file.
+    Files are compared by name, size and modification time, and by content where one of these differs.
 
     Raises:
         SourceError: the folder lacks what the source needs.

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from fusmae.doctor.finding import DoctorCheck, Finding, ask_all
+from fusmae.doctor.finding import Finding, ask_all
 from fusmae.runs.mlflow_address import without_secrets
 
 
@@ -11,7 +11,7 @@ def test_a_check_that_breaks_is_an_error_and_stops_no_other():
     def breaks():
         raise AttributeError("module 'torch' has no attribute 'nn'")
 
-    broken, fine = ask_all([DoctorCheck("a", breaks), DoctorCheck("b", lambda: [Finding("b", "ok", "here")])], 1)
+    broken, fine = ask_all({"a": breaks, "b": lambda: [Finding("b", "ok", "here")]}, (), 1)
     assert (broken.name, broken.status) == ("a", "error")
     assert broken.found == "AttributeError: module 'torch' has no attribute 'nn'"
     assert fine.status == "ok"
@@ -19,9 +19,9 @@ def test_a_check_that_breaks_is_an_error_and_stops_no_other():
 
 def test_machines_that_never_answer_are_waited_for_together_and_named():
     end = threading.Event()
-    checks = [DoctorCheck(name, lambda: end.wait(60) and [], is_remote=True) for name in "abc"]
+    checks = {"here": lambda: [Finding("here", "ok", "")], **dict.fromkeys("abc", lambda: end.wait(60) and [])}
     began = time.monotonic()
-    found = ask_all([DoctorCheck("here", lambda: [Finding("here", "ok", "")]), *checks], 0.5)
+    found = ask_all(checks, "abc", 0.5)
     assert time.monotonic() - began < 5
     end.set()
     assert [finding.name for finding in found] == ["here", "a", "b", "c"]
@@ -45,5 +45,5 @@ def test_user_password_and_token_are_left_out_wherever_they_stand(text):
 
 def test_no_secret_is_left_in_any_part_of_a_finding():
     secret = "s3://key:hunter2@bucket"
-    (found,) = ask_all([DoctorCheck("a", lambda: [Finding("a", "error", secret, secret, secret)])], 1)
+    (found,) = ask_all({"a": lambda: [Finding("a", "error", secret, secret, secret)]}, (), 1)
     assert "hunter2" not in str(found)

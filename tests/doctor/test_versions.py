@@ -70,7 +70,7 @@ def test_a_version_that_pyproject_allows_and_the_lock_does_not_pin_is_a_warning(
 def test_a_python_that_is_too_old_is_an_error(project, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 2, "final", 0))
     found = only(check_python())
-    assert (found.status, found.found) == ("error", "3.10.2")
+    assert (found.status, found.found) == ("error", f"3.10.2 in {sys.prefix}")
     assert "make" in found.mend
 
 

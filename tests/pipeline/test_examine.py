@@ -141,7 +141,7 @@ def test_new_pairs_are_found_by_a_flow_without_being_told_of(workspace, blocked)
         rows.append(f"p{number},water,{split},place{number},2017-06-13,")
     (raw / "pairs.csv").write_text("\n".join(rows) + "\n")
     tolerate(workspace, {"constant": 2})
-    printed = workspace.run(".venv/bin/python", "-m", "flows.preprocess").stdout
+    printed = workspace.run(".venv/bin/python", "-m", "flows.pipeline", "preprocess").stdout
     assert "raw files have changed" in printed
     indexed = "import pyarrow.parquet as p; print(*sorted(p.read_table('data/index.parquet')['key'].to_pylist()))"
     assert workspace.python(indexed).split() == sorted(f"p{number}" for number in range(12))

@@ -29,7 +29,7 @@ def test_flow_fails_when_a_stage_fails(finished):
     text = params.read_text(encoding="utf-8")
     params.write_text(text.replace("threshold: 0.5", "threshold: 7.5"), encoding="utf-8")
     try:
-        done = finished.run(".venv/bin/python", "-m", "flows.evaluate", check=False)
+        done = finished.run(".venv/bin/python", "-m", "flows.pipeline", "evaluate", check=False)
     finally:
         params.write_text(text, encoding="utf-8")
     assert done.returncode != 0
@@ -66,11 +66,11 @@ def test_the_drift_flow_names_scenes_that_are_unlike_the_training_data(finished)
 
 def test_promotion_and_rollback_as_flows_write_the_ledger_with_their_run(finished):
     finished.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "lock", check=False)
-    refused = finished.run(".venv/bin/python", "-m", "flows.rollback", check=False)
+    refused = finished.run(".venv/bin/python", "-m", "flows.champion", "rollback", check=False)
     assert refused.returncode != 0
     assert "fusmae has no champion: there is nothing to roll back" in refused.stdout
     assert "rollback fusmae was refused" in refused.stdout
-    assert "Completed" in finished.run(".venv/bin/python", "-m", "flows.promote").stdout
+    assert "Completed" in finished.run(".venv/bin/python", "-m", "flows.champion", "promote").stdout
     printed = finished.run(".venv/bin/fusmae", "ledger", "fusmae").stdout
     assert printed.count("by flow run") == 2
     assert "champion: fusmae/1" in printed
@@ -78,7 +78,7 @@ def test_promotion_and_rollback_as_flows_write_the_ledger_with_their_run(finishe
 
 def test_a_flow_that_is_told_to_end_ends_its_training_process_too(finished):
     started = subprocess.Popen(
-        [".venv/bin/python", "-m", "flows.pretrain"],
+        [".venv/bin/python", "-m", "flows.pipeline", "pretrain"],
         cwd=finished.folder,
         env=finished.environment,
         stdout=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from flows.experiment import lay_over
+from flows.workspace import lay_over
 from tests.pipeline.test_examine import write_pairs
 from tests.team.team import EMIT, QUICK, runs_of, wait_for, worktrees
 

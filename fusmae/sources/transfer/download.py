@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,10 +45,9 @@ def progress(title: str) -> Iterator[Show]:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console.print(title, markup=False)
-        yield lambda _done, _total: None
-        return
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as bars:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         bar = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
@@ -93,11 +92,7 @@ def check(file: RemoteFile, path: Path) -> None:
 def download(file: RemoteFile, segments: Segments, options: DownloadOptions, path: Path) -> None:
     """Complete and verify the segments of a file; bytes that are present already are not transferred again.
 
-    Args:
-        file: file to download.
-        segments: segments that receive the bytes.
-        options: mirrors and number of connections.
-        path: path where the user may place the file, for the error's text.
+    At `path` the user may place the file by hand, as the error states.
 
     Raises:
         SourceError: no address has the file with the right MD5.
@@ -122,9 +117,8 @@ def download(file: RemoteFile, segments: Segments, options: DownloadOptions, pat
     ) from dropped
 
 
-def _md5(file: RemoteFile, paths: Iterable[Path]) -> str:
+def _md5(file: RemoteFile, paths: Sequence[Path]) -> str:
     """Return the MD5 of the bytes of several files, one after the other."""
-    paths = tuple(paths)
     digest, done, size = hashlib.md5(usedforsecurity=False), 0, sum(path.stat().st_size for path in paths)
     with progress(f"checking {file.name}") as show:
         for path in paths:
@@ -144,18 +138,18 @@ def _download_from(address: str, file: RemoteFile, segments: Segments, options: 
             segments.begin(address, offer, is_own_address=address == file.address)
             is_anew = not segments.present
             with progress(f"downloading {file.name} from {shown(address)}") as show:
-                _Transfer(server, offer, segments, show).run(options.num_connections)
-            md5 = _md5(file, (path for path, _ in segments.files()))
+                _fill(segments, server, offer, options.num_connections, show)
+            md5 = _md5(file, [path for path, _ in segments.files()])
             if md5 == file.md5.lower():
-                segments.mark_verified()
+                segments.note(segments.size, is_verified=True)
                 return
-            segments.wipe()
+            segments.wipe(file.md5)
             # Segments present before this round may be of another address or of an older file: one more round
             # without them may succeed.
             if is_anew or is_last_round:
                 raise RefusedError(f"its file has MD5 {md5}")
         except ChangedError:
-            segments.wipe()
+            segments.wipe(file.md5)
             if is_last_round:
                 raise
 
@@ -176,50 +170,44 @@ def _wait_s(failures: int) -> float:
     return min(BACKOFF_S * 2.0 ** (failures - 1), LONGEST_WAIT_S)
 
 
-class _Transfer:
-    """Fills the segments from one server, in several threads if the server supports ranges."""
+def _fill(segments: Segments, server: Server, offer: RemoteOffer, num_connections: int, show: Show) -> None:
+    """Fill the segments from one server, in several threads if the server supports ranges."""
+    is_halted = threading.Event()
 
-    def __init__(self, server: Server, offer: RemoteOffer, segments: Segments, show: Show) -> None:
-        self._server, self._offer, self._segments, self._show = server, offer, segments, show
-        self._is_halted = threading.Event()
+    def pour(start: int, stop: int | None) -> None:
+        position = segments.next_byte(start) if offer.is_ranged else 0
+        for chunk in server.read(offer, position, stop):
+            segments.put(position, chunk)
+            position += len(chunk)
+            show(segments.present, offer.size)
+            if is_halted.is_set():
+                return
+        if stop is None:  # the server had not stated the length
+            segments.note(position, is_verified=False)
 
-    def run(self, num_connections: int) -> None:
-        ranges: list[tuple[int, int | None]]
-        if self._offer.is_ranged:
-            ranges = [*self._segments.missing()]
-        else:
-            ranges = [] if self._segments.is_whole() else [(0, self._offer.size)]
-        with ThreadPoolExecutor(num_connections) as pool:
-            futures = [pool.submit(self._persist, start, stop) for start, stop in ranges]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                self._is_halted.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _persist(self, start: int, stop: int | None) -> None:
+    def persist(start: int, stop: int | None) -> None:
         """Resume after each broken transfer; gives up after several in a row in which no thread received a byte."""
         failures = 0
-        while not self._is_halted.is_set():
-            before = self._segments.present
+        while not is_halted.is_set():
+            before = segments.present
             try:
-                self._pour(self._segments.next_byte(start) if self._offer.is_ranged else 0, stop)
+                pour(start, stop)
             except DroppedError as error:
-                failures = 1 if self._segments.present > before else failures + 1
+                failures = 1 if segments.present > before else failures + 1
                 if failures >= TRIES:
                     raise RefusedError(f"{error} ({TRIES} times)") from error
-                self._is_halted.wait(_wait_s(failures))
+                is_halted.wait(_wait_s(failures))
             else:
                 return
 
-    def _pour(self, position: int, stop: int | None) -> None:
-        for chunk in self._server.read(self._offer, position, stop):
-            self._segments.put(position, chunk)
-            position += len(chunk)
-            self._show(self._segments.present, self._offer.size)
-            if self._is_halted.is_set():
-                return
-        if stop is None:
-            self._segments.end_at(position)
+    whole: list[tuple[int, int | None]] = [] if segments.is_whole() else [(0, offer.size)]
+    ranges = segments.missing() if offer.is_ranged else whole
+    with ThreadPoolExecutor(num_connections) as pool:
+        transfers = [pool.submit(persist, *range_) for range_ in ranges]
+        try:
+            for transfer in as_completed(transfers):
+                transfer.result()
+        except BaseException:
+            is_halted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -2,32 +2,30 @@
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from fusmae.errors import SourceError
 from fusmae.files import remove, write_json, written_whole
 from fusmae.sources.transfer.download import check, download, is_provided, progress
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments, writing_to
-from fusmae.sources.transfer.unpack import JoinedFiles, Journal, Piece, Place, Unpacking, settle
+from fusmae.sources.transfer.unpack import JoinedFiles, Piece, Place, read_place, unpack, write_place
 
 PROVIDED = "provided by the user, not checked"
 """Text in place of the checksum of data that the user placed in the raw folder."""
-
-_COPY_BYTES = 2**20
 
 
 def fetch_file(file: RemoteFile, target: Path, options: DownloadOptions) -> None:
     """Download one file to `target` and check it; an existing file is checked and kept.
 
-    Args:
-        file: file to download.
-        target: path of the result; its folder holds the segments until the file is complete.
-        options: mirrors and number of connections.
+    Until the file is complete, its segments are in the same folder.
 
     Raises:
         SourceError: no address has the file with the right MD5, or another file is at `target`.
@@ -41,7 +39,7 @@ def fetch_file(file: RemoteFile, target: Path, options: DownloadOptions) -> None
     with written_whole(target) as partial, partial.open("wb") as whole:
         for path, _ in segments.files():
             with path.open("rb") as segment:
-                shutil.copyfileobj(segment, whole, _COPY_BYTES)
+                shutil.copyfileobj(segment, whole)
     remove(segments.folder)
 
 
@@ -64,7 +62,7 @@ def fetch_archives(
         archives: archives to fetch; those that make the same name must be passed in one call.
         downloads: folder of transferred bytes, until they are unpacked, and of records of the progress.
         raw: target folder; a hidden folder in it holds partly unpacked data.
-        options: mirrors and number of connections.
+        options: how files are transferred.
         wanted: function that selects members by path in the archive, such as
             `BigEarthNet-S2/tile/patch/patch_B02.tif`.
         choice: words that describe the selection of `wanted`, one per part of the dataset; empty for everything. Data
@@ -81,31 +79,18 @@ def fetch_archives(
     for archive in archives:
         groups.setdefault(archive.makes, []).append(archive)
     sums: dict[str, str] = {}
-    with _alone_in(downloads):
-        for makes, members in groups.items():
-            is_fetched = _Group(makes, members, downloads, raw, choice).fetch(options, wanted)
-            parts = [part for archive in members for part in archive.parts]
-            sums |= {part.name: f"md5:{part.md5}" if is_fetched else PROVIDED for part in parts}
-    return sums
-
-
-@contextmanager
-def _alone_in(downloads: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
     with writing_to(downloads):
         downloads.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(downloads / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with FileLock(downloads / ".lock", timeout=0):
+            for makes, members in groups.items():
+                is_fetched = _Group(makes, members, downloads, raw, choice).fetch(options, wanted)
+                parts = [part for archive in members for part in archive.parts]
+                sums |= {part.name: f"md5:{part.md5}" if is_fetched else PROVIDED for part in parts}
     except Timeout as error:
-        raise SourceError(
-            f"Another run is downloading to {downloads}.", hint="wait until it is done, then run the same command again"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        hint = "wait until it is done, then run the same command again"
+        raise SourceError(f"Another run is downloading to {downloads}.", hint=hint) from error
+    return sums
 
 
 class _Group:
@@ -120,11 +105,11 @@ class _Group:
     ) -> None:
         self._archives, self._downloads, self._choice = archives, downloads, sorted(set(choice))
         self._made, self._half = raw / makes, raw / f".{makes}.partial"
-        self._marker = downloads / f"{makes}.done"
+        self._marker, self._journal = downloads / f"{makes}.done", downloads / f"{makes}.journal"
         self._md5s = {archive.name: [part.md5 for part in archive.parts] for archive in archives}
         # The identity has no addresses: they may change while the bytes stay the same.
         identity = json.dumps([makes, [*self._md5s.items()], self._choice])
-        self._journal = Journal(downloads / f"{makes}.journal", hashlib.sha256(identity.encode()).hexdigest())
+        self._identity = hashlib.sha256(identity.encode()).hexdigest()
 
     def fetch(self, options: DownloadOptions, wanted: Callable[[str], bool]) -> bool:
         """Make the folder, unless it exists; resumes where a killed process stopped.
@@ -132,19 +117,23 @@ class _Group:
         Returns:
             Whether the folder was made by this program; otherwise the user provided it, and its content is unchecked.
         """
-        if not self._is_unpacked():
+        place = read_place(self._journal, self._identity)
+        is_over = place is not None and place.archive == len(self._archives)
+        # With all archives unpacked, under the hidden or the final name, only the last steps may be missing.
+        if not (is_over and (self._made.exists() or (self._half / self._made.name).exists())):
             if self._is_done():
                 self._clear()
                 return self._is_as_fetched()
-            self._begin()
-        for archive in self._archives[self._journal.place.archive :]:
-            self._fetch(archive, options, wanted)
+            if is_over or place is None or not self._half.is_dir():
+                with writing_to(self._half):
+                    remove(self._journal)
+                    remove(self._half)
+                    self._half.mkdir(parents=True)
+                place = write_place(self._journal, Place(self._identity))
+            self._remove_segments(self._archives[: place.archive])
+            for archive in self._archives[place.archive :]:
+                place = self._fetch(archive, place, options, wanted)
         return self._finish()
-
-    def _is_unpacked(self) -> bool:
-        """Return whether all archives are unpacked, under the hidden or final name: only last steps may be missing."""
-        is_there = self._made.exists() or (self._half / self._made.name).exists()
-        return is_there and self._journal.place.archive == len(self._archives)
 
     def _is_done(self) -> bool:
         if not self._made.exists():
@@ -153,8 +142,9 @@ class _Group:
         if marker is None:
             return True  # provided by the user
         has_all = all(marker["archives"].get(name) == md5s for name, md5s in self._md5s.items())
-        # Fetched data took days to fetch: they are never replaced by a part of themselves.
-        if has_all and _covers(marker["choice"], self._choice):
+        # The stored choice includes this one; the empty choice is everything. Fetched data took days to fetch: they
+        # are never replaced by a part of themselves.
+        if has_all and (not marker["choice"] or (self._choice and set(self._choice) <= set(marker["choice"]))):
             return True
         if not self._is_as_fetched():
             raise SourceError(
@@ -170,24 +160,14 @@ class _Group:
         marker = self._stored_marker()
         return marker is not None and marker["inode"] == self._made.stat().st_ino
 
-    def _begin(self) -> None:
-        is_over = self._journal.place.archive == len(self._archives)
-        if is_over or not self._journal.is_begun or not self._half.is_dir():
-            with writing_to(self._half):
-                self._journal.remove()
-                remove(self._half)
-                self._half.mkdir(parents=True)
-            self._journal.write(Place())
-        self._remove_segments(self._archives[: self._journal.place.archive])
-
-    def _fetch(self, archive: Archive, options: DownloadOptions, wanted: Callable[[str], bool]) -> None:
-        number = self._journal.place.archive
+    def _fetch(self, archive: Archive, place: Place, options: DownloadOptions, wanted: Callable[[str], bool]) -> Place:
+        """Unpack an archive from a place on, and return the place after it."""
         pieces = self._pieces(archive)
-        if not self._can_go_on(pieces):
-            self._journal.write(Place(number))
+        if not self._can_go_on(place, pieces):
+            place = write_place(self._journal, Place(self._identity, place.archive))
             pieces = self._pieces(archive, options)
         with progress(f"unpacking {archive.name}") as show:
-            tops = Unpacking(archive, JoinedFiles(pieces), self._half, self._journal, wanted, show).run()
+            tops = unpack(archive, JoinedFiles(pieces), self._half, self._journal, place, wanted, show)
         if not (self._half / archive.makes).exists():
             raise SourceError(
                 f"{archive.name} holds nothing of {archive.makes!r} that is wanted.",
@@ -195,21 +175,17 @@ class _Group:
                 expected=f"{archive.makes}, of which the choice {_shown(self._choice)} leaves something",
                 hint="check the choice in params.yaml",
             )
-        settle()
-        self._journal.write(Place(number + 1))
+        os.sync()
+        after = write_place(self._journal, Place(self._identity, place.archive + 1))
         self._remove_segments([archive])
+        return after
 
-    def _can_go_on(self, pieces: Sequence[Piece]) -> bool:
-        """Return whether the journal's place lies in this archive and all bytes from there on are present."""
-        end, index = 0, self._journal.index
-        if index is None or not index.exists() or not pieces:
-            return False
-        for piece in pieces:
-            end += piece.size
-            is_needed = end > self._journal.place.archive_offset
-            if is_needed and not (piece.path.exists() and piece.path.stat().st_size == piece.size):
-                return False
-        return True
+    def _can_go_on(self, place: Place, pieces: Sequence[Piece]) -> bool:
+        """Return whether the place lies in this archive and all bytes from there on are present."""
+        ends = accumulate(piece.size for piece in pieces)
+        needed = [piece for piece, end in zip(pieces, ends, strict=True) if end > place.archive_offset]
+        are_there = all(piece.path.exists() and piece.path.stat().st_size == piece.size for piece in needed)
+        return bool(place.index and pieces) and (self._journal / place.index).exists() and are_there
 
     def _pieces(self, archive: Archive, options: DownloadOptions | None = None) -> list[Piece]:
         """Return all pieces of an archive, downloaded where necessary.
@@ -252,7 +228,7 @@ class _Group:
         with writing_to(self._downloads):
             self._remove_segments(self._archives)
             remove(self._half)
-            self._journal.remove()
+            remove(self._journal)
 
     def _remove_segments(self, archives: Sequence[Archive]) -> None:
         for archive in archives:
@@ -268,11 +244,6 @@ class _Group:
             return marker if {"archives", "choice", "inode"} <= marker.keys() else None
         except (OSError, ValueError, AttributeError):
             return None
-
-
-def _covers(choice: Collection[str], wanted: Collection[str]) -> bool:
-    """Return whether one choice includes all of another; the empty choice is everything."""
-    return not choice or (bool(wanted) and set(wanted) <= set(choice))
 
 
 def _shown(choice: Collection[str]) -> str:

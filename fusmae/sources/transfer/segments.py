@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -58,7 +58,11 @@ class Segments:
     def __init__(self, folder: Path, md5: str) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self.plan = self._stored_plan(md5)
+        self.plan = Plan("", 0)
+        with suppress(OSError, ValueError, TypeError):
+            self.plan = Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        if self.plan.md5 != md5:
+            self.wipe(md5)
         self.present = sum(path.stat().st_size for path in folder.glob("*") if path.name.isdecimal())
 
     def begin(self, address: str, offer: RemoteOffer, *, is_own_address: bool) -> None:
@@ -74,17 +78,19 @@ class Segments:
         if is_other_size and self.present and not is_own_address:
             raise RefusedError(f"has {offer.size} bytes; {plan.size} were begun from elsewhere")
         if is_other_size or plan.editions.get(place, offer.edition) != offer.edition:
-            self.wipe()
-        self.plan.size = offer.size if offer.size is not None else self.plan.size
-        self.plan.is_verified = False
+            self.wipe(plan.md5)
         self.plan.editions[place] = offer.edition
-        self._store_plan()
+        self.note(offer.size if offer.size is not None else self.plan.size, is_verified=False)
+
+    def note(self, size: int | None, *, is_verified: bool) -> None:
+        """Store what was learned of the whole file: its size in bytes, and whether it has the right MD5."""
+        self.plan.size, self.plan.is_verified = size, is_verified
+        write_json(self.folder / "plan.json", asdict(self.plan))
 
     def missing(self) -> list[tuple[int, int]]:
         """Return start and end of the missing bytes of every unfinished segment; the size must be known."""
-        size, step = self.size, self.plan.segment_bytes
-        ranges = ((start, min(start + step, size)) for start in range(0, size, step))
-        gaps = ((start + self._length(start // step), stop) for start, stop in ranges)
+        step = self.plan.segment_bytes
+        gaps = ((self.next_byte(start), min(start + step, self.size)) for start in range(0, self.size, step))
         return [(start, stop) for start, stop in gaps if start < stop]
 
     def put(self, position: int, chunk: bytes) -> None:
@@ -96,40 +102,30 @@ class Segments:
         step = self.plan.segment_bytes
         while chunk:
             number, inside = divmod(position, step)
-            piece = chunk[: step - inside]
-            length = self._length(number)
-            assert length >= inside, "bytes of a segment come in their order"  # noqa: S101
-            self._append(number, piece[length - inside :])
+            piece, new = chunk[: step - inside], self.next_byte(position) - position
+            assert new >= 0, "bytes of a segment come in their order"  # noqa: S101
+            self._append(number, piece[new:])
             position, chunk = position + len(piece), chunk[len(piece) :]
 
     def next_byte(self, position: int) -> int:
         """Return the position of the first missing byte in the segment that contains `position`."""
         number = position // self.plan.segment_bytes
-        return number * self.plan.segment_bytes + self._length(number)
-
-    def end_at(self, size: int) -> None:
-        """Set the file's size to the end of a stream whose length the server had not stated."""
-        self.plan.size = size
-        self._store_plan()
+        path = self._path(number)
+        return number * self.plan.segment_bytes + (path.stat().st_size if path.exists() else 0)
 
     def is_whole(self) -> bool:
         """Return whether every segment is present at its full length."""
         return self.plan.size is not None and not self.missing()
-
-    def mark_verified(self) -> None:
-        """Record that the whole file has the right MD5."""
-        self.plan.is_verified = True
-        self._store_plan()
 
     def files(self) -> list[tuple[Path, int]]:
         """Return path and full length in bytes of every segment in order, including removed ones."""
         step = self.plan.segment_bytes
         return [(self._path(start // step), min(step, self.size - start)) for start in range(0, self.size, step)]
 
-    def wipe(self) -> None:
-        """Remove all segments and reset the plan to an empty one."""
+    def wipe(self, md5: str) -> None:
+        """Remove all segments, and begin an empty plan."""
         remove(self.folder)
-        self.plan = Plan(self.plan.md5, SEGMENT_BYTES)
+        self.plan = Plan(md5, SEGMENT_BYTES)
         self.present = 0
 
     @property
@@ -137,19 +133,6 @@ class Segments:
         """Size of the whole file in bytes, which must be known."""
         assert self.plan.size is not None, "the size is known after the first transfer"  # noqa: S101
         return self.plan.size
-
-    def _stored_plan(self, md5: str) -> Plan:
-        try:
-            plan = Plan(**json.loads((self.folder / "plan.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            plan = None
-        if plan is None or plan.md5 != md5:
-            remove(self.folder)
-            return Plan(md5, SEGMENT_BYTES)
-        return plan
-
-    def _store_plan(self) -> None:
-        write_json(self.folder / "plan.json", asdict(self.plan))
 
     def _append(self, number: int, piece: bytes) -> None:
         if not piece:
@@ -159,10 +142,6 @@ class Segments:
             file.write(piece)
         with self._lock:
             self.present += len(piece)
-
-    def _length(self, number: int) -> int:
-        path = self._path(number)
-        return path.stat().st_size if path.exists() else 0
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}"

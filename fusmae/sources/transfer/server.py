@@ -3,9 +3,8 @@
 # FTP is unsafe for secrets. Here it transfers public data, verified by a checksum: SEN12MS has no other server.
 import ftplib  # nosec B402
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urlsplit
@@ -51,60 +50,12 @@ class RemoteOffer:
     edition: str
 
 
-class Server(ABC):
-    """One address of one file; several threads may read from it."""
+class HttpServer:
+    """An http or https address, read in ranges where the server supports them, otherwise in one stream.
 
-    @abstractmethod
-    def offer(self) -> RemoteOffer:
-        """Request the file's size and other properties.
-
-        Raises:
-            RefusedError: this address can't deliver the file.
-            DroppedError: the server did not answer.
-        """
-
-    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
-        """Yield the bytes from `start` on, up to `stop` (exclusive), or to the end where that is None.
-
-        Raises:
-            RefusedError: this address can't deliver the file, or (`ChangedError`) the file differs from the offer.
-            DroppedError: the transfer broke off before `stop`.
-        """
-        with self._stream(offer, start, stop) as (position, receive):
-            while (stop is None or position < stop) and (chunk := receive()):
-                end = position + len(chunk) if stop is None else min(position + len(chunk), stop)
-                if end > start:
-                    yield chunk[max(start - position, 0) : end - position]
-                position += len(chunk)
-        if stop is not None and position < stop:
-            raise DroppedError(f"the connection ended at byte {position} instead of {stop}")
-
-    @abstractmethod
-    def _stream(
-        self, offer: RemoteOffer, start: int, stop: int | None
-    ) -> AbstractContextManager[tuple[int, Callable[[], bytes]]]:
-        """Yield the position of the first byte, which may be before `start`, and a function that receives a chunk."""
-
-
-def reach(address: str, num_connections: int) -> Server:
-    """Return the server for an address's protocol; nothing is sent yet.
-
-    Raises:
-        RefusedError: the address has no known protocol.
+    Several threads may read from it. Its methods raise `RefusedError`, `ChangedError` where the file differs from the
+    offer, and `DroppedError`.
     """
-    try:
-        scheme = urlsplit(address).scheme.lower()
-    except ValueError as error:
-        raise RefusedError(f"not an address: {error}") from error
-    if scheme in ("http", "https"):
-        return _HttpServer(address, num_connections)
-    if scheme == "ftp":
-        return _FtpServer(address)
-    raise RefusedError("not an http, https or ftp address")
-
-
-class _HttpServer(Server):
-    """An http or https address, read in ranges where the server supports them, otherwise in one stream."""
 
     def __init__(self, address: str, num_connections: int) -> None:
         self._address = address
@@ -131,8 +82,8 @@ class _HttpServer(Server):
             size, is_part = _size(response), response.status_code == requests.codes.partial_content
             return RemoteOffer(size, is_part and size is not None, _edition(response))
 
-    @contextmanager
-    def _stream(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[tuple[int, Callable[[], bytes]]]:
+    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
+        """Yield the bytes from `start` on, up to `stop` (exclusive), or to the end where that is None."""
         wanted = f"bytes={start}-{'' if stop is None else stop - 1}" if offer.is_ranged else None
         with self._answer(wanted) as response:
             size, edition = _size(response), _edition(response)
@@ -141,7 +92,8 @@ class _HttpServer(Server):
             if edition and offer.edition and edition != offer.edition:
                 raise ChangedError(f"the file changed during the transfer: it is {edition} now, it was {offer.edition}")
             # read1, because read would lose the bytes since its last whole chunk when the connection breaks.
-            yield _first_byte(response, start), partial(response.raw.read1, CHUNK_BYTES, decode_content=False)
+            receive = partial(response.raw.read1, CHUNK_BYTES, decode_content=False)
+            yield from _between(start, stop, receive, _first_byte(response, start))
 
     @contextmanager
     def _answer(self, wanted_range: str | None) -> Iterator[requests.Response]:
@@ -181,8 +133,11 @@ def _first_byte(response: requests.Response, start: int) -> int:
     return start
 
 
-class _FtpServer(Server):
-    """An ftp address, read from any byte on; each read has its own login, because a session transfers one file."""
+class FtpServer:
+    """An ftp address, read from any byte on; each read has its own login, because a session transfers one file.
+
+    For its methods see `HttpServer`.
+    """
 
     def __init__(self, address: str) -> None:
         split = urlsplit(address)
@@ -199,14 +154,14 @@ class _FtpServer(Server):
                     is_ranged = bool(ftp.sendcmd("REST 1"))
             return RemoteOffer(size, is_ranged, self._edition(ftp))
 
-    @contextmanager
-    def _stream(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[tuple[int, Callable[[], bytes]]]:
-        position = start if offer.is_ranged else 0
+    def read(self, offer: RemoteOffer, start: int, stop: int | None) -> Iterator[bytes]:
+        """Yield the bytes from `start` on, up to `stop` (exclusive), or to the end where that is None."""
+        first = start if offer.is_ranged else 0
         with self._session() as ftp:
             if self._edition(ftp) != offer.edition:
                 raise ChangedError("the file changed during the transfer")
-            with ftp.transfercmd(f"RETR {self._path}", rest=position or None) as data:
-                yield position, partial(data.recv, CHUNK_BYTES)
+            with ftp.transfercmd(f"RETR {self._path}", rest=first or None) as data:
+                yield from _between(start, stop, partial(data.recv, CHUNK_BYTES), first)
                 # FTP has no end of a range: a transfer that is not read to its end is closed without the last answer.
                 if stop is None:
                     ftp.voidresp()
@@ -224,12 +179,10 @@ class _FtpServer(Server):
                 raise DroppedError(str(error)) from error
             ftp.voidcmd("TYPE I")
             yield ftp
-        except ftplib.error_perm as error:
+        except (ftplib.error_perm, ValueError) as error:  # a ValueError is a line break in the path
             raise RefusedError(str(error)) from error
         except (ftplib.Error, OSError, EOFError) as error:
             raise DroppedError(f"{type(error).__name__}: {error}") from error
-        except ValueError as error:  # a line break in the path
-            raise RefusedError(str(error)) from error
         finally:
             ftp.close()
 
@@ -246,3 +199,39 @@ class _FtpServer(Server):
         with suppress(ftplib.error_perm):
             return ftp.sendcmd(f"MDTM {self._path}")
         return ""
+
+
+def _between(start: int, stop: int | None, receive: Callable[[], bytes], position: int) -> Iterator[bytes]:
+    """Yield the bytes from `start` to `stop` of chunks of which the first begins at `position`, or before `start`.
+
+    Raises:
+        DroppedError: the chunks end before `stop`.
+    """
+    while (stop is None or position < stop) and (chunk := receive()):
+        end = position + len(chunk) if stop is None else min(position + len(chunk), stop)
+        if end > start:
+            yield chunk[max(start - position, 0) : end - position]
+        position += len(chunk)
+    if stop is not None and position < stop:
+        raise DroppedError(f"the connection ended at byte {position} instead of {stop}")
+
+
+Server = HttpServer | FtpServer
+
+
+def reach(address: str, num_connections: int) -> Server:
+    """Return the server for an address's protocol; nothing is sent yet.
+
+    Raises:
+        RefusedError: the address has no known protocol.
+    """
+    try:
+        scheme = urlsplit(address).scheme.lower()
+    except ValueError as error:
+        raise RefusedError(f"not an address: {error}") from error
+    match scheme:
+        case "http" | "https":
+            return HttpServer(address, num_connections)
+        case "ftp":
+            return FtpServer(address)
+    raise RefusedError("not an http, https or ftp address")

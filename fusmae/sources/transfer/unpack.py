@@ -23,19 +23,15 @@ if TYPE_CHECKING:
 
 LEG_BYTES = 2**30
 """Bytes of a tar between two recorded places; after a kill, at most so many are unpacked again."""
-
-# At each refill of the buffer, a gzip stream is read again from the last seek point: with a few points per buffer
-# this costs a quarter more work. A point takes 32 KB of memory, so that 100 GB need 100 MB.
+# At each refill of the buffer, of four times this size, a gzip stream is read again from the last seek point: with a
+# few points per buffer this costs a quarter more work. A point takes 32 KB of memory, so that 100 GB need 100 MB.
 SPACING_BYTES = 32 * 2**20
-BUFFER_BYTES = 4 * SPACING_BYTES
-
 _SHOW_BYTES = 4 * 2**20
-_COPY_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One of the files.
+    """One of the files of an archive.
 
     Attributes:
         path: path of the file, which may have been removed after reading.
@@ -49,23 +45,14 @@ class Piece:
 
 
 class JoinedFiles(io.RawIOBase):
-    """Several pieces as one seekable file; a piece is opened when a byte of it is read.
-
-    Args:
-        pieces: files in their order.
-    """
+    """Several pieces, in their order, as one seekable file; a piece is opened when a byte of it is read."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         super().__init__()
         self._pieces = pieces
         self._ends = list(accumulate(piece.size for piece in pieces))
         self._position = 0
-        self._file: io.FileIO | None = None
-
-    @property
-    def size(self) -> int:
-        """Size of all pieces together in bytes."""
-        return self._ends[-1] if self._ends else 0
+        self.size = sum(piece.size for piece in pieces)
 
     def release(self, before: int) -> None:
         """Remove transferred pieces that end at or before an offset, because bytes before it are not read again."""
@@ -81,10 +68,6 @@ class JoinedFiles(io.RawIOBase):
         """See `io.RawIOBase`."""
         return True
 
-    def tell(self) -> int:
-        """See `io.RawIOBase`."""
-        return self._position
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """See `io.RawIOBase`."""
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
@@ -95,205 +78,143 @@ class JoinedFiles(io.RawIOBase):
         if self._position >= self.size:
             return 0
         number = bisect_right(self._ends, self._position)
-        file = self._opened(number)
-        file.seek(self._position - (self._ends[number] - self._pieces[number].size))
-        with memoryview(buffer) as view:
-            count = file.readinto(view[: self._ends[number] - self._position])
+        piece, end = self._pieces[number], self._ends[number]
+        with io.FileIO(piece.path) as file, memoryview(buffer) as view:
+            file.seek(self._position - (end - piece.size))
+            count = file.readinto(view[: end - self._position])
         if not count:
-            raise EOFError(f"{self._pieces[number].path} is shorter than it was")
+            raise EOFError(f"{piece.path} is shorter than it was")
         self._position += count
         return int(count)
-
-    def close(self) -> None:
-        """See `io.RawIOBase`."""
-        if self._file is not None:
-            self._file.close()
-        super().close()
-
-    def _opened(self, number: int) -> io.FileIO:
-        path = self._pieces[number].path
-        if self._file is None or self._file.name != path:
-            if self._file is not None:
-                self._file.close()
-            self._file = io.FileIO(path)
-        return self._file
 
 
 @dataclass(frozen=True)
 class Place:
-    """Position from which unpacking resumes.
+    """Position from which the unpacking of a group of archives resumes.
 
     Attributes:
+        identity: identity of the archives and of the choice among their members.
         archive: number of the archive, counted from 0; those before it are unpacked.
         offset: offset in bytes of the next member in the uncompressed tar.
         archive_offset: offset in bytes of the first byte of the archive that is still needed.
         index: name of the file of seek points by which `offset` is reached; empty at the beginning of an archive.
     """
 
+    identity: str
     archive: int = 0
     offset: int = 0
     archive_offset: int = 0
     index: str = ""
 
 
-class Journal:
-    """The stored place in one group of archives, with the identity of the group.
+def read_place(journal: Path, identity: str) -> Place | None:
+    """Return the place that a folder stores; None where it stores none, or that of archives with another identity."""
+    try:
+        place = Place(**json.loads((journal / "journal.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return place if place.identity == identity else None
 
-    Args:
-        folder: folder where the journal is stored.
-        identity: identity of the archives and of the choice among their members; a stored journal with another
-            identity is ignored.
+
+def write_place(journal: Path, place: Place) -> Place:
+    """Store a new place, remove the seek points of the one before, and return the place.
+
+    Raises:
+        StorageError: the disk is full or refuses to write.
     """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self._identity = folder, identity
-        self._path = folder / "journal.json"
-        self.place = Place()
-        self.is_begun = False
-        try:
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
-            if stored.pop("identity") == identity:
-                self.place, self.is_begun = Place(**stored), True
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-
-    @property
-    def index(self) -> Path | None:
-        """Path of the place's seek points; None where it has none."""
-        return self.folder / self.place.index if self.place.index else None
-
-    def write(self, place: Place) -> None:
-        """Store a new place to resume from.
-
-        Raises:
-            StorageError: the disk is full or refuses to write.
-        """
-        write_json(self._path, {"identity": self._identity, **asdict(place)})
-        self.place, self.is_begun = place, True
-        for path in self.folder.glob("*.gzidx"):
-            if path.name != place.index:
-                path.unlink()
-
-    def remove(self) -> None:
-        """Remove the stored place."""
-        remove(self.folder)
-        self.place, self.is_begun = Place(), False
+    write_json(journal / "journal.json", asdict(place))
+    for path in journal.glob("*.gzidx"):
+        if path.name != place.index:
+            path.unlink()
+    return place
 
 
-class Unpacking:
-    """The unpacking of one archive into a folder.
+def unpack(
+    archive: Archive,
+    joined: JoinedFiles,
+    root: Path,
+    journal: Path,
+    place: Place,
+    wanted: Callable[[str], bool],
+    show: Show,
+) -> set[str]:
+    """Unpack one archive into a folder, from a place to the end.
 
     Args:
         archive: archive to unpack.
-        joined: bytes of the archive; those before the journal's place may be absent.
+        joined: its bytes; those before the place may be absent.
         root: folder that receives the members.
-        journal: record of the place to resume from.
+        journal: folder that stores the place to resume from, again and again.
+        place: place to begin at.
         wanted: function that selects members by their path in the archive.
         show: function that takes the progress in bytes.
+
+    Returns:
+        The top-level names that the archive contains.
+
+    Raises:
+        SourceError: the archive is damaged, or a member can't be unpacked safely.
+        StorageError: the disk is full or refuses to write.
     """
+    from indexed_gzip import IndexedGzipFile
 
-    def __init__(
-        self,
-        archive: Archive,
-        joined: JoinedFiles,
-        root: Path,
-        journal: Journal,
-        wanted: Callable[[str], bool],
-        show: Show,
-    ) -> None:
-        self._archive, self._joined, self._root, self._journal = archive, joined, root, journal
-        self._wanted, self._show = wanted, show
-        self._last_folder: Path | None = None
-        self._tops: set[str] = set()
-
-    def run(self) -> set[str]:
-        """Unpack from the journal's place to the end.
-
-        Returns:
-            The top-level names that the archive contains.
-
-        Raises:
-            SourceError: the archive is damaged, or a member can't be unpacked safely.
-            StorageError: the disk is full or refuses to write.
-        """
-        from indexed_gzip import IndexedGzipFile
-
-        index = self._journal.index
-        points = {"index_file": str(index)} if index is not None else {}
-        try:
-            with self._joined as file:
-                self._unpack(IndexedGzipFile(fileobj=file, spacing=SPACING_BYTES, buffer_size=BUFFER_BYTES, **points))
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise SourceError(
-                f"{self._archive.name} can't be unpacked: {type(error).__name__}: {error}",
-                expected="a tar.gz",
-                hint=f"remove {self._archive.name}* from the downloads folder, then `dvc repro -f -s fetch`",
-            ) from error
-        return self._tops
-
-    def _unpack(self, stream: "IndexedGzipFile") -> None:
-        stream.seek(self._journal.place.offset)
-        kept = shown = self._journal.place.offset
+    points = {"index_file": str(journal / place.index)} if place.index else {}
+    tops, kept, shown = set(), place.offset, place.offset
+    try:
+        stream = IndexedGzipFile(fileobj=joined, spacing=SPACING_BYTES, buffer_size=4 * SPACING_BYTES, **points)
+        stream.seek(kept)
         with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r:") as tar:
             while (member := tar.next()) is not None:
                 # There are millions of members, and tarfile would keep them all in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
-                name = _safe_name(self._archive, member)
+                name = _safe_name(archive, member)
                 top = name.partition("/")[0]
-                self._tops.add(top)
-                if top == self._archive.makes and member.isreg() and self._wanted(name):
-                    self._write(tar, member, self._root / name)
+                tops.add(top)
+                if top == archive.makes and member.isreg() and wanted(name):
+                    content = cast(BinaryIO, tar.extractfile(member)).read()
+                    _write(content, root / name, root / ".member.partial")
                 if tar.offset >= shown + _SHOW_BYTES:
                     shown = tar.offset
-                    self._show(self._joined.tell(), self._joined.size)
+                    show(joined.tell(), joined.size)
                 if tar.offset >= kept + LEG_BYTES:
                     kept = tar.offset
-                    self._keep_place(stream, kept)
+                    _keep_place(journal, replace(place, offset=kept), stream, joined)
             # tarfile takes a damaged header in the middle for the end.
-            while rest := stream.read(_COPY_BYTES):
+            while rest := stream.read(2**20):
                 if rest.strip(b"\0"):
                     raise tarfile.ReadError("a damaged header in the middle of it")
-
-    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-        """Write one regular file, completely or not at all."""
-        # One temporary file for all members, outside of the unpacked data: a killed process leaves no file among them.
-        partial = self._root / ".member.partial"
-        with writing_to(target):
-            if target.parent != self._last_folder:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._last_folder = target.parent
-            file = partial.open("wb")
-        content = tar.extractfile(member)
-        assert content is not None, "regular files have content"  # noqa: S101
-        with file, content:
-            while chunk := content.read(_COPY_BYTES):
-                with writing_to(target):
-                    file.write(chunk)
-            with writing_to(target):
-                file.flush()
-        with writing_to(target):
-            partial.replace(target)
-
-    def _keep_place(self, stream: "IndexedGzipFile", offset: int) -> None:
-        """Record the place: first the members reach the disk, then the place, then the archive's bytes are removed."""
-        settle()
-        index = self._journal.folder / f"{self._journal.place.archive:03d}-{offset}.gzidx"
-        with writing_to(index):
-            stream.export_index(str(index))
-        before = [archive for tar, archive in stream.seek_points() if tar <= offset]
-        # A seek point may need the last bits of the byte before it.
-        archive_offset = max(before[-1] - 1, 0) if before else 0
-        self._journal.write(
-            replace(self._journal.place, offset=offset, archive_offset=archive_offset, index=index.name)
-        )
-        settle()
-        self._joined.release(before=archive_offset)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise SourceError(
+            f"{archive.name} can't be unpacked: {type(error).__name__}: {error}",
+            expected="a tar.gz",
+            hint=f"remove {archive.name}* from the downloads folder, then `dvc repro -f -s fetch`",
+        ) from error
+    return tops
 
 
-def settle() -> None:
-    """Wait until written data are on the disk, so that the bytes they were made from may be removed."""
-    if hasattr(os, "sync"):
-        os.sync()
+def _write(content: bytes, target: Path, partial: Path) -> None:
+    """Write one member, completely or not at all.
+
+    All members share the temporary file, outside of the unpacked data: a killed process leaves no file among them.
+    """
+    with writing_to(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(target)
+
+
+def _keep_place(journal: Path, place: Place, stream: "IndexedGzipFile", joined: JoinedFiles) -> None:
+    """Record the place: first the members reach the disk, then the place, then the archive's bytes are removed."""
+    os.sync()
+    index = journal / f"{place.archive:03d}-{place.offset}.gzidx"
+    with writing_to(index):
+        stream.export_index(str(index))
+    before = [archive for tar, archive in stream.seek_points() if tar <= place.offset]
+    # A seek point may need the last bits of the byte before it.
+    needed = max(before[-1] - 1, 0) if before else 0
+    write_place(journal, replace(place, archive_offset=needed, index=index.name))
+    os.sync()
+    joined.release(before=needed)
 
 
 def _safe_name(archive: Archive, member: tarfile.TarInfo) -> str:

@@ -22,7 +22,6 @@ SMALL = {
     (segments, "SEGMENT_BYTES"): 2**16,
     (unpack, "LEG_BYTES"): 2**18,
     (unpack, "SPACING_BYTES"): 2**16,
-    (unpack, "BUFFER_BYTES"): 2**17,
     (download, "BACKOFF_S"): 0.001,
     (server_module, "BACKOFF_S"): 0.001,
 }

@@ -57,7 +57,7 @@ def test_disk_never_holds_much_more_than_the_unpacked_tree(
     downloads: Path, raw: Path, pack: Any, offer_archive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As far apart in proportion to a seek point's 32 KB as places and points are in earnest.
-    for name in ("unpack.SPACING_BYTES", "unpack.BUFFER_BYTES", "unpack.LEG_BYTES"):
+    for name in ("unpack.SPACING_BYTES", "unpack.LEG_BYTES"):
         monkeypatch.setattr(f"fusmae.sources.transfer.{name}", 2**20)
     tree = {f"Things/{n}": random.Random(n).randbytes(400_000) for n in range(75)}
     most = 0

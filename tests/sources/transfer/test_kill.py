@@ -21,7 +21,7 @@ from fusmae.sources.transfer.fetch import fetch_archives
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
 segments.SEGMENT_BYTES, unpack.LEG_BYTES = 2**16, 2**18
-unpack.SPACING_BYTES, unpack.BUFFER_BYTES = 2**16, 2**17
+unpack.SPACING_BYTES = 2**16
 download.BACKOFF_S = server.BACKOFF_S = 0.01
 downloads, raw, pause_s, name, *rest = sys.argv[1:]
 parts = tuple(RemoteFile(*rest[n : n + 3]) for n in range(0, len(rest), 3))

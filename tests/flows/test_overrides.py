@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.experiment import lay_over
+from flows.workspace import lay_over
 from fusmae.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
