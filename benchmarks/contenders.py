@@ -41,7 +41,7 @@ def prepare(folder: Path, num_pairs: int) -> None:
     source, raw = SyntheticSource(num_pairs=num_pairs, seed=SEED), folder / "raw"
     source.fetch(folder / "downloads", raw)
     pairs = source.pairs(raw)
-    with open_cluster("", 0) as cluster:
+    with open_cluster("", 0) as run:
         write_shards(
             pairs,
             partial(source.read, raw.absolute()),
@@ -50,9 +50,9 @@ def prepare(folder: Path, num_pairs: int) -> None:
             classes=source.classes,
             shard_pairs=1000,
             origin=Origin(source.name, source.licence, is_synthetic=True),
-            run=cluster.map,
+            run=run,
         )
-        write_statistics(folder / "statistics.json", measure_statistics(folder / "shards", run=cluster.map))
+        write_statistics(folder / "statistics.json", measure_statistics(folder / "shards", run=run))
     train = [pair for pair in pairs if pair.split == "train"]
     shutil.rmtree(folder / "lmdb", ignore_errors=True)
     with lmdb.open(str(folder / "lmdb"), map_size=2**40) as store, store.begin(write=True) as transaction:

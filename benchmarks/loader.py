@@ -29,7 +29,7 @@ import typer
 
 from benchmarks.contenders import BATCH, batches_of, finisher, prepare
 from benchmarks.rounds import medians, with_range
-from fusmae.data.shards import PIXELS, shard_paths
+from fusmae.data.shards import PIXELS, ShardFolder
 from fusmae.data.statistics import read_statistics
 from fusmae.files import write_json
 from fusmae.runs.environment import keep_freed_memory
@@ -137,7 +137,7 @@ def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str
         name: {key: round(statistics.median(row[key] for row in found), 1) for key in found[0]}
         for name, found in rows.items()
     }
-    size = sum((path / PIXELS).stat().st_size for path in shard_paths(folder / "shards", "train"))
+    size = sum((path / PIXELS).stat().st_size for path in ShardFolder(folder / "shards").paths("train"))
     return {
         "product": "normalised float32; native: bands at their own resolution (torchgeo: 10 m grid), grid: 10 m grid",
         **medians(

@@ -4,27 +4,20 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fusmae.config.section import Section
+from fusmae.config.section import Count, Section
 from fusmae.config.source import SourceConfig
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 
 
 class DataConfig(Section):
-    """The dataset, and how its tiles are cut.
+    """The dataset, and how its tiles are cut."""
 
-    Attributes:
-        source: name and settings of the raw dataset.
-        tile_m: side of a tile in metres.
-        shard_pairs: number of pairs in one shard folder.
-        modalities: bands, units and resolutions by modality.
-        tolerated: number of findings of an examination's check that don't block training, by the check's name.
-    """
-
-    source: SourceConfig
-    tile_m: int = Field(gt=0)
-    shard_pairs: int = Field(gt=0)
-    # YAML has lists where the modalities have tuples; a strict check would refuse them.
+    source: SourceConfig  # name and settings of the raw dataset
+    tile_m: Count  # side of a tile in metres
+    shard_pairs: Count  # number of pairs in one shard folder
+    # Bands, units and resolutions. YAML has lists where these have tuples; a strict check would refuse them.
     modalities: dict[str, Annotated[Modality, Field(strict=False)]] = Field(min_length=1)
+    # Number of findings of an examination's check that don't block training, by the check's name.
     tolerated: dict[str, Annotated[int, Field(ge=0)]]
 
     @model_validator(mode="after")

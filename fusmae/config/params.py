@@ -44,14 +44,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _labels_fit_what_is_trained(self) -> "Config":
-        if isinstance(self.data.source, Sen12msConfig) and self.data.source.labels == "single":
-            kind = (self.study or {}).get("kind", "multilabel")
-            if kind != "multiclass":
-                raise ValueError(
-                    "data.source.labels: got single; expected multi: finetune, probe, evaluate, export and the gate "
-                    "take any number of classes per pair, and would train and judge with the wrong loss and scores "
-                    "where each has exactly one (a study with `kind: multiclass` takes single)"
-                )
+        is_single = isinstance(self.data.source, Sen12msConfig) and self.data.source.labels == "single"
+        if is_single and (self.study or {}).get("kind") != "multiclass":
+            raise ValueError(
+                "data.source.labels: got single; expected multi: finetune, probe, evaluate, export and the gate take "
+                "any number of classes per pair, and would train and judge with the wrong loss and scores where each "
+                "has exactly one (a study with `kind: multiclass` takes single)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -68,12 +67,13 @@ class Config(Section):
         ):
             if dim % heads or dim % 4:
                 raise ValueError(f"{where}: width {dim} must be a multiple of 4 and of its {heads} heads")
-        for switch in ("early_fusion", "feature_fusion"):
-            if getattr(model, switch) and len(self.data.modalities) < 2:
-                only = ", ".join(self.data.modalities)
-                raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
-        if self.pretrain.contrastive_weight and len(self.data.modalities) < 2:
-            raise ValueError("pretrain.contrastive_weight: got one modality; expected two, or 0")
+        if len(self.data.modalities) < 2:
+            only = ", ".join(self.data.modalities)
+            for switch in ("early_fusion", "feature_fusion"):
+                if getattr(model, switch):
+                    raise ValueError(f"model.{switch}: got true with one modality ({only}); expected false")
+            if self.pretrain.contrastive_weight:
+                raise ValueError("pretrain.contrastive_weight: got one modality; expected two, or 0")
         for name in ("contrastive_weight", "ema_decay"):
             # The contrastive projections and the averaged copy of the model can't be split among processes.
             if self.runtime.strategy == "fsdp" and getattr(self.pretrain, name):
@@ -100,11 +100,7 @@ def load_config(path: Path) -> Config:
 
 
 def parse_config(values: Any, where: str) -> Config:
-    """Check composed values.
-
-    Args:
-        values: nested mappings as read from YAML.
-        where: name of their origin in an error.
+    """Check nested mappings as read from YAML; `where` names their origin in an error.
 
     Raises:
         ConfigError: values are wrong; names the path of each, what was got and what was expected.
@@ -155,13 +151,11 @@ def _known_keys(section: type[BaseModel], parents: Sequence[Any]) -> list[str]:
         if fields:
             sections = [found for field in fields for found in _sections(field.annotation)]
         else:
-            sections = [known for known in sections if _has_tag(known, parent)] or sections
+            names = {known: known.model_fields.get("name") for known in sections}
+            sections = [
+                known for known, name in names.items() if name and parent in get_args(name.annotation)
+            ] or sections
     return sorted({key for known in sections for key in known.model_fields})
-
-
-def _has_tag(section: type[BaseModel], tag: Any) -> bool:
-    """Whether the section is the one in a union of sources that has this name."""
-    return "name" in section.model_fields and tag in get_args(section.model_fields["name"].annotation)
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -2,63 +2,38 @@
 
 from pydantic import Field
 
-from fusmae.config.section import Rate, Section, Share
+from fusmae.config.section import Count, Rate, Section, Share
 
 
 class ExportConfig(Section):
-    """The ONNX graph and how closely it must follow torch.
+    """The ONNX graph and how closely it must follow torch."""
 
-    Attributes:
-        opset: ONNX operator set; the older it is, the more runtimes can run the graph.
-        max_abs_error: largest absolute difference of logits and of probabilities to those of torch.
-    """
-
-    opset: int = Field(ge=17, le=25)
-    max_abs_error: Rate
+    opset: int = Field(ge=17, le=25)  # ONNX operator set; the older it is, the more runtimes can run the graph
+    max_abs_error: Rate  # largest absolute difference of logits and of probabilities to those of torch
 
 
 class VariantsConfig(Section):
-    """Smaller graphs that are made from the exported one.
+    """Smaller graphs that are made from the exported one."""
 
-    Attributes:
-        calibration_pairs: number of train pairs whose activations give the ranges that 8 bits must cover.
-        batch_size: number of pairs per run, with which latency is measured besides batch size 1.
-        rounds: number of runs of each graph when its latency is measured.
-        bootstrap_resamples: number of paired bootstrap draws over test pairs.
-        confidence: confidence level of a difference's interval.
-        max_ap_loss: largest drop of average precision below the fp32 graph's that the interval may include.
-    """
-
-    calibration_pairs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    rounds: int = Field(gt=0)
-    bootstrap_resamples: int = Field(gt=0)
-    confidence: float = Field(gt=0.5, lt=1.0)
-    max_ap_loss: Share
+    calibration_pairs: Count  # number of train pairs whose activations give the ranges that 8 bits must cover
+    batch_size: Count  # number of pairs per run, with which latency is measured besides batch size 1
+    rounds: Count  # number of runs of each graph when its latency is measured
+    bootstrap_resamples: Count  # number of paired bootstrap draws over test pairs
+    confidence: float = Field(gt=0.5, lt=1.0)  # confidence level of a difference's interval
+    max_ap_loss: Share  # largest drop of average precision below the fp32 graph's that the interval may include
 
 
 class ReferenceConfig(Section):
-    """How much of its data a model's reference keeps, with which new scenes are compared.
-
-    Attributes:
-        train_tiles: maximum number of train tiles.
-        validation_tiles: maximum number of validation tiles.
-        tiles_per_scene: maximum number of validation tiles from one acquisition.
-    """
+    """How much of its data a model's reference keeps, with which new scenes are compared."""
 
     # At least three: with two tiles each has only one neighbour, too few to judge distances by.
-    train_tiles: int = Field(ge=3)
-    validation_tiles: int = Field(gt=0)
-    tiles_per_scene: int = Field(gt=0)
+    train_tiles: int = Field(ge=3)  # maximum number of train tiles
+    validation_tiles: Count  # maximum number of validation tiles
+    tiles_per_scene: Count  # maximum number of validation tiles from one acquisition
 
 
 class RegisterConfig(Section):
-    """Where a version is registered.
+    """Where a version is registered."""
 
-    Attributes:
-        model_name: name of the registered model in MLflow.
-        experiment: name of the MLflow experiment.
-    """
-
-    model_name: str = Field(min_length=1)
-    experiment: str = Field(min_length=1)
+    model_name: str = Field(min_length=1)  # name of the registered model in MLflow
+    experiment: str = Field(min_length=1)  # name of the MLflow experiment

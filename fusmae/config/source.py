@@ -36,15 +36,10 @@ _BIGEARTHNET = {
 
 
 class _SourceSection(Section):
-    """A raw dataset.
+    """A raw dataset."""
 
-    Attributes:
-        on_disk: what the dataset has, by modality; empty where that depends on the user's files.
-        name: name of the dataset.
-    """
-
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = {}
-    name: str
+    on_disk: ClassVar[Mapping[str, _OnDisk]] = {}  # what it has, by modality; empty where the user's files decide that
+    name: str  # name of the dataset
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -90,69 +85,46 @@ class SampleConfig(_SourceSection):
 
 
 class BigEarthNetConfig(_SourceSection):
-    """BigEarthNet-MM.
-
-    Attributes:
-        version: version of the dataset: 1, or 2 (reBEN).
-        countries: names of the countries, as the dataset's table spells them; an empty list for all.
-        snow_and_clouds: whether pairs with seasonal snow, cloud or cloud shadow are taken too.
-    """
+    """BigEarthNet-MM."""
 
     on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
     name: Literal["bigearthnet"]
-    version: Literal[1, 2]
-    countries: list[str]
-    snow_and_clouds: bool
+    version: Literal[1, 2]  # version of the dataset: 1, or 2 (reBEN)
+    countries: list[str]  # names of the countries, as the dataset's table spells them; an empty list for all
+    snow_and_clouds: bool  # whether pairs with seasonal snow, cloud or cloud shadow are taken too
 
 
 class Sen12msConfig(_SourceSection):
-    """SEN12MS.
-
-    Attributes:
-        seasons: names of the archives to take, of four; an empty list for all.
-        validation_share: share of the training scenes that is split off for validation.
-        labels: `multi` for every IGBP class that covers a share of 0.1 or more, `single` for the largest class.
-    """
+    """SEN12MS."""
 
     on_disk: ClassVar[Mapping[str, _OnDisk]] = {
         "s1": _BACKSCATTER,
         # L1C, every band resampled to 10 m.
         "s2": _OnDisk(
-            "DN",
-            dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10),
+            "DN", dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10)
         ),
     }
     name: Literal["sen12ms"]
-    seasons: list[Literal["spring", "summer", "fall", "winter"]]
-    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)]
-    labels: Literal["multi", "single"]
+    seasons: list[Literal["spring", "summer", "fall", "winter"]]  # names of the archives to take; an empty list for all
+    validation_share: float = Field(gt=0.0, lt=1.0)  # share of the training scenes that is split off for validation
+    labels: Literal["multi", "single"]  # every IGBP class that covers a share of 0.1 or more, or the largest class
 
 
 class SyntheticConfig(_SourceSection):
-    """A generated world in BigEarthNet v2's layout.
-
-    Attributes:
-        num_pairs: number of pairs.
-        seed: random seed; another seed gives another world.
-    """
+    """A generated world in BigEarthNet v2's layout."""
 
     on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
     name: Literal["synthetic"]
-    num_pairs: int = Field(ge=50)
-    seed: int = Field(ge=0)
+    num_pairs: int = Field(ge=50)  # number of pairs
+    seed: int = Field(ge=0)  # random seed; another seed gives another world
 
 
 class FolderConfig(_SourceSection):
-    """A user's own pairs of GeoTIFFs in `data/raw/folder`.
-
-    Attributes:
-        classes: names of the classes, in the order of a label vector.
-        s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 from
-            baseline 04.00 on.
-    """
+    """A user's own pairs of GeoTIFFs in `data/raw/folder`."""
 
     name: Literal["folder"]
-    classes: list[str] = Field(min_length=1)
+    classes: list[str] = Field(min_length=1)  # names of the classes, in the order of a label vector
+    # Offset that the products add to every S2 digital number, if it was not subtracted: 1000 from baseline 04.00 on.
     s2_offset: int = Field(ge=0)
 
     @field_validator("classes")

@@ -1,10 +1,10 @@
 """The sections `model`, `pretrain`, `probe` and `finetune` of params.yaml."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fusmae.config.section import Rate, Section, Share
+from fusmae.config.section import Count, PositiveShare, Rate, Section, Share, ShareBelowOne
 
 Masking = Literal["independent", "consistent"]
 """independent: each modality has its own random mask. consistent: the same patches are removed from all modalities."""
@@ -22,38 +22,22 @@ modality's mean and the standard deviation over its tokens, side by side."""
 
 
 class ModelConfig(Section):
-    """Switches and sizes of the network that `fusmae.models.fusmae` draws.
+    """Switches and sizes of the network that `fusmae.models.fusmae` draws."""
 
-    Attributes:
-        patch_px: side P of a patch in pixels; it divides the tile's side.
-        dim: width D of the encoder, a multiple of 4 and of `num_heads`.
-        depth: number of the encoder's blocks.
-        num_heads: number of attention heads in the encoder and in feature fusion.
-        decoder_dim: width of each decoder, a multiple of 4 and of `decoder_num_heads`.
-        decoder_depth: number of blocks of each decoder.
-        decoder_num_heads: number of attention heads in each decoder.
-        early_fusion: whether the encoder's block 0 has cross-attention between modalities (Fus-MAE's XAttnEncoder).
-        feature_fusion: whether the latents attend to one another before the decoders (Fus-MAE's XAttnDecoder).
-        masking: way in which masks are drawn.
-        mask_ratio: share of patches removed, by modality.
-        target_norm: way in which the decoders' targets are normalised.
-        decode_fraction: share of the removed patches that is decoded (CrossMAE); 1 is all, as in MAE.
-    """
-
-    patch_px: int = Field(gt=0)
-    dim: int = Field(gt=0)
+    patch_px: Count  # side P of a patch in pixels; it divides the tile's side
+    dim: Count  # width D of the encoder, a multiple of 4 and of `num_heads`
     # CLS joins after the first block: with one block it would see no token.
-    depth: int = Field(ge=2)
-    num_heads: int = Field(gt=0)
-    decoder_dim: int = Field(gt=0)
-    decoder_depth: int = Field(gt=0)
-    decoder_num_heads: int = Field(gt=0)
-    early_fusion: bool
-    feature_fusion: bool
-    masking: Masking
-    mask_ratio: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
-    target_norm: TargetNorm
-    decode_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+    depth: int = Field(ge=2)  # number of the encoder's blocks
+    num_heads: Count  # number of attention heads in the encoder and in feature fusion
+    decoder_dim: Count  # width of each decoder, a multiple of 4 and of `decoder_num_heads`
+    decoder_depth: Count  # number of blocks of each decoder
+    decoder_num_heads: Count  # number of attention heads in each decoder
+    early_fusion: bool  # whether the encoder's block 0 has cross-attention between modalities (Fus-MAE's XAttnEncoder)
+    feature_fusion: bool  # whether the latents attend to one another before the decoders (Fus-MAE's XAttnDecoder)
+    masking: Masking  # way in which masks are drawn
+    mask_ratio: dict[str, ShareBelowOne]  # share of patches removed, by modality
+    target_norm: TargetNorm  # way in which the decoders' targets are normalised
+    decode_fraction: PositiveShare  # share of the removed patches that is decoded (CrossMAE); 1 is all, as in MAE
 
     def num_patches(self, tile_px: int) -> int:
         """L, the number of patches of one modality's tile with a side of `tile_px` pixels."""
@@ -61,39 +45,23 @@ class ModelConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Geometric augmentation, the same for every modality of a pair.
+    """Geometric augmentation, the same for every modality of a pair."""
 
-    Attributes:
-        flip: whether half of the tiles are mirrored left to right.
-        turn: whether tiles are turned by 0, 90, 180 or 270 degrees at random.
-        min_crop: smallest side of a random crop, as a share of the tile's side; 1 is no crop.
-    """
-
-    flip: bool
-    turn: bool
-    min_crop: Annotated[float, Field(gt=0.0, le=1.0)]
+    flip: bool  # whether half of the tiles are mirrored left to right
+    turn: bool  # whether tiles are turned by 0, 90, 180 or 270 degrees at random
+    min_crop: PositiveShare  # smallest side of a random crop, as a share of the tile's side; 1 is no crop
 
 
 class _EncoderTrainingConfig(Section):
-    """Parameters of every training that changes the encoder: AdamW, linear warm-up, then half a cosine per step.
+    """Parameters of every training that changes the encoder: AdamW, linear warm-up, then half a cosine per step."""
 
-    Attributes:
-        epochs: number of passes over the training pairs.
-        batch_size: number of pairs in a batch of all processes together.
-        base_lr: learning rate at a batch size of 256; it grows with the batch size (Goyal et al. 2017).
-        weight_decay: weight decay of all parameters except tokens and 1-D parameters.
-        warmup_epochs: duration of the warm-up in epochs; it may be a fraction.
-        modality_drop: probability that one modality of a batch is left out.
-        augment: geometric augmentation.
-    """
-
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    base_lr: Rate
-    weight_decay: float = Field(ge=0.0)
-    warmup_epochs: float = Field(ge=0.0)
-    modality_drop: Share
-    augment: AugmentConfig
+    epochs: Count  # number of passes over the training pairs
+    batch_size: Count  # number of pairs in a batch of all processes together
+    base_lr: Rate  # learning rate at a batch size of 256; it grows with the batch size (Goyal et al. 2017)
+    weight_decay: float = Field(ge=0.0)  # weight decay of all parameters except tokens and 1-D parameters
+    warmup_epochs: float = Field(ge=0.0)  # duration of the warm-up in epochs; it may be a fraction
+    modality_drop: Share  # probability that one modality of a batch is left out
+    augment: AugmentConfig  # geometric augmentation
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "_EncoderTrainingConfig":
@@ -103,23 +71,15 @@ class _EncoderTrainingConfig(Section):
 
 
 class PretrainConfig(_EncoderTrainingConfig):
-    """Masked reconstruction, and the terms that can be added to its loss.
+    """Masked reconstruction, and the terms that can be added to its loss."""
 
-    Attributes:
-        num_pictures: number of reconstructions to draw.
-        reconstruction_weight: weight of the reconstruction loss; 0 leaves it out.
-        contrastive_weight: weight of the contrastive term between modalities; 0 leaves it out.
-        ema_decay: decay of the running mean of the weights, which is kept instead of the last ones; 0 is off.
-        evidence_pairs: number of pairs of train and of validation for the kNN score after each epoch; 0 is off.
-        patience: number of epochs without a better kNN score after which training stops; 0 is off.
-    """
-
-    num_pictures: int = Field(ge=0)
-    reconstruction_weight: float = Field(ge=0.0)
-    contrastive_weight: float = Field(ge=0.0)
-    ema_decay: float = Field(ge=0.0, lt=1.0)
+    num_pictures: int = Field(ge=0)  # number of reconstructions to draw
+    reconstruction_weight: float = Field(ge=0.0)  # weight of the reconstruction loss; 0 leaves it out
+    contrastive_weight: float = Field(ge=0.0)  # weight of the contrastive term between modalities; 0 leaves it out
+    ema_decay: ShareBelowOne  # decay of the weights' running mean, which is kept instead of the last ones; 0 is off
+    # Number of pairs of train and of validation for the kNN score after each epoch; 0 is off.
     evidence_pairs: int = Field(ge=0)
-    patience: int = Field(ge=0)
+    patience: int = Field(ge=0)  # number of epochs without a better kNN score after which training stops; 0 is off
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> "PretrainConfig":
@@ -136,15 +96,10 @@ class PretrainConfig(_EncoderTrainingConfig):
 
 
 class ProbeConfig(Section):
-    """Logistic regression on the features of a frozen encoder; its strength is chosen on validation.
+    """Logistic regression on the features of a frozen encoder; its strength is chosen on validation."""
 
-    Attributes:
-        batch_size: number of pairs that are encoded at once.
-        readout: how tokens become features, of which kNN takes the same.
-    """
-
-    batch_size: int = Field(gt=0)
-    readout: Readout
+    batch_size: Count  # number of pairs that are encoded at once
+    readout: Readout  # how tokens become features, of which kNN takes the same
 
     @model_validator(mode="before")
     @classmethod
@@ -159,14 +114,8 @@ class ProbeConfig(Section):
 
 
 class FinetuneConfig(_EncoderTrainingConfig):
-    """Supervised training of encoder and head.
+    """Supervised training of encoder and head."""
 
-    Attributes:
-        layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is off.
-        drop_path: drop path rate of the encoder's last block; it grows linearly from 0 at block 0.
-        readout: way in which tokens become the head's input.
-    """
-
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
-    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)]
-    readout: Readout
+    layer_decay: PositiveShare  # factor on the learning rate from each layer of the encoder to the one below; 1 is off
+    drop_path: ShareBelowOne  # drop path rate of the encoder's last block; it grows linearly from 0 at block 0
+    readout: Readout  # way in which tokens become the head's input

@@ -35,11 +35,9 @@ def draw_geometry(
 
 
 def apply_geometry(tiles: dict[str, Tensor], geometry: Tensor) -> dict[str, Tensor]:
-    """Resample tiles bilinearly, on the device that they are on.
+    """Resample tiles `[B, C, H, W]` by modality bilinearly, on the device that they are on.
 
-    Args:
-        tiles: pixels `[B, C, H, W]` by modality.
-        geometry: affine maps `[B, 2, 3]` from `draw_geometry`.
+    `geometry` are affine maps `[B, 2, 3]` from `draw_geometry`.
     """
     grids: dict[torch.Size, Tensor] = {}
     moved = {}

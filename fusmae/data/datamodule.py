@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,25 +25,15 @@ from fusmae.runs.distributed import ranks
 
 
 class Batch(NamedTuple):
-    """Pairs with the random draws that belong to them.
+    """Pairs with the random draws that belong to them."""
 
-    Attributes:
-        pixels: arrays `[B, C, h, w]` by input name, in physical units at native resolution.
-        labels: float32 `[B, K]`, 1 where the pair has the class.
-        indices: positions `[B]` of the pairs in the split.
-        geometry: affine maps `[B, 2, 3]` of the augmentation.
-        noise: uniform noise `[B, L]` by modality, for masking.
-        dropped: name of the modality that is left out for this batch; "" for none.
-        maps: uint8 `[B, h, w]`, positions in the shards' `map_classes` or `NO_CLASS`; None if they weren't asked for.
-    """
-
-    pixels: dict[str, Tensor]
-    labels: Tensor
-    indices: Tensor
-    geometry: Tensor
-    noise: dict[str, Tensor]
-    dropped: str
-    maps: Tensor | None = None
+    pixels: dict[str, Tensor]  # arrays `[B, C, h, w]` by input name, in physical units at native resolution
+    labels: Tensor  # float32 `[B, K]`, 1 where the pair has the class
+    indices: Tensor  # positions `[B]` of the pairs in the split
+    geometry: Tensor  # affine maps `[B, 2, 3]` of the augmentation
+    noise: dict[str, Tensor]  # uniform noise `[B, L]` by modality, for masking
+    dropped: str  # name of the modality that is left out for this batch; "" for none
+    maps: Tensor | None = None  # uint8 `[B, h, w]`, positions in `map_classes` or `NO_CLASS`; None if not asked for
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -52,13 +42,13 @@ class Batch(NamedTuple):
 
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, which is copied to a GPU without blocking the CPU."""
-        return self._replace(
-            pixels={name: array.pin_memory() for name, array in self.pixels.items()},
-            labels=self.labels.pin_memory(),
-            geometry=self.geometry.pin_memory(),
-            noise={name: array.pin_memory() for name, array in self.noise.items()},
-            maps=None if self.maps is None else self.maps.pin_memory(),
-        )
+
+        def pin(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: pin(item) for name, item in value.items()}
+            return value.pin_memory() if isinstance(value, Tensor) else value
+
+        return Batch(*map(pin, self))
 
     def only(self, modalities: Sequence[str]) -> dict[str, Tensor]:
         """Pixels of the given modalities, by input name; the name `s1+s2` means both."""
@@ -68,40 +58,23 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Draws:
-    """Settings of the random draws.
+    """Settings of the random draws."""
 
-    Attributes:
-        seed: seed of the run.
-        modalities: names of the modalities, in order.
-        num_patches: number L of patches of one modality.
-        modality_drop: probability that one modality is dropped from a batch.
-        augment: keyword arguments of `draw_geometry`; None for no augmentation.
-    """
-
-    seed: int
-    modalities: tuple[str, ...]
-    num_patches: int
-    modality_drop: float = 0.0
-    augment: Mapping[str, Any] | None = None
+    seed: int  # seed of the run
+    modalities: tuple[str, ...]  # names of the modalities, in order
+    num_patches: int  # number L of patches of one modality
+    modality_drop: float = 0.0  # probability that one modality is dropped from a batch
+    augment: Mapping[str, Any] | None = None  # keyword arguments of `draw_geometry`; None for no augmentation
 
 
+@dataclass(frozen=True, eq=False)
 class PairDataset(Dataset[Batch]):
-    """A split's pairs, or some of them, with keyed draws; `__getitems__` returns a whole batch at once.
+    """A split's pairs, or some of them, with keyed draws; `__getitems__` returns a whole batch at once."""
 
-    Args:
-        reader: reader of the split.
-        draws: settings of the random draws.
-        rows: positions in the split that are used; None for all. `Key.pair` is a position in this list.
-        with_maps: whether batches contain land-cover maps.
-    """
-
-    def __init__(
-        self, reader: ShardReader, draws: Draws, rows: Sequence[int] | None = None, *, with_maps: bool = False
-    ) -> None:
-        self.reader = reader
-        self.draws = draws
-        self.rows = rows
-        self.with_maps = with_maps
+    reader: ShardReader  # reader of the split
+    draws: Draws  # settings of the random draws
+    rows: Sequence[int] | None  # positions in the split, which `Key.pair` counts through; None for the whole split
+    with_maps: bool  # whether batches contain land-cover maps
 
     def __len__(self) -> int:
         return len(self.reader if self.rows is None else self.rows)
@@ -147,6 +120,8 @@ class ResumableLoader(DataLoader[Batch]):
     parallel, and save the time that processes would spend on passing batches on.
     """
 
+    dataset: PairDataset
+    sampler: KeyedSampler
     # Not an argument of __init__: Lightning copies a loader by calling it with DataLoader's arguments only.
     num_threads = 0
     _start = 0
@@ -154,20 +129,18 @@ class ResumableLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         self._given, self._start = self._start, 0
-        if isinstance(self.sampler, KeyedSampler):
-            self.sampler.skip = self._given
+        self.sampler.skip = self._given
         for batch in self._ahead() if self.num_threads else super().__iter__():
             self._given += self._pairs_a_step
             yield batch
 
     def _ahead(self) -> Iterator[Batch]:
         """Batches in order; threads make up to twice `num_threads` of them in advance."""
-        dataset = cast(PairDataset, self.dataset)
         keys = iter(cast(Iterable[list[Key]], self.batch_sampler))
         with ThreadPoolExecutor(self.num_threads) as pool:
 
             def made(count: int) -> list[Future[Batch]]:
-                return [pool.submit(dataset.__getitems__, batch) for batch in islice(keys, count)]
+                return [pool.submit(self.dataset.__getitems__, batch) for batch in islice(keys, count)]
 
             waiting = deque(made(2 * self.num_threads))
             try:
@@ -180,8 +153,7 @@ class ResumableLoader(DataLoader[Batch]):
 
     @property
     def _pairs_a_step(self) -> int:
-        num_ranks = self.sampler.num_ranks if isinstance(self.sampler, KeyedSampler) else 1
-        return (self.batch_size or 1) * num_ranks
+        return (self.batch_size or 1) * self.sampler.num_ranks
 
     def state_dict(self) -> dict[str, int]:
         """Number of this epoch's pairs that all ranks together have yielded so far."""
@@ -196,35 +168,20 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
+@dataclass(eq=False, repr=False)
 class PairDataModule(L.LightningDataModule):
-    """Train and validation batches of a folder of shards.
+    """Train and validation batches of a folder of shards."""
 
-    Args:
-        shards: folder with `manifest.json`.
-        batch_size: number of pairs in a batch of all ranks together.
-        draws: settings of the random draws in training; validation has no augmentation and drops no modality.
-        num_workers: number of threads that make batches in advance; it changes no result.
-        train_rows: positions in the training split that are trained on; None for all.
-        with_maps: whether batches contain land-cover maps.
-    """
+    shards: Path  # folder with `manifest.json`
+    _: KW_ONLY
+    batch_size: int  # number of pairs in a batch of all ranks together
+    draws: Draws  # random draws in training; validation has no augmentation and drops no modality
+    num_workers: int = 0  # number of threads that make batches in advance; it changes no result
+    train_rows: Sequence[int] | None = None  # positions in the training split that are trained on; None for all
+    with_maps: bool = False  # whether batches contain land-cover maps
 
-    def __init__(
-        self,
-        shards: Path,
-        *,
-        batch_size: int,
-        draws: Draws,
-        num_workers: int = 0,
-        train_rows: Sequence[int] | None = None,
-        with_maps: bool = False,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        self.shards = shards
-        self.batch_size = batch_size
-        self.draws = draws
-        self.num_workers = num_workers
-        self.train_rows = train_rows
-        self.with_maps = with_maps
         self._readers: dict[Split, ShardReader] = {}
 
     def reader(self, split: Split) -> ShardReader:
@@ -245,7 +202,8 @@ class PairDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training split."""
-        return self._loader("train", self.draws, is_training=True)
+        pairs = PairDataset(self.reader("train"), self.draws, self.train_rows, self.with_maps)
+        return self._loader(pairs, is_training=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """The validation split in its own order."""
@@ -253,7 +211,7 @@ class PairDataModule(L.LightningDataModule):
 
     def loader(self, split: Split) -> ResumableLoader:
         """A split in its own order, without augmentation and without dropped modalities."""
-        return self._loader(split, Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches))
+        return self._loader(self._plain(split), is_training=False)
 
     def first(self, split: Split, count: int) -> Batch:
         """The first pairs of a split as one batch, not augmented."""
@@ -266,14 +224,13 @@ class PairDataModule(L.LightningDataModule):
             yield pairs.__getitems__([Key(0, at, 0) for at in range(start, min(start + size, len(rows)))])
 
     def _plain(self, split: Split, rows: Sequence[int] | None = None) -> PairDataset:
-        draws = Draws(self.draws.seed, self.draws.modalities, self.draws.num_patches)
-        return PairDataset(self.reader(split), draws, rows, with_maps=self.with_maps)
+        draws = replace(self.draws, modality_drop=0.0, augment=None)
+        return PairDataset(self.reader(split), draws, rows, self.with_maps)
 
-    def _loader(self, split: Split, draws: Draws, *, is_training: bool = False) -> ResumableLoader:
-        reader = self.reader(split)
-        pairs = PairDataset(reader, draws, self.train_rows if is_training else None, with_maps=self.with_maps)
+    def _loader(self, pairs: PairDataset, *, is_training: bool) -> ResumableLoader:
         rank, num_ranks = _rank()
-        sampler = KeyedSampler(len(pairs), draws.seed if is_training else None, rank, num_ranks, self.batch_size)
+        seed = self.draws.seed if is_training else None
+        sampler = KeyedSampler(len(pairs), seed, rank, num_ranks, self.batch_size)
         share = training_share if is_training else evaluation_share
         batch_size = share(len(pairs), self.batch_size, num_ranks)
         loader = ResumableLoader(

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from fusmae.errors import PairError, SourceError
+from fusmae.errors import Fault, PairError, SourceError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -17,33 +17,19 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The tiles of one place and date, one per modality.
+    """The tiles of one place and date, one per modality."""
 
-    Attributes:
-        key: unique name of the pair.
-        files: location of each modality's tile, in a form that only the source interprets.
-        labels: class names, spelled as in the class table.
-        split: name of the split: train, validation or test.
-        place: name of the place; tiles of one place are never in two splits.
-        date: acquisition time (UTC); that of the optical tile where there is one.
-        country: name of the country as the source gives it, or "".
-        is_snowy: whether the source reports seasonal snow.
-        is_cloudy: whether the source reports cloud or cloud shadow.
-        lon: longitude of the tile's centre in degrees (WGS 84); None where the source has none.
-        lat: latitude, likewise.
-    """
-
-    key: str
-    files: Mapping[str, str]
-    labels: tuple[str, ...]
-    split: Split
-    place: str
-    date: datetime
-    country: str = ""
-    is_snowy: bool = False
-    is_cloudy: bool = False
-    lon: float | None = None
-    lat: float | None = None
+    key: str  # unique name of the pair
+    files: Mapping[str, str]  # location of each modality's tile, in a form that only the source interprets
+    labels: tuple[str, ...]  # class names, spelled as in the class table
+    split: Split  # name of the split: train, validation or test
+    place: str  # name of the place; tiles of one place are never in two splits
+    date: datetime  # acquisition time (UTC); that of the optical tile where there is one
+    country: str = ""  # name of the country as the source gives it, or ""
+    is_snowy: bool = False  # whether the source reports seasonal snow
+    is_cloudy: bool = False  # whether the source reports cloud or cloud shadow
+    lon: float | None = None  # longitude of the tile's centre in degrees (WGS 84); None where the source has none
+    lat: float | None = None  # latitude, likewise
 
     @property
     def acquisition(self) -> tuple[datetime, Hashable]:
@@ -64,37 +50,23 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         SourceError: a place is in two splits, or a split is empty.
     """
     times = Counter(pair.key for pair in pairs)
-    if twice := [key for key, number in times.items() if number > 1]:
-        raise PairError(
-            "labels",
-            f"{len(twice):,} of {len(times):,} pairs stand in the index more than once.",
-            got=_shown(twice),
-            expected="each key once",
-        )
-    if bare := [pair.key for pair in pairs if not pair.files]:
-        raise PairError(
-            "incomplete",
-            f"{len(bare):,} of {len(times):,} pairs have no file of any modality.",
-            got=_shown(bare),
-            expected="a file per modality",
-        )
-    stray = {pair.key: set(pair.labels) - set(classes) for pair in pairs if not set(pair.labels) <= set(classes)}
-    if stray:
-        raise PairError(
-            "labels",
-            f"{len(stray):,} of {len(times):,} pairs have labels outside the class table: {_shown(list(stray))}.",
-            got=sorted(set().union(*stray.values())),
-            expected=list(classes),
-        )
-    places: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
-        places[pair.place].add(pair.split)
-    leaking = {place: sorted(splits) for place, splits in places.items() if len(splits) > 1}
-    if leaking:
-        first = dict(sorted(leaking.items())[:_MAX_SHOWN])
+    twice = [key for key, number in times.items() if number > 1]
+    bare = [pair.key for pair in pairs if not pair.files]
+    stray = [pair.key for pair in pairs if not set(pair.labels) <= set(classes)]
+    strange = sorted({name for pair in pairs for name in pair.labels} - set(classes))
+    faults: list[tuple[list[str], Fault, str, object]] = [
+        (twice, "labels", "stand in the index more than once", "each key once"),
+        (bare, "incomplete", "have no file of any modality", "a file per modality"),
+        (stray, "labels", f"have labels outside the class table: {strange}", list(classes)),
+    ]
+    for keys, fault, problem, expected in faults:
+        if keys:
+            text = f"{len(keys):,} of {len(times):,} pairs {problem}."
+            raise PairError(fault, text, got=_shown(keys), expected=expected)
+    if leaking := leaking_places(pairs):
         raise SourceError(
             f"{len(leaking)} places are in more than one split.",
-            got=f"{first}{' …' if len(leaking) > _MAX_SHOWN else ''}",
+            got=_shown([f"{place}: {' and '.join(splits)}" for place, splits in sorted(leaking.items())]),
             expected="one split per place",
             hint="move each place whole to its most held-out split (test, validation, train) in the raw table",
         )
@@ -103,6 +75,14 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         raise SourceError(
             f"The index has no pair in {', '.join(empty)}.", expected=f"pairs in each of {', '.join(SPLITS)}"
         )
+
+
+def leaking_places(pairs: Iterable[Pair]) -> dict[str, list[Split]]:
+    """The places that are in more than one split, with their splits in alphabetical order."""
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for pair in pairs:
+        splits[pair.place].add(pair.split)
+    return {place: sorted(found) for place, found in splits.items() if len(found) > 1}
 
 
 def _shown(keys: Sequence[str]) -> str:

@@ -26,15 +26,7 @@ _PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 def stack_bands(
     key: str, bands: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]
 ) -> dict[str, NDArray[Any]]:
-    """Stack the bands of a tile by name.
-
-    Args:
-        key: key of the pair, for error messages.
-        bands: arrays `[h, w]` by band name.
-        inputs: descriptions of the arrays: their bands, order and size.
-
-    Returns:
-        `[C, h, w]` by input name, in the units of their modality.
+    """Stack a pair's bands `[h, w]` by name: `[C, h, w]` by input name, in the units of their modality.
 
     Raises:
         PairError: a band is missing, of another size, NaN or infinite, or a modality has other units.
@@ -60,15 +52,9 @@ def stack_bands(
 def all_bands_are(
     value_in: Callable[[Unit], float | None], pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]
 ) -> dict[str, Flags]:
-    """Where all bands of a modality, at all of its resolutions, have one value: that of nodata, or of clipped pixels.
+    """Flags `[B, h, w]` by input name, true where all bands of a modality at all of its resolutions have one value.
 
-    Args:
-        value_in: function that returns the value in a unit; None for nowhere.
-        pixels: arrays `[B, C, h, w]` by input name.
-        inputs: descriptions of these arrays.
-
-    Returns:
-        Flags `[B, h, w]` by input name.
+    `pixels` are arrays `[B, C, h, w]` by input name; `value_in` returns the value in a unit, None for nowhere.
     """
     found: dict[str, Flags] = {}
     for modality, unit in {item.modality: item.unit for item in inputs}.items():
@@ -94,12 +80,18 @@ def _check_band(key: str, name: str, bands: Mapping[str, NDArray[Any]], item: Mo
         )
     band, wanted = bands[name], (item.side_px, item.side_px)
     if band.shape != wanted:
+        advice = ": tiles are square"
+        if len(set(band.shape)) == 1:
+            advice = (
+                f"; where all tiles have this size, set data.tile_m to {band.shape[0] * item.gsd_m} in params.yaml, "
+                "and leave the resolutions that don't divide it out of data.modalities"
+            )
         raise PairError(
             "grid",
             f"Pair {key}, band {name}: wrong size.",
             got=f"{band.shape} px",
             expected=f"{wanted} px at {item.gsd_m} m",
-            hint=_size_hint(band.shape, item),
+            hint=f"cut this tile to {item.side_px * item.gsd_m} m{advice}",
         )
     bad = int(band.size - np.isfinite(band).sum())
     if bad:
@@ -129,16 +121,6 @@ def _stacked(key: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -
     return np.stack([bands[name] for name in item.bands]).astype(dtype, copy=False)
 
 
-def _size_hint(shape: tuple[int, ...], item: ModalityInput) -> str:
-    cut = f"cut this tile to {item.side_px * item.gsd_m} m"
-    if len(set(shape)) != 1:
-        return f"{cut}: tiles are square"
-    return (
-        f"{cut}; where all tiles have this size, set data.tile_m to {shape[0] * item.gsd_m} in params.yaml, and leave "
-        "the resolutions that don't divide it out of data.modalities"
-    )
-
-
 def _is_whole(band: NDArray[Any]) -> bool:
     return np.issubdtype(band.dtype, np.integer) or bool((band == np.round(band)).all())
 
@@ -149,13 +131,7 @@ def map_side_px(inputs: Sequence[ModalityInput]) -> int:
 
 
 def check_map(key: str, land_cover: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:
-    """Return a land-cover map as uint8 after checking its size and its class numbers.
-
-    Args:
-        key: key of the pair, for error messages.
-        land_cover: class numbers `[h, w]`, or `NO_CLASS`.
-        side_px: expected height and width in pixels.
-        num_classes: number of classes of the maps.
+    """Return a pair's land-cover map `[h, w]` as uint8 after checking its size and its class numbers.
 
     Raises:
         PairError: the map has another size, or a number that belongs to no class.

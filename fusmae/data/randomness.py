@@ -23,11 +23,7 @@ class Purpose(enum.IntEnum):
 def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.random.Generator:
     """The generator of one (seed, purpose, epoch, index): a counter-based Philox, so that keys never overlap.
 
-    Args:
-        seed: seed of the run.
-        purpose: purpose of the draw.
-        epoch: number of the epoch, from 0.
-        index: index of the pair in its split; for a batch, that of its first pair.
+    Epochs are numbered from 0; `index` is that of the pair in its split, or for a batch that of its first pair.
     """
     # The generator itself counts in the low words of the counter.
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, epoch, index]))

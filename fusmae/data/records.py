@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +73,15 @@ class _Descriptor:
 
 
 class Files(threading.local):
-    """Files open for reading, at most `limit` of them (the last used ones stay open). Each thread has its own."""
+    """Files open for reading, the `limit` that were used last. Each thread has its own."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._opened = lru_cache(limit)(_Descriptor)
 
     def __call__(self, path: Path) -> int:
         """The descriptor of a file, which is opened first if it isn't open."""
-        if path in self._open:
-            self._open.move_to_end(path)
-        else:
-            if len(self._open) >= self._limit:
-                self._open.popitem(last=False)
-            self._open[path] = _Descriptor(path)
-        return self._open[path].number
+        return self._opened(path).number
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Descriptors are not valid in another process.
@@ -95,12 +89,7 @@ class Files(threading.local):
 
 
 class Buffers:
-    """Arrays of a batch that records are read into.
-
-    Args:
-        dtype: type of a record, with or without fields.
-        count: number of records in the batch.
-    """
+    """Arrays of a batch that `count` records, with or without fields, are read into."""
 
     def __init__(self, dtype: np.dtype[Any], count: int) -> None:
         fields = {name: dtype[name] for name in dtype.names} if dtype.names else {_WHOLE: dtype}
@@ -109,15 +98,10 @@ class Buffers:
         self._arrays = {name: np.empty((count, *field.shape), field.base) for name, field in fields.items()}
         self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
 
-    def fill(self, descriptor: int, start: int, at: int, rows: Sequence[int], path: Path) -> None:
-        """Read rows of a file into consecutive places of the batch.
+    def fill(self, path: Path, descriptor: int, start: int, at: int, rows: Sequence[int]) -> None:
+        """Read `rows` of an open file into consecutive places of the batch, the first one into place `at`.
 
-        Args:
-            descriptor: descriptor of the open file.
-            start: offset of the file's first record in bytes.
-            at: place in the batch of the first row.
-            rows: numbers of the records in the file.
-            path: path of the file, for errors.
+        The file's first record stands at the offset `start` in bytes; `path` is for errors.
 
         Raises:
             ShardError: the file ends early.

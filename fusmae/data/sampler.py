@@ -1,6 +1,7 @@
 """The order of pairs in an epoch, and how several processes share them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,43 +12,28 @@ from fusmae.errors import TrainingError
 
 
 class Key(NamedTuple):
-    """All that a pair's draws depend on besides the seed.
+    """All that a pair's draws depend on besides the seed."""
 
-    Attributes:
-        epoch: number of the epoch, from 0.
-        pair: position of the pair in the split.
-        first: position of the first pair in the batch of all ranks together; draws for a whole batch depend on it.
-    """
-
-    epoch: int
-    pair: int
-    first: int
+    epoch: int  # number of the epoch, from 0
+    pair: int  # position of the pair in the split
+    first: int  # position of the first pair in the batch of all ranks together; draws for a whole batch depend on it
 
 
+@dataclass(eq=False)
 class KeyedSampler(Sampler[Key]):
     """Keys of an epoch, in an order that depends on (seed, epoch) alone; each rank gets its own share of them.
 
-    Batch k of all ranks together has the same pairs as batch k of a single process with the same total batch size.
-
-    Args:
-        num_pairs: number of pairs in the split.
-        seed: seed of the run; None keeps the split's order and epoch 0.
-        rank: rank of this process.
-        num_ranks: number of processes that share the split. In training each gets equally many pairs: up to
-            `num_ranks - 1` pairs are left out, different ones in each epoch.
-        batch_size: number of pairs in a batch of all ranks together.
+    Batch k of all ranks together has the same pairs as batch k of a single process with the same total batch size. In
+    training each rank gets equally many pairs: up to `num_ranks - 1` are left out, different ones in each epoch.
     """
 
-    def __init__(
-        self, num_pairs: int, seed: int | None, rank: int = 0, num_ranks: int = 1, batch_size: int = 1
-    ) -> None:
-        self.num_pairs = num_pairs
-        self.seed = seed
-        self.rank = rank
-        self.num_ranks = num_ranks
-        self.batch_size = batch_size
-        self.epoch = 0
-        self.skip = 0
+    num_pairs: int  # number of pairs in the split
+    seed: int | None  # seed of the run; None keeps the split's order and epoch 0
+    rank: int = 0  # rank of this process
+    num_ranks: int = 1  # number of processes that share the split
+    batch_size: int = 1  # number of pairs in a batch of all ranks together
+    epoch: int = 0  # number of the epoch
+    skip: int = 0  # number of the epoch's pairs that all ranks together were already given
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch's number; Lightning calls this before each epoch."""

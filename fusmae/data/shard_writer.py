@@ -5,8 +5,8 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,20 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair
 from fusmae.data.pixels import check_map, map_side_px, stack_bands
 from fusmae.data.records import map_dtype, record_dtype, to_stored
-from fusmae.data.shards import (
-    FORMAT,
-    LABELS,
-    MANIFEST,
-    MAPS,
-    PIXELS,
-    LeftOut,
-    Origin,
-    manifest_sha256,
-    read_manifest,
-)
+from fusmae.data.shards import FORMAT, LABELS, MANIFEST, MAPS, PIXELS, LeftOut, Origin, manifest_sha256, read_manifest
 from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
 from fusmae.files import file_sha256, storage_error, write_json
 from fusmae.modalities import ModalityInput
@@ -39,36 +30,22 @@ ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Maps:
-    """Land-cover maps of pairs.
+    """Land-cover maps of pairs."""
 
-    Attributes:
-        classes: class names in the order of their numbers.
-        read: function that returns a pair's map `[h, w]` at 10 m; it is sent to other processes.
-    """
-
-    classes: tuple[str, ...]
-    read: Callable[[Pair], NDArray[np.uint8]]
+    classes: tuple[str, ...]  # class names in the order of their numbers
+    read: Callable[[Pair], NDArray[np.uint8]]  # returns a pair's map `[h, w]` at 10 m; it is sent to other processes
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """All that one process needs to write one shard.
+    """All that one process needs to write one shard."""
 
-    Attributes:
-        path: folder of the shard.
-        pairs: pairs in the order of the shard's rows.
-        read: function that returns a pair's arrays `[h, w]` by band name, at native resolution.
-        inputs: descriptions of the arrays to store.
-        classes: class names in the order of the label columns.
-        maps: land-cover maps to store; None for none.
-    """
-
-    path: Path
-    pairs: tuple[Pair, ...]
-    read: ReadPair
-    inputs: tuple[ModalityInput, ...]
-    classes: tuple[str, ...]
-    maps: Maps | None = None
+    path: Path  # folder of the shard
+    pairs: tuple[Pair, ...]  # pairs in the order of the shard's rows
+    read: ReadPair  # returns a pair's arrays `[h, w]` by band name, at native resolution
+    inputs: tuple[ModalityInput, ...]  # descriptions of the arrays to store
+    classes: tuple[str, ...]  # class names in the order of the label columns
+    maps: Maps | None = None  # land-cover maps to store; None for none
 
     @property
     def identity(self) -> str:
@@ -85,20 +62,11 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A shard's entry in the manifest of all shards, and the pairs that were left out of it.
+    """A shard's entry in the manifest of all shards, and the pairs that were left out of it."""
 
-    Attributes:
-        count: number of pairs in the shard.
-        sha256: SHA-256 of the shard's own manifest.
-        left_out: pairs of the job that are not in the shard, with the reasons.
-    """
-
-    count: int
-    sha256: str
-    left_out: tuple[LeftOut, ...]
-
-
-Run = Callable[[Callable[[ShardJob], WrittenShard], Sequence[ShardJob]], Iterable[WrittenShard]]
+    count: int  # number of pairs in the shard
+    sha256: str  # SHA-256 of the shard's own manifest
+    left_out: tuple[LeftOut, ...]  # pairs of the job that are not in the shard, with the reasons
 
 
 def write_shards(
@@ -116,19 +84,8 @@ def write_shards(
     """Write every split's shards, then the manifest that makes them valid.
 
     A shard that stands in `folder` from an earlier, interrupted call is kept if its checksums are right and no pair
-    had to be left out of it.
-
-    Args:
-        pairs: pairs of the index.
-        read: function that returns a pair's arrays `[h, w]` by band name, at native resolution; it is sent to other
-            processes.
-        folder: folder in which the splits' folders are made.
-        inputs: descriptions of the arrays to store.
-        classes: class names in the order of the label columns.
-        shard_pairs: number of pairs in one shard.
-        maps: land-cover maps to store; None for none.
-        origin: dataset that the pairs come from.
-        run: function that applies a function to every job and returns the results in the order of the jobs.
+    had to be left out of it. `folder` gets a folder of each split, with `shard_pairs` pairs in a shard; `run` applies a
+    function to every job and returns the results in the order of the jobs. `ShardJob` explains the other arguments.
 
     Returns:
         Pairs that had to be left out: their pixels are missing, unreadable, not finite or in other units.
@@ -136,12 +93,14 @@ def write_shards(
     Raises:
         StorageError: the disk is full.
     """
-    jobs = [
-        ShardJob(folder / name, members, read, tuple(inputs), tuple(classes), maps)
-        for name, members in _plan(pairs, shard_pairs)
-    ]
+    jobs = []
+    for split in SPLITS:
+        members = [pair for pair in pairs if pair.split == split]
+        for number, start in enumerate(range(0, len(members), shard_pairs)):
+            part = tuple(members[start : start + shard_pairs])
+            jobs.append(ShardJob(folder / split / f"{number:05d}", part, read, tuple(inputs), tuple(classes), maps))
     _remove_partial(folder)
-    written = list(run(write_shard, jobs))
+    written: list[WrittenShard] = list(run(write_shard, jobs))
     _remove_partial(folder)  # left by workers that the cluster took for lost
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for job, shard in zip(jobs, written, strict=True):
@@ -163,44 +122,32 @@ def write_shards(
 def require_tolerated(
     left_out: Sequence[LeftOut], tolerated: Mapping[str, int], listing: Path, *, num_pairs: int
 ) -> None:
-    """Raise an error if more pairs were left out than the user has agreed to.
-
-    Args:
-        left_out: pairs that were left out, from `write_shards`.
-        tolerated: number of pairs that may be left out, by the name of the examination's check.
-        listing: path of the JSON file that lists all of them when the error is raised.
-        num_pairs: number of pairs in the index.
+    """Refuse that more pairs were left out of an index of `num_pairs` than the user has agreed to.
 
     Raises:
-        SourceError: more pairs were left out than tolerated; the message shows the first pair of each check.
+        SourceError: of a check of the examination more pairs were left out than `tolerated` has under its name; the
+            message shows the first one of each such check, and the JSON file `listing` lists all that were left out.
     """
     listing.unlink(missing_ok=True)
-    counts = Counter(CHECK_OF_FAULT[item.fault] for item in left_out)
-    too_many = {check: count for check, count in counts.items() if count > tolerated.get(check, 0)}
+    problems: dict[str, list[str]] = defaultdict(list)
+    for item in left_out:
+        problems[CHECK_OF_FAULT[item.fault]].append(item.problem)
+    too_many = {check: len(texts) for check, texts in problems.items() if len(texts) > tolerated.get(check, 0)}
     if too_many:
         write_json(listing, [asdict(item) for item in left_out])
-        firsts = [next(item for item in left_out if CHECK_OF_FAULT[item.fault] == check) for check in too_many]
-        problems = [
-            f"{check}: {counts[check]:,} of {num_pairs:,} pairs, {tolerated.get(check, 0):,} tolerated; the first:\n"
-            + indent(first.problem, "    ")
-            for check, first in zip(too_many, firsts, strict=True)
+        firsts = [
+            f"{check}: {count:,} of {num_pairs:,} pairs, {tolerated.get(check, 0):,} tolerated; the first:\n"
+            + indent(problems[check][0], "    ")
+            for check, count in too_many.items()
         ]
         agreed = ", ".join(f"{check}: {count}" for check, count in {**tolerated, **too_many}.items())
         # If all pairs are left out, tolerating that is no option: there would be nothing to train on.
         or_agree = f", or go on without them by data.tolerated: {{{agreed}}} in params.yaml"
         raise SourceError(
-            "\n".join([f"{len(left_out):,} pairs can't be taken into the shards.", *problems]),
+            "\n".join([f"{len(left_out):,} pairs can't be taken into the shards.", *firsts]),
             hint=f"mend them ({listing} lists all){or_agree if len(left_out) < num_pairs else ''}; "
             "then `dvc repro`, which keeps the finished shards",
         )
-
-
-def _plan(pairs: Sequence[Pair], shard_pairs: int) -> Iterator[tuple[str, tuple[Pair, ...]]]:
-    """Each shard's name (`split/number`) and its pairs."""
-    for split in SPLITS:
-        members = [pair for pair in pairs if pair.split == split]
-        for number, start in enumerate(range(0, len(members), shard_pairs)):
-            yield f"{split}/{number:05d}", tuple(members[start : start + shard_pairs])
 
 
 def write_shard(job: ShardJob) -> WrittenShard:
@@ -211,17 +158,17 @@ def write_shard(job: ShardJob) -> WrittenShard:
     """
     if (kept := _finished(job)) is not None:
         return kept
-    files = _room(job)
+    count, side_px = len(job.pairs), map_side_px(job.inputs)
+    files = {PIXELS: np.empty(count, record_dtype(job.inputs)), LABELS: np.zeros((count, len(job.classes)), np.uint8)}
+    if job.maps:
+        files[MAPS] = np.empty(count, map_dtype(side_px))
     keys: list[str] = []
     left_out: list[LeftOut] = []
     for pair in job.pairs:
         try:
-            bands = job.read(pair)
-            arrays = stack_bands(pair.key, bands, job.inputs)
+            arrays = stack_bands(pair.key, job.read(pair), job.inputs)
             if job.maps:
-                land_cover = job.maps.read(pair)
-                side_px, num_classes = map_side_px(job.inputs), len(job.maps.classes)
-                files[MAPS][len(keys)] = check_map(pair.key, land_cover, side_px, num_classes)
+                files[MAPS][len(keys)] = check_map(pair.key, job.maps.read(pair), side_px, len(job.maps.classes))
         except PairError as error:
             left_out.append(LeftOut(pair.key, error.fault, str(error)))
             continue
@@ -229,44 +176,32 @@ def write_shard(job: ShardJob) -> WrittenShard:
             files[PIXELS][item.name][len(keys)] = to_stored(arrays[item.name], item.unit)
         files[LABELS][len(keys), [job.classes.index(label) for label in pair.labels]] = 1
         keys.append(pair.key)
-    sha256 = _save(job, keys, {name: array[: len(keys)] for name, array in files.items()}, left_out)
-    return WrittenShard(len(keys), sha256, tuple(left_out))
+    _save(job, keys, {name: array[: len(keys)] for name, array in files.items()}, left_out)
+    return WrittenShard(len(keys), file_sha256(job.path / MANIFEST), tuple(left_out))
 
 
-def _room(job: ShardJob) -> dict[str, NDArray[Any]]:
-    """Arrays with room for all of a job's pairs, by the name of the file that each is saved in."""
-    count = len(job.pairs)
-    files = {PIXELS: np.empty(count, record_dtype(job.inputs)), LABELS: np.zeros((count, len(job.classes)), np.uint8)}
-    return files | ({MAPS: np.empty(count, map_dtype(map_side_px(job.inputs)))} if job.maps else {})
-
-
-def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> str:
+def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> None:
     # A cluster may run a job twice at the same time: when a worker is wrongly taken for lost, or when the driver was
     # killed and started again. So each process writes to a folder of its own.
     own = job.path.with_name(f".{job.path.name}-{secrets.token_hex(8)}")
     try:
         own.mkdir(parents=True)
-        _fill(own, job, keys, files, left_out)
+        for name, array in files.items():
+            _save_array(own / name, array)
+        manifest = {
+            "format": FORMAT,
+            "identity": job.identity,
+            "inputs": [item.model_dump(mode="json") for item in job.inputs],
+            "keys": keys,
+            "left_out": [item.key for item in left_out],
+            "files": {name: file_sha256(own / name) for name in files},
+        }
+        write_json(own / MANIFEST, manifest)
         _take_place(own, job)
-        return file_sha256(job.path / MANIFEST)
     except OSError as error:
         raise storage_error(job.path, error) from error
     finally:
         shutil.rmtree(own, ignore_errors=True)
-
-
-def _fill(own: Path, job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> None:
-    for name, array in files.items():
-        _save_array(own / name, array)
-    manifest = {
-        "format": FORMAT,
-        "identity": job.identity,
-        "inputs": [item.model_dump(mode="json") for item in job.inputs],
-        "keys": keys,
-        "left_out": [item.key for item in left_out],
-        "files": {name: file_sha256(own / name) for name in files},
-    }
-    write_json(own / MANIFEST, manifest)
 
 
 def _take_place(own: Path, job: ShardJob) -> None:
@@ -294,11 +229,9 @@ def _remove_partial(folder: Path) -> None:
 
 def _finished(job: ShardJob) -> WrittenShard | None:
     path = job.path / MANIFEST
-    if not path.exists():
-        return None
     try:
         manifest = read_manifest(path)
-    except ShardError:  # a crash of the machine may leave an empty file
+    except ShardError:  # there is none, or a crash of the machine has left an empty file
         return None
     # A pair that was left out may have been repaired by now, so such a shard is written again.
     if manifest["identity"] != job.identity or manifest["left_out"]:

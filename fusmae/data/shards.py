@@ -17,10 +17,11 @@ pairs left out, the number of pairs and the SHA-256 of the manifest of each shar
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,30 +42,19 @@ _OPEN_FILES = 64
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Gathered pixels and labels of some pairs.
+    """Gathered pixels and labels of some pairs."""
 
-    Attributes:
-        pixels: arrays `[B, C, h, w]` by input name, in physical units: float32 dB, uint16 DN.
-        labels: uint8 `[B, K]`, 1 where the pair has the class.
-    """
-
-    pixels: dict[str, NDArray[Any]]
-    labels: NDArray[np.uint8]
+    pixels: dict[str, NDArray[Any]]  # arrays `[B, C, h, w]` by input name, in physical units: float32 dB, uint16 DN
+    labels: NDArray[np.uint8]  # uint8 `[B, K]`, 1 where the pair has the class
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The dataset that shards were made from.
+    """The dataset that shards were made from."""
 
-    Attributes:
-        name: name of the source.
-        licence: licence of the source's data.
-        is_synthetic: whether the pixels are made up.
-    """
-
-    name: str = ""
-    licence: str = ""
-    is_synthetic: bool = False
+    name: str = ""  # name of the source
+    licence: str = ""  # licence of the source's data
+    is_synthetic: bool = False  # whether the pixels are made up
 
     @property
     def described(self) -> str:
@@ -79,109 +69,135 @@ class Origin:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A pair that is in the index but had to be left out of the shards.
+    """A pair that is in the index but had to be left out of the shards."""
 
-    Attributes:
-        key: key of the pair.
-        fault: kind of the fault.
-        problem: text of the error.
-    """
-
-    key: str
-    fault: Fault
-    problem: str
+    key: str  # key of the pair
+    fault: Fault  # kind of the fault
+    problem: str  # text of the error
 
 
-class Shard:
-    """One shard folder, whose checksums are not compared.
-
-    Raises:
-        ShardError: the folder has no manifest, a damaged one or one of another format.
-    """
+class _Shard:
+    """What the manifest of one shard folder states."""
 
     def __init__(self, path: Path) -> None:
         manifest = read_manifest(path / MANIFEST)
         self.path = path
-        self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
+        self.inputs = _inputs_of(manifest)
         self.keys: list[str] = manifest["keys"]
         self.files: dict[str, str] = manifest["files"]
-        self._dtypes = {PIXELS: record_dtype(self.inputs)}
-        if MAPS in self.files:
-            self._dtypes[MAPS] = map_dtype(map_side_px(self.inputs))
-        self._starts = {name: first_record(path / name, len(self), dtype) for name, dtype in self._dtypes.items()}
+        self.dtypes = {PIXELS: record_dtype(self.inputs), MAPS: map_dtype(map_side_px(self.inputs))}
+        self.starts = {
+            name: first_record(path / name, len(self.keys), dtype)
+            for name, dtype in self.dtypes.items()
+            if name in self.files
+        }
+
+
+class PairReader:
+    """Pairs of some shards by index, which counts through all of them; checksums are not compared.
+
+    Raises:
+        ShardError: a shard has no manifest, a damaged one or one of another format.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._shards = [_Shard(path) for path in paths]
+        self._starts = [0, *accumulate(len(shard.keys) for shard in self._shards)]
+        self._files = Files(_OPEN_FILES)
+        self.inputs = self._shards[0].inputs if self._shards else ()
+        self.keys = [key for shard in self._shards for key in shard.keys]
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether there are land-cover maps."""
+        return any(MAPS in shard.files for shard in self._shards)
+
+    @cached_property
     def labels(self) -> NDArray[np.uint8]:
-        """Labels of the whole shard, `[N, K]`."""
-        found: NDArray[np.uint8] = np.load(self.path / LABELS)
-        return found
+        """Labels of all pairs, `[N, K]`: 1 where the pair has the class."""
+        return np.concatenate([np.load(shard.path / LABELS) for shard in self._shards])
 
-    def read(self, rows: Sequence[int]) -> PixelBatch:
-        """Gather pairs by their rows, in the given order."""
-        buffers = self.buffers(PIXELS, len(rows))
-        self.read_into(buffers, PIXELS, Files(1), 0, rows)
-        return PixelBatch(buffers.physical(self.inputs), self.labels()[list(rows)])
+    def read(self, indices: Sequence[int]) -> PixelBatch:
+        """Gather pairs in the given order."""
+        return PixelBatch(self._gather(PIXELS, indices).physical(self.inputs), self.labels[list(indices)])
 
-    def maps(self, rows: Sequence[int]) -> NDArray[np.uint8] | None:
-        """Land-cover maps `[B, h, w]` by row, in the given order; None where the shard has none."""
-        if MAPS not in self.files:
-            return None
-        buffers = self.buffers(MAPS, len(rows))
-        self.read_into(buffers, MAPS, Files(1), 0, rows)
-        return buffers.whole
+    def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Land-cover maps `[B, h, w]`: positions in the `map_classes` of the shards, or `NO_CLASS`."""
+        return self._gather(MAPS, indices).whole
 
-    def buffers(self, name: str, count: int) -> Buffers:
-        """Arrays for `count` records of the shard's file `name`."""
-        return Buffers(self._dtypes[name], count)
+    def _gather(self, name: str, indices: Sequence[int]) -> Buffers:
+        """Read records of the shards' files `name`."""
+        for index in indices:
+            if not 0 <= index < len(self):
+                raise IndexError(f"pair {index} of {len(self)}")
+        buffers = Buffers(self._shards[0].dtypes[name], len(indices))
+        # Neighbours in the batch that lie in one shard are read together.
+        for number, run in groupby(enumerate(indices), lambda item: bisect_right(self._starts, item[1]) - 1):
+            places, found = zip(*run, strict=True)
+            rows = [index - self._starts[number] for index in found]
+            path, start = self._shards[number].path / name, self._shards[number].starts[name]
+            buffers.fill(path, self._files(path), start, places[0], rows)
+        return buffers
 
-    def read_into(self, buffers: Buffers, name: str, files: Files, at: int, rows: Sequence[int]) -> None:
-        """Read rows of the shard's file `name` into consecutive places of `buffers`, from place `at`."""
-        buffers.fill(files(self.path / name), self._starts[name], at, rows, self.path / name)
 
+class ShardFolder:
+    """All shards of a dataset, as the folder's manifest lists them.
 
-class ShardReader:
-    """One split's pairs by global index.
-
-    Args:
-        folder: folder with `manifest.json`.
-        split: name of the split.
-        verify: whether every file is first compared with its checksum.
+    Attributes:
+        inputs: descriptions of the arrays of a pair.
+        classes: class names, in the order of the label columns.
+        map_classes: classes of the land-cover maps, in the order of their numbers; empty where there are no maps.
+        origin: dataset that the shards were made from.
+        left_out: pairs of the index that are not in the shards, and why.
+        checksums: SHA-256 of each shard's own manifest by the shard's path, for each split.
 
     Raises:
-        ShardError: there are no shards, they have another format, the split is empty, or a checksum is wrong (the
-            message names the file).
+        ShardError: there are no shards, they have another format, or the manifest is damaged.
     """
 
-    def __init__(self, folder: Path, split: Split, *, verify: bool = True) -> None:
-        manifest = _read_checked(folder)
-        self.inputs = tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
+    def __init__(self, folder: Path) -> None:
+        manifest = read_manifest(folder / MANIFEST)
+        expected = manifest.pop("sha256", None)
+        if (got := manifest_sha256(manifest)) != expected:
+            raise damaged(folder / MANIFEST, got, expected)
+        self.inputs = _inputs_of(manifest)
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])
         self.origin = Origin(**manifest["origin"])
-        entries = manifest["splits"][split]
-        if not sum(entry["count"] for entry in entries):
+        self.left_out = [LeftOut(**item) for item in manifest["left_out"]]
+        self.checksums: dict[Split, dict[Path, str]] = {
+            split: {folder / split / entry["name"]: entry["sha256"] for entry in manifest["splits"][split]}
+            for split in SPLITS
+        }
+
+    def paths(self, *splits: Split) -> list[Path]:
+        """Shard folders of some splits, or of all, in order."""
+        return [path for split in splits or SPLITS for path in self.checksums[split]]
+
+
+class ShardReader(PairReader):
+    """One split's pairs by index; every file is compared with its checksum first, unless `verify` is false.
+
+    Raises:
+        ShardError: see `ShardFolder`; also, the split is empty, or a checksum is wrong (the message names the file).
+    """
+
+    def __init__(self, folder: Path, split: Split, *, verify: bool = True) -> None:
+        shards = ShardFolder(folder)
+        checksums = shards.checksums[split]
+        if verify:
+            _verify_all({path / MANIFEST: sha256 for path, sha256 in checksums.items()})
+        super().__init__(checksums)
+        if verify:
+            _verify_all({shard.path / name: sha for shard in self._shards for name, sha in shard.files.items()})
+        if not self.keys:
             raise ShardError(
                 f"Split {split} in {folder} is empty.", expected="at least one pair", hint="dvc repro shard"
             )
-        if verify:
-            _verify_all({folder / split / entry["name"] / MANIFEST: entry["sha256"] for entry in entries})
-        self._shards = [Shard(folder / split / entry["name"]) for entry in entries]
-        if verify:
-            _verify_all({shard.path / name: sha for shard in self._shards for name, sha in shard.files.items()})
-        self.keys: list[str] = [key for shard in self._shards for key in shard.keys]
-        self.labels: NDArray[np.uint8] = np.concatenate([shard.labels() for shard in self._shards])
-        self._starts: list[int] = [0, *accumulate(len(shard) for shard in self._shards)]
-        self._files = Files(_OPEN_FILES)
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def read(self, indices: Sequence[int]) -> PixelBatch:
-        """Gather pairs by their index in the split, in the given order."""
-        buffers = self._gathered(PIXELS, indices)
-        return PixelBatch(buffers.physical(self.inputs), self.labels[list(indices)])
+        self.classes, self.map_classes, self.origin = shards.classes, shards.map_classes, shards.origin
 
     def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Land-cover maps `[B, h, w]`: positions in `map_classes`, or `NO_CLASS`.
@@ -195,68 +211,11 @@ class ShardReader:
                 expected="a dataset that has some: BigEarthNet v2, SEN12MS or the synthetic world",
                 hint="choose another data.source in params.yaml",
             )
-        return self._gathered(MAPS, indices).whole
-
-    def _gathered(self, name: str, indices: Sequence[int]) -> Buffers:
-        buffers = self._shards[0].buffers(name, len(indices))
-        for at, shard, rows in self._located(indices):
-            shard.read_into(buffers, name, self._files, at, rows)
-        return buffers
-
-    def _located(self, indices: Sequence[int]) -> Iterator[tuple[int, Shard, list[int]]]:
-        """Runs of neighbours in the batch that lie in one shard: (place in the batch, shard, rows in the shard)."""
-        at = 0
-        while at < len(indices):
-            if not 0 <= indices[at] < len(self):
-                raise IndexError(f"pair {indices[at]} of {len(self)}")
-            number = bisect_right(self._starts, indices[at]) - 1
-            start, end = self._starts[number], self._starts[number + 1]
-            rows: list[int] = []
-            while at + len(rows) < len(indices) and start <= indices[at + len(rows)] < end:
-                rows.append(indices[at + len(rows)] - start)
-            yield at, self._shards[number], rows
-            at += len(rows)
+        return super().read_maps(indices)
 
 
-def shard_paths(folder: Path, split: Split) -> list[Path]:
-    """Shard folders of a split, in order.
-
-    Raises:
-        ShardError: there are no shards, or the manifest is damaged.
-    """
-    return [folder / split / entry["name"] for entry in _read_checked(folder)["splits"][split]]
-
-
-def every_shard(folder: Path) -> list[Path]:
-    """Shard folders of all splits, in order."""
-    return [path for split in SPLITS for path in shard_paths(folder, split)]
-
-
-def read_left_out(folder: Path) -> list[LeftOut]:
-    """Pairs of the index that are not in the shards, and why.
-
-    Raises:
-        ShardError: there are no shards, or the manifest is damaged.
-    """
-    return [LeftOut(**item) for item in _read_checked(folder)["left_out"]]
-
-
-def read_map_classes(folder: Path) -> tuple[str, ...]:
-    """Classes of the land-cover maps, in the order of their numbers; empty where the shards have no maps.
-
-    Raises:
-        ShardError: there are no shards, or the manifest is damaged.
-    """
-    return tuple(_read_checked(folder)["map_classes"])
-
-
-def read_origin(folder: Path) -> Origin:
-    """The dataset that the shards were made from.
-
-    Raises:
-        ShardError: there are no shards, or the manifest is damaged.
-    """
-    return Origin(**_read_checked(folder)["origin"])
+def _inputs_of(manifest: Any) -> tuple[ModalityInput, ...]:
+    return tuple(ModalityInput.model_validate(item) for item in manifest["inputs"])
 
 
 def read_manifest(path: Path) -> Any:
@@ -281,14 +240,6 @@ def read_manifest(path: Path) -> Any:
 def manifest_sha256(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest's content."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read_checked(folder: Path) -> Any:
-    manifest = read_manifest(folder / MANIFEST)
-    expected = manifest.pop("sha256", None)
-    if (got := manifest_sha256(manifest)) != expected:
-        raise damaged(folder / MANIFEST, got, expected)
-    return manifest
 
 
 def _verify_all(expected: dict[Path, str]) -> None:

@@ -1,37 +1,32 @@
 """Mean and standard deviation of each band over one split."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from fusmae.data.cluster import Run
 from fusmae.data.index import Split
 from fusmae.data.pixels import all_bands_are
-from fusmae.data.shards import Shard, shard_paths
+from fusmae.data.shards import PairReader, ShardFolder
 from fusmae.errors import ShardError
 from fusmae.files import write_json
 from fusmae.modalities import BandStatistics, ModalityInput, Statistics
 
 _BATCH = 64
+_STATISTICS = TypeAdapter(Statistics)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of some pixels of each band.
+    """Moments of some pixels of each band."""
 
-    Attributes:
-        count: number of pixels per band.
-        mean: means `[C]`, float64.
-        squares: sums `[C]` of squared differences from the mean, float64.
-    """
-
-    count: int
-    mean: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    count: int  # number of pixels per band
+    mean: NDArray[np.float64]  # means `[C]`, float64
+    squares: NDArray[np.float64]  # sums `[C]` of squared differences from the mean, float64
 
     def joined(self, other: "Moments") -> "Moments":
         """Moments of both together (Chan, Golub and LeVeque 1979); sums of raw squares would lose precision."""
@@ -46,39 +41,29 @@ class Moments:
         )
 
 
-Run = Callable[[Callable[[Path], dict[str, Moments]], Sequence[Path]], Iterable[dict[str, Moments]]]
-
-
 def measure_statistics(folder: Path, split: Split = "train", *, run: Run = map) -> Statistics:
-    """Measure a split in float64, in the bands' physical units; the number of processes changes no result.
+    """Measure a split in float64, in the bands' physical units.
 
-    Args:
-        folder: folder of the shards.
-        split: name of the split.
-        run: function that applies a function to every shard's path and returns the results in the order of the paths.
+    `run` applies a function to every shard's path and returns the results in the order of the paths; the number of its
+    processes changes no result.
 
     Raises:
         ShardError: there are no shards, or a band is constant, so that it can't be standardised.
     """
-    paths = shard_paths(folder, split)
+    shards = ShardFolder(folder)
     total: dict[str, Moments] = {}
-    for found in run(measure_shard, paths):
+    for found in run(measure_shard, shards.paths(split)):
         total = {name: total[name].joined(moments) if total else moments for name, moments in found.items()}
-    inputs = Shard(paths[0]).inputs if paths else ()
-    return {
-        key: {
-            band: _statistics_of(band, total[item.name], channel, item)
-            for item in inputs
-            if item.modality == key
-            for channel, band in enumerate(item.bands)
-        }
-        for key in dict.fromkeys(item.modality for item in inputs)
-    }
+    statistics: Statistics = {}
+    for item in shards.inputs if total else ():
+        for channel, band in enumerate(item.bands):
+            statistics.setdefault(item.modality, {})[band] = _statistics_of(band, total[item.name], channel, item)
+    return statistics
 
 
 def measure_shard(path: Path) -> dict[str, Moments]:
     """Moments of one shard's bands by input name."""
-    shard = Shard(path)
+    shard = PairReader([path])
     total = {item.name: Moments(0, np.zeros(len(item.bands)), np.zeros(len(item.bands))) for item in shard.inputs}
     for start in range(0, len(shard), _BATCH):
         batch = shard.read(range(start, min(start + _BATCH, len(shard))))
@@ -113,9 +98,7 @@ def _statistics_of(band: str, moments: Moments, channel: int, item: ModalityInpu
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write band statistics as JSON."""
-    write_json(
-        path, {key: {band: value.model_dump() for band, value in bands.items()} for key, bands in statistics.items()}
-    )
+    write_json(path, _STATISTICS.dump_python(statistics))
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -126,5 +109,4 @@ def read_statistics(path: Path) -> Statistics:
     """
     if not path.exists():
         raise ShardError(f"There are no band statistics at {path}.", hint="dvc repro shard")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {key: {band: BandStatistics(**value) for band, value in bands.items()} for key, bands in found.items()}
+    return _STATISTICS.validate_json(path.read_bytes())

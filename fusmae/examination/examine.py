@@ -1,65 +1,100 @@
 """The examination: every check of an index, of its shards and of what their dataset states."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair, Split
-from fusmae.data.shards import every_shard, read_left_out, read_map_classes
+from fusmae.data.shards import LeftOut, ShardFolder
 from fusmae.errors import ConfigError
-from fusmae.examination.check import Check
-from fusmae.examination.diagnosis import BandSummary, Diagnosis
-from fusmae.examination.index import (
-    check_classes,
-    check_complete,
-    check_counts,
-    check_labels,
-    check_maps,
-    check_neighbours,
-    check_places,
-    check_table,
-    class_counts,
-)
-from fusmae.examination.observe import Observation, merge, observe
-from fusmae.examination.pixels import (
-    check_constant,
-    check_georeference,
-    check_grid,
-    check_histograms,
-    check_nodata,
-    check_offset,
-    check_polarisation,
-    check_typical,
-    check_units,
-)
+from fusmae.examination import index, pixels
+from fusmae.examination.check import Check, Dataset
+from fusmae.examination.observe import Band, BandTotals, histogram_edges, merge, observe
+from fusmae.modalities import BandStatistics
 from fusmae.sources.shared.source import Facts
 
-CHECK_NAMES = (
-    "counts",
-    "complete",
-    "table",
-    "labels",
-    "maps",
-    "classes",
-    "places",
-    "neighbours",
-    "georeference",
-    "grid",
-    "constant",
-    "nodata",
-    "units",
-    "offset",
-    "histograms",
-    "typical",
-    "polarisation",
+_QUESTIONS = (
+    index.check_counts,
+    index.check_complete,
+    index.check_table,
+    index.check_labels,
+    index.check_maps,
+    index.check_classes,
+    index.check_places,
+    index.check_neighbours,
+    pixels.check_georeference,
+    pixels.check_grid,
+    pixels.check_constant,
+    pixels.check_nodata,
+    pixels.check_units,
+    pixels.check_offset,
+    pixels.check_histograms,
+    pixels.check_typical,
+    pixels.check_polarisation,
 )
+
+CHECK_NAMES = tuple(question.name for question in _QUESTIONS)
 """Names of all checks, in the order of the report; all except `places` are keys of `data.tolerated`."""
 
-MapShards = Callable[[Callable[[Path], Observation], Sequence[Path]], Iterable[Observation]]
+
+@dataclass(frozen=True)
+class BandSummary:
+    """Totals of one band's pixels over all splits, with the published statistics of the band."""
+
+    band: Band
+    totals: BandTotals
+    reference: BandStatistics | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        totals = self.totals
+        return {
+            "units": self.band.units,
+            "count": totals.count,
+            "mean": totals.mean,
+            "std": totals.std,
+            "lowest": totals.lowest,
+            "highest": totals.highest,
+            "reference": self.reference.model_dump() if self.reference else None,
+            "histogram": {"edges": histogram_edges(self.band.unit).tolist(), "counts": totals.histogram.tolist()},
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The result of every check, and what the report shows beside them."""
+
+    checks: tuple[Check, ...]  # results in the order of the checks
+    num_pairs: Mapping[Split, int]  # number of pairs of the index by split
+    class_counts: Mapping[str, Mapping[str, int]]  # number of pairs by class, then by split
+    bands: tuple[BandSummary, ...]  # summaries in the order of the shards' bands
+    positions: Mapping[Split, NDArray[np.float64]]  # longitudes and latitudes `[N, 2]` in degrees, as far as known
+    left_out: tuple[LeftOut, ...]  # pairs that are in no shard, with the reason
+
+    @property
+    def blocks(self) -> bool:
+        """Whether training must not start."""
+        return any(check.blocks for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything except the positions, which are in the index, as plain JSON values."""
+        statistics: dict[str, dict[str, Any]] = {}
+        for summary in self.bands:
+            statistics.setdefault(summary.band.modality, {})[summary.band.name] = summary.to_json()
+        return {
+            "blocks": self.blocks,
+            "checks": [check.to_json() for check in self.checks],
+            "pairs": {split: self.num_pairs[split] for split in SPLITS},
+            "classes": {name: dict(counts) for name, counts in self.class_counts.items()},
+            "bands": statistics,
+            "left_out": [asdict(item) for item in self.left_out],
+        }
 
 
 def examine_data(
@@ -69,54 +104,31 @@ def examine_data(
     *,
     shards: Path,
     tolerated: Mapping[str, int],
-    map_shards: MapShards = map,
+    run: Run = map,
 ) -> Diagnosis:
-    """Run every check of a dataset.
+    """Run every check of a dataset, of which `Dataset` explains the parts.
 
-    Args:
-        pairs: pairs of the index.
-        classes: class names, in the order of the label columns.
-        facts: facts that the dataset states about itself.
-        shards: folder of all shards.
-        tolerated: number of findings that are allowed, by name of the check.
-        map_shards: function that applies another one to every shard's path and returns the results in their order.
+    `tolerated` has the number of findings that are allowed, by name of the check. `run` applies a function to the path
+    of every shard in the folder `shards`, and returns the results in their order.
 
     Raises:
         ConfigError: `tolerated` has a name that is not a check.
         ShardError: there are no shards, or they are damaged.
     """
     _require_known(tolerated)
-    observed = merge(map_shards(observe, every_shard(shards)))
-    left_out = read_left_out(shards)
-    checks = [
-        check_counts(pairs, facts.counts),
-        check_complete(pairs, observed, left_out),
-        check_table(pairs, facts),
-        check_labels(pairs, classes, facts, observed, left_out),
-        check_maps(observed, classes, read_map_classes(shards)),
-        check_classes(pairs, classes),
-        check_places(pairs),
-        check_neighbours(pairs),
-        check_georeference(left_out, len(pairs)),
-        check_grid(left_out, len(pairs)),
-        check_constant(observed),
-        check_nodata(observed, left_out),
-        check_units(observed, left_out),
-        check_offset(pairs, observed, facts.s2_offset),
-        check_histograms(observed, facts.statistics),
-        check_typical(observed, facts.statistics),
-        check_polarisation(observed),
-    ]
+    folder = ShardFolder(shards)
+    observed = merge(run(observe, folder.paths()))
+    data = Dataset(pairs, classes, facts, observed, folder.left_out, folder.map_classes)
     return Diagnosis(
-        checks=_with_tolerance(checks, tolerated),
-        num_pairs=_num_pairs(pairs),
-        class_counts=class_counts(pairs, classes),
+        checks=tuple(question.ask(data, tolerated.get(question.name, 0)) for question in _QUESTIONS),
+        num_pairs=Counter(pair.split for pair in pairs),
+        class_counts=index.class_counts(pairs, classes),
         bands=tuple(
-            BandSummary(band, totals, facts.statistics.get(band.modality, {}).get(band.name))
+            BandSummary(band, totals, data.published(band))
             for band, totals in zip(observed.bands, observed.totals, strict=True)
         ),
         positions={split: _positions(pairs, split) for split in SPLITS},
-        left_out=tuple(left_out),
+        left_out=tuple(data.left_out),
     )
 
 
@@ -130,23 +142,15 @@ def examine_index(
     """
     tolerated = tolerated or {}
     _require_known(tolerated)
-    checks = [
-        check_counts(pairs, facts.counts),
-        check_table(pairs, facts),
-        check_labels(pairs, classes, facts),
-        check_classes(pairs, classes),
-        check_places(pairs),
-        check_neighbours(pairs),
-    ]
-    return list(_with_tolerance(checks, tolerated))
+    data = Dataset(pairs, classes, facts, merge([]))
+    return [question.ask(data, tolerated.get(question.name, 0)) for question in _QUESTIONS if not question.needs_shards]
 
 
 def _require_known(tolerated: Mapping[str, int]) -> None:
     """Refuse a misspelt name before anything is read, because reading a whole dataset takes hours."""
     # A place in two splits can't be tolerated: test data must not have been trained on.
     known = [name for name in CHECK_NAMES if name != "places"]
-    unknown = sorted(set(tolerated) - set(known))
-    if unknown:
+    if unknown := sorted(set(tolerated) - set(known)):
         raise ConfigError(
             f"data.tolerated names {', '.join(unknown)}, which is no check of the examination that can be agreed to.",
             got=unknown,
@@ -154,15 +158,25 @@ def _require_known(tolerated: Mapping[str, int]) -> None:
         )
 
 
-def _with_tolerance(checks: Sequence[Check], tolerated: Mapping[str, int]) -> tuple[Check, ...]:
-    return tuple(replace(check, tolerated=tolerated.get(check.name, 0)) for check in checks)
-
-
-def _num_pairs(pairs: Sequence[Pair]) -> dict[Split, int]:
-    counts = Counter(pair.split for pair in pairs)
-    return {split: counts[split] for split in SPLITS}
-
-
 def _positions(pairs: Sequence[Pair], split: Split) -> NDArray[np.float64]:
     found = [(pair.lon, pair.lat) for pair in pairs if pair.split == split and pair.lon is not None]
     return np.array(found, np.float64).reshape(-1, 2)
+
+
+def summarise(checks: Sequence[Check]) -> str:
+    """Describe the checks that block training: what fails, what was expected instead and what to do."""
+    failing = [check for check in checks if check.blocks]
+    if not failing:
+        return "The examination finds nothing that blocks training."
+    fail = "fails" if len(failing) == 1 else "fail"
+    lines = [f"The examination blocks training: {len(failing)} of {len(checks)} checks {fail}."]
+    for check in failing:
+        tolerated = f" ({check.tolerated:,} tolerated)" if check.tolerated else ""
+        lines += [
+            f"{check.name}: {check.what}",
+            f"  got:      {check.got}{tolerated}",
+            f"  expected: {check.expected}",
+            *([f"  examples: {', '.join(check.examples[:3])}"] if check.examples else []),
+            f"  next:     {check.hint}",
+        ]
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What the examination measures of a shard's pixels; the checks of pixels read only these measures."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.pixels import NO_CLASS, all_bands_are
-from fusmae.data.shards import Shard
+from fusmae.data.shards import PairReader
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE
 from fusmae.units import UNITS, Unit
 
 # Number of pairs read at a time, which limits memory for any size of shard.
 _CHUNK = 64
+_MEASURES = ("mean", "floor", "nodata_share", "clipped_share", "is_constant", "is_whole")
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,14 @@ class Band:
 
 @dataclass(frozen=True)
 class BandTotals:
-    """Sums over all pixels of one band.
+    """Sums over all pixels of one band."""
 
-    Attributes:
-        count: number of pixels.
-        total: sum of the pixels.
-        squares: sum of the squared pixels.
-        lowest: smallest pixel.
-        highest: largest pixel.
-        histogram: number of pixels by bin of `histogram_edges`.
-    """
-
-    count: int
-    total: float
-    squares: float
-    lowest: float
-    highest: float
-    histogram: NDArray[np.int64]
+    count: int  # number of pixels
+    total: float  # sum of the pixels
+    squares: float  # sum of the squared pixels
+    lowest: float  # smallest pixel
+    highest: float  # largest pixel
+    histogram: NDArray[np.int64]  # number of pixels by bin of `histogram_edges`
 
     def __add__(self, other: "BandTotals") -> "BandTotals":
         return BandTotals(
@@ -76,47 +68,21 @@ class BandTotals:
 
 
 @dataclass(frozen=True)
-class BandMeasures:
-    """Measures of each pair's bands, `[N, C]` each.
-
-    Attributes:
-        mean: mean of the pixels.
-        floor: dark floor, the `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast.
-        nodata_share: share of nodata pixels, which are 0 in all bands of the modality, over all resolutions.
-        clipped_share: share of pixels that are clipped in all bands, as along the edge of a swath.
-        is_constant: whether all pixels have the same value.
-        is_whole: whether all pixels are whole numbers.
-    """
-
-    mean: NDArray[np.float32]
-    floor: NDArray[np.float32]
-    nodata_share: NDArray[np.float32]
-    clipped_share: NDArray[np.float32]
-    is_constant: NDArray[np.bool_]
-    is_whole: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Observation:
-    """Measures of some pairs' pixels.
+    """Measures of some pairs' pixels; those from `mean` on are of each pair's bands, `[N, C]`."""
 
-    Attributes:
-        bands: bands in the order of the columns of `measures` and of `totals`.
-        totals: sums over all these pairs, by band.
-        measures: measures of each pair's bands.
-        keys: keys of the pairs, in the order of the rows.
-        splits: split in whose shards each pair is.
-        labels: label columns of the shards, `[N, K]` uint8.
-        map_shares: share of the land-cover map that each of its classes covers, `[N, M]`; `[N, 0]` without maps.
-    """
-
-    bands: tuple[Band, ...]
-    totals: tuple[BandTotals, ...]
-    measures: BandMeasures
-    keys: list[str]
-    splits: list[Split]
-    labels: NDArray[np.uint8]
-    map_shares: NDArray[np.float32]
+    bands: tuple[Band, ...]  # bands in the order of the columns and of `totals`
+    totals: tuple[BandTotals, ...]  # sums over all these pairs, by band
+    keys: list[str]  # keys of the pairs, in the order of the rows
+    splits: list[Split]  # split in whose shards each pair is
+    labels: NDArray[np.uint8]  # label columns of the shards, `[N, K]` uint8
+    map_shares: NDArray[np.float32]  # share `[N, M]` of the land-cover map that each class covers; `[N, 0]` without
+    mean: NDArray[np.float32]  # mean of the pixels
+    floor: NDArray[np.float32]  # `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast
+    nodata_share: NDArray[np.float32]  # share of pixels that are 0 in all bands of the modality, at all resolutions
+    clipped_share: NDArray[np.float32]  # share of pixels that are clipped in all bands, as along the edge of a swath
+    is_constant: NDArray[np.bool_]  # whether all pixels have the same value
+    is_whole: NDArray[np.bool_]  # whether all pixels are whole numbers
 
     def columns(self, wanted: Callable[[Band], bool]) -> list[int]:
         """Return the columns of the bands for which `wanted` returns true."""
@@ -133,7 +99,7 @@ def observe(path: Path) -> Observation:
     Raises:
         ShardError: the shard is damaged.
     """
-    shard = Shard(path)
+    shard = PairReader([path])
     split = next(split for split in SPLITS if split == path.parent.name)
     chunks = []
     for start in range(0, len(shard.keys), _CHUNK):
@@ -146,11 +112,11 @@ def observe(path: Path) -> Observation:
             Observation(
                 bands=tuple(Band(item.modality, band, item.units) for item in shard.inputs for band in item.bands),
                 totals=tuple(total for totals, _ in measured for total in totals),
-                measures=_joined([measures for _, measures in measured], axis=1),
                 keys=[shard.keys[row] for row in rows],
                 splits=[split] * len(rows),
                 labels=batch.labels,
-                map_shares=_map_shares(shard.maps(rows), len(rows)),
+                map_shares=_map_shares(shard.read_maps(rows) if shard.has_maps else None, len(rows)),
+                **{name: np.concatenate([of_bands[name] for _, of_bands in measured], axis=1) for name in _MEASURES},
             )
         )
     return merge(chunks)
@@ -161,16 +127,15 @@ def merge(observations: Iterable[Observation]) -> Observation:
     parts = [part for part in observations if part.keys]
     if not parts:
         number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
-        measures = BandMeasures(number, number, number, number, flag, flag)
-        return Observation((), (), measures, [], [], np.zeros((0, 0), np.uint8), number)
+        labels = np.zeros((0, 0), np.uint8)
+        return Observation((), (), [], [], labels, number, number, number, number, number, flag, flag)
     return Observation(
         bands=parts[0].bands,
         totals=tuple(reduce(add, totals) for totals in zip(*(part.totals for part in parts), strict=True)),
-        measures=_joined([part.measures for part in parts], axis=0),
         keys=[key for part in parts for key in part.keys],
         splits=[split for part in parts for split in part.splits],
-        labels=np.concatenate([part.labels for part in parts]),
         map_shares=_padded([part.map_shares for part in parts]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", *_MEASURES)},
     )
 
 
@@ -190,15 +155,10 @@ def _padded(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
-def _joined(parts: list[BandMeasures], axis: int) -> BandMeasures:
-    names = [field.name for field in fields(BandMeasures)]
-    return BandMeasures(**{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names})
-
-
 def _measure(
     pixels: NDArray[Any], unit: Unit, nodata: NDArray[np.bool_], clipped: NDArray[np.bool_]
-) -> tuple[list[BandTotals], BandMeasures]:
-    """Measure pixels `[B, C, h, w]`; `nodata` and `clipped` mark pixels `[B, h, w]` that are so in all bands."""
+) -> tuple[list[BandTotals], dict[str, NDArray[Any]]]:
+    """Totals and `_MEASURES` of pixels `[B, C, h, w]`, of which `nodata` and `clipped` `[B, h, w]` are in all bands."""
     shape = pixels.shape[:2]
     # Pixels are sorted once, for all order statistics.
     pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
@@ -220,15 +180,14 @@ def _measure(
         for column in range(pixels.shape[1])
     ]
     is_constant = lowest == highest
-    measures = BandMeasures(
-        mean=(sums / size).astype(np.float32),
-        floor=np.where(is_constant, np.nan, _floor(pixels, zeros, negative)).astype(np.float32),
-        nodata_share=np.broadcast_to(nodata.mean((1, 2), dtype=np.float32)[:, None], shape),
-        clipped_share=np.broadcast_to(clipped.mean((1, 2), dtype=np.float32)[:, None], shape),
-        is_constant=is_constant,
-        is_whole=_is_whole(pixels),
-    )
-    return totals, measures
+    return totals, {
+        "mean": (sums / size).astype(np.float32),
+        "floor": np.where(is_constant, np.nan, _floor(pixels, zeros, negative)).astype(np.float32),
+        "nodata_share": np.broadcast_to(nodata.mean((1, 2), dtype=np.float32)[:, None], shape),
+        "clipped_share": np.broadcast_to(clipped.mean((1, 2), dtype=np.float32)[:, None], shape),
+        "is_constant": is_constant,
+        "is_whole": _is_whole(pixels),
+    }
 
 
 def _is_whole(pixels: NDArray[Any]) -> NDArray[np.bool_]:

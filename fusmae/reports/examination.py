@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
 from fusmae.examination.check import Status, counted
-from fusmae.examination.diagnosis import Diagnosis
+from fusmae.examination.examine import Diagnosis
 from fusmae.files import write_json, write_text
 from fusmae.reports.histograms import band_histogram
 from fusmae.reports.page import render

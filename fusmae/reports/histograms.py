@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.examination.diagnosis import BandSummary
+from fusmae.examination.examine import BandSummary
 from fusmae.examination.observe import histogram_edges
 from fusmae.units import UNITS
 

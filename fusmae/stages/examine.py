@@ -6,10 +6,10 @@ from fusmae.config.data import DataConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import read_index
-from fusmae.data.shards import read_origin
+from fusmae.data.shards import ShardFolder
 from fusmae.data.verdict import write_verdict
 from fusmae.errors import ExaminationError
-from fusmae.examination.examine import examine_data
+from fusmae.examination.examine import examine_data, summarise
 from fusmae.reports.examination import write_report
 from fusmae.sources import open_source
 
@@ -23,16 +23,16 @@ def examine(
         ExaminationError: a check fails, and `data.tolerated` does not allow for that.
     """
     source = open_source(data.source.name, data.source.settings)
-    with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
+    with open_cluster(runtime.scheduler, runtime.num_dask_workers) as run:
         diagnosis = examine_data(
             read_index(index),
             source.classes,
             source.facts(raw / source.name),
             shards=shards.absolute(),
             tolerated=data.tolerated,
-            map_shards=cluster.map,
+            run=run,
         )
-    write_report(out, diagnosis, title=source.name, is_synthetic=read_origin(shards).is_synthetic)
+    write_report(out, diagnosis, title=source.name, is_synthetic=ShardFolder(shards).origin.is_synthetic)
     if diagnosis.blocks:
-        raise ExaminationError(diagnosis.summary(), hint=f"read {out / 'report.html'}")
+        raise ExaminationError(summarise(diagnosis.checks), hint=f"read {out / 'report.html'}")
     write_verdict(verdict, shards)

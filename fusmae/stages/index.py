@@ -5,8 +5,7 @@ from pathlib import Path
 from fusmae.config.data import DataConfig
 from fusmae.data.index import validate_index, write_index
 from fusmae.errors import ExaminationError
-from fusmae.examination.diagnosis import summarise
-from fusmae.examination.examine import examine_index
+from fusmae.examination.examine import examine_index, summarise
 from fusmae.sources import open_source
 
 

@@ -30,7 +30,7 @@ def shard(
     unfinished = out.with_name(f".{out.name}-{key}")
     for stale in set(out.parent.glob(f".{out.name}-*")) - {unfinished}:
         shutil.rmtree(stale)
-    with open_cluster(runtime.scheduler, runtime.num_dask_workers) as cluster:
+    with open_cluster(runtime.scheduler, runtime.num_dask_workers) as run:
         left_out = write_shards(
             pairs,
             partial(source.read, folder),
@@ -40,10 +40,10 @@ def shard(
             shard_pairs=data.shard_pairs,
             maps=Maps(source.map_classes, partial(source.read_map, folder)) if source.map_classes else None,
             origin=Origin(source.name, source.licence, source.is_synthetic),
-            run=cluster.map,
+            run=run,
         )
         require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"), num_pairs=len(pairs))
-        measured = measure_statistics(unfinished.absolute(), run=cluster.map)
+        measured = measure_statistics(unfinished.absolute(), run=run)
     require_as_received(data.source, folder, receipt)
     write_statistics(statistics, measured)
     if out.exists():

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.xdist_group("cluster")
 def two_workers(tmp_path_factory):
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("cluster"))
-    with open_cluster("", 2) as cluster:
-        yield cluster
+    with open_cluster("", 2) as run:
+        yield run
     os.chdir(before)
 
 
@@ -30,7 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_results_come_in_the_order_of_items(two_workers):
     items = list(range(40))
-    assert list(two_workers.map(operator.neg, items)) == [-item for item in items]
+    assert list(two_workers(operator.neg, items)) == [-item for item in items]
 
 
 def test_jobs_run_in_two_other_processes(two_workers):
@@ -38,21 +38,21 @@ def test_jobs_run_in_two_other_processes(two_workers):
         time.sleep(0.05)
         return os.getpid()
 
-    found = set(two_workers.map(slow_pid, list(range(20))))
+    found = set(two_workers(slow_pid, list(range(20))))
     assert len(found) == 2
     assert os.getpid() not in found
 
 
 def test_no_items_give_no_results(two_workers):
-    assert list(two_workers.map(operator.neg, [])) == []
+    assert list(two_workers(operator.neg, [])) == []
 
 
 def test_shards_and_statistics_have_the_same_bytes_as_from_one_process(
     two_workers, tmp_path, shards, statistics, pairs, read_pair, inputs, classes
 ):
-    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, run=two_workers.map)
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, run=two_workers)
     assert contents(tmp_path) == contents(shards)
-    assert measure_statistics(tmp_path, run=two_workers.map) == statistics
+    assert measure_statistics(tmp_path, run=two_workers) == statistics
 
 
 def test_a_job_whose_worker_died_is_done_by_another(two_workers, tmp_path):
@@ -63,7 +63,7 @@ def test_a_job_whose_worker_died_is_done_by_another(two_workers, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    assert list(two_workers.map(die_once, [7])) == [7]
+    assert list(two_workers(die_once, [7])) == [7]
 
 
 def test_a_job_that_fails_for_a_moment_is_tried_again(two_workers, tmp_path):
@@ -74,7 +74,7 @@ def test_a_job_that_fails_for_a_moment_is_tried_again(two_workers, tmp_path):
             raise OSError("network file system went away")
         return number
 
-    assert list(two_workers.map(fail_once, [3, 4])) == [3, 4]
+    assert list(two_workers(fail_once, [3, 4])) == [3, 4]
 
 
 @pytest.mark.parametrize("kind", ["storage", "pair"])
@@ -85,7 +85,7 @@ def test_an_error_of_ours_arrives_with_its_text(two_workers, kind):
         raise PairError("units", "Pair a: looks like linear power.", got="0.1", expected="dB")
 
     with pytest.raises((StorageError, PairError)) as raised:
-        list(two_workers.map(fail, [1]))
+        list(two_workers(fail, [1]))
     if kind == "storage":
         assert str(raised.value) == "The disk is full.\n  got:      0 MB\n  next:     make room"
     else:
@@ -99,10 +99,10 @@ def test_a_job_that_kills_every_worker_is_named_as_such(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     with (
-        open_cluster("", 1) as cluster,
+        open_cluster("", 1) as run,
         pytest.raises(ClusterError, match=r"died under the same job(.|\n)*shard_pairs"),
     ):
-        list(cluster.map(die, [1]))
+        list(run(die, [1]))
 
 
 def test_a_cluster_without_workers_is_named(tmp_path, monkeypatch):
@@ -120,8 +120,8 @@ def test_a_cluster_without_workers_is_named(tmp_path, monkeypatch):
 
 def test_a_cluster_that_is_there_already_is_used_by_its_address_and_goes_on(tmp_path, monkeypatch, foreign_cluster):
     monkeypatch.chdir(tmp_path)
-    with open_cluster(foreign_cluster.address, 0) as cluster:
-        assert list(cluster.map(operator.neg, [1, 2, 3])) == [-1, -2, -3]
+    with open_cluster(foreign_cluster.address, 0) as run:
+        assert list(run(operator.neg, [1, 2, 3])) == [-1, -2, -3]
     assert all(process.poll() is None for process in foreign_cluster.processes)
 
 
@@ -129,8 +129,8 @@ def test_shards_written_on_a_cluster_of_others_have_the_same_bytes(
     tmp_path, monkeypatch, foreign_cluster, shards, pairs, read_pair, inputs, classes
 ):
     monkeypatch.chdir(tmp_path)
-    with open_cluster(foreign_cluster.address, 0) as cluster:
-        write_shards(pairs, read_pair, tmp_path / "a", inputs=inputs, classes=classes, shard_pairs=7, run=cluster.map)
+    with open_cluster(foreign_cluster.address, 0) as run:
+        write_shards(pairs, read_pair, tmp_path / "a", inputs=inputs, classes=classes, shard_pairs=7, run=run)
     assert contents(tmp_path / "a") == contents(shards)
 
 

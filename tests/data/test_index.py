@@ -66,16 +66,14 @@ def test_a_pair_without_files_is_named(pairs, classes):
 def test_a_label_outside_the_class_table_is_named(pairs, classes):
     with pytest.raises(
         PairError,
-        match=r"1 of 28 pairs have labels outside the class table: train00.\n.*\['lava'\]\n.*\['water'",
+        match=r"1 of 28 pairs have labels outside the class table: \['lava'\].\n.*train00\n.*\['water'",
     ):
         validate_index([replace(pairs[0], labels=("water", "lava")), *pairs[1:]], classes)
 
 
 def test_a_place_in_two_splits_is_named(pairs, classes):
     moved = [replace(pair, place="lake") if pair.key in {"train01", "test02"} else pair for pair in pairs]
-    with pytest.raises(
-        SourceError, match=r"1 places are in more than one split.\n  got:      \{'lake': \['test', 'train'\]\}"
-    ):
+    with pytest.raises(SourceError, match=r"1 places are in more than one split.\n  got:      lake: test and train"):
         validate_index(moved, classes)
 
 
@@ -91,6 +89,6 @@ def test_an_empty_split_is_named(pairs, classes, split):
 
 def test_of_many_leaking_places_some_are_named(pairs, classes):
     doubled = [replace(pair, place=f"lake {number % 6}") for number, pair in enumerate(pairs)]
-    with pytest.raises(SourceError, match=r"6 places are(.|\n)*'lake 2'(.|\n)* …\n(.|\n)*most held-out") as raised:
+    with pytest.raises(SourceError, match=r"6 places are(.|\n)*lake 2: (.|\n)* …\n(.|\n)*most held-out") as raised:
         validate_index(doubled, classes)
     assert "lake 3" not in str(raised.value)

@@ -47,8 +47,8 @@ if __name__ == "__main__":
     date = datetime(2017, 6, 1, tzinfo=UTC)
     pairs = [Pair(f"p{n:03d}", {}, ("a",), splits[n % 3], f"{n % 3}", date) for n in range(48)]
     address = sys.argv[4] if len(sys.argv) > 4 else ""
-    with open_cluster(address, int(sys.argv[2])) as cluster:
-        write_shards(pairs, read, Path(sys.argv[1]), inputs=INPUTS, classes=("a",), shard_pairs=4, run=cluster.map)
+    with open_cluster(address, int(sys.argv[2])) as run:
+        write_shards(pairs, read, Path(sys.argv[1]), inputs=INPUTS, classes=("a",), shard_pairs=4, run=run)
 """
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusmae.data.shard_writer import write_shards
-from fusmae.data.shards import LeftOut, Origin, Shard, ShardReader, every_shard, read_left_out, read_origin, shard_paths
+from fusmae.data.shards import LeftOut, Origin, PairReader, ShardFolder, ShardReader
 from fusmae.errors import ShardError, StorageError
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 
@@ -68,13 +68,13 @@ def test_a_shard_is_an_array_that_numpy_opens(shards, pairs):
 
 
 def test_a_shard_alone_gives_what_the_split_gives(shards):
-    paths, reader = shard_paths(shards, "train"), ShardReader(shards, "train")
-    second = Shard(paths[1])
+    paths, reader = ShardFolder(shards).paths("train"), ShardReader(shards, "train")
+    second = PairReader([paths[1]])
     assert second.keys == reader.keys[7:14]
     found, expected = second.read([3, 0]), reader.read([10, 7])
     assert all(np.array_equal(found.pixels[name], expected.pixels[name]) for name in expected.pixels)
     assert np.array_equal(found.labels, expected.labels)
-    assert [path.parent.name for path in every_shard(shards)] == ["train"] * 3 + ["validation", "test"]
+    assert [path.parent.name for path in ShardFolder(shards).paths()] == ["train"] * 3 + ["validation", "test"]
 
 
 def test_few_files_are_open_however_many_shards_there_are(tmp_path, pairs, read_pair, inputs, classes, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_file_that_ends_early_is_refused_where_it_is_read_unverified(copied):
 
 def test_pairs_come_in_the_order_asked_across_shards(shards):
     reader = ShardReader(shards, "train")
-    assert [len(Shard(path)) for path in shard_paths(shards, "train")] == [7, 7, 3]
+    assert [len(PairReader([path])) for path in ShardFolder(shards).paths("train")] == [7, 7, 3]
     whole = reader.read(range(17))
     order = [*np.random.default_rng(0).permutation(17).tolist(), 16, 0, 0, 6, 7]
     found = reader.read(order)
@@ -211,7 +211,7 @@ def test_a_pair_that_can_not_be_used_is_left_out_and_listed(tmp_path, pairs, rea
     left_out = write_shards(pairs, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
     assert [(item.key, item.fault) for item in left_out] == [("train09", "units")]
     assert "Pair train09, band B05: not digital numbers" in left_out[0].problem
-    assert read_left_out(tmp_path) == left_out
+    assert ShardFolder(tmp_path).left_out == left_out
     assert isinstance(left_out[0], LeftOut)
     reader = ShardReader(tmp_path, "train")
     expected = [pair for pair in pairs if pair.split == "train" and pair.key != "train09"]
@@ -224,7 +224,7 @@ def test_a_shard_of_pairs_that_can_all_not_be_used_is_empty(tmp_path, pairs, rea
         return {} if pair.split == "test" else read_pair(pair)
 
     write_shards(pairs, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
-    assert len(Shard(shard_paths(tmp_path, "test")[0])) == 0
+    assert len(PairReader(ShardFolder(tmp_path).paths("test"))) == 0
     with pytest.raises(ShardError, match="Split test"):
         ShardReader(tmp_path, "test")
 
@@ -272,6 +272,6 @@ def test_shards_say_where_they_come_from_and_whether_that_is_made_up(tmp_path, p
     origin = Origin("synthetic", "made up by nobody", is_synthetic=True)
     write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, origin=origin)
     found = ShardReader(tmp_path, "train").origin
-    assert found == read_origin(tmp_path) == origin
+    assert found == ShardFolder(tmp_path).origin == origin
     assert found.described.startswith("synthetic: made up by nobody. SYNTHETIC data")
     assert Origin("sample", "CDLA").described == "sample: CDLA."

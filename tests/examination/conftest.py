@@ -9,8 +9,7 @@ import pytest
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.check import Check
-from fusmae.examination.diagnosis import Diagnosis
-from fusmae.examination.examine import examine_data
+from fusmae.examination.examine import Diagnosis, examine_data
 from fusmae.modalities import ModalityInput
 from fusmae.sources.shared.source import Facts
 

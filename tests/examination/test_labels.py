@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fusmae.examination.check import Dataset
 from fusmae.examination.index import check_labels, check_maps
 from fusmae.examination.observe import merge
 from fusmae.sources.shared.source import Facts
@@ -27,7 +28,7 @@ def test_a_class_map_shifted_by_one_is_named(ask, pairs, classes):
     known = {pair.key: _shifted(pair.labels, classes, -1) for pair in pairs[:3]}
     check = ask("labels", facts=Facts(labels=known))
     assert (check.status, check.found) == ("blocks", 3)
-    assert "3 of 3 known pairs have other classes in the index (as if shifted by +1): train00 has" in check.got
+    assert "3 pairs of 3 known ones with other classes in the index (as if shifted by +1): train00 has" in check.got
 
 
 def test_a_class_map_in_the_order_of_the_alphabet_is_named(ask, pairs, classes):
@@ -52,7 +53,7 @@ def test_columns_of_the_shards_shifted_by_one_are_named(ask, pairs, classes):
 def test_shards_with_another_number_of_columns_block(ask, classes):
     check = ask("labels", columns=[*classes, "snow"])
     assert check.status == "blocks"
-    assert "the shards have 5 label columns, the class table 4 classes" in check.got
+    assert "28 pairs in shards with 5 label columns, for a class table of 4 classes" in check.got
 
 
 def test_a_name_outside_the_class_table_blocks(ask, pairs, classes):
@@ -83,11 +84,11 @@ def test_pairs_without_any_class_are_counted(ask, pairs):
 
 def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_has_them_by_place(pairs, classes):
     twice = [*pairs, replace(pairs[0], key="again", labels=("ice",)), replace(pairs[1], key="the same")]
-    check = check_labels(twice, classes, Facts(has_labels_by_place=True))
+    check = check_labels.ask(Dataset(twice, classes, Facts(has_labels_by_place=True), merge([])))
     assert (check.status, check.examples) == ("blocks", tuple(sorted(("again", pairs[0].key))))
     assert "2 pairs of places whose classes differ between dates" in check.got
     assert check.hint.endswith("`fusmae update`")
-    assert check_labels(twice, classes, Facts()).passed
+    assert check_labels.ask(Dataset(twice, classes, Facts(), merge([]))).passed
 
 
 def test_the_hint_concerns_what_is_wrong(ask, pairs, classes):
@@ -107,7 +108,7 @@ def test_labels_are_compared_with_maps(wrong, status):
     shares[:wrong] = np.roll(shares[:wrong], 1, axis=1)
     keys = [f"p{number:03d}" for number in range(200)]
     observed = replace(merge([]), keys=keys, labels=labels, map_shares=shares)
-    check = check_maps(observed, classes, classes)
+    check = check_maps.ask(Dataset([], classes, Facts(), observed, map_classes=classes))
     assert (check.status, check.found) == (status, wrong if status == "blocks" else 0)
     assert f"contradict the labels of {wrong:,} of 200 pairs" in check.got
 
@@ -129,14 +130,16 @@ def test_a_label_needs_a_pixel_and_most_of_a_map_needs_a_label(labels, shares, p
         labels=np.array([labels], np.uint8),
         map_shares=np.array([shares], np.float32),
     )
-    assert check_maps(observed, ("a", "b", "c"), ("a", "b", "c")).passed is passes
+    data = Dataset([], ("a", "b", "c"), Facts(), observed, map_classes=("a", "b", "c"))
+    assert check_maps.ask(data).passed is passes
 
 
 def test_maps_in_another_order_of_classes_are_compared_by_name():
     observed = replace(
         merge([]), keys=["a"], labels=np.array([[1, 0]], np.uint8), map_shares=np.array([[0.0, 0.0, 1.0]], np.float32)
     )
-    assert check_maps(observed, ("water", "land"), ("road", "land", "water")).passed
+    data = Dataset([], ("water", "land"), Facts(), observed, map_classes=("road", "land", "water"))
+    assert check_maps.ask(data).passed
 
 
 def test_without_maps_nothing_is_compared(ask):

@@ -19,7 +19,7 @@ def test_a_pair_without_a_side_is_incomplete(ask, pairs, read_pair):
 
     check = ask("complete", read=read)
     assert (check.status, check.found, check.examples) == ("blocks", 1, ("train03",))
-    assert "1 pair without a modality, or unreadable" in check.got
+    assert "1 pair left out: Pair train03 lacks a side." in check.got
 
 
 def test_a_pair_that_is_in_no_shard_for_no_reason_is_found(ask, pairs):

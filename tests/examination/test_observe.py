@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 
-from fusmae.data.shards import Shard, every_shard
+from fusmae.data.shards import PairReader, ShardFolder
 from fusmae.examination.observe import histogram_edges, merge, observe
 
 
 @pytest.fixture(scope="module")
 def observed(shards):
-    return merge(observe(path) for path in every_shard(shards))
+    return merge(observe(path) for path in ShardFolder(shards).paths())
 
 
 @pytest.fixture(scope="module")
 def pixels(shards, inputs):
     """Every pair's pixels by band, `[N, P]`, in the order of the shards."""
-    batches = [Shard(path).read(range(len(Shard(path)))).pixels for path in every_shard(shards)]
+    batches = [PairReader([path]).read(range(len(PairReader([path])))).pixels for path in ShardFolder(shards).paths()]
     return {
         band: np.concatenate([batch[item.name][:, column].reshape(len(batch[item.name]), -1) for batch in batches])
         for item in inputs
@@ -35,9 +35,9 @@ def test_totals_are_those_of_all_pixels(observed, pixels):
 def test_measures_are_those_of_each_pair(observed, pixels):
     for column, band in enumerate(observed.bands):
         found = pixels[band.name]
-        assert observed.measures.mean[:, column] == pytest.approx(found.mean(1), rel=1e-5)
+        assert observed.mean[:, column] == pytest.approx(found.mean(1), rel=1e-5)
         lowest = np.quantile(found, 0.01, axis=1, method="lower")
-        assert observed.measures.floor[:, column].tolist() == lowest.tolist()
+        assert observed.floor[:, column].tolist() == lowest.tolist()
 
 
 def test_pairs_keep_their_split_and_labels(observed, pairs, classes):
@@ -57,8 +57,8 @@ def _zeroed(band, part):
 @pytest.mark.parametrize(("bands", "share"), [(("B02",), 0.0), (("B05", "B01"), 0.0), (("B02", "B03", "B04"), 0.0)])
 def test_zero_in_some_bands_is_no_nodata(diagnose, changed, tmp_path, bands, share):
     diagnose(read=changed(lambda found: {name: _zeroed(found[name], 4) for name in bands}))
-    found = merge(observe(path) for path in every_shard(tmp_path / "shards"))
-    assert (found.measures.nodata_share == share).all()
+    found = merge(observe(path) for path in ShardFolder(tmp_path / "shards").paths())
+    assert (found.nodata_share == share).all()
 
 
 def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
@@ -66,10 +66,10 @@ def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
         return {name: _zeroed(bands[name], 4) for name in ("B02", "B03", "B04", "B05", "B01")}
 
     diagnose(read=changed(cut))
-    found = merge(observe(path) for path in every_shard(tmp_path / "shards"))
+    found = merge(observe(path) for path in ShardFolder(tmp_path / "shards").paths())
     column = found.columns(lambda band: band.name == "B02")[0]
-    assert found.measures.nodata_share[:, column] == pytest.approx(0.25)
-    assert (found.measures.floor[:, column] >= 200).all()
+    assert found.nodata_share[:, column] == pytest.approx(0.25)
+    assert (found.floor[:, column] >= 200).all()
 
 
 def test_values_beyond_the_histogram_are_in_its_last_bin(diagnose, changed):

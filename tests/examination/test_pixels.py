@@ -106,7 +106,7 @@ def test_pixels_of_1_in_all_bands_are_named(ask, changed):
 def test_a_pair_left_out_for_nan_fails_nodata(ask, changed):
     check = ask("nodata", read=changed(lambda bands: {"VH": bands["VH"] * np.nan}, only=_is("test00")))
     assert (check.status, check.examples) == ("blocks", ("test00",))
-    assert "1 pair left out: NaN or infinite" in check.got
+    assert "1 pair left out: Pair test00, band VH: 576 of 576 pixels are NaN or infinite" in check.got
 
 
 def _reference(mean: float, std: float) -> Facts:

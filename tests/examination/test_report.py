@@ -6,6 +6,7 @@ import pytest
 
 from fusmae.data.index import SPLITS
 from fusmae.errors import StorageError
+from fusmae.examination.examine import summarise
 from fusmae.modalities import BandStatistics
 from fusmae.reports.examination import write_report
 from fusmae.sources.shared.source import Facts
@@ -93,7 +94,9 @@ def test_a_dataset_without_a_usable_pair_has_a_report(tmp_path, diagnose, change
     diagnosis = diagnose(read=changed(lambda bands: {"VV": bands["VV"] * np.nan}))
     write_report(tmp_path / "out", diagnosis, title="tiny", is_synthetic=False)
     assert "The shards contain no pair." in _page(tmp_path / "out")
-    assert "28 pairs left out: NaN or infinite" in diagnosis.summary()
+    assert "28 pairs left out: Pair train00, band VV: 576 of 576 pixels are NaN or infinite" in summarise(
+        diagnosis.checks
+    )
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_report(small_disk, broken):
