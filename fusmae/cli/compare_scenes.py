@@ -12,7 +12,7 @@ from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
 from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift.tiles import describe_tiles, spread_units
-from fusmae.inference.embed import require_embedding
+from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.nodata import nodata_sentences

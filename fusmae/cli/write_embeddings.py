@@ -11,8 +11,8 @@ from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
-from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
 from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
+from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, require_embedding, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences

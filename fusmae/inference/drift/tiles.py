@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.drift.reference import tile_quantiles
-from fusmae.inference.embed import scene_batches, setting_name
+from fusmae.inference.run_tiles import scene_batches, setting_name
 from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader

@@ -7,7 +7,7 @@ import rasterio
 from fusmae.errors import InputError
 from fusmae.inference.drift.reference import TILE_SHARES
 from fusmae.inference.drift.tiles import SceneTiles, describe_tiles, spread_units
-from fusmae.inference.embed import embedded_units
+from fusmae.inference.run_tiles import embedded_units
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes

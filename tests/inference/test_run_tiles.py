@@ -8,7 +8,7 @@ import pytest
 import rasterio
 
 from fusmae.errors import ExportError, InputError
-from fusmae.inference.embed import embedded_units, require_embedding, scene_batches
+from fusmae.inference.run_tiles import embedded_units, require_embedding, scene_batches
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
