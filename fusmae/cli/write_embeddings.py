@@ -12,10 +12,10 @@ from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
 from fusmae.inference.geoparquet import embedding_table, write_tables
-from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, require_embedding, setting_name
+from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, require_embedding, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import EMBEDDING, Session
@@ -103,11 +103,7 @@ def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) ->
         shapes = shapely.box(lefts, top - grid.tile_m, lefts + grid.tile_m, top)
         yield embedding_table(columns | _facts(embedded.settings, model), embedded.embeddings, shapes)
     if is_empty:
-        raise InputError(
-            "There is no tile with data: the scenes are nodata where they overlap.",
-            expected="at least one tile of which a sensor has 90 %",
-            hint=LOOK_AT_NODATA,
-        )
+        raise no_tile(": the scenes are nodata where they overlap.")
 
 
 def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> str:

@@ -10,8 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import ExportError
+from fusmae.errors import ExportError, InputError
 from fusmae.inference.scene.grid import Unit
+from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
@@ -117,6 +118,12 @@ def require_embedding(session: Session, label: str) -> None:
             expected=f"an output `{EMBEDDING}` [B, D]",
             hint="export again: dvc repro export register",
         )
+
+
+def no_tile(where: str, got: str | None = None) -> InputError:
+    """The error for scenes without a tile that has data; `where` ends its sentence."""
+    expected = "at least one tile of which a sensor has 90 %"
+    return InputError(f"There is no tile with data{where}", got=got, expected=expected, hint=LOOK_AT_NODATA)
 
 
 def setting_name(modalities: Sequence[str]) -> str:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import InputError
 from fusmae.inference.drift.reference import tile_quantiles
-from fusmae.inference.run_tiles import scene_batches, setting_name
+from fusmae.inference.run_tiles import no_tile, scene_batches, setting_name
 from fusmae.inference.scene.grid import Grid, Unit
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import UnitView
 from fusmae.inference.session import EMBEDDING, Session
@@ -67,11 +65,7 @@ def describe_tiles(
             settings += [setting_name(item.modalities)] * len(item.columns)
             corners += [(item.unit.lefts_m[column], item.unit.top_m) for column in item.columns]
     if not settings:
-        raise InputError(
-            "There is no tile with data where the scene was looked at.",
-            expected="tiles of which a sensor has 90 %",
-            hint=LOOK_AT_NODATA,
-        )
+        raise no_tile(" where the scene was looked at.")
     return SceneTiles(
         np.concatenate(quantiles), np.concatenate(embeddings), tuple(settings), np.array(corners, np.int64)
     )

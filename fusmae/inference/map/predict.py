@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import InputError, StorageError
+from fusmae.errors import StorageError
 from fusmae.files import storage_error, write_json
 from fusmae.inference.map.blend import blended
 from fusmae.inference.map.progress import Result, Work, work_key
 from fusmae.inference.map.quicklook import save_quicklook
 from fusmae.inference.map.rasters import stac_item, write_rasters
-from fusmae.inference.run_tiles import run_batches, scene_batches
+from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene.tiles import look_side_m
@@ -107,12 +107,7 @@ def predict_map(
         num_tiles = sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
         if not num_tiles:
             files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])
-            raise InputError(
-                "There is no tile with data: the scenes are nodata where they overlap.",
-                got="; ".join([files, *nodata]),
-                expected="at least one tile of which a sensor has 90 %",
-                hint=LOOK_AT_NODATA,
-            )
+            raise no_tile(": the scenes are nodata where they overlap.", "; ".join([files, *nodata]))
         facts = {
             "model": model.label,
             "model_sha256": model.sha256,
