@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fusmae.cli import drift, embed, models, predict, project, stages, study
+from fusmae.cli import models, project, scenes, stages, study
 from fusmae.cli.call import global_options
 from fusmae.cli.help import CommandWithExample, GroupedCommands
 from fusmae.errors import FusmaeError
@@ -40,7 +40,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Whole pipeline": (project.update, project.summary),
     "Models": (models.promote, models.rollback, models.ledger, models.lineage, models.reproduce, models.serve),
-    "Scenes": (predict.predict, embed.embed, drift.drift),
+    "Scenes": (scenes.predict, scenes.embed, scenes.drift),
     "Study": (study.study, study.study_pretrain, study.study_measure, study.study_report),
     "Help": (project.doctor, project.ui),
 }

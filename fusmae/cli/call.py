@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class GlobalOptions:
-    """What stands before the command: `fusmae --params … --debug <command>`.
-
-    Attributes:
-        params: file of the parameters.
-        debug: whether an error shows its traceback.
-    """
+    """What stands before the command: `fusmae --params … --debug <command>`."""
 
     params: Path = Path("params.yaml")
     debug: bool = False
@@ -82,10 +77,7 @@ _NEEDED = {
 
 
 def require_packages(command: str) -> None:
-    """Refuse a command whose packages are not all installed.
-
-    Args:
-        command: its name; one that is no command on models in use needs none.
+    """Refuse a command whose packages are not all installed; only commands on models in use need some.
 
     Raises:
         ConfigError: names what is missing.

@@ -1,10 +1,8 @@
 """How far new scenes are from what a model learned from."""
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
@@ -12,7 +10,7 @@ from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
 from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift.tiles import describe_tiles, spread_units
-from fusmae.inference.embed import require_embedding
+from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.nodata import nodata_sentences
@@ -27,15 +25,7 @@ from fusmae.reports.drift import Findings, as_text, write_drift_report
 def compare_scenes(
     config: Config, *, model: str, files: SceneFiles, out: Path, reference: Path | None, is_checked: bool
 ) -> tuple[bool, str]:
-    """Compare scenes with the reference that travels with a model.
-
-    Args:
-        config: with the thresholds, `drift`.
-        model: a registered version, or a file.
-        files: the scenes.
-        out: folder that gets the report.
-        reference: file to compare with instead of the version's reference; None for that.
-        is_checked: whether to count pixels that look like other units as drift.
+    """Compare scenes with the reference that travels with a model; see the options of `fusmae drift`.
 
     Returns:
         Whether they drift, and a summary for people.
@@ -46,6 +36,9 @@ def compare_scenes(
         InputError: scenes that can't be used, or no reference.
         StorageError: the disk is full.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     version = model_file(model)
     session = Session(version.path)
     require_embedding(session, version.label)
@@ -54,23 +47,20 @@ def compare_scenes(
     grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:
-        tiles = describe_tiles(session, reader, units, _bar(len(units)))
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("comparing", total=len(units))
+            tiles = describe_tiles(session, reader, units, lambda: progress.advance(task))
         faults = _unit_faults(reader, scenes) if is_checked else ""
         nodata = nodata_sentences(reader.tallies)
-    findings = Findings(
-        judge_scene(compared, tiles, config.drift, config.seed),
-        faults,
-        compared,
-        tiles,
-        {
-            "model": version.label,
-            "model_sha256": version.sha256,
-            "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
-            "crs": grid.crs.to_string(),
-            "thresholds": config.drift.model_dump(),
-        },
-        (grid.left, grid.top),
-    )
+    facts = {
+        "model": version.label,
+        "model_sha256": version.sha256,
+        "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
+        "crs": grid.crs.to_string(),
+        "thresholds": config.drift.model_dump(),
+    }
+    drift = judge_scene(compared, tiles, config.drift, config.seed)
+    findings = Findings(drift, faults, compared, tiles, facts, (grid.left, grid.top))
     write_drift_report(out, findings)
     return findings.is_drift, "\n".join([as_text(findings), *nodata, f"report: {out / 'drift.html'}"])
 
@@ -111,13 +101,3 @@ def _unit_faults(reader: SceneReader, scenes: dict[str, Scene]) -> str:
             raise
         return str(error)
     return ""
-
-
-def _bar(total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import track
-
-    def wrapped(units: Iterator[Any]) -> Iterator[Any]:
-        yield from track(units, "comparing", total, console=Console(stderr=True))
-
-    return wrapped

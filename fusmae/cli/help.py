@@ -3,7 +3,6 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -20,19 +19,12 @@ class GroupedCommands(TyperGroup):
         """Write one section per panel, in the order of the commands; their texts begin in the same column."""
         panels: dict[str, list[tuple[str, str]]] = {}
         width = max(len(name) for name in self.commands)
-        for panel, name, text in self._shown(ctx):
-            panels.setdefault(panel, []).append((name.ljust(width), text))
+        for name in self.list_commands(ctx):
+            command: Any = self.commands[name]
+            panels.setdefault(command.rich_help_panel, []).append((name.ljust(width), command.get_short_help_str()))
         for panel, rows in panels.items():
             with formatter.section(panel):
                 formatter.write_dl(rows)
-
-    def _shown(self, ctx: Any) -> Iterator[tuple[str, str, str]]:
-        """Panel, name and first sentence of each command."""
-        for name in self.list_commands(ctx):
-            command = self.commands[name]
-            if not command.hidden:
-                panel = getattr(command, "rich_help_panel", None) or "Commands"
-                yield panel, name, command.get_short_help_str()
 
 
 class CommandWithExample(TyperCommand):
@@ -57,10 +49,6 @@ def _for_a_shell(example: str, width: int) -> str:
     whole = r'"[^"]*"|--[\w-]+ (?=[^-])'
     words = re.sub(whole, lambda found: found.group().replace(" ", "\0"), " ".join(example.split()))
     lines = textwrap.wrap(
-        words,
-        width - len(" \\"),
-        subsequent_indent=" " * len(_EXAMPLE),
-        break_long_words=False,
-        break_on_hyphens=False,
+        words, width - len(" \\"), subsequent_indent=" " * len(_EXAMPLE), break_long_words=False, break_on_hyphens=False
     )
     return " \\\n".join(lines).replace("\0", " ")

@@ -21,9 +21,7 @@ CHANGED = 3
 """Exit code of `--check` if files have changed."""
 
 
-def summary(
-    reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
-) -> None:
+def summary(reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports")) -> None:
     """Show what the last run made and where to look at it.
 
     Example: fusmae summary
@@ -71,34 +69,23 @@ def bring_up_to_date(config: "Config", *, raw: Path, receipt: Path, check: bool)
     Files that a user provides are compared with the receipt; if they differ, stage fetch runs again. Fetched files are
     too many to be compared: the stages that read them run again. Then `dvc repro` runs the others.
 
-    Args:
-        config: params.yaml.
-        raw: folder of unpacked raw data, one folder per source.
-        receipt: JSON that describes the data.
-        check: whether to only compare.
-
     Returns:
         The exit code of DVC; with `check`, 3 if files have changed and 0 if not.
     """
     from fusmae.config.source import PROVIDED_BY_USER
+    from fusmae.sources.receipt import is_as_received
 
     name = config.data.source.name
-    is_same = _is_same(config, raw / name, receipt)
+    try:
+        is_same = is_as_received(config.data.source, raw / name, receipt)
+    except SourceError:  # stage fetch states what is wrong
+        is_same = False
     print(f"{raw / name} is {'as' if is_same else 'not as'} {receipt} states", file=sys.stderr)
     if check:
         return 0 if is_same else CHANGED
     anew = ["fetch"] if not is_same else ["index", "shard"] if name not in PROVIDED_BY_USER else []
     code = _dvc("repro", "--force", "--single-item", *anew) if anew and receipt.exists() else 0
     return code or _dvc("repro")
-
-
-def _is_same(config: "Config", folder: Path, receipt: Path) -> bool:
-    from fusmae.sources.receipt import is_as_received
-
-    try:
-        return is_as_received(config.data.source, folder, receipt)
-    except SourceError:  # stage fetch states what is wrong
-        return False
 
 
 def _dvc(*arguments: str) -> int:
@@ -127,10 +114,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def ui(
-    host: Host = "127.0.0.1",
-    port: Port = 5000,
-) -> None:
+def ui(host: Host = "127.0.0.1", port: Port = 5000) -> None:
     """Show runs and registered models in a browser.
 
     This is MLflow's web interface on the project's store. If the store is a tracking server, the command prints the

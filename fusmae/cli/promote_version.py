@@ -9,7 +9,7 @@ from pathlib import Path
 from fusmae.config.params import Config, load_config
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
-from fusmae.evaluation.paired import Difference, paired_differences
+from fusmae.evaluation.paired import paired_differences
 from fusmae.evaluation.resampling import read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
@@ -18,7 +18,7 @@ from fusmae.release.promotion.commit_checks import check_origin, require_committ
 from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
 from fusmae.release.promotion.ledger import Ledger, require_recorded, sentence
-from fusmae.release.promotion.model_scores import ModelScores, require_same, score_models
+from fusmae.release.promotion.model_scores import require_same, score_models
 from fusmae.release.registry.artifacts import add_artifacts
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.release.registry.versions import CHALLENGER, champion_number
@@ -28,13 +28,7 @@ from fusmae.runs.provenance import content_sha256, git_state
 
 @dataclass(frozen=True)
 class Evidence:
-    """Data that both versions are judged on.
-
-    Attributes:
-        shards: folder of the data set; its test split counts.
-        index: file that names the place of each pair.
-        verdict: file of the examination, which names the shards.
-    """
+    """Data that both versions are judged on: shards, the index with the place of each pair, and the shards' verdict."""
 
     shards: Path
     index: Path
@@ -55,20 +49,10 @@ def promote_version(
     reason: str,
     dry_run: bool,
 ) -> str:
-    """Judge a version by the gate, and make it champion if it passes.
+    """Judge a version by the gate, and make it champion if it passes; see the options of `fusmae promote`.
 
-    Args:
-        config: with the thresholds, `gate`.
-        params: the file that they come from.
-        name: registered model.
-        version: alias or number of the challenger; "" for the experiment's, or `challenger`.
-        evidence: data that both are judged on.
-        reports: folder that gets a folder with the verdict.
-        experiment: DVC experiment that is committed first; `workspace` for the checkout's last run, "" for none.
-        registered: JSON in which stage register names the version that it made.
-        force: whether to promote even if the gate refuses.
-        reason: why and by whom it is forced, which the ledger records.
-        dry_run: whether to judge only.
+    `config` is read from the file `params`. `registered` is the JSON in which stage register names the version that it
+    made, which is the challenger of an experiment.
 
     Returns:
         A text that states what was done.
@@ -79,7 +63,11 @@ def promote_version(
         LineageError: the challenger's lineage is damaged.
         RegistryError: MLflow refuses.
     """
-    _require_reason(force, reason)
+    if force and not reason.strip():
+        raise PromotionError(
+            "Promoting against the gate needs a reason that names who agreed.",
+            expected='--reason "agreed with A. Person: flood response needs it today"',
+        )
     if experiment:
         version = _committed(experiment, name, version, registered, dry_run=dry_run)
         config = load_config(params)
@@ -94,9 +82,8 @@ def promote_version(
     origin = check_origin(challenger, evidence.shards, params)
     if not force:
         require_origin(challenger, origin)
-    verdict, warning = _verdict(
-        config, challenger, model_file(f"{name}/{current}") if current else None, evidence, origin
-    )
+    champion = model_file(f"{name}/{current}") if current else None
+    verdict, warning = _verdict(config, challenger, champion, evidence, origin)
     folder = reports / f"{name}-{challenger.version}"
     report = write_verdict(folder, verdict, warning)
     if not dry_run:  # a refusal is kept, too
@@ -123,14 +110,6 @@ def promote_version(
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
-def _require_reason(force: bool, reason: str) -> None:
-    if force and not reason.strip():
-        raise PromotionError(
-            "Promoting against the gate needs a reason that names who agreed.",
-            expected='--reason "agreed with A. Person: flood response needs it today"',
-        )
-
-
 def _committed(experiment: str, name: str, version: str, registered: Path, *, dry_run: bool) -> str:
     """Commit an experiment; the number of the version that it registered."""
     if dry_run or version:
@@ -152,16 +131,30 @@ def _committed(experiment: str, name: str, version: str, registered: Path, *, dr
 
 
 def _verdict(
-    config: Config,
-    challenger: ModelFile,
-    champion: ModelFile | None,
-    evidence: Evidence,
-    origin: Sequence[GateCheck],
+    config: Config, challenger: ModelFile, champion: ModelFile | None, evidence: Evidence, origin: Sequence[GateCheck]
 ) -> tuple[Verdict, str]:
+    """The gate's verdict, and what the data's origin warns of."""
     reader = ShardReader(evidence.shards, "test")
-    incomparable = _why_incomparable(champion, reader)
-    models = [challenger, champion] if champion and not incomparable else [challenger]
+    models, incomparable = [challenger], ""
+    if champion:
+        try:
+            require_same(champion, Session(champion.path), reader)
+            models.append(champion)
+        except PromotionError as error:  # it has other classes or bands; it can still be replaced
+            incomparable = f"champion {str(error).splitlines()[0]}"
     measured = score_models(models, reader, threshold=config.evaluate.threshold)
+    new, old = measured[0], measured[1] if len(measured) > 1 else None
+    difference = None
+    if old:
+        difference = paired_differences(
+            new.probabilities[new.every_modality],
+            old.probabilities[new.every_modality],
+            reader.labels,
+            places=read_places(evidence.index, reader.keys),
+            resamples=config.gate.bootstrap_resamples,
+            confidence=config.gate.confidence,
+            seed=config.seed,
+        )[config.gate.metric]
     facts = {
         "num_pairs": len(reader),
         "test_set": f"sha256:{content_sha256(evidence.shards)}",
@@ -171,38 +164,5 @@ def _verdict(
         "thresholds": config.gate.model_dump(),
         "models": [model.to_json() for model in measured],
     }
-    verdict = judge(
-        measured[0],
-        measured[1] if len(measured) > 1 else None,
-        _difference(config, measured, reader, evidence.index) if len(measured) > 1 else None,
-        config.gate,
-        facts,
-        origin=origin,
-        incomparable=incomparable,
-    )
+    verdict = judge(new, old, difference, config.gate, facts, origin=origin, incomparable=incomparable)
     return verdict, reader.origin.warning
-
-
-def _why_incomparable(champion: ModelFile | None, reader: ShardReader) -> str:
-    """The reason why a champion can't be judged: it has other classes or bands. It can still be replaced."""
-    if champion is None:
-        return ""
-    try:
-        require_same(champion, Session(champion.path), reader)
-    except PromotionError as error:
-        return f"champion {str(error).splitlines()[0]}"
-    return ""
-
-
-def _difference(config: Config, measured: list[ModelScores], reader: ShardReader, index: Path) -> Difference:
-    every = measured[0].every_modality
-    differences = paired_differences(
-        measured[0].probabilities[every],
-        measured[1].probabilities[every],
-        reader.labels,
-        places=read_places(index, reader.keys),
-        resamples=config.gate.bootstrap_resamples,
-        confidence=config.gate.confidence,
-        seed=config.seed,
-    )
-    return differences[config.gate.metric]

@@ -28,11 +28,9 @@ class Units(StrEnum):
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """Scenes as a command line names them.
+    """Scenes as a command line names them: files, folders and archives by modality, and how to interpret them.
 
-    Attributes:
-        paths: files, folders and archives by modality.
-        readings: how to interpret them; without the modalities that no option says anything about.
+    `readings` lacks the modalities that no option says anything about.
     """
 
     paths: Mapping[str, tuple[str | Path, ...]] = field(default_factory=dict)
@@ -88,30 +86,26 @@ def _scene_files(
 ) -> SceneFiles:
     from fusmae.inference.scene.scene import Reading
 
-    of_s1: Units | None = None if s1_units is Units.DB else s1_units
+    paths = _by_modality("scene", scene, {"s1": tuple(s1 or ()), "s2": tuple(s2 or ())}, lambda path: (path,))
     names = _by_modality("bands", bands, {"s1": _names(s1_bands), "s2": _names(s2_bands)}, _names)
-    kinds = _by_modality("units", units, {"s1": of_s1}, Units)
-    offsets = _by_modality("offset", offset, {"s2": s2_offset}, int)
-    return SceneFiles(
-        _by_modality(
-            "scene", scene, {"s1": tuple(s1 or ()) or None, "s2": tuple(s2 or ()) or None}, lambda path: (path,)
-        ),
-        {
-            modality: Reading(names.get(modality), kinds.get(modality, Units.DB).value, offsets.get(modality))
-            for modality in {**names, **kinds, **offsets}
-        },
-    )
+    kinds = _by_modality("units", units, {"s1": Units(s1_units)} if s1_units != "dB" else {}, Units)
+    offsets = _by_modality("offset", offset, {} if s2_offset is None else {"s2": s2_offset}, int)
+    readings = {
+        modality: Reading(names.get(modality), kinds.get(modality, Units.DB).value, offsets.get(modality))
+        for modality in {**names, **kinds, **offsets}
+    }
+    return SceneFiles(paths, readings)
 
 
 def _by_modality(
-    option: str, texts: Sequence[str] | None, short: Mapping[str, T | None], parse: Callable[[str], T | None]
+    option: str, texts: Sequence[str] | None, short: Mapping[str, T], parse: Callable[[str], T]
 ) -> dict[str, T]:
-    """Values by modality, from texts such as `s1=PATH` and from the short options of some modalities.
+    """Values by modality, from texts such as `s1=PATH` and from the short options of some modalities; () is none.
 
     Raises:
         InputError: a text names no modality, a value can't be used, or a modality has two.
     """
-    found = {modality: value for modality, value in short.items() if value is not None}
+    found = {modality: value for modality, value in short.items() if value != ()}
     for text in texts or ():
         modality, _, written = text.partition("=")
         try:
@@ -139,5 +133,5 @@ _EXPECTED = {
 }
 
 
-def _names(text: str) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in text.split(",")) if text else None
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()

@@ -6,30 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import stage_params
-from fusmae.cli.options import (
-    Exported,
-    Index,
-    Out,
-    Raw,
-    Receipt,
-    RunFile,
-    Runs,
-    Shards,
-    Statistics,
-    Verdict,
-    Weights,
-)
+from fusmae.cli.options import Exported, Index, Out, Raw, Receipt, RunFile, Runs, Shards, Statistics, Verdict, Weights
 
 if TYPE_CHECKING:
     from fusmae.config.params import Config
     from fusmae.training.stage import TrainingStage
 
+Downloads = Annotated[Path, typer.Option(help="Folder of archives, downloaded or put there by hand.")]
+Pictures = Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")]
+Models = Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")]
+VariantReport = Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")]
 
-def fetch(
-    downloads: Annotated[Path, typer.Option(help="Folder of archives, downloaded or put there by hand.")],
-    raw: Raw,
-    receipt: Receipt,
-) -> None:
+
+def fetch(downloads: Downloads, raw: Raw, receipt: Receipt) -> None:
     """Get a source's archives, check and unpack them.
 
     A killed stage continues where it stopped.
@@ -67,13 +56,7 @@ def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statis
     run_stage(config.data, config.runtime, raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
 
 
-def examine(
-    raw: Raw,
-    index: Index,
-    shards: Shards,
-    out: Out,
-    verdict: Verdict,
-) -> None:
+def examine(raw: Raw, index: Index, shards: Shards, out: Out, verdict: Verdict) -> None:
     """Check the data: completeness, units, labels, splits.
 
     Pairs must be complete, in the right units and labelled correctly; splits must not share places.
@@ -95,12 +78,7 @@ def training_stage(config: "Config") -> "TrainingStage":
 
 
 def pretrain(
-    shards: Shards,
-    verdict: Verdict,
-    statistics: Statistics,
-    out: Out,
-    pictures: Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")],
-    run: RunFile,
+    shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, pictures: Pictures, run: RunFile
 ) -> None:
     """Pretrain by masked reconstruction.
 
@@ -133,14 +111,7 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     config = stage_params()
     from fusmae.stages.probe import probe as run_stage
 
-    run_stage(
-        config.probe,
-        training_stage(config),
-        weights=weights,
-        shards=shards,
-        out=out,
-        run_file=run,
-    )
+    run_stage(config.probe, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
 
 
 def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
@@ -152,23 +123,10 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     config = stage_params()
     from fusmae.stages.finetune import finetune as run_stage
 
-    run_stage(
-        config.finetune,
-        training_stage(config),
-        weights=weights,
-        shards=shards,
-        out=out,
-        run_file=run,
-    )
+    run_stage(config.finetune, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
 
 
-def evaluate(
-    models: Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")],
-    shards: Shards,
-    index: Index,
-    out: Out,
-    runs: Runs,
-) -> None:
+def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs) -> None:
     """Score every model over the whole test set.
 
     Frozen encoders are scored by kNN and by their probe; all models with and without each modality.
@@ -205,13 +163,7 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
     run_stage(config.export, tile_m=config.data.tile_m, weights=weights, shards=shards, out=out)
 
 
-def variants(
-    exported: Exported,
-    shards: Shards,
-    index: Index,
-    out: Out,
-    report: Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")],
-) -> None:
+def variants(exported: Exported, shards: Shards, index: Index, out: Out, report: VariantReport) -> None:
     """Make fp16 and int8 variants of the exported model.
 
     Those that are neither worse nor slower are kept.
@@ -225,12 +177,7 @@ def variants(
     run_stage(config.variants, seed=config.seed, exported=exported, shards=shards, index=index, out=out, report=report)
 
 
-def reference(
-    exported: Exported,
-    shards: Shards,
-    index: Index,
-    out: Out,
-) -> None:
+def reference(exported: Exported, shards: Shards, index: Index, out: Out) -> None:
     """Describe the training data for `fusmae drift`.
 
     The command compares new scenes with these numbers.

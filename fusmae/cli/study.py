@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fusmae.config.params import Config
 
 Variant = Annotated[str, typer.Option(help="Name in study.variants.")]
+PretrainedBy = Annotated[Path, typer.Option(help="Checkpoint folder that `fusmae study-pretrain` wrote.")]
+Cells = Annotated[Path, typer.Option(help="Folder with what `fusmae study-measure` wrote.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, masks and label subsets.")]
 
 
@@ -40,14 +42,19 @@ def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")
     Raises:
         ConfigError: an override names nothing, a value is wrong, or a file of weights is absent.
     """
+    from fusmae.files import file_sha256
     from fusmae.study.variants import study_of, variant_config
 
     config = _composed(overrides, out, conf)
-    hashes = [
-        f"study.variants.{name}.weights_sha256={_hash(name, Path(variant.weights))}"
-        for name, variant in study_of(config).variants.items()
-        if variant.weights
-    ]
+    weights = {name: Path(found.weights) for name, found in study_of(config).variants.items() if found.weights}
+    for name, path in weights.items():
+        if not path.is_file():
+            raise ConfigError(
+                f"study.variants.{name}.weights names no file.",
+                got=str(path),
+                expected="a file of weights, or none for random ones",
+            )
+    hashes = [f"study.variants.{name}.weights_sha256={file_sha256(path)}" for name, path in weights.items()]
     if hashes:
         config = _composed([*overrides, *hashes], out, conf)
     for name in study_of(config).run:
@@ -72,26 +79,8 @@ def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
     return load_config(out)
 
 
-def _hash(name: str, weights: Path) -> str:
-    from fusmae.files import file_sha256
-
-    if not weights.is_file():
-        raise ConfigError(
-            f"study.variants.{name}.weights names no file.",
-            got=str(weights),
-            expected="a file of weights, or none for random ones",
-        )
-    return file_sha256(weights)
-
-
 def study_pretrain(
-    variant: Variant,
-    seed: Seed,
-    shards: Shards,
-    verdict: Verdict,
-    statistics: Statistics,
-    out: Out,
-    run: RunFile,
+    variant: Variant, seed: Seed, shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, run: RunFile
 ) -> None:
     """Pretrain one variant of a study.
 
@@ -120,13 +109,7 @@ def study_pretrain(
 
 
 def study_measure(
-    variant: Variant,
-    seed: Seed,
-    weights: Annotated[Path, typer.Option(help="Checkpoint folder that `fusmae study-pretrain` wrote.")],
-    shards: Shards,
-    index: Index,
-    out: Out,
-    run: RunFile,
+    variant: Variant, seed: Seed, weights: PretrainedBy, shards: Shards, index: Index, out: Out, run: RunFile
 ) -> None:
     """Measure one variant of a study.
 
@@ -156,12 +139,7 @@ def study_measure(
     )
 
 
-def study_report(
-    cells: Annotated[Path, typer.Option(help="Folder with what `fusmae study-measure` wrote.")],
-    shards: Shards,
-    out: Out,
-    runs: Runs,
-) -> None:
+def study_report(cells: Cells, shards: Shards, out: Out, runs: Runs) -> None:
     """Write the report of a study.
 
     One page shows tables and plots of all cells.
@@ -174,12 +152,5 @@ def study_report(
     from fusmae.study.variants import study_of
 
     run_stage(
-        study_of(config),
-        config.model,
-        config.pretrain,
-        config.finetune,
-        cells=cells,
-        shards=shards,
-        out=out,
-        runs=runs,
+        study_of(config), config.model, config.pretrain, config.finetune, cells=cells, shards=shards, out=out, runs=runs
     )

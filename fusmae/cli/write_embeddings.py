@@ -1,6 +1,6 @@
 """Embeddings of a scene's tiles or of a data set's pairs, as a table to search."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
-from fusmae.inference.embed import EmbeddedUnit, embedded_units, require_embedding, setting_name
-from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
+from fusmae.inference.geoparquet import embedding_table, write_tables
+from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, require_embedding, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import EMBEDDING, Session
@@ -35,17 +35,7 @@ def write_embeddings(
     split: Split | None,
     index: Path | None,
 ) -> str:
-    """Write a table of embeddings, of scenes or of a data set's pairs.
-
-    Args:
-        model: a registered version, or a file.
-        files: the scenes; none where shards are given.
-        out: the table, GeoParquet.
-        stride: metres from tile to tile; None for tiles side by side.
-        is_checked: whether to refuse pixels that look like other units than the model's.
-        shards: the data set, instead of scenes.
-        split: which of its splits; None for test.
-        index: its index, which says where the pairs are.
+    """Write a table of embeddings, of scenes or of a data set's pairs; see the options of `fusmae embed`.
 
     Returns:
         A summary for people.
@@ -57,7 +47,17 @@ def write_embeddings(
         ShardError: shards that can't be read.
         StorageError: the disk is full.
     """
-    _require_one_kind(files, stride, shards, split, index)
+    if bool(files.paths) == bool(shards):
+        raise InputError(
+            "Embeddings are of scenes or of shards.", expected="--scene for one modality or more, or --shards alone"
+        )
+    if not shards and (split or index):
+        raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
+    if shards and (stride is not None or files != SceneFiles()):
+        raise InputError(
+            "Shards say themselves what they hold.",
+            expected="no --stride, and none of --bands, --units, --offset and their short forms such as --s1-bands",
+        )
     version = model_file(model)
     session = Session(version.path)
     require_embedding(session, version.label)
@@ -65,31 +65,13 @@ def write_embeddings(
     if shards:
         summary = _embed_pairs(version, session, shards, split or "test", index, out)
     else:
-        num_tiles, nodata = _embed_scenes(version, session, files, stride, is_checked, out)
-        summary = f"{num_tiles:,} tiles"
+        summary, nodata = _embed_scenes(version, session, files, stride, is_checked, out)
     return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {version.label}", *nodata, f"wrote {out}"])
-
-
-def _require_one_kind(
-    files: SceneFiles, stride: int | None, shards: Path | None, split: Split | None, index: Path | None
-) -> None:
-    is_of_scenes = bool(files.paths)
-    if is_of_scenes == bool(shards):
-        raise InputError(
-            "Embeddings are of scenes or of shards.", expected="--scene for one modality or more, or --shards alone"
-        )
-    if is_of_scenes and (split or index):
-        raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
-    if shards and (stride is not None or files != SceneFiles()):
-        raise InputError(
-            "Shards say themselves what they hold.",
-            expected="no --stride, and none of --bands, --units, --offset and their short forms such as --s1-bands",
-        )
 
 
 def _embed_scenes(
     model: ModelFile, session: Session, files: SceneFiles, stride: int | None, is_checked: bool, out: Path
-) -> tuple[int, tuple[str, ...]]:
+) -> tuple[str, tuple[str, ...]]:
     """The number of tiles, and sentences on nodata."""
     scenes = open_scenes(session.inputs, files.paths, files.readings)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
@@ -99,35 +81,29 @@ def _embed_scenes(
         if is_checked:
             print_warnings(check_pixels(reader, scenes))
         units = grid.units()
-        found = _tracked(embedded_units(session, reader, units), len(units))
-        num_tiles = write_tables(out, _unit_tables(found, grid, model), Geometry("Polygon", grid.crs))
-        return num_tiles, nodata_sentences(reader.tallies)
+        embedded = _tracked(embedded_units(session, reader, units), len(units))
+        num_tiles = write_tables(out, _unit_tables(embedded, grid, model), grid.crs)
+        return f"{num_tiles:,} tiles", nodata_sentences(reader.tallies)
 
 
 def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) -> Iterator[Any]:
     import shapely
 
-    rows = {top: number for number, top in enumerate(grid.tile_tops_m)}
-    columns = {left: number for number, left in enumerate(grid.tile_lefts_m)}
-    is_empty = True
-    for found in units:
-        if not found.columns:
+    tops_m, all_lefts_m, is_empty = grid.tile_tops_m, grid.tile_lefts_m, True
+    for embedded in units:
+        if not embedded.columns:
             continue
         is_empty = False
-        lefts_m = [found.unit.lefts_m[column] for column in found.columns]
-        lefts, top = grid.left + np.array(lefts_m), grid.top - found.unit.top_m
-        shapes = shapely.box(lefts, top - grid.tile_m, lefts + grid.tile_m, top)
-        named = {
-            "tile_row": np.full(len(lefts), rows[found.unit.top_m], np.int32),
-            "tile_column": np.array([columns[left] for left in lefts_m], np.int32),
+        lefts_m, top_m = np.array(embedded.unit.lefts_m)[list(embedded.columns)], embedded.unit.top_m
+        lefts, top = grid.left + lefts_m, grid.top - top_m
+        columns = {
+            "tile_row": np.full(len(lefts), tops_m.index(top_m), np.int32),
+            "tile_column": np.searchsorted(all_lefts_m, lefts_m).astype(np.int32),
         }
-        yield embedding_table(named | _facts(found.settings, model), found.embeddings, shapes)
+        shapes = shapely.box(lefts, top - grid.tile_m, lefts + grid.tile_m, top)
+        yield embedding_table(columns | _facts(embedded.settings, model), embedded.embeddings, shapes)
     if is_empty:
-        raise InputError(
-            "There is no tile with data: the scenes are nodata where they overlap.",
-            expected="at least one tile of which a sensor has 90 %",
-            hint=LOOK_AT_NODATA,
-        )
+        raise no_tile(": the scenes are nodata where they overlap.")
 
 
 def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> str:
@@ -136,22 +112,28 @@ def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split,
     places = _points(index, reader.keys) if index else None
     starts = range(0, len(reader), _BATCH)
     tables = _pair_tables(_tracked(starts, len(starts)), session, reader, places, model)
-    num_rows = write_tables(out, tables, Geometry("Point", "OGC:CRS84") if places is not None else None)
-    is_lost = bool(index) and places is None
-    return f"{num_rows:,} {split} pairs{f' without geometry: {index} lacks the place of some' if is_lost else ''}"
+    num_rows = write_tables(out, tables, None if places is None else "OGC:CRS84")
+    lost = f" without geometry: {index} lacks the place of some" if index and places is None else ""
+    return f"{num_rows:,} {split} pairs{lost}"
 
 
 def _pair_tables(
     starts: Iterable[int], session: Session, reader: ShardReader, places: NDArray[Any] | None, model: ModelFile
 ) -> Iterator[Any]:
+    import pyarrow as pa
+
+    setting = setting_name(session.metadata["modalities"])
     for start in starts:
         rows = range(start, min(start + _BATCH, len(reader)))
         batch = reader.read(rows)
         labels = [[reader.classes[k] for k in np.flatnonzero(row)] for row in batch.labels]
-        named: Mapping[str, Any] = {"key": [reader.keys[row] for row in rows], "labels": _lists(labels)}
-        facts = _facts([setting_name(session.metadata["modalities"])] * len(rows), model)
+        columns = {
+            "key": [reader.keys[row] for row in rows],
+            "labels": pa.array(labels, pa.list_(pa.string())),  # all may be empty
+            **_facts([setting] * len(rows), model),
+        }
         embeddings = session.run(batch.pixels)[EMBEDDING]
-        yield embedding_table({**named, **facts}, embeddings, None if places is None else places[list(rows)])
+        yield embedding_table(columns, embeddings, None if places is None else places[list(rows)])
 
 
 def _points(index: Path, keys: Sequence[str]) -> NDArray[Any] | None:
@@ -164,23 +146,8 @@ def _points(index: Path, keys: Sequence[str]) -> NDArray[Any] | None:
 
 
 def _facts(settings: Sequence[str], model: ModelFile) -> dict[str, Any]:
-    return {
-        "modalities": _repeated(settings),
-        "model": _repeated([model.label] * len(settings)),
-        "model_sha256": _repeated([model.sha256] * len(settings)),
-    }
-
-
-def _repeated(texts: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(texts, pa.string())
-
-
-def _lists(texts: Sequence[Sequence[str]]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(texts, pa.list_(pa.string()))
+    size = len(settings)
+    return {"modalities": settings, "model": [model.label] * size, "model_sha256": [model.sha256] * size}
 
 
 def _tracked(items: Iterable[Any], total: int) -> Iterator[Any]:

@@ -6,10 +6,9 @@ box beside each geometry, so that plain SQL can select by place.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,6 @@ from fusmae.files import written_whole
 # Rows per row group, which also bounds the memory of rows that wait to be written.
 _GROUP_ROWS = 4096
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What all geometries of a file have in common.
-
-    Attributes:
-        kind: type of every geometry.
-        crs: CRS in any form that rasterio accepts.
-    """
-
-    kind: Literal["Polygon", "Point"]
-    crs: Any
 
 
 def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32], shapes: Any = None) -> Any:
@@ -53,16 +39,13 @@ def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32],
     return pa.table({**columns, "embedding": vectors, **({} if shapes is None else _places(shapes))})
 
 
-def write_tables(path: Path, tables: Iterable[Any], geometry: Geometry | None) -> int:
-    """Write tables one after another into a file, which is written whole or not at all.
+def write_tables(path: Path, tables: Iterable[Any], crs: Any) -> int:
+    """Write tables one after another into a file, which is written whole or not at all; returns the number of rows.
 
     Args:
         path: path of the file.
         tables: tables from `embedding_table`, at least one, all with the same columns.
-        geometry: what the geometries have in common; None if rows have none.
-
-    Returns:
-        The number of rows.
+        crs: CRS of the geometries, in any form that rasterio accepts; None if rows have none.
 
     Raises:
         StorageError: the disk is full.
@@ -73,7 +56,7 @@ def write_tables(path: Path, tables: Iterable[Any], geometry: Geometry | None) -
     with written_whole(path) as partial:
         groups = _grouped(tables)
         first = next(groups)
-        schema = first.schema.with_metadata({b"geo": _geo(geometry)} if geometry else None)
+        schema = first.schema.with_metadata({b"geo": _geo(first, crs)} if crs is not None else None)
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for table in chain([first], groups):
                 num_rows += table.num_rows
@@ -92,19 +75,21 @@ def _places(shapes: Any) -> dict[str, Any]:
     }
 
 
-def _geo(geometry: Geometry) -> bytes:
+def _geo(table: Any, crs: Any) -> bytes:
+    import shapely
     from rasterio.crs import CRS
 
     column = {
         "encoding": "WKB",
-        "geometry_types": [geometry.kind],
-        "crs": CRS.from_user_input(geometry.crs).to_dict(projjson=True),
+        "geometry_types": [shapely.from_wkb(table["geometry"][0].as_py()).geom_type],  # all are alike
+        "crs": CRS.from_user_input(crs).to_dict(projjson=True),
         "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
     }
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()
 
 
 def _grouped(tables: Iterable[Any]) -> Iterator[Any]:
+    """Tables joined into groups of at least `_GROUP_ROWS` rows, but for the last."""
     import pyarrow as pa
 
     waiting: list[Any] = []

@@ -42,9 +42,7 @@ class Session:
     least one part per thread, results are the same to the last bit for any number of threads. Several calls of `run` at
     the same time are fastest with `on_one_core` (benchmarks/results/serving.json).
 
-    Args:
-        path: path of the ONNX file.
-        num_threads: total number of threads; 0 for the number of cores.
+    `num_threads` is the total number of threads, 0 that of the cores.
 
     Raises:
         ExportError: the file is not an ONNX file, has no fusmae metadata, has metadata that describe another graph, or
@@ -57,13 +55,12 @@ class Session:
         self._single = _open(path, 1) if self._num_threads > 1 else self._session
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="session")
         properties = self._session.get_modelmeta().custom_metadata_map
-        found = properties.get(METADATA_KEY)
-        if found is None:
+        if METADATA_KEY not in properties:
             raise ExportError(f"{path} carries no fusmae metadata.", hint="dvc repro export")
         try:
-            self.metadata: dict[str, Any] = json.loads(found)
+            self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            stated = _stated_arrays(self.metadata, self.inputs)
+            stated = _stated_shapes(self.metadata, self.inputs)
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
@@ -78,17 +75,13 @@ class Session:
         if graph != stated:
             raise ExportError(
                 f"{path} has metadata of another graph.",
-                got=f"arrays of the graph {_differing(graph, stated)}",
-                expected=f"as its metadata say {_differing(stated, graph)}",
+                got=f"arrays of the graph {dict(sorted(graph.items() - stated.items()))}",
+                expected=f"as its metadata say {dict(sorted(stated.items() - graph.items()))}",
                 hint="dvc repro -f -s export; never edit metadata by hand",
             )
 
     def require_inputs(self, inputs: Sequence[ModalityInput], what: str) -> None:
-        """Refuse data that lack an array of the graph, or have other bands in one of the same shape.
-
-        Args:
-            inputs: arrays of the data.
-            what: name of the data in the error.
+        """Refuse arrays of data, named `what` in the error, among which is not every one that the graph takes.
 
         Raises:
             InputError: an array of the graph is missing, or has other bands, another order of bands, other units or
@@ -103,11 +96,7 @@ class Session:
             )
 
     def run(
-        self,
-        pixels: Mapping[str, NDArray[Any]],
-        modalities: Sequence[str] | None = None,
-        *,
-        on_one_core: bool = False,
+        self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None, *, on_one_core: bool = False
     ) -> dict[str, NDArray[np.float32]]:
         """Run a batch.
 
@@ -128,14 +117,11 @@ class Session:
         feeds = {
             item.name: np.asarray(pixels[item.name], np.float32)
             if item.modality in present
-            else np.zeros((batch, len(item.bands), item.side_px, item.side_px), np.float32)
+            else np.zeros((batch, *_shape(item)), np.float32)
             for item in self.inputs
         }
         row = [float(key in present) for key in self.metadata["modalities"]]
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
-        return self._run(feeds, batch, on_one_core)
-
-    def _run(self, feeds: Mapping[str, NDArray[Any]], batch: int, on_one_core: bool) -> dict[str, NDArray[np.float32]]:
         names = [output.name for output in self._session.get_outputs()]
         parts = [{name: array[at : at + PART] for name, array in feeds.items()} for at in range(0, batch, PART)]
         session = self._single if on_one_core or len(parts) >= self._num_threads else self._session
@@ -146,14 +132,7 @@ class Session:
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*found, strict=True), strict=True)}
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Refuse arrays that `run` can't take, without running the graph.
-
-        Args:
-            pixels: see `run`.
-            modalities: see `run`.
-
-        Returns:
-            The modalities that are present, in the graph's order.
+        """Refuse arrays that `run` can't take, without running the graph; returns the modalities that are present.
 
         Raises:
             InputError: see `run`.
@@ -174,12 +153,11 @@ class Session:
                 raise InputError(
                     f"Array {item.name} is missing.", got=sorted(pixels), expected=f"{item.name} {item.bands}"
                 )
-            shape = (len(item.bands), item.side_px, item.side_px)
-            if pixels[item.name].shape[1:] != shape or len(counts) > 1:
+            if pixels[item.name].shape[1:] != _shape(item) or len(counts) > 1:
                 raise InputError(
                     f"Array {item.name} has a wrong shape.",
                     got={name: array.shape for name, array in pixels.items()},
-                    expected=f"[B, {shape[0]}, {shape[1]}, {shape[2]}] with the same B in every array",
+                    expected=f"[B, {', '.join(map(str, _shape(item)))}] with the same B in every array",
                 )
             with np.errstate(over="ignore"):  # in float32, as in the graph: numbers that are too large become infinite
                 values = np.asarray(pixels[item.name], np.float32)
@@ -201,9 +179,7 @@ def digest_entry(digest: str) -> bytes:
 
 def _check_digest(path: Path, stated: str) -> None:
     with path.open("rb") as file:
-        length = file.seek(0, os.SEEK_END) - len(digest_entry(stated))
-        file.seek(0)
-        content = hashlib.sha256()
+        length, content = path.stat().st_size - len(digest_entry(stated)), hashlib.sha256()
         while length > 0 and (piece := file.read(min(length, 2**20))):
             content.update(piece)
             length -= len(piece)
@@ -245,16 +221,12 @@ def _listed(inputs: Sequence[ModalityInput]) -> str:
     return "; ".join(f"{item.name} [{item.side_px} px, {item.units}] {', '.join(item.bands)}" for item in inputs)
 
 
-def _stated_arrays(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:
+def _stated_shapes(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:
     """Shapes, without the batch dimension, of all inputs and outputs by name."""
-    arrays = {item.name: (len(item.bands), item.side_px, item.side_px) for item in inputs}
-    num_classes = len(metadata["classes"])
-    return arrays | {
-        PRESENCE: (len(metadata["modalities"]),),
-        "logits": (num_classes,),
-        "probabilities": (num_classes,),
-    }
+    shapes: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in inputs}
+    of_classes = (len(metadata["classes"]),)
+    return shapes | {PRESENCE: (len(metadata["modalities"]),), "logits": of_classes, "probabilities": of_classes}
 
 
-def _differing(arrays: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    return {name: shape for name, shape in arrays.items() if others.get(name) != shape}
+def _shape(item: ModalityInput) -> tuple[int, int, int]:
+    return len(item.bands), item.side_px, item.side_px

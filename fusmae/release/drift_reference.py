@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair
 from fusmae.data.shards import ShardReader
 from fusmae.inference.drift.reference import TRAIN_SHARES, Reference, bands_of, tile_quantiles
-from fusmae.inference.embed import setting_name
+from fusmae.inference.run_tiles import setting_name
 from fusmae.inference.session import EMBEDDING, Session
 
 _BATCH = 16

@@ -5,8 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from fusmae.serving.refusal import Refusal
-
 
 class ModelName(BaseModel):
     """The model version that answered."""
@@ -52,6 +50,18 @@ class Health(BaseModel):
     model: ModelName
     loaded: str = Field(examples=["2026-01-31T12:00:00+00:00"])
     registry: RegistryHealth
+
+
+class Refusal(BaseModel):
+    """Why there is no result.
+
+    Attributes:
+        error: kind of the error: InputError, Overloaded, BodyTooLarge, …
+        text: message on what was wrong, what was got, what was expected and what to do next.
+    """
+
+    error: str = Field(examples=["InputError"])
+    text: str = Field(examples=["Tile 0, band VV looks like linear power, not dB.\n  got: …\n  expected: …\n  next: …"])
 
 
 DESCRIPTION = """Land cover of tiles. `GET /model` names the arrays that the model takes, with their units: S1 is in dB,

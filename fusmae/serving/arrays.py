@@ -30,11 +30,6 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, Runti
 def read_npz(body: bytes, inputs: Sequence[ModalityInput], max_tiles: int) -> Arrays:
     """Read the arrays of a `.npz`, without unpickling, and without unpacking more than the size of `max_tiles` tiles.
 
-    Args:
-        body: content of a file that `numpy.savez` or `numpy.savez_compressed` wrote.
-        inputs: arrays that the model takes.
-        max_tiles: maximum number of tiles in a request.
-
     Raises:
         InputError: the body is no such file, an array is unknown or not numeric, or there are too many tiles.
     """
@@ -60,37 +55,31 @@ def read_npz(body: bytes, inputs: Sequence[ModalityInput], max_tiles: int) -> Ar
 def read_json(body: bytes, inputs: Sequence[ModalityInput]) -> Arrays:
     """Read the arrays of `{"inputs": {"s1_10m": [[[[…]]]], …}}`, the form that MLflow's server takes, too.
 
-    Args:
-        body: JSON text in UTF-8.
-        inputs: arrays that the model takes.
-
     Raises:
-        InputError: the body is not JSON or has another form, or an array is unknown, ragged or not numeric.
+        InputError: the body is not JSON in UTF-8 or has another form, or an array is unknown, ragged or not numeric.
     """
+    form = '{"inputs": {"s1_10m": [[[[…]]]], …}}'
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The body is no JSON: {error}", expected='{"inputs": {"s1_10m": [[[[…]]]], …}}') from error
+        raise InputError(f"The body is no JSON: {error}", expected=form) from error
     named = found.get("inputs") if isinstance(found, dict) else None
     if not isinstance(named, dict):
-        raise InputError("The JSON has another form.", expected='{"inputs": {"s1_10m": [[[[…]]]], …}}')
+        raise InputError("The JSON has another form.", expected=form)
     _check_names(named, inputs)
-    return {name: _numbers(name, value) for name, value in named.items()}
-
-
-def _numbers(name: str, value: Any) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"Array {name} is ragged.", expected="[B, C, h, w]") from error
-    _check_numbers(name, array.dtype, array.shape)
-    return array
+    arrays = {}
+    for name, value in named.items():
+        try:
+            arrays[name] = np.asarray(value)
+        except ValueError as error:
+            raise InputError(f"Array {name} is ragged.", expected="[B, C, h, w]") from error
+        _check_numbers(name, arrays[name].dtype, arrays[name].shape)
+    return arrays
 
 
 def _check_names(names: Any, inputs: Sequence[ModalityInput]) -> None:
     known = [item.name for item in inputs]
-    foreign = sorted(set(names) - set(known))
-    if foreign:
+    if foreign := sorted(set(names) - set(known)):
         raise InputError(
             f"The model takes no array {foreign[0]}.",
             got=sorted(names),
@@ -157,11 +146,11 @@ def _warnings(tile: int, modality: str, bands: _Bands, unit: Unit, empty: float)
             hint=NODATA_HINT,
         )
     mistake = find_mistake(bands, unit)
-    for wrong in (mistake if mistake and mistake.is_certain else None, find_strange(bands, unit), _beyond(bands, unit)):
-        if wrong:
-            raise InputError(
-                f"Tile {tile}, {wrong.said_of(modality)}.", got=wrong.got, expected=wrong.expected, hint=wrong.hint
-            )
+    certain = mistake if mistake and mistake.is_certain else None
+    if wrong := certain or find_strange(bands, unit) or _beyond(bands, unit):
+        raise InputError(
+            f"Tile {tile}, {wrong.said_of(modality)}.", got=wrong.got, expected=wrong.expected, hint=wrong.hint
+        )
     name = modality.upper()
     if mistake:
         yield f"{name} {mistake.what}, or is very dark: {mistake.got}"

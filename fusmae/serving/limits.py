@@ -1,14 +1,20 @@
 """Limits of the service: how much it does at once, and the middleware that refuses more."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fusmae.serving.answers import Refusal
 from fusmae.serving.metrics import Metrics
-from fusmae.serving.refusal import Message, Receive, Refusal, Send, refuse
 
 _BODY_S = 60.0
 """Longest time for a request's body to arrive, in seconds: a slow client occupies a place that others need."""
+_LINGER_S = 5.0
+"""Longest time in seconds for which the rest of a refused body is read."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +35,14 @@ class Limits:
     poll_s: float
     stop_s: int
 
-    @property
-    def max_body_bytes(self) -> int:
-        """Maximum size of a request's body in bytes."""
-        return int(self.max_body_mb * 1e6)
-
 
 class _RefusedError(Exception):
-    """Raised where the body is read, and answered in `Admission.__call__`."""
+    """Raised before or while the body is read, and answered in `Admission.__call__`."""
 
-    def __init__(self, status: int, refusal: Refusal) -> None:
-        super().__init__(refusal.error)
-        self.status = status
-        self.refusal = refusal
+    def __init__(self, status: int, error: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(error)
+        content = Refusal(error=error, text=text).model_dump()
+        self.answer = JSONResponse(content, status, {"connection": "close", **(headers or {})})
 
 
 class Admission:
@@ -50,38 +51,39 @@ class Admission:
     If too many requests are in progress, a request is refused with 503 before its body is read. A body that is too
     large is refused with 413, by its stated length before it is read, or else as soon as it becomes too large. A body
     that arrives too slowly is refused with 408.
-
-    Args:
-        app: application behind it.
-        limits: bounds on the number of requests and the size of bodies.
-        metrics: metrics to which the number of requests in progress is written.
     """
 
-    def __init__(self, app: Any, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self._app = app
         self._limits = limits
         self._metrics = metrics
         self._in_progress = 0
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request or refuse it; every request other than POST is admitted."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
-        elif _stated_length(scope) > self._limits.max_body_bytes:
-            await refuse(receive, send, 413, self._too_large())
-        elif self._in_progress >= self._limits.max_requests:
-            text = f"{self._in_progress} requests are in progress already.\n  next:     ask again in a second"
-            await refuse(receive, send, 503, Refusal(error="Overloaded", text=text), {"retry-after": "1"})
-        else:
-            self._in_progress += 1
-            self._metrics.in_progress.set(self._in_progress)
+            return
+        try:
+            self._require_room(scope)
+            self._count(1)
             try:
                 await self._app(scope, self._counted(receive), send)
-            except _RefusedError as refused:
-                await refuse(receive, send, refused.status, refused.refusal)
             finally:
-                self._in_progress -= 1
-                self._metrics.in_progress.set(self._in_progress)
+                self._count(-1)
+        except _RefusedError as refused:
+            await _refuse(receive, send, refused.answer)
+
+    def _require_room(self, scope: Scope) -> None:
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
+        self._require_small(int(stated) if stated.isdigit() else 0)
+        if self._in_progress >= self._limits.max_requests:
+            text = f"{self._in_progress} requests are in progress already.\n  next:     ask again in a second"
+            raise _RefusedError(503, "Overloaded", text, {"retry-after": "1"})
+
+    def _count(self, change: int) -> None:
+        self._in_progress += change
+        self._metrics.in_progress.set(self._in_progress)
 
     def _counted(self, receive: Receive) -> Receive:
         num_bytes = 0
@@ -93,23 +95,31 @@ class Admission:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError as error:
-                text = f"The body had not arrived after {_BODY_S:g} s."
-                raise _RefusedError(408, Refusal(error="BodyTooSlow", text=text)) from error
+                raise _RefusedError(408, "BodyTooSlow", f"The body had not arrived after {_BODY_S:g} s.") from error
             num_bytes += len(message.get("body", b""))
-            if num_bytes > self._limits.max_body_bytes:
-                raise _RefusedError(413, self._too_large())
+            self._require_small(num_bytes)
             return message
 
         return receive_counted
 
-    def _too_large(self) -> Refusal:
-        text = (
-            f"The body is larger than {self._limits.max_body_mb:g} MB.\n"
-            "  next:     ask for fewer tiles at once, or send .npz instead of JSON"
-        )
-        return Refusal(error="BodyTooLarge", text=text)
+    def _require_small(self, num_bytes: int) -> None:
+        if num_bytes > int(self._limits.max_body_mb * 1e6):
+            text = (
+                f"The body is larger than {self._limits.max_body_mb:g} MB.\n"
+                "  next:     ask for fewer tiles at once, or send .npz instead of JSON"
+            )
+            raise _RefusedError(413, "BodyTooLarge", text)
 
 
-def _stated_length(scope: Any) -> int:
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
+async def _refuse(receive: Receive, send: Send, answer: JSONResponse) -> None:
+    """Answer before the body has arrived, then read and drop the rest of it.
+
+    If a connection is closed while its client still sends, it is reset, and the client never gets the answer.
+    """
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})

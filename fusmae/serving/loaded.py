@@ -4,12 +4,12 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
 from fusmae.inference.session import Session
 from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.serving.answers import ModelDescription, ModelName, RegistryHealth
 from fusmae.serving.metrics import Metrics
 
 _log = logging.getLogger("fusmae.serving")
@@ -30,28 +30,24 @@ class LoadedModel:
     loaded: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
-    def tile_m(self) -> int:
-        """Side of a tile in metres."""
-        return self.session.inputs[0].side_px * self.session.inputs[0].gsd_m
-
-    @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> ModelName:
         """Name, version and checksum of the model."""
-        return {"name": self.file.name or self.file.path.name, "version": self.file.version, "sha256": self.file.sha256}
+        file = self.file
+        return ModelName(name=file.name or file.path.name, version=file.version, sha256=file.sha256)
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> ModelDescription:
         """What a client needs to know to send requests, and where the model comes from."""
-        metadata = self.session.metadata
-        return {
-            **self.identity,
-            "inputs": [item.model_dump(mode="json") for item in self.session.inputs],
-            "modalities": metadata["modalities"],
-            "tile_m": self.tile_m,
-            "classes": metadata["classes"],
-            "data": metadata.get("data", ""),
-            "git": metadata.get("git", {}),
-        }
+        inputs, metadata = self.session.inputs, self.session.metadata
+        return ModelDescription(
+            **self.identity.model_dump(),
+            inputs=[item.model_dump(mode="json") for item in inputs],
+            modalities=metadata["modalities"],
+            tile_m=inputs[0].side_px * inputs[0].gsd_m,
+            classes=metadata["classes"],
+            data=metadata.get("data", ""),
+            git=metadata.get("git", {}),
+        )
 
 
 def load_model(file: ModelFile) -> LoadedModel:
@@ -75,30 +71,11 @@ def find_model(reference: str) -> LoadedModel:
     return load_model(model_file(reference))
 
 
-@dataclass(frozen=True)
-class RegistryState:
-    """The result of the last query of the registry.
-
-    Attributes:
-        status: state of the registry: `not watched`, `answers` or `fails`.
-        error: message of the failure; "" without one.
-    """
-
-    status: str
-    error: str = ""
-
-
 class Watcher:
     """Queries the registry every `poll_s` seconds, and loads a new version while the old one still answers.
 
     The exchange is one assignment; a request that began with the old model finishes with it. Only an alias can move,
     so a version or a file is not watched. A failure is logged once, not at every query.
-
-    Args:
-        reference: reference of the model as the user gave it.
-        first: version to begin with.
-        poll_s: seconds between two queries.
-        metrics: metrics to which each version and the registry's state are written.
 
     Attributes:
         current: model that answers requests.
@@ -109,7 +86,7 @@ class Watcher:
         self.reference = reference
         self.current = first
         self._is_watching = "@" in reference and bool(first.file.name)
-        self.registry = RegistryState("answers" if self._is_watching else "not watched")
+        self.registry = RegistryHealth(status="answers" if self._is_watching else "not watched", error="")
         self._poll_s = poll_s
         self._metrics = metrics
         self._stopped = threading.Event()
@@ -134,9 +111,9 @@ class Watcher:
             if (found.version, found.sha256) != (self.current.file.version, self.current.file.sha256):
                 self._exchange(load_model(found))
         except Exception as error:  # whatever the error is, the model in memory continues to answer
-            self._note(RegistryState("fails", str(error)))
+            self._note(RegistryHealth(status="fails", error=str(error)))
         else:
-            self._note(RegistryState("answers"))
+            self._note(RegistryHealth(status="answers", error=""))
 
     def _exchange(self, model: LoadedModel) -> None:
         before, self.current = self.current, model
@@ -144,7 +121,7 @@ class Watcher:
         self._metrics.reloads.inc()
         _log.info("%s is %s now, no longer %s", self.reference, model.file.label, before.file.label)
 
-    def _note(self, state: RegistryState) -> None:
+    def _note(self, state: RegistryHealth) -> None:
         self._metrics.registry_queries.inc()
         self._metrics.registry_up.set(state.status == "answers")
         if state.status != self.registry.status:

@@ -1,12 +1,11 @@
 """The service's metrics for Prometheus, and the middleware that counts requests."""
 
-from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusmae.serving.refusal import Message, Receive, Send
+from fusmae.serving.answers import ModelName
 
 _TILES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,31 +17,23 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
         self.requests = Counter("fusmae_requests", "Requests by route and status.", ["route", "status"], registry=own)
-        self.seconds = Histogram(
-            "fusmae_request_seconds",
-            "Seconds from a request's head to its answer.",
-            ["route"],
-            registry=own,
-            buckets=_SECONDS,
-        )
+        text = "Seconds from a request's head to its answer."
+        self.seconds = Histogram("fusmae_request_seconds", text, ["route"], registry=own, buckets=_SECONDS)
         self.tiles = Histogram("fusmae_request_tiles", "Tiles per request.", registry=own, buckets=_TILES)
-        self.model_seconds = Histogram(
-            "fusmae_model_seconds", "Seconds that the model runs for a request.", registry=own, buckets=_SECONDS
-        )
-        self.in_progress = Gauge(
-            "fusmae_requests_in_progress", "Requests that are being read, wait or run.", registry=own
-        )
+        text = "Seconds that the model runs for a request."
+        self.model_seconds = Histogram("fusmae_model_seconds", text, registry=own, buckets=_SECONDS)
+        text = "Requests that are being read, wait or run."
+        self.in_progress = Gauge("fusmae_requests_in_progress", text, registry=own)
         self.model = Gauge("fusmae_model_info", "Model version in use.", ["name", "version", "sha256"], registry=own)
         self.reloads = Counter("fusmae_model_reloads", "Changes of the model version since the start.", registry=own)
-        self.registry_queries = Counter(
-            "fusmae_registry_queries", "Queries of the registry, failed ones included.", registry=own
-        )
+        text = "Queries of the registry, failed ones included."
+        self.registry_queries = Counter("fusmae_registry_queries", text, registry=own)
         self.registry_up = Gauge("fusmae_registry_up", "1 if the last query of the registry succeeded.", registry=own)
 
-    def show_model(self, identity: Mapping[str, str]) -> None:
+    def show_model(self, model: ModelName) -> None:
         """Set which version answers."""
         self.model.clear()
-        self.model.labels(**identity).set(1)
+        self.model.labels(model.name, model.version, model.sha256).set(1)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -52,18 +43,15 @@ class Metrics:
 class RequestCounter:
     """ASGI middleware that counts every request, also refused ones.
 
-    Args:
-        app: application behind it.
-        metrics: metrics to write to.
-        routes: paths that are counted by name; all others are counted as `other`, since a client can request any path.
+    Paths other than `routes` are counted as `other`, since a client can request any path.
     """
 
-    def __init__(self, app: Any, metrics: Metrics, routes: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
         self._routes = routes
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count its status and the time to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)

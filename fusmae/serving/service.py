@@ -2,16 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from fusmae.errors import InputError
-from fusmae.serving.answers import Health, ModelName, Prediction, RegistryHealth
+from fusmae.modalities import ModalityInput
+from fusmae.serving.answers import Prediction
 from fusmae.serving.arrays import check_units, read_json, read_npz
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import LoadedModel, Watcher
@@ -19,8 +22,8 @@ from fusmae.serving.metrics import Metrics
 from fusmae.serving.tile import Upload, read_tile
 
 _NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
-_Tile = tuple[dict[str, NDArray[Any]], list[str]]
-_Read = Callable[[LoadedModel], _Tile]
+# Reads a request's arrays by name, and gives warnings about them.
+_Read = Callable[[Sequence[ModalityInput]], tuple[dict[str, NDArray[Any]], list[str]]]
 
 
 class Service:
@@ -30,15 +33,7 @@ class Service:
     requests as one batch was no faster (benchmarks/results/serving.json). A request finishes with the model that it was
     checked against, even if another version has replaced it meanwhile.
 
-    Args:
-        reference: reference of the model as the user gave it.
-        first: the version that the reference means at the start.
-        limits: bounds of the service.
-
-    Attributes:
-        metrics: counters for Prometheus.
-        watcher: holder of the model that answers requests.
-        is_ready: whether requests are answered.
+    `first` is the version that the reference means at the start. `is_ready` is whether requests are answered.
     """
 
     def __init__(self, reference: str, first: LoadedModel, limits: Limits) -> None:
@@ -50,56 +45,36 @@ class Service:
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="request")
         self._num_running = 0
 
-    def start(self) -> None:
-        """Begin to answer requests."""
+    @asynccontextmanager
+    async def answering(self, _: FastAPI) -> AsyncIterator[None]:
+        """Answer requests until the block ends; the server has waited for running requests before."""
         self.watcher.start()
         self.is_ready = True
-
-    async def stop(self) -> None:
-        """Stop answering; the server has waited for running requests before."""
+        yield
         self.is_ready = False
         self.watcher.stop()
         self._threads.shutdown()
 
-    def health(self) -> Health:
-        """The answer to `GET /health`."""
-        model, registry = self.watcher.current, self.watcher.registry
-        return Health(
-            is_ready=self.is_ready,
-            reference=self.watcher.reference,
-            model=ModelName(**model.identity),
-            loaded=model.loaded,
-            registry=RegistryHealth(status=registry.status, error=registry.error),
-        )
-
     async def predict_arrays(self, body: bytes, media_type: str) -> Prediction:
-        """Answer a body of arrays.
-
-        Args:
-            body: content of the request, `.npz` or JSON.
-            media_type: media type of the body.
+        """Answer a body of arrays, `.npz` or JSON.
 
         Raises:
             HTTPException: the media type is another (status 415).
             InputError: the model can't be run on these arrays.
         """
         if media_type == "application/json":
-            return await self._predict(lambda model: (read_json(body, model.session.inputs), []))
+            return await self._predict(lambda inputs: (read_json(body, inputs), []))
         if media_type in _NPZ_TYPES:
-            limit = self._limits.max_batch
-            return await self._predict(lambda model: (read_npz(body, model.session.inputs, limit), []))
+            return await self._predict(lambda inputs: (read_npz(body, inputs, self._limits.max_batch), []))
         raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
     async def predict_tile(self, files: Mapping[str, Sequence[Upload]]) -> Prediction:
-        """Answer one tile's GeoTIFFs.
-
-        Args:
-            files: files by modality.
+        """Answer one tile's GeoTIFFs, by modality.
 
         Raises:
             FusmaeError: the model can't be run on these files.
         """
-        return await self._predict(lambda model: _read_known(files, model))
+        return await self._predict(lambda inputs: read_tile(files, inputs))
 
     async def _predict(self, read: _Read) -> Prediction:
         is_alone = not self._num_running
@@ -111,22 +86,9 @@ class Service:
             self._num_running -= 1
 
     def _answer(self, read: _Read, model: LoadedModel, is_alone: bool) -> Prediction:
-        pixels, modalities, warnings = self._checked(read, model)
-        begun = perf_counter()
-        found = model.session.run(pixels, modalities, on_one_core=not is_alone)["probabilities"]
-        self.metrics.tiles.observe(len(found))
-        self.metrics.model_seconds.observe(perf_counter() - begun)
-        return Prediction(
-            model=ModelName(**model.identity),
-            modalities=list(modalities),
-            classes=model.session.metadata["classes"],
-            probabilities=found.tolist(),
-            warnings=warnings,
-        )
-
-    def _checked(self, read: _Read, model: LoadedModel) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], list[str]]:
-        pixels, warnings = read(model)
-        modalities = model.session.check(pixels)
+        session = model.session
+        pixels, warnings = read(session.inputs)
+        modalities = session.check(pixels)
         num_tiles = len(next(iter(pixels.values())))
         if not 0 < num_tiles <= self._limits.max_batch:
             raise InputError(
@@ -135,12 +97,15 @@ class Service:
                 expected=f"1 to {self._limits.max_batch} per request",
                 hint="send the tiles in several requests",
             )
-        return pixels, modalities, warnings + check_units(pixels, model.session.inputs)
-
-
-def _read_known(files: Mapping[str, Sequence[Upload]], model: LoadedModel) -> _Tile:
-    known = model.session.metadata["modalities"]
-    foreign = sorted(set(files) - set(known))
-    if foreign:
-        raise InputError(f"The model has no modality {foreign[0]}.", got=sorted(files), expected=f"some of {known}")
-    return read_tile(files, model.session.inputs)
+        warnings = warnings + check_units(pixels, session.inputs)
+        begun = perf_counter()
+        probabilities = session.run(pixels, modalities, on_one_core=not is_alone)["probabilities"]
+        self.metrics.tiles.observe(num_tiles)
+        self.metrics.model_seconds.observe(perf_counter() - begun)
+        return Prediction(
+            model=model.identity,
+            modalities=list(modalities),
+            classes=session.metadata["classes"],
+            probabilities=probabilities.tolist(),
+            warnings=warnings,
+        )

@@ -21,22 +21,12 @@ _MAX_SHIFT_M = 1.0
 _MAX_BANDS = 64
 _MAX_BLOCK_MB = 64
 _MAX_DIRECTORIES = 16
-"""Largest number of directories that a file may have.
-
-Like the size of blocks it is bounded because GDAL unpacks whole blocks, and a small file may declare a huge block.
-"""
-
-_DESCRIBE = "name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like …_VV.tif"
+"""Largest number of directories of a file: each may declare a huge block, and GDAL unpacks whole blocks."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as a client sent it.
-
-    Attributes:
-        name: name that the client gave the file, for errors.
-        content: bytes of the file.
-    """
+    """A file's name, as its client gave it, and its bytes."""
 
     name: str
     content: bytes
@@ -52,15 +42,15 @@ def read_tile(
     As in a map, a little nodata is filled with the tile's own means, and a modality with more than a tenth of nodata is
     absent.
 
-    Args:
-        files: files by modality.
-        inputs: arrays that the model takes.
-
     Raises:
-        InputError: a file is not a GeoTIFF, has complex pixels, no CRS in metres, or another grid or extent than a
-            tile's; a band is missing or unnamed; all modalities are nodata; or a scale can't be right.
+        InputError: the model lacks a modality; a file is not a GeoTIFF, has complex pixels, no CRS in metres, or
+            another grid or extent than a tile's; a band is missing or unnamed; all modalities are nodata; or a scale
+            can't be right.
         PairError: the files cover different ground.
     """
+    known = list(dict.fromkeys(item.modality for item in inputs))
+    if foreign := sorted(set(files) - set(known)):
+        raise InputError(f"The model has no modality {foreign[0]}.", got=sorted(files), expected=f"some of {known}")
     rasters: dict[str, Raster] = {}
     arrays: dict[str, NDArray[Any]] = {}
     warnings: list[str] = []
@@ -82,9 +72,7 @@ def read_tile(
                 + ("filled with the tile's means" if share <= MAX_EMPTY_SHARE else "the tile is answered without it")
             )
     if not rasters:
-        raise InputError(
-            "The form has no file.", expected=f"files in fields named {sorted({item.modality for item in inputs})}"
-        )
+        raise InputError("The form has no file.", expected=f"files in fields named {sorted(known)}")
     check_same_ground("in the request", rasters)
     if not arrays:
         raise InputError(
@@ -100,23 +88,22 @@ def read_tile(
 def _empty_zeros(rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> None:
     """Put NaN where all of a modality's bands are 0."""
     bands = {band for item in wanted for band in item.bands}
-    places = [[place for place, name in enumerate(raster.names) if name in bands] for raster in rasters]
-    used = [(raster, chosen) for raster, chosen in zip(rasters, places, strict=True) if chosen]
-    flags = nowhere_but(0, [np.nan_to_num(raster.pixels[chosen]) for raster, chosen in used])
-    for (raster, _), zero in zip(used, flags, strict=True):
+    used = [raster for raster in rasters if bands & set(raster.names)]
+    chosen = [np.nan_to_num(raster.pixels[[name in bands for name in raster.names]]) for raster in used]
+    for raster, zero in zip(used, nowhere_but(0, chosen), strict=True):
         raster.pixels[:, zero] = np.nan
 
 
 def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
     """Fill nodata in a modality's arrays `[C, h, w]` that have some data; returns the largest share of nodata."""
-    share = 0.0
+    shares = []
     for array in arrays.values():
         empty = np.isnan(array).any(axis=0)
-        share = max(share, float(empty.mean()))
+        shares.append(float(empty.mean()))
         array[:, empty] = np.nan
         if not empty.all():
             fill_nodata(array)
-    return share
+    return max(shares)
 
 
 def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster, tuple[float | None, ...]]:
@@ -216,16 +203,18 @@ def _product_name(text: str, wanted: Sequence[ModalityInput]) -> str:
 
 def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
     names = [name for raster in rasters for name in raster.names]
-    missing = [band for item in wanted for band in item.bands if band not in names]
+    expected = [band for item in wanted for band in item.bands]
+    missing = [band for band in expected if band not in names]
     twice = sorted({name for name in names if names.count(name) > 1 and name})
     if missing or twice:
         raise InputError(
             f"{modality} has a band twice: {', '.join(twice)}." if twice else f"{modality} lacks {', '.join(missing)}.",
             got=f"{len(names)} bands: {', '.join(name or '(unnamed)' for name in names)}",
-            expected=", ".join(band for item in wanted for band in item.bands),
-            hint=_DESCRIBE,
+            expected=", ".join(expected),
+            hint="name bands by their description, rio edit-info FILE --bidx 1 --description VV, or send files like "
+            "…_VV.tif",
         )
-    return {name: band for raster in rasters for name, band in zip(raster.names, raster.pixels, strict=True)}
+    return dict(zip(names, (band for raster in rasters for band in raster.pixels), strict=True))
 
 
 def _on_grid(band: NDArray[Any], name: str, item: ModalityInput) -> NDArray[Any]:

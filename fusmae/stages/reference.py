@@ -6,7 +6,7 @@ from fusmae.config.release import ReferenceConfig
 from fusmae.data.index import read_index
 from fusmae.files import file_sha256
 from fusmae.inference.drift.reference import save_reference
-from fusmae.inference.embed import require_embedding
+from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.session import Session
 from fusmae.release.drift_reference import make_reference
 

@@ -12,11 +12,10 @@ from pyproj import CRS
 
 from fusmae.errors import InputError, StorageError
 from fusmae.inference import geoparquet as geoparquet_module
-from fusmae.inference.geoparquet import Geometry, embedding_table, write_tables
+from fusmae.inference.geoparquet import embedding_table, write_tables
 from tests.inference.conftest import LEFT, TOP, UTM
 
 DIM = 6
-POLYGONS = Geometry("Polygon", UTM)
 
 
 def vectors(count, dim=DIM, seed=0):
@@ -38,7 +37,7 @@ def tables(count, rows, **options):
 
 def test_geopandas_reads_back_what_was_written(tmp_path):
     path = tmp_path / "out" / "tiles.parquet"
-    assert write_tables(path, tables(2, 3), POLYGONS) == 6
+    assert write_tables(path, tables(2, 3), UTM) == 6
     found = geopandas.read_parquet(path)
     assert found.crs == CRS(UTM)
     assert found.crs.to_epsg() == 32633
@@ -49,13 +48,13 @@ def test_geopandas_reads_back_what_was_written(tmp_path):
 
 
 def test_geopandas_selects_by_the_boxes(tmp_path):
-    write_tables(tmp_path / "tiles.parquet", tables(1, 6), POLYGONS)
+    write_tables(tmp_path / "tiles.parquet", tables(1, 6), UTM)
     found = geopandas.read_parquet(tmp_path / "tiles.parquet", bbox=(LEFT + 250, TOP - 100, LEFT + 470, TOP - 90))
     assert found["tile_column"].tolist() == [1]
 
 
 def test_duckdb_reads_lists_of_floats_and_boxes(tmp_path):
-    write_tables(tmp_path / "tiles.parquet", tables(1, 4), POLYGONS)
+    write_tables(tmp_path / "tiles.parquet", tables(1, 4), UTM)
     table = duckdb.read_parquet(str(tmp_path / "tiles.parquet"))
     types = dict(zip(table.columns, map(str, table.types), strict=True))
     assert types["embedding"] == "FLOAT[]"
@@ -66,7 +65,7 @@ def test_duckdb_reads_lists_of_floats_and_boxes(tmp_path):
 
 
 def test_the_file_says_what_geoparquet_asks_for(tmp_path):
-    write_tables(tmp_path / "tiles.parquet", tables(1, 4), POLYGONS)
+    write_tables(tmp_path / "tiles.parquet", tables(1, 4), UTM)
     geo = json.loads(pq.read_metadata(tmp_path / "tiles.parquet").metadata[b"geo"])
     column = geo["columns"][geo["primary_column"]]
     assert geo["version"] == "1.1.0"
@@ -80,7 +79,7 @@ def test_the_file_says_what_geoparquet_asks_for(tmp_path):
 def test_points_in_degrees_are_longitude_first(tmp_path):
     points = shapely.points([[15.5, 48.25], [16.0, 48.5]])
     table = embedding_table({"key": ["a", "b"]}, vectors(2), points)
-    write_tables(tmp_path / "pairs.parquet", [table], Geometry("Point", "OGC:CRS84"))
+    write_tables(tmp_path / "pairs.parquet", [table], "OGC:CRS84")
     found = geopandas.read_parquet(tmp_path / "pairs.parquet")
     assert found.crs.to_authority() == ("OGC", "CRS84")
     assert (found.geometry.x.tolist(), found.geometry.y.tolist()) == ([15.5, 16.0], [48.25, 48.5])
@@ -94,7 +93,7 @@ def test_rows_without_a_place_make_a_plain_table(tmp_path):
 
 
 def test_row_groups_are_bounded_and_neither_many(tmp_path):
-    assert write_tables(tmp_path / "tiles.parquet", tables(11, 1000), POLYGONS) == 11_000
+    assert write_tables(tmp_path / "tiles.parquet", tables(11, 1000), UTM) == 11_000
     metadata = pq.read_metadata(tmp_path / "tiles.parquet")
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [5000, 5000, 1000]
     found = pq.read_table(tmp_path / "tiles.parquet", columns=["tile_column"]).column(0).to_pylist()
@@ -109,13 +108,13 @@ def test_rows_are_on_disk_before_the_last_come(tmp_path):
             sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
             yield table
 
-    write_tables(tmp_path / "tiles.parquet", watched(), POLYGONS)
+    write_tables(tmp_path / "tiles.parquet", watched(), UTM)
     assert 0 == sizes[4] < sizes[6] < sizes[11]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        write_tables(tmp_path / name, tables(3, 50), POLYGONS)
+        write_tables(tmp_path / name, tables(3, 50), UTM)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -132,11 +131,11 @@ def test_an_error_in_the_middle_leaves_nothing_behind(tmp_path, monkeypatch, old
         raise InputError("a file is cut short")
 
     with pytest.raises(InputError, match="cut short"):
-        write_tables(path, broken(), POLYGONS)
+        write_tables(path, broken(), UTM)
     assert [found.read_bytes() for found in tmp_path.iterdir()] == ([older] if older else [])
 
 
 def test_a_full_disk_is_named_and_nothing_is_left_on_it(small_disk):
     with pytest.raises(StorageError, match="disk is full"):
-        write_tables(small_disk / "tiles.parquet", tables(8, 5000, dim=32), POLYGONS)
+        write_tables(small_disk / "tiles.parquet", tables(8, 5000, dim=32), UTM)
     assert not list(small_disk.iterdir())

@@ -102,7 +102,7 @@ def test_a_client_that_goes_leaves_its_place(client, processes):
 
 def test_a_body_that_does_not_come_loses_its_place(client, monkeypatch):
     monkeypatch.setattr(limits, "_BODY_S", 0.2)
-    monkeypatch.setattr("fusmae.serving.refusal._LINGER_S", 0.2)
+    monkeypatch.setattr("fusmae.serving.limits._LINGER_S", 0.2)
     with closing(connected(client)) as connection:
         connection.sendall(head("Content-Length: 1000") + b"half")
         status, _, refusal = answer_of(connection)

@@ -61,8 +61,7 @@ class Drift:
         setting: modalities, as `s1+s2`, of the tiles whose embedding was measured.
         num_tiles: number of tiles that were read.
         num_embedded: number of these tiles that have the setting.
-        num_drawn: largest number of validation tiles in a draw; a measure uses as many of them as the scene has tiles
-            with the band, or with the setting.
+        num_drawn: largest number of validation tiles in a draw.
         num_pooled: mean number of validation scenes in a draw.
         false_alarms: share of scenes like the validation scenes that would be reported as drift; with so few validation
             scenes, a smaller share can't be shown.
@@ -81,41 +80,35 @@ class Drift:
     @property
     def beyond(self) -> tuple[Measure, ...]:
         """Measures beyond their limit, the farthest first."""
-        found = [measure for measure in self.measures if measure.is_beyond]
-        return tuple(sorted(found, key=lambda measure: -measure.value / measure.limit))
+        beyond = filter(lambda measure: measure.is_beyond, self.measures)
+        return tuple(sorted(beyond, key=lambda measure: -measure.value / measure.limit))
 
 
 def judge_scene(reference: Reference, scene: SceneTiles, thresholds: DriftThresholds, seed: int) -> Drift:
-    """Compare a scene with the model's training data; the same tiles give the same result to the last bit.
-
-    Args:
-        reference: reference of the model.
-        scene: tiles of the scene.
-        thresholds: thresholds that define drift.
-        seed: random seed of the draws.
-    """
+    """Compare a scene with the model's training data; the same tiles give the same result to the last bit."""
     space = _Space(reference, scene.setting, thresholds.neighbours)
     in_setting = np.array([name == scene.setting for name in scene.settings])
     has_band = np.isfinite(scene.quantiles[:, :, 0])
     bands = np.flatnonzero(has_band.any(axis=0)).tolist()
-    distances = space.to_train(scene.embeddings[in_setting])
+    embeddings = scene.embeddings[in_setting]
+    distances = space.to_train(embeddings)
+    novelty = np.full(len(in_setting), np.nan)
+    novelty[in_setting] = space.novelty(distances)
     values = [
         *(band_distance(reference, n, scene.quantiles[has_band[:, n], n]) for n in bands),
-        space.mixture(distances, euclidean_distances(scene.embeddings[in_setting], scene.embeddings[in_setting])),
-        float(space.novelty(distances).mean()),
+        space.mixture(distances, euclidean_distances(embeddings, embeddings)),
+        novelty[in_setting].mean(),
     ]
     num_drawn = min(len(scene.settings), reference.facts["tiles_per_scene"])
     draws = draw_scenes(reference.validation_scenes, num_drawn, thresholds.draws, seed)
     counts = {n: int(has_band[:, n].sum()) for n in bands}
-    usual, limits = _limits(_null(reference, space, counts, int(in_setting.sum()), draws), thresholds, len(bands))
+    usual, limits = _limits(_null(reference, space, counts, len(embeddings), draws), thresholds, len(bands))
     names = [(reference.bands[n].name, reference.bands[n].modality) for n in bands] + [(MIXTURE, ""), (NOVELTY, "")]
-    novelty = np.full(len(in_setting), np.nan)
-    novelty[in_setting] = space.novelty(distances)
     return Drift(
         tuple(Measure(*name, *map(float, found)) for name, *found in zip(names, values, usual, limits, strict=True)),
         scene.setting,
         num_tiles=len(scene.settings),
-        num_embedded=int(in_setting.sum()),
+        num_embedded=len(embeddings),
         num_drawn=num_drawn,
         num_pooled=float(np.mean([len(np.unique(reference.validation_scenes[rows])) for rows in draws])),
         false_alarms=max(thresholds.false_alarms, 1 / (reference.num_scenes + 1)),
@@ -144,17 +137,14 @@ def euclidean_distances(one: NDArray[np.float32], other: NDArray[np.float32]) ->
     centre = other.mean(axis=0, dtype=np.float64)
     left, right = one - centre, other - centre
     squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1) - 2 * left @ right.T
-    found: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0))
-    return found
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
 def energy_distance(cross: NDArray[np.float64], within: NDArray[np.float64], other_within: float) -> float:
     """Energy distance of two samples, 2 E|X-Y| - E|X-X'| - E|Y-Y'|; 0 where they are the same.
 
-    Args:
-        cross: distances `[N, T]` of the first sample's points from the second's.
-        within: distances `[N, N]` between points of the first sample.
-        other_within: mean distance between points of the second sample.
+    `cross` has the distances `[N, T]` between the samples, `within` those in the first, and `other_within` is the mean
+    of those in the second.
     """
     return float(2 * cross.mean() - within.mean() - other_within)
 
@@ -162,14 +152,7 @@ def energy_distance(cross: NDArray[np.float64], within: NDArray[np.float64], oth
 def draw_scenes(scenes: NDArray[np.int32], num_tiles: int, num_draws: int, seed: int) -> list[NDArray[np.int64]]:
     """Draw whole scenes with replacement until there are enough tiles; surplus tiles of the last scene are dropped.
 
-    Args:
-        scenes: `[V]`, the number of each tile's scene.
-        num_tiles: number of tiles in a draw.
-        num_draws: number of draws.
-        seed: random seed of the draws.
-
-    Returns:
-        Row numbers `[num_tiles]` of tiles per draw.
+    `scenes` has the number of each tile's scene. A draw is `[num_tiles]` row numbers of tiles.
     """
     random = np.random.Generator(np.random.Philox(seed))
     rows_of = [np.flatnonzero(scenes == scene) for scene in np.unique(scenes)]
@@ -206,8 +189,7 @@ class _Space:
     def novelty(self, to_train: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance `[N]` of each tile from its k-th nearest training tile; 1 is the median of training tiles."""
         k = self._neighbours - 1
-        found: NDArray[np.float64] = np.partition(to_train, k, axis=1)[:, k] / self._usual_nearest
-        return found
+        return np.asarray(np.partition(to_train, k, axis=1)[:, k] / self._usual_nearest)
 
 
 def _null(
@@ -219,32 +201,22 @@ def _null(
 ) -> NDArray[np.float64]:
     """Measures `[draws, measures]` of draws of validation tiles.
 
-    Each measure uses as many tiles as the scene's own measure does: few tiles are farther from the training data than
-    many, and a band may be in few tiles of a scene.
-
-    Args:
-        reference: reference of the model.
-        space: embeddings of the training tiles.
-        counts: number of the scene's tiles that have a band, by the band's number.
-        num_embedded: number of the scene's tiles whose embedding is measured.
-        draws: row numbers of validation tiles per draw; if a measure needs fewer, it uses the first ones, which are
-            whole scenes but for the last.
+    Each measure uses as many tiles as the scene's own measure does, which `counts` gives by band: few tiles are farther
+    from the training data than many, and a band may be in few tiles of a scene. They are a draw's first tiles, which
+    are whole scenes but for the last.
     """
     to_train, within = space.to_train(space.validation), euclidean_distances(space.validation, space.validation)
     novelty = space.novelty(to_train)
-    return np.array(
-        [
-            [
-                *(
-                    band_distance(reference, band, reference.validation_quantiles[rows[:count], band])
-                    for band, count in counts.items()
-                ),
-                space.mixture(to_train[embedded], within[np.ix_(embedded, embedded)]),
-                novelty[embedded].mean(),
-            ]
-            for rows, embedded in ((rows, rows[:num_embedded]) for rows in draws)
+
+    def measures(rows: NDArray[np.int64]) -> list[float]:
+        quantiles, embedded = reference.validation_quantiles, rows[:num_embedded]
+        return [
+            *(band_distance(reference, band, quantiles[rows[:count], band]) for band, count in counts.items()),
+            space.mixture(to_train[embedded], within[np.ix_(embedded, embedded)]),
+            novelty[embedded].mean(),
         ]
-    )
+
+    return np.array([measures(rows) for rows in draws])
 
 
 def _limits(

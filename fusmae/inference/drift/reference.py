@@ -68,14 +68,14 @@ def bands_of(inputs: Sequence[ModalityInput]) -> tuple[Band, ...]:
 def tile_quantiles(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> NDArray[np.float32]:
     """Quantiles `[B, bands, 32]` of tiles `[B, C, h, w]` by input name; NaN for the bands of absent inputs."""
     batch = len(next(iter(pixels.values())))
-    parts = []
+    found = np.full((batch, len(bands_of(inputs)), len(TILE_SHARES)), np.nan, np.float32)
+    first = 0
     for item in inputs:
-        found = np.full((batch, len(item.bands), len(TILE_SHARES)), np.nan, np.float32)
+        last = first + len(item.bands)
         if item.name in pixels:
-            flat = pixels[item.name].reshape(batch, len(item.bands), -1)
-            found[:] = np.moveaxis(np.quantile(flat, TILE_SHARES, axis=-1), 0, -1)
-        parts.append(found)
-    return np.concatenate(parts, axis=1)
+            found[:, first:last] = np.moveaxis(np.quantile(pixels[item.name], TILE_SHARES, axis=(2, 3)), 0, -1)
+        first = last
+    return found
 
 
 def save_reference(reference: Reference, path: Path) -> None:
@@ -98,12 +98,7 @@ def save_reference(reference: Reference, path: Path) -> None:
 
 
 def load_reference(path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> Reference:
-    """Read a reference that `save_reference` wrote.
-
-    Args:
-        path: path of the file.
-        graph_sha256: SHA-256 of the ONNX file that the reference must belong to.
-        inputs: arrays that this graph takes.
+    """Read a reference that `save_reference` wrote for the ONNX file with this SHA-256, which takes these arrays.
 
     Raises:
         InputError: the file does not exist, can't be read, or belongs to another graph.

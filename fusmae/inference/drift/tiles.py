@@ -2,19 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import InputError
 from fusmae.inference.drift.reference import tile_quantiles
-from fusmae.inference.embed import scene_batches, setting_name
+from fusmae.inference.run_tiles import no_tile, scene_batches, setting_name
 from fusmae.inference.scene.grid import Grid, Unit
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.tiles import UnitView
 from fusmae.inference.session import EMBEDDING, Session
 
 
@@ -47,42 +45,27 @@ def spread_units(grid: Grid, max_tiles: int) -> list[Unit]:
     return units[step // 2 :: step] or [units[len(units) // 2]]
 
 
-def describe_tiles(session: Session, reader: SceneReader, units: Sequence[Unit], wrapped: Any = iter) -> SceneTiles:
-    """Compute the statistics of every tile of some units.
-
-    Args:
-        session: session that computes embeddings.
-        reader: reader of the scenes.
-        units: units whose tiles are read.
-        wrapped: function that wraps the iterator over units, as a progress bar does.
+def describe_tiles(
+    session: Session, reader: SceneReader, units: Sequence[Unit], advance: Callable[[], None] = lambda: None
+) -> SceneTiles:
+    """Compute the statistics of every tile of some units; `advance` is called after each, for a progress bar.
 
     Raises:
         InputError: no tile has data, or a file can't be read.
     """
-    with scene_batches(reader, units) as found:
-        parts = list(_described(session, wrapped(found)))
-    if not parts:
-        raise InputError(
-            "There is no tile with data where the scene was looked at.",
-            expected="tiles of which a sensor has 90 %",
-            hint=LOOK_AT_NODATA,
-        )
-    quantiles, embeddings, settings, corners = zip(*parts, strict=True)
+    quantiles, embeddings, corners = [], [], []
+    settings: list[str] = []
+    with scene_batches(reader, units) as items:
+        for item in items:
+            if isinstance(item, UnitView):
+                advance()
+                continue
+            quantiles.append(tile_quantiles(item.pixels, session.inputs))
+            embeddings.append(session.run(item.pixels, item.modalities)[EMBEDDING])
+            settings += [setting_name(item.modalities)] * len(item.columns)
+            corners += [(item.unit.lefts_m[column], item.unit.top_m) for column in item.columns]
+    if not settings:
+        raise no_tile(" where the scene was looked at.")
     return SceneTiles(
-        np.concatenate(quantiles),
-        np.concatenate(embeddings),
-        tuple(name for names in settings for name in names),
-        np.concatenate(corners),
+        np.concatenate(quantiles), np.concatenate(embeddings), tuple(settings), np.array(corners, np.int64)
     )
-
-
-def _described(session: Session, units: Iterable[Any]) -> Iterator[Any]:
-    for unit, batches in units:
-        for batch in batches:
-            size = len(batch.columns)
-            yield (
-                tile_quantiles(batch.pixels, session.inputs),
-                session.run(batch.pixels, batch.modalities)[EMBEDDING],
-                [setting_name(batch.modalities)] * size,
-                np.array([(unit.lefts_m[column], unit.top_m) for column in batch.columns], np.int64),
-            )

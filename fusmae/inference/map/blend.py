@@ -30,10 +30,7 @@ class Rows:
 
 
 def blended(grid: Grid, work: Work) -> Iterator[Rows]:
-    """Yield the map's rows from top to bottom, from every unit's stored result.
-
-    Memory is bounded by a few rows of tiles.
-    """
+    """Yield the map's rows from top to bottom, from every unit's stored result; memory holds a few rows of tiles."""
     units: dict[int, list[Unit]] = defaultdict(list)
     for unit in grid.units():
         units[unit.top_m].append(unit)
@@ -52,25 +49,21 @@ def blended(grid: Grid, work: Work) -> Iterator[Rows]:
                 if weights[row, place]:
                     total[row] += weights[row, place] * known[tiles[row, place]]
         results = [work.load(unit) for unit in units[top_m]]
-        has_data = np.concatenate([result.has_data for result in results], axis=1)
-        yield Rows(first, _normalised(total, has_data), np.concatenate([result.look for result in results], axis=2))
+        weight = total[..., -1]
+        is_known = np.concatenate([result.has_data for result in results], axis=1) & (weight > _LEAST_WEIGHT)
+        mean = total[..., :-1] / np.where(is_known, weight, 1.0)[..., None]
+        probabilities = np.moveaxis(np.where(is_known[..., None], mean, np.nan), -1, 0)
+        yield Rows(first, probabilities, np.concatenate([result.look for result in results], axis=2))
 
 
 def confidence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Confidence of a cell's classes: 1 minus the mean entropy, in bits, of whether each class is present.
+    """Confidence `[...]` of probabilities `[K, ...]`: 1 minus the mean entropy, in bits, of whether a class is present.
 
     It is 1 if each class is certainly present or certainly absent, and 0 if each has a probability of 0.5.
-
-    Args:
-        probabilities: `[K, ...]`; NaN stays NaN.
-
-    Returns:
-        Confidence `[...]` from 0 to 1.
     """
     inside = np.clip(probabilities, 1e-12, 1 - 1e-12)
     entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
-    found: NDArray[np.float64] = 1 - entropy.mean(axis=0)
-    return found
+    return np.asarray(1 - entropy.mean(axis=0))
 
 
 def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -97,10 +90,3 @@ def _row_of_tiles(
     for place in range(tiles.shape[1]):
         row += weights[:, place, None] * values[tiles[:, place]]
     return row
-
-
-def _normalised(total: NDArray[np.float64], has_data: NDArray[np.bool_]) -> NDArray[np.float64]:
-    weight = total[..., -1]
-    is_known = has_data & (weight > _LEAST_WEIGHT)
-    mean = total[..., :-1] / np.where(is_known, weight, 1.0)[..., None]
-    return np.moveaxis(np.where(is_known[..., None], mean, np.nan), -1, 0)

@@ -1,8 +1,8 @@
 """Makes a map from scenes: every tile is predicted once and stored at once; all are blended at the end."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,25 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import InputError, StorageError
+from fusmae.errors import StorageError
 from fusmae.files import storage_error, write_json
 from fusmae.inference.map.blend import blended
 from fusmae.inference.map.progress import Result, Work, work_key
 from fusmae.inference.map.quicklook import save_quicklook
-from fusmae.inference.map.rasters import Rasters, stac_item, write_rasters
-from fusmae.inference.prefetch import ahead
+from fusmae.inference.map.rasters import stac_item, write_rasters
+from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.files import stored_in
-from fusmae.inference.scene.grid import Grid, Unit, lay_grid
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA, nodata_sentences
+from fusmae.inference.scene.grid import Grid, lay_grid
+from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
-from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, look_side_m, read_strips
+from fusmae.inference.scene.tiles import look_side_m
 from fusmae.inference.session import Session
-
-# Largest numbers of batches that wait for the session, and of strips that wait to be cut.
-_BATCHES_AHEAD, _STRIPS_AHEAD = 4, 1
-_KEPT = "what was predicted is kept"
 
 
 @dataclass(frozen=True)
@@ -108,55 +104,52 @@ def predict_map(
             claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
             nodata = nodata_sentences(reader.tallies)
-        num_tiles = _count_tiles(grid, work)
+        num_tiles = sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
         if not num_tiles:
-            raise _all_empty(scenes, nodata)
+            files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])
+            raise no_tile(": the scenes are nodata where they overlap.", "; ".join([files, *nodata]))
+        facts = {
+            "model": model.label,
+            "model_sha256": model.sha256,
+            "modalities": list(scenes),
+            "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
+            "tile_m": grid.tile_m,
+            "stride_m": grid.stride_m,
+            "note": f"a tile classifier: a pixel of {grid.cell_m} m is the blended probability of the tiles of "
+            f"{grid.tile_m} m that cover it, not of the pixel alone",
+            "datetime_from": date_source,
+        }
         with _disk_named(out):
-            facts = _facts(model, scenes, grid) | {"datetime_from": date_source}
-            files, counts = _publish(model, scenes, grid, work, out, date, facts)
-    return Map(files, grid, num_tiles, num_kept, counts, nodata)
-
-
-def predicted_units(session: Session, items: Iterable[TileBatch | UnitView]) -> Iterator[tuple[Unit, Result, int]]:
-    """Run batches and yield each unit with its result and its number of predicted tiles."""
-    found: dict[int, NDArray[np.float32]] = {}
-    for item in items:
-        if isinstance(item, TileBatch):
-            found.update(zip(item.columns, session.run(item.pixels, item.modalities)["probabilities"], strict=True))
-            continue
-        probabilities = np.full((len(item.unit.lefts_m), len(session.metadata["classes"])), np.nan, np.float32)
-        for column, values in found.items():
-            probabilities[column] = values
-        yield item.unit, Result(probabilities, item.has_data, item.look), len(found)
-        found = {}
+            written, counts = _publish(grid, work, out, model.session.metadata["classes"], date, facts)
+    return Map(written, grid, num_tiles, num_kept, counts, nodata)
 
 
 def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
     """Predict and store the units that are not done; returns how many were done before."""
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
-    strips = ahead(read_strips(reader, todo), _STRIPS_AHEAD)
-    look_m = look_side_m(reader.grid, reader.inputs)
-    batches = ahead(cut_batches(strips, reader.inputs, reader.grid.cell_m, look_m), _BATCHES_AHEAD)
+    num_classes, saved = len(session.metadata["classes"]), None
     with (
         ThreadPoolExecutor(1) as writer,
         _progress(len(units), len(units) - len(todo)) as advance,
-        closing(strips),
-        closing(batches),
+        scene_batches(reader, todo, look_side_m(reader.grid, reader.inputs)) as items,
     ):
-        saved: Any = None
-        for unit, result, num_tiles in predicted_units(session, batches):
-            if saved is not None:
+        for view, rows in run_batches(session, items, "probabilities"):
+            probabilities = np.full((len(view.unit.lefts_m), num_classes), np.nan, np.float32)
+            for column, (_, row) in rows.items():
+                probabilities[column] = row
+            if saved is not None:  # one result at a time waits for the disk
                 saved.result()
-            saved = writer.submit(work.save, unit, result)
-            advance(num_tiles)
+            saved = writer.submit(work.save, view.unit, Result(probabilities, view.has_data, view.look))
+            advance(len(rows))
         if saved is not None:
             saved.result()
     return len(units) - len(todo)
 
 
 @contextmanager
-def _progress(num_units: int, num_done: int) -> Iterator[Any]:
+def _progress(num_units: int, num_done: int) -> Iterator[Callable[[int], None]]:
+    """Show progress; yields a function that is called with the number of tiles of each unit that is predicted."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -165,80 +158,42 @@ def _progress(num_units: int, num_done: int) -> Iterator[Any]:
         console.print(f"{num_done} of {num_units} strips were predicted before: goes on with the next")
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("strips"), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[tiles]:,} tiles"), console=console) as progress:
-        task, tiles = progress.add_task("", total=num_units, completed=num_done, tiles=0), 0
-
-        def advance(num_tiles: int) -> None:
-            nonlocal tiles
-            tiles += num_tiles
-            progress.update(task, advance=1, tiles=tiles)
-
-        yield advance
-
-
-def _count_tiles(grid: Grid, work: Work) -> int:
-    return sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
-
-
-def _all_empty(scenes: Mapping[str, Scene], nodata: Sequence[str]) -> InputError:
-    files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])
-    return InputError(
-        "There is no tile with data: the scenes are nodata where they overlap.",
-        got="; ".join([files, *nodata]),
-        expected="at least one tile of which a sensor has 90 %",
-        hint=LOOK_AT_NODATA,
-    )
+        progress.add_task("", total=num_units, completed=num_done, tiles=0)
+        (task,) = progress.tasks
+        yield lambda tiles: progress.update(task.id, advance=1, tiles=task.fields["tiles"] + tiles)
 
 
 @contextmanager
 def _disk_named(out: Path) -> Iterator[None]:
     from rasterio.errors import RasterioError
 
+    kept = "what was predicted is kept"
     try:
         yield
     except OSError as error:
-        raise storage_error(out, error, _KEPT) from error
+        raise storage_error(out, error, kept) from error
     except RasterioError as error:
         raise StorageError(
-            f"{out} could not be written: {error.__cause__ or error}; {_KEPT}.",
+            f"{out} could not be written: {error.__cause__ or error}; {kept}.",
             hint="make room on the disk, then run the same command again",
         ) from error
 
 
 def _publish(
-    model: Model,
-    scenes: Mapping[str, Scene],
-    grid: Grid,
-    work: Work,
-    out: Path,
-    date: datetime,
-    facts: Mapping[str, Any],
+    grid: Grid, work: Work, out: Path, classes: Sequence[str], date: datetime, facts: Mapping[str, Any]
 ) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
     """Write every file into the work folder, then move all of them to their final places, the map last."""
-    name, classes = out.stem, model.session.metadata["classes"]
+    name = out.stem
     tags = {key.upper(): ", ".join(value) if isinstance(value, list) else str(value) for key, value in facts.items()}
-    rasters: Rasters = write_rasters(work.folder, name, grid, blended(grid, work), classes, tags)
-    title = f"{name}: {model.label} on {'+'.join(scenes)}, tiles of {grid.tile_m} m every {grid.stride_m} m"
-    save_quicklook(work.folder / f"{name}.png", rasters, classes, grid, title)
-    properties = {f"fusmae:{key}": value for key, value in facts.items()}
-    write_json(work.folder / f"{name}.json", stac_item(name, grid, classes, date, properties))
+    rasters = write_rasters(work.folder, name, grid, blended(grid, work), classes, tags)
+    picture, item = work.folder / f"{name}.png", work.folder / f"{name}.json"
+    modalities = "+".join(facts["modalities"])
+    title = f"{name}: {facts['model']} on {modalities}, tiles of {grid.tile_m} m every {grid.stride_m} m"
+    save_quicklook(picture, rasters, classes, grid, title)
+    write_json(item, stac_item(name, grid, classes, date, {f"fusmae:{key}": value for key, value in facts.items()}))
     aux = rasters.classes.with_name(f"{rasters.classes.name}.aux.xml")
-    made = [aux, rasters.classes, work.folder / f"{name}.png", work.folder / f"{name}.json", rasters.probabilities]
-    for path in made:
-        path.replace(out.with_name(path.name))
-    return tuple(out.with_name(path.name) for path in reversed(made)), rasters.counts
-
-
-def _facts(model: Model, scenes: Mapping[str, Scene], grid: Grid) -> dict[str, Any]:
-    return {
-        "model": model.label,
-        "model_sha256": model.sha256,
-        "modalities": list(scenes),
-        "sources": sorted({path.name for scene in scenes.values() for path in scene.files}),
-        "tile_m": grid.tile_m,
-        "stride_m": grid.stride_m,
-        "note": f"a tile classifier: a pixel of {grid.cell_m} m is the blended probability of the tiles of "
-        f"{grid.tile_m} m that cover it, not of the pixel alone",
-    }
+    made = [aux, rasters.classes, picture, item, rasters.probabilities]
+    return tuple(path.replace(out.with_name(path.name)) for path in made)[::-1], rasters.counts
 
 
 def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:

@@ -41,12 +41,7 @@ class Result:
 
 
 class Work:
-    """A folder with one file per unit, for one map only.
-
-    Args:
-        out: path of the map.
-        key: key of the map, a part of the folder's name; it differs for another model, scene, setting or code.
-    """
+    """A folder with one file per unit, for the map `out` only, with `work_key` as a part of its name."""
 
     def __init__(self, out: Path, key: str) -> None:
         self._out = out
@@ -63,12 +58,12 @@ class Work:
             StorageError: the disk is full or can't be written.
         """
         with written_whole(self._path(unit)) as partial, partial.open("wb") as file:
-            np.savez(file, probabilities=result.probabilities, has_data=result.has_data, look=result.look)
+            np.savez(file, **vars(result))
 
     def load(self, unit: Unit) -> Result:
         """Read the stored result of a unit."""
         with np.load(self._path(unit)) as arrays:
-            return Result(arrays["probabilities"], arrays["has_data"], arrays["look"])
+            return Result(**arrays)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -119,29 +114,21 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
-    """The key of one map's work folder.
+    """The key of one map's work: another model, scene, setting or code has another.
 
-    Args:
-        model_sha256: SHA-256 of the ONNX file.
-        scenes: scenes by modality; their files count by path, size, time of change and first 64 KiB, since scenes are
-            too large to hash whole.
-        grid: grid of the map.
+    Scenes are too large to hash whole: their files count by path, size, time of change and first 64 KiB.
     """
+    package = Path(__file__).parents[2]
+    rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
     facts = {
         "model": model_sha256,
         "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
         "grid": repr(grid),
-        "code": [file_sha256(file) for file in _code()],
+        # What a unit's pixels and probabilities depend on.
+        "code": [file_sha256(file) for file in sorted([*package.glob("*.py"), *rooms])],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
-
-
-def _code() -> list[Path]:
-    """The files of code that a unit's pixels and probabilities depend on."""
-    package = Path(__file__).parents[2]
-    rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
-    return sorted([*package.glob("*.py"), *rooms])
 
 
 def _facts(scene: Scene) -> dict[str, Any]:
@@ -150,9 +137,7 @@ def _facts(scene: Scene) -> dict[str, Any]:
 
 
 def _identity(path: Path) -> list[Any]:
-    # For a file in an archive, it is the archive that counts.
-    stored = stored_in(path)
-    found = stored.stat()
+    stored = stored_in(path)  # for a file in an archive, it is the archive that counts
+    state = stored.stat()
     with stored.open("rb") as file:
-        head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-    return [found.st_size, found.st_mtime_ns, head]
+        return [state.st_size, state.st_mtime_ns, hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()]

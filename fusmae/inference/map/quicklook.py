@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.map.colours import Colour, class_colours
+from fusmae.inference.map.colours import class_colours
 from fusmae.inference.map.rasters import NO_CLASS, STEP, Rasters
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.tiles import LOOK_PX
@@ -19,20 +19,13 @@ _DPI = 140
 
 
 def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: Grid, title: str) -> None:
-    """Draw the scene, the classes and the confidence side by side.
-
-    Args:
-        path: path of the PNG to write.
-        rasters: rasters of the map.
-        classes: names of the classes, in order.
-        grid: grid of the map.
-        title: title above the picture.
-    """
+    """Draw the scene, the classes and the confidence side by side, as a PNG."""
     from matplotlib.figure import Figure
 
     look, look_m, numbers, sure = _reduced(rasters, grid)
     height, width = numbers.shape
-    legend = _legend(rasters.counts, classes)
+    palette = np.array([(_BLANK * 255,) * 3, *class_colours(classes)]) / 255
+    legend = _legend(rasters.counts, classes, palette)
     panel_in = _PANEL_IN * min(2.0, height / width)
     figure = Figure(figsize=(_FIGURE_IN, panel_in + 0.9 + 0.11 * len(legend)), layout="constrained")
     figure.suptitle(title, fontsize=11)
@@ -41,22 +34,16 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
     axes[0].imshow(_stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
     shows = "natural colour" if len(look) == 3 else "first band"
     axes[0].set_title(f"scene ({shows}, pixels of {look_m:g} m)", fontsize=10)
-    axes[1].imshow(_coloured(numbers, classes), extent=extent, interpolation="nearest")
+    axes[1].imshow(palette[numbers], extent=extent, interpolation="nearest")
     axes[1].set_title(f"most probable class (pixels of {grid.cell_m} m)", fontsize=10)
     shown = axes[2].imshow(sure, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-    axes[2].set_facecolor((_BLANK,) * 3)
+    axes[2].set_facecolor(palette[NO_CLASS])
     axes[2].set_title("confidence", fontsize=10)
     figure.colorbar(shown, ax=axes[2], shrink=0.75)
     for axis in axes:
         axis.tick_params(labelsize=8)
         axis.set_xlabel("km", fontsize=8)
-    figure.legend(
-        handles=legend,
-        loc="outside lower center",
-        ncols=2,
-        fontsize=8,
-        frameon=False,
-    )
+    figure.legend(handles=legend, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
 
 
@@ -89,48 +76,29 @@ def _on_screen(shape: tuple[int, int]) -> tuple[int, int]:
 
 def _stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:
     """Stretch bands `[C, h, w]` to `[h, w, C]` (`[h, w]` for one band) from 0 to 1, in the same way for all bands."""
-    known = look[np.isfinite(look)]
-    low, high = np.percentile(known, [1, 98]) if known.size else (0.0, 1.0)
-    shown = np.where(np.isfinite(look), np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), _BLANK)
-    shown = shown.astype(np.float32)
-    picture: NDArray[np.float32] = np.moveaxis(shown, 0, -1) if len(look) == 3 else shown[0]
-    return picture
+    is_known = np.isfinite(look)
+    low, high = np.percentile(look[is_known], [1, 98]) if is_known.any() else (0.0, 1.0)
+    shown = np.where(is_known, np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), _BLANK).astype(np.float32)
+    return np.moveaxis(shown, 0, -1) if len(look) == 3 else np.asarray(shown[0])
 
 
-def _coloured(numbers: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.float64]:
-    palette = np.array([(_BLANK * 255,) * 3, *class_colours(classes)]) / 255
-    return palette[numbers]
-
-
-def _legend(counts: NDArray[np.int64], classes: Sequence[str]) -> list[Any]:
+def _legend(counts: NDArray[np.int64], classes: Sequence[str], palette: NDArray[np.float64]) -> list[Any]:
     """A patch for each class that the map shows, the largest first, with its share of the map."""
     from matplotlib.patches import Patch
 
-    colours = class_colours(classes)
     total = max(1, int(counts[NO_CLASS + 1 :].sum()))
-    order = [number for number in np.argsort(-counts[1:], kind="stable") if counts[number + 1]]
+    order = [number for number in np.argsort(-counts[1:], kind="stable") + 1 if counts[number]]
+    edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.4}
     patches = [
-        Patch(
-            facecolor=_fraction(colours[number]),
-            edgecolor="black",
-            linewidth=0.4,
-            label=f"{_short(classes[number])}  {counts[number + 1] / total:.1%}",
-        )
+        Patch(facecolor=palette[number], label=f"{_short(classes[number - 1])}  {counts[number] / total:.1%}", **edge)
         for number in order[:_MAX_NAMED]
     ]
-    rest = order[_MAX_NAMED:]
-    if rest:
-        share = sum(int(counts[number + 1]) for number in rest) / total
-        patches.append(Patch(facecolor="none", label=f"{len(rest)} other classes  {share:.1%}"))
+    if rest := order[_MAX_NAMED:]:
+        patches.append(Patch(facecolor="none", label=f"{len(rest)} other classes  {counts[rest].sum() / total:.1%}"))
     if counts[NO_CLASS]:
-        patches.append(Patch(facecolor=(_BLANK,) * 3, edgecolor="black", linewidth=0.4, label="no data"))
+        patches.append(Patch(facecolor=palette[NO_CLASS], label="no data", **edge))
     return patches
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 60 else f"{name[:57].rstrip(', ')}…"
-
-
-def _fraction(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255

@@ -1,7 +1,7 @@
 """The files of a map: cloud-optimized GeoTIFFs (probabilities, top class, picture) and the STAC item beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,80 +36,68 @@ class Rasters:
     probabilities: Path
     classes: Path
     look: Path
-    counts: NDArray[np.int64] = field(repr=False)
+    counts: NDArray[np.int64]
 
 
 def write_rasters(
     folder: Path, name: str, grid: Grid, rows: Iterable[Rows], classes: Sequence[str], tags: Mapping[str, str]
 ) -> Rasters:
-    """Write the rasters of a map into a folder.
-
-    Args:
-        folder: folder for the files and their drafts.
-        name: name of the map's file without its ending.
-        grid: grid of the map.
-        rows: rows of the map from top to bottom.
-        classes: names of the classes, in the order of the probabilities.
-        tags: facts that are written into the files.
+    """Write the rasters of a map, whose rows come from top to bottom, into a folder, beside their drafts.
 
     Raises:
         rasterio.errors.RasterioError: the disk is full.
     """
+    from rasterio.shutil import copy
+
     drafts = {kind: folder / f"draft-{kind}.tif" for kind in ("probabilities", "classes", "look")}
-    counts = _write_drafts(drafts, grid, rows, len(classes))
-    _describe(drafts, classes, tags)
+    counts = _write_drafts(drafts, grid, rows, classes, tags)
     found = Rasters(folder / f"{name}.tif", folder / f"{name}_classes.tif", drafts["look"], counts)
-    _optimise(drafts["probabilities"], found.probabilities, "AVERAGE")
-    _optimise(drafts["classes"], found.classes, "MODE")
+    options = {"blocksize": _BLOCK_PX, "compress": "DEFLATE", "predictor": "YES", "bigtiff": "IF_SAFER"}
+    for kind, resampling in (("probabilities", "AVERAGE"), ("classes", "MODE")):
+        copy(drafts[kind], getattr(found, kind), driver="COG", overview_resampling=resampling, **options)
+        drafts[kind].unlink()
     _write_category_names(found.classes, classes)
     return found
 
 
-def _write_drafts(drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], num_classes: int) -> Any:
+def _write_drafts(
+    drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], classes: Sequence[str], tags: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """Write the rasters row by row; returns the number of cells by class number."""
     import rasterio
     from rasterio.windows import Window
 
-    height, width = grid.shape
-    place = {"crs": grid.crs, "transform": grid.transform(grid.cell_m), "height": height, "width": width}
-    counts = np.zeros(num_classes + 1, np.int64)
+    (height, width), num_bands = grid.shape, len(classes) + 1
+    counts = np.zeros(num_bands, np.int64)
     rows = iter(rows)
     first = next(rows)
     # Number of the look's pixels along a cell's side.
     scale = first.look.shape[1] // first.probabilities.shape[1]
-    fine = {"transform": grid.transform(grid.cell_m / scale), "height": height * scale, "width": width * scale}
+    colours = {number: (*colour, 255) for number, colour in enumerate(class_colours(classes), start=1)}
+
+    def created(kind: str, scale: int = 1, **profile: Any) -> Any:
+        place = {"transform": grid.transform(grid.cell_m / scale), "height": height * scale, "width": width * scale}
+        return rasterio.open(drafts[kind], "w", driver="GTiff", crs=grid.crs, **place, **profile, **_PLAIN)
+
     with (
-        rasterio.open(
-            drafts["probabilities"],
-            "w",
-            driver="GTiff",
-            count=num_classes + 1,
-            dtype="uint8",
-            nodata=NODATA,
-            photometric="MINISBLACK",
-            **place,
-            **_PLAIN,
-        ) as probabilities,
-        rasterio.open(
-            drafts["classes"], "w", driver="GTiff", count=1, dtype="uint8", nodata=NO_CLASS, **place, **_PLAIN
-        ) as top,
-        rasterio.open(
-            drafts["look"],
-            "w",
-            driver="GTiff",
-            count=len(first.look),
-            dtype="float32",
-            nodata=np.nan,
-            **place | fine,
-            **_PLAIN,
-        ) as look,
+        created("probabilities", count=num_bands, dtype="uint8", nodata=NODATA, photometric="MINISBLACK") as every,
+        created("classes", count=1, dtype="uint8", nodata=NO_CLASS) as top,
+        created("look", scale, count=len(first.look), dtype="float32", nodata=np.nan) as look,
     ):
+        every.descriptions = (*classes, "confidence")
+        every.scales, every.offsets = (STEP,) * num_bands, (0.0,) * num_bands
+        every.update_tags(**tags)
+        top.descriptions = ("most probable class",)
+        top.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
+        top.update_tags(**tags)
         for part in (first, *rows):
             window = Window(0, part.first, width, part.probabilities.shape[1])
-            numbers = _top_class(part.probabilities)
-            probabilities.write(_stored(part.probabilities), window=window)
+            top_class = np.nan_to_num(part.probabilities).argmax(axis=0) + 1
+            numbers = np.where(np.isfinite(part.probabilities[0]), top_class, NO_CLASS).astype(np.uint8)
+            every.write(_stored(part.probabilities), window=window)
             top.write(numbers, 1, window=window)
             look.write(part.look, window=Window(0, part.first * scale, width * scale, part.look.shape[1]))
-            counts += np.bincount(numbers.ravel(), minlength=num_classes + 1)
+            counts += np.bincount(numbers.ravel(), minlength=num_bands)
     return counts
 
 
@@ -117,42 +105,6 @@ def _stored(probabilities: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Probabilities and their confidence as stored, `[K + 1, rows, columns]` in multiples of `STEP`."""
     values = np.concatenate([probabilities, confidence(probabilities)[None]])
     return np.where(np.isnan(values), NODATA, np.rint(np.nan_to_num(values) / STEP)).astype(np.uint8)
-
-
-def _top_class(probabilities: NDArray[np.float64]) -> NDArray[np.uint8]:
-    has_data = np.isfinite(probabilities[0])
-    return np.where(has_data, np.nan_to_num(probabilities).argmax(axis=0) + 1, NO_CLASS).astype(np.uint8)
-
-
-def _describe(drafts: Mapping[str, Path], classes: Sequence[str], tags: Mapping[str, str]) -> None:
-    import rasterio
-
-    with rasterio.open(drafts["probabilities"], "r+") as dataset:
-        dataset.descriptions = (*classes, "confidence")
-        dataset.scales = (STEP,) * dataset.count
-        dataset.offsets = (0.0,) * dataset.count
-        dataset.update_tags(**tags)
-    with rasterio.open(drafts["classes"], "r+") as dataset:
-        dataset.descriptions = ("most probable class",)
-        colours = {number: (*colour, 255) for number, colour in enumerate(class_colours(classes), start=1)}
-        dataset.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
-        dataset.update_tags(**tags)
-
-
-def _optimise(draft: Path, out: Path, resampling: str) -> None:
-    import rasterio.shutil
-
-    rasterio.shutil.copy(
-        draft,
-        out,
-        driver="COG",
-        blocksize=_BLOCK_PX,
-        compress="DEFLATE",
-        predictor="YES",
-        overview_resampling=resampling,
-        bigtiff="IF_SAFER",
-    )
-    draft.unlink()
 
 
 def _write_category_names(path: Path, classes: Sequence[str]) -> None:
@@ -176,22 +128,14 @@ _EXTENSIONS = (
 def stac_item(
     name: str, grid: Grid, classes: Sequence[str], taken: datetime, properties: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The item as JSON values; its assets lie beside it.
-
-    Args:
-        name: name of the map's file without its ending.
-        grid: grid of the map.
-        classes: names of the classes, in order.
-        taken: date of the scene.
-        properties: properties besides those of the projection.
-    """
-    import pystac
+    """The item as JSON values, with properties besides those of the projection; its assets lie beside it."""
+    from pystac import Item
     from rasterio.warp import transform_bounds, transform_geom
 
-    height_m, width_m = grid.height_m, grid.width_m
-    left, bottom, right, top = box = (grid.left, grid.top - height_m, grid.left + width_m, grid.top)
+    left, bottom, right, top = box = (grid.left, grid.top - grid.height_m, grid.left + grid.width_m, grid.top)
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
-    item = pystac.Item(
+    code = grid.crs.to_epsg()
+    item = Item(
         id=name,
         geometry=transform_geom(grid.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]}, precision=7),
         bbox=[round(side, 7) for side in transform_bounds(grid.crs, "EPSG:4326", *box)],
@@ -201,24 +145,19 @@ def stac_item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.transform(grid.cell_m))[:6],
             "proj:bbox": list(box),
-            **_crs_fields(grid.crs),
+            "proj:code": f"EPSG:{code}" if code else None,
+            **({} if code else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}),
             **properties,
         },
         stac_extensions=list(_EXTENSIONS),
+        assets=_assets(name, classes),
     )
-    for key, asset in _assets(name, classes).items():
-        item.add_asset(key, asset)
     found: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
     return found
 
 
-def _crs_fields(crs: Any) -> dict[str, Any]:
-    code = crs.to_epsg()
-    return {"proj:code": f"EPSG:{code}"} if code else {"proj:code": None, "proj:wkt2": crs.to_wkt(version="WKT2_2019")}
-
-
 def _assets(name: str, classes: Sequence[str]) -> dict[str, Any]:
-    import pystac
+    from pystac import Asset
 
     scaled = {"data_type": "uint8", "nodata": NODATA, "scale": STEP, "offset": 0.0}
     bands = [{"name": label, **scaled} for label in (*classes, "confidence")]
@@ -232,25 +171,10 @@ def _assets(name: str, classes: Sequence[str]) -> dict[str, Any]:
         }
         for number, (label, colour) in enumerate(zip(classes, class_colours(classes), strict=True), start=1)
     ]
+    of_classes = {"raster:bands": [{"data_type": "uint8", "nodata": NO_CLASS}], "classification:classes": legend}
+    title = "probability of each class, and confidence"
     return {
-        "probabilities": pystac.Asset(
-            f"./{name}.tif",
-            title="probability of each class, and confidence",
-            media_type=_COG,
-            roles=["data"],
-            extra_fields={"raster:bands": bands},
-        ),
-        "classes": pystac.Asset(
-            f"./{name}_classes.tif",
-            title="most probable class",
-            media_type=_COG,
-            roles=["data"],
-            extra_fields={
-                "raster:bands": [{"data_type": "uint8", "nodata": NO_CLASS}],
-                "classification:classes": legend,
-            },
-        ),
-        "overview": pystac.Asset(
-            f"./{name}.png", title="quick look", media_type="image/png", roles=["overview", "thumbnail"]
-        ),
+        "probabilities": Asset(f"./{name}.tif", title, None, _COG, ["data"], {"raster:bands": bands}),
+        "classes": Asset(f"./{name}_classes.tif", "most probable class", None, _COG, ["data"], of_classes),
+        "overview": Asset(f"./{name}.png", "quick look", None, "image/png", ["overview", "thumbnail"]),
     }

@@ -7,7 +7,7 @@ import rasterio
 from fusmae.errors import InputError
 from fusmae.inference.drift.reference import TILE_SHARES
 from fusmae.inference.drift.tiles import SceneTiles, describe_tiles, spread_units
-from fusmae.inference.embed import embedded_units
+from fusmae.inference.run_tiles import embedded_units
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
@@ -20,11 +20,11 @@ def grid(rows, columns):
     return Grid(UTM, 0.0, 0.0, 240, 240, 60, columns * 240, rows * 240)
 
 
-def described(model, paths, max_tiles=1000, wrapped=iter):
+def described(model, paths, max_tiles=1000, advance=lambda: None):
     scenes = open_scenes(model.session.inputs, paths, {})
     laid = lay_grid(scenes, model.session.inputs, 240)
     with SceneReader(scenes, model.session.inputs, laid) as reader:
-        return describe_tiles(model.session, reader, spread_units(laid, max_tiles), wrapped)
+        return describe_tiles(model.session, reader, spread_units(laid, max_tiles), advance)
 
 
 @pytest.mark.parametrize("max_tiles", [12, 1000])
@@ -88,15 +88,10 @@ def test_the_setting_is_that_of_most_tiles():
 
 
 def test_only_the_wanted_rows_are_read_and_each_is_told_once(scenes, model):
-    seen = []
-
-    def wrapped(units):
-        for unit, batches in units:
-            seen.append(unit.number)
-            yield unit, batches
-
-    assert len(described(model, scenes.paths, max_tiles=4, wrapped=wrapped).settings) == 4
-    assert seen == [1]
+    told = []
+    found = described(model, scenes.paths, max_tiles=4, advance=lambda: told.append(1))
+    assert found.corners_m[:, 1].tolist() == [240] * 4
+    assert len(told) == 1
 
 
 def without_data(scenes):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fusmae.inference.prefetch import ahead
+from fusmae.inference.run_tiles import ahead
 
 
 def test_items_come_in_order_from_another_thread():

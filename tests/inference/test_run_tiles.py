@@ -8,7 +8,7 @@ import pytest
 import rasterio
 
 from fusmae.errors import ExportError, InputError
-from fusmae.inference.embed import embedded_units, require_embedding, scene_batches
+from fusmae.inference.run_tiles import embedded_units, require_embedding, scene_batches
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -133,13 +133,11 @@ def test_some_units_alone_have_the_same_embeddings(scenes, model):
     np.testing.assert_array_equal(last.embeddings, whole[2].embeddings)
 
 
-def test_every_unit_comes_with_its_own_batches(scenes, model):
+def test_every_unit_comes_after_its_own_batches(scenes, model):
     wiped([scenes.s1, *scenes.s2.iterdir()], (240, 480), (0, 960))
-    with opened(model, scenes.paths) as reader, scene_batches(reader, reader.grid.units()) as found:
-        units = [(unit, list(batches)) for unit, batches in found]
-    assert [unit.number for unit, _ in units] == [0, 1, 2]
-    assert [len(batches) for _, batches in units] == [1, 0, 1]
-    assert all(batch.unit == unit for unit, batches in units for batch in batches)
+    with opened(model, scenes.paths) as reader, scene_batches(reader, reader.grid.units()) as items:
+        found = [(type(item).__name__, item.unit.number) for item in items]
+    assert found == [("TileBatch", 0), ("UnitView", 0), ("UnitView", 1), ("TileBatch", 2), ("UnitView", 2)]
 
 
 def test_a_truncated_file_is_named_after_the_units_that_were_whole(tmp_path, model):
