@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def run_stages(stages: Sequence[str], overrides: Sequence[str], commit: str, *, 
             pull(workspace)
         names = stage_names(workspace.folder, *stages)
         for name in names:
-            run_stage(name, workspace)
+            run_stage(name, workspace, is_first=name == names[0])
             if name == "fetch" and only_new_data and not has_new_data(workspace):
                 why = "this run trains on new raw data only, and there are none since the newest version"
                 send("no new raw data", why)
@@ -93,10 +92,11 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
     retry_delay_seconds=_STAGE_DELAYS_S,
     retry_condition_fn=_may_pass,
 )
-def run_stage(name: str, workspace: Workspace) -> None:
+def run_stage(name: str, workspace: Workspace, *, is_first: bool) -> None:
     """Bring one stage up to date, by DVC's name such as `probe@random`; its output goes to the terminal.
 
-    DVC decides whether the stage must run, so lineage is the same with and without Prefect.
+    DVC decides whether the stage must run, so lineage is the same with and without Prefect. The first stage of a run
+    may need raw data: of several runs on a host, one fetches them while the others wait.
 
     Raises:
         StageFailedError: the stage failed; its exit code is in the message.
@@ -104,13 +104,17 @@ def run_stage(name: str, workspace: Workspace) -> None:
     exit_code_file = workspace.folder / ".fusmae" / "exit-code"
     exit_code_file.parent.mkdir(exist_ok=True)
     exit_code_file.unlink(missing_ok=True)
-    with fetch_lock(workspace.home, workspace.folder) if name == "fetch" else nullcontext():
-        options = ["--pull"] if workspace.has_remote else []
-        # DVC tracks only the receipt of the raw files, not the files themselves.
-        if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
-            get_run_logger().info("raw files have changed: stage fetch looks at them again")
-            options += ["--force", "--single-item"]
-        code = workspace.run("dvc", "repro", *options, name, **{EXIT_CODE_FILE: str(exit_code_file)})
+    options = ["--pull"] if workspace.has_remote else []
+    code, written = 0, {EXIT_CODE_FILE: str(exit_code_file)}
+    if is_first or name == "fetch":
+        with fetch_lock(workspace.home, workspace.folder):
+            # DVC tracks only the receipt of the raw files, not the files themselves.
+            if name == "fetch" and workspace.run("python", "-m", "fusmae", "update", "--check") == _CHANGED:
+                get_run_logger().info("raw files have changed: stage fetch looks at them again")
+                options += ["--force", "--single-item"]
+            code = workspace.run("dvc", "repro", *options, "fetch", **written)
+    if not code and name != "fetch":
+        code = workspace.run("dvc", "repro", *options, name, **written)
     if code:
         error = StageCutOffError if is_worth_another_try(exit_code_file) else StageFailedError
         raise error(f"stage {name} failed with exit code {code}; `dvc repro {name}` shows why")

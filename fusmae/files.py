@@ -17,11 +17,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write a file or a folder at; rename it to `path` when the block ends.
 
     On any failure the temporary file is removed and what stood at `path` stays. A kill while an old folder is being
-    replaced leaves the whole old or the whole new one; the next write removes what the kill left beside it.
+    replaced leaves the whole old or the whole new one; the next write removes what the kill left beside it. Where
+    `path` is a link to a folder, that folder is replaced and the link stays.
 
     Raises:
         StorageError: the disk is full or the file cannot be written.
     """
+    if path.is_symlink() and path.is_dir():
+        path = path.resolve()
     partial, replaced = (path.with_name(f".{path.name}.{role}") for role in ("partial", "replaced"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

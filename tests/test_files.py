@@ -55,6 +55,18 @@ def test_a_folder_replaces_the_old_folder_whole(tmp_path: Path):
     assert listing(tmp_path) == ["out", "out/new.txt"]
 
 
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path):
+    shared, link = tmp_path / "shared" / "raw", tmp_path / "link"
+    shared.mkdir(parents=True)
+    link.symlink_to(shared)
+    with written_whole(link) as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in shared.iterdir()] == ["new"]
+    assert [path.name for path in shared.parent.iterdir()] == ["raw"]
+
+
 def test_a_failure_keeps_the_old_folder(tmp_path: Path):
     folder = tmp_path / "out"
     folder.mkdir()

@@ -43,7 +43,7 @@ def test_a_run_for_new_data_ends_after_fetch_where_there_are_none_and_says_so(wo
     stages, said = [], []
     monkeypatch.setattr(module, "open_workspace", opened)
     monkeypatch.setattr(module, "stage_names", lambda folder: ["fetch", "index"])
-    monkeypatch.setattr(module, "run_stage", lambda name, made: stages.append(name))
+    monkeypatch.setattr(module, "run_stage", lambda name, made, is_first: stages.append(name))
     monkeypatch.setattr(module, "has_new_data", lambda made: is_new)
     monkeypatch.setattr(module, "send", lambda subject, body: said.append(subject))
     monkeypatch.setattr(module, "link", lambda made, experiment: None)

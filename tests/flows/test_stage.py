@@ -1,6 +1,7 @@
 """A stage's task: what it asks DVC for."""
 
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,10 @@ def calls(monkeypatch, tmp_path):
 
 
 def test_fetch_runs_anew_where_raw_files_have_changed_and_other_stages_look_at_none(calls):
-    run_stage.fn("fetch", calls["workspace"])
+    run_stage.fn("fetch", calls["workspace"], is_first=True)
     calls["code"] = 3
-    run_stage.fn("fetch", calls["workspace"])
-    run_stage.fn("index", calls["workspace"])
+    run_stage.fn("fetch", calls["workspace"], is_first=True)
+    run_stage.fn("index", calls["workspace"], is_first=False)
     assert calls["commands"] == [
         "python -m fusmae update --check",
         "dvc repro fetch",
@@ -44,6 +45,18 @@ def test_fetch_runs_anew_where_raw_files_have_changed_and_other_stages_look_at_n
         "dvc repro --force --single-item fetch",
         "dvc repro index",
     ]
+
+
+def test_a_run_that_begins_with_a_later_stage_fetches_while_other_runs_of_the_host_wait(calls, monkeypatch):
+    @contextmanager
+    def lock(home, folder):
+        calls["commands"].append("lock")
+        yield
+        calls["commands"].append("unlock")
+
+    monkeypatch.setattr(module, "fetch_lock", lock)
+    run_stage.fn("pretrain", calls["workspace"], is_first=True)
+    assert calls["commands"] == ["lock", "dvc repro fetch", "unlock", "dvc repro pretrain"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,7 @@ def test_fetch_runs_anew_where_raw_files_have_changed_and_other_stages_look_at_n
 def test_a_stage_is_tried_again_if_it_was_cut_off_and_not_if_it_would_fail_again(calls, ended, is_tried_again):
     calls["ended"] = ended
     with pytest.raises(StageFailedError, match="stage pretrain failed with exit code 255") as failed:
-        run_stage.fn("pretrain", calls["workspace"])
+        run_stage.fn("pretrain", calls["workspace"], is_first=False)
     # What Prefect asks after a failure.
     assert run_stage.retry_condition_fn(run_stage, None, Failed(data=failed.value)) is is_tried_again
     assert run_stage.retries == len(run_stage.retry_delay_seconds) == 4
