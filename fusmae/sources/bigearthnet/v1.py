@@ -2,17 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
 from fusmae.runs.utf8 import read_utf8
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
 from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, PatchName, centres, ground_cell, parse_patch_name
+from fusmae.sources.shared.source import first_three
 
 SPLIT_LISTS: dict[Split, str] = {
     "train": "bigearthnet-train.csv",
@@ -29,17 +31,8 @@ _NUM_THREADS = 32
 _FILES_PER_TASK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One line of the lists.
-
-    Attributes:
-        s2: name of the S2 patch.
-        s1: name of the S1 patch.
-        split: split of the list.
-        date: acquisition time of S2 (UTC).
-        patch: parsed S1 name.
-    """
+class Listed(NamedTuple):
+    """One line of the lists: names of the S2 and S1 patch, split, acquisition time of S2 (UTC), and parsed S1 name."""
 
     s2: str
     s1: str
@@ -53,9 +46,6 @@ def listed_pairs(raw: Path) -> list[Pair]:
 
     The official splits share no ground cell of one tile, so a place is one cell here, and every split is kept
     unchanged. Splits do share ground where tiles overlap: see `BigEarthNetSource`.
-
-    Args:
-        raw: folder of the raw data.
 
     Raises:
         SourceError: a list or labels are absent or damaged, or a label is unknown.
@@ -88,16 +78,18 @@ def listed_names(raw: Path) -> list[Listed]:
     faults: dict[str, list[str]] = defaultdict(list)
     seen: set[str] = set()
     for split, name in SPLIT_LISTS.items():
-        for number, line in _lines(raw / name):
-            parsed = _parsed(line, split, seen)
+        if not (raw / name).exists():
+            raise SourceError(f"There is no list {raw / name}.", hint="dvc repro -f -s fetch")
+        for number, line in enumerate(map(str.strip, read_utf8(raw / name).splitlines()), start=1):
+            parsed = _parsed(line, split, seen) if line else None
             if isinstance(parsed, Listed):
                 listed.append(parsed)
-            else:
+            elif parsed:
                 faults[parsed].append(f"{name}, line {number}: {line}")
     for fault, lines in faults.items():
         raise SourceError(
             f"{len(lines):,} lines of {raw}'s lists {fault}.",
-            got="; ".join(lines[:3]) + (" …" if len(lines) > 3 else ""),
+            got=first_three(lines, "; "),
             expected="S2 name,S1 name: of one column and row, within 7 days, each in one line only",
             hint="remove the file, then `dvc repro -f -s fetch`",
         )
@@ -123,51 +115,34 @@ def _parsed(line: str, split: Split, seen: set[str]) -> Listed | str:
     return "repeat a name of another line" if is_repeated else Listed(s2, s1, split, s2_patch.date, s1_patch)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    if not path.exists():
-        raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
-    lines = enumerate(read_utf8(path).splitlines(), start=1)
-    return ((number, line.strip()) for number, line in lines if line.strip())
-
-
 def _labels(raw: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Read the classes of each patch, in the order of names; equal sets of classes share one tuple."""
-    if not (raw / FOLDERS["s2"]).is_dir():
-        raise SourceError(f"There is no folder {raw / FOLDERS['s2']}.", hint="dvc repro -f -s fetch")
-    sets: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-    def read(start: int) -> list[tuple[str, ...] | None]:
-        return [_labels_of(raw, name, sets) for name in names[start : start + _FILES_PER_TASK]]
-
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        found = [one for some in threads.map(read, range(0, len(names), _FILES_PER_TASK)) for one in some]
-    missing = [name for name, one in zip(names, found, strict=True) if one is None]
+    """Read the classes of each patch, in the order of names; patches with the same labels share one tuple."""
+    folder = raw / FOLDERS["s2"]
+    if not folder.is_dir():
+        raise SourceError(f"There is no folder {folder}.", hint="dvc repro -f -s fetch")
+    paths = [folder / name / f"{name}_labels_metadata.json" for name in names]
+    with ThreadPool(_NUM_THREADS) as threads:
+        found = threads.map(_labels_of, paths, _FILES_PER_TASK)
+    missing = [path for path, classes in zip(paths, found, strict=True) if classes is None]
     if missing:
         raise SourceError(
-            f"{len(missing)} of {len(names)} listed patches have no labels in {raw / FOLDERS['s2']}.",
-            got=f"no {_labels_path(raw, missing[0])}{' and others' if len(missing) > 1 else ''}",
-            hint=f"remove {raw / FOLDERS['s2']} and run `dvc repro -f -s fetch`, or restore the files",
+            f"{len(missing)} of {len(names)} listed patches have no labels in {folder}.",
+            got=f"no {missing[0]}{' and others' if len(missing) > 1 else ''}",
+            hint=f"remove {folder} and run `dvc repro -f -s fetch`, or restore the files",
         )
-    return [one for one in found if one is not None]
+    return [classes for classes in found if classes is not None]
 
 
-def _labels_path(raw: Path, name: str) -> Path:
-    return raw / FOLDERS["s2"] / name / f"{name}_labels_metadata.json"
+_classes_of = lru_cache(maxsize=None)(classes_of_v1_labels)
 
 
-def _labels_of(raw: Path, name: str, sets: dict[tuple[str, ...], tuple[str, ...]]) -> tuple[str, ...] | None:
-    path = _labels_path(raw, name)
+def _labels_of(path: Path) -> tuple[str, ...] | None:
     try:
-        stated = tuple(json.loads(path.read_bytes())["labels"])
+        return _classes_of(tuple(json.loads(path.read_bytes())["labels"]))
     except FileNotFoundError:
         return None
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{path} holds no labels: {type(error).__name__}: {error}", hint="restore this file from v1's S2 archive"
-        ) from error
-    if stated not in sets:
-        try:
-            sets[stated] = classes_of_v1_labels(stated)
-        except SourceError as error:
-            raise SourceError(f"{path}: {error}") from error
-    return sets[stated]
+        problem = f"{path} holds no labels: {type(error).__name__}: {error}"
+        raise SourceError(problem, hint="restore this file from v1's S2 archive") from error

@@ -3,11 +3,11 @@
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from fusmae.data.index import SPLITS
 from fusmae.errors import SourceError
@@ -19,51 +19,35 @@ LAYOUT_HINT = "docs/folder.md shows the layout; then `fusmae update`"
 _COLUMNS = ("key", "labels", "split", "place", "date", "country")
 _DELIMITERS = (",", ";", "\t")
 _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE_FORM = "like 2017-06-13 or 2017-06-13T10:10:31; in a spreadsheet give the column the format YYYY-MM-DD"
 _MAX_LINES = 3
 # Control characters and spaces of zero width: two different names would look the same.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\N{SOFT HYPHEN}\N{ZERO WIDTH SPACE}\N{WORD JOINER}\ufeff]")
 
 
-@dataclass(frozen=True)
-class PairRow:
-    """One pair, as the table states it; every text is in Unicode's composed form (NFC).
+class PairRow(NamedTuple):
+    """One pair, as the table states it; every text is in Unicode's composed form (NFC)."""
 
-    Attributes:
-        key: key of the pair.
-        labels: class names, each once.
-        split: one of `SPLITS`, or "" where none is stated.
-        place: name of the place, or "" where none is stated.
-        date: time of the S2 acquisition (UTC); 1970-01-01 where none is stated.
-        country: name of the country, or "" where none is stated.
-    """
-
-    key: str
-    labels: tuple[str, ...]
-    split: str
-    place: str
-    date: datetime
-    country: str
+    key: str  # key of the pair
+    labels: tuple[str, ...]  # class names, each once
+    split: str  # one of `SPLITS`, or "" where none is stated
+    place: str  # name of the place, or "" where none is stated
+    date: datetime  # time of the S2 acquisition (UTC); 1970-01-01 where none is stated
+    country: str  # name of the country, or "" where none is stated
 
 
 def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
-    """Read the rows of the table.
+    """Read the rows of the table; its labels must be of `classes`, which are in composed form (NFC).
 
     Cells are separated by a comma, a semicolon or a tab, whichever separates the column names in the first line.
-
-    Args:
-        path: path of the table.
-        classes: names that a label may have, in composed form (NFC).
 
     Raises:
         SourceError: the table is absent, not UTF-8 or not such a table, or a cell can't be used; the error names the
             lines.
     """
     if not path.is_file():
-        raise SourceError(
-            f"There is no table {path}.",
-            expected="pairs.csv, and a folder per modality: s1/<key>.tif, s2/<key>.tif",
-            hint=LAYOUT_HINT,
-        )
+        expected = "pairs.csv, and a folder per modality: s1/<key>.tif, s2/<key>.tif"
+        raise SourceError(f"There is no table {path}.", expected=expected, hint=LAYOUT_HINT)
     rows = _rows(path)
     checks: dict[str, tuple[Callable[[str], bool], str]] = {
         "key": (_is_file_name, "a file name without its ending"),
@@ -72,10 +56,7 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
             f"some of {list(classes)}, as in `data.source.classes`, with ; or | between them",
         ),
         "split": (lambda cell: cell in ("", *SPLITS), ", ".join(SPLITS)),
-        "date": (
-            lambda cell: _date(cell) is not None,
-            "like 2017-06-13 or 2017-06-13T10:10:31; in a spreadsheet give the column the format YYYY-MM-DD",
-        ),
+        "date": (lambda cell: _date(cell) is not None, _DATE_FORM),
     }
     for column, (is_right, expected) in checks.items():
         if wrong := [(line, row[column]) for line, row in rows if column in row and not is_right(row[column])]:
@@ -98,12 +79,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the cells by column of each row that is not empty, with the number of the row's last line."""
     text = composed(read_utf8(path))
     if found := _INVISIBLE.search(text):
-        raise _bad_cells(
-            "row",
-            [len(re.split("\r\n|\r|\n", text[: found.start()]))],
-            f"U+{ord(found[0]):04X}, which can't be seen",
-            "letters that can be seen: two names must not differ in one that can't",
-        )
+        line = len(re.split("\r\n|\r|\n", text[: found.start()]))
+        expected = "letters that can be seen: two names must not differ in one that can't"
+        raise _bad_cells("row", [line], f"U+{ord(found[0]):04X}, which can't be seen", expected)
     columns, delimiter = _columns(path, next(iter(text.lstrip().splitlines()), ""))
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
@@ -166,20 +144,9 @@ def _refuse_doubles(rows: Collection[tuple[int, dict[str, str]]]) -> None:
         raise _bad_cells("key", found, f"{key!r}, which stands there more than once{more}", "each key once")
 
 
-def _bad_cells(column: str, lines: Collection[int], got: str, expected: str) -> SourceError:
-    """Return the error about cells that can't be used.
-
-    Args:
-        column: name of their column, or "row".
-        lines: numbers of their lines.
-        got: content of the first of them.
-        expected: description of a right value.
-    """
-    first, more = list(lines)[:_MAX_LINES], max(len(lines) - _MAX_LINES, 0)
-    listed = ", ".join(f"{line:,}" for line in first) + (f" and {more:,} more" if more else "")
-    return SourceError(
-        f"{TABLE}, line{'s' if len(lines) > 1 else ''} {listed}: the {column} can't be used.",
-        got=got,
-        expected=expected,
-        hint=LAYOUT_HINT,
-    )
+def _bad_cells(column: str, lines: Sequence[int], got: str, expected: str) -> SourceError:
+    """Return the error about cells, or a "row", that can't be used; `got` is the first of them."""
+    more = len(lines) - _MAX_LINES
+    listed = ", ".join(f"{line:,}" for line in lines[:_MAX_LINES]) + (f" and {more:,} more" if more > 0 else "")
+    problem = f"{TABLE}, line{'s' if len(lines) > 1 else ''} {listed}: the {column} can't be used."
+    return SourceError(problem, got=got, expected=expected, hint=LAYOUT_HINT)

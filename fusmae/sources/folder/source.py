@@ -2,46 +2,48 @@
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.files import file_sha256
+from fusmae.files import file_sha256, visible_files
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import touched
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.file_hashes import file_hashes
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
-from fusmae.sources.folder.raster_folder import absent_raster, find_raster, modality_folders, rasters_by_key
-from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
-from fusmae.sources.shared.source import Facts, no_maps
+from fusmae.sources.shared.raster import Raster, check_same_ground, lon_lat, opened, read_raster, require_ground
+from fusmae.sources.shared.source import Facts, Source
 from fusmae.units import UNITS, Unit
 
+_ENDINGS = (".tif", ".tiff")
 _CELL_DEGREES = 10_000 / 111_195
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 
 
-class FolderSource:
+class FolderSource(Source):
     """Pairs that a user provides; see `Source` for the methods and docs/folder.md for the layout.
 
     Args:
         classes: class names, in the order of a label vector.
         s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 since
             baseline 04.00.
-        inputs: arrays that a tile consists of; `read` returns the bands of their modalities. They may
-            be empty where no pixels are read.
+        inputs: arrays of a tile, whose modalities `read` returns; may be empty where no pixels are read.
     """
 
     name = "folder"
-    map_classes: tuple[str, ...] = ()
     licence = "as its owner states"
-    is_synthetic = False
 
     def __init__(self, classes: Sequence[str], s2_offset: int = 0, inputs: Sequence[ModalityInput] = ()) -> None:
         self.classes = tuple(composed(name) for name in classes)
@@ -87,7 +89,7 @@ class FolderSource:
             for raster in files:
                 _check_names(pair.key, raster, bands)
                 pixels = _in_units(pair.key, modality, UNITS[units[modality]], raster, files)
-                bands.update(zip(raster.names, pixels, strict=True))
+                bands |= zip(raster.names, pixels, strict=True)
         return bands
 
     def _rasters(self, raw: Path, key: str, modality: str) -> list[Raster]:
@@ -101,13 +103,67 @@ class FolderSource:
             require_ground(key, raster, inputs)
         return rasters
 
-    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Raise an error, because such a folder has no maps; see `Source.read_map`."""
-        raise no_maps("a folder", pair)
-
     def facts(self, raw: Path) -> Facts:
         """Return the offset of the settings; nothing else is known about a user's data."""
         return Facts(s2_offset=self._s2_offset)
+
+
+@lru_cache(maxsize=8)
+def _listing(folder: Path, _changed_ns: int) -> Mapping[str, tuple[Path, ...]]:
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in visible_files(folder, _ENDINGS):
+        files[composed(path.with_suffix("").relative_to(folder).as_posix())].append(path)
+    return {key: tuple(paths) for key, paths in files.items()}
+
+
+def modality_folders(raw: Path) -> list[Path]:
+    """Return the folders in `raw` that hold GeoTIFFs, in the order of their names: each is named after a modality."""
+    return [folder for folder in sorted(raw.glob("[!.]*")) if rasters_by_key(folder)]
+
+
+def rasters_by_key(folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """Return every GeoTIFF below a folder by key: its relative path without extension, in composed form (NFC).
+
+    Hidden files are ignored. A listing is cached until the folder changes.
+    """
+    return _listing(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
+
+
+def find_raster(folder: Path, key: str) -> Path | None:
+    """Return the GeoTIFF of a key; None where there is none.
+
+    Raises:
+        SourceError: several files have this key, so that the meant one is unknown.
+    """
+    found = rasters_by_key(folder).get(composed(key), ())
+    if len(found) > 1:
+        raise SourceError(
+            f"{folder} has {len(found)} files for the key {key!r}.",
+            got=", ".join(ascii(path.relative_to(folder).as_posix()) for path in found),
+            expected="one; names that look the same count as the same",
+            hint="remove or rename all but one; then `dvc repro -f -s fetch`",
+        )
+    # Listings don't follow links to folders, so a file in a linked folder is looked up directly.
+    return found[0] if found else exact if (exact := folder / f"{key}.tif").is_file() else None
+
+
+def absent_raster(folder: Path, key: str) -> PairError:
+    """Return the error about a key without a file; it names files with similar names."""
+    names = rasters_by_key(folder)
+    alike = [path for name, paths in names.items() if _folded(name) == _folded(key) for path in paths]
+    named = f"{alike[0]} is there: give the file and the key the same name" if alike else ""
+    return PairError(
+        "incomplete",
+        f"Pair {key} lacks a file: {folder / key}.tif is absent.",
+        got=", ".join(path.relative_to(folder).as_posix() for path in alike) or None,
+        hint="; ".join(filter(None, [named, LAYOUT_HINT])),
+    )
+
+
+def _folded(name: str) -> str:
+    """Remove from a name what is often mistyped: upper case, spaces, the file extension."""
+    stem = re.sub(r"\.tiff?$", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\s_-]+", "_", stem)
 
 
 def _find_rasters(folder: Path, key: str, gsds_m: Sequence[int]) -> list[Path | None]:
@@ -118,7 +174,7 @@ def _find_rasters(folder: Path, key: str, gsds_m: Sequence[int]) -> list[Path | 
 def _pair(raw: Path, folders: Sequence[Path], row: PairRow) -> Pair:
     found = {folder.name: find_raster(folder, row.key) for folder in folders}
     # All files of a pair cover the same ground, but for a metre.
-    lon, lat = next((point for path in reversed(found.values()) if path and (point := _lon_lat(path))), (None, None))
+    lon, lat = next((point for path in reversed(found.values()) if path and (point := _position(path))), (None, None))
     place = row.place or (row.key if lon is None or lat is None else _cell(lon, lat))
     paths = {modality: path or raw / modality / f"{row.key}.tif" for modality, path in found.items()}
     return Pair(
@@ -134,21 +190,15 @@ def _pair(raw: Path, folders: Sequence[Path], row: PairRow) -> Pair:
     )
 
 
-def _lon_lat(path: Path) -> tuple[float, float] | None:
+def _position(path: Path) -> tuple[float, float] | None:
     """Return longitude and latitude of the tile's centre; None where the file has no place on earth."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform
-
     try:
         with opened(path) as dataset:
-            if dataset.crs is None:
-                return None
-            left, bottom, right, top = dataset.bounds
-            (lon,), (lat,) = transform(dataset.crs, "EPSG:4326", [(left + right) / 2], [(bottom + top) / 2])
-    except (RasterioError, CPLE_BaseError):  # a local grid has no place on earth; transform raises GDAL's own errors
+            crs, (left, bottom, right, top) = dataset.crs, dataset.bounds
+    except RasterioError:
         return None
-    return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else None
+    found = lon_lat(crs, [(left + right) / 2], [(bottom + top) / 2]) if crs is not None else None
+    return (float(found[0][0]), float(found[1][0])) if found else None
 
 
 def _cell(lon: float, lat: float) -> str:
@@ -181,19 +231,14 @@ def _check_names(key: str, raster: Raster, known: Collection[str]) -> None:
 def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequence[Raster]) -> NDArray[Any]:
     """Return pixels `[C, h, w]` in the unit's type: what has no data is NaN, or 0 in a unit of whole numbers.
 
-    Args:
-        key: key of the pair, for errors.
-        modality: name of the modality, for errors.
-        unit: unit of the modality.
-        raster: file of the modality.
-        files: all of its files; where one of them has no data, whole numbers of the others become 0 too.
+    Where one of a modality's files has no data, whole numbers of the others become 0 too.
 
     Raises:
         PairError: the file holds numbers that the unit does not have.
     """
     if unit.dtype == "float32":
         return _with_decimals(key, modality, unit, raster)
-    found = np.rint(raster.pixels) if raster.is_scaled else raster.pixels
+    found = np.rint(raster.pixels) if raster.scale else raster.pixels
     with np.errstate(invalid="ignore"):  # a value that does not fit becomes another number, which is detected below
         numbers = found.astype(unit.dtype)
     is_right = numbers == found
@@ -214,8 +259,7 @@ def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequen
 
 def _with_decimals(key: str, modality: str, unit: Unit, raster: Raster) -> NDArray[np.float32]:
     if unit.is_never_whole and raster.pixels.dtype.kind != "f":
-        expected = f"{unit.noun} as floating-point numbers"
-        raise _wrong_units(key, raster, expected, f"store {modality} as float32")
+        raise _wrong_units(key, raster, f"{unit.noun} as floating-point numbers", f"store {modality} as float32")
     pixels = raster.pixels.astype(np.float32)
     if unit.zero_is_nodata == "always":
         pixels[:, (pixels == 0).all(axis=0)] = np.nan

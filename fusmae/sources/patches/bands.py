@@ -22,10 +22,10 @@ MODALITIES: dict[str, Modality] = {
 }
 """The bands that a pair has on disk, by modality."""
 
+# Advice to the user where a file is absent, damaged or of another kind.
 RESTORE = (
     "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
 )
-"""Advice to the user where a file is absent, damaged or of another kind."""
 
 PATCH_M = 1200
 """Side length of a patch in metres."""
@@ -34,12 +34,7 @@ PATCH_M = 1200
 def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return a pair's bands in channel order after checking that all are present, with the right size and type.
 
-    Args:
-        key: key of the pair, for errors.
-        bands: pixels `[h, w]` by band name, at native resolution.
-
-    Returns:
-        The same arrays: S1 float32 dB `[120, 120]`; S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`.
+    These are float32 dB `[120, 120]` for S1, and uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` for S2.
 
     Raises:
         PairError: a band is missing, or of another size or type.
@@ -48,13 +43,8 @@ def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDA
     for item in modality_inputs(MODALITIES, PATCH_M):
         for band in item.bands:
             if band not in bands:
-                raise PairError(
-                    "incomplete",
-                    f"Pair {key} has no band {band}.",
-                    got=sorted(bands),
-                    expected=f"all of {item.modality}'s bands",
-                    hint=RESTORE,
-                )
+                problem, expected = f"Pair {key} has no band {band}.", f"all of {item.modality}'s bands"
+                raise PairError("incomplete", problem, got=sorted(bands), expected=expected, hint=RESTORE)
             shape, dtype = (item.side_px, item.side_px), item.unit.dtype
             require_pixels(key, f"band {band}", bands[band], shape, dtype, units=item.unit.noun, hint=RESTORE)
             validated[band] = bands[band]

@@ -2,56 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 
-from fusmae.data.index import SPLITS, Split
-from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.shared.source import Facts
+from fusmae.data.index import SPLITS
+from fusmae.sources.shared.source import Facts, statistics_of
 
-V1_COUNTS: dict[Split, int] = {"train": 269_695, "validation": 123_723, "test": 125_866}
-"""Pairs per split, without snow and clouds and with at least one class: 519,284 of 590,326."""
-
-# Counted in the complete tables of v2: train, validation, test.
-_V2_CLEAR: Mapping[str, tuple[int, int, int]] = {
-    "Austria": (24972, 10649, 8176),
-    "Belgium": (7837, 3217, 142),
-    "Finland": (74293, 40132, 40802),
-    "Ireland": (22482, 12687, 13157),
-    "Kosovo": (849, 487, 280),
-    "Lithuania": (23170, 12128, 13067),
-    "Luxembourg": (1888, 1131, 441),
-    "Portugal": (43721, 22862, 23209),
-    "Serbia": (36967, 17906, 18512),
-    "Switzerland": (1692, 1143, 2039),
-}
-_V2_FLAGGED: Mapping[str, tuple[int, int, int]] = {
-    "Austria": (855, 546, 693),
-    "Belgium": (111, 5, 2),
-    "Finland": (28532, 14372, 13818),
-    "Ireland": (2096, 649, 634),
-    "Kosovo": (363, 115, 106),
-    "Lithuania": (1007, 750, 1416),
-    "Luxembourg": (117, 33, 13),
-    "Portugal": (60, 3, 0),
-    "Serbia": (1527, 753, 860),
-    "Switzerland": (5, 9, 0),
-}
-
-_V2_TILES: Mapping[str, str] = {
-    "Austria": "33TWM 33TWN 33TXN 33UUP 33UWP 33UWQ 33UXP 33UXQ",
-    "Belgium": "31UER 31UGR 31UGS",
-    "Finland": "34VDM 34VDN 34VDR 34VER 34WFS 34WFT 34WFU 34WFV 35VLG 35VLJ 35VNH 35VNJ 35VNK 35VNL 35VPJ 35VPK 35WPN "
-    "35WPP 35WPR 36VVQ 36VVR",
-    "Ireland": "29UNB 29UPA 29UPB 29UPU 29UPV",
-    "Kosovo": "34TEN",
-    "Lithuania": "34UDG 34UEG 35ULA 35ULB 35UMA 35UMB 35VLC",
-    "Luxembourg": "31UGR",
-    "Portugal": "29SNB 29SNC 29SND",
-    "Serbia": "34TCR 34TCS 34TEN 34TEP 34TEQ 34TFN",
-    "Switzerland": "32TMT",
+# Counted in the complete tables of v2, by country: pairs in train, validation and test, without and with snow, cloud or
+# cloud shadow, and MGRS tiles.
+_V2: Mapping[str, tuple[tuple[int, int, int], tuple[int, int, int], str]] = {
+    "Austria": ((24972, 10649, 8176), (855, 546, 693), "33TWM 33TWN 33TXN 33UUP 33UWP 33UWQ 33UXP 33UXQ"),
+    "Belgium": ((7837, 3217, 142), (111, 5, 2), "31UER 31UGR 31UGS"),
+    "Finland": (
+        (74293, 40132, 40802),
+        (28532, 14372, 13818),
+        "34VDM 34VDN 34VDR 34VER 34WFS 34WFT 34WFU 34WFV 35VLG 35VLJ 35VNH 35VNJ 35VNK 35VNL 35VPJ 35VPK "
+        "35WPN 35WPP 35WPR 36VVQ 36VVR",
+    ),
+    "Ireland": ((22482, 12687, 13157), (2096, 649, 634), "29UNB 29UPA 29UPB 29UPU 29UPV"),
+    "Kosovo": ((849, 487, 280), (363, 115, 106), "34TEN"),
+    "Lithuania": ((23170, 12128, 13067), (1007, 750, 1416), "34UDG 34UEG 35ULA 35ULB 35UMA 35UMB 35VLC"),
+    "Luxembourg": ((1888, 1131, 441), (117, 33, 13), "31UGR"),
+    "Portugal": ((43721, 22862, 23209), (60, 3, 0), "29SNB 29SNC 29SND"),
+    "Serbia": ((36967, 17906, 18512), (1527, 753, 860), "34TCR 34TCS 34TEN 34TEP 34TEQ 34TFN"),
+    "Switzerland": ((1692, 1143, 2039), (5, 9, 0), "32TMT"),
 }
 
 V2_COUNTRIES_OF_TILE: Mapping[str, tuple[str, ...]] = {
-    tile: tuple(country for country, others in _V2_TILES.items() if tile in others.split())
-    for tiles in _V2_TILES.values()
+    tile: tuple(country for country, (*_, others) in _V2.items() if tile in others.split())
+    for *_, tiles in _V2.values()
     for tile in tiles.split()
 }
 """Countries by MGRS tile in the complete tables of v2."""
@@ -156,65 +132,53 @@ _V1_LABELS: Mapping[str, tuple[str, ...]] = {
     "S2B_MSIL2A_20180515T112109_51_5": ("Urban fabric",),
 }
 
-# Statistics over the whole of v1, as v1's published models use them.
-_STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "s1": {"VV": (-12.619993741972035, 5.115911777546365), "VH": (-19.29044597721542, 5.464428464912864)},
-    "s2": {
-        "B01": (340.76769064, 554.81258967),
-        "B02": (429.9430203, 572.41639287),
-        "B03": (614.21682446, 582.87945694),
-        "B04": (590.23569706, 675.88746967),
-        "B05": (950.68368468, 729.89827633),
-        "B06": (1792.46290469, 1096.01480586),
-        "B07": (2075.46795189, 1273.45393088),
-        "B08": (2218.94553375, 1365.45589904),
-        "B8A": (2266.46036911, 1356.13789355),
-        "B09": (2246.0605464, 1302.3292881),
-        "B11": (1594.42694882, 1079.19066363),
-        "B12": (1009.32729131, 818.86747235),
-    },
-}
+KNOWN_LABELS: Mapping[str, tuple[str, ...]] = {**_V1_LABELS, **_V2_LABELS}
+"""Classes of some pairs of both versions by key."""
 
+STATISTICS = statistics_of(
+    {
+        "s1": {"VV": (-12.619993741972035, 5.115911777546365), "VH": (-19.29044597721542, 5.464428464912864)},
+        "s2": {
+            "B01": (340.76769064, 554.81258967),
+            "B02": (429.9430203, 572.41639287),
+            "B03": (614.21682446, 582.87945694),
+            "B04": (590.23569706, 675.88746967),
+            "B05": (950.68368468, 729.89827633),
+            "B06": (1792.46290469, 1096.01480586),
+            "B07": (2075.46795189, 1273.45393088),
+            "B08": (2218.94553375, 1365.45589904),
+            "B8A": (2266.46036911, 1356.13789355),
+            "B09": (2246.0605464, 1302.3292881),
+            "B11": (1594.42694882, 1079.19066363),
+            "B12": (1009.32729131, 818.86747235),
+        },
+    }
+)
+"""Mean and standard deviation of the bands over the whole of v1, as v1's published models use them."""
 
-def v1_facts() -> Facts:
-    """Return what v1 states about itself."""
-    return Facts(
-        counts=V1_COUNTS,
-        labels=_V1_LABELS,
-        statistics=published_statistics(),
-        cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name occurs twice",
-        not_checked="classes, which only one file per patch states; splits, except their numbers",
-    )
+V1_FACTS = Facts(
+    counts={"train": 269_695, "validation": 123_723, "test": 125_866},
+    labels=_V1_LABELS,
+    statistics=STATISTICS,
+    cross_checked="S1 and S2 names have the same column and row and dates within 7 days; no name occurs twice",
+    not_checked="classes, which only one file per patch states; splits, except their numbers",
+)
+"""What v1 states about its pairs without snow and clouds and with at least one class: 519,284 of 590,326."""
 
 
 def v2_facts(countries: Sequence[str], *, snow_and_clouds: bool) -> Facts:
     """Return what v2 states about some countries, with the band statistics of v1, which shows the same ground.
 
-    Args:
-        countries: names of countries as the table spells them; empty for all.
-        snow_and_clouds: whether pairs with snow, cloud or cloud shadow are included.
+    `countries` are names as the table spells them, or empty for all; `snow_and_clouds` includes pairs with snow, cloud
+    or cloud shadow.
     """
-    tables = (_V2_CLEAR, _V2_FLAGGED) if snow_and_clouds else (_V2_CLEAR,)
-    rows = [table[country] for table in tables for country in countries or table if country in table]
-    counts = dict(zip(SPLITS, map(sum, zip(*rows, strict=True)), strict=True)) if rows else None
+    stated = [_V2[country] for country in countries or _V2 if country in _V2]
+    rows = [row for clear, flagged, _ in stated for row in ((clear, flagged) if snow_and_clouds else (clear,))]
     return Facts(
-        counts=counts,
+        counts=dict(zip(SPLITS, map(sum, zip(*rows, strict=True)), strict=True)) if rows else None,
         labels=_V2_LABELS,
-        statistics=published_statistics(),
+        statistics=STATISTICS,
         cross_checked=V2_CHECKED,
         not_checked=V2_NOT_CHECKED,
         has_labels_by_place=True,
     )
-
-
-def known_labels() -> dict[str, tuple[str, ...]]:
-    """Return the classes of some pairs of both versions by key, copied by hand from published data."""
-    return {**_V1_LABELS, **_V2_LABELS}
-
-
-def published_statistics() -> Statistics:
-    """Return mean and standard deviation of BigEarthNet's bands, as v1's published models use them."""
-    return {
-        modality: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
-        for modality, bands in _STATISTICS.items()
-    }

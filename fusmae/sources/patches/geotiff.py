@@ -6,73 +6,57 @@ kind are read without GDAL, and all others by GDAL.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from fusmae.data.index import Pair
+from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
 from fusmae.rasters.geometry import is_turned
-from fusmae.sources.patches.bands import MODALITIES, RESTORE, validate_bands
-from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster
+from fusmae.sources.patches import v2
+from fusmae.sources.patches.bands import MODALITIES, PATCH_M, RESTORE, validate_bands
+from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
+from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 
-_FORMATS = {3: "H", 4: "I", 12: "d"}
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 259, 273, 277, 279
-_PLANAR, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS = 284, 339, 33550, 33922, 34735
-_FIXED = {_COMPRESSION: (1,), _SAMPLES: (1,), _PLANAR: (1,)}
+_TEXT = 2
+_FORMATS = {_TEXT: "s", 3: "H", 4: "I", 12: "d"}
+_WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT = 256, 257, 258, 273, 279, 339
+_PIXEL_SCALE, _TIE_POINT, _GEO_KEYS, _METADATA, _NODATA = 33550, 33922, 34735, 42112, 42113
+_TAGS = {_WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS}
+# No compression, one sample per pixel, planes one after the other.
+_FIXED = {259: (1,), 277: (1,), 284: (1,)}
 # Tags that such a file may have and that change no pixel: photometric, rows per strip, text of the CRS.
-_HARMLESS = frozenset({262, 278, 34736, 34737})
-_METADATA, _NODATA = 42112, 42113
-_CHANGES_UNITS = (b'role="scale"', b'role="offset"')
-_TAGS = frozenset(
-    {_WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS, *_FIXED}
-)
+_HARMLESS = {262, 278, 34736, 34737}
 _DTYPES: dict[tuple[int, int], np.dtype[Any]] = {(16, 1): np.dtype("<u2"), (32, 3): np.dtype("<f4")}
-_PROJECTED, _RASTER_TYPE, _EPSG, _LINEAR_UNITS = 1024, 1025, 3072, 3076
-_UTM_EPSG = frozenset({*range(32601, 32661), *range(32701, 32761)})
-_METRE = 9001
+_PROJECTED, _RASTER_TYPE, _EPSG, _LINEAR_UNITS, _METRE = 1024, 1025, 3072, 3076, 9001
+_UTM_EPSG = {*range(32601, 32661), *range(32701, 32761)}
 
 _Tags = dict[int, tuple[Any, ...]]
 
 
 def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
-    """Read all modalities of a pair, which are folders in `raw`, and check bands, types and sizes.
-
-    Returns:
-        S1 float32 dB `[120, 120]`, S2 uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` by band.
-
-    Raises:
-        PairError: a modality or a band is missing, unreadable, in another place, or of another size or type.
-    """
+    """Read all modalities of a pair, which are folders in `raw`; see `read_pair_folders` and `validate_bands`."""
     folders = {modality: raw / folder for modality, folder in pair.files.items()}
     return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 
 def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
-    """Read all modalities of a pair by band name.
-
-    Args:
-        key: key of the pair, for errors.
-        folders: folder of the patch by modality.
-
-    Returns:
-        Pixels `[h, w]` by band name, in the files' own type and resolution.
+    """Read all modalities of a pair from their folders: pixels `[h, w]` by band, in the files' own type and resolution.
 
     Raises:
         PairError: a modality or band is missing or cannot be read, or the bands don't cover the same ground.
     """
     missing = [f"{modality}: {folder}" for modality, folder in folders.items() if not folder.is_dir()]
     if missing:
-        raise PairError(
-            "incomplete",
-            f"Pair {key} lacks a side: {'; '.join(missing)} is absent.",
-            expected=list(folders),
-            hint=RESTORE,
-        )
+        problem = f"Pair {key} lacks a side: {'; '.join(missing)} is absent."
+        raise PairError("incomplete", problem, expected=list(folders), hint=RESTORE)
     bands = {
         band: read_band(folder / f"{folder.name}_{band}.tif", key)
         for modality, folder in folders.items()
@@ -85,10 +69,6 @@ def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArra
 def read_band(path: Path, key: str) -> Raster:
     """Read one file of a patch; pixels without data become NaN in floating-point files and 0 in integer files.
 
-    Args:
-        path: path of the file.
-        key: key of the pair, for errors.
-
     Raises:
         PairError: the file is absent, cannot be read, is not one band with a georeference, or states a scale.
     """
@@ -97,22 +77,12 @@ def read_band(path: Path, key: str) -> Raster:
         # GDAL also describes best what is wrong with a damaged file.
         raster = read_raster(path, key, hint=RESTORE, units="DN")
         if len(raster.names) != 1 or is_turned(raster.transform):
-            raise PairError(
-                "georeference",
-                f"Pair {key}: {path} is not one band, north up.",
-                got=f"{len(raster.names)} bands, transform {tuple(raster.transform)[:6]}",
-                hint=RESTORE,
-            )
+            got = f"{len(raster.names)} bands, transform {tuple(raster.transform)[:6]}"
+            raise PairError("georeference", f"Pair {key}: {path} is not one band, north up.", got=got, hint=RESTORE)
         if raster.scale:
-            raise PairError(
-                "units",
-                f"Pair {key}: {path} states a scale, which no file of the dataset does.",
-                got=raster.scale,
-                hint=RESTORE,
-            )
-    if raster.nodata is not None:
-        raster.pixels[raster.nodata] = np.nan if raster.pixels.dtype.kind == "f" else 0
-    return raster
+            problem = f"Pair {key}: {path} states a scale, which no file of the dataset does."
+            raise PairError("units", problem, got=raster.scale, hint=RESTORE)
+    return raster if raster.nodata is None else replace(raster, pixels=raster.filled)
 
 
 def plain_raster(path: Path) -> Raster | None:
@@ -135,19 +105,20 @@ def _read_tags(data: bytes) -> _Tags | None:
         tag, kind, length = struct.unpack_from("<HHI", data, entry)
         if tag in _HARMLESS:
             continue
-        if tag in (_METADATA, _NODATA):
-            (at,) = struct.unpack_from("<I", data, entry + 8)
-            text = data[entry + 8 : entry + 8 + length] if length <= 4 else data[at : at + length]
-            if tag == _METADATA and any(part in text for part in _CHANGES_UNITS):
-                return None
-            if tag == _NODATA:
-                tags[_NODATA] = (float(text.rstrip(b"\0 ")),)
-            continue
-        if tag not in _TAGS or kind not in _FORMATS:
+        if (kind == _TEXT) != (tag in (_METADATA, _NODATA)):
             return None
         values = struct.Struct(f"<{length}{_FORMATS[kind]}")
         at = entry + 8 if values.size <= 4 else struct.unpack_from("<I", data, entry + 8)[0]
-        tags[tag] = values.unpack_from(data, at)
+        found = values.unpack_from(data, at)
+        if tag == _METADATA:
+            if b'role="scale"' in found[0] or b'role="offset"' in found[0]:
+                return None
+        elif tag == _NODATA:
+            tags[_NODATA] = (float(found[0].rstrip(b"\0 ")),)
+        elif tag in _TAGS or tag in _FIXED:
+            tags[tag] = found
+        else:
+            return None
     (following,) = struct.unpack_from("<I", data, start + 2 + 12 * count)
     is_plain = following == 0 and all(tags.get(tag, value) == value for tag, value in _FIXED.items())
     return tags if is_plain else None
@@ -174,15 +145,41 @@ def _raster(path: Path, data: bytes, tags: _Tags) -> Raster | None:
 # A data set has some dozens of zones, and a dozen files per pair.
 @lru_cache
 def _crs(epsg: int) -> Any:
-    from rasterio.crs import CRS
-
     return CRS.from_epsg(epsg)
 
 
 def _utm_epsg(keys: tuple[int, ...]) -> int | None:
     """Return the CRS that GeoTIFF keys name; None where it isn't a UTM zone in metres with pixels as areas."""
     stated = {keys[at]: keys[at + 3] for at in range(4, len(keys) - 3, 4) if keys[at + 1] == 0}
-    is_plain = (stated.get(_PROJECTED), stated.get(_RASTER_TYPE)) == (1, 1)
-    epsg = stated.get(_EPSG)
-    is_utm = is_plain and epsg in _UTM_EPSG and stated.get(_LINEAR_UNITS, _METRE) == _METRE
-    return epsg if is_utm else None
+    is_plain = (stated.get(_PROJECTED), stated.get(_RASTER_TYPE), stated.get(_LINEAR_UNITS, _METRE)) == (1, 1, _METRE)
+    return epsg if is_plain and (epsg := stated.get(_EPSG)) in _UTM_EPSG else None
+
+
+def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """Read the reference map of a pair of v2: CORINE codes at 10 m, as positions in some of BigEarthNet's 19 classes.
+
+    Returns:
+        Positions in `classes`, `[120, 120]`; `NO_CLASS` where CORINE has another class.
+
+    Raises:
+        PairError: the map is absent, unreadable, in another place, or of another size or type.
+    """
+    s2 = Path(pair.files["s2"])
+    path = raw / v2.MAPS_FOLDER / s2.relative_to(v2.FOLDERS["s2"]) / f"{s2.name}_reference_map.tif"
+    reference = read_band(path, pair.key)
+    # The other bands are compared with this one when the pair is read.
+    ground = read_band(raw / s2 / f"{s2.name}_B02.tif", pair.key)
+    check_same_ground(pair.key, {"B02": ground, "reference map": reference}, hint=RESTORE)
+    require_pixels(pair.key, str(path), reference.pixels[0], (PATCH_M // 10, PATCH_M // 10), np.uint16, hint=RESTORE)
+    positions: NDArray[np.uint8] = _positions(tuple(classes))[reference.pixels[0]]
+    return positions
+
+
+@lru_cache(maxsize=2)
+def _positions(classes: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return the position in `classes` by CORINE code, for every value of a uint16."""
+    table = np.full(2**16, NO_CLASS, np.uint8)
+    for code, name in CLASS_OF_CODE.items():
+        if name in classes:
+            table[code] = classes.index(name)
+    return table

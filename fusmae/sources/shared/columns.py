@@ -6,19 +6,20 @@ names the column, the number of rows concerned and the first of them.
 
 import re
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fusmae.errors import SourceError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from fusmae.sources.shared.source import first_three
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-_MAX_SHOWN = 3
 # Arrow's names of the types.
 _TEXTS = ("string", "large_string", "string_view", "binary", "large_binary")
 _NUMBERS = ("integer", "floating")
@@ -28,60 +29,34 @@ _BETWEEN_NAMES = re.compile(r"""[\s,;|\[\](){}'"]*""")
 
 
 class Columns:
-    """One table's columns.
+    """The columns of a parquet file.
 
-    Args:
-        path: path of the parquet file.
-        key: name of the column by which errors name a row.
-        hint: advice to the user where a column can't be used.
-
-    Raises:
-        SourceError: the file is absent or damaged.
+    Errors name rows by the column `key` and end with `hint`. Methods raise a SourceError where cells can't be used.
     """
 
     def __init__(self, path: Path, key: str, hint: str) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if not path.exists():
             raise SourceError(f"There is no table {path}.", hint=hint)
         try:
-            self._table: pa.Table = pq.read_table(path).combine_chunks()
+            self._table: pa.Table = pq.read_table(path)
         except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
             raise SourceError(f"The table {path} cannot be read: {error}", hint=hint) from error
         self._path, self._key, self._hint = path, key, hint
+        self.names: tuple[str, ...] = tuple(self._table.column_names)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all columns."""
-        return tuple(self._table.column_names)
-
-    def text(self, name: str) -> "pa.StringArray":
-        """Return a column of text without empty cells.
-
-        Raises:
-            SourceError: the column holds something other than text, or cells are empty.
-        """
-        import pyarrow.compute as pc
-
+    def text(self, name: str) -> pa.StringArray:
+        """Return a column of text; empty cells are refused."""
         texts = self._as_text(name, self._column(name))
         blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts), ""), fill_value=True)
         self.refuse(blank, f"no {name}", expected="every cell filled, as in the authors' table")
         return texts
 
     def flags(self, name: str) -> NDArray[np.bool_]:
-        """Return a column of true and false, `[N]`; 0 and 1 count as such, and so do the words in upper or lower case.
-
-        Raises:
-            SourceError: the column holds something other than these, or cells are empty.
-        """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        cells = _plain(self._column(name))
+        """Return a column of true and false, `[N]`; 0 and 1 count as such, and the words in upper or lower case."""
+        cells = self._column(name)
         self.refuse(pc.is_null(cells), f"no {name}", expected="true or false in every cell")
         if not pa.types.is_boolean(cells.type):
             words = pc.utf8_lower(pc.utf8_trim_whitespace(self._as_text(name, cells, allow_numbers=True)))
@@ -94,28 +69,28 @@ class Columns:
         """Return a column of lists of class names: per row its names, in the order of `classes`.
 
         Lists that became text are split by searching for the names themselves, because names contain commas. JSON,
-        Python's and NumPy's notation are read, and names separated by commas, semicolons or bars.
-
-        Args:
-            name: name of the column.
-            classes: all class names.
-
-        Raises:
-            SourceError: rows have no name, or a name that is not a class.
+        Python's and NumPy's notation are read, and names separated by commas, semicolons or bars. Rows without a name
+        are refused.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        cells = _plain(self._column(name))
+        cells = self._column(name)
         if not _is_one_of(cells.type, _LISTS):
-            return self._names_in_text(name, cells, classes)
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False), np.int64)
+            cells = self._split(name, cells, classes)
+        lengths = pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False)
         values = self._as_text(name, pc.list_flatten(cells))
         codes = pc.fill_null(pc.index_in(values, value_set=pa.array(classes, pa.string())), -1)
-        columns = np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
-        rows = np.repeat(np.arange(len(self)), lengths)
-        self._refuse_unknown(name, np.unique(rows[columns < 0]), values.filter(pa.array(columns < 0)), classes)
-        return self._sets(name, rows, columns, classes)
+        columns, rows = codes.to_numpy(zero_copy_only=False), np.repeat(np.arange(len(self)), lengths)
+        is_unknown = columns < 0
+        unknown = sorted({str(value) for value in values.filter(pa.array(is_unknown)).to_pylist()})
+        wrong = np.bincount(rows[is_unknown], minlength=len(self)) > 0
+        shown = first_three([repr(value) for value in unknown])
+        self.refuse(wrong, f"{name} that are no classes ({shown})", expected=list(classes))
+        present = np.zeros((len(self), len(classes)), np.bool_)
+        present[rows, columns] = True
+        self.refuse(~present.any(axis=1), f"no {name}", expected="one class or more in every row")
+        # Rows with the same set of names share one tuple.
+        packed, of_row = np.unique(np.packbits(present, axis=1), axis=0, return_inverse=True)
+        sets = [tuple(compress(classes, bits)) for bits in np.unpackbits(packed, axis=1, count=len(classes))]
+        return [sets[number] for number in of_row.ravel().tolist()]
 
     def refuse(self, wrong: Any, what: str, *, expected: object, got: Any = None) -> None:
         """Raise an error that counts and names the rows that are wrong, if any are.
@@ -125,17 +100,14 @@ class Columns:
             what: end of the sentence "rows have …".
             expected: description of a right value.
             got: values of the rows, `[N]`; None where `what` describes them already.
-
-        Raises:
-            SourceError: a row is wrong.
         """
         rows = np.flatnonzero(np.asarray(wrong, np.bool_))
         if not len(rows):
             return
-        first = [self._described(int(row), got) for row in rows[:_MAX_SHOWN]]
         raise SourceError(
             f"{self._path}: {len(rows):,} of {len(self):,} rows have {what}.",
-            got=", ".join(first) + (" …" if len(rows) > _MAX_SHOWN else ""),
+            # One row more than are shown: it tells that there are more.
+            got=first_three([self._described(int(row), got) for row in rows[:4]]),
             expected=expected,
             hint=self._hint,
         )
@@ -143,19 +115,13 @@ class Columns:
     def _described(self, row: int, got: Any) -> str:
         key = self._table[self._key][row].as_py() if self._key in self.names else None
         name = key if isinstance(key, str) and key.strip() else f"row {row + 1:,}"
-        if got is None:
-            return name
-        return f"{name} with {got[row].as_py() if hasattr(got[row], 'as_py') else got[row]!r}"
+        return name if got is None else f"{name} with {got[row].as_py()!r}"
 
-    def _column(self, name: str) -> "pa.Array":
-        column = self._table[name]
-        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    def _column(self, name: str) -> pa.Array:
+        return _plain(self._table[name].combine_chunks())
 
-    def _as_text(self, name: str, cells: "pa.Array", *, allow_numbers: bool = False) -> "pa.StringArray":
+    def _as_text(self, name: str, cells: pa.Array, *, allow_numbers: bool = False) -> pa.StringArray:
         """Convert cells, or the values of lists, to text; missing values stay missing."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         cells = _plain(cells)
         is_text = _is_one_of(cells.type, _TEXTS) or (allow_numbers and _is_one_of(cells.type, _NUMBERS))
         try:
@@ -171,57 +137,22 @@ class Columns:
             hint=self._hint,
         )
 
-    def _names_in_text(self, name: str, cells: "pa.Array", classes: Sequence[str]) -> list[tuple[str, ...]]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+    def _split(self, name: str, cells: pa.Array, classes: Sequence[str]) -> pa.ListArray:
+        """Split lists that became text; a text with anything but names and separators is an unknown name."""
         # Half a million rows share a few thousand different texts: each text is split once.
         encoded = pc.fill_null(self._as_text(name, cells), "").dictionary_encode()
         pattern = re.compile("|".join(re.escape(one) for one in sorted(classes, key=len, reverse=True)))
-        texts = encoded.dictionary.to_pylist()
-        unknown = [not _BETWEEN_NAMES.fullmatch(pattern.sub("", text)) for text in texts]
-        of_row = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
-        wrong = np.flatnonzero(np.array(unknown, np.bool_)[of_row])
-        self._refuse_unknown(name, wrong, encoded.dictionary.filter(pa.array(unknown, pa.bool_())), classes)
-        position = {one: column for column, one in enumerate(classes)}
-        found = [[position[one] for one in pattern.findall(text)] for text in texts]
-        lengths = np.array([len(columns) for columns in found], np.int64)
-        columns = np.concatenate(
-            [np.array(found[text], np.int64) for text in of_row.tolist()] or [np.zeros(0, np.int64)]
-        )
-        return self._sets(name, np.repeat(np.arange(len(self)), lengths[of_row]), columns, classes)
-
-    def _refuse_unknown(self, name: str, rows: NDArray[Any], values: "pa.Array", classes: Sequence[str]) -> None:
-        wrong = np.zeros(len(self), np.bool_)
-        wrong[rows] = True
-        unknown = sorted({str(value) for value in values.to_pylist()})
-        shown = ", ".join(map(repr, unknown[:_MAX_SHOWN])) + (" …" if len(unknown) > _MAX_SHOWN else "")
-        self.refuse(wrong, f"{name} that are no classes ({shown})", expected=list(classes))
-
-    def _sets(
-        self, name: str, rows: NDArray[np.int64], columns: NDArray[np.int64], classes: Sequence[str]
-    ) -> list[tuple[str, ...]]:
-        # Rows with the same set of names share one tuple.
-        present = np.zeros((len(self), len(classes)), np.bool_)
-        present[rows, columns] = True
-        self.refuse(~present.any(axis=1), f"no {name}", expected="one class or more in every row")
-        packed, of_row = np.unique(np.packbits(present, axis=1), axis=0, return_inverse=True)
-        sets = [
-            tuple(one for one, is_there in zip(classes, bits, strict=True) if is_there)
-            for bits in np.unpackbits(packed, axis=1, count=len(classes))
+        lists = [
+            pattern.findall(text) if _BETWEEN_NAMES.fullmatch(pattern.sub("", text)) else [text]
+            for text in encoded.dictionary.to_pylist()
         ]
-        return [sets[number] for number in of_row.ravel().tolist()]
+        return pa.array(lists, pa.list_(pa.string())).take(encoded.indices)
 
 
-def _plain(cells: "pa.Array") -> "pa.Array":
+def _plain(cells: pa.Array) -> pa.Array:
     """Replace dictionary-encoded cells (categories, factors) by the values that they stand for."""
-    import pyarrow as pa
-
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
 
 
-def _is_one_of(kind: "pa.DataType", names: Sequence[str]) -> bool:
-    """Return whether an Arrow type has one of these names."""
-    import pyarrow as pa
-
+def _is_one_of(kind: pa.DataType, names: Sequence[str]) -> bool:
     return any(getattr(pa.types, f"is_{name}")(kind) for name in names)

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.warp import transform
 
 from fusmae.errors import Fault, InputError, PairError
 from fusmae.modalities import ModalityInput, Units
@@ -23,33 +27,18 @@ _MAX_PIXEL_ERROR = 0.01
 
 @dataclass(frozen=True)
 class Raster:
-    """A GeoTIFF's pixels and their place.
+    """A GeoTIFF's pixels and their place."""
 
-    Attributes:
-        path: path of the file, for errors.
-        pixels: values `[C, h, w]`, from north to south and from west to east; in the file's own type, or in the
-            modality's units where the file states a scale.
-        names: description of each band, as the file states it; "" where it states none.
-        crs: coordinate reference system, as rasterio's object.
-        bounds: left, bottom, right, top in units of `crs`.
-        nodata: flags `[C, h, w]`, true where a band has no data; None where every pixel has data.
-        scale: scale and offset that the file states, as text, and that were applied; "" where it states none.
-        transform: affine transform of the file's own rows and columns; None for a file that is surely north up.
-    """
-
-    path: Path
+    path: Path  # path of the file, for errors
+    # Values `[C, h, w]`, from north to south and from west to east: in the file's own type, or in the modality's units
+    # where the file states a scale.
     pixels: NDArray[Any]
-    names: tuple[str, ...]
-    crs: Any
-    bounds: tuple[float, float, float, float]
-    nodata: NDArray[np.bool_] | None = None
-    scale: str = ""
-    transform: Any = None
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether the file states a scale or an offset."""
-        return bool(self.scale)
+    names: tuple[str, ...]  # description of each band, as the file states it; "" where it states none
+    crs: Any  # coordinate reference system, as rasterio's object
+    bounds: tuple[float, float, float, float]  # left, bottom, right, top in units of `crs`
+    nodata: NDArray[np.bool_] | None = None  # flags `[C, h, w]` of pixels without data; None where there are none
+    scale: str = ""  # scale and offset that the file states, as text, and that were applied; "" where it states none
+    transform: Any = None  # affine transform of the file's rows and columns; None for a file that is surely north up
 
     @property
     def ground(self) -> str:
@@ -58,17 +47,23 @@ class Raster:
         return f"{self.crs} from ({left:.10g}, {bottom:.10g}) to ({right:.10g}, {top:.10g}) in {self.path}"
 
     @property
-    def sides(self) -> tuple[float, float]:
-        """Width and height in units of `crs`."""
+    def filled(self) -> NDArray[Any]:
+        """Pixels with NaN in decimal bands without data, and 0 in all bands of whole numbers where one has no data."""
+        if self.nodata is None:
+            return self.pixels
+        empty, where = (np.nan, self.nodata) if self.pixels.dtype.kind == "f" else (0, self.nodata.any(axis=0))
+        return np.where(where, self.pixels.dtype.type(empty), self.pixels)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The point in the middle, in units of `crs`."""
         left, bottom, right, top = self.bounds
-        return right - left, top - bottom
+        return (left + right) / 2, (bottom + top) / 2
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open one of many rasters of a folder for reading; yields rasterio's dataset."""
-    import rasterio
-
     # Without this option GDAL lists the whole folder each time it opens one of its files. A mask or metadata file
     # beside a raster is still found, by its name.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path, driver="GTiff") as dataset:
@@ -90,8 +85,6 @@ def read_raster(
     Raises:
         PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
     """
-    from rasterio.errors import RasterioError
-
     if not path.is_file():
         raise PairError("incomplete", f"Pair {key} lacks a file: {path} is absent.", hint=hint)
     try:
@@ -113,57 +106,48 @@ def read_raster(
     except InputError as error:
         raise PairError("units", f"Pair {key}: {error}") from error
     nodata = found.is_nodata
-    return Raster(
-        path,
-        north_up(scaled(found.stored, statement, units) if statement.is_scaled else found.stored, transform),
-        names,
-        crs,
-        bounds,
-        None if nodata is None else north_up(nodata, transform),
-        statement.text,
-        transform,
-    )
+    if nodata is not None:
+        nodata = north_up(nodata, transform)
+    pixels = scaled(found.stored, statement, units) if statement.is_scaled else found.stored
+    return Raster(path, north_up(pixels, transform), names, crs, bounds, nodata, statement.text, transform)
 
 
 def _require_georeference(key: str, path: Path, dataset: Any, hint: str) -> None:
     if dataset.crs is not None and not dataset.transform.is_identity:
         return
     points, _ = dataset.gcps
+    if points:
+        hint = f"terrain-correct it in SNAP, or `gdalwarp -t_srs EPSG:… {path} NEW`, and cut tiles anew"
     raise PairError(
         "georeference",
         f"Pair {key}: {path} has no georeference.",
         got=f"CRS {dataset.crs}, {len(points)} ground control points",
         expected="a CRS and a transform",
-        hint=f"terrain-correct it in SNAP, or `gdalwarp -t_srs EPSG:… {path} NEW`, and cut tiles anew"
-        if points
-        else hint,
+        hint=hint,
     )
 
 
 def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) -> None:
     """Refuse a file that is not a tile: rotated, not in metres, of another side length or of another pixel size.
 
-    Args:
-        key: key of the pair, for errors.
-        raster: one of the pair's files, with band names.
-        inputs: arrays of the file's modality that a tile consists of.
+    `inputs` are the arrays of the file's modality that a tile consists of.
 
     Raises:
-        PairError: the file is not a tile; the error states what the file is, what it should be, and the command that
-            cuts it again.
+        PairError: the file is not a tile; the error states the command that cuts it again.
     """
+    fault: Fault = "georeference"
     got = _fault_of_place(raster)
-    fault: Fault = "georeference" if got else "grid"
     tile_m = inputs[0].side_px * inputs[0].gsd_m
+    if not got:
+        (left, bottom, right, top), (height, width) = raster.bounds, raster.pixels.shape[1:]
+        width_m, height_m = right - left, top - bottom
+        pixel = width_m / width, height_m / height
+        is_square = abs(pixel[0] / pixel[1] - 1) < _MAX_PIXEL_ERROR
+        if is_square and all(abs(side - tile_m) < _MAX_SHIFT_M for side in (width_m, height_m)):
+            return
+        fault, got = "grid", f"{width_m:g} x {height_m:g} m, pixels of {pixel[0]:g} x {pixel[1]:g} m"
     gsds_m = {item.gsd_m for item in inputs if set(item.bands) & set(raster.names)}
-    height, width = raster.pixels.shape[1:]
-    pixel = raster.sides[0] / width, raster.sides[1] / height
-    is_square = abs(pixel[0] / pixel[1] - 1) < _MAX_PIXEL_ERROR
-    is_whole = all(abs(side - tile_m) < _MAX_SHIFT_M for side in raster.sides)
-    if not got and is_square and is_whole:
-        return
-    got = got or f"{raster.sides[0]:g} x {raster.sides[1]:g} m, pixels of {pixel[0]:g} x {pixel[1]:g} m"
-    gsd_m = next(iter(gsds_m), None) if len(gsds_m) == 1 else None
+    gsd_m = gsds_m.pop() if len(gsds_m) == 1 else None
     pixels = f" with pixels of {gsd_m} m" if gsd_m else ""
     raise PairError(
         fault,
@@ -187,41 +171,33 @@ def _fault_of_place(raster: Raster) -> str:
     return ""
 
 
-def _lon_lat(raster: Raster, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """Longitudes and latitudes of points at these distances from the centre; None where the CRS is a local grid."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.warp import transform
-
-    left, bottom, right, top = raster.bounds
-    x, y = (left + right) / 2, (bottom + top) / 2
+def lon_lat(crs: Any, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]] | None:
+    """Return longitudes and latitudes (WGS 84) of points; None where the CRS is a local grid, not a place on earth."""
     try:
-        lons, lats = transform(raster.crs, "EPSG:4326", [x + step for step in across], [y + step for step in up])
-    except CPLE_BaseError:
+        lons, lats = transform(crs, "EPSG:4326", xs, ys)
+    except (RasterioError, CPLE_BaseError):  # transform raises GDAL's own errors
         return None
     return (lons, lats) if all(map(math.isfinite, (*lons, *lats))) else None
 
 
 def _is_metric(raster: Raster) -> bool:
-    step = 1000.0
-    found = _lon_lat(raster, (0, step, 0), (0, 0, step))
-    # A local grid has no place on earth, so its units can't be measured: it is taken to be in metres.
+    (x, y), step = raster.centre, 1000.0
+    found = lon_lat(raster.crs, [x, x + step, x], [y, y, y + step])
+    # The units of a local grid can't be measured: it is taken to be in metres.
     return found is None or measures_metres(*found, step)
 
 
 def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
     """Return the command that cuts a correct tile, with the same bounds for each file of a pair."""
-    from rasterio.warp import transform
-
-    place = _lon_lat(raster, (0,), (0,))
+    x, y = raster.centre
+    place = lon_lat(raster.crs, [x], [y])
     advice = "cut each file of the pair anew from its scene, with its own pixels"
     if place is None:
         return advice
-    (lon,), (lat,) = place
     epsg = raster.crs.to_epsg()
-    code = epsg if epsg and not raster.crs.is_geographic and _is_metric(raster) else utm_code(lon, lat)
-    (x,), (y,) = transform("EPSG:4326", f"EPSG:{code}", [lon], [lat])
-    left, bottom = round(x) - tile_m // 2, round(y) - tile_m // 2
-    pixel = gsd_m or "GSD"
+    code = epsg if epsg and not raster.crs.is_geographic and _is_metric(raster) else utm_code(place[0][0], place[1][0])
+    (x,), (y,) = transform("EPSG:4326", f"EPSG:{code}", *place)
+    left, bottom, pixel = round(x) - tile_m // 2, round(y) - tile_m // 2, gsd_m or "GSD"
     return (
         f"{advice}: gdalwarp -t_srs EPSG:{code} -te {left} {bottom} {left + tile_m} {bottom + tile_m} "
         f"-tr {pixel} {pixel} -r bilinear -overwrite SCENE {raster.path}"
@@ -229,15 +205,10 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
 
 
 def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = "") -> None:
-    """Refuse rasters of one pair that don't cover the same ground, to within a metre.
-
-    Args:
-        key: key of the pair, for errors.
-        rasters: rasters by a readable name such as "s2 at 20 m".
-        hint: advice to the user, for errors.
+    """Refuse rasters of one pair, by a readable name, whose bounds differ by more than a metre, or in their CRS.
 
     Raises:
-        PairError: two rasters differ in CRS or bounds.
+        PairError: two rasters don't cover the same ground.
     """
     (first_name, first), *others = rasters.items()
     max_shift = _MAX_SHIFT_M / (_M_PER_DEGREE if first.crs.is_geographic else 1.0)
@@ -258,14 +229,7 @@ def require_pixels(
 ) -> None:
     """Refuse a band or map of another size or type, such as whole numbers, which are rounded dB or dB times a factor.
 
-    Args:
-        key: key of the pair, for errors.
-        name: name of the band, map or file, for errors.
-        pixels: its values.
-        shape: right shape.
-        dtype: right type.
-        units: units of a band; "" for a map, whose numbers have none.
-        hint: advice to the user, for errors.
+    Errors name the band, map or file by `name`. The numbers of a map have no `units`.
 
     Raises:
         PairError: the size or type differs; the fault of another type is "units", or "grid" for a map.

@@ -10,48 +10,33 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError
-from fusmae.modalities import Statistics
+from fusmae.modalities import BandStatistics, Statistics
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a dataset states about itself, for the examination to compare with the data.
+    """What a dataset states about itself, for the examination to compare with the data."""
 
-    Attributes:
-        counts: number of pairs per split; None where the dataset states none.
-        labels: classes of some known pairs by key, to test the class map with; such a pair may be absent.
-        statistics: published mean and standard deviation by modality and band; a band may be absent.
-        s2_offset: offset that the processing adds to every S2 digital number (1000 since baseline 04.00).
-        cross_checked: description of what `Source.pairs` compares within the dataset's own tables; "" for nothing.
-        not_checked: description of what those tables state only once, so that a mistake in it can't be seen there.
-        has_labels_by_place: whether pairs of one place have the same classes on all dates.
-    """
-
-    counts: Mapping[Split, int] | None = None
+    counts: Mapping[Split, int] | None = None  # number of pairs per split; None where the dataset states none
+    # Classes of some known pairs by key, to test the class map with; such a pair may be absent.
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Published mean and standard deviation by modality and band; a band may be absent.
     statistics: Statistics = field(default_factory=dict)
-    s2_offset: int = 0
-    cross_checked: str = ""
+    s2_offset: int = 0  # offset that the processing adds to every S2 digital number (1000 since baseline 04.00)
+    cross_checked: str = ""  # what `Source.pairs` compares within the dataset's own tables; "" for nothing
+    # What those tables state only once, so that a mistake in it can't be seen there.
     not_checked: str = "labels, splits, dates and countries, which are taken as they are stated"
-    has_labels_by_place: bool = False
+    has_labels_by_place: bool = False  # whether pairs of one place have the same classes on all dates
 
 
 class Source(Protocol):
-    """One raw dataset; its settings in `params.yaml` are the arguments of its constructor.
+    """One raw dataset; its settings in `params.yaml` are the arguments of its constructor."""
 
-    Attributes:
-        name: name of the source in `params.yaml`.
-        classes: class names, in the order of a label vector.
-        map_classes: classes of the land-cover maps, in the order of their numbers; empty where there are no maps.
-        licence: licence of the imagery and of the dataset that distributes it.
-        is_synthetic: whether the pixels are made up; shown wherever the pixels, or a model trained on them, are shown.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    map_classes: tuple[str, ...]
-    licence: str
-    is_synthetic: bool
+    name: str  # name of the source in `params.yaml`
+    classes: tuple[str, ...]  # class names, in the order of a label vector
+    map_classes: tuple[str, ...] = ()  # classes of the land-cover maps, in the order of their numbers
+    licence: str  # licence of the imagery and of the dataset that distributes it
+    is_synthetic: bool = False  # whether the pixels are made up; shown with them and with models trained on them
 
     def fetch(
         self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
@@ -98,9 +83,11 @@ class Source(Protocol):
         """Read a pair's land-cover map on the 10 m grid: `[h, w]` positions in `map_classes`, or `NO_CLASS`.
 
         Raises:
-            PairError: the map is absent, unreadable, in another place, or of another size or type.
+            PairError: the map is absent, unreadable, in another place, or of another size or type, or there are none.
         """
-        ...
+        raise PairError(
+            "incomplete", f"Pair {pair.key} has no land-cover map: {self.name} with these settings has none."
+        )
 
     def facts(self, raw: Path) -> Facts:
         """Return what the dataset states about the pairs that these settings select.
@@ -114,6 +101,14 @@ class Source(Protocol):
         ...
 
 
-def no_maps(source: str, pair: Pair) -> PairError:
-    """Return the error of a source that has no land-cover maps."""
-    return PairError("incomplete", f"Pair {pair.key} has no land-cover map: {source} has none.")
+def first_three(texts: Sequence[str], separator: str = ", ") -> str:
+    """Return up to three of the texts, with a sign where there are more."""
+    return separator.join(texts[:3]) + (" …" if len(texts) > 3 else "")
+
+
+def statistics_of(table: Mapping[str, Mapping[str, tuple[float, float]]]) -> Statistics:
+    """Return band statistics from mean and standard deviation by modality and band."""
+    return {
+        modality: {band: BandStatistics(mean=mean, std=std) for band, (mean, std) in bands.items()}
+        for modality, bands in table.items()
+    }

@@ -22,11 +22,7 @@ _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
 class Record:
-    """An instance of a foreign class: its state, and nothing else.
-
-    Attributes:
-        fields: attribute values by name.
-    """
+    """An instance of a foreign class: the values of its attributes by name, and nothing else."""
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
@@ -52,13 +48,12 @@ class _Dtype:
     def __init__(self, code: object, *_align_and_copy: object) -> None:
         if not isinstance(code, str) or code not in _DTYPE_CODES:
             raise SourceError("A pickled array has a refused type.", got=repr(code), expected=sorted(_DTYPE_CODES))
-        self.code = code
-        self.order = "="
+        self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or state[2:] != _PLAIN_DTYPE_REST or state[1] not in ("<", ">", "|"):
-            raise SourceError(f"A pickled array's type {self.code} is not a plain one.", got=state)
-        self.order = state[1]
+            raise SourceError(f"A pickled array's type {self.dtype} is not a plain one.", got=state)
+        self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Array:
@@ -71,11 +66,10 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         match state:
-            case (1, tuple(shape), _Dtype() as kind, bool(is_fortran), bytes(raw)):
-                dtype = np.dtype(kind.code).newbyteorder(kind.order)  # type: ignore[arg-type]
+            case (1, tuple(shape), _Dtype(dtype=dtype), bool(is_fortran), bytes(raw)):
+                is_size = all(type(side) is int and side >= 0 for side in shape)
             case _:
                 raise SourceError("A pickled array's state is not what numpy writes.")
-        is_size = all(type(side) is int and side >= 0 for side in shape)
         if not is_size or math.prod(shape) * dtype.itemsize != len(raw):
             raise SourceError("A pickled array's shape does not fit its bytes.", got=f"{shape}, {len(raw)} bytes")
         # A view: even if a pickle repeats the same bytes many times, they are in memory once.
@@ -106,13 +100,9 @@ class _Unpickler(pickle.Unpickler):  # find_class returns inert classes only
 
 
 def load_record(data: bytes) -> Record:
-    """Read one pickled record of numpy arrays, text and numbers.
+    """Read one pickled record of numpy arrays, text and numbers; its fields may hold records again.
 
-    Args:
-        data: bytes of the whole pickle; the memory used is at most a small multiple of their number.
-
-    Returns:
-        The record; its fields may hold records again; arrays are wrapped, `array_of` unwraps them.
+    The memory used is at most a small multiple of the pickle's size. Arrays are wrapped; `array_of` unwraps them.
 
     Raises:
         SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
@@ -124,11 +114,7 @@ def load_record(data: bytes) -> Record:
 
 
 def load_plain(data: bytes) -> Any:
-    """Read one pickle of plain values, numpy arrays and records; arrays are wrapped, `array_of` unwraps them.
-
-    Raises:
-        SourceError: the pickle names anything but numpy arrays and foreign records, or is damaged.
-    """
+    """Read one pickle of plain values, numpy arrays and records; see `load_record`."""
     try:
         _refuse_wide_memo(data)
         return _Unpickler(io.BytesIO(data)).load()

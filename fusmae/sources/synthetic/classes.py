@@ -16,32 +16,24 @@ shares, spectra, season, backscatter, and so every band's mean), except the one 
 The names are those of BigEarthNet, so that labels and tools stay valid; they claim nothing about the real classes.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusmae.sources.patches.nomenclature import in_table_order
 
 
-@dataclass(frozen=True)
-class Cover:
-    """One class of the world.
-
-    Attributes:
-        corine: CORINE code of the class in reference maps.
-        contrast: name of the cue that tells the class from its rivals.
-    """
+class Cover(NamedTuple):
+    """One class of the world: its CORINE code in reference maps, and the cue that tells it from its rivals."""
 
     corine: int
     contrast: str
 
-
-_AGRICULTURE_WITH_NATURE = "Land principally occupied by agriculture, with significant areas of natural vegetation"
 
 COVERS: dict[str, Cover] = {
     "Urban fabric": Cover(112, "scale"),
     "Industrial or commercial units": Cover(121, "scale"),
     "Arable land": Cover(211, "field geometry"),
     "Permanent crops": Cover(222, "field geometry"),
-    _AGRICULTURE_WITH_NATURE: Cover(243, "agreement"),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": Cover(243, "agreement"),
     "Agro-forestry areas": Cover(244, "agreement"),
     "Broad-leaved forest": Cover(311, "spectrum"),
     "Coniferous forest": Cover(312, "spectrum"),

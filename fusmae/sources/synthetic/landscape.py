@@ -4,13 +4,14 @@ The classes of a contrast (see `classes`) are built by the same function and dif
 drawn from the same distributions, so that only this argument tells them apart.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+from scipy.spatial import cKDTree
 
 from fusmae.sources.synthetic import texture
 from fusmae.sources.synthetic.classes import CLASSES, COVERS
@@ -18,55 +19,33 @@ from fusmae.sources.synthetic.materials import MATERIAL_IDS, SCATTERER_IDS
 from fusmae.sources.synthetic.plan import Draw, stream
 from fusmae.sources.synthetic.texture import Field, Shape
 
-Ids = NDArray[np.uint8]
-
 PATCH_PX = 120
 """Side length of a patch in pixels of 10 m."""
 
-_REGION_PX = 105.0
-"""Distance between the centres of neighbouring regions, in pixels: a patch has about three classes."""
+_REGION_PX = 105.0  # distance between the centres of neighbouring regions, in pixels: a patch has about three classes
 
-_RELIEF_PX = 45.0
-_RELIEF_M = 60.0
-
+_RELIEF_PX, _RELIEF_M = 45.0, 60.0
 _FIELD_AREA_PX = 380.0
 _HOUSE_PX, _HALL_PX = 5.0, 16.0
 _PLOT_PX = 9.0
 _CHANNEL_PX, _POND_PX = 36.0, 22.0
 _STREAK_PX, _STREAK_WIDTH_PX = 11.0, 1.3
-_CLUMP_PX = 3.8
-"""Scale of a clump in pixels; a clump has the area of a streak."""
-_ROOF_SIDE = 0.58
-"""Share of the side of a building plot that the roof takes."""
+_CLUMP_PX = 3.8  # a clump has the area of a streak
+_ROOF_SIDE = 0.58  # share of the side of a building plot that the roof takes
 
 
-@dataclass(frozen=True)
-class Surface:
-    """Ground as both modalities would show it.
+class Surface(NamedTuple):
+    """Ground as both modalities would show it; what is one number is the same in all pixels."""
 
-    Attributes:
-        material: ids of `materials.MATERIALS`, `[h, w]`.
-        state: state of the material, 0 to 1, `[h, w]`.
-        gain: optical brightness relative to the material's, `[h, w]`.
-        scatterer: ids of `materials.SCATTERERS`, `[h, w]`.
-        rough: roughness of the scatterer, 0 to 1, `[h, w]`.
-    """
-
-    material: Ids
-    state: Field
-    gain: Field
-    scatterer: Ids
-    rough: Field
+    material: Any  # ids of `materials.MATERIAL_IDS`, `[h, w]`
+    state: Field  # state of the material, 0 to 1, `[h, w]`
+    scatterer: Any  # ids of `materials.SCATTERER_IDS`, `[h, w]`
+    rough: Field  # roughness of the scatterer, 0 to 1, `[h, w]`
+    gain: Any = 1.0  # optical brightness relative to the material's, `[h, w]`
 
 
-@dataclass(frozen=True)
-class Regions:
-    """The regions of a block.
-
-    Attributes:
-        ids: id of the region of each pixel, `[h, w]`.
-        classes: class name of each region, at the position of its id.
-    """
+class Regions(NamedTuple):
+    """The regions of a block: the id of the region of each pixel, `[h, w]`, and the class name of each id."""
 
     ids: NDArray[np.intp]
     classes: tuple[str, ...]
@@ -74,20 +53,11 @@ class Regions:
     @property
     def corine(self) -> NDArray[np.uint16]:
         """CORINE codes `[h, w]`, as in a reference map."""
-        codes = np.array([COVERS[name].corine for name in self.classes], dtype=np.uint16)
-        return codes[self.ids]
+        return np.array([COVERS[name].corine for name in self.classes], dtype=np.uint16)[self.ids]
 
 
 def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
-    """Divide a block into cells with irregular borders around scattered points; all classes are equally frequent.
-
-    Args:
-        seed: random seed of the world.
-        block: number of the block.
-        shape: height and width in pixels.
-    """
-    from scipy.spatial import cKDTree
-
+    """Divide a block into cells with irregular borders around scattered points; all classes are equally frequent."""
     random = stream(seed, Draw.REGIONS, block)
     steps = [np.arange(-1, side / _REGION_PX + 2) for side in shape]
     points = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1) + random.uniform(-0.38, 0.38, (1, 1, 2))
@@ -104,25 +74,17 @@ def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
 
 def build_surface(seed: int, block: int, regions: Regions) -> tuple[Surface, Field]:
     """Return what covers the ground, and by how many dB moisture shifts each pixel's backscatter, `[h, w]`."""
-    from scipy.ndimage import find_objects
-
-    shape: Shape = regions.ids.shape
-    maps: dict[str, Any] = {
-        "material": np.zeros(shape, dtype=np.uint8),
-        "state": np.zeros(shape, dtype=np.float32),
-        "gain": np.zeros(shape, dtype=np.float32),
-        "scatterer": np.zeros(shape, dtype=np.uint8),
-        "rough": np.zeros(shape, dtype=np.float32),
-    }
+    shape = regions.ids.shape
+    ids, shares = ([np.zeros(shape, dtype) for _ in range(3)] for dtype in (np.uint8, np.float32))
+    surface = Surface(ids[0], shares[0], ids[1], shares[1], shares[2])
     shift_db = np.zeros(shape, dtype=np.float32)
     for number, box in enumerate(find_objects(regions.ids + 1)):
         random = stream(seed, Draw.STRUCTURE, block, number)
         is_inside = regions.ids[box] == number
-        surface = build(regions.classes[number], random, is_inside.shape)
-        for name, whole in maps.items():
-            whole[box][is_inside] = getattr(surface, name)[is_inside]
+        for whole, part in zip(surface, build(regions.classes[number], random, is_inside.shape), strict=True):
+            whole[box][is_inside] = part[is_inside]
         shift_db[box][is_inside] = random.normal(0, 1.2)
-    return Surface(**maps), shift_db
+    return surface, shift_db
 
 
 def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
@@ -135,27 +97,18 @@ def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
     return np.asarray(height), np.asarray(south), np.asarray(east)
 
 
-Build = Callable[[np.random.Generator, Shape], Surface]
-
-
 def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
-    """Build a region of a class, in a box of this shape.
-
-    Args:
-        name: name of the class.
-        random: generator of all random numbers of the region.
-        shape: height and width in pixels.
-    """
+    """Build a region of the class `name`, in a box of this shape."""
     surface = _BUILDERS[COVERS[name].corine](random, shape)
     # Regions of the same class differ in brightness as much as regions of different classes.
     gain = np.exp(random.normal(0, 0.2) + 0.04 * random.standard_normal(shape, dtype=np.float32))
     levels, spans = random.uniform(0, 0.25, 2), random.uniform(0.65, 0.75, 2)
     return Surface(
-        material=surface.material,
-        state=np.clip(levels[0] + spans[0] * surface.state, 0, 1).astype(np.float32),
-        gain=(surface.gain * gain).astype(np.float32),
-        scatterer=surface.scatterer,
-        rough=np.clip(levels[1] + spans[1] * surface.rough, 0, 1).astype(np.float32),
+        np.full(shape, surface.material, dtype=np.uint8),
+        np.clip(levels[0] + spans[0] * surface.state, 0, 1).astype(np.float32),
+        np.full(shape, surface.scatterer, dtype=np.uint8),
+        np.clip(levels[1] + spans[1] * surface.rough, 0, 1).astype(np.float32),
+        (surface.gain * gain).astype(np.float32),
     )
 
 
@@ -163,13 +116,7 @@ def _fields(random: np.random.Generator, shape: Shape, *, aspect: tuple[float, f
     """Build fields of one area, each with its own crop; `aspect` is the range of length divided by width."""
     wide = np.sqrt(_FIELD_AREA_PX / random.uniform(*aspect))
     cells = texture.cells(random, shape, _FIELD_AREA_PX / wide, wide)
-    return Surface(
-        material=_all("crop", shape),
-        state=_by_cell(random, cells),
-        gain=np.ones(shape, dtype=np.float32),
-        scatterer=_all("field", shape, SCATTERER_IDS),
-        rough=_by_cell(random, cells),
-    )
+    return Surface(MATERIAL_IDS["crop"], _by_cell(random, cells), SCATTERER_IDS["field"], _by_cell(random, cells))
 
 
 def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surface:
@@ -180,15 +127,10 @@ def _town(random: np.random.Generator, shape: Shape, *, plot_px: float) -> Surfa
     is_built = (random.random(cells.num_cells) < 0.9)[cells.ids]
     is_roof = (np.maximum(*middle) < _ROOF_SIDE) & is_built
     is_street = middle[1] > 0.75
-    material = np.where(is_street, MATERIAL_IDS["asphalt"], MATERIAL_IDS["grass"])
-    scatterer = np.where(is_street, SCATTERER_IDS["street"], SCATTERER_IDS["meadow"])
-    return Surface(
-        material=np.where(is_roof, MATERIAL_IDS["roof"], material).astype(np.uint8),
-        state=_by_cell(random, cells),
-        gain=np.ones(shape, dtype=np.float32),
-        scatterer=np.where(is_roof, SCATTERER_IDS["wall"], scatterer).astype(np.uint8),
-        rough=_by_cell(random, cells),
-    )
+    kinds = [is_roof, is_street, ~is_street]
+    material = np.select(kinds, [MATERIAL_IDS[name] for name in ("roof", "asphalt", "grass")])
+    scatterer = np.select(kinds, [SCATTERER_IDS[name] for name in ("wall", "street", "meadow")])
+    return Surface(material, _by_cell(random, cells), scatterer, _by_cell(random, cells))
 
 
 def _forest(random: np.random.Generator, shape: Shape, *, material: str) -> Surface:
@@ -196,10 +138,10 @@ def _forest(random: np.random.Generator, shape: Shape, *, material: str) -> Surf
     stands = texture.even_ranks(texture.smooth_noise(random, shape, 8.0))
     crowns = texture.smooth_noise(random, shape, 0.8)
     return Surface(
-        material=_all(material, shape),
+        material=MATERIAL_IDS[material],
         state=0.5 + 0.4 * (stands - 0.5) + 0.1 * crowns,
         gain=np.exp(0.1 * crowns + 0.25 * (texture.even_ranks(texture.smooth_noise(random, shape, 10.0)) - 0.5)),
-        scatterer=_all("forest", shape, SCATTERER_IDS),
+        scatterer=SCATTERER_IDS["forest"],
         rough=texture.even_ranks(texture.smooth_noise(random, shape, 4.0)),
     )
 
@@ -212,11 +154,12 @@ def _heath(random: np.random.Generator, shape: Shape, *, form: Literal["streaks"
         pattern = texture.smooth_noise(random, shape, _CLUMP_PX)
     shrubs = texture.even_ranks(texture.smooth_noise(random, shape, 3.0))
     return Surface(
-        material=_all("shrub", shape),
+        material=MATERIAL_IDS["shrub"],
         state=shrubs,
         gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
-        scatterer=_all("bush", shape, SCATTERER_IDS),
-        rough=_sharpened(texture.even_ranks(pattern)),
+        scatterer=SCATTERER_IDS["bush"],
+        # Pushed towards 0 and 1; the middle stays where it is.
+        rough=(1 / (1 + np.exp(-10 * (texture.even_ranks(pattern) - 0.5)))).astype(np.float32),
     )
 
 
@@ -230,10 +173,10 @@ def _plots(random: np.random.Generator, shape: Shape, *, is_green_rough: bool) -
     states, roughs = (np.where(is_high, 0.85, 0.15) for is_high in (is_green, is_rough))
     jitter = random.normal(0, 0.08, (2, cells.num_cells))
     return Surface(
-        material=_all("crop", shape),
+        material=MATERIAL_IDS["crop"],
         state=np.clip(states + jitter[0], 0, 1).astype(np.float32)[cells.ids],
         gain=np.exp(0.06 * texture.smooth_noise(random, shape, 1.0)),
-        scatterer=_all("field", shape, SCATTERER_IDS),
+        scatterer=SCATTERER_IDS["field"],
         rough=np.clip(roughs + jitter[1], 0, 1).astype(np.float32)[cells.ids],
     )
 
@@ -258,22 +201,17 @@ def _water(
     is_near = random.random() < 0.5 if reeds == "any" else reeds == "near"
     closeness = np.where(is_water, np.inf, wet if is_near else dry)
     is_reed = _lowest(closeness, reed_share)
-    material = np.where(is_reed, MATERIAL_IDS["reed"], MATERIAL_IDS["grass"])
-    scatterer = np.where(is_reed, SCATTERER_IDS["flooded"], SCATTERER_IDS["meadow"])
+    kinds = [is_water, is_reed, ~is_reed]
+    material = np.select(kinds, [MATERIAL_IDS[name] for name in ("water", "reed", "grass")])
+    scatterer = np.select(kinds, [SCATTERER_IDS[name] for name in ("water", "flooded", "meadow")])
     # All ponds, channels or reed beds of a region share one level, which is drawn for the region.
     levels = random.uniform(0, 1, (2, len(MATERIAL_IDS))).astype(np.float32)
-    material = np.where(is_water, MATERIAL_IDS["water"], material).astype(np.uint8)
     noise = 0.15 * texture.smooth_noise(random, shape, 3.0)
-    return Surface(
-        material=material,
-        state=np.clip(levels[0][material] + noise, 0, 1),
-        gain=np.ones(shape, dtype=np.float32),
-        scatterer=np.where(is_water, SCATTERER_IDS["water"], scatterer).astype(np.uint8),
-        rough=np.clip(levels[1][material] + noise, 0, 1),
-    )
+    states, roughs = (np.clip(level[material] + noise, 0, 1) for level in levels)
+    return Surface(material, states, scatterer, roughs)
 
 
-_BUILDERS: Mapping[int, Build] = {
+_BUILDERS: dict[int, Callable[[np.random.Generator, Shape], Surface]] = {
     112: partial(_town, plot_px=_HOUSE_PX),
     121: partial(_town, plot_px=_HALL_PX),
     211: partial(_fields, aspect=(1.0, 1.6)),
@@ -291,10 +229,6 @@ _BUILDERS: Mapping[int, Build] = {
 """Function that builds a region, by CORINE code of the class."""
 
 
-def _all(name: str, shape: Shape, ids: Mapping[str, int] = MATERIAL_IDS) -> Ids:
-    return np.full(shape, ids[name], dtype=np.uint8)
-
-
 def _by_cell(random: np.random.Generator, cells: texture.Cells) -> Field:
     return random.random(cells.num_cells, dtype=np.float32)[cells.ids]
 
@@ -303,8 +237,3 @@ def _lowest(values: Field, share: float) -> NDArray[np.bool_]:
     """Mark the pixels with the lowest values, as many as this share of all pixels."""
     last = int(share * values.size)
     return np.asarray(values <= np.partition(values, last, axis=None)[last])
-
-
-def _sharpened(ranks: Field) -> Field:
-    """Push values towards 0 and 1; the middle stays where it is."""
-    return np.asarray(1 / (1 + np.exp(-10 * (ranks - 0.5))), dtype=np.float32)

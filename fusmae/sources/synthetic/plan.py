@@ -6,10 +6,12 @@ keyed by (seed, purpose, block, part), so that the number of processes changes n
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusmae.data.index import Split
 from fusmae.errors import SourceError
@@ -36,47 +38,24 @@ _ROWS = {"U": range(54, 62), "T": range(45, 53)}
 
 _FIRST_DAY = datetime(2017, 6, 1, tzinfo=UTC)
 _NUM_DAYS = 365
-
-
 # Starts beyond the purposes of `fusmae.data.randomness`, because a run and its world may share a seed.
 _FIRST_PURPOSE = 1 << 32
 
 
-class Draw(enum.IntEnum):
-    """Purposes of random numbers; each purpose has its own stream."""
-
-    SPLITS = _FIRST_PURPOSE
-    WHEN = enum.auto()
-    REGIONS = enum.auto()
-    STRUCTURE = enum.auto()
-    TERRAIN = enum.auto()
-    ATMOSPHERE = enum.auto()
-    SNOW = enum.auto()
-    OPTICAL_NOISE = enum.auto()
-    SPECKLE = enum.auto()
+Draw = enum.IntEnum(
+    "Draw", "SPLITS WHEN REGIONS STRUCTURE TERRAIN ATMOSPHERE SNOW OPTICAL_NOISE SPECKLE", start=_FIRST_PURPOSE
+)
+"""Purposes of random numbers; each purpose has its own stream."""
 
 
 def stream(seed: int, draw: Draw, block: int = 0, part: int = 0) -> np.random.Generator:
-    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap.
-
-    Args:
-        seed: random seed of the world.
-        draw: purpose of the numbers.
-        block: number of a block of ground.
-        part: number of a region in the block.
-    """
+    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap."""
     # The two lowest words of the counter belong to the stream, which counts with them.
     return np.random.Generator(np.random.Philox(key=[seed, draw], counter=[0, 0, block, part]))
 
 
-@dataclass(frozen=True)
-class World:
-    """The parameters that determine a world.
-
-    Attributes:
-        num_pairs: number of pairs.
-        seed: random seed; another seed gives another world.
-    """
+class World(NamedTuple):
+    """The number of pairs and the random seed of a world, which determine it."""
 
     num_pairs: int
     seed: int
@@ -86,86 +65,49 @@ class World:
         """Patches along a block's side."""
         return _SMALL_SIDE if self.num_pairs < _SMALL_WORLD else _SIDE
 
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks that hold all the pairs; the last block may not be full."""
-        return -(-self.num_pairs // self.side**2)
-
     def __str__(self) -> str:
         return f"seed={self.seed} num_pairs={self.num_pairs} version={VERSION}"
 
 
-@dataclass(frozen=True)
-class Block:
-    """A square of neighbouring patches: one continuous scene, observed once in each modality.
+class Block(NamedTuple):
+    """A square of neighbouring patches of one split: one continuous scene, observed once in each modality."""
 
-    Attributes:
-        number: number of the block, counted from 0; it keys all random numbers of the block.
-        side: number of patches along a side.
-        num_patches: number of the block's patches that belong to the world.
-        tile: name of the MGRS tile.
-        column: column of the western patches in the tile.
-        row: row of the northern patches in the tile.
-        split: split of all patches.
-        s2_date: acquisition time of S2 (UTC).
-        s1_date: acquisition time of S1 (UTC), a few hours to days before or after S2.
-    """
-
-    number: int
-    side: int
-    num_patches: int
-    tile: str
-    column: int
-    row: int
+    number: int  # counted from 0; it keys all random numbers of the block
+    side: int  # number of patches along a side
+    num_patches: int  # number of the block's patches that belong to the world
+    tile: str  # name of the MGRS tile
+    column: int  # column of the western patches in the tile
+    row: int  # row of the northern patches in the tile
     split: Split
-    s2_date: datetime
-    s1_date: datetime
+    s2_date: datetime  # acquisition time of S2 (UTC)
+    s1_date: datetime  # acquisition time of S1 (UTC), a few hours to days before or after S2
 
     @property
     def s2_scene(self) -> str:
         """Name of the S2 scene's folder."""
-        return f"S2{self._unit}_MSIL2A_{_stamp(self.s2_date)}_N9999_R022_T{self.tile}"
+        return f"S2{self._unit}_MSIL2A_{self.s2_date:%Y%m%dT%H%M%S}_N9999_R022_T{self.tile}"
 
     @property
     def s1_scene(self) -> str:
         """Name of the S1 scene's folder."""
-        return f"S1{self._unit}_IW_GRDH_1SDV_{_stamp(self.s1_date)}"
+        return f"S1{self._unit}_IW_GRDH_1SDV_{self.s1_date:%Y%m%dT%H%M%S}"
 
     @property
     def patches(self) -> Iterator["Patch"]:
         """The block's patches that belong to the world, row by row."""
-        for number in range(self.num_patches):
-            down, right = divmod(number, self.side)
-            yield Patch(self, down, right)
+        return (Patch(self, *divmod(number, self.side)) for number in range(self.num_patches))
 
     @property
     def _unit(self) -> str:
         return "AB"[self.number % 2]
 
 
-@dataclass(frozen=True)
-class Patch:
-    """One patch of a block.
-
-    Attributes:
-        block: block that the patch belongs to.
-        down: number of patches between it and the block's northern edge.
-        right: number of patches between it and the block's western edge.
-    """
+class Patch(NamedTuple):
+    """One patch of a block, by the number of patches between it and the block's northern and western edge."""
 
     block: Block
     down: int
     right: int
-
-    @property
-    def column(self) -> int:
-        """Column in the tile's grid of patches."""
-        return self.block.column + self.right
-
-    @property
-    def row(self) -> int:
-        """Row in the tile's grid of patches."""
-        return self.block.row + self.down
 
     @property
     def s2_name(self) -> str:
@@ -184,7 +126,12 @@ class Patch:
 
     @property
     def _position(self) -> str:
-        return f"{self.column:02d}_{self.row:02d}"
+        return f"{self.block.column + self.right:02d}_{self.block.row + self.down:02d}"
+
+    def cut(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return the patch's part of the block's pixels `[h, w]`, at any resolution."""
+        side = len(pixels) // self.block.side
+        return pixels[self.down * side : (self.down + 1) * side, self.right * side : (self.right + 1) * side]
 
 
 def blocks_of(world: World) -> list[Block]:
@@ -197,17 +144,17 @@ def blocks_of(world: World) -> list[Block]:
     room = len(sites) * world.side**2
     if world.num_pairs > room:
         raise SourceError("The synthetic world has no room for so many pairs.", got=world.num_pairs, expected=room)
-    return [_block(world, number, *sites[number]) for number in range(world.num_blocks)]
+    num_blocks = -(-world.num_pairs // world.side**2)  # the last one may not be full
+    return [_block(world, number, *sites[number]) for number in range(num_blocks)]
 
 
 def _block(world: World, number: int, tile: str, column: int, row: int) -> Block:
     group, member = divmod(number, len(_SPLIT_SHARES))
     order = stream(world.seed, Draw.SPLITS, group).permutation(len(_SPLIT_SHARES))
     when = stream(world.seed, Draw.WHEN, number)
-    day = _FIRST_DAY + timedelta(days=int(when.integers(_NUM_DAYS)))
-    s1_day = day + timedelta(days=int(when.integers(-3, 4)))
     # The seconds count the blocks: no two blocks share a scene name, even on the same date.
-    clock = timedelta(seconds=number)
+    start = _FIRST_DAY + timedelta(days=int(when.integers(_NUM_DAYS)), seconds=number)
+    s1_start = start + timedelta(days=int(when.integers(-3, 4)))
     return Block(
         number=number,
         side=world.side,
@@ -216,8 +163,8 @@ def _block(world: World, number: int, tile: str, column: int, row: int) -> Block
         column=column,
         row=row,
         split=_SPLIT_SHARES[order[member]],
-        s2_date=day + timedelta(hours=10) + clock,
-        s1_date=s1_day + timedelta(hours=5 + 11 * int(when.integers(2))) + clock,
+        s2_date=start + timedelta(hours=10),
+        s1_date=s1_start + timedelta(hours=5 + 11 * int(when.integers(2))),
     )
 
 
@@ -225,18 +172,8 @@ def _sites(side: int) -> Iterator[tuple[str, int, int]]:
     """Yield tile, column and row of each place where a block can lie."""
     starts = range(0, _TILE_PATCHES - side + 1, side - 1 + _GAP)
     for band, rows in _ROWS.items():
-        for zone in _ZONES:
-            for square_row in rows:
-                for square_column in _COLUMNS:
-                    tile = _tile(zone, band, square_column, square_row)
-                    yield from ((tile, column, row) for row in starts for column in starts)
-
-
-def _tile(zone: int, band: str, column: int, row: int) -> str:
-    # In even zones the row letters start five squares later.
-    row_letter = MGRS_ROWS[(row + (0 if zone % 2 else 5)) % len(MGRS_ROWS)]
-    return f"{zone}{band}{MGRS_COLUMNS[(zone - 1) % 3][column - 1]}{row_letter}"
-
-
-def _stamp(date: datetime) -> str:
-    return date.strftime("%Y%m%dT%H%M%S")
+        for zone, row, column in product(_ZONES, rows, _COLUMNS):
+            # In even zones the row letters start five squares later.
+            row_letter = MGRS_ROWS[(row + (0 if zone % 2 else 5)) % len(MGRS_ROWS)]
+            tile = f"{zone}{band}{MGRS_COLUMNS[(zone - 1) % 3][column - 1]}{row_letter}"
+            yield from ((tile, right, down) for down, right in product(starts, starts))

@@ -1,112 +1,75 @@
 """A block as both modalities show it: light, haze, clouds, snow; digital numbers, decibels, reference map and flags."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.modalities import Modality
 from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
 from fusmae.sources.synthetic.landscape import PATCH_PX, build_surface, lay_regions, relief
-from fusmae.sources.synthetic.materials import (
-    CLOUD,
-    HAZE,
-    S1_BANDS,
-    S2_BANDS,
-    SNOW,
-    backscatter_db,
-    reflectance,
-    with_speckle,
-)
+from fusmae.sources.synthetic.materials import CLOUD, HAZE, S2_BANDS, SNOW, backscatter_db, reflectance, with_speckle
 from fusmae.sources.synthetic.plan import Block, Draw, Patch, stream
 from fusmae.sources.synthetic.texture import Field, Shape, smooth_noise
 
-_CLOUDY_SHARE = 0.15
-"""Share of the blocks that have clouds."""
-_SNOWY_SHARE = 0.5
-"""Share of the blocks that have snow, among those seen in the three coldest months."""
+# Share of the blocks that have clouds, and of those seen in the three coldest months that have snow.
+_CLOUDY_SHARE, _SNOWY_SHARE = 0.15, 0.5
 _SNOW_MONTHS = (12, 1, 2)
 _GSD_M = 10
 _DN_PER_REFLECTANCE = 10_000
 _LOWEST_DN = 1  # 0 is nodata
+# A patch counts as snowy or cloudy if at least this share of its pixels is at least half covered.
 _FLAGGED_SHARE = 0.01
-"""A patch counts as snowy or cloudy if at least this share of its pixels is at least half covered."""
+# Backscatter in dB that a slope of 45° towards the radar adds; of the order of the tangent of its look angle.
 _SLOPE_DB = 9.0
-"""Backscatter in dB that a slope of 45° towards the radar adds; of the order of the tangent of its look angle."""
 
 
-@dataclass(frozen=True)
-class Weather:
-    """Weather in the sky and on the ground when S2 passed.
-
-    Attributes:
-        cloud: cloud cover `[h, w]`, 0 to 1.
-        shadow: cover of cloud shadow `[h, w]`, 0 to 1.
-        snow: snow cover `[h, w]`, 0 to 1.
-    """
+class Weather(NamedTuple):
+    """Cover by clouds, by their shadows and by snow when S2 passed: 0 to 1, `[h, w]` each."""
 
     cloud: Field
     shadow: Field
     snow: Field
 
 
-@dataclass(frozen=True)
-class SyntheticScene:
-    """One observed block of ground.
+class SyntheticScene(NamedTuple):
+    """One observed block of ground."""
 
-    Attributes:
-        bands: pixels `[h, w]` by band name at native resolution: S1 float32 dB, S2 uint16 digital numbers.
-        corine: reference map of CORINE codes, `[h, w]` at 10 m.
-        weather: clouds, shadows and snow in the S2 image.
-    """
-
-    bands: dict[str, NDArray[Any]]
-    corine: NDArray[np.uint16]
-    weather: Weather
+    bands: dict[str, NDArray[Any]]  # pixels `[h, w]` by band at native resolution: S1 float32 dB, S2 uint16 DN
+    corine: NDArray[np.uint16]  # reference map of CORINE codes, `[h, w]` at 10 m
+    weather: Weather  # clouds, shadows and snow in the S2 image
 
     def cut(self, patch: Patch) -> dict[str, NDArray[Any]]:
         """Cut out a patch's bands."""
-        cut = {}
-        for name, pixels in self.bands.items():
-            side = pixels.shape[0] // patch.block.side
-            cut[name] = pixels[patch.down * side : (patch.down + 1) * side, patch.right * side :][:, :side]
-        return cut
-
-    def reference_map(self, patch: Patch) -> NDArray[np.uint16]:
-        """Cut out a patch's CORINE codes `[h, w]`."""
-        return self.corine[_window(patch)]
+        return {name: patch.cut(pixels) for name, pixels in self.bands.items()}
 
     def is_snowy(self, patch: Patch) -> bool:
         """Return whether enough of the patch is covered by snow to flag it."""
-        return bool((self.weather.snow[_window(patch)] >= 0.5).mean() >= _FLAGGED_SHARE)
+        return _is_flagged(patch.cut(self.weather.snow))
 
     def is_cloudy(self, patch: Patch) -> bool:
         """Return whether enough of the patch is covered by clouds or their shadows to flag it."""
-        cover = np.maximum(self.weather.cloud, self.weather.shadow)[_window(patch)]
-        return bool((cover >= 0.5).mean() >= _FLAGGED_SHARE)
+        return _is_flagged(patch.cut(np.maximum(self.weather.cloud, self.weather.shadow)))
 
 
 def make_scene(seed: int, block: Block) -> SyntheticScene:
     """Make a block; the result depends only on the seed and the block."""
-    number, shape = block.number, (block.side * PATCH_PX,) * 2
-    regions = lay_regions(seed, number, (shape[0], shape[1]))
+    number, side = block.number, block.side * PATCH_PX
+    regions = lay_regions(seed, number, (side, side))
     surface, shift_db = build_surface(seed, number, regions)
-    height, south, east = relief(seed, number, (shape[0], shape[1]))
+    height, south, east = relief(seed, number, (side, side))
     summer = summer_of(block.s2_date)
     sky = weather(seed, number, block.s2_date, height)
     ground = reflectance(surface.material, surface.state, surface.gain, summer)
     seen = seen_from_above(seed, number, ground, sky, (south, east), summer)
     # S1 looks to its right: from the east on the southward morning pass, from the west on the northward evening pass.
     towards = -east if block.s1_date.hour < 12 else east
-    shift_db = shift_db + np.clip(_SLOPE_DB * towards, -6, 6)
-    level_db = backscatter_db(surface.scatterer, surface.rough, shift_db.astype(np.float32))
-    speckled = with_speckle(stream(seed, Draw.SPECKLE, number), level_db)
-    bands: dict[str, NDArray[Any]] = dict(zip(S1_BANDS, speckled, strict=True))
-    noise = stream(seed, Draw.OPTICAL_NOISE, number)
-    return SyntheticScene(bands | _digital_numbers(noise, seen), regions.corine, sky)
+    shift_db = (shift_db + np.clip(_SLOPE_DB * towards, -6, 6)).astype(np.float32)
+    level_db = backscatter_db(surface.scatterer, surface.rough, shift_db)
+    s1 = zip(MODALITIES["s1"].bands, with_speckle(stream(seed, Draw.SPECKLE, number), level_db), strict=True)
+    s2 = _digital_numbers(stream(seed, Draw.OPTICAL_NOISE, number), seen)
+    return SyntheticScene({**dict(s1), **s2}, regions.corine, sky)
 
 
 def summer_of(date: datetime) -> float:
@@ -144,13 +107,8 @@ def seen_from_above(
 ) -> Field:
     """Return reflectance `[C, h, w]` as S2 measures it.
 
-    Args:
-        seed: random seed of the world.
-        block: number of the block.
-        ground: reflectance `[C, h, w]` of flat ground without snow in even light.
-        sky: clouds, shadows and snow.
-        slopes: slopes of the ground to the south and to the east (rise over run), `[h, w]` each.
-        summer: season, 0 (winter) to 1 (summer); the lower the sun, the darker the shaded slopes.
+    `ground` is the reflectance `[C, h, w]` of flat ground without snow in even light; `slopes` rise to the south and to
+    the east (rise over run, `[h, w]` each); `summer` is 0 (winter) to 1: the lower the sun, the darker shaded slopes.
     """
     random = stream(seed, Draw.ATMOSPHERE, block, part=1)
     south, east = slopes
@@ -173,17 +131,16 @@ def labels_by_key(seed: int, block: Block) -> dict[str, tuple[str, ...]]:
     """Return the labels of a block's pairs by key, computed from its regions alone."""
     side = block.side * PATCH_PX
     corine = lay_regions(seed, block.number, (side, side)).corine
-    return {patch.s2_name: labels_of(corine[_window(patch)]) for patch in block.patches}
+    return {patch.s2_name: labels_of(patch.cut(corine)) for patch in block.patches}
 
 
 def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDArray[Any]]:
     """Average each band to its own resolution and add sensor noise."""
-    s2: Modality = MODALITIES["s2"]
-    gsd_m = {band: group.gsd_m for group in s2.groups for band in group.bands}
+    gsd_m = {band: group.gsd_m for group in MODALITIES["s2"].groups for band in group.bands}
     bands: dict[str, NDArray[Any]] = {}
     for name, pixels in zip(S2_BANDS, seen, strict=True):
         step = gsd_m[name] // _GSD_M
-        side = pixels.shape[0] // step
+        side = len(pixels) // step
         mean = pixels.reshape(side, step, side, step).mean(axis=(1, 3))
         noisy = mean * (1 + 0.01 * random.standard_normal(mean.shape, dtype=np.float32))
         numbers = np.rint(noisy * _DN_PER_REFLECTANCE)
@@ -191,8 +148,5 @@ def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDAr
     return bands
 
 
-def _window(patch: Patch) -> tuple[slice, slice]:
-    return (
-        slice(patch.down * PATCH_PX, (patch.down + 1) * PATCH_PX),
-        slice(patch.right * PATCH_PX, (patch.right + 1) * PATCH_PX),
-    )
+def _is_flagged(cover: Field) -> bool:
+    return bool((cover >= 0.5).mean() >= _FLAGGED_SHARE)

@@ -2,35 +2,40 @@
 
 import json
 import multiprocessing
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dask.system import CPU_COUNT
+from filelock import FileLock
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
-from fusmae.files import remove
+from fusmae.files import remove, write_text
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
-from fusmae.sources.patches.geotiff import read_patches
-from fusmae.sources.patches.maps import read_reference_map
-from fusmae.sources.shared.source import Facts
+from fusmae.sources.patches.geotiff import read_patches, read_reference_map
+from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.synthetic.classes import CLASSES
-from fusmae.sources.synthetic.plan import Block, World, blocks_of
+from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
 from fusmae.sources.synthetic.scene import labels_by_key
-from fusmae.sources.synthetic.write import scene_folders, write_block, write_marker, write_tables
+from fusmae.sources.synthetic.write import scene_folders, write_block, write_tables
 
 MARKER = "SYNTHETIC.txt"
 _RECORDS = ".blocks"
-_MADE = (*v2.FOLDERS.values(), v2.MAPS_FOLDER, _RECORDS, v2.FLAGGED_TABLE, v2.TABLE)
+_MADE_UP = (
+    "SYNTHETIC: every pixel and label in this folder is made up by fusmae.\n"
+    "It has BigEarthNet v2's layout and class names, and says nothing about any real place or class.\n"
+)
 
 
-class SyntheticSource:
+class SyntheticSource(Source):
     """Any number of made-up pairs in BigEarthNet v2's layout; see `Source` for the methods.
 
     Args:
@@ -74,51 +79,37 @@ class SyntheticSource:
 
     def facts(self, raw: Path) -> Facts:
         """Return how many pairs each split has by the world's plan, and the labels of one block per split."""
-        blocks = blocks_of(self._world)
-        counts: Counter[Any] = Counter()
-        for block in blocks:
-            counts[block.split] += block.num_patches
-        labels: dict[str, tuple[str, ...]] = {}
-        for split in SPLITS:
-            labels |= labels_by_key(self._world.seed, next(block for block in blocks if block.split == split))
-        return Facts(counts=dict(counts), labels=labels, cross_checked=V2_CHECKED, not_checked=V2_NOT_CHECKED)
+        blocks = {split: [block for block in blocks_of(self._world) if block.split == split] for split in SPLITS}
+        counts = {split: sum(block.num_patches for block in some) for split, some in blocks.items()}
+        known = chain.from_iterable(labels_by_key(self._world.seed, some[0]).items() for some in blocks.values())
+        return Facts(counts=counts, labels=dict(known), cross_checked=V2_CHECKED, not_checked=V2_NOT_CHECKED)
 
 
 def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
     """Make the world in `raw`, or the missing part of it; pixels don't depend on the number of processes.
 
-    If `raw` holds a world of another seed, size or version, that one is removed first.
-
-    Args:
-        world: description of the world to make.
-        raw: folder of the world.
-        num_processes: number of parallel processes; None for one per core.
+    If `raw` holds a world of another seed, size or version, that one is removed first. `num_processes` run in parallel,
+    one per core by default.
 
     Raises:
         SourceError: `raw` holds something that is not a synthetic world, or the world is too large.
         StorageError: the disk is full or refuses to write.
     """
-    from filelock import FileLock
-
     blocks = blocks_of(world)
     raw.parent.mkdir(parents=True, exist_ok=True)
     # A second process for the same folder waits, and then finds everything done.
     with FileLock(raw.with_name(f".{raw.name}.lock")):
-        _complete(world, blocks, raw, num_processes)
-
-
-def _complete(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> None:
-    _claim(raw, world)
-    if not is_complete(raw, world):
-        missing = [block for block in blocks if not _record(raw, block).exists()]
-        _make(world, missing, raw, num_processes)
-        records = (json.loads(_record(raw, block).read_text(encoding="utf-8")) for block in blocks)
-        write_tables([row for record in records for row in record], raw)
-    else:
-        # The rows of all blocks are in the tables: only folders that were removed are made again.
-        removed = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
-        _make(world, removed, raw, num_processes)
-    remove(raw / _RECORDS)
+        _claim(raw, world)
+        if is_complete(raw, world):
+            # The rows of all blocks are in the tables: only folders that were removed are made again.
+            removed = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
+            _make(world, removed, raw, num_processes)
+        else:
+            missing = [block for block in blocks if not _record(raw, block).exists()]
+            _make(world, missing, raw, num_processes)
+            records = (json.loads(_record(raw, block).read_text(encoding="utf-8")) for block in blocks)
+            write_tables(list(chain.from_iterable(records)), raw)
+        remove(raw / _RECORDS)
 
 
 def is_complete(raw: Path, world: World) -> bool:
@@ -133,6 +124,7 @@ def identity_of(raw: Path) -> str | None:
 
 
 def _claim(raw: Path, world: World) -> None:
+    """Remove another world from `raw`, and write a marker that states that the data are made up."""
     identity = identity_of(raw)
     if identity == str(world):
         return
@@ -144,44 +136,35 @@ def _claim(raw: Path, world: World) -> None:
             hint="move the data away, or set data.source to what it is; then `dvc repro -f -s fetch`",
         )
     # The tables are removed first: without them the remaining files are not taken for a complete world.
-    for name in reversed(_MADE):
+    for name in (v2.TABLE, v2.FLAGGED_TABLE, _RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
         remove(raw / name)
-    write_marker(raw / MARKER, str(world))
+    write_text(raw / MARKER, f"{_MADE_UP}{world}\n")
 
 
 def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     if not blocks:
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("synthetic pairs", total=sum(block.num_patches for block in blocks), speed="")
-        for block in _written(world, blocks, raw, num_processes):
-            progress.advance(task, block.num_patches)
-            speed = progress.tasks[0].speed
-            progress.update(task, speed=f"{speed:.0f} pairs/s" if speed else "")
+    total = sum(block.num_patches for block in blocks)
+    for _ in track(_written(world, blocks, raw, num_processes), "synthetic pairs", total, console=Console(stderr=True)):
+        pass
 
 
-def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> Iterator[Block]:
-    """Yield each block when it is written, in any order."""
-    from dask.system import CPU_COUNT  # number of cores that a container or a job scheduler grants to this process
-
-    write = partial(write_block, world.seed)
+def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> Iterator[Patch]:
+    """Yield the patches of each block when it is written, in any order of the blocks."""
+    # CPU_COUNT is the number of cores that a container or a job scheduler grants to this process.
     num_processes = min(num_processes or CPU_COUNT, len(blocks))
-    if num_processes == 1:
+    if num_processes <= 1:
         for block in blocks:
-            write(block, raw, _record(raw, block))
-            yield block
+            write_block(world.seed, block, raw, _record(raw, block))
+            yield from block.patches
         return
     # A forked process would inherit locks held by other threads of this process.
     with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = {pool.submit(write, block, raw, _record(raw, block)): block for block in blocks}
+        done = {pool.submit(write_block, world.seed, block, raw, _record(raw, block)): block for block in blocks}
         try:
             for future in as_completed(done):
                 future.result()
-                yield done[future]
+                yield from done[future].patches
         finally:
             pool.shutdown(cancel_futures=True)
 

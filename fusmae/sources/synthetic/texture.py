@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from scipy.spatial import cKDTree
 
 Field = NDArray[np.float32]
 Shape = tuple[int, int]
@@ -11,8 +13,6 @@ Shape = tuple[int, int]
 
 def smooth_noise(random: np.random.Generator, shape: Shape, scale_px: float) -> Field:
     """Return isotropic noise `[h, w]` of mean 0 and standard deviation 1, with bumps about `2 * scale_px` wide."""
-    from scipy.ndimage import gaussian_filter, zoom
-
     step = max(1, int(scale_px // 2))
     # Coarse noise is made on a coarse grid: a wide filter on the full grid would take most of the time.
     coarse = tuple(-(-side // step) + 2 for side in shape)
@@ -25,8 +25,6 @@ def smooth_noise(random: np.random.Generator, shape: Shape, scale_px: float) -> 
 
 def streaks(random: np.random.Generator, shape: Shape, long_px: float, wide_px: float) -> Field:
     """Return noise like that of `smooth_noise`, stretched along a random direction."""
-    from scipy.ndimage import gaussian_filter, map_coordinates
-
     along, across = rotated_grid(random, shape)
     side = int(np.hypot(*shape)) + 4
     noise = gaussian_filter(random.standard_normal((side, side), dtype=np.float32), (long_px, wide_px), mode="wrap")
@@ -53,19 +51,12 @@ def rotated_grid(random: np.random.Generator, shape: Shape) -> tuple[Field, Fiel
 
 @dataclass(frozen=True)
 class Cells:
-    """A pattern of cells.
+    """A pattern of cells."""
 
-    Attributes:
-        ids: number of the cell of each pixel, counted from 0, `[h, w]`.
-        num_cells: number of cells.
-        along: position along the cell from 0 to 1, `[h, w]`.
-        across: position across the cell from 0 to 1, `[h, w]`.
-    """
-
-    ids: NDArray[np.intp]
-    num_cells: int
-    along: Field
-    across: Field
+    ids: NDArray[np.intp]  # number of the cell of each pixel, counted from 0, `[h, w]`
+    num_cells: int  # number of cells
+    along: Field  # position along the cell from 0 to 1, `[h, w]`
+    across: Field  # position across the cell from 0 to 1, `[h, w]`
 
 
 def cells(random: np.random.Generator, shape: Shape, long_px: float, wide_px: float) -> Cells:
@@ -96,8 +87,6 @@ def pond_distances(random: np.random.Generator, shape: Shape, spacing_px: float)
     Distances are distorted by noise and scaled by a random factor per point, so that ponds differ in size and are not
     circles.
     """
-    from scipy.spatial import cKDTree
-
     steps = [np.arange(-1, side / spacing_px + 2) for side in shape]
     down, right = np.meshgrid(*steps, indexing="ij")
     is_first = (np.arange(down.shape[0])[:, None] + np.arange(down.shape[1])[None]) % 2 == random.integers(2)

@@ -130,5 +130,5 @@ def test_v1_has_no_maps(pair: Pair, tmp_path: Path):
     source = BigEarthNetSource(1, [], snow_and_clouds=False)
     assert source.map_classes == ()
     assert V2.map_classes == V2.classes
-    with pytest.raises(PairError, match="no land-cover map: BigEarthNet v1 has none"):
+    with pytest.raises(PairError, match="no land-cover map: bigearthnet with these settings has none"):
         source.read_map(tmp_path, pair)

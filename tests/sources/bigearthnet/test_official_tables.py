@@ -15,7 +15,7 @@ from rasterio.warp import transform
 from fusmae.data.index import Pair
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.facts import v1_facts
+from fusmae.sources.patches.facts import V1_FACTS
 from fusmae.sources.patches.nomenclature import CLASS_OF_V1_LABEL, CLASSES
 from fusmae.sources.patches.places import centres, parse_patch_name, utm_corner
 
@@ -40,7 +40,7 @@ def test_counts_are_the_published_ones(every_pair: list[Pair], shared_bigearthne
 
 
 def test_counts_of_v1_are_the_published_ones():
-    assert v1_facts().counts == {"train": 269_695, "validation": 123_723, "test": 125_866}
+    assert V1_FACTS.counts == {"train": 269_695, "validation": 123_723, "test": 125_866}
 
 
 def test_pairs_have_as_many_labels_and_the_rarest_classes_are_as_rare_as_the_authors_say(every_pair: list[Pair]):
@@ -76,19 +76,19 @@ def test_a_shifted_class_map_disagrees_with_every_known_patch(shift):
     def shifted(names: tuple[str, ...]) -> set[str]:
         return {CLASSES[(CLASSES.index(name) + shift) % 19] for name in names}
 
-    for labels in (ALL.facts(Path()).labels, v1_facts().labels):
+    for labels in (ALL.facts(Path()).labels, V1_FACTS.labels):
         for key, names in labels.items():
             assert shifted(names) != set(names), key
 
 
 def test_known_labels_of_v1_are_those_beside_its_patches(sample_raw: Path, sample_pairs: list[Pair]):
-    known = v1_facts().labels
+    known = V1_FACTS.labels
     assert {pair.key: pair.labels for pair in sample_pairs if pair.key in known} == known
     assert {name for names in known.values() for name in names} <= set(CLASS_OF_V1_LABEL.values())
 
 
 def test_published_statistics_hold_all_14_bands_with_the_means_of_the_dataset_s_paper():
-    statistics = v1_facts().statistics
+    statistics = V1_FACTS.statistics
     means = {band: round(one.mean, 1) for bands in statistics.values() for band, one in bands.items()}
     assert means == {
         "VV": -12.6,

@@ -197,8 +197,6 @@ def test_v1_knows_no_countries_and_no_snow():
         BigEarthNetSource(1, ["Finland"], snow_and_clouds=False)
     with pytest.raises(SourceError, match="official lists leave them out"):
         BigEarthNetSource(1, [], snow_and_clouds=True)
-    with pytest.raises(SourceError, match="no such version"):
-        BigEarthNetSource(3, [], snow_and_clouds=False)
 
 
 def labels_file(raw: Path, key: str) -> Path:

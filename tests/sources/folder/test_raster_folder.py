@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.folder.raster_folder import absent_raster, find_raster, rasters_by_key
+from fusmae.sources.folder.source import absent_raster, find_raster, rasters_by_key
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich_é") for form in ("NFC", "NFD"))
 MIXED = unicodedata.normalize("NFD", "Zürich_") + "é"

@@ -53,7 +53,7 @@ def test_a_map_is_the_ground_that_the_pixels_were_made_from(made):
     for patch in block.patches:
         pair = pairs[patch.s2_name]
         assert np.array_equal(made.source.read(made.raw, pair)["B02"], scene.cut(patch)["B02"])
-        codes = scene.reference_map(patch)
+        codes = patch.cut(scene.corine)
         found = made.source.read_map(made.raw, pair)
         assert len({(int(code), int(own)) for code, own in zip(codes.ravel(), found.ravel(), strict=True)}) == len(
             np.unique(codes)

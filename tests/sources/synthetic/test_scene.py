@@ -33,7 +33,7 @@ def test_neighbouring_patches_fit_together_at_their_edge(large_scene, large_bloc
 
 def test_regions_cross_the_edges_of_patches(large_scene, large_block):
     patches = {(patch.down, patch.right): patch for patch in large_block.patches}
-    upper, lower = (large_scene.reference_map(patches[at]) for at in ((0, 2), (1, 2)))
+    upper, lower = (patches[at].cut(large_scene.corine) for at in ((0, 2), (1, 2)))
     assert (upper[-1] == lower[0]).mean() > 0.9
 
 
