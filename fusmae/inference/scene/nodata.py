@@ -23,23 +23,19 @@ Tallies = Mapping[str, Counter[str]]
 
 def nodata_sentences(tallies: Tallies) -> tuple[str, ...]:
     """Describe the pixels without data: one sentence per input, and one for each finding that may be unexpected."""
-    return tuple(sentence for name, tally in tallies.items() for sentence in _sentences(name, tally))
-
-
-def _sentences(name: str, tally: Counter[str]) -> list[str]:
     found = []
-    reasons = [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]
-    if reasons:
-        share = sum(tally[reason] for reason in _REASONS) / tally[PIXELS]
-        found.append(f"{name}: {share:.1%} of {tally[PIXELS]:,} pixels have no data: {', '.join(reasons)}")
-    if tally[SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[PIXELS]:
-        found.append(
-            f"{name}: {tally[SOME_BANDS]:,} pixels are {SOME_BANDS}, and count as no data; if 0 is a value there, as "
-            "over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
-        )
-    if tally[ALL_ONE]:
-        found.append(
-            f"{name}: {tally[ALL_ONE]:,} pixels are {ALL_ONE}, as along the edge of a swath; they are taken for data: "
-            "if they are none, set them to 0 in all bands"
-        )
-    return found
+    for name, tally in tallies.items():
+        if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:
+            share = sum(tally[reason] for reason in _REASONS) / tally[PIXELS]
+            found.append(f"{name}: {share:.1%} of {tally[PIXELS]:,} pixels have no data: {', '.join(reasons)}")
+        if tally[SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[PIXELS]:
+            found.append(
+                f"{name}: {tally[SOME_BANDS]:,} pixels are {SOME_BANDS}, and count as no data; if 0 is a value there, "
+                "as over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
+            )
+        if tally[ALL_ONE]:
+            found.append(
+                f"{name}: {tally[ALL_ONE]:,} pixels are {ALL_ONE}, as along the edge of a swath; they are taken for "
+                "data: if they are none, set them to 0 in all bands"
+            )
+    return tuple(found)
