@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
@@ -17,6 +16,7 @@ from fusmae.errors import InputError
 from fusmae.inference.scene.scene import Scene, richest_first
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.geometry import Box, measures_metres, utm_code
+from fusmae.rasters.raster_file import Flags
 
 # A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
 _CELLS_PER_STRIDE = 5
@@ -77,7 +77,7 @@ class Grid:
     height_m: int
     ground_m: tuple[float, float, float, float] | None = None
 
-    def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
         """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.
 
         The pixels, `gsd_m` wide, are those of a window: its top, left, height and width in metres of the grid.

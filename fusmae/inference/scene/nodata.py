@@ -17,12 +17,12 @@ LOOK_AT_NODATA = (
     "hides, and 0 in all bands have no data either"
 )
 
-Tallies = Mapping[str, Counter[str]]
-"""Numbers of pixels by input name: under `PIXELS` all that were read, under each finding those it applies to."""
 
+def nodata_sentences(tallies: Mapping[str, Counter[str]]) -> tuple[str, ...]:
+    """Describe pixels without data, by input: one sentence, and one for each finding that may be unexpected.
 
-def nodata_sentences(tallies: Tallies) -> tuple[str, ...]:
-    """Describe the pixels without data: one sentence per input, and one for each finding that may be unexpected."""
+    A tally has under `PIXELS` the number of pixels that were read, under each finding that of those it applies to.
+    """
     found = []
     for name, tally in tallies.items():
         if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.grid import Grid
@@ -16,6 +15,7 @@ from fusmae.inference.scene.nodata import ALL_ONE, SOME_BANDS
 from fusmae.inference.scene.scene import Scene
 from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.raster_file import (
+    Floats,
     nowhere_but,
     read_bands,
     require_possible,
@@ -25,7 +25,6 @@ from fusmae.rasters.raster_file import (
 )
 from fusmae.rasters.s1_units import FACTOR, require_linear
 
-Pixels = NDArray[np.float32]
 # Size of GDAL's cache of blocks. It holds a row of blocks in every band of Sentinel-2, so that each is read once.
 _CACHE_BYTES = 256 * 2**20
 
@@ -74,7 +73,7 @@ class SceneReader(ExitStack):
             files[dataset.crs.to_wkt(), tuple(dataset.transform), dataset.shape].append((dataset, indexes))
         return [Lattice(same, units, self.grid, zero_is_nodata(nodata, units)) for same in files.values()]
 
-    def read(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Pixels:
+    def read(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Floats:
         """Read one array's pixels in a window of the grid.
 
         Returns:
@@ -85,7 +84,7 @@ class SceneReader(ExitStack):
         """
         return self._read(item, (top_m, left_m, height_m, width_m), Counter())
 
-    def read_counted(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Pixels:
+    def read_counted(self, item: ModalityInput, top_m: int, left_m: int, height_m: int, width_m: int) -> Floats:
         """Read as `read` does, and count the pixels without data, by reason, in `tallies`."""
         box_m, tally = (top_m, left_m, height_m, width_m), self.tallies[item.name]
         pixels = self._read(item, box_m, tally)
@@ -96,9 +95,9 @@ class SceneReader(ExitStack):
             tally[ALL_ONE] += int(nowhere_but(clipped_to, arrays)[0].sum())
         return pixels
 
-    def _read(self, item: ModalityInput, box_m: tuple[int, int, int, int], tally: Counter[str]) -> Pixels:
+    def _read(self, item: ModalityInput, box_m: tuple[int, int, int, int], tally: Counter[str]) -> Floats:
         target = Target(self.grid, item.gsd_m, *(metres // item.gsd_m for metres in box_m))
-        bands: dict[str, Pixels] = {}
+        bands: dict[str, Floats] = {}
         for lattice in self._lattices[item.modality]:
             if names := [name for name in item.bands if name in lattice.names]:
                 others = [other for other in self._lattices[item.modality] if other is not lattice]
@@ -112,7 +111,7 @@ class SceneReader(ExitStack):
         return _in_units(pixels, self._scenes[item.modality])
 
 
-def _in_units(pixels: Pixels, scene: Scene) -> Pixels:
+def _in_units(pixels: Floats, scene: Scene) -> Floats:
     units = scene.reading.units
     if units != "dB":
         require_linear(scene.modality, float((pixels < 0).mean()), units, of="tile")

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene
+from fusmae.rasters.raster_file import Floats
 
-Samples = dict[str, NDArray[np.float32]]
+Samples = dict[str, Floats]
 OVERRIDE = "if the pixels are right all the same, --no-check"
 
 # Number of tiles with data that are enough, and of tiles that are read at most to find them in a mostly empty scene.

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.inference.scene.grid import Grid, Unit
-from fusmae.inference.scene.reader import Pixels, SceneReader
+from fusmae.inference.scene.reader import SceneReader
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.raster_file import Flags, Floats
 
 MAX_EMPTY_SHARE = 0.1
 """A modality with a larger share of nodata in a tile is absent there; less nodata is filled with the tile's means."""
@@ -34,14 +35,14 @@ class Strip:
     """
 
     unit: Unit
-    pixels: dict[str, Pixels]
-    ground: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    pixels: dict[str, Floats]
+    ground: dict[str, tuple[Flags, Flags]]
 
-    def empty(self, item: ModalityInput) -> NDArray[np.bool_]:
+    def empty(self, item: ModalityInput) -> Flags:
         """Flags `[h, w]`, true where an input has no data."""
         return np.asarray(np.isnan(self.pixels[item.name][0]))
 
-    def on_ground(self, item: ModalityInput) -> NDArray[np.bool_]:
+    def on_ground(self, item: ModalityInput) -> Flags:
         """Flags `[h, w]`, true where an input's pixels are on the scenes' ground."""
         rows, columns = self.ground[item.name]
         return rows[:, None] & columns
@@ -61,7 +62,7 @@ class TileBatch:
     unit: Unit
     columns: tuple[int, ...]
     modalities: tuple[str, ...]
-    pixels: dict[str, Pixels]
+    pixels: dict[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class UnitView:
     """
 
     unit: Unit
-    has_data: NDArray[np.bool_]
-    look: Pixels
+    has_data: Flags
+    look: Floats
 
 
 def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
@@ -86,7 +87,7 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
     part of, and a strip's content does not depend on which units were read before.
     """
     grid, tile_m = reader.grid, reader.grid.tile_m
-    slabs: dict[tuple[int, int], dict[str, Pixels]] = {}
+    slabs: dict[tuple[int, int], dict[str, Floats]] = {}
     for unit in units:
         first, offset_m = divmod(unit.top_m, tile_m)
         width_m = unit.lefts_m[-1] + tile_m - unit.left_m
@@ -106,7 +107,7 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
         )
 
 
-def _joined(slabs: Sequence[Pixels], row: int) -> Pixels:
+def _joined(slabs: Sequence[Floats], row: int) -> Floats:
     """A strip that begins at a row of the upper slab and ends at the same row of the lower one, if there are two."""
     return slabs[0] if len(slabs) == 1 else np.concatenate([slabs[0][:, row:], slabs[1][:, :row]], axis=1)
 
@@ -156,7 +157,7 @@ def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str,
     ]
 
 
-def _per_tile(flags: NDArray[np.bool_], unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
+def _per_tile(flags: Flags, unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
     """Number of true flags `[h, w]` in each tile of a unit."""
     sums = np.concatenate([[0], flags.sum(axis=0).cumsum()])
     starts = _starts_px(unit, item)
@@ -181,14 +182,14 @@ def _batch(
     return TileBatch(strip.unit, columns, modalities, pixels)
 
 
-def fill_nodata(tile: Pixels) -> None:
+def fill_nodata(tile: Floats) -> None:
     """Fill a tile `[C, h, w]`, in place, with each band's mean where it has no data, which is NaN in all bands."""
     empty = np.isnan(tile[0])
     if empty.any():
         tile[:, empty] = tile[:, ~empty].mean(axis=1, dtype=np.float64)[:, None]
 
 
-def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> NDArray[np.bool_]:
+def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Flags:
     """Flags `[rows, columns]` of cells in which some modality has at least half of the pixels on the scenes' ground."""
     found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
     finest = {item.modality: item for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True)}
@@ -208,7 +209,7 @@ def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
     return next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
 
 
-def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
+def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Floats:
     """Mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data."""
     item = _look_input(inputs)
     bands = [item.bands.index(name) for name in NATURAL_COLOUR] if set(NATURAL_COLOUR) <= set(item.bands) else [0]
@@ -218,10 +219,10 @@ def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixel
         return _cell_means(values, strip.unit, item, cell_m) / shares
 
 
-def _cell_means(values: Pixels, unit: Unit, item: ModalityInput, cell_m: int) -> Pixels:
+def _cell_means(values: Floats, unit: Unit, item: ModalityInput, cell_m: int) -> Floats:
     """`[C, h, w]` pixels to `[C, rows, columns]` means over the cells that the unit reports."""
     side = cell_m // item.gsd_m
     rows, columns = unit.height_m // cell_m, unit.width_m // cell_m
     reported = values[:, : rows * side, : columns * side]
-    means: Pixels = reported.reshape(len(values), rows, side, columns, side).mean(axis=(2, 4), dtype=np.float32)
+    means: Floats = reported.reshape(len(values), rows, side, columns, side).mean(axis=(2, 4), dtype=np.float32)
     return means
