@@ -114,16 +114,9 @@ def modality_inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[Mo
     inputs = []
     for key, modality in modalities.items():
         for group in modality.groups:
-            if tile_m % group.gsd_m:
+            side_px, rest = divmod(tile_m, group.gsd_m)
+            if rest:
                 raise ValueError(f"{key}: {group.gsd_m} m pixels do not divide a tile of {tile_m} m")
-            inputs.append(
-                ModalityInput(
-                    name=f"{key}_{group.gsd_m}m",
-                    modality=key,
-                    units=modality.units,
-                    gsd_m=group.gsd_m,
-                    bands=group.bands,
-                    side_px=tile_m // group.gsd_m,
-                )
-            )
+            name = f"{key}_{group.gsd_m}m"
+            inputs.append(ModalityInput(name=name, modality=key, units=modality.units, side_px=side_px, **dict(group)))
     return tuple(inputs)

@@ -53,14 +53,12 @@ class Unit:
         min_spread: minimum difference of the 1st and the 99th percentile of a file's pixels.
         is_judged_by_band: whether each band of a modality tells its unit; otherwise only all bands together do.
         lookalikes: other units that may be taken for this one, the first that applies first.
-        zero_is_nodata: whether a pixel that is 0 in all bands of a modality has no data; `by default` unless the file
-            states another nodata value for every band.
+        zero_is_nodata: whether 0 in all bands is nodata; `by default` unless all bands state another nodata value.
         clipped_to: value to which producers raise lower ones, over dark water and along the edge of a swath.
         is_never_whole: whether a tile of whole numbers must have been rounded.
         per_quantity: number of units in 1 of the quantity, where files may hold the quantity itself.
-        max_mean_shift_stds: maximum difference of a band's mean from the published one, in published standard
-            deviations, beyond which pixels have another unit or were normalised.
-        max_std_ratio: maximum ratio of a band's standard deviation and the published one, either way, likewise.
+        max_mean_shift_stds: maximum difference of a band's mean from the published one, in its standard deviations.
+        max_std_ratio: maximum ratio of a band's standard deviation and the published one, either way.
         digits: format of a pixel's value in pages.
         description: noun with an explanation.
         expected: what a band's pixels are like.
@@ -123,18 +121,9 @@ UNITS: dict[str, Unit] = {
         lookalikes=(
             # What 16 bits of digital numbers express: glint and snow exceed 1, and even 3. No tile of digital numbers
             # is so dark in all bands but for pixels that are clipped.
-            Lookalike(
-                "reflectance from 0 to 1",
-                "multiply by 10,000",
-                highest=65_535 / _REFLECTANCE,
-            ),
+            Lookalike("reflectance from 0 to 1", "multiply by 10,000", highest=65_535 / _REFLECTANCE),
             # A dark lake may be as dark, but no scene and no data set is.
-            Lookalike(
-                "an 8-bit picture",
-                "bring the product's own bands",
-                highest=255.0,
-                is_certain=False,
-            ),
+            Lookalike("an 8-bit picture", "bring the product's own bands", highest=255.0, is_certain=False),
         ),
         zero_is_nodata="by default",
         clipped_to=1.0,

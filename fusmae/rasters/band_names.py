@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 
 PRODUCT_NAMES: Mapping[str, tuple[str, ...]] = {
     "s1": ("VV", "VH", "HH", "HV"),
@@ -9,34 +10,23 @@ PRODUCT_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Product names of a modality's bands, including bands that no model takes."""
 
-# STAC's common names and Earth Search's asset keys, and variants of them in other catalogues. A name that may stand for
-# several bands is not resolved, but shown with them: swir2 is B11 in one catalogue and B12 in another.
+# STAC's common names and Earth Search's asset keys, and variants of them in other catalogues, by band. A name that may
+# stand for several bands is not resolved, but shown with them: swir2 is B11 in one catalogue and B12 in another.
 _SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "s2": {
-        "coastal": ("B01",),
-        "coastal aerosol": ("B01",),
-        "blue": ("B02",),
-        "green": ("B03",),
-        "red": ("B04",),
-        "red edge 1": ("B05",),
-        "red edge 2": ("B06",),
-        "red edge 3": ("B07",),
-        "red edge 071": ("B05",),
-        "red edge 075": ("B06",),
-        "red edge 078": ("B07",),
-        "red edge": ("B05", "B06", "B07"),
-        "nir": ("B08",),
-        "nir 1": ("B08", "B8A"),
-        "nir 2": ("B08", "B8A"),
-        "nir 08": ("B8A",),
-        "nir 09": ("B09",),
-        "cirrus": ("B10",),
-        "swir": ("B11", "B12"),
-        "swir 1": ("B11", "B12"),
-        "swir 2": ("B11", "B12"),
-        "swir 3": ("B11", "B12"),
-        "swir 16": ("B11",),
-        "swir 22": ("B12",),
+        "B01": ("coastal", "coastal aerosol"),
+        "B02": ("blue",),
+        "B03": ("green",),
+        "B04": ("red",),
+        "B05": ("red edge", "red edge 1", "red edge 071"),
+        "B06": ("red edge", "red edge 2", "red edge 075"),
+        "B07": ("red edge", "red edge 3", "red edge 078"),
+        "B08": ("nir", "nir 1", "nir 2"),
+        "B8A": ("nir 08", "nir 1", "nir 2"),
+        "B09": ("nir 09",),
+        "B10": ("cirrus",),
+        "B11": ("swir", "swir 1", "swir 2", "swir 3", "swir 16"),
+        "B12": ("swir", "swir 1", "swir 2", "swir 3", "swir 22"),
     }
 }
 _BEFORE, _AFTER = "(?<![A-Za-z0-9])", "(?![A-Za-z0-9])"
@@ -57,16 +47,18 @@ def names_in(modality: str, texts: Iterable[str], wanted: Collection[str], *, sy
     texts = tuple(texts)
     names = dict.fromkeys((*wanted, *PRODUCT_NAMES.get(modality, ())))
     found = tuple(name for name in names if any(_product_pattern(name).search(text) for text in texts))
-    if found or not synonyms:
+    if found or not synonyms or modality not in _SYNONYMS:
         return found
-    table = _SYNONYMS.get(modality, {})
-    if not table:
-        return ()
-    # Longest names first, because `red` is a part of `red edge 1`.
-    ordered = sorted(table, key=len, reverse=True)
-    pattern = re.compile(f"{_BEFORE}(?:{'|'.join(f'({_loose(name)})' for name in ordered)}){_AFTER}", re.IGNORECASE)
-    groups = [match.lastindex for text in texts for match in pattern.finditer(text)]
-    return tuple(dict.fromkeys(name for group in groups if group for name in table[ordered[group - 1]]))
+    table = _SYNONYMS[modality]
+    # Longest first, because `red` is a part of `red edge 1`.
+    ordered = sorted(chain(*table.values()), key=len, reverse=True)
+    pattern = re.compile(f"{_BEFORE}(?:{'|'.join(ordered).replace(' ', '[-_ ]?')}){_AFTER}", re.IGNORECASE)
+    written = [_plain(match[0]) for text in texts for match in pattern.finditer(text)]
+    return tuple(dict.fromkeys(band for name in written for band in table if name in map(_plain, table[band])))
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
 def other_modality(modality: str, texts: Collection[str]) -> str:
@@ -78,7 +70,3 @@ def other_modality(modality: str, texts: Collection[str]) -> str:
 def _product_pattern(name: str) -> re.Pattern[str]:
     without_zero = re.sub(r"^([A-Za-z]+)0(?=\d)", r"\g<1>0?", re.escape(name))
     return re.compile(f"{_BEFORE}{without_zero}{_AFTER}", re.IGNORECASE)
-
-
-def _loose(name: str) -> str:
-    return name.replace(" ", "[-_ ]?")

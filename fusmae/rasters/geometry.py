@@ -18,20 +18,15 @@ def is_turned(transform: Any) -> bool:
     return bool(transform.b or transform.d)
 
 
+def steps_north_up(transform: Any) -> tuple[int, int]:
+    """Return steps of rows and columns, 1 or -1, with which they run south and east; 1 and 1 if they are turned."""
+    return (1, 1) if is_turned(transform) else (-1 if transform.e > 0 else 1, -1 if transform.a < 0 else 1)
+
+
 def north_up(pixels: NDArray[Any], transform: Any) -> NDArray[Any]:
     """Return pixels `[C, h, w]` with rows from north to south and columns from west to east, for any order on disk."""
-    return pixels[:, :: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
-
-
-def north_up_transform(dataset: Any) -> Any:
-    """Return the transform of pixels that `north_up` has reordered; the file's own if it is rotated or sheared."""
-    from rasterio import Affine
-
-    own = dataset.transform
-    if is_turned(own):
-        return own
-    left, _, _, top = box_of(dataset)
-    return Affine(abs(own.a), 0, left, 0, -abs(own.e), top)
+    down, right = steps_north_up(transform)
+    return pixels[:, ::down, ::right]
 
 
 def box_of(dataset: Any) -> Box:
@@ -57,5 +52,4 @@ def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -
 
 def utm_code(lon: float, lat: float) -> int:
     """Return the EPSG code of the UTM zone of a point, given in degrees."""
-    zone = min(60, int((lon + 180) // 6) + 1)
-    return (32600 if lat >= 0 else 32700) + zone
+    return (32600 if lat >= 0 else 32700) + min(60, int((lon + 180) // 6) + 1)

@@ -13,6 +13,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ ten-thousandths: no file stores reflectance in only twenty steps."""
 STATED, MASKED, NOT_FINITE = "stated as nodata", "masked", "not finite"
 """Reasons why a pixel is nodata."""
 
-# Limits of impossible pixels, which result from right numbers with a wrong scale or offset, and from no ground.
+# Fewer pixels don't show that a scale is impossible.
 _FEW_PIXELS = 500
 # Atmospheric correction makes dark pixels a little less than the lowest possible; more pixels have a wrong offset.
 _MAX_OVERSHOOT_DN, _MAX_FAR_BELOW_SHARE = 300.0, 0.05
@@ -88,18 +89,12 @@ class Bands:
     @property
     def is_nodata(self) -> Flags | None:
         """Flags `[C, h, w]`, true where a band has no data; None where every pixel has data."""
-        if not self.why:
-            return None
-        found = np.zeros(self.stored.shape, np.bool_)
-        for flags in self.why.values():
-            found |= flags
-        return found
+        return np.broadcast_to(reduce(np.logical_or, self.why.values()), self.stored.shape) if self.why else None
 
     def in_units(self, units: Units) -> Floats:
         """Return pixels `[C, h, w]` in the modality's units, NaN where a band has no data."""
         values = scaled(self.stored, self.statement, units)
-        empty = self.is_nodata
-        if empty is not None:
+        for empty in self.why.values():
             np.copyto(values, np.nan, where=empty)
         return values
 
@@ -111,68 +106,51 @@ def data_bands(dataset: Any) -> tuple[int, ...]:
 
 
 def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int] | None = None) -> Statement:
-    """Read what a file states about some bands.
-
-    Args:
-        name: name of the file, for errors.
-        dataset: open rasterio dataset.
-        units: units of the modality.
-        indexes: numbers of the bands, counted from 1; None for all except alpha.
+    """Read what an open rasterio dataset states about the bands of these numbers; about all except alpha if None.
 
     Raises:
         InputError: a scale is 0, negative or not finite, or an offset is not finite.
     """
+    from rasterio.enums import MaskFlags
+
     chosen = tuple(indexes) if indexes is not None else data_bands(dataset)
     stated = [(dataset.scales[index - 1], dataset.offsets[index - 1]) for index in chosen]
-    wrong = [pair for pair in stated if not (math.isfinite(pair[0]) and pair[0] > 0 and math.isfinite(pair[1]))]
-    if wrong:
-        raise InputError(
-            f"{name} states a scale that makes no pixels.",
-            got=_described(*wrong[0]),
-            expected="a scale above 0",
-            hint=_unstate(name, units),
-        )
-    is_scaled = any(pair != (1.0, 0.0) for pair in stated)
+    texts = [f"scale {scale:g}, offset {offset:g}" for scale, offset in stated]
+    for (scale, offset), text in zip(stated, texts, strict=True):
+        if not (math.isfinite(scale) and scale > 0 and math.isfinite(offset)):
+            raise InputError(
+                f"{name} states a scale that makes no pixels.",
+                got=text,
+                expected="a scale above 0",
+                hint=_unstate(name, units),
+            )
     in_units = [_in_units(*pair, units) for pair in stated]
+    flags = dataset.mask_flag_enums[0]
     return Statement(
         indexes=chosen,
         nodata=tuple(dataset.nodatavals[index - 1] for index in chosen),
         factors=tuple(factor for factor, _ in in_units),
         offsets=tuple(offset for _, offset in in_units),
-        text="; ".join(dict.fromkeys(_described(*pair) for pair in stated)) if is_scaled else "",
+        text="; ".join(dict.fromkeys(texts)) if any(pair != (1.0, 0.0) for pair in stated) else "",
         alpha=_alpha_band(dataset),
-        has_mask=has_mask(dataset),
+        has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
     )
 
 
-def has_mask(dataset: Any) -> bool:
-    """Return whether a file has its own mask, internal or beside it."""
-    from rasterio.enums import MaskFlags
-
-    flags = dataset.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-
-
 def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
-    """Read bands and their nodata; masks are read only where a file has them.
-
-    Args:
-        dataset: open rasterio dataset.
-        statement: statements of this file about the bands.
-        window: rasterio window; None for the whole raster.
+    """Read the bands of a file's statement and their nodata, in a rasterio window or whole.
 
     Raises:
         rasterio.errors.RasterioError: the file is damaged.
     """
     stored: NDArray[Any] = dataset.read(list(statement.indexes), window=window)
-    why = {}
-    if (stated := _stated_nodata(stored, statement.nodata)) is not None:
-        why[STATED] = stated
+    why: dict[str, Flags] = {}
+    if any(value is not None for value in statement.nodata):
+        why[STATED] = _stated_nodata(stored, statement.nodata)
     if statement.has_mask:
         why[MASKED] = dataset.read_masks(statement.indexes[0], window=window)[None] == 0
     if statement.alpha is not None:
-        hidden = dataset.read(statement.alpha, window=window)[None] == 0
-        why[MASKED] = why[MASKED] | hidden if MASKED in why else hidden
+        why[MASKED] = why.get(MASKED, False) | (dataset.read(statement.alpha, window=window)[None] == 0)
     if stored.dtype.kind == "f":
         # NaN is nodata in floating-point files, whether or not they state it as nodata.
         why[NOT_FINITE] = ~np.isfinite(_as_float32(stored) if stored.dtype.itemsize > 4 else stored)
@@ -180,13 +158,9 @@ def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
 
 
 def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipped: bool = True) -> Floats:
-    """Convert stored numbers `[C, h, w]` to the modality's units; returns a new array.
+    """Convert stored numbers `[C, h, w]` to the modality's units, in a new array.
 
-    Args:
-        stored: numbers in the file's own type.
-        statement: statements of the file about these bands.
-        units: units of the modality.
-        is_clipped: whether digital numbers that an offset makes slightly negative become 0.
+    With `is_clipped`, digital numbers that an offset makes slightly negative become 0.
     """
     if not statement.is_scaled:
         return _as_float32(stored)
@@ -204,27 +178,19 @@ def _as_float32(values: NDArray[Any]) -> Floats:
 
 
 def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
-    """Return whether a pixel that is 0 in all bands of a modality is nodata.
-
-    Args:
-        nodata: stated nodata value by band of the modality; None where none is stated.
-        units: units of the modality.
-    """
+    """Return whether a pixel that is 0 in all bands of a modality is nodata, by the values that each band states."""
     when = UNITS[units].zero_is_nodata
     return when == "always" or (when == "by default" and any(value is None or value == 0 for value in nodata))
 
 
-def touched(flags: Flags, shape: tuple[int, int]) -> Flags:
-    """Resample flags to another grid of the same ground: true where a true pixel lies in or over the new pixel.
+def touched(flags: Flags, shape: tuple[int, ...]) -> Flags:
+    """Resample flags `[..., h, w]` to a grid of another height and width on the same ground.
 
-    Args:
-        flags: flags `[..., h, w]`.
-        shape: height and width of the new grid in pixels.
+    The result is true where a true pixel lies in or over the new pixel.
     """
     for axis, size in zip((-2, -1), shape, strict=True):
         if size != flags.shape[axis]:
-            starts = np.arange(size) * flags.shape[axis] // size
-            flags = np.logical_or.reduceat(flags, starts, axis=axis)
+            flags = np.logical_or.reduceat(flags, np.arange(size) * flags.shape[axis] // size, axis=axis)
     return flags
 
 
@@ -239,34 +205,29 @@ def nowhere_but(value: float, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
         Flags `[..., h, w]` per array: true where its bands and all other bands of the same ground have the value.
     """
     same = [(array == value).all(axis=-3) for array in arrays]
-    if not any(flags.any() for flags in same):
+    if len(same) == 1 or not any(flags.any() for flags in same):
         return same
-    found = []
-    for flags in same:
-        others = [touched(~other, (flags.shape[-2], flags.shape[-1])) for other in same if other is not flags]
-        found.append(flags & ~np.any(others, axis=0) if others else flags)
-    return found
+    return [
+        flags & ~np.any([touched(~other, flags.shape[-2:]) for other in same if other is not flags], axis=0)
+        for flags in same
+    ]
 
 
 def require_possible(name: object, samples: Sequence[Bands], units: Units) -> None:
-    """Refuse pixels that a stated scale or offset makes impossible.
-
-    Args:
-        name: name of the file, for errors.
-        samples: pixels from several windows of the file.
-        units: units of the modality.
+    """Refuse pixels, from several windows of a file, that its stated scale or offset makes impossible.
 
     Raises:
         InputError: the pixels are impossible; the error states scale and offset, and the command that removes them
             from the file.
     """
-    if not samples or not samples[0].statement.is_scaled:
-        return
     statement, unit = samples[0].statement, UNITS[units]
-    stored = np.concatenate([bands.stored.reshape(len(bands.stored), -1) for bands in samples], axis=1)
-    is_data = np.concatenate([~_flags(bands).reshape(len(bands.stored), -1) for bands in samples], axis=1)
-    numbers = scaled(stored[..., None], statement, units, is_clipped=False)[is_data]
-    stored = stored[is_data]
+    if not statement.is_scaled:
+        return
+    parts = []
+    for bands in samples:
+        has_data = np.ones(bands.stored.shape, np.bool_) if bands.is_nodata is None else ~bands.is_nodata
+        parts.append((bands.stored[has_data], scaled(bands.stored, statement, units, is_clipped=False)[has_data]))
+    stored, numbers = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     if numbers.size < _FEW_PIXELS:
         return
     low, median, high = (float(value) for value in np.percentile(numbers, [1, 50, 99]))
@@ -287,19 +248,14 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
         )
 
 
-def _flags(bands: Bands) -> Flags:
-    return np.zeros(bands.stored.shape, np.bool_) if bands.is_nodata is None else bands.is_nodata
-
-
 def sample_windows(dataset: Any) -> list[Any]:
     """Return up to nine windows spread over a file, enough to judge its pixels."""
     from rasterio.windows import Window
 
     height, width = min(_SAMPLE_PX, dataset.height), min(_SAMPLE_PX, dataset.width)
-    rows = np.linspace(0, dataset.height - height, 3).astype(int)
-    columns = np.linspace(0, dataset.width - width, 3).astype(int)
-    places = dict.fromkeys((int(row), int(column)) for row in rows for column in columns)
-    return [Window(column, row, width, height) for row, column in places]
+    rows = np.unique(np.linspace(0, dataset.height - height, 3).astype(int))
+    columns = np.unique(np.linspace(0, dataset.width - width, 3).astype(int))
+    return [Window(int(column), int(row), width, height) for row in rows for column in columns]
 
 
 def _alpha_band(dataset: Any) -> int | None:
@@ -320,39 +276,17 @@ def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
     return scale, offset
 
 
-def _described(scale: float, offset: float) -> str:
-    return f"scale {scale:g}, offset {offset:g}"
-
-
 def _unstate(name: object, units: Units) -> str:
     command, right = _UNSTATE.replace("FILE", str(name)), UNITS[units].description
     return f"if its numbers are {right} as they stand, take the statement out: {command}; else state the right scale"
 
 
-def _stated_nodata(stored: NDArray[Any], nodata: Sequence[float | None]) -> Flags | None:
-    """Return flags `[C, h, w]` of stated nodata; None where no band states a value that its pixels can have."""
-    if all(_as_stored(value, stored.dtype) is None for value in nodata):
-        return None
-    numbers = [_as_stored(value, stored.dtype) for value in nodata]
-    if len(set(numbers)) == 1:
-        return np.asarray(stored == numbers[0])
+def _stated_nodata(stored: NDArray[Any], nodata: Sequence[float | None]) -> Flags:
+    """Flags `[C, h, w]` of stated nodata; what is not finite is found anyway."""
     flags = np.zeros(stored.shape, np.bool_)
-    for place, number in enumerate(numbers):
-        if number is not None:
-            flags[place] = stored[place] == number
+    for band, value, found in zip(stored, nodata, flags, strict=True):
+        if value is not None and math.isfinite(value):
+            is_whole = stored.dtype.kind in "iu" and value == int(value)
+            with np.errstate(over="ignore"):  # a value that is too large for float32 becomes infinite
+                np.equal(band, int(value) if is_whole else value, out=found)
     return flags
-
-
-def _as_stored(value: float | None, dtype: np.dtype[Any]) -> Any:
-    """Convert a stated nodata value to the file's own type; None where no pixel can have it, or where it isn't finite,
-    because such pixels are found anyway.
-    """
-    if value is None or not math.isfinite(value):
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return dtype.type(value)
-    if dtype.kind not in "iu":
-        return value
-    limits = np.iinfo(dtype)
-    return dtype.type(value) if value == round(value) and limits.min <= value <= limits.max else None

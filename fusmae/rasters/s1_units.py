@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, hypot, inf, log
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ LinearUnits = Literal["power", "amplitude"]
 
 FACTOR: dict[LinearUnits, float] = {"power": 10.0, "amplitude": 20.0}
 """Factor by which log10 of a linear number is multiplied to become dB."""
+
+_FORMULAS: Mapping[LinearUnits, str] = {"power": "10 * log10(power)", "amplitude": "20 * log10(amplitude)"}
 
 CROSSED_DB = 1.0
 """Difference in dB by which VH is above VV only over calm water, where both are noise."""
@@ -43,16 +45,8 @@ _MAX_DISTANCE = 4.0
 _SCALED_DB = 100.0
 
 
-@dataclass(frozen=True)
-class _Surface:
-    """Backscatter of a kind of ground.
-
-    Attributes:
-        vv_db: level of VV in dB.
-        vv_std_db: standard deviation of this level between scenes in dB.
-        gap_db: VV minus VH in dB.
-        gap_std_db: standard deviation of this difference in dB.
-    """
+class _Surface(NamedTuple):
+    """Backscatter of a kind of ground in dB: VV, VV minus VH, and the standard deviations of both between scenes."""
 
     vv_db: float
     vv_std_db: float
@@ -60,27 +54,14 @@ class _Surface:
     gap_std_db: float
 
 
-_SURFACES = {
-    "calm water": _Surface(-22.0, 3.0, 6.0, 2.5),  # VH is at the sensor's noise
-    "rough water": _Surface(-12.0, 4.0, 12.0, 3.5),
-    "sand": _Surface(-17.0, 3.5, 8.5, 2.5),
-    "fields": _Surface(-11.0, 2.5, 7.0, 2.0),
-    "forest": _Surface(-8.0, 2.0, 6.0, 1.2),
-    "city": _Surface(-2.0, 3.0, 7.0, 2.0),
-}
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Levels of linear pixels as 10 * log10: dB if they are power, half the dB if they are amplitude.
-
-    Attributes:
-        medians: median by band.
-        spread: mean over the bands of half the distance between 16th and 84th percentile; None where unknown.
-    """
-
-    medians: Mapping[str, float]
-    spread: float | None = None
+_SURFACES = (
+    _Surface(-22.0, 3.0, 6.0, 2.5),  # calm water, whose VH is at the sensor's noise
+    _Surface(-12.0, 4.0, 12.0, 3.5),  # rough water
+    _Surface(-17.0, 3.5, 8.5, 2.5),  # sand
+    _Surface(-11.0, 2.5, 7.0, 2.0),  # fields
+    _Surface(-8.0, 2.0, 6.0, 1.2),  # forest
+    _Surface(-2.0, 3.0, 7.0, 2.0),  # city
+)
 
 
 @dataclass(frozen=True)
@@ -124,13 +105,7 @@ class UnitsEvidence:
 
 
 def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
-    """Refuse pixels that are called linear if too many of them are negative.
-
-    Args:
-        modality: name of the modality, for the error.
-        negative: share of negative pixels, 0 to 1.
-        units: linear units that the user stated.
-        of: name of what the share was measured on, such as "band" or "tile", for the error.
+    """Refuse pixels that the user calls linear if too large a share of a tile or band (`of`) is negative.
 
     Raises:
         InputError: too many pixels are negative; the error names the option to leave out.
@@ -145,58 +120,54 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
         )
 
 
-def measure_levels(bands: Mapping[str, NDArray[np.float32]]) -> Levels:
-    """Measure the levels of linear pixels by band; pixels that are not positive are ignored."""
-    found = {name: np.log10(pixels[pixels > 0]) * 10 for name, pixels in bands.items() if (pixels > 0).any()}
-    return Levels({name: float(np.median(values)) for name, values in found.items()}, spread_of(found))
-
-
-def spread_of(bands_db: Mapping[str, NDArray[np.float32]]) -> float | None:
-    """Return the mean over bands of half the distance between 16th and 84th percentile; None without pixels."""
-    spreads = [np.subtract(*np.percentile(values, [84, 16])) / 2 for values in bands_db.values() if values.size]
-    return float(np.mean(spreads)) if spreads else None
-
-
-def weigh(levels: Levels) -> UnitsEvidence:
-    """Compare both readings of linear pixels with the backscatter of ground."""
-    medians: dict[LinearUnits, dict[str, float]] = {
-        units: {name: level * factor / 10 for name, level in levels.medians.items()} for units, factor in FACTOR.items()
-    }
-    fits = {units: _fit(medians[units], levels.spread and levels.spread * FACTOR[units] / 10) for units in FACTOR}
+def weigh(bands: Mapping[str, NDArray[np.float32]]) -> UnitsEvidence:
+    """Compare both readings of linear pixels, of which those that are not positive say nothing, with ground."""
+    levels = {name: np.log10(pixels[pixels > 0]) * 10 for name, pixels in bands.items() if (pixels > 0).any()}
+    medians, spread = _measured(levels)
+    fits = {units: _fit(medians, spread, factor / 10) for units, factor in FACTOR.items()}
     first, second = sorted(fits, key=lambda units: -fits[units])
-    if fits[first] == -inf:
-        return UnitsEvidence(None, 1.0, medians)
-    return UnitsEvidence(first, exp(min(fits[first] - fits[second], 700.0)), medians)
-
-
-def conversion_to_decibels(evidence: UnitsEvidence) -> str:
-    """Return advice on how to convert linear pixels to dB: one formula only where the evidence for it is strong."""
-    if evidence.is_uncalibrated:
-        return "calibrate it to sigma0 first: uncalibrated numbers can't be converted to dB"
-    choice = "10 * log10(power) or 20 * log10(amplitude)"
-    if evidence.sure:
-        factor = FACTOR[evidence.sure]
-        return (
-            f"convert with {factor:g} * log10({evidence.sure}): of what ground scatters this is {evidence.how_sure}; "
-            f"to be certain, {HOW_TO_TELL}"
-        )
-    return f"find out which it is, then convert with {choice}: these levels fit both; {HOW_TO_TELL}"
-
-
-def doubt_of_decibels(levels_db: Levels) -> str:
-    """Describe why dB may have been computed with the wrong factor; "" where there is no sign of it.
-
-    Args:
-        levels_db: levels of pixels in dB.
-    """
-    as_it_is = _fit(levels_db.medians, levels_db.spread)
-    scales: dict[str, float] = {
-        "half of what ground has, as if 10 * log10 was applied to amplitude": 2.0,
-        "twice what ground has, as if 20 * log10 was applied to power": 0.5,
+    medians_db: dict[LinearUnits, dict[str, float]] = {
+        units: {name: level * factor / 10 for name, level in medians.items()} for units, factor in FACTOR.items()
     }
-    for text, scale in scales.items():
-        scaled = {name: level * scale for name, level in levels_db.medians.items()}
-        if _fit(scaled, levels_db.spread and levels_db.spread * scale) - as_it_is > log(_SURE_ODDS):
+    if fits[first] == -inf:
+        return UnitsEvidence(None, 1.0, medians_db)
+    return UnitsEvidence(first, exp(min(fits[first] - fits[second], 700.0)), medians_db)
+
+
+def conversion_to_decibels(
+    evidence: UnitsEvidence, ways: Mapping[LinearUnits, str] = _FORMULAS, stated: LinearUnits | None = None
+) -> str:
+    """Return advice on how linear pixels become dB; it names one way only if that can't silently be the wrong one.
+
+    The ways are a formula or option for power and one for amplitude; `stated` are the units that the files state.
+    """
+    if evidence.is_uncalibrated:
+        return (
+            "calibrate it to sigma0 first (SNAP: Radiometric, Calibrate): uncalibrated numbers can't be converted to "
+            "dB; if they are dB stretched to a picture, bring the product itself"
+        )
+    choice = f"find out which it is, then convert with {' or '.join(ways.values())}"
+    if stated:
+        if evidence.sure in (None, stated):
+            return f"convert with {ways[stated]}, as the files' names or tags say"
+        return f"{choice}: the files say {stated}, but {evidence.sure} is {evidence.how_sure}; {HOW_TO_TELL}"
+    if evidence.sure:
+        return (
+            f"convert with {ways[evidence.sure]}, since of what ground scatters this is {evidence.how_sure}; to be "
+            f"certain, {HOW_TO_TELL}"
+        )
+    return f"{choice}: these levels fit both; {HOW_TO_TELL}"
+
+
+def doubt_of_decibels(bands_db: Mapping[str, NDArray[np.float32]]) -> str:
+    """Describe why pixels in dB may have been computed with the wrong factor; "" where there is no sign of it."""
+    medians, spread = _measured(bands_db)
+    as_it_is = _fit(medians, spread, 1.0)
+    for scale, text in (
+        (2.0, "half of what ground has, as if 10 * log10 was applied to amplitude"),
+        (0.5, "twice what ground has, as if 20 * log10 was applied to power"),
+    ):
+        if _fit(medians, spread, scale) - as_it_is > log(_SURE_ODDS):
             return text
     return ""
 
@@ -226,11 +197,20 @@ _STATED: dict[S1Units, re.Pattern[str]] = {
 }
 
 
-def _fit(medians_db: Mapping[str, float], spread_db: float | None) -> float:
-    """Return the logarithm of the likelihood of levels under the best fitting surface; -inf where they fit none."""
-    vv, vh = (medians_db.get(name) for name in ("VV", "VH"))
+def _measured(bands_db: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, float], float]:
+    """The median by band, and the mean over bands of half the distance between 16th and 84th percentile."""
+    spreads = [np.subtract(*np.percentile(values, [84, 16])) / 2 for values in bands_db.values()]
+    medians = {name: float(np.median(values)) for name, values in bands_db.items()}
+    return medians, float(np.mean(spreads)) if spreads else 0.0
+
+
+def _fit(medians_db: Mapping[str, float], spread_db: float, scale: float) -> float:
+    """The logarithm of the likelihood of scaled levels under the best fitting surface; -inf where they fit none."""
+    vv, vh = (medians_db[name] * scale if name in medians_db else None for name in ("VV", "VH"))
+    if vv is None and vh is None:  # the table has no other polarisations
+        return 0.0
     best = -inf
-    for surface in _SURFACES.values():
+    for surface in _SURFACES:
         deviations: list[tuple[float, float]] = []
         if vv is not None:
             deviations.append((vv - surface.vv_db, surface.vv_std_db))
@@ -239,11 +219,8 @@ def _fit(medians_db: Mapping[str, float], spread_db: float | None) -> float:
         elif vh is not None:
             level = surface.vv_db - surface.gap_db
             deviations.append((vh - level, hypot(surface.vv_std_db, surface.gap_std_db)))
-        if not deviations:  # the table has no other polarisations than VV and VH
-            return 0.0
-        if any(abs(deviation) > _MAX_DISTANCE * std for deviation, std in deviations):
-            continue
-        best = max(best, sum(-((deviation / std) ** 2) / 2 - log(std) for deviation, std in deviations))
+        if all(abs(deviation) <= _MAX_DISTANCE * std for deviation, std in deviations):
+            best = max(best, sum(-((deviation / std) ** 2) / 2 - log(std) for deviation, std in deviations))
     if spread_db:
-        best -= ((log(spread_db) - _SPREAD[0]) / _SPREAD[1]) ** 2 / 2
+        best -= ((log(spread_db * scale) - _SPREAD[0]) / _SPREAD[1]) ** 2 / 2
     return best

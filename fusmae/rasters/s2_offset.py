@@ -10,7 +10,6 @@ is unknown.
 
 import re
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,11 +20,8 @@ OFFSET = 1000
 FLOOR_QUANTILE = 0.01
 """Share of a band's pixels below its dark floor, so that a few bad pixels don't lower the floor."""
 
-BRIGHT_DN = 900.0
-"""Floor above which a band may contain the offset: `OFFSET` minus what atmospheric correction may overshoot."""
-
-Verdict = Literal["offset", "none", "unknown"]
-
+# Floor above which a band may contain the offset: `OFFSET` minus what atmospheric correction may overshoot.
+_BRIGHT_DN = 900.0
 # A floor below this can't result from an overshoot of the correction: no offset was added.
 _DARK_DN = 600.0
 # One band with a floor below this is enough, such as L1C's cirrus band, which is nearly black everywhere.
@@ -53,28 +49,26 @@ def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
         Level in digital numbers, `[…]`; NaN where no band has a floor.
     """
     ordered, counts = _ordered(floors)
-    place = np.where(counts >= _ONE_ASIDE_FROM, 1, 0)
-    found = np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0]
+    found = _taken(ordered, np.where(counts >= _ONE_ASIDE_FROM, 1, 0))
     return np.where(np.isinf(found), np.nan, found).astype(np.float32)
 
 
 def judge_floors(floors: ArrayLike) -> NDArray[np.int8]:
-    """Judge each tile: 1 where it contains the offset or is bright, -1 where no offset was added, 0 where undecided.
+    """Judge tiles by their floors, as `dark_level` takes them.
 
-    Args:
-        floors: floors `[…, C]`, as for `dark_level`.
+    Returns:
+        `[…]`: 1 where a tile contains the offset or is bright, -1 where no offset was added, 0 where undecided.
     """
-    level = np.nan_to_num(dark_level(floors), nan=(_DARK_DN + BRIGHT_DN) / 2)
+    level = np.nan_to_num(dark_level(floors), nan=(_DARK_DN + _BRIGHT_DN) / 2)
     is_dark = (level < _DARK_DN) | (_ordered(floors)[0][..., 0] < _BLACK_DN)
-    return np.select([is_dark, (level >= BRIGHT_DN) | is_overshot_water(floors)], [-1, 1], 0).astype(np.int8)
+    return np.select([is_dark, (level >= _BRIGHT_DN) | is_overshot_water(floors)], [-1, 1], 0).astype(np.int8)
 
 
 def is_overshot_water(floors: ArrayLike) -> NDArray[np.bool_]:
     """Return whether half of the bands have floors just below 1000 and near one another, and at most one is darker."""
     ordered, counts = _ordered(floors)
     first = np.where(counts >= _ONE_ASIDE_FROM, 1, 0)
-    last = np.maximum(first, first + counts // 2 - 1)
-    low, high = (np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0] for place in (first, last))
+    low, high = _taken(ordered, first), _taken(ordered, np.maximum(first, first + counts // 2 - 1))
     with np.errstate(invalid="ignore"):  # the difference of two infinite floors is NaN
         is_flat = high - low <= _WATER_RANGE_DN
     return (counts >= _ONE_ASIDE_FROM) & (low >= _WATER_DN[0]) & (high <= _WATER_DN[1]) & is_flat
@@ -100,8 +94,11 @@ def adds_offset(baseline: int) -> bool:
 def _ordered(floors: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Return floors in ascending order, with inf at the end for bands without a floor, and the number of floors."""
     floors = np.asarray(floors, np.float32)
-    counts = np.isfinite(floors).sum(axis=-1)
-    padded = np.where(np.isfinite(floors), floors, np.inf)
-    # Two more entries of inf make the first two positions valid for tiles with no band or one band.
-    padded = np.concatenate([np.sort(padded, axis=-1), np.full((*floors.shape[:-1], 2), np.inf, np.float32)], axis=-1)
-    return padded.astype(np.float32), counts
+    ordered = np.sort(np.where(np.isfinite(floors), floors, np.float32(np.inf)), axis=-1)
+    # Two more entries make the first two positions valid for tiles with no band or one band.
+    padding = np.full((*floors.shape[:-1], 2), np.inf, np.float32)
+    return np.concatenate([ordered, padding], axis=-1), np.isfinite(floors).sum(axis=-1)
+
+
+def _taken(ordered: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+    return np.take_along_axis(ordered, places[..., None], axis=-1)[..., 0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.rasters.s1_units import conversion_to_decibels, measure_levels, weigh
+from fusmae.rasters.s1_units import conversion_to_decibels, weigh
 from fusmae.units import MAX_STRANGE_SHARE, Unit
 
 EMPTY = "no data"
@@ -47,13 +47,9 @@ class Mistake:
 
 
 def judge(bands: Iterable[NDArray[Any]], unit: Unit) -> str:
-    """Say what a tile, or a larger sample, looks like instead of a unit.
+    """Say what a tile, or a larger sample, looks like instead of a unit, by finite pixels of each band, in any shape.
 
     Pixels that are 0 where that may be nodata, or clipped, say nothing about the unit.
-
-    Args:
-        bands: finite pixels, at least one, of each band of a modality, in any shape.
-        unit: unit that they should have.
 
     Returns:
         The name of a lookalike, `OTHER_LEVEL`, `EMPTY`, or "" where this is the unit.
@@ -73,12 +69,7 @@ def judge(bands: Iterable[NDArray[Any]], unit: Unit) -> str:
 
 
 def find_mistake(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | None:
-    """Find whether pixels have another unit; None where they don't.
-
-    Args:
-        bands: finite pixels of each band of a modality by name, as for `judge`.
-        unit: unit that they should have.
-    """
+    """Find whether pixels of each band of a modality, as for `judge`, have another unit; None where they don't."""
     kind = judge(bands.values(), unit)
     if not kind:
         return None
@@ -95,31 +86,24 @@ def find_mistake(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | Non
         return Mistake(name, f"is no {unit.quantity} in {unit.noun}", f"{got}, medians {medians}", expected)
     hint = other.advice
     if unit.quantity == "backscatter":
-        evidence = weigh(measure_levels(bands))
+        evidence = weigh(bands)
         got, hint = f"{got}; {evidence.described}", conversion_to_decibels(evidence)
     what = f"looks like {other.name}, not {unit.noun}"
     return Mistake(name, what, got, unit.expected, hint, is_certain=other.is_certain)
 
 
 def find_strange(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Mistake | None:
-    """Find whether more pixels are not plausible than there may be, as nodata that no file states; None where not.
-
-    Args:
-        bands: pixels of each band of a modality by name.
-        unit: unit of the pixels.
-    """
+    """Find whether more pixels of a modality's bands are not plausible than may be, as nodata that no file states."""
     low, high = unit.plausible
+    if not unit.is_judged_by_band:
+        bands = {"": np.concatenate([band.ravel() for band in bands.values()])}
     strange = {name: band[(band < low) | (band > high)] for name, band in bands.items()}
     shares = {name: strange[name].size / band.size for name, band in bands.items()}
-    name = ""
-    if unit.is_judged_by_band:
-        name = max(shares, key=lambda name: shares[name])
-        strange, share = {name: strange[name]}, shares[name]
-    else:
-        share = sum(found.size for found in strange.values()) / sum(band.size for band in bands.values())
+    name = max(shares, key=lambda name: shares[name])
+    share = shares[name]
     if share <= MAX_STRANGE_SHARE:
         return None
-    values, counts = np.unique(np.concatenate(list(strange.values())), return_counts=True)
+    values, counts = np.unique(strange[name], return_counts=True)
     return Mistake(
         name,
         "has pixels that are no measurements",

@@ -5,11 +5,9 @@ import pytest
 
 from fusmae.rasters.s1_units import (
     FACTOR,
-    Levels,
     conversion_to_decibels,
     doubt_of_decibels,
     is_scaled,
-    measure_levels,
     stated_units,
     weigh,
 )
@@ -34,15 +32,22 @@ GROUND = {
 """VV, VH and spread in dB."""
 
 
-def levels(ground, units):
-    vv, vh, spread = (value * 10 / FACTOR[units] for value in GROUND[ground])
-    return Levels({"VV": vv, "VH": vh}, spread)
+def decibels(spread, **medians):
+    """Pixels in dB with these medians, and this half of the distance between their 16th and 84th percentile."""
+    return {
+        name: (median + spread / 0.68 * np.linspace(-1, 1, 101)).astype(np.float32) for name, median in medians.items()
+    }
+
+
+def linear(ground, units):
+    vv, vh, spread = GROUND[ground]
+    return {name: 10 ** (band / FACTOR[units]) for name, band in decibels(spread, VV=vv, VH=vh).items()}
 
 
 @pytest.mark.parametrize("ground", GROUND)
 @pytest.mark.parametrize("units", FACTOR)
 def test_no_ground_in_either_units_is_surely_taken_for_the_other(ground, units):
-    assert weigh(levels(ground, units)).sure in (None, units)
+    assert weigh(linear(ground, units)).sure in (None, units)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_no_ground_in_either_units_is_surely_taken_for_the_other(ground, units):
     ],
 )
 def test_levels_that_only_one_reading_explains_are_told_surely(ground, units):
-    evidence = weigh(levels(ground, units))
+    evidence = weigh(linear(ground, units))
     assert evidence.sure == units
     assert f"convert with {FACTOR[units]:g} * log10({units})" in conversion_to_decibels(evidence)
 
@@ -68,22 +73,20 @@ def test_levels_that_only_one_reading_explains_are_told_surely(ground, units):
     ("ground", "units"), [("forest", "power"), ("desert", "amplitude"), ("rough sea", "amplitude")]
 )
 def test_levels_that_both_readings_explain_advise_neither(ground, units):
-    text = conversion_to_decibels(weigh(levels(ground, units)))
+    text = conversion_to_decibels(weigh(linear(ground, units)))
     assert text.startswith("find out which it is")
     assert "power" in text
     assert "amplitude" in text
 
 
 def test_one_polarisation_alone_is_weighed_too():
-    assert weigh(Levels({"VV": -20.0})).sure == "power"
-    assert weigh(Levels({"VH": -9.0})).sure in (None, "amplitude")
+    assert weigh({"VV": np.full(9, 10**-2.0)}).sure == "power"
+    assert weigh({"VH": np.full(9, 10**-0.9)}).sure in (None, "amplitude")
 
 
 @pytest.mark.parametrize("median_dn", [150, 40_000])
 def test_digital_numbers_of_the_sensor_are_neither(median_dn):
-    evidence = weigh(
-        measure_levels({"VV": np.full(9, median_dn, np.float32), "VH": np.full(9, median_dn / 2, np.float32)})
-    )
+    evidence = weigh({"VV": np.full(9, median_dn, np.float32), "VH": np.full(9, median_dn / 2, np.float32)})
     assert evidence.is_uncalibrated
     assert conversion_to_decibels(evidence).startswith("calibrate it")
 
@@ -91,12 +94,12 @@ def test_digital_numbers_of_the_sensor_are_neither(median_dn):
 @pytest.mark.parametrize("ground", GROUND)
 def test_right_decibels_are_not_doubted(ground):
     vv, vh, spread = GROUND[ground]
-    assert not doubt_of_decibels(Levels({"VV": vv, "VH": vh}, spread))
+    assert not doubt_of_decibels(decibels(spread, VV=vv, VH=vh))
 
 
 def test_decibels_that_were_computed_with_the_other_factor_are_doubted():
-    assert "half" in doubt_of_decibels(Levels({"VV": -5.5, "VH": -9.0}, 1.2))
-    assert "twice" in doubt_of_decibels(Levels({"VV": -24.0, "VH": -38.0}, 6.0))
+    assert "half" in doubt_of_decibels(decibels(1.2, VV=-5.5, VH=-9.0))
+    assert "twice" in doubt_of_decibels(decibels(6.0, VV=-24.0, VH=-38.0))
 
 
 @pytest.mark.parametrize(

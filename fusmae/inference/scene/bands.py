@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import rasterio
+from rasterio.errors import RasterioError
+
 from fusmae.errors import InputError
 from fusmae.inference.scene.files import scene_files, stored_in
 from fusmae.rasters.band_names import names_in, other_modality
@@ -29,12 +32,21 @@ class BandFile:
         index: number of the band in the file, from 1.
         pixel: side of a pixel in units of the file's own CRS.
         stated_units: units that the band's name, its tags or the file's name state.
+        names: product names that it may have; one if it is known.
+        texts: its description and tags, or the file's name, by which it is recognised.
     """
 
     path: Path
     index: int
     pixel: float
     stated_units: S1Units | None = None
+    names: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """File and number, such as `coastal.tif[1]`."""
+        return f"{self.path.name}[{self.index}]"
 
 
 @dataclass(frozen=True)
@@ -55,13 +67,6 @@ class FoundBands:
     overruled: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Band:
-    file: BandFile
-    names: tuple[str, ...]
-    texts: tuple[str, ...] = ()
-
-
 def find_bands(
     modality: str,
     paths: Sequence[str | Path],
@@ -77,7 +82,7 @@ def find_bands(
     dB.
 
     Args:
-        modality: name of the modality, for errors and to recognise its bands.
+        modality: name of the modality.
         paths: rasters, or folders and archives of them.
         wanted: ground sampling distance in metres by band name, as the model takes it.
         given: names of all bands, in the order of the files and of the bands in them; they replace the files' names.
@@ -90,19 +95,21 @@ def find_bands(
     overruled: list[str] = []
     if given is not None:
         _require_fitting(modality, bands, given)
-        told = [
-            replace(band, names=names_in(modality, (name,), wanted)) for band, name in zip(bands, given, strict=True)
+        told = [names_in(modality, (name,), wanted) for name in given]
+        overruled = [
+            f"{band.place}, {'/'.join(band.names)}, as {'/'.join(names)}"
+            for band, names in zip(bands, told, strict=True)
+            if band.names and names and not set(band.names) & set(names)
         ]
-        overruled = [_overruled(old, new) for old, new in zip(bands, told, strict=True) if old.names and new.names]
-        bands = told
+        bands = [replace(band, names=names) for band, names in zip(bands, told, strict=True)]
     _require_all(modality, bands, wanted)
     found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
-    names_of = {file: name for name, file in found.items()}
+    names_of = {band: name for name, band in found.items()}
     return FoundBands(
         wanted=found,
-        order=tuple(names_of.get(band.file, UNNEEDED) for band in bands),
-        names=frozenset(name for band in bands if len(band.names) == 1 for name in band.names),
-        overruled=tuple(filter(None, overruled)),
+        order=tuple(names_of.get(band, UNNEEDED) for band in bands),
+        names=frozenset(band.names[0] for band in bands if len(band.names) == 1),
+        overruled=tuple(overruled),
     )
 
 
@@ -113,9 +120,6 @@ def raster(path: Path) -> Iterator[Any]:
     Raises:
         InputError: the file does not exist, or it can't be read, now or while it is open.
     """
-    import rasterio
-    from rasterio.errors import RasterioError
-
     if not stored_in(path).exists():
         raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
     try:
@@ -125,7 +129,7 @@ def raster(path: Path) -> Iterator[Any]:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: str | Path, error: Exception) -> InputError:
     """The error for a file that GDAL can't read."""
     # rasterio's own text only points to the GDAL error that it wraps.
     return InputError(
@@ -135,7 +139,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]:
+def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[BandFile]:
     with raster(path) as dataset:
         pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
         found = []
@@ -148,22 +152,16 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[_Band]
                 texts = (path.stem,)
                 names = names_in(modality, texts, wanted)
             stated = stated_units((dataset.units[index - 1] or "", *texts))
-            found.append(_Band(BandFile(path, index, pixel, stated), names, texts))
-    if any(band.file.stated_units for band in found):
+            found.append(BandFile(path, index, pixel, stated, names, texts))
+    if any(band.stated_units for band in found):
         return found
     # The names of the file and of its folder (the product) apply to all bands alike.
     stated = stated_units((path.stem,)) or stated_units((path.parent.name,))
-    return [replace(band, file=replace(band.file, stated_units=stated)) for band in found]
+    return [replace(band, stated_units=stated) for band in found]
 
 
-def _overruled(stated: _Band, told: _Band) -> str:
-    if set(stated.names) & set(told.names):
-        return ""
-    return f"{stated.file.path.name}[{stated.file.index}], {'/'.join(stated.names)}, as {'/'.join(told.names)}"
-
-
-def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]) -> None:
-    """Refuse names that can't belong to the bands: there must be one name per band."""
+def _require_fitting(modality: str, bands: Sequence[BandFile], given: Sequence[str]) -> None:
+    """Refuse given names if there is not one for each band."""
     if len(given) != len(bands):
         raise InputError(
             f"--bands {modality} does not fit the {modality} files.",
@@ -171,8 +169,7 @@ def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]
             expected=f"{len(bands)} names, one per band: {_described(bands)}",
             hint=_to_fill_in(modality, bands),
         )
-    blanks = [str(number) for number, name in enumerate(given, 1) if not name or _BLANK in name]
-    if blanks:
+    if blanks := [str(number) for number, name in enumerate(given, 1) if not name or _BLANK in name]:
         raise InputError(
             f"--bands {modality} has blanks.",
             got=f"no name at {', '.join(blanks)} of {', '.join(given)}",
@@ -181,7 +178,7 @@ def _require_fitting(modality: str, bands: Sequence[_Band], given: Sequence[str]
         )
 
 
-def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int]) -> None:
+def _require_all(modality: str, bands: Sequence[BandFile], wanted: Mapping[str, int]) -> None:
     known = {band.names[0] for band in bands if len(band.names) == 1}
     missing = [name for name in wanted if name not in known]
     if not missing:
@@ -194,13 +191,12 @@ def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int
             expected=f"bands {', '.join(wanted)}",
             hint=f"give it as --scene {looks_like}=PATH",
         )
-    unnamed = [band for band in bands if len(band.names) != 1]
-    if len(unnamed) < len(missing):
-        hint = "bring the missing ones: there are fewer bands without a name than bands that are missing"
-        if not known:
-            hint += "; if this is another sensor's file, give it with that sensor's option"
+    hint = "bring the missing ones"
+    if sum(len(band.names) != 1 for band in bands) >= len(missing):
+        hint += f"; or name those without a name: {_to_fill_in(modality, bands)}"
     else:
-        hint = f"bring the missing ones; or name those without a name: {_to_fill_in(modality, bands)}"
+        hint += ": there are fewer bands without a name than bands that are missing"
+        hint += "" if known else "; if this is another sensor's file, give it with that sensor's option"
     raise InputError(
         f"The {modality} scene lacks {'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}.",
         got=_described(bands),
@@ -209,21 +205,21 @@ def _require_all(modality: str, bands: Sequence[_Band], wanted: Mapping[str, int
     )
 
 
-def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[_Band], units: S1Units) -> BandFile:
+def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[BandFile], units: S1Units) -> BandFile:
     # A pixel size in degrees is far from any in metres, but the order of the distances is still useful.
-    files = [band.file for band in bands if band.names == (name,)]
-    distances = [abs(file.pixel - gsd_m) for file in files]
-    nearest = [file for file, distance in zip(files, distances, strict=True) if distance == min(distances)]
+    named = [band for band in bands if band.names == (name,)]
+    least = min(abs(band.pixel - gsd_m) for band in named)
+    nearest = [band for band in named if abs(band.pixel - gsd_m) == least]
     if len(nearest) > 1:
-        told = [file for file in nearest if file.stated_units == units]
-        nearest = told or [file for file in nearest if file.stated_units is None] or nearest
+        told = [band for band in nearest if band.stated_units == units]
+        nearest = told or [band for band in nearest if band.stated_units is None] or nearest
     if len(nearest) > 1:
-        is_one_file = len({file.path for file in nearest}) == 1
+        is_one_file = len({band.path for band in nearest}) == 1
         raise InputError(
             f"{nearest[0].path} holds band {name} several times."
             if is_one_file
             else f"Several files hold band {name}.",
-            got=", ".join(f"{file.path} band {file.index}" for file in nearest),
+            got=", ".join(f"{band.path} band {band.index}" for band in nearest),
             expected="one",
             hint=("" if is_one_file else "give one scene at a time, file by file if its folder holds more; or ")
             + f"say which to use: {_to_fill_in(modality, bands, nearest)}",
@@ -231,18 +227,18 @@ def _nearest(modality: str, name: str, gsd_m: int, bands: Sequence[_Band], units
     return nearest[0]
 
 
-def _to_fill_in(modality: str, bands: Sequence[_Band], doubtful: Collection[BandFile] = ()) -> str:
+def _to_fill_in(modality: str, bands: Sequence[BandFile], doubtful: Collection[BandFile] = ()) -> str:
     """The option that names bands in their order, with a blank for each unknown one.
 
     A shell accepts it as it is; this program refuses it until the blanks are filled in.
     """
-    names = [band.names[0] if len(band.names) == 1 and band.file not in doubtful else _BLANK for band in bands]
+    names = [band.names[0] if len(band.names) == 1 and band not in doubtful else _BLANK for band in bands]
     return (
         f"--bands {shlex.quote(modality + '=' + ','.join(names))}, each {_BLANK} replaced by the band's name, or by "
         f"`{UNNEEDED}` where the model shall not take it"
     )
 
 
-def _described(bands: Sequence[_Band]) -> str:
-    shown = [f"{band.file.path.name}[{band.file.index}] {'/'.join(band.names) or '?'}" for band in bands[:_MOST_SHOWN]]
-    return ", ".join(shown) + (f" and {len(bands) - _MOST_SHOWN} more" if len(bands) > _MOST_SHOWN else "")
+def _described(bands: Sequence[BandFile]) -> str:
+    shown = ", ".join(f"{band.place} {'/'.join(band.names) or _BLANK}" for band in bands[:_MOST_SHOWN])
+    return shown + (f" and {len(bands) - _MOST_SHOWN} more" if len(bands) > _MOST_SHOWN else "")

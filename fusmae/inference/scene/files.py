@@ -4,8 +4,8 @@ import re
 import shlex
 import tarfile
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from fusmae.errors import InputError
@@ -26,14 +26,10 @@ _COPY = {"http": "curl -fLO", "https": "curl -fLO", "ftp": "curl -fLO", "s3": "a
 
 
 def scene_files(modality: str, given: Sequence[str | Path]) -> list[Path]:
-    """Rasters of a scene, folder by folder in the order of their names.
+    """Rasters of a scene, given as files, folders, archives or GDAL's paths into archives (`/vsizip/a.zip/VV.tif`).
 
-    A folder's hidden files, quality masks and pictures are left out; a file that is given itself is always taken. A
-    file in an archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
-
-    Args:
-        modality: name of the modality, for errors.
-        given: files, folders, archives (`.zip`, `.tar`), or GDAL's paths into archives (`/vsizip/scene.zip/VV.tif`).
+    They are in the order of their names in each folder, without its hidden files, quality masks and pictures; a file
+    that is given itself is always taken. A file in an archive is `/vsizip/{ARCHIVE}/NAME`, which GDAL opens.
 
     Raises:
         InputError: an address is not on this machine, or a folder or an archive holds no raster.
@@ -52,9 +48,8 @@ def _files_of(modality: str, given: str | Path) -> list[Path]:
     if text.startswith("/vsi"):
         kind, archive, inside = _split_virtual(text)
         # A raster that is given itself is always taken, as outside of archives.
-        if inside.lower().endswith(ENDINGS):
-            return [_member(kind, archive, inside)]
-        return _listed_archive(modality, kind, archive, inside)
+        is_raster = inside.lower().endswith(ENDINGS)
+        return [_member(kind, archive, inside)] if is_raster else _listed_archive(modality, kind, archive, inside)
     if _SCHEME.match(text) and not Path(text).exists():
         parts = urlsplit(text)
         if parts.scheme.lower() != "file":
@@ -66,7 +61,7 @@ def _files_of(modality: str, given: str | Path) -> list[Path]:
         return _listed_archive(modality, kind_of_archive, path, "")
     if not path.is_dir():
         return [path]
-    return _require_some(modality, path, visible_files(path, ENDINGS), path)
+    return _bands_among(modality, path, {file.relative_to(path): file for file in visible_files(path, ENDINGS)})
 
 
 def _split_virtual(text: str) -> tuple[str, Path, str]:
@@ -74,16 +69,14 @@ def _split_virtual(text: str) -> tuple[str, Path, str]:
     handler, _, rest = text[1:].partition("/")
     if handler not in _ARCHIVES.values() or "/vsi" in f"/{rest}":
         raise _elsewhere(text, handler)
-    braced = re.match(r"\{(.+?)\}/?", rest)
-    if braced:
+    if braced := re.match(r"\{(.+?)\}/?", rest):
         return handler, Path(braced[1]), rest[braced.end() :]
     path = PurePosixPath(rest)
     for candidate in (*reversed(path.parents), path):
         # If a caller made a `Path` of the text, pathlib dropped one of two slashes.
         for archive in (Path(candidate), Path("/") / candidate):
             if archive.is_file():
-                inside = path.relative_to(candidate).as_posix()
-                return handler, archive, "" if inside == "." else inside
+                return handler, archive, "/".join(path.relative_to(candidate).parts)
     raise InputError(
         f"There is no archive in {text}.",
         expected=f"/{handler}/ARCHIVE/NAME, where ARCHIVE is a file on this machine",
@@ -98,50 +91,45 @@ def _listed_archive(modality: str, kind: str, archive: Path, inside: str) -> lis
                 names = opened_zip.namelist()
         else:
             with tarfile.open(archive) as opened_tar:
-                names = [member.name for member in opened_tar.getmembers() if member.isfile()]
+                names = [member.name for member in opened_tar if member.isfile()]
     except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise InputError(
-            f"{archive} can't be read as an archive: {error}.", hint="unpack it, then give the folder"
-        ) from (error)
-    folder = PurePosixPath(inside)
-    members = [PurePosixPath(name) for name in sorted(names)]
-    chosen = [
-        _member(kind, archive, member.as_posix())
+        hint = "unpack it, then give the folder"
+        raise InputError(f"{archive} can't be read as an archive: {error}.", hint=hint) from error
+    members = [member for member in map(PurePosixPath, sorted(names)) if member.is_relative_to(inside)]
+    rasters: dict[PurePath, Path] = {
+        member.relative_to(inside): _member(kind, archive, member.as_posix())
         for member in members
-        if member.is_relative_to(folder)
-        and member.suffix.lower() in ENDINGS
-        and not is_hidden(member.relative_to(folder))
-    ]
-    return _require_some(modality, archive / folder, chosen, _member(kind, archive, inside))
+        if member.suffix.lower() in ENDINGS and not is_hidden(member.relative_to(inside))
+    }
+    return _bands_among(modality, archive / inside, rasters)
 
 
 def _member(kind: str, archive: Path, inside: str) -> Path:
     return Path(f"/{kind}/{{{archive.absolute()}}}/{inside}")
 
 
-def _require_some(modality: str, named: Path, files: Sequence[Path], root: Path) -> list[Path]:
-    """The rasters that are bands; `root` is the folder or archive that their paths begin with."""
+def _bands_among(modality: str, given: Path, rasters: Mapping[PurePath, Path]) -> list[Path]:
+    """Those of a folder's or an archive's rasters, by their path in it, that are bands."""
     bands = [
         file
-        for file in files
-        if _QUALITY not in file.relative_to(root).parts
-        and not any(_PICTURE.search(part) for part in file.relative_to(root).parts)
+        for inside, file in rasters.items()
+        if not any(part == _QUALITY or _PICTURE.search(part) for part in inside.parts)
     ]
     if not bands:
         raise InputError(
-            f"{named} holds no raster." if not files else f"{named} holds pictures and quality masks only.",
-            got=", ".join(file.name for file in files[:5]) or None,
+            f"{given} holds pictures and quality masks only." if rasters else f"{given} holds no raster.",
+            got=", ".join(file.name for file in list(rasters.values())[:5]) or None,
             expected=f"files that end in {', '.join(ENDINGS)}",
             hint=f"check the path of the {modality} scene"
-            + ("; a file that is a band all the same can be given itself" if files else ""),
+            + ("; a file that is a band all the same can be given itself" if rasters else ""),
         )
     return bands
 
 
 def _elsewhere(text: str, kind: str) -> InputError:
-    copying = f"{_COPY[kind]} {shlex.quote(text)}{' .' if kind in ('s3', 'gs') else ''}" if kind in _COPY else ""
+    copying = f": {_COPY[kind]} {shlex.quote(text)}{' .' * (kind in ('s3', 'gs'))}" if kind in _COPY else ""
     return InputError(
         f"{text} is not on this machine.",
         expected="a file, folder or archive here (a map reads its scene many times), or /vsizip/ and /vsitar/ to one",
-        hint="copy it first, then give the copy" + f": {copying}" * bool(copying),
+        hint=f"copy it first, then give the copy{copying}",
     )

@@ -1,22 +1,28 @@
 """The grid of a map: where its tiles, cells and pixels lie, in metres. Every scene is read onto it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.transform import from_origin
+from rasterio.warp import transform, transform_bounds
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import Scene, richest_first
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.geometry import Box, measures_metres, utm_code
+from fusmae.rasters.raster_file import Flags
 
 # A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
 _CELLS_PER_STRIDE = 5
 _ROUNDING_M = 1e-3
-_ROUNDING_DEG = 1e-6
+# In pixels, cells or degrees.
+_ROUNDING = 1e-6
 # Width in metres of the columns of tiles that are read at once; it bounds memory whatever the scene's width.
 _STRIP_M = 60_000
 
@@ -47,21 +53,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of a map.
+    """The grid of a map; it may reach beyond the ground that all scenes cover.
 
     Attributes:
         crs: CRS whose unit is the metre.
-        left: x of the first cell's left edge, in `crs`; it may lie outside the scenes' ground, by less than a pixel of
-            every array.
-        top: y of the first cell's upper edge, in `crs`; it may lie outside by as little.
+        left: x of the first cell's left edge in `crs`, less than a pixel of every array outside the ground.
+        top: y of the first cell's upper edge in `crs`, outside by as little.
         tile_m: side of a tile.
         stride_m: distance from a tile to the next; the last one of a row or column may be nearer.
         cell_m: side of a cell, which is a pixel of the map.
-        width_m: width of the whole grid, a multiple of `cell_m`; the last cells and tiles may reach beyond the scenes'
-            ground.
+        width_m: width of the whole grid, a multiple of `cell_m`.
         height_m: height of the whole grid, likewise.
-        ground_m: top, left, bottom and right of the ground that all scenes cover, measured from the grid's top and
-            left; None if that is the whole grid.
+        ground_m: top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
     """
 
     crs: Any
@@ -74,12 +77,10 @@ class Grid:
     height_m: int
     ground_m: tuple[float, float, float, float] | None = None
 
-    def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
         """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.
 
-        Args:
-            gsd_m: side of a pixel.
-            box_m: top, left, height and width of a window, in metres of the grid.
+        The pixels, `gsd_m` wide, are those of a window: its top, left, height and width in metres of the grid.
         """
         top_m, left_m, height_m, width_m = box_m
         first_m, start_m, last_m, end_m = self.ground_m or (0, 0, self.height_m, self.width_m)
@@ -97,21 +98,19 @@ class Grid:
     @property
     def tile_tops_m(self) -> tuple[int, ...]:
         """Distance of each row of tiles from the grid's top."""
-        return _starts(self.height_m, self.tile_m, self.stride_m)
+        return (*range(0, self.height_m - self.tile_m, self.stride_m), self.height_m - self.tile_m)
 
     @property
     def tile_lefts_m(self) -> tuple[int, ...]:
         """Distance of each column of tiles from the grid's left."""
-        return _starts(self.width_m, self.tile_m, self.stride_m)
+        return (*range(0, self.width_m - self.tile_m, self.stride_m), self.width_m - self.tile_m)
 
     def transform(self, gsd_m: float) -> Any:
         """Affine transform of pixels whose side is `gsd_m`."""
-        from rasterio.transform import from_origin
-
         return from_origin(self.left, self.top, gsd_m, gsd_m)
 
     def units(self) -> list[Unit]:
-        """Units that hold all tiles: one block of columns after another, each from top to bottom."""
+        """All tiles in units: one block of columns after another, each from top to bottom."""
         tops, lefts = self.tile_tops_m, self.tile_lefts_m
         num_columns = max(1, (_STRIP_M - self.tile_m) // self.stride_m)
         blocks = [lefts[start : start + num_columns] for start in range(0, len(lefts), num_columns)]
@@ -131,14 +130,8 @@ def lay_grid(
 
     The grid is in the CRS of the scene with the most bands and aligned with its pixels, so that the fewest are
     resampled. If that CRS does not measure metres on the ground (degrees, feet, Web Mercator), it is in the UTM zone of
-    the scene's centre.
-
-    Args:
-        scenes: scenes by modality.
-        inputs: the arrays that the model takes.
-        stride_m: distance from tile to tile; None for half a tile.
-        has_cells: whether the output has cells, as a map has; if it has only tiles, the grid reaches less far beyond
-            the ground.
+    the scene's centre. The stride from a tile to the next is half a tile if it is None. Where the output has no cells,
+    as a map has, but only tiles, the grid reaches less far beyond the ground.
 
     Raises:
         InputError: the scenes don't overlap, the ground is smaller than a tile, or the stride does not fit the tile.
@@ -152,13 +145,13 @@ def lay_grid(
         if stride_m % cell == 0 and (cell * _CELLS_PER_STRIDE >= stride_m or not has_cells)
     )
     main = richest_first(scenes)[0]
-    crs = metric_crs(main)
-    left, bottom, right, top = common_box(scenes, crs)
-    # The grid is aligned with the main scene's pixels, so that they need no resampling.
+    crs = _metric_crs(main)
+    left, bottom, right, top = _common_box(scenes, crs)
     at_left, at_top = (main.transform.c, main.transform.f) if crs == main.crs else (0.0, 0.0)
-    grid_left = at_left + _floor((left - at_left) / step_m) * step_m
-    grid_top = at_top - _floor((at_top - top) / step_m) * step_m
-    width_m, height_m = (_ceil(side / cell_m) * cell_m for side in (right - grid_left, grid_top - bottom))
+    grid_left = at_left + math.floor((left - at_left) / step_m + _ROUNDING) * step_m
+    grid_top = at_top - math.floor((at_top - top) / step_m + _ROUNDING) * step_m
+    sides = (right - grid_left, grid_top - bottom)
+    width_m, height_m = (math.ceil(side / cell_m - _ROUNDING) * cell_m for side in sides)
     if min(right - left, top - bottom) < tile_m - _ROUNDING_M:
         raise InputError(
             "The scenes have less ground in common than a tile." if len(scenes) > 1 else "The scene is too small.",
@@ -181,92 +174,61 @@ def _checked_stride(stride_m: int | None, tile_m: int, step_m: int) -> int:
     return stride_m
 
 
-def _starts(length_m: int, tile_m: int, stride_m: int) -> tuple[int, ...]:
-    starts = list(range(0, length_m - tile_m + 1, stride_m))
-    last = length_m - tile_m
-    return tuple(starts if starts[-1] == last else [*starts, last])
-
-
-def _ceil(value: float) -> int:
-    return math.ceil(value - 1e-6)
-
-
-def _floor(value: float) -> int:
-    return math.floor(value + 1e-6)
-
-
-def metric_crs(scene: Scene) -> Any:
-    """The scene's CRS, or the UTM zone of its centre if the scene's CRS does not measure metres on the ground.
-
-    Raises:
-        InputError: the scene lies outside the area where its CRS is defined.
-    """
-    from rasterio.crs import CRS
-
+def _metric_crs(scene: Scene) -> Any:
+    """The scene's CRS, or the UTM zone of its centre if the scene's CRS does not measure metres on the ground."""
     unit = 1000.0 if scene.crs.is_projected else 0.01
     lons, lats = _lon_lat(scene, (0, unit, 0), (0, 0, unit))
-    if measures_metres(lons, lats, unit):
-        return scene.crs
-    return CRS.from_epsg(utm_code(lons[0], lats[0]))
+    return scene.crs if measures_metres(lons, lats, unit) else CRS.from_epsg(utm_code(lons[0], lats[0]))
 
 
-def common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
-    """Left, bottom, right and top, in `crs`, of the ground that every file covers.
-
-    Raises:
-        InputError: the files have no ground in common, or a scene in degrees goes beyond the 180th meridian.
-    """
-    for scene in scenes.values():
-        _require_one_world(scene)
-    boxes = [box for scene in scenes.values() for box in _boxes(scene, crs)]
+def _common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
+    """Left, bottom, right and top, in `crs`, of the ground that every file covers."""
+    boxes = [_box_in(crs, scene.modality, *place) for scene in scenes.values() for place in scene.boxes]
     lefts, bottoms, rights, tops = zip(*boxes, strict=True)
     left, bottom, right, top = max(lefts), max(bottoms), min(rights), min(tops)
     if left >= right or bottom >= top:
+        places = {modality: _lon_lat(scene) for modality, scene in scenes.items()}
         raise InputError(
             "The scenes don't overlap." if len(scenes) > 1 else "The scene's files don't overlap.",
-            got="; ".join(f"{modality}: {_whereabouts(scene)}" for modality, scene in scenes.items()),
+            got="; ".join(
+                f"{modality}: {abs(lat):.2f}° {'NS'[lat < 0]}, {abs(lon):.2f}° {'EW'[lon < 0]} in "
+                f"{scenes[modality].crs.to_string()}"
+                for modality, ((lon,), (lat,)) in places.items()
+            ),
             expected="the same ground",
-            hint=_mending(scenes),
+            hint="they lie in different hemispheres: UTM zones are EPSG:326xx in the north and EPSG:327xx in the "
+            "south; if one of them has the wrong one, `rio edit-info FILE --crs EPSG:…` mends it"
+            if len({lats[0] < 0 for _, lats in places.values()}) > 1
+            else "bring scenes of one place; `rio bounds FILE` shows where each lies",
         )
     return left, bottom, right, top
 
 
-def _require_one_world(scene: Scene) -> None:
-    """Refuse scenes in degrees that go beyond the 180th meridian.
-
-    There, PROJ returns longitudes on the other side of the world, where the file has no pixels.
-    """
-    for crs, (left, bottom, right, top) in scene.boxes:
-        if crs.is_geographic and (left < -180 - _ROUNDING_DEG or right > 180 + _ROUNDING_DEG):
-            lon = ((left + right) / 2 + 180) % 360 - 180
-            raise InputError(
-                f"The {scene.modality} scene goes beyond the 180th meridian in degrees: part of it would not be found.",
-                got=f"longitudes from {left:.4f} to {right:.4f}",
-                expected="longitudes from -180 to 180, or a CRS in metres",
-                # Not `rio warp`: it loses the half beyond the meridian, too.
-                hint=f"gdalwarp -t_srs EPSG:{utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
-            )
-
-
-def _boxes(scene: Scene, crs: Any) -> Iterator[Box]:
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform_bounds
-
-    for own, bounds in scene.boxes:
-        try:
-            box = transform_bounds(own, crs, *bounds)
-        except (RasterioError, CPLE_BaseError):
-            box = (math.inf,) * 4
-        # A place on the other side of the world has no coordinates in this CRS.
-        yield box if all(map(math.isfinite, box)) else (math.inf, math.inf, -math.inf, -math.inf)
+def _box_in(crs: Any, modality: str, own: Any, box: Box) -> Box:
+    """A file's box, brought from its own CRS to another one; an impossible box if it has no coordinates there."""
+    left, bottom, right, top = box
+    # Beyond 180 degrees PROJ returns longitudes on the other side of the world, where the file has no pixels.
+    if own.is_geographic and (left < -180 - _ROUNDING or right > 180 + _ROUNDING):
+        lon = ((left + right) / 2 + 180) % 360 - 180
+        raise InputError(
+            f"The {modality} scene goes beyond the 180th meridian in degrees: part of it would not be found.",
+            got=f"longitudes from {left:.4f} to {right:.4f}",
+            expected="longitudes from -180 to 180, or a CRS in metres",
+            # Not `rio warp`: it loses the half beyond the meridian, too.
+            hint=f"gdalwarp -t_srs EPSG:{utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
+        )
+    try:
+        left, bottom, right, top = transform_bounds(own, crs, *box)
+    except (RasterioError, CPLE_BaseError):
+        left = math.inf
+    is_there = all(map(math.isfinite, (left, bottom, right, top)))
+    return (left, bottom, right, top) if is_there else (math.inf, math.inf, -math.inf, -math.inf)
 
 
-def _lon_lat(scene: Scene, across: Sequence[float], up: Sequence[float]) -> tuple[list[float], list[float]]:
+def _lon_lat(
+    scene: Scene, across: Sequence[float] = (0,), up: Sequence[float] = (0,)
+) -> tuple[list[float], list[float]]:
     """Longitudes and latitudes of points at the given distances (in units of the scene's CRS) from its centre."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.warp import transform
-
     crs, (left, bottom, right, top) = scene.boxes[0]
     x, y = (left + right) / 2, (bottom + top) / 2
     try:
@@ -280,18 +242,3 @@ def _lon_lat(scene: Scene, across: Sequence[float], up: Sequence[float]) -> tupl
             hint="its CRS or its transform is wrong: `rio info` shows both, `rio edit-info --crs` mends it",
         )
     return lons, lats
-
-
-def _whereabouts(scene: Scene) -> str:
-    (lon,), (lat,) = _lon_lat(scene, (0,), (0,))
-    return f"{abs(lat):.2f}° {'NS'[lat < 0]}, {abs(lon):.2f}° {'EW'[lon < 0]} in {scene.crs.to_string()}"
-
-
-def _mending(scenes: Mapping[str, Scene]) -> str:
-    sides = {_lon_lat(scene, (0,), (0,))[1][0] < 0 for scene in scenes.values()}
-    if len(sides) > 1:
-        return (
-            "they lie in different hemispheres: UTM zones are EPSG:326xx in the north and EPSG:327xx in the south; if "
-            "one of them has the wrong one, `rio edit-info FILE --crs EPSG:…` mends it"
-        )
-    return "bring scenes of one place; `rio bounds FILE` shows where each lies"

@@ -17,29 +17,25 @@ LOOK_AT_NODATA = (
     "hides, and 0 in all bands have no data either"
 )
 
-Tallies = Mapping[str, Counter[str]]
-"""Numbers of pixels by input name: under `PIXELS` all that were read, under each finding those it applies to."""
 
+def nodata_sentences(tallies: Mapping[str, Counter[str]]) -> tuple[str, ...]:
+    """Describe pixels without data, by input: one sentence, and one for each finding that may be unexpected.
 
-def nodata_sentences(tallies: Tallies) -> tuple[str, ...]:
-    """Describe the pixels without data: one sentence per input, and one for each finding that may be unexpected."""
-    return tuple(sentence for name, tally in tallies.items() for sentence in _sentences(name, tally))
-
-
-def _sentences(name: str, tally: Counter[str]) -> list[str]:
+    A tally has under `PIXELS` the number of pixels that were read, under each finding that of those it applies to.
+    """
     found = []
-    reasons = [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]
-    if reasons:
-        share = sum(tally[reason] for reason in _REASONS) / tally[PIXELS]
-        found.append(f"{name}: {share:.1%} of {tally[PIXELS]:,} pixels have no data: {', '.join(reasons)}")
-    if tally[SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[PIXELS]:
-        found.append(
-            f"{name}: {tally[SOME_BANDS]:,} pixels are {SOME_BANDS}, and count as no data; if 0 is a value there, as "
-            "over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
-        )
-    if tally[ALL_ONE]:
-        found.append(
-            f"{name}: {tally[ALL_ONE]:,} pixels are {ALL_ONE}, as along the edge of a swath; they are taken for data: "
-            "if they are none, set them to 0 in all bands"
-        )
-    return found
+    for name, tally in tallies.items():
+        if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:
+            share = sum(tally[reason] for reason in _REASONS) / tally[PIXELS]
+            found.append(f"{name}: {share:.1%} of {tally[PIXELS]:,} pixels have no data: {', '.join(reasons)}")
+        if tally[SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[PIXELS]:
+            found.append(
+                f"{name}: {tally[SOME_BANDS]:,} pixels are {SOME_BANDS}, and count as no data; if 0 is a value there, "
+                "as over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
+            )
+        if tally[ALL_ONE]:
+            found.append(
+                f"{name}: {tally[ALL_ONE]:,} pixels are {ALL_ONE}, as along the edge of a swath; they are taken for "
+                "data: if they are none, set them to 0 in all bands"
+            )
+    return tuple(found)

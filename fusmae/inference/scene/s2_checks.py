@@ -3,15 +3,14 @@
 Pixels are evidence, and so is what the product states in its file names, its XML metadata, or a STAC item.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from fusmae.errors import InputError
 from fusmae.files import is_hidden
@@ -41,7 +40,6 @@ _LEAST_STEP_QUANTILE = 0.2  # one band of a few pixels may be off
 _MIXED_STEP_DN, _MAX_MIXED_STEP_DN = (600.0, 1400.0), 2200.0
 
 _Finding = Literal["offset", "none", "unknown", "mixed"]
-Level = Literal["L1C", "L2A"]
 
 # Number of folders from a band's file up to the product's folder: GRANULE/L2A_…/IMG_DATA/R10m.
 _MOST_FOLDERS = 5
@@ -55,26 +53,21 @@ _XML_OFFSET = re.compile(r"<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d+)\s*<")
 _LEVEL = re.compile(r"MSI(L1C|L2A)|(?<![A-Za-z0-9])(L1C|L2A)(?![A-Za-z0-9])", re.I)
 
 
-@dataclass(frozen=True)
-class StatedOffset:
-    """The offset that a product states for all its digital numbers.
+class _Item(BaseModel):
+    """A STAC item, or any other JSON with properties."""
 
-    Attributes:
-        offset: the number that was added to every digital number; 0 for none.
-        source: where this is stated, in words for people.
-    """
+    properties: dict[str, Any]
+
+
+class StatedOffset(NamedTuple):
+    """The number that a product states was added to all digital numbers, 0 for none; and where, in words for people."""
 
     offset: int
     source: str
 
 
 def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
-    """Refuse a scene of digital numbers with another offset than its reader was given.
-
-    Args:
-        modality: name of the modality, for errors.
-        tiles: sampled pixels as they are in the files.
-        scene: the scene, with the offset that its reader was given.
+    """Refuse a scene of which tiles, as they are in its files, have another offset than its reader was given.
 
     Returns:
         Warnings about what the pixels alone can't show.
@@ -82,25 +75,21 @@ def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
     Raises:
         InputError: the scene is refused; the error states what is wrong and which option corrects it.
     """
-    return [*_check_offset(modality, tiles, scene), *_check_level(modality, scene)]
+    return [text for text in (_check_offset(modality, tiles, scene), _check_level(modality, scene)) if text]
 
 
-def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
-    stated = stated_offset(scene.files)
+def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> str:
+    stated, option, told = stated_offset(scene.files), f"--offset {modality}=", scene.reading.offset
     floors = _floors(tiles)
     verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
     finding = _finding(verdicts, floors)
-    option, told = f"--offset {modality}=", scene.reading.offset
+    says_none = stated is not None and not stated.offset
     known = "" if stated is None else f"; {stated.source} says {stated.offset or 'none'}"
     got = _described(tiles, floors) + known
-    if told and scene.states_offset:
-        raise InputError(
-            f"The {modality} scene's files state an offset of their own, which is taken off already.",
-            got=f"{option}{told}",
-            expected="no --offset for it",
-            hint="leave out --offset",
-        )
-    if finding == "mixed" and told != 0:
+    if told == 0:
+        is_doubtful = finding in ("offset", "mixed") and not says_none
+        return f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})" if is_doubtful else ""
+    if finding == "mixed":
         raise InputError(
             f"A part of the {modality} scene holds the offset of {OFFSET} of processing baselines from 04.00 on, "
             "and a part does not.",
@@ -110,41 +99,30 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
             f"it (a cloud may look like this), {option}0",
         )
     if told is None:
-        return _without_option(modality, option, finding, stated, got)
-    if told == 0:
-        is_doubtful = finding in ("offset", "mixed") and (stated is None or stated.offset)
-        return [f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})"] if is_doubtful else []
-    return _with_option(modality, told, finding, stated, got)
-
-
-def _without_option(modality: str, option: str, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
-    if finding == "none" or (stated is not None and not stated.offset):
-        return []
-    if stated is not None:
-        raise InputError(
-            f"The {modality} scene holds the offset of {stated.offset} that processing baselines from 04.00 on add.",
-            got=got,
-            expected="no offset, or that it is said",
-            hint=f"{option}{stated.offset} takes it off; {option}0 if it was taken off before",
+        if finding == "none" or says_none:
+            return ""
+        if stated is not None:
+            raise InputError(
+                f"The {modality} scene holds the offset of {stated.offset} that processing baselines from 04.00 on "
+                "add.",
+                got=got,
+                expected="no offset, or that it is said",
+                hint=f"{option}{stated.offset} takes it off; {option}0 if it was taken off before",
+            )
+        if finding == "offset":
+            raise InputError(
+                f"The {modality} scene looks as if it held the offset of {OFFSET} that processing baselines from 04.00 "
+                "on add.",
+                got=got,
+                expected="some pixels nearly black in some bands",
+                hint=f"{option}1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or "
+                f"a higher number); {option}0 if it is earlier, or was taken off: sand and snow look alike",
+            )
+        return (
+            f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): "
+            f"{option}{OFFSET} if the product's baseline is 04.00 or later (_N0400_ in its name) and it was not taken "
+            f"off, {option}0 if not. Taken as without"
         )
-    if finding == "offset":
-        raise InputError(
-            f"The {modality} scene looks as if it held the offset of {OFFSET} that processing baselines from 04.00 on "
-            "add.",
-            got=got,
-            expected="some pixels nearly black in some bands",
-            hint=f"{option}1000 takes it off if the product's baseline is 04.00 or later (its name has _N0400_ or a "
-            f"higher number); {option}0 if it is earlier, or was taken off: sand and snow look alike",
-        )
-    return [
-        f"Whether the {modality} scene holds the offset of {OFFSET} can't be known from its pixels ({got}): {option}"
-        f"{OFFSET} if the product's baseline is 04.00 or later (_N0400_ in its name) and it was not taken off, "
-        f"{option}0 if not. Taken as without"
-    ]
-
-
-def _with_option(modality: str, told: int, finding: _Finding, stated: StatedOffset | None, got: str) -> list[str]:
-    says_none = stated is not None and not stated.offset
     if finding == "none" or (finding == "unknown" and says_none):
         raise InputError(
             f"The {modality} scene does not hold an offset of {told}.",
@@ -153,18 +131,21 @@ def _with_option(modality: str, told: int, finding: _Finding, stated: StatedOffs
             hint="leave out --offset; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
     if says_none:
-        return [f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"]
+        return f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"
     if finding == "unknown" and stated is None:
-        return [
+        return (
             f"Whether the {modality} scene holds an offset can't be known from its pixels ({got}): {told} is taken off"
-        ]
-    return []
+        )
+    return ""
 
 
 def _floors(tiles: Sequence[SampledTile]) -> NDArray[np.float32]:
     """Dark floors `[tiles, C]`; NaN for a band without contrast or with too few pixels."""
-    names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
-    return np.array([[_floor(tile.bands.get(name)) for name in names] for tile in tiles], np.float32)
+    return np.array([[_floor(tile.bands.get(name)) for name in _band_names(tiles)] for tile in tiles], np.float32)
+
+
+def _band_names(tiles: Sequence[SampledTile]) -> list[str]:
+    return list(dict.fromkeys(name for tile in tiles for name in tile.bands))
 
 
 def _floor(pixels: NDArray[np.float32] | None) -> float:
@@ -201,14 +182,9 @@ def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) ->
 
 def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:
     """`99 % of a tile's pixels are above 1,050 in B12, 1,080 in B04, 1,100 in B02, the darkest bands`."""
-    names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
-    lowest = {
-        name: float(np.nanmedian(column))
-        for name, column in zip(names, floors.T, strict=True)
-        if np.isfinite(column).any()
-    }
-    first = sorted(lowest, key=lambda name: lowest[name])[:3]
-    shown = ", ".join(f"{lowest[name]:,.0f} in {name}" for name in first)
+    columns = zip(_band_names(tiles), floors.T, strict=True)
+    lowest = sorted((float(np.nanmedian(column)), name) for name, column in columns if np.isfinite(column).any())
+    shown = ", ".join(f"{level:,.0f} in {name}" for level, name in lowest[:3])
     return f"{100 * (1 - FLOOR_QUANTILE):g} % of a tile's pixels are above {shown}, the darkest bands"
 
 
@@ -224,44 +200,44 @@ def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:
     return "; ".join(parts)
 
 
-def _check_level(modality: str, scene: Scene) -> list[str]:
+def _check_level(modality: str, scene: Scene) -> str:
     """Warn about a processing level that differs from the training data's.
 
     A model that takes B10 learned from L1C; for a model without B10, L2A is assumed.
     """
     stated = stated_level(scene.files, scene.names)
     if stated is None or (stated[0] == "L1C") == ("B10" in scene.bands):
-        return []
+        return ""
     level, source = stated
     taken = "L2A (no B10 among its bands)" if level == "L1C" else "L1C (B10 is among its bands)"
-    return [
+    return (
         f"The {modality} scene is of level {level} ({source}), but the model seems to have learned from {taken}: "
         "atmosphere makes other numbers of the same ground; bring that level if there is one"
-    ]
+    )
 
 
 def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
     """The offset that is stated for some files; the product's XML counts before a STAC item, and both before names."""
-    readers = (_in_xml, _in_item)
-    for read in readers:
+    for read in (_in_xml, _in_item):
         for file in files:
-            found = read(file)
-            if found is not None:
+            if found := read(file):
                 return found
     named = named_baseline(name for file in files for name in reversed(file.absolute().parts))
-    if named is None:
-        return None
-    baseline, name = named
-    return StatedOffset(OFFSET * adds_offset(baseline), f"processing baseline {_dotted(baseline)} in the name {name}")
+    return named and _of_baseline(named[0], f"the name {named[1]}")
 
 
-def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[Level, str] | None:
+def _of_baseline(baseline: int, place: object) -> StatedOffset:
+    text = f"processing baseline {baseline // 100:02d}.{baseline % 100:02d} in {place}"
+    return StatedOffset(OFFSET * adds_offset(baseline), text)
+
+
+def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[str, str] | None:
     """The processing level that names or XML state, or that band B10 shows, and where it was found."""
     for file in files:
         for name in (file.name, *reversed(file.absolute().parts[-_MOST_FOLDERS - 1 : -1])):
-            levels = {(match[1] or match[2]).upper() for match in _LEVEL.finditer(name)}
+            levels = {"".join(groups).upper() for groups in _LEVEL.findall(name)}
             if len(levels) == 1:
-                return ("L1C" if levels == {"L1C"} else "L2A"), f"the name {name}"
+                return levels.pop(), f"the name {name}"
         for path in _xml_files(file):
             return ("L1C" if "L1C" in path.name else "L2A"), str(path)
     # Atmospheric correction removes the cirrus band, so that only L1C has it.
@@ -272,35 +248,25 @@ def _in_xml(file: Path) -> StatedOffset | None:
     for path in _xml_files(file):
         text = _text_of(path)
         offsets = {-int(number) for number in _XML_OFFSET.findall(text)}
-        baseline = _XML_BASELINE.search(text)
         if len(offsets) == 1:
             return StatedOffset(offsets.pop(), str(path))
-        if not offsets and baseline and not adds_offset(int(baseline[1] + baseline[2])):
-            return StatedOffset(0, f"processing baseline {baseline[1]}.{baseline[2]} in {path}")
+        baseline = _XML_BASELINE.search(text)
+        if not offsets and baseline and not (found := _of_baseline(int(baseline[1] + baseline[2]), path)).offset:
+            return found
     return None
 
 
 def _in_item(file: Path) -> StatedOffset | None:
-    if not file.parent.is_dir():  # the file is in an archive
-        return None
     for path in sorted(file.parent.glob("*.json"))[:_MOST_ITEMS]:
-        properties = _properties_of(path)
-        baseline = re.fullmatch(r"(\d{2})\.(\d{2})", str(properties.get("s2:processing_baseline")))
+        try:
+            properties = _Item.model_validate_json(_text_of(path)).properties
+        except ValueError:
+            continue
         if properties.get("earthsearch:boa_offset_applied") is True:
             return StatedOffset(0, f"earthsearch:boa_offset_applied in {path}")
-        if baseline:
-            offset = OFFSET * adds_offset(int(baseline[1] + baseline[2]))
-            return StatedOffset(offset, f"processing baseline {baseline[1]}.{baseline[2]} in {path}")
+        if baseline := re.fullmatch(r"(\d{2})\.(\d{2})", str(properties.get("s2:processing_baseline"))):
+            return _of_baseline(int(baseline[1] + baseline[2]), path)
     return None
-
-
-def _properties_of(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_text_of(path))
-    except (ValueError, RecursionError):
-        return {}
-    properties = found.get("properties") if isinstance(found, dict) else None
-    return properties if isinstance(properties, dict) else {}
 
 
 def _xml_files(file: Path) -> Iterator[Path]:
@@ -317,7 +283,3 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _dotted(baseline: int) -> str:
-    return f"{baseline // 100:02d}.{baseline % 100:02d}"

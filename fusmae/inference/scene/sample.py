@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene
+from fusmae.rasters.raster_file import Floats
 
-Samples = dict[str, NDArray[np.float32]]
+Samples = dict[str, Floats]
 OVERRIDE = "if the pixels are right all the same, --no-check"
 
 # Number of tiles with data that are enough, and of tiles that are read at most to find them in a mostly empty scene.
@@ -45,32 +45,25 @@ def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, 
         modality: replace(scene, reading=replace(scene.reading, units="dB", offset=None))
         for modality, scene in scenes.items()
     }
-    grid, tiles = reader.grid, defaultdict[str, dict[tuple[int, int], Samples]](dict)
-    counts: dict[str, int] = defaultdict(int)
+    grid, tiles = reader.grid, defaultdict[str, list[SampledTile]](list)
     with SceneReader(raw, reader.inputs, grid) as raw_reader:
-        for place in _places(grid):
-            wanting = [item for item in raw_reader.inputs if counts[item.modality] < _ENOUGH]
-            for item in wanting:
-                pixels = raw_reader.read(item, *place, grid.tile_m, grid.tile_m)
-                has_data = np.isfinite(pixels).all(axis=0)
-                if has_data.any():
-                    found = tiles[item.modality].setdefault(place, {})
-                    found.update(zip(item.bands, pixels[:, has_data], strict=True))
-            for modality in {item.modality for item in wanting}:
-                counts[modality] = len(tiles.get(modality, ()))
-    return {
-        modality: [SampledTile(grid.left + left_m, grid.top - top_m, bands) for (top_m, left_m), bands in found.items()]
-        for modality, found in tiles.items()
-    }
+        for top_m, left_m in _places(grid):
+            found = defaultdict[str, Samples](dict)
+            for item in raw_reader.inputs:
+                if len(tiles[item.modality]) < _ENOUGH:
+                    pixels = raw_reader.read(item, top_m, left_m, grid.tile_m, grid.tile_m)
+                    has_data = np.isfinite(pixels).all(axis=0)
+                    if has_data.any():
+                        found[item.modality].update(zip(item.bands, pixels[:, has_data], strict=True))
+            for modality, bands in found.items():
+                tiles[modality].append(SampledTile(grid.left + left_m, grid.top - top_m, bands))
+    return {modality: sampled for modality, sampled in tiles.items() if sampled}
 
 
 def pooled(tiles: Sequence[SampledTile]) -> Samples:
     """The pixels of all tiles `[N]` by band."""
-    parts: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
-    for tile in tiles:
-        for name, pixels in tile.bands.items():
-            parts[name].append(pixels)
-    return {name: np.concatenate(found) for name, found in parts.items()}
+    names = dict.fromkeys(name for tile in tiles for name in tile.bands)
+    return {name: np.concatenate([tile.bands[name] for tile in tiles if name in tile.bands]) for name in names}
 
 
 def _places(grid: Grid) -> Iterator[tuple[int, int]]:

@@ -2,20 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.bands import BandFile, find_bands, raster
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.geometry import box_of
+from fusmae.rasters.geometry import Box, box_of
 from fusmae.rasters.s1_units import S1Units
 
 # A date with a time, as in products' names, or a day alone. A day that `T` and a digit follow is not a day alone.
-_DATE_AND_TIME = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)T(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)", re.I)
-_DAY = re.compile(r"(?<!\d)(20\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d|T\d)", re.I)
+_DATE_AND_TIME = re.compile(r"(?<!\d)20\d\d([-_]?)\d\d\1\d\dT\d\d[-_:]?\d\d[-_:]?\d\d(?!\d)", re.I)
+_DAY = re.compile(r"(?<!\d)20\d\d([-_]?)\d\d\1\d\d(?!\d|T\d)", re.I)
 _PRODUCT = re.compile(r"S[12][A-D]?_|.*\.SAFE$", re.I)
 _FIRST_IMAGE = datetime(2014, 4, 3, tzinfo=UTC)
 
@@ -48,8 +50,7 @@ class Scene:
         overruled: bands whose names in the files differ from those in `reading.bands`, in words for people.
         reading: how to interpret the pixels.
         transform: affine transform of the finest band.
-        boxes: `(crs, (left, bottom, right, top))` of each file that is used, the finest band's first.
-        states_offset: whether a file states an offset of its pixels as GDAL does; readers apply it.
+        boxes: CRS and box of each file that is used, the finest band's first.
     """
 
     modality: str
@@ -59,8 +60,7 @@ class Scene:
     overruled: tuple[str, ...]
     reading: Reading
     transform: Any
-    boxes: tuple[tuple[Any, tuple[float, float, float, float]], ...]
-    states_offset: bool = False
+    boxes: tuple[tuple[Any, Box], ...]
 
     @property
     def crs(self) -> Any:
@@ -76,12 +76,7 @@ class Scene:
 def open_scenes(
     inputs: Sequence[ModalityInput], paths: Mapping[str, Sequence[str | Path]], readings: Mapping[str, Reading]
 ) -> dict[str, Scene]:
-    """Find the bands of each scene and where it lies.
-
-    Args:
-        inputs: the arrays that the model takes.
-        paths: files, folders and archives by modality; a modality without any is absent.
-        readings: how to interpret the files, by modality.
+    """Find the bands of each scene, by modality, in its files, folders and archives, and where it lies.
 
     Raises:
         InputError: there is no scene at all, the model does not take a modality, a reading is of an absent modality or
@@ -103,23 +98,22 @@ def open_scenes(
             hint=f"add --scene {unused[0]}=PATH, or leave out its bands, units and offset",
         )
     for item in inputs:
-        _require_fitting(item, readings.get(item.modality, Reading()))
+        reading = readings.get(item.modality, Reading())
+        for option, quantity, is_given in (
+            ("units", "backscatter", reading.units != "dB"),
+            ("offset", "reflectance", reading.offset is not None),
+        ):
+            if is_given and item.unit.quantity != quantity:
+                raise InputError(
+                    f"--{option} is for {quantity}, which {item.modality} is not.",
+                    got=f"{item.modality} in {item.unit.noun}",
+                    hint=f"leave out --{option} for {item.modality}",
+                )
     return {
         modality: _open(modality, inputs, given[modality], readings.get(modality, Reading()))
         for modality in known
         if modality in given
     }
-
-
-def _require_fitting(item: ModalityInput, reading: Reading) -> None:
-    options = {"units": ("backscatter", reading.units != "dB"), "offset": ("reflectance", reading.offset is not None)}
-    for option, (quantity, is_given) in options.items():
-        if is_given and item.unit.quantity != quantity:
-            raise InputError(
-                f"--{option} is for {quantity}, which {item.modality} is not.",
-                got=f"{item.modality} in {item.unit.noun}",
-                hint=f"leave out --{option} for {item.modality}",
-            )
 
 
 def require_real(name: object, dataset: Any) -> None:
@@ -149,27 +143,16 @@ def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
     product that it belongs to. An impossible date (June 31st, second 60) is skipped. For a name with a day alone, the
     result is that day's midnight.
     """
-    for scene in richest_first(scenes):
-        for file in scene.files:
-            folder, *above = reversed(file.absolute().parts[:-1])
-            # Other folders above may hold another date, such as that of an archive or of a run.
-            for name in (file.name, folder, *(name for name in above if _PRODUCT.match(name))):
-                found = _date_in(name)
-                if found is not None:
-                    return found
-    return None
-
-
-def _date_in(name: str) -> datetime | None:
-    for pattern in (_DATE_AND_TIME, _DAY):
-        for match in pattern.finditer(name):
-            digits = "".join(number for number in match.groups() if number.isdigit())
-            try:
-                found = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-            except ValueError:
-                continue
-            if found >= _FIRST_IMAGE:
-                return found
+    for file in chain.from_iterable(scene.files for scene in richest_first(scenes)):
+        folder, *above = reversed(file.absolute().parts[:-1])
+        # Other folders above may hold another date, such as that of an archive or of a run.
+        for name in (file.name, folder, *filter(_PRODUCT.match, above)):
+            for match in chain(_DATE_AND_TIME.finditer(name), _DAY.finditer(name)):
+                digits = "".join(filter(str.isdigit, match[0])).ljust(14, "0")
+                with suppress(ValueError):
+                    found = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+                    if found >= _FIRST_IMAGE:
+                        return found
     return None
 
 
@@ -178,17 +161,14 @@ def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[str | 
     found = find_bands(modality, paths, wanted, reading.bands, reading.units)
     bands = found.wanted
     finest = min(wanted, key=lambda name: (wanted[name], bands[name].pixel))
-    boxes, transforms, states_offset = [], [], False
+    boxes, transforms = [], []
     for path in dict.fromkeys([bands[finest].path, *(band.path for band in bands.values())]):
         with raster(path) as dataset:
             require_real(path, dataset)
             _require_georeference(path, dataset)
             boxes.append((dataset.crs, box_of(dataset)))
             transforms.append(dataset.transform)
-            states_offset |= any(dataset.offsets)
-    return Scene(
-        modality, bands, found.order, found.names, found.overruled, reading, transforms[0], tuple(boxes), states_offset
-    )
+    return Scene(modality, bands, found.order, found.names, found.overruled, reading, transforms[0], tuple(boxes))
 
 
 def _require_georeference(path: Path, dataset: Any) -> None:

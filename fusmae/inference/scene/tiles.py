@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.inference.scene.grid import Grid, Unit
-from fusmae.inference.scene.reader import Pixels, SceneReader
+from fusmae.inference.scene.reader import SceneReader
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.raster_file import Flags, Floats
 
 MAX_EMPTY_SHARE = 0.1
 """A modality with a larger share of nodata in a tile is absent there; less nodata is filled with the tile's means."""
@@ -29,15 +30,22 @@ class Strip:
 
     Attributes:
         unit: the unit.
-        pixels: `[C, h, w]` by input name, NaN where there is no data.
-        empty: `[h, w]` by input name, true where there is no data.
+        pixels: `[C, h, w]` by input name, NaN in all bands where there is no data.
         ground: flags of rows `[h]` and columns `[w]` by input name, true on the scenes' ground.
     """
 
     unit: Unit
-    pixels: dict[str, Pixels]
-    empty: dict[str, NDArray[np.bool_]]
-    ground: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    pixels: dict[str, Floats]
+    ground: dict[str, tuple[Flags, Flags]]
+
+    def empty(self, item: ModalityInput) -> Flags:
+        """Flags `[h, w]`, true where an input has no data."""
+        return np.asarray(np.isnan(self.pixels[item.name][0]))
+
+    def on_ground(self, item: ModalityInput) -> Flags:
+        """Flags `[h, w]`, true where an input's pixels are on the scenes' ground."""
+        rows, columns = self.ground[item.name]
+        return rows[:, None] & columns
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class TileBatch:
     unit: Unit
     columns: tuple[int, ...]
     modalities: tuple[str, ...]
-    pixels: dict[str, Pixels]
+    pixels: dict[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,8 @@ class UnitView:
     """
 
     unit: Unit
-    has_data: NDArray[np.bool_]
-    look: Pixels
+    has_data: Flags
+    look: Floats
 
 
 def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
@@ -78,16 +86,30 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
     Pixels are read in slabs of a tile's height at fixed places. Each slab is read once for all rows of tiles that it is
     part of, and a strip's content does not depend on which units were read before.
     """
-    slabs: dict[tuple[int, int], Strip] = {}
+    grid, tile_m = reader.grid, reader.grid.tile_m
+    slabs: dict[tuple[int, int], dict[str, Floats]] = {}
     for unit in units:
-        first, offset_m = divmod(unit.top_m, reader.grid.tile_m)
+        first, offset_m = divmod(unit.top_m, tile_m)
+        width_m = unit.lefts_m[-1] + tile_m - unit.left_m
         keys = [(number, unit.left_m) for number in range(first, first + 1 + bool(offset_m))]
         # Slabs that no later unit needs are dropped before new ones are read.
         slabs = {key: slab for key, slab in slabs.items() if key in keys}
         for key in keys:
             if key not in slabs:
-                slabs[key] = _read_slab(reader, unit, key[0])
-        yield _joined(unit, [slabs[key] for key in keys], offset_m, reader.inputs)
+                top_m = key[0] * tile_m
+                box_m = (top_m, unit.left_m, min(tile_m, grid.height_m - top_m), width_m)
+                slabs[key] = {item.name: reader.read_counted(item, *box_m) for item in reader.inputs}
+        parts, box_m = [slabs[key] for key in keys], (unit.top_m, unit.left_m, tile_m, width_m)
+        yield Strip(
+            unit,
+            {item.name: _joined([part[item.name] for part in parts], offset_m // item.gsd_m) for item in reader.inputs},
+            {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs},
+        )
+
+
+def _joined(slabs: Sequence[Floats], row: int) -> Floats:
+    """A strip that begins at a row of the upper slab and ends at the same row of the lower one, if there are two."""
+    return slabs[0] if len(slabs) == 1 else np.concatenate([slabs[0][:, row:], slabs[1][:, :row]], axis=1)
 
 
 def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
@@ -107,12 +129,7 @@ def cut_batches(
     """Yield each strip's tiles in batches, then its cells.
 
     A batch always holds the same tiles, also after a restart, so that its predictions are the same to the last bit.
-
-    Args:
-        strips: strips in order.
-        inputs: arrays that a strip has.
-        cell_m: side of the map's cells.
-        look_m: side of the pixels that show the scene, from `look_side_m`; None for a cell's side.
+    `look_m` is the side of the pixels that show the scene, from `look_side_m`; None for that of the map's cells.
     """
     for strip in strips:
         settings: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -125,58 +142,22 @@ def cut_batches(
         yield UnitView(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, look_m or cell_m))
 
 
-def _read_slab(reader: SceneReader, unit: Unit, number: int) -> Strip:
-    tile_m, grid = reader.grid.tile_m, reader.grid
-    top_m = number * tile_m
-    height_m, width_m = min(tile_m, grid.height_m - top_m), unit.lefts_m[-1] + tile_m - unit.left_m
-    box_m = top_m, unit.left_m, height_m, width_m
-    pixels = {item.name: reader.read_counted(item, *box_m) for item in reader.inputs}
-    ground = {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs}
-    return Strip(unit, pixels, {name: np.isnan(array[0]) for name, array in pixels.items()}, ground)
-
-
-def _joined(unit: Unit, slabs: list[Strip], offset_m: int, inputs: tuple[ModalityInput, ...]) -> Strip:
-    if len(slabs) == 1:
-        return Strip(unit, slabs[0].pixels, slabs[0].empty, slabs[0].ground)
-    upper, lower = slabs
-    rows = {item.name: offset_m // item.gsd_m for item in inputs}
-    return Strip(
-        unit,
-        {
-            name: np.concatenate([upper.pixels[name][:, row:], lower.pixels[name][:, :row]], axis=1)
-            for name, row in rows.items()
-        },
-        {name: np.concatenate([upper.empty[name][row:], lower.empty[name][:row]]) for name, row in rows.items()},
-        {
-            name: (np.concatenate([upper.ground[name][0][row:], lower.ground[name][0][:row]]), upper.ground[name][1])
-            for name, row in rows.items()
-        },
-    )
-
-
 def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str, ...]]:
     """For each tile, the modalities that have enough data, in the order of the inputs."""
-    modalities = list(dict.fromkeys(item.modality for item in inputs))
-    is_absent = {modality: np.zeros(len(strip.unit.lefts_m), np.bool_) for modality in modalities}
+    is_absent = {item.modality: np.zeros(len(strip.unit.lefts_m), np.bool_) for item in inputs}
     for item in inputs:
-        if not strip.empty[item.name].any():
-            continue
-        # Only pixels on the scenes' ground count as lacking data.
-        ground = _ground(strip, item)
-        empty, whole = (_per_tile(flags, strip.unit, item) for flags in (ground & strip.empty[item.name], ground))
-        is_absent[item.modality] |= empty > MAX_EMPTY_SHARE * whole
+        if (empty := strip.empty(item)).any():
+            # Only pixels on the scenes' ground count as lacking data.
+            ground = strip.on_ground(item)
+            lacking, whole = (_per_tile(flags, strip.unit, item) for flags in (ground & empty, ground))
+            is_absent[item.modality] |= lacking > MAX_EMPTY_SHARE * whole
     return [
-        tuple(modality for modality in modalities if not is_absent[modality][column])
+        tuple(modality for modality, absent in is_absent.items() if not absent[column])
         for column in range(len(strip.unit.lefts_m))
     ]
 
 
-def _ground(strip: Strip, item: ModalityInput) -> NDArray[np.bool_]:
-    rows, columns = strip.ground[item.name]
-    return rows[:, None] & columns
-
-
-def _per_tile(flags: NDArray[np.bool_], unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
+def _per_tile(flags: Flags, unit: Unit, item: ModalityInput) -> NDArray[np.int64]:
     """Number of true flags `[h, w]` in each tile of a unit."""
     sums = np.concatenate([[0], flags.sum(axis=0).cumsum()])
     starts = _starts_px(unit, item)
@@ -192,32 +173,26 @@ def _batch(
 ) -> TileBatch:
     pixels = {}
     for item in inputs:
-        if item.modality not in modalities:
-            continue
-        source, starts = strip.pixels[item.name], _starts_px(strip.unit, item)
-        has_empty = bool(strip.empty[item.name].any())
-        tiles = np.empty((len(columns), len(item.bands), item.side_px, item.side_px), np.float32)
-        for tile, column in zip(tiles, columns, strict=True):
-            tile[:] = source[:, :, starts[column] : starts[column] + item.side_px]
-            if has_empty:
+        if item.modality in modalities:
+            starts = _starts_px(strip.unit, item)[list(columns)]
+            tiles = np.stack([strip.pixels[item.name][:, :, start : start + item.side_px] for start in starts])
+            for tile in tiles:
                 fill_nodata(tile)
-        pixels[item.name] = tiles
+            pixels[item.name] = tiles
     return TileBatch(strip.unit, columns, modalities, pixels)
 
 
-def fill_nodata(tile: Pixels) -> None:
+def fill_nodata(tile: Floats) -> None:
     """Fill a tile `[C, h, w]`, in place, with each band's mean where it has no data, which is NaN in all bands."""
     empty = np.isnan(tile[0])
     if empty.any():
         tile[:, empty] = tile[:, ~empty].mean(axis=1, dtype=np.float64)[:, None]
 
 
-def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> NDArray[np.bool_]:
+def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Flags:
     """Flags `[rows, columns]` of cells in which some modality has at least half of the pixels on the scenes' ground."""
     found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
-    finest: dict[str, ModalityInput] = {}
-    for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True):
-        finest[item.modality] = item
+    finest = {item.modality: item for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True)}
     for item in finest.values():
         side = cell_m // item.gsd_m
         rows, columns = (
@@ -225,7 +200,7 @@ def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> N
             for flags, cells in zip(strip.ground[item.name], found.shape, strict=True)
         )
         whole = rows[:, None] * columns
-        data = (_ground(strip, item) & ~strip.empty[item.name]).astype(np.float32)
+        data = (strip.on_ground(item) & ~strip.empty(item)).astype(np.float32)
         found |= (whole > 0) & (_cell_means(data[None], strip.unit, item, cell_m)[0] >= 0.5 * whole)
     return found
 
@@ -234,25 +209,20 @@ def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
     return next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
 
 
-def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Pixels:
+def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Floats:
     """Mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data."""
     item = _look_input(inputs)
     bands = [item.bands.index(name) for name in NATURAL_COLOUR] if set(NATURAL_COLOUR) <= set(item.bands) else [0]
-    has_data = (~strip.empty[item.name]).astype(np.float32)[None]
-    shares = _cell_means(has_data, strip.unit, item, cell_m)
+    shares = _cell_means((~strip.empty(item)).astype(np.float32)[None], strip.unit, item, cell_m)
+    values = np.nan_to_num(strip.pixels[item.name][bands])
     with np.errstate(invalid="ignore"):
-        return np.concatenate(
-            [
-                _cell_means(np.nan_to_num(strip.pixels[item.name][band : band + 1]), strip.unit, item, cell_m) / shares
-                for band in bands
-            ]
-        )
+        return _cell_means(values, strip.unit, item, cell_m) / shares
 
 
-def _cell_means(values: Pixels, unit: Unit, item: ModalityInput, cell_m: int) -> Pixels:
+def _cell_means(values: Floats, unit: Unit, item: ModalityInput, cell_m: int) -> Floats:
     """`[C, h, w]` pixels to `[C, rows, columns]` means over the cells that the unit reports."""
     side = cell_m // item.gsd_m
     rows, columns = unit.height_m // cell_m, unit.width_m // cell_m
     reported = values[:, : rows * side, : columns * side]
-    means: Pixels = reported.reshape(len(values), rows, side, columns, side).mean(axis=(2, 4), dtype=np.float32)
+    means: Floats = reported.reshape(len(values), rows, side, columns, side).mean(axis=(2, 4), dtype=np.float32)
     return means

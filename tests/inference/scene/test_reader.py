@@ -242,6 +242,24 @@ def test_a_raster_that_is_stored_south_up_is_read_as_the_same_one_north_up(tmp_p
         assert np.array_equal(found[name], array)
 
 
+@pytest.mark.parametrize("angle", [20, -70, 135, 180.5])
+def test_a_turned_raster_shows_the_ground_that_its_transform_says(tmp_path, scenes, model, angle):
+    """Eastings and northings of each pixel's centre, in a raster that is turned about the scene's middle."""
+    with opened(scenes.s1) as dataset:
+        left, bottom, right, top = dataset.bounds
+    side = 400
+    place = Affine.translation((left + right) / 2, (bottom + top) / 2) * Affine.rotation(angle) * Affine.scale(10, -10)
+    place = place * Affine.translation(-side / 2, -side / 2)
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    eastings, northings = place * (columns, rows)
+    ramp = np.stack([eastings - LEFT - 9000, northings - TOP - 9000]).astype(np.float32)
+    path = write_raster(tmp_path / "turned.tif", ramp, names=("VV", "VH"), transform=place)
+    found, grid = read_all(model, {"s1": [path], "s2": [scenes.s2]})
+    rows, columns = np.mgrid[: grid.height_m // 10, : grid.width_m // 10] + 0.5
+    expected = np.stack([grid.left + 10 * columns - LEFT - 9000, grid.top - 10 * rows - TOP - 9000])
+    assert np.abs(found["s1_10m"] - expected).max() < 10
+
+
 def test_power_becomes_decibels_and_the_offset_goes(tmp_path, model, scenes):
     decibels = np.stack([band("VV", 720, 960), band("VH", 720, 960)])
     power = write_raster(tmp_path / "power.tif", 10 ** (decibels / 10), names=("VV", "VH"))
