@@ -46,9 +46,6 @@ def register(
     version = register_graph(
         section.model_name,
         graph,
-        inputs=session.inputs,
-        num_modalities=len(session.metadata["modalities"]),
-        num_classes=len(session.metadata["classes"]),
         extra_files=[*sorted(out.iterdir()), *kept],
         tags=version_tags(lineage),
         experiment=section.experiment,

@@ -19,7 +19,7 @@ from fusmae.release.registry.versions import register_graph
 def template(tmp_path_factory, exported):
     """A registry with one version and, beside its graph, another one."""
     folder = tmp_path_factory.mktemp("registry")
-    facts = {"inputs": exported.inputs, "num_modalities": 2, "num_classes": 3, "tags": {}, "experiment": "test"}
+    facts = {"tags": {}, "experiment": "test"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
