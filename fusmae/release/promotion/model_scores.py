@@ -4,7 +4,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -127,13 +126,11 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
 def _scores_of(
     model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
 ) -> ModelScores:
-    modalities = tuple(session.metadata["modalities"])
-    settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
     labels = np.asarray(reader.labels)
-    raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in settings}
+    raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in session.settings}
     bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
     found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
-    every = "+".join(modalities)
+    every = "+".join(session.settings[0])
     git = session.metadata.get("git") or {}
     return ModelScores(
         label=model.label,
