@@ -9,36 +9,29 @@ the smallest and the largest. `max_abs_error` is the largest difference of a log
 setting.
 """
 
-import os
-import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import typer
 
+from benchmarks import command_line as cli
 from benchmarks.inference import noise, save_graph, trained, untrained
 from benchmarks.operator_sets import BATCHES, compare, feeds_of
 from fusmae.files import write_json
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.runs.provenance import git_state
 
 OPSETS = (17, 21)
 _SETTINGS = np.array([[1, 1], [1, 0], [0, 1]], np.float32)
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
-    model: Annotated[Path, typer.Option(help="ONNX file that names the arrays.")] = Path("models/export/model.onnx"),
-    weights: Annotated[Path, typer.Option(help="The checkpoint that it was exported from.")] = Path(
-        "models/finetune/pretrained"
-    ),
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 9,
-    folder: Annotated[Path, typer.Option(help="Where graphs are made.")] = Path(".fusmae/benchmarks/attention"),
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/attention.json"),
+    model: cli.Graph = cli.GRAPH,
+    weights: cli.Weights = cli.WEIGHTS,
+    rounds: cli.Rounds = 9,
+    folder: cli.Folder = cli.MADE / "attention",
+    out: cli.Out = cli.RESULTS / "attention.json",
 ) -> None:
     """Compare attention.
 
@@ -58,8 +51,7 @@ def main(
         "rounds": rounds,
         "threads": 1,
         "onnxruntime": onnxruntime.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        **git_state(),
+        **cli.measured_on(),
     }
     write_json(out, report)
     for name, row in result.items():
@@ -91,4 +83,4 @@ def _error(eager: Any, session: Session, path: Path) -> float:
 
 
 if __name__ == "__main__":
-    app()
+    cli.run_main(main)

@@ -14,18 +14,18 @@ Every ratio is the median over rounds, whose values are under `by_round`: their 
 
 import itertools
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
 
+from benchmarks import command_line as cli
 from benchmarks.rounds import medians, with_range
 from benchmarks.scene_data import make_scene
 from fusmae.config.params import load_config
@@ -37,7 +37,6 @@ from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
 from fusmae.inference.session import PRESENCE, Session
 from fusmae.runs.environment import keep_freed_memory
-from fusmae.runs.provenance import git_state
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
 BATCHES = (1, 16)
@@ -56,20 +55,13 @@ status = Path("/proc/self/status").read_text()
 print(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
-    model: Annotated[Path, typer.Option(help="ONNX file.")] = Path("models/export/model.onnx"),
-    weights: Annotated[Path, typer.Option(help="The checkpoint that it was exported from.")] = Path(
-        "models/finetune/pretrained"
-    ),
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 3,
-    folder: Annotated[Path, typer.Option(help="Where scenes are made and kept.")] = Path(
-        ".fusmae/benchmarks/inference"
-    ),
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/inference.json"),
+    model: cli.Graph = cli.GRAPH,
+    weights: cli.Weights = cli.WEIGHTS,
+    rounds: cli.Rounds = 3,
+    folder: cli.Folder = cli.MADE / "inference",
+    out: cli.Out = cli.RESULTS / "inference.json",
 ) -> None:
     """Measure scenes and onnxruntime.
 
@@ -90,8 +82,7 @@ def main(
         "rounds": rounds,
         "threads": threads,
         "synthetic": True,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        **git_state(),
+        **cli.measured_on(),
     }
     write_json(out, result)
     for title, row in ((model.name, result), ("small", result["small"])):
@@ -291,4 +282,4 @@ def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    cli.run_main(main)

@@ -15,8 +15,6 @@ the LMDB with the same setting, `lmdb` the LMDB without it, as its users have it
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,13 +25,13 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks import command_line as cli
 from benchmarks.contenders import BATCH, batches_of, finisher, prepare
 from benchmarks.rounds import medians, with_range
 from fusmae.data.shards import PIXELS, ShardFolder
 from fusmae.data.statistics import read_statistics
 from fusmae.files import write_json
 from fusmae.runs.environment import keep_freed_memory
-from fusmae.runs.provenance import git_state
 
 RIVALS = ("torchgeo", "lmdb", "lmdb_tuned")
 SUFFIXES = {"native": "", "grid": "_on_grid"}
@@ -72,19 +70,13 @@ def _peak_rss_mb() -> float:
     return total_kb / 1024
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     pairs: Annotated[int, typer.Option(help="Size of the synthetic world; half of it is train.")] = 2000,
-    rounds: Annotated[int, typer.Option(help="Rounds of all contenders.")] = 5,
+    rounds: cli.Rounds = 5,
     workers: Annotated[int, typer.Option(help="Workers of each contender, where they make it faster than none.")] = 2,
     seconds: Annotated[float, typer.Option(help="Seconds that each is measured for in a round.")] = 6.0,
-    folder: Annotated[Path, typer.Option(help="Where the pairs are made and kept.")] = Path(
-        ".fusmae/benchmarks/loader"
-    ),
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/loader.json"),
+    folder: cli.Folder = cli.MADE / "loader",
+    out: cli.Out = cli.RESULTS / "loader.json",
     one: Annotated[str, typer.Option(hidden=True)] = "",
     share: Annotated[float, typer.Option(hidden=True)] = 1.0,
 ) -> None:
@@ -154,9 +146,8 @@ def summarise(rows: dict[str, list[dict[str, float]]], folder: Path) -> dict[str
         "rounds": len(rows["ours/native"]),
         "batch": BATCH,
         "synthetic": True,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "torch": torch.__version__,
-        **git_state(),
+        **cli.measured_on(),
     }
 
 
@@ -173,4 +164,4 @@ def as_table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    cli.run_main(main)

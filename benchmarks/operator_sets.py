@@ -6,35 +6,30 @@ little. `ratio` is a graph's time for a batch divided by that of operator set 23
 rounds, with the smallest and the largest. `tiny` and `small` (ViT-S) are untrained presets of `conf/model`.
 """
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
 
+from benchmarks import command_line as cli
 from benchmarks.inference import noise, save_graph, untrained
 from fusmae.files import write_json
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.runs.provenance import git_state
 
 SIZES, BATCHES, OPSETS = ("tiny", "small"), (1, 16), (17, 21, 23)
 # Minimum CPU seconds of a graph in a round.
 _ROUND_S = 0.1
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
-    model: Annotated[Path, typer.Option(help="ONNX file that names the arrays.")] = Path("models/export/model.onnx"),
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 9,
-    folder: Annotated[Path, typer.Option(help="Where graphs are made.")] = Path(".fusmae/benchmarks/operator_sets"),
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/operator_sets.json"),
+    model: cli.Graph = cli.GRAPH,
+    rounds: cli.Rounds = 9,
+    folder: cli.Folder = cli.MADE / "operator_sets",
+    out: cli.Out = cli.RESULTS / "operator_sets.json",
 ) -> None:
     """Compare operator sets.
 
@@ -75,8 +70,7 @@ def measure(session: Session, folder: Path, rounds: int, out: Path) -> None:
         "rounds": rounds,
         "threads": 1,
         "onnxruntime": onnxruntime.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        **git_state(),
+        **cli.measured_on(),
     }
     write_json(out, report)
     for name, rows in result.items():
@@ -130,4 +124,4 @@ def _mean_s(session: Any, feeds: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    app()
+    cli.run_main(main)

@@ -3,14 +3,13 @@
 make study && python -m benchmarks.study --out benchmarks/results/study_quick.json
 """
 
-import os
-import platform
 import subprocess
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks import command_line as cli
 from fusmae.config.params import load_config
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
@@ -31,7 +30,7 @@ OWN = "own"
 
 def main(
     study: Annotated[Path, typer.Option(help="folder of the study")] = Path("study"),
-    out: Annotated[Path, typer.Option(help="the JSON")] = Path("benchmarks/results/study_quick.json"),
+    out: cli.Out = cli.RESULTS / "study_quick.json",
     against: Annotated[list[str], typer.Option(help="variants that every other one is compared with")] = AGAINST,
     note: Annotated[str, typer.Option(help="what a reader must know besides")] = "",
 ) -> None:
@@ -54,8 +53,7 @@ def main(
             "is_dirty": any(origin["is_dirty"] for origin in origins),
             "changed": _changed(study),
             "data": _only({origin["data"] for origin in origins}),
-            "machine": f"{_only({origin['device'] for origin in origins})}, {os.cpu_count()} cores, "
-            f"Python {platform.python_version()}",
+            "machine": cli.machine(_only({origin["device"] for origin in origins})),
             "pairs": {split: len(reader) for split, reader in readers.items()},
             **{name: section.model_dump(mode="json") for name, section in sections.items()},
             "study": own.model_dump(mode="json", exclude={"variants", "title"}),
@@ -128,4 +126,4 @@ def _rounded(values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli.run_main(main)

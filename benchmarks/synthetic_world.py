@@ -7,11 +7,8 @@ S1 alone and S2 alone.
     python -m benchmarks.synthetic_world --pairs 4096 --seed 0
 """
 
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks import command_line as cli
 from benchmarks.world_data import Data, load
 from benchmarks.world_readers import (
     logistic_regression,
@@ -31,7 +29,6 @@ from fusmae.data.index import SPLITS
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.resampling import place_resamples, score_intervals
 from fusmae.files import write_json
-from fusmae.runs.provenance import git_state
 from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.synthetic.classes import COVERS
 from fusmae.sources.synthetic.source import SyntheticSource
@@ -69,10 +66,8 @@ def main(
     seed: Annotated[int, typer.Option(help="of the world and of the networks")] = 0,
     epochs: Annotated[int, typer.Option(help="of the trained networks")] = 24,
     threads: Annotated[int, typer.Option(help="torch's")] = 2,
-    raw: Annotated[Path, typer.Option(help="where the world is made, or is already")] = Path(
-        ".fusmae/benchmarks/synthetic_world"
-    ),
-    out: Annotated[Path, typer.Option(help="the JSON")] = Path("benchmarks/results/synthetic_world.json"),
+    raw: cli.Folder = cli.MADE / "synthetic_world",
+    out: cli.Out = cli.RESULTS / "synthetic_world.json",
 ) -> None:
     """Print and write the table."""
     torch.set_num_threads(threads)
@@ -109,12 +104,11 @@ def main(
             "seed": seed,
             "epochs": epochs,
             "threads": threads,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            **git_state(),
+            **cli.measured_on(),
             "rows": table,
         },
     )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli.run_main(main)

@@ -9,7 +9,6 @@ all trained weights are equal to the last bit.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,20 +21,17 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks import command_line as cli
 from fusmae.files import write_json
-from fusmae.runs.provenance import git_state
 
 POLICIES = {"spinning": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds of each comparison.")] = 3,
+    rounds: cli.Rounds = 3,
     epochs: Annotated[int, typer.Option(help="Epochs of pretraining in each.")] = 2,
     data: Annotated[Path, typer.Option(help="Folder with shards and statistics.json.")] = Path("data"),
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("benchmarks/results/threads.json"),
+    out: cli.Out = cli.RESULTS / "threads.json",
     train: Annotated[bool, typer.Option("--train", hidden=True, help="Only train, in this process.")] = False,
 ) -> None:
     """Measure both ways of waiting.
@@ -68,8 +64,7 @@ def main(
         "epochs": epochs,
         "threads": num_cores,
         "load_before": round(load, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        **git_state(),
+        **cli.measured_on(),
     }
     write_json(out, result)
     for name, value in result.items():
@@ -132,4 +127,4 @@ def _busy(count: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    app()
+    cli.run_main(main)

@@ -47,13 +47,9 @@ def registered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = EARLIER / "registered"
-    session = Session(folder / "model.onnx")
     register_graph(
         "earlier",
         folder / "model.onnx",
-        inputs=session.inputs,
-        num_modalities=2,
-        num_classes=3,
         extra_files=sorted(folder.glob("*.json")),
         tags={},
         experiment="test",

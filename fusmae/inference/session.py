@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ class Session:
                 expected=f"as its metadata say {dict(sorted(stated.items() - graph.items()))}",
                 hint="dvc repro -f -s export; never edit metadata by hand",
             )
+
+    @property
+    def settings(self) -> list[tuple[str, ...]]:
+        """Every combination of modalities that the graph accepts, the one with all of them first."""
+        known = self.metadata["modalities"]
+        return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
 
     def require_inputs(self, inputs: Sequence[ModalityInput], what: str) -> None:
         """Refuse arrays of data, named `what` in the error, among which is not every one that the graph takes.

@@ -1,8 +1,8 @@
 """Makes the reference that new scenes are compared with: statistics of a data set's training and validation tiles."""
 
 import hashlib
-from collections.abc import Sequence
-from itertools import combinations
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def make_reference(
     tiles_per_scene: int,
     seed: int,
 ) -> Reference:
-    """Describe a sample of the training pairs, and of the validation pairs scene by scene; hashes of keys draw it.
+    """Describe a sample of the training pairs and, scene by scene, of the validation pairs; hashes of keys draw it.
 
     Args:
         session: session of the exported graph.
@@ -54,18 +54,18 @@ def make_reference(
     of_train, train_embeddings = _describe(session, train, _shuffled(train.keys, seed)[:train_tiles])
     of_validation, validation_embeddings = _describe(session, validation, held_out)
     pooled = np.moveaxis(of_train, 1, 0).reshape(of_train.shape[1], -1)
-    scenes = [scene_of[key] for key in held_out]
+    std = pooled.std(axis=1, dtype=np.float64)
+    _, scene_numbers = np.unique([repr(scene_of[key]) for key in held_out], return_inverse=True)
     return Reference(
         graph_sha256=graph_sha256,
         bands=bands_of(session.inputs),
         train_quantiles=np.quantile(pooled, TRAIN_SHARES, axis=1).T.astype(np.float32),
-        train_std=_deviations(pooled),
+        # Distances of a band that is the same everywhere are in its own units.
+        train_std=np.where(std > _CONSTANT, std, 1.0).astype(np.float32),
         train_embeddings=train_embeddings,
         validation_quantiles=of_validation,
         validation_embeddings=validation_embeddings,
-        validation_scenes=np.unique(np.array([repr(scene) for scene in scenes]), return_inverse=True)[1].astype(
-            np.int32
-        ),
+        validation_scenes=scene_numbers.astype(np.int32),
         facts={
             "data": train.origin.described,
             "warning": train.origin.warning,
@@ -78,24 +78,18 @@ def make_reference(
     )
 
 
-def _deviations(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Standard deviation `[bands]`; 1 for a band that is the same everywhere: its distances are in its own units."""
-    found = pooled.std(axis=1, dtype=np.float64)
-    return np.where(found > _CONSTANT, found, 1.0).astype(np.float32)
-
-
 def _shuffled(keys: Sequence[str], seed: int) -> list[str]:
     """Keys ordered by a hash, so that a sample does not depend on shards or their order."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
 
 
-def _limited(keys: Sequence[str], scene_of: dict[str, Any], tiles_per_scene: int) -> list[str]:
-    counts: dict[Any, int] = {}
+def _limited(keys: Sequence[str], scene_of: Mapping[str, Any], tiles_per_scene: int) -> list[str]:
+    """The first keys of each scene, in the order given."""
+    counts: Counter[Any] = Counter()
     kept = []
     for key in keys:
-        scene = scene_of[key]
-        counts[scene] = counts.get(scene, 0) + 1
-        if counts[scene] <= tiles_per_scene:
+        counts[scene_of[key]] += 1
+        if counts[scene_of[key]] <= tiles_per_scene:
             kept.append(key)
     return kept
 
@@ -104,14 +98,12 @@ def _describe(
     session: Session, reader: ShardReader, keys: Sequence[str]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """Quantiles `[N, bands, 32]`, and embeddings `[N, D]` by modality setting."""
-    at = {key: row for row, key in enumerate(reader.keys)}
-    modalities = session.metadata["modalities"]
-    settings = [found for size in range(len(modalities), 0, -1) for found in combinations(modalities, size)]
+    row_of = {key: row for row, key in enumerate(reader.keys)}
     quantiles = []
-    embeddings: dict[str, list[NDArray[np.float32]]] = {setting_name(setting): [] for setting in settings}
+    embeddings: dict[str, list[NDArray[np.float32]]] = {setting_name(setting): [] for setting in session.settings}
     for start in range(0, len(keys), _BATCH):
-        pixels = reader.read([at[key] for key in keys[start : start + _BATCH]]).pixels
+        pixels = reader.read([row_of[key] for key in keys[start : start + _BATCH]]).pixels
         quantiles.append(tile_quantiles(pixels, session.inputs))
-        for setting in settings:
+        for setting in session.settings:
             embeddings[setting_name(setting)].append(session.run(pixels, setting)[EMBEDDING])
     return np.concatenate(quantiles), {name: np.concatenate(parts) for name, parts in embeddings.items()}

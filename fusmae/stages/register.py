@@ -1,14 +1,17 @@
 """Stage register: add the exported graph to MLflow as a model version, with its card, lineage and variants."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from fusmae.config.release import RegisterConfig
+from fusmae.data.index import read_index
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
 from fusmae.release.registry.card import CardFacts, model_card, short_card
-from fusmae.release.registry.variants import Offer
+from fusmae.release.registry.variants import accepted_variants
 from fusmae.release.registry.versions import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
@@ -30,25 +33,32 @@ def register(
 ) -> None:
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
-    session, offer = Session(graph), Offer.read(variants, measured, graph)
+    session, accepted = Session(graph), accepted_variants(variants, measured, graph)
     lineage = record_lineage(section.model_name, graph, session.metadata, scores, receipt)
-    read = {"scores": scores, "parity": parity, "report": report / "report.json", "index": index, "curves": curves}
-    facts = CardFacts.read(session.metadata, lineage, offer, reconstructions=drawn, **read)
+    facts = CardFacts(
+        metadata=session.metadata,
+        scores=_json(scores),
+        parity=_json(parity),
+        report=_json(report / "report.json"),
+        pairs=read_index(index),
+        lineage=lineage,
+        accepted=accepted,
+        variants_table=(measured / "table.md").read_text(encoding="utf-8").rstrip(),
+        curves=curves,
+        reconstructions=drawn,
+    )
     with written_whole(out) as partial:
         partial.mkdir()
         for picture in (curves, *drawn):
             shutil.copy2(picture, partial)
-        shutil.copy2(offer.report, partial / "variants.json")
-        shutil.copy2(offer.table, partial / "variants.md")
+        shutil.copy2(measured / "report.json", partial / "variants.json")
+        shutil.copy2(measured / "table.md", partial / "variants.md")
         write_text(partial / "card.md", model_card(facts))
         write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
-    kept = [scores, parity, exported / "preprocessing.json", reference, *offer.graphs.values()]
+    kept = [scores, parity, exported / "preprocessing.json", reference, *accepted]
     version = register_graph(
         section.model_name,
         graph,
-        inputs=session.inputs,
-        num_modalities=len(session.metadata["modalities"]),
-        num_classes=len(session.metadata["classes"]),
         extra_files=[*sorted(out.iterdir()), *kept],
         tags=version_tags(lineage),
         experiment=section.experiment,
@@ -57,3 +67,7 @@ def register(
     )
     known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
     write_json(out / "version.json", known)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Stage variants: make the exported graph at lower precision, and offer it where it is neither worse nor slower."""
+"""Stage variants: make the exported graph at lower precision, and keep those that are neither worse nor slower."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ from fusmae.release.export.variants import make_variants
 def variants(
     section: VariantsConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path, report: Path
 ) -> None:
-    """Make variants of `exported/model.onnx`; `out` gets the offered ones, `report` the measurements of all."""
+    """Make variants of `exported/model.onnx`; `out` gets the accepted ones, `report` the measurements of all."""
     source = exported / "model.onnx"
     train, test = ShardReader(shards, "train"), ShardReader(shards, "test")
     places = read_places(index, test.keys)
@@ -57,9 +57,10 @@ def variants(
             max_ap_loss=section.max_ap_loss,
             warning=test.origin.warning,
         )
-        offered = {name: row["sha256"] for name, row in found["variants"].items() if row["is_offered"] and name in made}
-        for precision in made.keys() - offered.keys():
+        rows = found["variants"]
+        accepted = {name: rows[name]["sha256"] for name in made if rows[name]["is_accepted"]}
+        for precision in made.keys() - accepted.keys():
             made[precision].unlink()
-        write_json(partial / "offered.json", {"variant_of": measured[0].sha256, "offered": offered})
+        write_json(partial / "accepted.json", {"variant_of": measured[0].sha256, "accepted": accepted})
     write_json(report / "report.json", found)
     write_text(report / "table.md", as_tables(found))

@@ -31,11 +31,8 @@ CHAMPION = """
 import sys
 from pathlib import Path
 from mlflow import MlflowClient
-from fusmae.inference.session import Session
 from fusmae.release.registry.versions import register_graph
-path = Path(sys.argv[1])
-register_graph("fusmae", path, inputs=Session(path).inputs, num_modalities=2, num_classes=3, extra_files=[], tags={},
-               experiment="fusmae", run_file=Path("none.json"))
+register_graph("fusmae", Path(sys.argv[1]), extra_files=[], tags={}, experiment="fusmae", run_file=Path("none.json"))
 MlflowClient().set_registered_model_alias("fusmae", "champion", "1")
 """
 

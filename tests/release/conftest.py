@@ -61,7 +61,7 @@ def graph_of_version(make_once, inputs, classes, statistics):
 
 
 @pytest.fixture(scope="session")
-def registry_template(tmp_path_factory, inputs, classes, graph_of_version):
+def registry_template(tmp_path_factory, graph_of_version):
     """A registry with the three versions."""
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
@@ -73,9 +73,6 @@ def registry_template(tmp_path_factory, inputs, classes, graph_of_version):
             register_graph(
                 NAME,
                 Path("model.onnx"),
-                inputs=inputs,
-                num_modalities=2,
-                num_classes=len(classes),
                 extra_files=[Path("parity.json")],
                 tags={},
                 experiment="test",

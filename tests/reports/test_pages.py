@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,8 +134,8 @@ def test_a_template_that_names_no_fact_is_an_error():
 def test_an_installed_package_has_templates_and_styles(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, tmp_path)
-    room = Path("fusmae", "reports")
-    shutil.copytree(REPOSITORY / room, tmp_path / room)
+    for room in ("reports", "release"):
+        shutil.copytree(REPOSITORY / "fusmae" / room, tmp_path / "fusmae" / room)
     (tmp_path / "fusmae" / "__init__.py").touch()
     build = [
         sys.executable,
@@ -148,8 +147,9 @@ def test_an_installed_package_has_templates_and_styles(tmp_path):
         "built",
     ]
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
-    files = [path for folder in ("templates", "static") for path in (REPOSITORY / room / folder).iterdir()]
-    assert {path.name for path in files} >= {"base.html", "style.css", "study.js"}
+    rooms = [folder for name in ("templates", "static") for folder in (REPOSITORY / "fusmae").rglob(name)]
+    files = [path for folder in rooms for path in folder.iterdir()]
+    assert {path.name for path in files} >= {"base.html", "style.css", "study.js", "card.md", "variants.md"}
     built = tmp_path / "built"
     assert [path for path in files if not (built / path.relative_to(REPOSITORY)).is_file()] == []
 

@@ -41,7 +41,6 @@ assert "%" in mlflow.__file__
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 from fusmae.runs.mlflow_store import connect
-from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.release.registry.model_file import model_file
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.tracking import stage_run
@@ -55,9 +54,8 @@ with stage_run("train", experiment="test", seed=7, params={}, inputs=[Path("inpu
 values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
 graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:])
 onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), "model.onnx")
-inputs = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, 240)
-register_graph("tiny", Path("model.onnx"), inputs=inputs, num_modalities=1, num_classes=1, extra_files=[], tags={},
-               experiment="test", run_file=Path("run.json"))
+register_graph("tiny", Path("model.onnx"), extra_files=[], tags={}, experiment="test",
+               run_file=Path("run.json"))
 copy = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path="pictures/a.txt", dst_path="copy")
 print(json.dumps({
     "read back": Path(copy).read_text(),

@@ -28,7 +28,6 @@ from pathlib import Path
 import mlflow, onnx
 from onnx import TensorProto, helper
 from fusmae.runs.mlflow_store import connect, open_experiment
-from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.release.registry.versions import register_graph
 
 connect()
@@ -41,9 +40,8 @@ mlflow.end_run()
 values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
 graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:])
 onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), "model.onnx")
-inputs = modality_inputs({"s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV",)),))}, 240)
-register_graph("tiny", Path("model.onnx"), inputs=inputs, num_modalities=1, num_classes=1, extra_files=[], tags={},
-               experiment="test", run_file=Path("run.json"))
+register_graph("tiny", Path("model.onnx"), extra_files=[], tags={}, experiment="test",
+               run_file=Path("run.json"))
 """
 
 

@@ -162,7 +162,6 @@ class Registry:
     def __init__(self, folder, exported):
         self.folder = folder
         self.uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
-        self.exported = exported
         graphs = {"1": exported.path, "2": turned(exported.path, folder / "second.onnx")}
         self.sessions = {number: Session(path) for number, path in graphs.items()}
         for number, path in graphs.items():
@@ -175,9 +174,6 @@ class Registry:
             return register_graph(
                 name,
                 path,
-                inputs=self.exported.inputs,
-                num_modalities=2,
-                num_classes=3,
                 extra_files=[],
                 tags={},
                 experiment=name,

@@ -7,6 +7,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ from fusmae.training.checkpoint import Checkpoint
 OLDEST, NEWEST = 17, 25
 """Operator sets that graphs can be exported at."""
 
-# Operator set at which torch's exporter makes graphs; it can convert them to newer sets.
+# The oldest operator set at which torch's exporter makes graphs.
 _EXPORTERS_OLDEST = 18
+
+# Attributes that operator set 18 added, by operator; without them the operators of set 17 do the same.
+_ADDED_IN_18 = {
+    "Split": ("num_outputs",),
+    "Resize": ("antialias", "keep_aspect_ratio_policy"),
+    "ReduceMax": ("noop_with_empty_axes",),
+}
 
 # The first version of onnxruntime that runs this project's graphs, by operator set, and the IR version (file format)
 # that it reads. Each was tried: it gave the same results as torch, and the version before it refused the graph.
@@ -101,14 +109,11 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
 
 
 def export_onnx(model: Deployable, *, opset: int) -> Any:
-    """Trace the graph with a dynamic batch dimension.
+    """Trace the graph, an `onnx.ModelProto`, with a dynamic batch dimension.
 
     Args:
         model: the trained model; it is put in eval mode.
-        opset: number of the ONNX operator set, `OLDEST` to `NEWEST` of `operator_set`.
-
-    Returns:
-        An `onnx.ModelProto`.
+        opset: number of the ONNX operator set, `OLDEST` to `NEWEST`.
     """
     example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in model.inputs]
     example.append(torch.ones(2, len(model.classifier.encoder.in_chans)))
@@ -122,7 +127,7 @@ def export_onnx(model: Deployable, *, opset: int) -> Any:
             input_names=[*(item.name for item in model.inputs), PRESENCE],
             output_names=["logits", "probabilities", EMBEDDING],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
-            opset_version=exported_at(opset),
+            opset_version=max(opset, _EXPORTERS_OLDEST),
             dynamo=True,
             custom_translation_table=translations(opset),
             external_data=False,
@@ -130,7 +135,35 @@ def export_onnx(model: Deployable, *, opset: int) -> Any:
         )
     if program is None:
         raise ExportError("torch.onnx.export gave no program.")
-    return with_operator_set(program.model_proto, opset)
+    return _with_operator_set(program.model_proto, opset)
+
+
+def _with_operator_set(model: Any, opset: int) -> Any:
+    """Convert a graph of torch's exporter to an operator set, in the oldest file format that can hold it."""
+    import onnx
+
+    (stated,) = model.opset_import
+    if (stated.domain, stated.version) != ("", max(opset, _EXPORTERS_OLDEST)):
+        raise ExportError(
+            "torch's exporter did not convert the graph to the operator set that was asked for.",
+            got=f"{stated.domain or 'ai.onnx'} {stated.version}",
+            expected=max(opset, _EXPORTERS_OLDEST),
+            hint="choose another export.opset",
+        )
+    if opset < stated.version:
+        # onnx's own converter can't do this from 18 to 17.
+        constants = {item.name: item for item in model.graph.initializer}
+        for node in model.graph.node:
+            kept = [item for item in node.attribute if item.name not in _ADDED_IN_18.get(node.op_type, ())]
+            if node.op_type == "ReduceMax":  # its axes were an attribute
+                axes = onnx.numpy_helper.to_array(constants[node.input.pop()]).tolist()
+                kept.append(onnx.helper.make_attribute("axes", axes))
+            del node.attribute[:]
+            node.attribute.extend(kept)
+        stated.version = opset
+    # Newer file formats only add types that these graphs don't use, and runtimes refuse formats that they don't know.
+    model.ir_version = min(model.ir_version, onnx.helper.find_min_ir_version_for(model.opset_import))
+    return model
 
 
 def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
@@ -153,12 +186,7 @@ def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
 
 
 def write_graph(model: Any, path: Path) -> None:
-    """Write a graph with a digest of its content, which replaces any other digest.
-
-    Args:
-        model: an `onnx.ModelProto`.
-        path: path of the file to write.
-    """
+    """Write an `onnx.ModelProto` with a digest of its content, which replaces any other digest."""
     properties = [item for item in model.metadata_props if item.key != DIGEST_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(properties)
@@ -181,7 +209,7 @@ def check_parity(
     *,
     max_abs_error: float,
 ) -> dict[str, Any]:
-    """Compare logits and probabilities.
+    """Compare logits and probabilities with torch's.
 
     Args:
         session: session of the exported graph.
@@ -197,117 +225,42 @@ def check_parity(
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.
     """
-    rows = []
-    for setting in settings:
-        for batch_size in BATCH_SIZES:
-            batches = (
-                read(range(start, min(start + batch_size, num_pairs))) for start in range(0, num_pairs, batch_size)
+
+    def difference(batch: Arrays, setting: Sequence[str]) -> float:
+        found, logits = session.run(batch, setting), reference(batch, setting)
+        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return float(np.max(np.abs([found["logits"] - logits, found["probabilities"] - probabilities])))
+
+    checks, pairs = [], range(num_pairs)
+    for setting, batch_size in product(settings, BATCH_SIZES):
+        batches = (read(pairs[start : start + batch_size]) for start in pairs[::batch_size])
+        # np.max keeps a NaN, which Python's max would drop.
+        worst = float(np.max([difference(batch, setting) for batch in batches]))
+        checks.append({"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst})
+        if not worst <= max_abs_error:
+            raise ExportError(
+                f"ONNX and torch differ on {'+'.join(setting)} at batch size {batch_size}.",
+                got=worst,
+                expected=f"at most {max_abs_error}",
+                hint="look for an operator that the exporter changed; nothing was exported",
             )
-            # np.max keeps a NaN, which Python's max would drop.
-            worst = float(np.max([_difference(session, reference, batch, setting) for batch in batches]))
-            rows.append({"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst})
-            if not worst <= max_abs_error:
-                raise ExportError(
-                    f"ONNX and torch differ on {'+'.join(setting)} at batch size {batch_size}.",
-                    got=worst,
-                    expected=f"at most {max_abs_error}",
-                    hint="look for an operator that the exporter changed; nothing was exported",
-                )
-    return {"num_pairs": num_pairs, "max_abs_error_allowed": max_abs_error, "checks": rows}
+    return {"num_pairs": num_pairs, "max_abs_error_allowed": max_abs_error, "checks": checks}
 
 
-def _difference(session: Session, reference: Any, batch: Arrays, setting: Sequence[str]) -> float:
-    found, logits = session.run(batch, setting), reference(batch, setting)
-    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return float(np.max(np.abs([found["logits"] - logits, found["probabilities"] - probabilities])))
-
-
-def runtime_of(graph: Any) -> dict[str, Any]:
-    """What a graph needs to run, for its metadata: operator set, IR version, the first onnxruntime.
-
-    Args:
-        graph: an `onnx.ModelProto`.
+def runtime_of(model: Any) -> dict[str, Any]:
+    """What an `onnx.ModelProto` needs to run, for its metadata: operator set, IR version, the first onnxruntime.
 
     Raises:
-        ExportError: no known runtime is stated for the graph's operator set or IR version.
+        ExportError: no runtime is known for its operator set, IR version or operators.
     """
-    (stated,) = (item for item in graph.opset_import if item.domain in ("", "ai.onnx"))
-    others = sorted({node.domain for node in graph.graph.node} - {"", "ai.onnx"})
+    (stated,) = (item for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    others = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     onnxruntime, newest_ir = _RUNTIMES.get(stated.version, ("", 0))
-    if others or graph.ir_version > newest_ir:
+    if others or model.ir_version > newest_ir:
         raise ExportError(
             "It is not known which onnxruntime this graph needs.",
-            got=f"operator set {stated.version}, IR version {graph.ir_version}, further operators {others or 'none'}",
+            got=f"operator set {stated.version}, IR version {model.ir_version}, further operators {others or 'none'}",
             expected=f"operator set {OLDEST} to {NEWEST} at its oldest IR version, ONNX's own operators only",
             hint="export it with this build: dvc repro -f -s export",
         )
-    return {"opset": stated.version, "ir_version": graph.ir_version, "onnxruntime": f">={onnxruntime}"}
-
-
-def exported_at(opset: int) -> int:
-    """The operator set to request from torch's exporter in order to get `opset` in the end."""
-    return max(opset, _EXPORTERS_OLDEST)
-
-
-def with_operator_set(graph: Any, opset: int) -> Any:
-    """Convert a graph of torch's exporter to an operator set, in the oldest file format that can hold it.
-
-    Args:
-        graph: an `onnx.ModelProto` at `exported_at(opset)`; it is changed.
-        opset: number of the ONNX operator set.
-
-    Raises:
-        ExportError: the exporter made another operator set than it was asked for.
-    """
-    import onnx
-
-    (stated,) = graph.opset_import
-    if (stated.domain, stated.version) != ("", exported_at(opset)):
-        raise ExportError(
-            "torch's exporter did not convert the graph to the operator set that was asked for.",
-            got=f"{stated.domain or 'ai.onnx'} {stated.version}",
-            expected=exported_at(opset),
-            hint="choose another export.opset",
-        )
-    if opset < stated.version:
-        constants = {item.name: item for item in graph.graph.initializer}
-        for node in graph.graph.node:
-            if node.op_type in _OLDER:
-                _OLDER[node.op_type](node, constants)
-        stated.version = opset
-    # Newer file formats only add types that these graphs don't use, and runtimes refuse formats that they don't know.
-    graph.ir_version = min(graph.ir_version, onnx.helper.find_min_ir_version_for(graph.opset_import))
-    return graph
-
-
-def _older_split(node: Any, constants: Any) -> None:  # noqa: ARG001
-    """Drop the number of equal parts: the older set infers it from the outputs."""
-    _drop(node, "num_outputs")
-
-
-def _older_resize(node: Any, constants: Any) -> None:  # noqa: ARG001
-    """Drop the newer set's attributes: their defaults are the older set's behaviour."""
-    _drop(node, "antialias", "keep_aspect_ratio_policy")
-
-
-def _older_reduction(node: Any, constants: Any) -> None:
-    """Move the axes from an input to an attribute, as the older set has them."""
-    import onnx
-
-    axes = onnx.numpy_helper.to_array(constants[node.input.pop()]).tolist()
-    _drop(node, "noop_with_empty_axes")
-    node.attribute.append(onnx.helper.make_attribute("axes", axes))
-
-
-def _drop(node: Any, *names: str) -> None:
-    kept = [item for item in node.attribute if item.name not in names]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-# Conversions from operator set 18 to 17 that onnx's own converter lacks.
-_OLDER: dict[str, Callable[[Any, Any], None]] = {
-    "Split": _older_split,
-    "Resize": _older_resize,
-    "ReduceMax": _older_reduction,
-}
+    return {"opset": stated.version, "ir_version": model.ir_version, "onnxruntime": f">={onnxruntime}"}

@@ -1,10 +1,10 @@
 """Writes variants of an exported graph at lower precision, with the same inputs, outputs and metadata."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -36,33 +36,68 @@ HALVES = (
 _FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
 
 
-def settings_of(session: Session) -> list[tuple[str, ...]]:
-    """Every combination of modalities that a graph accepts, the one with all of them first."""
-    known = tuple(session.metadata["modalities"])
-    return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
-
-
-def half_precision(graph: Any) -> Any:
-    """Convert weights and activations to half floats; inputs and outputs stay float32.
+def make_variants(
+    source: Path, train: ShardReader, folder: Path, *, num_pairs: int, seed: int
+) -> dict[Precision, Path]:
+    """Write each variant of a graph: the same inputs, outputs and metadata at another precision.
 
     Args:
-        graph: an `onnx.ModelProto`; it is changed.
+        source: path of the exported graph.
+        train: reader of the train split, whose pairs are used to calibrate.
+        folder: folder to write to.
+        num_pairs: number of pairs to calibrate on, drawn by the seed; all, if there are fewer.
+        seed: random seed of the draw.
 
     Returns:
-        An `onnx.ModelProto`.
+        Paths of the files by precision; the same arguments give the same bytes.
 
     Raises:
         ExportError: the graph is not from this project's exporter.
     """
+    import onnx
+
+    session, sha256 = Session(source), file_sha256(source)
+    drawn = generator(seed, Purpose.ORDER, 0).permutation(len(train))[:num_pairs].tolist()
+    keys = sorted(train.keys[index] for index in drawn)
+    made: dict[Precision, tuple[Any, dict[str, Any]]] = {
+        "fp16": (_half_precision(onnx.load(source)), {"method": HALVES}),
+        "int8": (
+            _quantised(onnx.load(source), _calibration(session, train, drawn)),
+            {"method": CALIBRATION, "calibration_pairs": keys},
+        ),
+    }
+    files: dict[Precision, Path] = {}
+    for precision, (graph, how) in made.items():
+        files[precision] = folder / f"{precision}.onnx"
+        metadata = {**session.metadata, "precision": precision, "variant_of": {"onnx_sha256": sha256, **how}}
+        save_onnx(graph, metadata, files[precision])
+    return files
+
+
+def _calibration(session: Session, train: ShardReader, indices: Sequence[int]) -> Iterator[Feeds]:
+    """Yield each pair once in every modality setting: activations depend on the modalities that are present."""
+    known = session.metadata["modalities"]
+    presence = np.array([[name in setting for name in known] for setting in session.settings], np.float32)
+    for index in track(indices, description="calibration pairs", console=Console(stderr=True)):
+        pixels = train.read([index]).pixels
+        feeds = {name: np.repeat(array.astype(np.float32), len(presence), axis=0) for name, array in pixels.items()}
+        yield {**feeds, PRESENCE: presence}
+
+
+def _half_precision(graph: Any) -> Any:
+    """The `onnx.ModelProto` with weights and activations as half floats; its inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    # A half float has 11 significant bits: a DN of 10,001 would become 10,000, and one of 65,535 infinite.
+    nodes = graph.graph.node
+    masks = {node.input[3] for node in nodes if node.op_type == "Attention" and len(node.input) > 3}
     kept = [
-        *_pixel_nodes(graph),
-        *_mask_nodes(graph),
+        # A half float has 11 significant bits: a DN of 10,001 would become 10,000, and one of 65,535 infinite.
+        *_nodes_up_to(graph, _linear_layers(graph, r"\.embed\.")),
+        # The converter can't cast a mask that several nodes use.
+        *_nodes_up_to(graph, [node for node in nodes if masks & set(node.output)]),
         *_score_nodes(graph),
-        *(node.name for node in _linear_layers(graph, ".head.")),
+        *(node.name for node in _linear_layers(graph, r"\.head\.")),
     ]
     _give_own_constants(graph, kept)
     with _quiet():
@@ -96,34 +131,31 @@ def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
                 own.name = node.input[at] = f"{name}_of_{node.name}"
 
 
-def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
-    """Quantise the encoder's linear layers to 8-bit integers, with QuantizeLinear and DequantizeLinear around them.
-
-    Args:
-        graph: an `onnx.ModelProto`.
-        feeds: inputs to calibrate on, one item per call.
-
-    Returns:
-        An `onnx.ModelProto`.
-
-    Raises:
-        ExportError: the graph is not from this project's exporter.
-    """
+def _quantised(graph: Any, feeds: Iterator[Feeds]) -> Any:
+    """The `onnx.ModelProto` with the encoder's linear layers in 8-bit integers, calibrated on one item per call."""
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> Feeds | None:
+            return next(feeds, None)
 
     # The patch embedding stays fp32: standardised pixels have long tails (a cloud is 20 standard deviations from a
     # field), and one scale for all would leave few steps for a field. The head stays fp32, too: its few products decide
     # the result and take hardly any time.
-    chosen = [node.name for node in _linear_layers(graph, "classifier.encoder.") if ".embed." not in node.input[1]]
-    if not chosen:
-        raise _foreign("Gemms with weights classifier.encoder.….weight")
+    chosen = [node.name for node in _linear_layers(graph, r"^classifier\.encoder\.(?!embed\.)")]
     with TemporaryDirectory(prefix="fusmae-") as folder, _quiet():
         path = Path(folder) / "model.onnx"
         quantize_static(
             graph,
             path,
-            _reader(feeds),
+            Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Gemm"],
             nodes_to_quantize=chosen,
@@ -140,24 +172,17 @@ def quantised(graph: Any, feeds: Iterable[Feeds]) -> Any:
         return onnx.load(path)
 
 
-def _linear_layers(graph: Any, part: str) -> list[Any]:
-    """Nodes that multiply by a weight whose name contains `part`."""
-    weights = {item.name for item in graph.graph.initializer if part in item.name}
-    return [node for node in graph.graph.node if node.op_type == "Gemm" and node.input[1] in weights]
-
-
-def _pixel_nodes(graph: Any) -> list[str]:
-    """Names of all nodes from pixels up to the patch embedding, which is included."""
-    layers = _linear_layers(graph, ".embed.")
-    if not layers:
-        raise _foreign("a Gemm with the weight classifier.encoder.embed.<modality>.proj.weight")
-    return _nodes_up_to(graph, layers)
-
-
-def _mask_nodes(graph: Any) -> list[str]:
-    """Names of all nodes that compute attention masks; the converter can't cast a mask that several nodes use."""
-    masks = {node.input[3] for node in graph.graph.node if node.op_type == "Attention" and len(node.input) > 3}
-    return _nodes_up_to(graph, [node for node in graph.graph.node if masks & set(node.output)])
+def _linear_layers(graph: Any, pattern: str) -> list[Any]:
+    """Nodes that multiply by a weight whose name has this pattern."""
+    weights = {item.name for item in graph.graph.initializer if re.search(pattern, item.name)}
+    found = [node for node in graph.graph.node if node.op_type == "Gemm" and node.input[1] in weights]
+    if not found:
+        raise ExportError(
+            "The graph is not by this version's exporter: its layers have other names.",
+            expected=f"Gemms with weights whose names have the pattern {pattern}",
+            hint="dvc repro export",
+        )
+    return found
 
 
 def _score_nodes(graph: Any) -> list[str]:
@@ -183,83 +208,13 @@ def _nodes_up_to(graph: Any, waiting: list[Any]) -> list[str]:
     return list(found)
 
 
-def _foreign(expected: str) -> ExportError:
-    return ExportError(
-        "The graph is not by this version's exporter: its layers have other names.",
-        expected=expected,
-        hint="dvc repro export",
-    )
-
-
-def _reader(feeds: Iterable[Feeds]) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._feeds = iter(feeds)
-
-        def get_next(self) -> Any:
-            return next(self._feeds, None)
-
-    return Reader()
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the tools' messages: they advise to infer shapes and fold constants, which the exporter has done."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
+    before = logging.root.level
+    logging.root.setLevel(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):
             yield
     finally:
-        root.setLevel(before)
-
-
-def make_variants(
-    source: Path, train: ShardReader, folder: Path, *, num_pairs: int, seed: int
-) -> dict[Precision, Path]:
-    """Write each variant of a graph: the same inputs, outputs and metadata at another precision.
-
-    Args:
-        source: path of the exported graph.
-        train: reader of the train split, whose pairs are used to calibrate.
-        folder: folder to write to.
-        num_pairs: number of pairs to calibrate on, drawn by the seed; all, if there are fewer.
-        seed: random seed of the draw.
-
-    Returns:
-        Paths of the files by precision; the same arguments give the same bytes.
-
-    Raises:
-        ExportError: the graph is not from this project's exporter.
-    """
-    import onnx
-
-    session, sha256 = Session(source), file_sha256(source)
-    drawn = generator(seed, Purpose.ORDER, 0).permutation(len(train))[:num_pairs].tolist()
-    keys = sorted(train.keys[index] for index in drawn)
-    made: dict[Precision, tuple[Any, dict[str, Any]]] = {
-        "fp16": (half_precision(onnx.load(source)), {"method": HALVES}),
-        "int8": (
-            quantised(onnx.load(source), _calibration(session, train, drawn)),
-            {"method": CALIBRATION, "calibration_pairs": keys},
-        ),
-    }
-    files: dict[Precision, Path] = {}
-    for precision, (graph, how) in made.items():
-        files[precision] = folder / f"{precision}.onnx"
-        metadata = {**session.metadata, "precision": precision, "variant_of": {"onnx_sha256": sha256, **how}}
-        save_onnx(graph, metadata, files[precision])
-    return files
-
-
-def _calibration(session: Session, train: ShardReader, indices: Sequence[int]) -> Iterator[Feeds]:
-    """Yield each pair once in every modality setting: activations depend on the modalities that are present."""
-    known = session.metadata["modalities"]
-    presence = np.array([[name in setting for name in known] for setting in settings_of(session)], np.float32)
-    for index in track(indices, description="calibration pairs", console=Console(stderr=True)):
-        pixels = train.read([index]).pixels
-        feeds = {name: np.repeat(array.astype(np.float32), len(presence), axis=0) for name, array in pixels.items()}
-        yield {**feeds, PRESENCE: presence}
+        logging.root.setLevel(before)

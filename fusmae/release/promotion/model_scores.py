@@ -4,7 +4,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -118,12 +117,11 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
 def _scores_of(
     model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
 ) -> ModelScores:
-    modalities, git = tuple(session.metadata["modalities"]), session.metadata.get("git") or {}
-    settings = [chosen for size in range(len(modalities), 0, -1) for chosen in combinations(modalities, size)]
-    labels, every = np.asarray(reader.labels), "+".join(modalities)
-    raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in settings}
+    labels, git = np.asarray(reader.labels), session.metadata.get("git") or {}
+    raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in session.settings}
     bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
     found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
+    every = "+".join(session.settings[0])
     return ModelScores(
         label=model.label,
         sha256=model.sha256,

@@ -12,11 +12,7 @@ _EXTRA_FILES = "extra_files"
 
 
 def read_artifact(model: ModelFile, name: str) -> str | None:
-    """Read the text of a file that was registered with a version; None if there is no such file.
-
-    Args:
-        model: the version.
-        name: name of the file, such as `parity.json`.
+    """Read the text of a file that was registered with a version, such as `parity.json`; None if there is no such file.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -27,47 +23,31 @@ def read_artifact(model: ModelFile, name: str) -> str | None:
 
 
 def fetch_artifact(model: ModelFile, name: str, folder: Path) -> Path | None:
-    """Download a file that was registered with a version; None if there is no such file.
-
-    Args:
-        model: the version.
-        name: name of the file, such as `reference.npz`.
-        folder: folder to download into.
+    """Download a file that was registered with a version into a folder; None if there is no such file.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
-    with refusals_named(f"{name} of {model.label}"):
-        client = MlflowClient()
-        version = client.get_model_version(model.name, model.version)
-        known = client.list_logged_model_artifacts(_logged_model(version), _EXTRA_FILES)
+    with refusals_named(f"{name} of {model.label}") as client:
+        known = client.list_logged_model_artifacts(_logged_model(client, model), _EXTRA_FILES)
         if not any(Path(item.path).name == name for item in known):
             return None
         return Path(download_artifacts(f"models:/{model.label}/{_EXTRA_FILES}/{name}", dst_path=str(folder)))
 
 
 def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
-    """Store the files of a folder with a version.
-
-    Args:
-        model: the version.
-        folder: folder whose files are added.
-        place: folder among the version's files to add them to.
+    """Store the files of a folder with a version, in the folder `place` among its files.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    from mlflow import MlflowClient
-
-    with refusals_named(f"space for files of {model.label}"):
-        client = MlflowClient()
-        version = client.get_model_version(model.name, model.version)
-        client.log_model_artifacts(_logged_model(version), str(folder), place)
+    with refusals_named(f"space for files of {model.label}") as client:
+        client.log_model_artifacts(_logged_model(client, model), str(folder), place)
 
 
-def _logged_model(version: Any) -> str:
+def _logged_model(client: Any, model: ModelFile) -> str:
     """The id of MLflow's logged model; a version that was registered by a URI has the id only in its source."""
+    version = client.get_model_version(model.name, model.version)
     return str(version.model_id or str(version.source).removeprefix("models:/"))

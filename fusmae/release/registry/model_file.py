@@ -69,17 +69,14 @@ def _cached(version: Version, cache: Path) -> Path:
     path = cache / version.sha256 / "model.onnx"
     if _sha256(path) == version.sha256:
         return path
-    lock = FileLock(cache / f"{version.sha256}.lock")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = FileLock(cache / f"{version.sha256}.lock").acquire()
     except OSError as error:
         raise storage_error(path, error) from error
-    try:
+    with lock:
         if _sha256(path) != version.sha256:  # another process may have downloaded it while this one waited
-            _download(version.uri, version.sha256, path)
-    finally:
-        lock.release()
+            _download(version, path)
     return path
 
 
@@ -101,20 +98,19 @@ def _sha256_of_state(path: Path, state: tuple[int, ...]) -> str:  # noqa: ARG001
     return file_sha256(path)
 
 
-def _download(uri: str, sha256: str, path: Path) -> None:
+def _download(version: Version, path: Path) -> None:
     from mlflow.artifacts import download_artifacts
 
     with written_whole(path.parent) as partial:
         partial.mkdir()
         # Only this file is downloaded: the version has other graphs beside it.
-        with refusals_named(f"{path.name} of {uri}"):
-            found = Path(download_artifacts(f"{uri}/{path.name}", dst_path=str(partial / "all")))
-        got = file_sha256(found)
-        if got != sha256:
+        with refusals_named(f"{path.name} of {version.uri}"):
+            found = Path(download_artifacts(f"{version.uri}/{path.name}", dst_path=str(partial / "all")))
+        if (got := file_sha256(found)) != version.sha256:
             raise RegistryError(
-                f"{path.name} of {uri} is not the file that was registered.",
+                f"{path.name} of {version.uri} is not the file that was registered.",
                 got=got,
-                expected=sha256,
+                expected=version.sha256,
                 hint="restore the registry's files from a backup; without one, register a version from a later commit: "
                 "`dvc repro -f -s export`, then `dvc repro`",
             )

@@ -3,26 +3,28 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.inference.session import EMBEDDING, PRESENCE
-from fusmae.modalities import ModalityInput
 from fusmae.runs.mlflow_address import shown_uri
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
 IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
 PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
-
 MAX_DESCRIPTION = 5000
 """Maximum number of characters of a description in MLflow's tables."""
+
 _ABOUT = """ONNX models that `dvc repro` registered; each version's page shows its card.
 
 - alias `challenger`: the last version that was registered
@@ -39,13 +41,11 @@ class Version:
         name: name of the registered model.
         number: number of the version.
         sha256: SHA-256 of the ONNX file.
-        is_new: whether it was registered now, not found.
     """
 
     name: str
     number: str
     sha256: str
-    is_new: bool
 
     @property
     def uri(self) -> str:
@@ -54,8 +54,8 @@ class Version:
 
 
 @contextmanager
-def refusals_named(what: str) -> Iterator[None]:
-    """Convert errors that MLflow raises in the block.
+def refusals_named(what: str) -> Iterator["MlflowClient"]:
+    """Give MLflow's client to the block, and convert errors that MLflow raises in it.
 
     Args:
         what: what the block requests, for the error.
@@ -63,10 +63,11 @@ def refusals_named(what: str) -> Iterator[None]:
     Raises:
         RegistryError: MLflow refused the request.
     """
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        yield MlflowClient()
     except (MlflowException, OSError) as error:
         raise RegistryError(f"MLflow at {shown_uri()} does not give {what}: {error}") from error
 
@@ -77,40 +78,31 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
     Raises:
         RegistryError: there is no such version, it was not registered by this project, or MLflow does not answer.
     """
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     connect()
-    client, what = MlflowClient(), f"{name}{'@' + alias if alias else f'/{number}'}"
-    with refusals_named(what):
+    what = f"{name}@{alias}" if alias else f"{name}/{number}"
+    with refusals_named(what) as client:
         try:
-            found = (
-                client.get_model_version_by_alias(name, alias)
-                if alias
-                else client.get_model_version(name, number or "")
-            )
+            by_number = client.get_model_version
+            found = client.get_model_version_by_alias(name, alias) if alias else by_number(name, number or "")
         except MlflowException as error:
-            if not _is_missing(error):
+            # MLflow reports a missing alias as an invalid value, as it does for many other errors.
+            is_alias = error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message
+            if not is_alias and error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise RegistryError(
                 f"The registry at {shown_uri()} has no {what}: {error.message}",
                 hint="`make ui` shows what there is; `dvc repro register` registers, `fusmae promote` sets champion",
             ) from error
-    sha256 = found.tags.get(HASH_TAG)
-    if sha256 is None:
+    if HASH_TAG not in found.tags:
         raise RegistryError(
             f"{name} version {found.version} was not registered by this project.",
             got=f"no tag {HASH_TAG}",
             expected="the SHA-256 of its ONNX file",
             hint="dvc repro register",
         )
-    return Version(name, str(found.version), sha256, is_new=False)
-
-
-def _is_missing(error: Any) -> bool:
-    # MLflow reports a missing alias as an invalid value, as it does for many other errors.
-    is_alias = error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message
-    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or is_alias
+    return Version(name, str(found.version), found.tags[HASH_TAG])
 
 
 def champion_number(name: str) -> str:
@@ -119,11 +111,9 @@ def champion_number(name: str) -> str:
     Raises:
         RegistryError: there is no such model, or MLflow does not answer.
     """
-    from mlflow import MlflowClient
-
     connect()
-    with refusals_named(f"the aliases of {name}"):
-        return str(MlflowClient().get_registered_model(name).aliases.get(CHAMPION, ""))
+    with refusals_named(f"the aliases of {name}") as client:
+        return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
 def numbers(name: str) -> set[str]:
@@ -145,6 +135,12 @@ def in_use(name: str) -> list[tuple[str, str]]:
     return [(str(found.version), found.tags[tag]) for found in _versions(name) for tag in tags if tag in found.tags]
 
 
+def _versions(name: str) -> Sequence[Any]:
+    connect()
+    with refusals_named(f"the versions of {name}") as client:
+        return client.search_model_versions(f"name = '{name}'")
+
+
 def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
     """Tag a version with the ledger's entry that made it champion, so that the loss of either can be detected.
 
@@ -157,21 +153,10 @@ def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
     Raises:
         RegistryError: MLflow refuses.
     """
-    from mlflow import MlflowClient
-
-    with refusals_named(f"a tag to {name}/{number}"):
-        client = MlflowClient()
+    with refusals_named(f"a tag to {name}/{number}") as client:
         client.set_model_version_tag(name, number, CROWNED_TAG, ledger_entry)
         if commit:
             client.set_model_version_tag(name, number, PROMOTED_COMMIT_TAG, commit)
-
-
-def _versions(name: str) -> Sequence[Any]:
-    from mlflow import MlflowClient
-
-    connect()
-    with refusals_named(f"the versions of {name}"):
-        return MlflowClient().search_model_versions(f"name = '{name}'")
 
 
 def move_alias(name: str, alias: str, number: str) -> None:
@@ -180,10 +165,8 @@ def move_alias(name: str, alias: str, number: str) -> None:
     Raises:
         RegistryError: MLflow refuses.
     """
-    from mlflow import MlflowClient
-
-    with refusals_named(f"the alias {alias} to {name}/{number}"):
-        MlflowClient().set_registered_model_alias(name, alias, number)
+    with refusals_named(f"the alias {alias} to {name}/{number}") as client:
+        client.set_registered_model_alias(name, alias, number)
 
 
 def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str]) -> None:
@@ -200,10 +183,7 @@ def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str])
     Raises:
         RegistryError: MLflow refuses.
     """
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    with refusals_named(f"protection to {name}/{number}"):
+    with refusals_named(f"protection to {name}/{number}") as client:
         client.set_model_version_tag(name, number, IN_USE_TAG, ledger_entry)
         own = client.get_model_version(name, number).run_id
         for run_id in filter(known_run, {*ancestors, *([own] if own else [])}):
@@ -212,21 +192,10 @@ def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str])
             client.set_tag(run_id, IN_USE_TAG, f"{name}/{number}")
 
 
-def find_version(name: str, sha256: str) -> str | None:
-    """The number of the version with this ONNX file, if there is one."""
-    from mlflow import MlflowClient
-
-    found = MlflowClient().search_model_versions(f"name = '{name}'")
-    return next((str(version.version) for version in found if version.tags.get(HASH_TAG) == sha256), None)
-
-
 def register_graph(
     name: str,
     graph: Path,
     *,
-    inputs: Sequence[ModalityInput],
-    num_modalities: int,
-    num_classes: int,
     extra_files: Sequence[Path],
     tags: Mapping[str, str],
     experiment: str,
@@ -238,9 +207,6 @@ def register_graph(
     Args:
         name: name of the registered model.
         graph: path of the ONNX file.
-        inputs: pixel arrays that it takes, for the signature.
-        num_modalities: number of columns of `presence`.
-        num_classes: number of columns of its logits and probabilities.
         extra_files: paths of card, parity report and preprocessing spec, which are stored in the logged model.
         tags: tags of the version besides the hash.
         experiment: MLflow experiment of a new run, if the store lacks the training run.
@@ -252,14 +218,12 @@ def register_graph(
     """
     import mlflow
     import onnx
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    connect()
-    client, sha256 = MlflowClient(), file_sha256(graph)
+    sha256 = file_sha256(graph)
     try:
-        number = find_version(name, sha256)
-        is_new = number is None
+        number = next((str(found.version) for found in _versions(name) if found.tags.get(HASH_TAG) == sha256), None)
+        client = mlflow.MlflowClient()
         if number is None:
             trained, model = find_run(run_file), onnx.load(graph)
             with (
@@ -269,63 +233,42 @@ def register_graph(
                 logged = mlflow.onnx.log_model(
                     model,
                     name="model",
-                    signature=_signature(inputs, num_modalities, num_classes, _embedding_dim(model)),
+                    signature=_signature(model.graph),
                     extra_files=[str(path) for path in extra_files],
-                    pip_requirements=[f"onnxruntime=={_version('onnxruntime')}", f"numpy=={_version('numpy')}"],
+                    pip_requirements=[f"{package}=={installed(package)}" for package in ("onnxruntime", "numpy")],
                     save_as_external_data=False,
                 )
             version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})
             number = str(version.version)
-        _describe(client, name, number, description)
+        # Descriptions that exist stay.
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(name, description=_ABOUT.format(name=name))
+        if description and not client.get_model_version(name, number).description:
+            client.update_model_version(name, number, description=description)
         client.set_registered_model_alias(name, CHALLENGER, number)
     except MlflowException as error:
         raise RegistryError(f"MLflow at {shown_uri()} refused to register {name}: {error.message}") from error
-    return Version(name, number, sha256, is_new)
-
-
-def _describe(client: Any, name: str, number: str, description: str) -> None:
-    """Describe model and version on MLflow's pages; existing descriptions stay."""
-    if not client.get_registered_model(name).description:
-        client.update_registered_model(name, description=_ABOUT.format(name=name))
-    if description and not client.get_model_version(name, number).description:
-        client.update_model_version(name, number, description=description)
+    return Version(name, number, sha256)
 
 
 @contextmanager
-def _left_as_it_ended(run_id: str | None, client: Any) -> Iterator[None]:
+def _left_as_it_ended(run_id: str | None, client: "MlflowClient") -> Iterator[None]:
     """Restore a run's status and end time, which logging a model changes, also when registering fails."""
     before = client.get_run(run_id).info if run_id else None
     try:
         yield
     finally:
-        if before and before.end_time:
+        if run_id and before and before.end_time:
             client.set_terminated(run_id, status=before.status, end_time=before.end_time)
 
 
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
-def _embedding_dim(model: Any) -> int:
-    """Width of an ONNX graph's embedding; 0 if it has no such output."""
-    found = (item for item in model.graph.output if item.name == EMBEDDING)
-    return next((int(item.type.tensor_type.shape.dim[1].dim_value) for item in found), 0)
-
-
-def _signature(inputs: Sequence[ModalityInput], num_modalities: int, num_classes: int, embedding_dim: int) -> Any:
+def _signature(graph: Any) -> Any:
+    """MLflow's description of an ONNX graph's inputs and outputs: float32 arrays, the batch dimension first."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    float32 = np.dtype(np.float32)
-    arrays: list[Any] = [
-        TensorSpec(float32, (-1, len(item.bands), item.side_px, item.side_px), item.name) for item in inputs
-    ]
-    widths = {"logits": num_classes, "probabilities": num_classes}
-    if embedding_dim:
-        widths[EMBEDDING] = embedding_dim
-    outputs: list[Any] = [TensorSpec(float32, (-1, width), name) for name, width in widths.items()]
-    return ModelSignature(
-        inputs=Schema([*arrays, TensorSpec(float32, (-1, num_modalities), PRESENCE)]), outputs=Schema(outputs)
-    )
+    def schema(arrays: Any) -> Schema:
+        sides = {array.name: [side.dim_value for side in array.type.tensor_type.shape.dim[1:]] for array in arrays}
+        return Schema([TensorSpec(np.dtype(np.float32), (-1, *rest), name) for name, rest in sides.items()])
+
+    return ModelSignature(inputs=schema(graph.input), outputs=schema(graph.output))

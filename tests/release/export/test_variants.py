@@ -248,7 +248,7 @@ def test_sums_that_overflow_half_floats_are_found(source, train, tmp_path):
     assert not is_finite_at_extremes(Session(made["fp16"]))
 
 
-def test_a_variant_that_ranks_worse_is_not_offered(source, test_set, tmp_path):
+def test_a_variant_that_ranks_worse_is_not_accepted(source, test_set, tmp_path):
     turned = changed(
         source, tmp_path / "turned.onnx", lambda name, value: -value if name.startswith("classifier.head") else value
     )
@@ -285,7 +285,7 @@ def test_fp32_is_its_own_measure(source, test_set):
     assert Variant("fp32", "", 1.0, latencies, {}, is_finite=True).faults(0.0) == []
 
 
-def test_the_stage_keeps_what_it_offers_and_reports_all(source, shards, pairs, tmp_path):
+def test_the_stage_keeps_what_it_accepts_and_reports_all(source, shards, pairs, tmp_path):
     write_index(pairs, tmp_path / "index.parquet")
     few = {"calibration_pairs": 3, "rounds": 2, "batch_size": 4, "bootstrap_resamples": 10}
     section = load_config(ROOT / "params.yaml").variants.model_copy(update=few)
@@ -293,15 +293,15 @@ def test_the_stage_keeps_what_it_offers_and_reports_all(source, shards, pairs, t
     variants(section, seed=0, exported=source.parent, shards=shards, index=index, out=out, report=report)
     found = json_of(report / "report.json")
     assert (found["num_test_pairs"], found["num_test_places"]) == (6, 6)
-    offered = {name for name, row in found["variants"].items() if row["is_offered"]} - {"fp32"}
+    accepted = {name for name, row in found["variants"].items() if row["is_accepted"]} - {"fp32"}
     assert list(found["variants"]) == ["fp16", "fp32", "int8"]
-    assert {path.stem for path in out.glob("*.onnx")} == offered
-    assert json_of(out / "offered.json") == {
+    assert {path.stem for path in out.glob("*.onnx")} == accepted
+    assert json_of(out / "accepted.json") == {
         "variant_of": file_sha256(source),
-        "offered": {name: file_sha256(out / f"{name}.onnx") for name in offered},
+        "accepted": {name: file_sha256(out / f"{name}.onnx") for name in accepted},
     }
     for row in found["variants"].values():
-        assert row["is_offered"] == (not row["why_not"])
+        assert row["is_accepted"] == (not row["why_not"])
         assert [latency["batch_size"] for latency in row["latencies"]] == [1, 4]
     table = (report / "table.md").read_text(encoding="utf-8")
     assert table.count("\n| int8 | s1 |") == 1

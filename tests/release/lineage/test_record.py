@@ -110,9 +110,6 @@ def register(exported, metadata, *, with_lineage=True):
     return register_graph(
         NAME,
         Path("models/export/model.onnx"),
-        inputs=exported.inputs,
-        num_modalities=2,
-        num_classes=3,
         extra_files=files,
         tags={},
         experiment="test",

@@ -205,9 +205,6 @@ def registered(exported_as, record=None, **changes):
     return register_graph(
         NAME,
         folder / "model.onnx",
-        inputs=changes["inputs"],
-        num_modalities=2,
-        num_classes=4,
         extra_files=files,
         tags={},
         experiment="test",
@@ -233,9 +230,9 @@ def answers(number):
     return {check["name"]: check["status"] for check in verdict["checks"]}
 
 
-def test_a_version_that_dvc_lock_does_not_lead_to_or_that_was_trained_on_other_shards_fails(checkout, config, inputs):
-    own = registered("own", lineage_of(dvc_md5(Path("data/shards"))), inputs=inputs)
-    other = registered("other", lineage_of("1" * 32 + ".dir"), inputs=inputs)
+def test_a_version_that_dvc_lock_does_not_lead_to_or_that_was_trained_on_other_shards_fails(checkout, config):
+    own = registered("own", lineage_of(dvc_md5(Path("data/shards"))))
+    other = registered("other", lineage_of("1" * 32 + ".dir"))
     for number, expected in ((own, ("failed", "passed")), (other, ("failed", "failed"))):
         with pytest.raises(PromotionError, match=r"nothing was measured(.|\n)*no commit and no experiment"):
             promoted(config, number)
@@ -247,13 +244,13 @@ def test_a_version_that_dvc_lock_does_not_lead_to_or_that_was_trained_on_other_s
     assert "passes" in promoted(config, own)
 
 
-def test_what_was_made_before_it_was_committed_passes_if_the_commit_has_it_all(checkout, config, inputs):
+def test_what_was_made_before_it_was_committed_passes_if_the_commit_has_it_all(checkout, config):
     Path("fusmae").mkdir()
     Path("fusmae/code.py").write_text("1\n", encoding="utf-8")
     git("add", "fusmae", cwd=checkout)
     lock_the_export(checkout)
     code, shards = {"fusmae/code.py": dvc_md5(Path("fusmae/code.py"))}, dvc_md5(Path("data/shards"))
-    made = registered("made", lineage_of(shards, code, {"model.dim": config.model.dim}), inputs=inputs, is_dirty=True)
+    made = registered("made", lineage_of(shards, code, {"model.dim": config.model.dim}), is_dirty=True)
     assert "passes" in promoted(config, made)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert trace(f"{NAME}/{made}").commit == commit
@@ -265,18 +262,18 @@ def test_what_was_made_before_it_was_committed_passes_if_the_commit_has_it_all(c
     [({"fusmae/gone.py": "0" * 32}, {}, r"fusmae/gone\.py"), ({}, {"model.dim": 7, "seed": 0}, r"here: model\.dim")],
 )
 def test_what_the_commit_has_otherwise_is_named_before_anything_is_measured(
-    checkout, config, inputs, monkeypatch, code, params, said
+    checkout, config, monkeypatch, code, params, said
 ):
     lock_the_export(checkout)
-    made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), inputs=inputs, is_dirty=True)
+    made = registered("made", lineage_of(dvc_md5(Path("data/shards")), code, params), is_dirty=True)
     monkeypatch.setattr("fusmae.cli.promote_version.score_models", None)
     with pytest.raises(PromotionError, match=rf"{said}(.|\n)*`dvc repro` makes what this commit names"):
         promoted(config, made)
     assert champion() == ""
 
 
-def test_a_version_of_another_commit_or_experiment_is_answered_with_the_way_there(checkout, config, inputs):
-    made = registered("made", lineage_of(dvc_md5(Path("data/shards"))), inputs=inputs)
+def test_a_version_of_another_commit_or_experiment_is_answered_with_the_way_there(checkout, config):
+    made = registered("made", lineage_of(dvc_md5(Path("data/shards"))))
     git("switch", "-q", "-c", "another", cwd=checkout)
     lock_the_export(checkout)
     git("switch", "-q", "-", cwd=checkout)
@@ -302,8 +299,8 @@ def test_a_version_without_lineage_is_judged_and_that_is_said(checkout, config):
     assert (answers("1")["lock"], answers("1")["test set"]) == ("skipped", "skipped")
 
 
-def test_a_lineage_that_can_not_be_read_ends_promotion_with_a_paragraph_and_no_rollback(checkout, config, inputs):
-    broken = registered("broken", {"stages": "none"}, inputs=inputs)
+def test_a_lineage_that_can_not_be_read_ends_promotion_with_a_paragraph_and_no_rollback(checkout, config):
+    broken = registered("broken", {"stages": "none"})
     with pytest.raises(LineageError, match=r"lineage.json of tiny/\d can't be read"):
         promoted(config, broken)
     assert phases() == []
@@ -320,18 +317,18 @@ def nan_probabilities(graph):
             item.CopyFrom(onnx.numpy_helper.from_array(np.full(item.dims, np.nan, np.float32), item.name))
 
 
-def test_a_model_that_answers_nan_fails_by_that(checkout, config, inputs):
-    number = registered("nan", inputs=inputs, graph=[nan_probabilities])
+def test_a_model_that_answers_nan_fails_by_that(checkout, config):
+    number = registered("nan", graph=[nan_probabilities])
     with pytest.raises(PromotionError, match=r"finite: \d+ are not, and count as wrong"):
         promoted(config, number)
 
 
-def test_a_graph_without_commit_and_a_parity_report_without_checks_fail_by_that(checkout, config, inputs):
+def test_a_graph_without_commit_and_a_parity_report_without_checks_fail_by_that(checkout, config):
     def without_commit(graph):
         (item,) = [item for item in graph.metadata_props if item.key == "fusmae"]
         item.value = json.dumps({key: value for key, value in json.loads(item.value).items() if key != "git"})
 
-    number = registered("bare", inputs=inputs, graph=[without_commit], parity={})
+    number = registered("bare", graph=[without_commit], parity={})
     with pytest.raises(PromotionError, match=r"source: no commit is recorded(.|\n)*dvc repro -f -s export"):
         promoted(config, number)
     with pytest.raises(PromotionError, match=r"source: no commit is recorded(.|\n)*parity: not measured"):
@@ -342,8 +339,8 @@ def test_a_champion_of_other_classes_can_be_followed_by_force_only(checkout, con
     from fusmae.release.registry.versions import register_graph
 
     connect()
-    options = {"num_modalities": 2, "num_classes": 3, "extra_files": [], "tags": {}, "run_file": Path("none.json")}
-    old = register_graph(NAME, exported.path, inputs=exported.inputs, experiment="test", **options).number
+    options = {"extra_files": [], "tags": {}, "experiment": "test", "run_file": Path("none.json")}
+    old = register_graph(NAME, exported.path, **options).number
     move_champion("promote", model_file(f"{NAME}/{old}"), "")
     with pytest.raises(PromotionError, match=r"metric: champion tiny/4 can't be judged on this test set"):
         promoted(config, "1")
@@ -409,9 +406,6 @@ def test_a_model_of_other_classes_cannot_be_judged(checkout, config, exported):
     register_graph(
         NAME,
         exported.path,
-        inputs=exported.inputs,
-        num_modalities=2,
-        num_classes=3,
         extra_files=[],
         tags={},
         experiment="test",
@@ -460,16 +454,14 @@ def test_the_run_and_version_in_use_are_marked_and_the_run_comes_out_of_the_bin(
     assert (tags["fusmae.in_use"], tags["fusmae.crowned"]) == (begun.sha256, done.sha256)
 
 
-def test_runs_behind_a_version_in_use_are_marked_and_come_out_of_the_bin(checkout, config, inputs):
+def test_runs_behind_a_version_in_use_are_marked_and_come_out_of_the_bin(checkout, config):
     connect()
     client = MlflowClient()
     ancestor = client.create_run("0").info.run_id
     client.set_terminated(ancestor)
     client.delete_run(ancestor)
     run = {"stage": "pretrain", "experiment": "test", "run_id": ancestor}
-    number = registered(
-        "descended", lineage_of("") | {"stages": [], "runs": [run, run | {"run_id": "f" * 32}]}, inputs=inputs
-    )
+    number = registered("descended", lineage_of("") | {"stages": [], "runs": [run, run | {"run_id": "f" * 32}]})
     forced(config, number)
     found = client.get_run(ancestor)
     assert found.info.lifecycle_stage == "active"

@@ -1,15 +1,14 @@
 """A card says what was tracked, computes what is known to fail, and shows pictures that lie beside it."""
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from fusmae.data.index import Pair
 from fusmae.release.lineage.record import GitState, Lineage, RunFacts
 from fusmae.release.registry.card import CardFacts, model_card, short_card
-from fusmae.release.registry.variants import Offer
 from fusmae.runs.dvc_lock import LockedStage
 
 CLASSES = ("water", "forest", "town", "ice")
@@ -33,9 +32,7 @@ def pair(number, split, **changes):
 
 
 @pytest.fixture
-def facts(tmp_path):
-    table = tmp_path / "table.md"
-    table.write_text("| variant | offered |\n|---|---|\n| int8 | yes |\n", encoding="utf-8")
+def facts():
     trained = {"stage": "finetune-pretrained", "seed": 7}
     inputs = [{"name": "s1_10m", "bands": ["VV"], "side_px": 24, "units": "dB", "gsd_m": 10}]
     rows = {
@@ -99,9 +96,10 @@ def facts(tmp_path):
             receipt={"files": {"pixels.tar": "sha256:abc"}},
             runs=(run,),
         ),
-        "offer": Offer({"int8": tmp_path / "int8.onnx"}, tmp_path / "report.json", table),
-        "curves": "pr.png",
-        "reconstructions": ["00_p3.png"],
+        "accepted": [Path("variants/int8.onnx")],
+        "variants_table": "| variant | accepted |\n|---|---|\n| int8 | yes |",
+        "curves": Path("evaluate/pr.png"),
+        "reconstructions": [Path("pictures/00_p3.png")],
     }
 
 
@@ -129,8 +127,8 @@ def test_snow_and_clouds_are_in_scope_where_training_had_them(facts):
 
 def test_places_in_two_splits_are_counted(facts):
     assert "Places in more than one split: none." in section(model_card(CardFacts(**facts)), "Data")
-    facts["pairs"] += [pair(5, "test", place="place1")]
-    assert "Places in more than one split: 1." in section(model_card(CardFacts(**facts)), "Data")
+    facts["pairs"] += [pair(5, "test", place="place1"), pair(6, "test", place="place2")]
+    assert "Places in more than one split: 2." in section(model_card(CardFacts(**facts)), "Data")
 
 
 def test_data_has_its_licence_its_splits_and_what_was_left_out(facts):
@@ -151,8 +149,8 @@ def test_a_missing_modality_is_compared_with_all_and_random_weights_with_pretrai
 def test_known_failures_are_computed(facts):
     failures = section(model_card(CardFacts(**facts)), "Known failures")
     for wanted in (
-        "Not tested, for no test pair has them: ice.",
-        "Not learned, for no training pair has them: town.",
+        "Not tested, because no test pair has them: ice.",
+        "Not learned, because no training pair has them: town.",
         "At or below chance (AP, and the class’s share of the test pairs): forest (0.20, 0.60).",
         "fewer than 5 pairs, so that their AP says little: town (2).",
         "wider than 0.1: smaller differences mean nothing: s1 (0.30–0.90).",
@@ -186,7 +184,7 @@ def test_a_run_that_the_store_lacks_is_named_without_numbers(facts):
     facts["lineage"] = facts["lineage"].model_copy(update={"runs": (run,)})
     card = model_card(CardFacts(**facts))
     assert "| pretrain | not known | not known | not known | not known | not measured |" in card
-    assert "Not known how long in all" in card
+    assert "An unknown time in total" in card
     assert "run `run-1` of pretrain, commit not known" in card
 
 
@@ -211,10 +209,10 @@ def test_a_clean_commit_stands_alone(facts):
 
 def test_variants_are_in_the_card_with_what_was_measured_of_them(facts):
     variants = section(model_card(CardFacts(**facts)), "Variants")
-    assert "Offered beside this graph, in the version's folder `extra_files`: `int8.onnx`." in variants
+    assert "beside this graph in the version's folder `extra_files`: `int8.onnx`." in variants
     assert "| int8 | yes |" in variants
-    facts["offer"] = replace(facts["offer"], graphs={})
-    assert "None is offered" in section(model_card(CardFacts(**facts)), "Variants")
+    facts["accepted"] = []
+    assert "None is accepted" in section(model_card(CardFacts(**facts)), "Variants")
 
 
 def test_pictures_are_linked_by_their_names_beside_the_card(facts):
@@ -246,7 +244,7 @@ def test_the_short_card_has_use_scores_and_failures_and_names_the_whole_one(fact
         assert f"{rows['random'][setting]['micro_ap']:.3f}" in row
     assert "10 test pairs of 8 places" in text
     assert "**Known failures**" in lines
-    assert "- Not tested, for no test pair has them: ice." in lines
+    assert "- Not tested, because no test pair has them: ice." in lines
     assert "`card.md`" in lines[-1]
 
 

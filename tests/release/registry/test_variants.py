@@ -1,6 +1,7 @@
-"""The variants that are offered go into the registry with the graph, and only if they are the graph's own."""
+"""The accepted variants go into the registry with the graph, and only if they are the graph's own."""
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from fusmae.inference.session import Session
 from fusmae.release.export.graph import save_onnx
 from fusmae.release.registry.artifacts import fetch_artifact, read_artifact
 from fusmae.release.registry.model_file import model_file
-from fusmae.release.registry.variants import Offer
+from fusmae.release.registry.variants import accepted_variants
 from fusmae.stages.register import register
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ GRAPH, VARIANTS, MEASURED = Path("models/export/model.onnx"), Path("models/varia
 
 @pytest.fixture
 def made(tmp_path, monkeypatch, exported):
-    """What stages `export` and `variants` leave: int8 is offered, fp16 is not."""
+    """What stages `export` and `variants` leave: int8 is accepted, fp16 is not."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     known = {
@@ -40,16 +41,14 @@ def made(tmp_path, monkeypatch, exported):
     save_onnx(onnx.load(exported.path), exported.metadata | known, GRAPH)
     save_onnx(onnx.load(exported.path), exported.metadata | {"precision": "int8"}, VARIANTS / "int8.onnx")
     hashes = {"fp32": file_sha256(GRAPH), "int8": file_sha256(VARIANTS / "int8.onnx"), "fp16": "0" * 64}
-    rows = {name: {"sha256": sha256, "is_offered": name != "fp16"} for name, sha256 in hashes.items()}
-    write_json(VARIANTS / "offered.json", {"variant_of": hashes["fp32"], "offered": {"int8": hashes["int8"]}})
+    rows = {name: {"sha256": sha256, "is_accepted": name != "fp16"} for name, sha256 in hashes.items()}
+    write_json(VARIANTS / "accepted.json", {"variant_of": hashes["fp32"], "accepted": {"int8": hashes["int8"]}})
     write_json(MEASURED / "report.json", {"variants": rows})
-    (MEASURED / "table.md").write_text("| variant | offered |\n|---|---|\n| int8 | yes |\n", encoding="utf-8")
+    (MEASURED / "table.md").write_text("| variant | accepted |\n|---|---|\n| int8 | yes |\n", encoding="utf-8")
 
 
-def test_what_is_offered_is_found_with_its_report(made):
-    offer = Offer.read(VARIANTS, MEASURED, GRAPH)
-    assert offer.graphs == {"int8": VARIANTS / "int8.onnx"}
-    assert (offer.report.name, offer.table.name) == ("report.json", "table.md")
+def test_what_is_accepted_is_found(made):
+    assert accepted_variants(VARIANTS, MEASURED, GRAPH) == [VARIANTS / "int8.onnx"]
 
 
 def another_graph():
@@ -60,7 +59,7 @@ def another_graph():
 
 def changed_report():
     report = json.loads((MEASURED / "report.json").read_text())
-    report["variants"]["fp16"]["is_offered"] = True
+    report["variants"]["fp16"]["is_accepted"] = True
     write_json(MEASURED / "report.json", report)
 
 
@@ -76,7 +75,7 @@ def changed_report():
 def test_variants_that_were_not_measured_of_this_graph_are_refused(made, change):
     change()
     with pytest.raises(ExportError, match=r"not those that were measured of(.|\n)*dvc repro -f -s variants"):
-        Offer.read(VARIANTS, MEASURED, GRAPH)
+        accepted_variants(VARIANTS, MEASURED, GRAPH)
 
 
 def register_all():
@@ -115,7 +114,7 @@ def register_all():
     return model_file(f"{section.model_name}@challenger")
 
 
-def test_a_version_holds_the_variants_that_are_offered_and_what_was_measured_of_all(made, tmp_path):
+def test_a_version_holds_the_accepted_variants_and_what_was_measured_of_all(made, tmp_path):
     model = register_all()
     found = fetch_artifact(model, "int8.onnx", tmp_path / "fetched")
     assert file_sha256(found) == file_sha256(VARIANTS / "int8.onnx")
@@ -124,14 +123,14 @@ def test_a_version_holds_the_variants_that_are_offered_and_what_was_measured_of_
     assert read_artifact(model, "variants.json") == (MEASURED / "report.json").read_text()
     assert read_artifact(model, "variants.md") == (MEASURED / "table.md").read_text()
     card = read_artifact(model, "card.md")
-    assert "## Variants\n\nOffered beside this graph, in the version's folder `extra_files`: `int8.onnx`." in card
+    assert re.search(r"^## Variants\n\nAccepted, .* folder `extra_files`: `int8.onnx`\.\n\n", card, re.MULTILINE)
     assert "| int8 | yes |" in card
 
 
-def test_a_version_without_an_offer_is_registered_too(made):
+def test_a_version_without_an_accepted_variant_is_registered_too(made):
     shutil.rmtree(VARIANTS)
     report = json.loads((MEASURED / "report.json").read_text())
-    report["variants"]["int8"]["is_offered"] = False
+    report["variants"]["int8"]["is_accepted"] = False
     write_json(MEASURED / "report.json", report)
-    write_json(VARIANTS / "offered.json", {"variant_of": file_sha256(GRAPH), "offered": {}})
-    assert "None is offered beside this graph" in read_artifact(register_all(), "card.md")
+    write_json(VARIANTS / "accepted.json", {"variant_of": file_sha256(GRAPH), "accepted": {}})
+    assert "None is accepted" in read_artifact(register_all(), "card.md")
