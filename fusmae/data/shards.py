@@ -146,14 +146,6 @@ class PairReader:
 class ShardFolder:
     """All shards of a dataset, as the folder's manifest lists them.
 
-    Attributes:
-        inputs: descriptions of the arrays of a pair.
-        classes: class names, in the order of the label columns.
-        map_classes: classes of the land-cover maps, in the order of their numbers; empty where there are no maps.
-        origin: dataset that the shards were made from.
-        left_out: pairs of the index that are not in the shards, and why.
-        checksums: SHA-256 of each shard's own manifest by the shard's path, for each split.
-
     Raises:
         ShardError: there are no shards, they have another format, or the manifest is damaged.
     """
@@ -164,10 +156,11 @@ class ShardFolder:
         if (got := manifest_sha256(manifest)) != expected:
             raise damaged(folder / MANIFEST, got, expected)
         self.inputs = _inputs_of(manifest)
-        self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])
+        self.classes: tuple[str, ...] = tuple(manifest["classes"])  # in the order of the label columns
+        self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])  # by number; empty where there are no maps
         self.origin = Origin(**manifest["origin"])
         self.left_out = [LeftOut(**item) for item in manifest["left_out"]]
+        # SHA-256 of each shard's own manifest by the shard's path, for each split.
         self.checksums: dict[Split, dict[Path, str]] = {
             split: {folder / split / entry["name"]: entry["sha256"] for entry in manifest["splits"][split]}
             for split in SPLITS
