@@ -30,7 +30,7 @@ from fusmae.evaluation.metrics import score
 from fusmae.evaluation.resampling import place_resamples, score_intervals
 from fusmae.files import write_json
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.synthetic.classes import COVERS
+from fusmae.sources.synthetic.landscape import COVERS
 from fusmae.sources.synthetic.source import SyntheticSource
 
 RESAMPLES = 500

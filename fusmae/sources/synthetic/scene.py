@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
-from fusmae.sources.synthetic.landscape import PATCH_PX, build_surface, lay_regions, relief
+from fusmae.sources.synthetic.landscape import CLASSES, COVERS, PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.materials import CLOUD, HAZE, S2_BANDS, SNOW, backscatter_db, reflectance, with_speckle
 from fusmae.sources.synthetic.plan import Block, Draw, Patch, stream
 from fusmae.sources.synthetic.texture import Field, Shape, smooth_noise
+
+LABEL_SHARE = 0.1
+"""Share of a patch's reference map that a class must cover at least to be a label of the patch."""
 
 # Share of the blocks that have clouds, and of those seen in the three coldest months that have snow.
 _CLOUDY_SHARE, _SNOWY_SHARE = 0.15, 0.5

@@ -22,7 +22,7 @@ from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.patches.geotiff import read_patches, read_reference_map
 from fusmae.sources.shared.source import Facts, Source
-from fusmae.sources.synthetic.classes import CLASSES
+from fusmae.sources.synthetic.landscape import CLASSES
 from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
 from fusmae.sources.synthetic.scene import labels_by_key
 from fusmae.sources.synthetic.write import scene_folders, write_block, write_tables

@@ -11,7 +11,8 @@ from fusmae.modalities import modality_inputs
 from fusmae.sources.patches.bands import MODALITIES, PATCH_M
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.shared.source import Source
-from fusmae.sources.synthetic.classes import COVERS, LABEL_SHARE
+from fusmae.sources.synthetic.landscape import COVERS
+from fusmae.sources.synthetic.scene import LABEL_SHARE
 from fusmae.sources.synthetic.source import SyntheticSource
 
 
