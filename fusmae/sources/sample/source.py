@@ -25,7 +25,8 @@ from safetensors.numpy import load
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
-from fusmae.sources.patches.bands import MODALITIES, validate_bands
+from fusmae.modalities import BIGEARTHNET
+from fusmae.sources.patches.bands import validate_bands
 from fusmae.sources.patches.facts import KNOWN_LABELS, STATISTICS, V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.patches.geotiff import read_patches
 from fusmae.sources.patches.nomenclature import CLASSES
@@ -196,7 +197,7 @@ def _run_pip(wheel: Wheel, folder: Path, downloads: Path) -> None:
 def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
     pickled = [
         tables.V1Description(
-            key, tuple(load_record(value).fields["labels"]), dict.fromkeys(MODALITIES, f"v1_lmdb:{key}")
+            key, tuple(load_record(value).fields["labels"]), dict.fromkeys(BIGEARTHNET, f"v1_lmdb:{key}")
         )
         for key, value in read_values(raw / "v1_lmdb").items()
     ]
@@ -256,7 +257,7 @@ def _read_v1(folder: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
     record = load_record(_stored(folder, pair)["s2"])
     bands: dict[str, NDArray[Any]] = {}
-    for modality, spec in MODALITIES.items():
+    for modality, spec in BIGEARTHNET.items():
         side = record.fields.get(f"{modality}_patch")
         if not isinstance(side, Record):
             problem = f"Pair {pair.key} lacks a side: its pickle has no {modality}_patch."

@@ -15,8 +15,9 @@ from rasterio import Affine
 from rasterio.io import MemoryFile
 
 from fusmae.files import write_json, written_whole
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
@@ -83,7 +84,7 @@ def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: 
     # As in the real files: 0 is nodata in S2; S1 files state no nodata value.
     for modality, folder, nodata in (("s1", s1 / patch.s1_name, None), ("s2", s2 / patch.s2_name, 0)):
         folder.mkdir(parents=True)
-        for band in MODALITIES[modality].bands:
+        for band in BIGEARTHNET[modality].bands:
             _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
     # As in the real dataset, only reference maps are compressed.
     folder = maps / patch.s2_name
