@@ -17,7 +17,7 @@ from fusmae.sources.patches.geotiff import read_patches, read_reference_map
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
 _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
 _V1_ADDRESS = "https://zenodo.org/records/12687186/files"
@@ -97,11 +97,8 @@ class BigEarthNetSource(Source):
         self._countries = tuple(countries)
         self._snow_and_clouds = snow_and_clouds
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
-        options = DownloadOptions(tuple(mirrors), num_connections)
         if self._version == 1:
             sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS}
             v1.listed_names(raw)  # finds a wrong list before 60 GB are transferred

@@ -25,6 +25,7 @@ from fusmae.sources.folder.file_hashes import file_hashes
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
 from fusmae.sources.shared.raster import Raster, check_same_ground, lon_lat, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
 
 _ENDINGS = (".tif", ".tiff")
@@ -50,9 +51,7 @@ class FolderSource(Source):
         self._s2_offset = s2_offset
         self._inputs = tuple(inputs)
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
         read_pairs_table(raw / TABLE, self.classes)
         folders = modality_folders(raw)

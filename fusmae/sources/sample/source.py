@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.shared.unpickle import Record, array_of, load_record
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 _FETCH = "dvc repro -f -s fetch"
 _ERROR_LINES = 5
@@ -86,9 +86,7 @@ class SampleSource(Source):
     classes = CLASSES
     licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Download both wheels into `downloads`, unless they are present, and unpack what is needed into `raw`."""
         wheels, failures = {}, []
         for wheel in _MEMBERS:

@@ -16,7 +16,7 @@ from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 from fusmae.sources.shared.source import Facts, Source, first_three, statistics_of
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
 # User name and password are public: they were published with the dataset.
 _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
@@ -102,11 +102,9 @@ class Sen12msSource(Source):
         self._validation_share = validation_share
         self._mode: land_cover.LabelMode = labels
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        options, lists = DownloadOptions(tuple(mirrors), num_connections), list_files()
+        lists = list_files()
         for file in lists:
             fetch_file(file, raw / file.name, options)
         archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)

@@ -26,6 +26,7 @@ from fusmae.sources.synthetic.landscape import CLASSES
 from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
 from fusmae.sources.synthetic.scene import labels_by_key
 from fusmae.sources.synthetic.write import scene_folders, write_block, write_tables
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 MARKER = "SYNTHETIC.txt"
 _RECORDS = ".blocks"
@@ -51,9 +52,7 @@ class SyntheticSource(Source):
     def __init__(self, num_pairs: int, seed: int) -> None:
         self._world = World(num_pairs, seed)
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Make the world in `raw`; nothing is downloaded."""
         generate(self._world, raw)
         return {"synthetic": str(self._world)}

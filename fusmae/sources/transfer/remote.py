@@ -31,6 +31,9 @@ class DownloadOptions:
     num_connections: int = 4  # number of simultaneous transfers
 
 
+DEFAULT_OPTIONS = DownloadOptions()
+
+
 def addresses(file: RemoteFile, options: DownloadOptions) -> tuple[str, ...]:
     """Return every address of a file, in the order in which they are tried; the last one is its own."""
     return (*(_in_folder(mirror, file.name) for mirror in options.mirrors), file.address)
