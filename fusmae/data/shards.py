@@ -134,12 +134,13 @@ class PairReader:
             if not 0 <= index < len(self):
                 raise IndexError(f"pair {index} of {len(self)}")
         buffers = Buffers(self._shards[0].dtypes[name], len(indices))
-        # Neighbours in the batch that lie in one shard are read together.
-        for number, run in groupby(enumerate(indices), lambda item: bisect_right(self._starts, item[1]) - 1):
-            places, found = zip(*run, strict=True)
-            rows = [index - self._starts[number] for index in found]
-            path, start = self._shards[number].path / name, self._shards[number].starts[name]
-            buffers.fill(path, self._files(path), start, places[0], rows)
+        # Neighbours in the batch that follow one another in one shard are read together.
+        shards = [bisect_right(self._starts, index) - 1 for index in indices]
+        for (number, _), run in groupby(range(len(indices)), lambda place: (shards[place], indices[place] - place)):
+            place, *others = run
+            row, shard = indices[place] - self._starts[number], self._shards[number]
+            path, rows = shard.path / name, range(row, row + 1 + len(others))
+            buffers.fill(path, self._files(path), shard.starts[name], rows, place)
         return buffers
 
 

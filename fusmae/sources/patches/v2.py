@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
-from fusmae.errors import SourceError
+from fusmae.errors import SourceError, first_three
 from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, centres, ground_cell, parse_patch_name
 from fusmae.sources.shared.columns import Columns
-from fusmae.sources.shared.source import first_three
 
 TABLE = "metadata.parquet"
 """Table of the pairs without snow, cloud or cloud shadow."""

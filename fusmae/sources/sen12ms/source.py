@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
-from fusmae.errors import PairError, SourceError
+from fusmae.errors import PairError, SourceError, first_three
 from fusmae.modalities import SEN12MS
 from fusmae.sources.sen12ms import labels as land_cover
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
-from fusmae.sources.shared.source import Facts, Source, first_three, statistics_of
+from fusmae.sources.shared.source import Facts, Source, statistics_of
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 

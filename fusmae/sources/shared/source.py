@@ -1,6 +1,6 @@
 """What every raw dataset offers: how to get it, which pairs it holds, how to read one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,11 +97,6 @@ class Source(Protocol):
             SourceError: `raw` is damaged or not this dataset.
         """
         ...
-
-
-def first_three(texts: Sequence[str], separator: str = ", ") -> str:
-    """Return up to three of the texts, with a sign where there are more."""
-    return separator.join(texts[:3]) + (" …" if len(texts) > 3 else "")
 
 
 def statistics_of(table: Mapping[str, Mapping[str, tuple[float, float]]]) -> Statistics:
