@@ -36,11 +36,8 @@ _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 class FolderSource(Source):
     """Pairs that a user provides; see `Source` for the methods and docs/folder.md for the layout.
 
-    Args:
-        classes: class names, in the order of a label vector.
-        s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 since
-            baseline 04.00.
-        inputs: arrays of a tile, whose modalities `read` returns; may be empty where no pixels are read.
+    Beside the settings of `FolderConfig` it takes the arrays of a tile, whose modalities `read` returns; they may be
+    empty where no pixels are read.
     """
 
     name = "folder"

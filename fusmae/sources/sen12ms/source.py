@@ -85,13 +85,7 @@ _STATISTICS = statistics_of(
 
 
 class Sen12msSource(Source):
-    """SEN12MS; see `Source` for the methods.
-
-    Args:
-        seasons: any of spring, summer, fall and winter; empty for all.
-        validation_share: share of each season's training scenes that becomes the validation split.
-        labels: "multi" for every class with a share of at least 0.1, "single" for the class with the largest share.
-    """
+    """SEN12MS; see `Source` for the methods and `Sen12msConfig` for the settings."""
 
     name = "sen12ms"
     classes = map_classes = land_cover.CLASSES
