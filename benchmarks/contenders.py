@@ -19,12 +19,12 @@ from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.files import write_json
-from fusmae.modalities import Statistics, modality_inputs
+from fusmae.modalities import BIGEARTHNET, Statistics, modality_inputs
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
-INPUTS = modality_inputs(MODALITIES, PATCH_M)
+INPUTS = modality_inputs(BIGEARTHNET, PATCH_M)
 BATCH = 64
 SEED = 0
 
@@ -58,8 +58,8 @@ def prepare(folder: Path, num_pairs: int) -> None:
     with lmdb.open(str(folder / "lmdb"), map_size=2**40) as store, store.begin(write=True) as transaction:
         for pair in train:
             bands = source.read(raw, pair)
-            for modality in MODALITIES:
-                side = {band: bands[band] for band in MODALITIES[modality].bands}
+            for modality in BIGEARTHNET:
+                side = {band: bands[band] for band in BIGEARTHNET[modality].bands}
                 transaction.put(f"{pair.key}/{modality}".encode(), save(side))
     write_json(folder / "lmdb" / "keys.json", [pair.key for pair in train])
 
@@ -83,7 +83,7 @@ class LmdbPairs(Dataset[Pixels]):
             self.store = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False)
         with self.store.begin() as transaction:
             bands: dict[str, Any] = {}
-            for modality in MODALITIES:
+            for modality in BIGEARTHNET:
                 bands |= load(transaction.get(f"{self.keys[index]}/{modality}".encode()))
         return {item.name: torch.from_numpy(np.stack([bands[band] for band in item.bands])) for item in INPUTS}
 
@@ -126,7 +126,7 @@ def finisher(name: str, product: str, known: Statistics) -> Callable[[Any], Any]
     if name == "torchgeo":
         order = {
             "image_s1": ("s1", ("VH", "VV")),
-            "image_s2": ("s2", sorted(MODALITIES["s2"].bands, key=_product_order)),
+            "image_s2": ("s2", sorted(BIGEARTHNET["s2"].bands, key=_product_order)),
         }
         moments = {
             key: tuple(

@@ -29,8 +29,8 @@ from fusmae.data.index import SPLITS
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.resampling import place_resamples, score_intervals
 from fusmae.files import write_json
-from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.synthetic.classes import COVERS
+from fusmae.modalities import BIGEARTHNET
+from fusmae.sources.synthetic.landscape import COVERS
 from fusmae.sources.synthetic.source import SyntheticSource
 
 RESAMPLES = 500
@@ -74,7 +74,7 @@ def main(
     source = SyntheticSource(pairs, seed)
     source.fetch(raw.parent, raw)
     data = load(source, raw)
-    both = tuple(MODALITIES)
+    both = tuple(BIGEARTHNET)
     rows: dict[str, Callable[[], NDArray[np.float64]]] = {
         "chance": lambda: np.tile(data.labels[data.rows("train")].mean(axis=0), (len(data.rows("test")), 1)),
         "rivals not told apart": lambda: rivals_not_told_apart(data, source.classes),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fusmae.data.index import Pair
 from fusmae.data.pixels import stack_bands
-from fusmae.modalities import BandStatistics, modality_inputs
+from fusmae.modalities import BIGEARTHNET, BandStatistics, modality_inputs
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
 
@@ -47,7 +47,7 @@ class Data:
 def load(source: SyntheticSource, raw: Path) -> Data:
     """Read every pair of the world."""
     pairs = source.pairs(raw)
-    inputs = modality_inputs(MODALITIES, PATCH_M)
+    inputs = modality_inputs(BIGEARTHNET, PATCH_M)
     arrays: dict[str, list[NDArray[Any]]] = {item.name: [] for item in inputs}
     for pair in pairs:
         bands = source.read(raw, pair)
@@ -76,15 +76,15 @@ def _scene(pair: Pair) -> str:
 
 def _tiles(stacked: dict[str, NDArray[Any]], is_train: NDArray[np.bool_]) -> dict[str, Tensor]:
     """Tiles by modality, standardised and resampled by the model's own preprocessing."""
-    inputs = modality_inputs(MODALITIES, PATCH_M)
-    statistics: dict[str, dict[str, BandStatistics]] = {key: {} for key in MODALITIES}
+    inputs = modality_inputs(BIGEARTHNET, PATCH_M)
+    statistics: dict[str, dict[str, BandStatistics]] = {key: {} for key in BIGEARTHNET}
     for item in inputs:
         train = stacked[item.name][is_train]
         for channel, band in enumerate(item.bands):
             mean, std = (float(moment(train[:, channel], dtype=np.float64)) for moment in (np.mean, np.std))
             statistics[item.modality][band] = BandStatistics(mean=mean, std=std)
     preprocess = Preprocess(Preprocessing(inputs=inputs, statistics=statistics))
-    parts: dict[str, list[Tensor]] = {key: [] for key in MODALITIES}
+    parts: dict[str, list[Tensor]] = {key: [] for key in BIGEARTHNET}
     for start in range(0, len(is_train), 256):
         batch = {
             name: torch.from_numpy(values[start : start + 256].astype(np.float32)) for name, values in stacked.items()

@@ -17,7 +17,7 @@ from fusmae.evaluation.metrics import average_precisions
 from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import pool
-from fusmae.sources.synthetic.classes import COVERS
+from fusmae.sources.synthetic.landscape import COVERS
 
 REGULARISATION = (0.001, 0.01, 0.1, 1.0, 10.0)
 BATCH = 64

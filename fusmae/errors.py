@@ -3,6 +3,7 @@
 Each message states what is wrong and where, what was found, what was expected and what to run next.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 
@@ -115,3 +116,8 @@ class StudyError(FusmaeError):
 
 class StorageError(FusmaeError):
     """The disk is full, or a file cannot be written."""
+
+
+def first_three(texts: Sequence[str], separator: str = ", ") -> str:
+    """Return up to three of the texts, with a sign where there are more."""
+    return separator.join(texts[:3]) + (" …" if len(texts) > 3 else "")

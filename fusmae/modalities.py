@@ -60,9 +60,36 @@ class Modality(BaseModel):
         return tuple(band for group in self.groups for band in group.bands)
 
     @property
+    def gsds_m(self) -> dict[str, int]:
+        """Ground sampling distance in metres by band, in channel order."""
+        return {band: group.gsd_m for group in self.groups for band in group.bands}
+
+    @property
     def unit(self) -> Unit:
         """The row of its units."""
         return UNITS[self.units]
+
+
+_BACKSCATTER = Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),))
+BIGEARTHNET: dict[str, Modality] = {
+    "s1": _BACKSCATTER,
+    "s2": Modality(
+        units="DN",
+        groups=(
+            BandGroup(gsd_m=10, bands=("B02", "B03", "B04", "B08")),
+            BandGroup(gsd_m=20, bands=("B05", "B06", "B07", "B8A", "B11", "B12")),
+            BandGroup(gsd_m=60, bands=("B01", "B09")),
+        ),
+    ),
+}
+"""What BigEarthNet, its sample and the synthetic world have on disk of each pair."""
+
+_L1C_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+SEN12MS: dict[str, Modality] = {
+    "s1": _BACKSCATTER,
+    "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=_L1C_BANDS),)),
+}
+"""The same of SEN12MS: L1C, every band resampled to 10 m, in the order that its authors state (files name no bands)."""
 
 
 class BandStatistics(BaseModel):

@@ -3,42 +3,19 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from fusmae.config.section import Section
-from fusmae.modalities import Modality
+from fusmae.modalities import BIGEARTHNET, SEN12MS, Modality
 from fusmae.runs.utf8 import composed
-
-
-@dataclass(frozen=True)
-class _OnDisk:
-    """What a dataset has of one modality: its units, and the ground sampling distance in metres of each band."""
-
-    units: str
-    bands: Mapping[str, int]
-
-
-_BACKSCATTER = _OnDisk("dB", {"VV": 10, "VH": 10})
-_BIGEARTHNET = {
-    "s1": _BACKSCATTER,
-    "s2": _OnDisk(
-        "DN",
-        {
-            **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
-            **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
-            **dict.fromkeys(("B01", "B09"), 60),
-        },
-    ),
-}
 
 
 class _SourceSection(Section):
     """A raw dataset."""
 
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = {}  # what it has, by modality; empty where the user's files decide that
+    on_disk: ClassVar[Mapping[str, Modality]] = {}  # what it has, by modality; empty where the user's files decide that
     name: str  # name of the dataset
 
     @property
@@ -55,12 +32,9 @@ class _SourceSection(Section):
                 continue
             if modality.units != known.units:
                 yield f"modalities.{key}.units: got {modality.units}; {self.name} has {key} in {known.units}"
-            for group in modality.groups:
-                yield from (
-                    f"modalities.{key}: {self.name} {fault}"
-                    for band in group.bands
-                    if (fault := _band_fault(band, group.gsd_m, known.bands))
-                )
+            for band, gsd_m in modality.gsds_m.items():
+                if fault := _band_fault(band, gsd_m, known.gsds_m):
+                    yield f"modalities.{key}: {self.name} {fault}"
 
 
 def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
@@ -80,14 +54,14 @@ PROVIDED_BY_USER = ("folder",)
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
 
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, Modality]] = BIGEARTHNET
     name: Literal["sample"]
 
 
 class BigEarthNetConfig(_SourceSection):
     """BigEarthNet-MM."""
 
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, Modality]] = BIGEARTHNET
     name: Literal["bigearthnet"]
     version: Literal[1, 2]  # version of the dataset: 1, or 2 (reBEN)
     countries: list[str]  # names of the countries, as the dataset's table spells them; an empty list for all
@@ -97,13 +71,7 @@ class BigEarthNetConfig(_SourceSection):
 class Sen12msConfig(_SourceSection):
     """SEN12MS."""
 
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = {
-        "s1": _BACKSCATTER,
-        # L1C, every band resampled to 10 m.
-        "s2": _OnDisk(
-            "DN", dict.fromkeys((*(f"B{number:02d}" for number in range(1, 9)), "B8A", "B09", "B10", "B11", "B12"), 10)
-        ),
-    }
+    on_disk: ClassVar[Mapping[str, Modality]] = SEN12MS
     name: Literal["sen12ms"]
     seasons: list[Literal["spring", "summer", "fall", "winter"]]  # names of the archives to take; an empty list for all
     validation_share: float = Field(gt=0.0, lt=1.0)  # share of the training scenes that is split off for validation
@@ -113,7 +81,7 @@ class Sen12msConfig(_SourceSection):
 class SyntheticConfig(_SourceSection):
     """A generated world in BigEarthNet v2's layout."""
 
-    on_disk: ClassVar[Mapping[str, _OnDisk]] = _BIGEARTHNET
+    on_disk: ClassVar[Mapping[str, Modality]] = BIGEARTHNET
     name: Literal["synthetic"]
     num_pairs: int = Field(ge=50)  # number of pairs
     seed: int = Field(ge=0)  # random seed; another seed gives another world

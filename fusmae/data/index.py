@@ -7,12 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from fusmae.errors import Fault, PairError, SourceError
+from fusmae.errors import Fault, PairError, SourceError, first_three
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-_MAX_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +60,11 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
     for keys, fault, problem, expected in faults:
         if keys:
             text = f"{len(keys):,} of {len(times):,} pairs {problem}."
-            raise PairError(fault, text, got=_shown(keys), expected=expected)
+            raise PairError(fault, text, got=first_three(keys), expected=expected)
     if leaking := leaking_places(pairs):
         raise SourceError(
             f"{len(leaking)} places are in more than one split.",
-            got=_shown([f"{place}: {' and '.join(splits)}" for place, splits in sorted(leaking.items())]),
+            got=first_three([f"{place}: {' and '.join(splits)}" for place, splits in sorted(leaking.items())]),
             expected="one split per place",
             hint="move each place whole to its most held-out split (test, validation, train) in the raw table",
         )
@@ -83,10 +81,6 @@ def leaking_places(pairs: Iterable[Pair]) -> dict[str, list[Split]]:
     for pair in pairs:
         splits[pair.place].add(pair.split)
     return {place: sorted(found) for place, found in splits.items() if len(found) > 1}
-
-
-def _shown(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_MAX_SHOWN]) + (" …" if len(keys) > _MAX_SHOWN else "")
 
 
 def write_index(pairs: Iterable[Pair], path: Path) -> None:

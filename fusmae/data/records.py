@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,24 +98,22 @@ class Buffers:
         self._arrays = {name: np.empty((count, *field.shape), field.base) for name, field in fields.items()}
         self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
 
-    def fill(self, path: Path, descriptor: int, start: int, at: int, rows: Sequence[int]) -> None:
-        """Read `rows` of an open file into consecutive places of the batch, the first one into place `at`.
+    def fill(self, path: Path, descriptor: int, start: int, rows: range, place: int) -> None:
+        """Read consecutive `rows` of an open file into the batch, the first one into `place`, the others behind it.
 
         The file's first record stands at the offset `start` in bytes; `path` is for errors.
 
         Raises:
             ShardError: the file ends early.
         """
-        for place, first, count in _runs(rows, self._records_a_call):
-            parts = [
-                view[row * size : (row + 1) * size]
-                for row in range(at + place, at + place + count)
-                for view, size in self._views
-            ]
-            wanted = count * self._record_bytes
-            got = os.preadv(descriptor, parts, start + first * self._record_bytes)
+        while rows:
+            part, rows = rows[: self._records_a_call], rows[self._records_a_call :]
+            places = range(place, place + len(part))
+            buffers = [view[at * size : (at + 1) * size] for at in places for view, size in self._views]
+            place, wanted = places.stop, len(part) * self._record_bytes
+            got = os.preadv(descriptor, buffers, start + part.start * self._record_bytes)
             if got != wanted:
-                raise damaged(path, f"{got} bytes at record {first}", f"{wanted} bytes")
+                raise damaged(path, f"{got} bytes at record {part.start}", f"{wanted} bytes")
 
     def physical(self, inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
         """The batch's pixels by input name, in physical units."""
@@ -125,17 +123,6 @@ class Buffers:
     def whole(self) -> NDArray[Any]:
         """The batch as one array `[count, …]`, for records without fields."""
         return self._arrays[_WHOLE]
-
-
-def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int, int]]:
-    """Runs of consecutive rows, each as (place in the batch, first row, number of rows)."""
-    place = 0
-    while place < len(rows):
-        count = 1
-        while place + count < len(rows) and count < longest and rows[place + count] == rows[place] + count:
-            count += 1
-        yield place, rows[place], count
-        place += count
 
 
 def damaged(path: Path, got: object, expected: object) -> ShardError:

@@ -134,25 +134,18 @@ class PairReader:
             if not 0 <= index < len(self):
                 raise IndexError(f"pair {index} of {len(self)}")
         buffers = Buffers(self._shards[0].dtypes[name], len(indices))
-        # Neighbours in the batch that lie in one shard are read together.
-        for number, run in groupby(enumerate(indices), lambda item: bisect_right(self._starts, item[1]) - 1):
-            places, found = zip(*run, strict=True)
-            rows = [index - self._starts[number] for index in found]
-            path, start = self._shards[number].path / name, self._shards[number].starts[name]
-            buffers.fill(path, self._files(path), start, places[0], rows)
+        # Neighbours in the batch that follow one another in one shard are read together.
+        shards = [bisect_right(self._starts, index) - 1 for index in indices]
+        for (number, _), run in groupby(range(len(indices)), lambda place: (shards[place], indices[place] - place)):
+            place, *others = run
+            row, shard = indices[place] - self._starts[number], self._shards[number]
+            path, rows = shard.path / name, range(row, row + 1 + len(others))
+            buffers.fill(path, self._files(path), shard.starts[name], rows, place)
         return buffers
 
 
 class ShardFolder:
     """All shards of a dataset, as the folder's manifest lists them.
-
-    Attributes:
-        inputs: descriptions of the arrays of a pair.
-        classes: class names, in the order of the label columns.
-        map_classes: classes of the land-cover maps, in the order of their numbers; empty where there are no maps.
-        origin: dataset that the shards were made from.
-        left_out: pairs of the index that are not in the shards, and why.
-        checksums: SHA-256 of each shard's own manifest by the shard's path, for each split.
 
     Raises:
         ShardError: there are no shards, they have another format, or the manifest is damaged.
@@ -164,10 +157,11 @@ class ShardFolder:
         if (got := manifest_sha256(manifest)) != expected:
             raise damaged(folder / MANIFEST, got, expected)
         self.inputs = _inputs_of(manifest)
-        self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])
+        self.classes: tuple[str, ...] = tuple(manifest["classes"])  # in the order of the label columns
+        self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])  # by number; empty where there are no maps
         self.origin = Origin(**manifest["origin"])
         self.left_out = [LeftOut(**item) for item in manifest["left_out"]]
+        # SHA-256 of each shard's own manifest by the shard's path, for each split.
         self.checksums: dict[Split, dict[Path, str]] = {
             split: {folder / split / entry["name"]: entry["sha256"] for entry in manifest["splits"][split]}
             for split in SPLITS

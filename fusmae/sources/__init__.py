@@ -10,10 +10,7 @@ from fusmae.sources.shared.source import Facts, Source
 def open_source(name: str, settings: Mapping[str, Any], inputs: Sequence[ModalityInput] = ()) -> Source:
     """Return the reader of a raw dataset, by the name and the other settings of `data.source` in params.yaml.
 
-    Args:
-        name: name of the source.
-        settings: its settings.
-        inputs: arrays that a tile consists of; a source of files that the user provides needs them to read these.
+    `inputs` are the arrays that a tile consists of; a source of files that the user provides needs them to read these.
     """
     # Each source is imported only when it is asked for: each needs libraries that the others don't.
     match name:

@@ -7,6 +7,7 @@ from fusmae.config.runtime import RuntimeConfig
 from fusmae.files import write_json
 from fusmae.sources import open_source
 from fusmae.sources.receipt import receipt_of
+from fusmae.sources.transfer.remote import DownloadOptions
 
 
 def fetch(data: DataConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Path, receipt: Path) -> None:
@@ -15,5 +16,6 @@ def fetch(data: DataConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Pat
     DVC tracks the receipt, because millions of raw files would make it too slow.
     """
     source = open_source(data.source.name, data.source.settings, data.inputs)
-    files = source.fetch(downloads, raw / source.name, mirrors=runtime.mirrors, num_connections=runtime.num_connections)
+    options = DownloadOptions(tuple(runtime.mirrors), runtime.num_connections)
+    files = source.fetch(downloads, raw / source.name, options)
     write_json(receipt, receipt_of(data.source, files))

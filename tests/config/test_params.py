@@ -10,10 +10,8 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from fusmae.config.params import load_config, parse_config
-from fusmae.config.source import BigEarthNetConfig, FolderConfig, SampleConfig, Sen12msConfig, SyntheticConfig
+from fusmae.config.source import FolderConfig
 from fusmae.errors import ConfigError
-from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS
 
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = {
@@ -228,15 +226,6 @@ def test_a_folder_s_bands_are_what_its_files_name():
     values = composed("data=folder")
     assign(values, "data.modalities.s1.groups", [{"gsd_m": 10, "bands": ["HH", "HV"]}])
     assert parse_config(values, "params.yaml").data.modalities["s1"].bands == ("HH", "HV")
-
-
-def test_the_bands_that_params_may_ask_for_are_those_that_sources_read():
-    gsds_m = {name: {band: g.gsd_m for g in m.groups for band in g.bands} for name, m in MODALITIES.items()}
-    for section in (SampleConfig, BigEarthNetConfig, SyntheticConfig):
-        assert {name: found.bands for name, found in section.on_disk.items()} == gsds_m
-        assert {name: found.units for name, found in section.on_disk.items()} == {"s1": "dB", "s2": "DN"}
-    found = Sen12msConfig.on_disk
-    assert {name: tuple(one.bands) for name, one in found.items()} == {"s1": S1_BANDS, "s2": S2_BANDS}
 
 
 @pytest.mark.parametrize("ratios", [{"s1": 0.75}, {"s1": 0.75, "s2": 0.75, "s3": 0.75}, {"s1": 0.5, "S2": 0.5}])

@@ -13,9 +13,8 @@ from fusmae.data.index import read_index, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
 from fusmae.examination.examine import CHECK_NAMES, examine_data, examine_index, summarise
-from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.modalities import BIGEARTHNET, BandGroup, Modality, modality_inputs
 from fusmae.sources.folder.source import FolderSource
-from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.sample.source import SampleSource
 from fusmae.sources.shared.source import Facts
 
@@ -32,7 +31,7 @@ def sample_shards(sample_raw, sample_pairs, tmp_path_factory):
         sample_pairs,
         partial(source.read, sample_raw),
         folder,
-        inputs=modality_inputs(MODALITIES, 1200),
+        inputs=modality_inputs(BIGEARTHNET, 1200),
         classes=source.classes,
         shard_pairs=16,
     )
@@ -143,7 +142,7 @@ def test_the_sample_with_an_offset_in_some_pairs_blocks(sample_pairs, sample_raw
         sample_pairs,
         read,
         tmp_path / "shards",
-        inputs=modality_inputs(MODALITIES, 1200),
+        inputs=modality_inputs(BIGEARTHNET, 1200),
         classes=source.classes,
         shard_pairs=16,
     )

@@ -17,7 +17,7 @@ from fusmae.sources.patches.geotiff import read_patches, read_reference_map
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
 _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
 _V1_ADDRESS = "https://zenodo.org/records/12687186/files"
@@ -64,17 +64,11 @@ V1_LISTS = tuple(
 
 
 class BigEarthNetSource(Source):
-    """BigEarthNet-MM; see `Source` for the methods.
+    """BigEarthNet-MM; see `Source` for the methods and `BigEarthNetConfig` for the settings.
 
     Splits are the official ones, unchanged, because published scores are measured on them. No ground cell of 1.2 km is
     in two splits. In v2, test patches lie at least 11.9 km from train, while validation borders on both. In v1, every
     test patch borders on train, and 11 % of them, where tiles overlap, show the same ground as a train patch.
-
-    Args:
-        version: version of the dataset: 1, or 2 (reBEN).
-        countries: names of countries as v2's table spells them; empty for all. Only v2 states countries.
-        snow_and_clouds: whether to take pairs with seasonal snow, cloud or cloud shadow too. Only v2 has splits for
-            them.
 
     Raises:
         SourceError: version 1 does not have what is requested.
@@ -93,15 +87,10 @@ class BigEarthNetSource(Source):
             problem = "Only version 2 has pairs with snow or clouds: version 1's official lists leave them out."
             raise SourceError(problem, got="data.source.snow_and_clouds: true", expected="false", hint=hint)
         self.map_classes = CLASSES if version == 2 else ()
-        self._version = version
-        self._countries = tuple(countries)
-        self._snow_and_clouds = snow_and_clouds
+        self._version, self._countries, self._snow_and_clouds = version, tuple(countries), snow_and_clouds
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
-        options = DownloadOptions(tuple(mirrors), num_connections)
         if self._version == 1:
             sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS}
             v1.listed_names(raw)  # finds a wrong list before 60 GB are transferred

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fusmae.data.index import Pair, Split
-from fusmae.errors import SourceError
+from fusmae.errors import SourceError, first_three
 from fusmae.runs.utf8 import read_utf8
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
 from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, PatchName, centres, ground_cell, parse_patch_name
-from fusmae.sources.shared.source import first_three
 
 SPLIT_LISTS: dict[Split, str] = {
     "train": "bigearthnet-train.csv",

@@ -25,6 +25,7 @@ from fusmae.sources.folder.file_hashes import file_hashes
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
 from fusmae.sources.shared.raster import Raster, check_same_ground, lon_lat, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
 
 _ENDINGS = (".tif", ".tiff")
@@ -35,11 +36,8 @@ _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 class FolderSource(Source):
     """Pairs that a user provides; see `Source` for the methods and docs/folder.md for the layout.
 
-    Args:
-        classes: class names, in the order of a label vector.
-        s2_offset: offset that the products add to every S2 digital number, if it was not subtracted: 1000 since
-            baseline 04.00.
-        inputs: arrays of a tile, whose modalities `read` returns; may be empty where no pixels are read.
+    Beside the settings of `FolderConfig` it takes the arrays of a tile, whose modalities `read` returns; they may be
+    empty where no pixels are read.
     """
 
     name = "folder"
@@ -50,9 +48,7 @@ class FolderSource(Source):
         self._s2_offset = s2_offset
         self._inputs = tuple(inputs)
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
         read_pairs_table(raw / TABLE, self.classes)
         folders = modality_folders(raw)

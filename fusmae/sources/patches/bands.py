@@ -6,21 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusmae.errors import PairError
-from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.modalities import BIGEARTHNET, modality_inputs
 from fusmae.sources.shared.raster import require_pixels
-
-MODALITIES: dict[str, Modality] = {
-    "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),)),
-    "s2": Modality(
-        units="DN",
-        groups=(
-            BandGroup(gsd_m=10, bands=("B02", "B03", "B04", "B08")),
-            BandGroup(gsd_m=20, bands=("B05", "B06", "B07", "B8A", "B11", "B12")),
-            BandGroup(gsd_m=60, bands=("B01", "B09")),
-        ),
-    ),
-}
-"""The bands that a pair has on disk, by modality."""
 
 # Advice to the user where a file is absent, damaged or of another kind.
 RESTORE = (
@@ -40,7 +27,7 @@ def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDA
         PairError: a band is missing, or of another size or type.
     """
     validated = {}
-    for item in modality_inputs(MODALITIES, PATCH_M):
+    for item in modality_inputs(BIGEARTHNET, PATCH_M):
         for band in item.bands:
             if band not in bands:
                 problem, expected = f"Pair {key} has no band {band}.", f"all of {item.modality}'s bands"

@@ -19,9 +19,10 @@ from rasterio.crs import CRS
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
+from fusmae.modalities import BIGEARTHNET
 from fusmae.rasters.geometry import is_turned
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M, RESTORE, validate_bands
+from fusmae.sources.patches.bands import PATCH_M, RESTORE, validate_bands
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 
@@ -60,7 +61,7 @@ def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArra
     bands = {
         band: read_band(folder / f"{folder.name}_{band}.tif", key)
         for modality, folder in folders.items()
-        for band in MODALITIES[modality].bands
+        for band in BIGEARTHNET[modality].bands
     }
     check_same_ground(key, bands, hint=RESTORE)
     return {band: raster.pixels[0] for band, raster in bands.items()}

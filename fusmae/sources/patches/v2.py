@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Pair
-from fusmae.errors import SourceError
+from fusmae.errors import SourceError, first_three
 from fusmae.sources.patches.facts import V2_COUNTRIES_OF_TILE
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import MAX_BETWEEN_SIDES, centres, ground_cell, parse_patch_name
 from fusmae.sources.shared.columns import Columns
-from fusmae.sources.shared.source import first_three
 
 TABLE = "metadata.parquet"
 """Table of the pairs without snow, cloud or cloud shadow."""
@@ -77,10 +76,11 @@ def table_pairs(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -
     """
     rows = chosen_rows(raw, countries, snow_and_clouds=snow_and_clouds)
     # In parts, so that what is needed on the way to half a million pairs takes little memory.
-    return [pair for at in range(0, len(rows), _PART) for pair in _pairs_of(rows[at : at + _PART])]
+    return [pair for at in range(0, len(rows), _PART) for pair in pairs_of_rows(rows[at : at + _PART])]
 
 
-def _pairs_of(rows: pd.DataFrame) -> Iterator[Pair]:
+def pairs_of_rows(rows: pd.DataFrame) -> Iterator[Pair]:
+    """Yield the pairs of rows of `table_rows`, in their order."""
     patches = [parse_patch_name(key) for key in rows["patch_id"]]
     for row, patch, (lon, lat) in zip(rows.to_dict("records"), patches, centres(patches), strict=True):
         yield Pair(

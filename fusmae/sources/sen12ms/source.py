@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Pair, Split
-from fusmae.errors import PairError, SourceError
+from fusmae.errors import PairError, SourceError, first_three
+from fusmae.modalities import SEN12MS
 from fusmae.sources.sen12ms import labels as land_cover
 from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
-from fusmae.sources.shared.source import Facts, Source, first_three, statistics_of
+from fusmae.sources.shared.source import Facts, Source, statistics_of
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
-from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
-from fusmae.units import UNITS
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
 # User name and password are public: they were published with the dataset.
 _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
@@ -43,13 +43,8 @@ LIST_MD5S: dict[str, str] = {
     TEST_LIST: "c7faad064001e646445c4c634169484d",
 }
 
-S1_BANDS = ("VV", "VH")
-S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""Bands in the order that the dataset's authors state; the files contain no band names."""
-
 _SIDE_PX = 256
 _HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to fetch the season again"
-_BANDS = {"s1": (S1_BANDS, "dB"), "s2": (S2_BANDS, "DN")}
 
 _MID_SEASON = {
     season: datetime(2017, month, 15, tzinfo=UTC)
@@ -90,13 +85,7 @@ _STATISTICS = statistics_of(
 
 
 class Sen12msSource(Source):
-    """SEN12MS; see `Source` for the methods.
-
-    Args:
-        seasons: any of spring, summer, fall and winter; empty for all.
-        validation_share: share of each season's training scenes that becomes the validation split.
-        labels: "multi" for every class with a share of at least 0.1, "single" for the class with the largest share.
-    """
+    """SEN12MS; see `Source` for the methods and `Sen12msConfig` for the settings."""
 
     name = "sen12ms"
     classes = map_classes = land_cover.CLASSES
@@ -107,11 +96,9 @@ class Sen12msSource(Source):
         self._validation_share = validation_share
         self._mode: land_cover.LabelMode = labels
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        options, lists = DownloadOptions(tuple(mirrors), num_connections), list_files()
+        lists = list_files()
         for file in lists:
             fetch_file(file, raw / file.name, options)
         archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)
@@ -136,7 +123,7 @@ class Sen12msSource(Source):
         pairs = [
             Pair(
                 key=tile.name("s2").removesuffix(".tif"),
-                files={side: tile.path(side) for side in _BANDS},
+                files={side: tile.path(side) for side in SEN12MS},
                 labels=land_cover.classes_of(share, self._mode),
                 split=splits[tile],
                 place=tile.place,
@@ -151,14 +138,14 @@ class Sen12msSource(Source):
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read both modalities: S1 float32 dB, S2 uint16, all `[256, 256]`; see `Source.read`."""
         rasters: dict[str, Raster] = {}
-        for side, (_, units) in _BANDS.items():
-            rasters[side] = read_raster(raw / pair.files[side], pair.key, hint=_HINT, units=units)
+        for side, modality in SEN12MS.items():
+            rasters[side] = read_raster(raw / pair.files[side], pair.key, hint=_HINT, units=modality.units)
             _check_side(pair.key, side, rasters[side])
         check_same_ground(pair.key, rasters)
         return {
             band: pixels
             for side, raster in rasters.items()
-            for band, pixels in zip(_BANDS[side][0], raster.filled, strict=True)
+            for band, pixels in zip(SEN12MS[side].bands, raster.filled, strict=True)
         }
 
     def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
@@ -223,12 +210,11 @@ def _official_shares(tiles: Sequence[Tile], official: Mapping[str, list[float]])
 
 
 def _check_side(key: str, side: str, raster: Raster) -> None:
-    bands, units = _BANDS[side]
-    count = len(raster.pixels)
+    modality, bands, count = SEN12MS[side], SEN12MS[side].bands, len(raster.pixels)
     if count != len(bands):
         why = ": 12 bands are L2A's, which lack B10; SEN12MS is L1C" if (side, count) == ("s2", 12) else ""
         problem = f"Pair {key}: {raster.path} does not have the bands of {side}{why}."
         expected = f"{len(bands)} bands: {', '.join(bands)}"
         raise PairError("incomplete", problem, got=f"{count} bands", expected=expected, hint=_HINT)
     shape = (count, _SIDE_PX, _SIDE_PX)
-    require_pixels(key, str(raster.path), raster.pixels, shape, UNITS[units].dtype, units=units, hint=_HINT)
+    require_pixels(key, str(raster.path), raster.pixels, shape, modality.unit.dtype, units=modality.units, hint=_HINT)

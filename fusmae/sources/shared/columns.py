@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fusmae.errors import SourceError
-from fusmae.sources.shared.source import first_three
+from fusmae.errors import SourceError, first_three
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 # Arrow's names of the types.

@@ -1,6 +1,6 @@
 """What every raw dataset offers: how to get it, which pairs it holds, how to read one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError
 from fusmae.modalities import BandStatistics, Statistics
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ class Source(Protocol):
     licence: str  # licence of the imagery and of the dataset that distributes it
     is_synthetic: bool = False  # whether the pixels are made up; shown with them and with models trained on them
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Complete the folder `raw`; the process may be killed at any time, and the next call resumes where it stopped.
 
         Files that are present already, fetched or placed there by the user, are kept.
@@ -48,8 +47,7 @@ class Source(Protocol):
         Args:
             downloads: folder where archives are kept until they are unpacked.
             raw: folder of the unpacked dataset.
-            mirrors: addresses of folders that hold the archives too; tried before the dataset's own addresses.
-            num_connections: number of simultaneous transfers.
+            options: how archives are transferred.
 
         Returns:
             What identifies this data: a checksum per file, or the seed by name. The archives of a folder that the user
@@ -99,11 +97,6 @@ class Source(Protocol):
             SourceError: `raw` is damaged or not this dataset.
         """
         ...
-
-
-def first_three(texts: Sequence[str], separator: str = ", ") -> str:
-    """Return up to three of the texts, with a sign where there are more."""
-    return separator.join(texts[:3]) + (" …" if len(texts) > 3 else "")
 
 
 def statistics_of(table: Mapping[str, Mapping[str, tuple[float, float]]]) -> Statistics:

@@ -1,7 +1,20 @@
 """The ground of a block: its regions and their classes, which material and scatterer lies where, and how high it is.
 
-The classes of a contrast (see `classes`) are built by the same function and differ in one argument; everything else is
-drawn from the same distributions, so that only this argument tells them apart.
+Classes come in contrasts. The classes of a contrast are built by the same function and differ in one argument, the cue
+that gives the contrast its name. Everything else is drawn from the same distributions: materials and their shares,
+spectra, season, backscatter, and so every band's mean.
+
+| contrast | classes | cue | visible in |
+|---|---|---|---|
+| field geometry | Arable land / Permanent crops | square fields / long strips of the same area | S1, S2 |
+| scale | Urban fabric / Industrial | small houses / large halls, the same share of roofs | S1, S2 |
+| spectrum | Broad-leaved / Coniferous forest | spectra; season, texture and SAR are equal | S2 only |
+| roughness | Moors / Transitional woodland | SAR in streaks / in round clumps; S2 is equal | S1 only |
+| agreement | Agro-forestry / Land principally agriculture | green plots are the rough / the smooth ones | only both |
+| shape | Inland waters / both wetlands | winding channels / round ponds, the same share of water | S1, S2 |
+| neighbourhood | Inland / Coastal wetlands | reeds around the ponds / apart from them, the same share | S1, S2 |
+
+The names are those of BigEarthNet, so that labels and tools stay valid; they claim nothing about the real classes.
 """
 
 from collections.abc import Callable
@@ -13,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
+from fusmae.sources.patches.nomenclature import in_table_order
 from fusmae.sources.synthetic import texture
-from fusmae.sources.synthetic.classes import CLASSES, COVERS
 from fusmae.sources.synthetic.materials import MATERIAL_IDS, SCATTERER_IDS
 from fusmae.sources.synthetic.plan import Draw, stream
 from fusmae.sources.synthetic.texture import Field, Shape
@@ -99,7 +112,7 @@ def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
 
 def build(name: str, random: np.random.Generator, shape: Shape) -> Surface:
     """Build a region of the class `name`, in a box of this shape."""
-    surface = _BUILDERS[COVERS[name].corine](random, shape)
+    surface = COVERS[name].build(random, shape)
     # Regions of the same class differ in brightness as much as regions of different classes.
     gain = np.exp(random.normal(0, 0.2) + 0.04 * random.standard_normal(shape, dtype=np.float32))
     levels, spans = random.uniform(0, 0.25, 2), random.uniform(0.65, 0.75, 2)
@@ -211,24 +224,6 @@ def _water(
     return Surface(material, states, scatterer, roughs)
 
 
-_BUILDERS: dict[int, Callable[[np.random.Generator, Shape], Surface]] = {
-    112: partial(_town, plot_px=_HOUSE_PX),
-    121: partial(_town, plot_px=_HALL_PX),
-    211: partial(_fields, aspect=(1.0, 1.6)),
-    222: partial(_fields, aspect=(9.0, 13.0)),
-    243: partial(_plots, is_green_rough=False),
-    244: partial(_plots, is_green_rough=True),
-    311: partial(_forest, material="broad_leaved"),
-    312: partial(_forest, material="coniferous"),
-    322: partial(_heath, form="streaks"),
-    324: partial(_heath, form="clumps"),
-    411: partial(_water, form="ponds", reeds="near"),
-    421: partial(_water, form="ponds", reeds="far"),
-    511: partial(_water, form="channels", reeds="any"),
-}
-"""Function that builds a region, by CORINE code of the class."""
-
-
 def _by_cell(random: np.random.Generator, cells: texture.Cells) -> Field:
     return random.random(cells.num_cells, dtype=np.float32)[cells.ids]
 
@@ -237,3 +232,34 @@ def _lowest(values: Field, share: float) -> NDArray[np.bool_]:
     """Mark the pixels with the lowest values, as many as this share of all pixels."""
     last = int(share * values.size)
     return np.asarray(values <= np.partition(values, last, axis=None)[last])
+
+
+class Cover(NamedTuple):
+    """One class of the world."""
+
+    corine: int  # CORINE code in reference maps
+    contrast: str  # name of the cue that tells the class from its rivals
+    build: Callable[[np.random.Generator, Shape], Surface]  # builds a region of the class
+
+
+COVERS: dict[str, Cover] = {
+    "Urban fabric": Cover(112, "scale", partial(_town, plot_px=_HOUSE_PX)),
+    "Industrial or commercial units": Cover(121, "scale", partial(_town, plot_px=_HALL_PX)),
+    "Arable land": Cover(211, "field geometry", partial(_fields, aspect=(1.0, 1.6))),
+    "Permanent crops": Cover(222, "field geometry", partial(_fields, aspect=(9.0, 13.0))),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": Cover(
+        243, "agreement", partial(_plots, is_green_rough=False)
+    ),
+    "Agro-forestry areas": Cover(244, "agreement", partial(_plots, is_green_rough=True)),
+    "Broad-leaved forest": Cover(311, "spectrum", partial(_forest, material="broad_leaved")),
+    "Coniferous forest": Cover(312, "spectrum", partial(_forest, material="coniferous")),
+    "Moors, heathland and sclerophyllous vegetation": Cover(322, "roughness", partial(_heath, form="streaks")),
+    "Transitional woodland, shrub": Cover(324, "roughness", partial(_heath, form="clumps")),
+    "Inland wetlands": Cover(411, "neighbourhood", partial(_water, form="ponds", reeds="near")),
+    "Coastal wetlands": Cover(421, "neighbourhood", partial(_water, form="ponds", reeds="far")),
+    "Inland waters": Cover(511, "shape", partial(_water, form="channels", reeds="any")),
+}
+"""The classes of the world by name."""
+
+CLASSES: tuple[str, ...] = in_table_order(COVERS)
+"""The names of the classes in the order of BigEarthNet's table."""

@@ -10,13 +10,13 @@ such a product, neighbouring pixels are independent.
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.sources.patches.bands import MODALITIES
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.synthetic.texture import Field
 
 _ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 """S2 bands by wavelength, the order of the tables below."""
 
-S2_BANDS = MODALITIES["s2"].bands
+S2_BANDS = BIGEARTHNET["s2"].bands
 """S2 bands in channel order, the order of arrays of reflectance."""
 
 ENL = 4.4

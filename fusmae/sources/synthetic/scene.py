@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.sources.patches.bands import MODALITIES
-from fusmae.sources.synthetic.classes import CLASSES, COVERS, LABEL_SHARE
-from fusmae.sources.synthetic.landscape import PATCH_PX, build_surface, lay_regions, relief
+from fusmae.modalities import BIGEARTHNET
+from fusmae.sources.synthetic.landscape import CLASSES, COVERS, PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.materials import CLOUD, HAZE, S2_BANDS, SNOW, backscatter_db, reflectance, with_speckle
 from fusmae.sources.synthetic.plan import Block, Draw, Patch, stream
 from fusmae.sources.synthetic.texture import Field, Shape, smooth_noise
+
+LABEL_SHARE = 0.1
+"""Share of a patch's reference map that a class must cover at least to be a label of the patch."""
 
 # Share of the blocks that have clouds, and of those seen in the three coldest months that have snow.
 _CLOUDY_SHARE, _SNOWY_SHARE = 0.15, 0.5
@@ -67,7 +69,7 @@ def make_scene(seed: int, block: Block) -> SyntheticScene:
     towards = -east if block.s1_date.hour < 12 else east
     shift_db = (shift_db + np.clip(_SLOPE_DB * towards, -6, 6)).astype(np.float32)
     level_db = backscatter_db(surface.scatterer, surface.rough, shift_db)
-    s1 = zip(MODALITIES["s1"].bands, with_speckle(stream(seed, Draw.SPECKLE, number), level_db), strict=True)
+    s1 = zip(BIGEARTHNET["s1"].bands, with_speckle(stream(seed, Draw.SPECKLE, number), level_db), strict=True)
     s2 = _digital_numbers(stream(seed, Draw.OPTICAL_NOISE, number), seen)
     return SyntheticScene({**dict(s1), **s2}, regions.corine, sky)
 
@@ -136,10 +138,9 @@ def labels_by_key(seed: int, block: Block) -> dict[str, tuple[str, ...]]:
 
 def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDArray[Any]]:
     """Average each band to its own resolution and add sensor noise."""
-    gsd_m = {band: group.gsd_m for group in MODALITIES["s2"].groups for band in group.bands}
     bands: dict[str, NDArray[Any]] = {}
     for name, pixels in zip(S2_BANDS, seen, strict=True):
-        step = gsd_m[name] // _GSD_M
+        step = BIGEARTHNET["s2"].gsds_m[name] // _GSD_M
         side = len(pixels) // step
         mean = pixels.reshape(side, step, side, step).mean(axis=(1, 3))
         noisy = mean * (1 + 0.01 * random.standard_normal(mean.shape, dtype=np.float32))

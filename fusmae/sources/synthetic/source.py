@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,13 @@ from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.patches.geotiff import read_patches, read_reference_map
 from fusmae.sources.shared.source import Facts, Source
-from fusmae.sources.synthetic.classes import CLASSES
-from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
+from fusmae.sources.synthetic.landscape import CLASSES
+from fusmae.sources.synthetic.plan import Block, World, blocks_of
 from fusmae.sources.synthetic.scene import labels_by_key
-from fusmae.sources.synthetic.write import scene_folders, write_block, write_tables
+from fusmae.sources.synthetic.write import RECORDS, record_of, scene_folders, write_block, write_tables
+from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 MARKER = "SYNTHETIC.txt"
-_RECORDS = ".blocks"
 _MADE_UP = (
     "SYNTHETIC: every pixel and label in this folder is made up by fusmae.\n"
     "It has BigEarthNet v2's layout and class names, and says nothing about any real place or class.\n"
@@ -36,12 +38,7 @@ _MADE_UP = (
 
 
 class SyntheticSource(Source):
-    """Any number of made-up pairs in BigEarthNet v2's layout; see `Source` for the methods.
-
-    Args:
-        num_pairs: number of pairs, including those with clouds or snow.
-        seed: random seed; another seed gives another world.
-    """
+    """Made-up pairs in BigEarthNet v2's layout; see `Source` for the methods, `SyntheticConfig` for the settings."""
 
     name = "synthetic"
     classes = map_classes = CLASSES
@@ -51,9 +48,7 @@ class SyntheticSource(Source):
     def __init__(self, num_pairs: int, seed: int) -> None:
         self._world = World(num_pairs, seed)
 
-    def fetch(
-        self, downloads: Path, raw: Path, *, mirrors: Sequence[str] = (), num_connections: int = 4
-    ) -> dict[str, str]:
+    def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Make the world in `raw`; nothing is downloaded."""
         generate(self._world, raw)
         return {"synthetic": str(self._world)}
@@ -105,11 +100,11 @@ def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
             removed = [block for block in blocks if not all(folder.is_dir() for folder in scene_folders(raw, block))]
             _make(world, removed, raw, num_processes)
         else:
-            missing = [block for block in blocks if not _record(raw, block).exists()]
+            missing = [block for block in blocks if not record_of(raw, block).exists()]
             _make(world, missing, raw, num_processes)
-            records = (json.loads(_record(raw, block).read_text(encoding="utf-8")) for block in blocks)
+            records = (json.loads(record_of(raw, block).read_text(encoding="utf-8")) for block in blocks)
             write_tables(list(chain.from_iterable(records)), raw)
-        remove(raw / _RECORDS)
+        remove(raw / RECORDS)
 
 
 def is_complete(raw: Path, world: World) -> bool:
@@ -136,7 +131,7 @@ def _claim(raw: Path, world: World) -> None:
             hint="move the data away, or set data.source to what it is; then `dvc repro -f -s fetch`",
         )
     # The tables are removed first: without them the remaining files are not taken for a complete world.
-    for name in (v2.TABLE, v2.FLAGGED_TABLE, _RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
+    for name in (v2.TABLE, v2.FLAGGED_TABLE, RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
         remove(raw / name)
     write_text(raw / MARKER, f"{_MADE_UP}{world}\n")
 
@@ -144,30 +139,14 @@ def _claim(raw: Path, world: World) -> None:
 def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> None:
     if not blocks:
         return
-    total = sum(block.num_patches for block in blocks)
-    for _ in track(_written(world, blocks, raw, num_processes), "synthetic pairs", total, console=Console(stderr=True)):
-        pass
-
-
-def _written(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> Iterator[Patch]:
-    """Yield the patches of each block when it is written, in any order of the blocks."""
     # CPU_COUNT is the number of cores that a container or a job scheduler grants to this process.
     num_processes = min(num_processes or CPU_COUNT, len(blocks))
-    if num_processes <= 1:
-        for block in blocks:
-            write_block(world.seed, block, raw, _record(raw, block))
-            yield from block.patches
-        return
-    # A forked process would inherit locks held by other threads of this process.
-    with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = {pool.submit(write_block, world.seed, block, raw, _record(raw, block)): block for block in blocks}
-        try:
-            for future in as_completed(done):
-                future.result()
-                yield from done[future].patches
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _record(raw: Path, block: Block) -> Path:
-    return raw / _RECORDS / f"{block.number:06d}.json"
+    with ExitStack() as stack:
+        run: Callable[..., Iterable[None]] = map
+        if num_processes > 1:
+            # A forked process would inherit locks held by other threads of this process.
+            spawn = multiprocessing.get_context("spawn")
+            run = stack.enter_context(ProcessPoolExecutor(num_processes, mp_context=spawn)).map
+        written = run(partial(write_block, world.seed, raw), blocks)
+        for _ in track(written, "synthetic pairs", len(blocks), console=Console(stderr=True)):
+            pass

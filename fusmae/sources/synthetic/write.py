@@ -15,14 +15,16 @@ from rasterio import Affine
 from rasterio.io import MemoryFile
 
 from fusmae.files import write_json, written_whole
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
 
 Row = dict[str, Any]
 
+RECORDS = ".blocks"
 _FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")
 # Any coordinates that GDAL would not write elsewhere in a file by itself: the template is searched for them.
 _WEST, _NORTH = 123456.0, 7654320.0
@@ -37,7 +39,12 @@ def scene_folders(raw: Path, block: Block) -> tuple[Path, Path, Path]:
     )
 
 
-def write_block(seed: int, block: Block, raw: Path, record: Path) -> None:
+def record_of(raw: Path, block: Block) -> Path:
+    """Return the path of the rows of a block that is written, until all are."""
+    return raw / RECORDS / f"{block.number:06d}.json"
+
+
+def write_block(seed: int, raw: Path, block: Block) -> None:
     """Make a block and write it, each folder completely or not at all; the record of its rows is written last.
 
     Raises:
@@ -48,7 +55,7 @@ def write_block(seed: int, block: Block, raw: Path, record: Path) -> None:
         s1, s2, maps = (stack.enter_context(written_whole(folder)) for folder in scene_folders(raw, block))
         for patch in block.patches:
             _write_patch(scene, patch, s1, s2, maps)
-    write_json(record, [_row(scene, patch) for patch in block.patches])
+    write_json(record_of(raw, block), [_row(scene, patch) for patch in block.patches])
 
 
 def write_tables(rows: Sequence[Row], raw: Path) -> None:
@@ -83,7 +90,7 @@ def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: 
     # As in the real files: 0 is nodata in S2; S1 files state no nodata value.
     for modality, folder, nodata in (("s1", s1 / patch.s1_name, None), ("s2", s2 / patch.s2_name, 0)):
         folder.mkdir(parents=True)
-        for band in MODALITIES[modality].bands:
+        for band in BIGEARTHNET[modality].bands:
             _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
     # As in the real dataset, only reference maps are compressed.
     folder = maps / patch.s2_name

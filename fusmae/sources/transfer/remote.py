@@ -7,45 +7,31 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a dataset.
+    """One file of a dataset."""
 
-    Attributes:
-        name: name of the file, on this machine and in a mirror's folder.
-        address: full URL (http, https or ftp).
-        md5: MD5 of the file, as 32 hexadecimal digits.
-    """
-
-    name: str
-    address: str
-    md5: str
+    name: str  # name of the file, on this machine and in a mirror's folder
+    address: str  # full URL (http, https or ftp)
+    md5: str  # MD5 of the file, as 32 hexadecimal digits
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar.gz that may be split into parts, whose bytes follow one another.
+    """A tar.gz that may be split into parts, whose bytes follow one another."""
 
-    Attributes:
-        name: file name.
-        parts: parts in their order; an archive that is not split has one.
-        makes: only top-level name that it is unpacked to; several archives may share it.
-    """
-
-    name: str
-    parts: tuple[RemoteFile, ...]
-    makes: str
+    name: str  # file name
+    parts: tuple[RemoteFile, ...]  # parts in their order; an archive that is not split has one
+    makes: str  # only top-level name that it is unpacked to; several archives may share it
 
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """How files are transferred.
+    """How files are transferred."""
 
-    Attributes:
-        mirrors: addresses of folders that hold the same files; tried in this order before a file's own address.
-        num_connections: number of simultaneous transfers.
-    """
+    mirrors: tuple[str, ...] = ()  # addresses of folders that hold the same files; tried before a file's own address
+    num_connections: int = 4  # number of simultaneous transfers
 
-    mirrors: tuple[str, ...] = ()
-    num_connections: int = 4
+
+DEFAULT_OPTIONS = DownloadOptions()
 
 
 def addresses(file: RemoteFile, options: DownloadOptions) -> tuple[str, ...]:

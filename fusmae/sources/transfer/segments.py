@@ -30,21 +30,13 @@ def writing_to(path: Path) -> Iterator[None]:
 
 @dataclass
 class Plan:
-    """What is known about the file; stored beside the segments, so that a killed transfer can resume.
+    """What is known about the file; stored beside the segments, so that a killed transfer can resume."""
 
-    Attributes:
-        md5: expected MD5 of the whole file.
-        segment_bytes: size in bytes of every segment except the last.
-        size: size of the whole file in bytes; None where no server has stated it yet.
-        editions: edition of the file by the address that served it.
-        is_verified: whether all bytes were present and had the right MD5; segments may have been removed since then.
-    """
-
-    md5: str
-    segment_bytes: int
-    size: int | None = None
-    editions: dict[str, str] = field(default_factory=dict)
-    is_verified: bool = False
+    md5: str  # expected MD5 of the whole file
+    segment_bytes: int  # size in bytes of every segment except the last
+    size: int | None = None  # size of the whole file in bytes; None where no server has stated it yet
+    editions: dict[str, str] = field(default_factory=dict)  # edition of the file by the address that served it
+    is_verified: bool = False  # whether all bytes had once the right MD5; segments may have been removed since then
 
 
 class Segments:

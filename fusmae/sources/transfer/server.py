@@ -37,17 +37,11 @@ class DroppedError(Exception):
 
 @dataclass(frozen=True)
 class RemoteOffer:
-    """What a server states about a file before the transfer.
+    """What a server states about a file before the transfer."""
 
-    Attributes:
-        size: size in bytes; None where the server doesn't state it.
-        is_ranged: whether the server delivers parts of the file too.
-        edition: text that changes when the file does; empty where the server states none.
-    """
-
-    size: int | None
-    is_ranged: bool
-    edition: str
+    size: int | None  # size in bytes; None where the server doesn't state it
+    is_ranged: bool  # whether the server delivers parts of the file too
+    edition: str  # text that changes when the file does; empty where the server states none
 
 
 class HttpServer:

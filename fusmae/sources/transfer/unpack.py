@@ -31,17 +31,11 @@ _SHOW_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class Piece:
-    """One of the files of an archive.
+    """One of the files of an archive."""
 
-    Attributes:
-        path: path of the file, which may have been removed after reading.
-        size: size in bytes.
-        is_transferred: whether a transfer made the file, so that it may be removed; files of the user are kept.
-    """
-
-    path: Path
-    size: int
-    is_transferred: bool
+    path: Path  # path of the file, which may have been removed after reading
+    size: int  # size in bytes
+    is_transferred: bool  # whether a transfer made the file, so that it may be removed; files of the user are kept
 
 
 class JoinedFiles(io.RawIOBase):
@@ -90,21 +84,13 @@ class JoinedFiles(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Place:
-    """Position from which the unpacking of a group of archives resumes.
+    """Position from which the unpacking of a group of archives resumes."""
 
-    Attributes:
-        identity: identity of the archives and of the choice among their members.
-        archive: number of the archive, counted from 0; those before it are unpacked.
-        offset: offset in bytes of the next member in the uncompressed tar.
-        archive_offset: offset in bytes of the first byte of the archive that is still needed.
-        index: name of the file of seek points by which `offset` is reached; empty at the beginning of an archive.
-    """
-
-    identity: str
-    archive: int = 0
-    offset: int = 0
-    archive_offset: int = 0
-    index: str = ""
+    identity: str  # identity of the archives and of the choice among their members
+    archive: int = 0  # number of the archive, counted from 0; those before it are unpacked
+    offset: int = 0  # offset in bytes of the next member in the uncompressed tar
+    archive_offset: int = 0  # offset in bytes of the first byte of the archive that is still needed
+    index: str = ""  # file of seek points by which `offset` is reached; empty at the beginning of an archive
 
 
 def read_place(journal: Path, identity: str) -> Place | None:

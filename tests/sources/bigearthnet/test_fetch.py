@@ -18,7 +18,7 @@ from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.transfer.fetch import PROVIDED
-from fusmae.sources.transfer.remote import Archive, RemoteFile
+from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -235,7 +235,7 @@ def test_v1_is_fetched_from_a_mirror_unpacked_and_read(v1_raw: Path, served, mon
     monkeypatch.setattr(bigearthnet, "V1_LISTS", tuple(lists))
     monkeypatch.setattr(bigearthnet, "V1_ARCHIVES", tuple(made))
     source, raw = BigEarthNetSource(1, [], snow_and_clouds=False), tmp_path / "raw"
-    sums = source.fetch(tmp_path / "downloads", raw, mirrors=[address], num_connections=2)
+    sums = source.fetch(tmp_path / "downloads", raw, DownloadOptions((address,), 2))
     assert set(sums) == {*v1.SPLIT_LISTS.values(), *(archive.name for archive in made)}
     for pair in source.pairs(raw):
         source.read(raw, pair)

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 from fusmae.errors import PairError
-from fusmae.sources.patches.bands import MODALITIES
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches.geotiff import read_pair_folders
 
 KEY = "S2A_MSIL2A_20170617T113321_4_55"
@@ -36,9 +36,9 @@ def rewritten(path: Path, **changes) -> None:
 
 def test_a_real_pair_is_read_band_by_band(folders):
     bands = read_pair_folders(KEY, folders)
-    assert list(bands) == [band for modality in MODALITIES.values() for band in modality.bands]
+    assert list(bands) == [band for modality in BIGEARTHNET.values() for band in modality.bands]
     for modality, folder in folders.items():
-        for band in MODALITIES[modality].bands:
+        for band in BIGEARTHNET[modality].bands:
             with rasterio.open(band_path(folder, band)) as dataset:
                 np.testing.assert_array_equal(bands[band], dataset.read(1))
                 assert bands[band].dtype == dataset.dtypes[0]

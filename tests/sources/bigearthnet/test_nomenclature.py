@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from fusmae.errors import PairError, SourceError
-from fusmae.modalities import modality_inputs
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M, validate_bands
+from fusmae.modalities import BIGEARTHNET, modality_inputs
+from fusmae.sources.patches.bands import PATCH_M, validate_bands
 from fusmae.sources.patches.nomenclature import (
     CLASS_OF_V1_LABEL,
     CLASSES,
@@ -21,7 +21,7 @@ from fusmae.sources.patches.places import parse_patch_name
 def made_bands() -> dict[str, np.ndarray]:
     return {
         band: np.zeros((item.side_px, item.side_px), np.float32 if item.units == "dB" else np.uint16)
-        for item in modality_inputs(MODALITIES, PATCH_M)
+        for item in modality_inputs(BIGEARTHNET, PATCH_M)
         for band in item.bands
     }
 

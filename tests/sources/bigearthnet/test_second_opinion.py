@@ -17,16 +17,16 @@ from torchgeo.datasets.utils import sort_sentinel2_bands
 
 from fusmae.data.index import Pair
 from fusmae.errors import PairError, SourceError
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.bigearthnet import source as bigearthnet
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.patches.geotiff import read_pair_folders
 from fusmae.sources.patches.nomenclature import CLASSES
 
 TORCHGEO_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 TORCHGEO_S1 = ("VH", "VV")  # sorted by file name
-TORCHGEO_S2 = sorted(MODALITIES["s2"].bands, key=lambda band: sort_sentinel2_bands(f"x_{band}.tif"))
+TORCHGEO_S2 = sorted(BIGEARTHNET["s2"].bands, key=lambda band: sort_sentinel2_bands(f"x_{band}.tif"))
 
 
 def assert_same_s2(theirs: np.ndarray, ours: dict[str, np.ndarray]) -> None:
@@ -175,7 +175,7 @@ def test_v2_folders_as_torchgeo_generates_them_are_indexed_and_their_int16_pixel
     ]
     for s2_name, s1_name, _ in rows:
         for modality, name in (("s1", s1_name), ("s2", s2_name)):
-            for band in MODALITIES[modality].bands:
+            for band in BIGEARTHNET[modality].bands:
                 path = tmp_path / v2.patch_folder(modality, name) / f"{name}_{band}.tif"
                 written(path, "int16", 120, "+proj=utm +zone=32 +datum=WGS84 +units=m +no_defs", 10)
     table = [{"patch_id": s2, "s1_name": s1, "split": split, "labels": ["Pastures"]} for s2, s1, split in rows]
@@ -197,7 +197,7 @@ def test_v1_folders_as_torchgeo_generates_them_are_indexed_and_each_fault_of_the
         prefix = s1 + ("_41" if row == "42" else "")
         written(tmp_path / "BigEarthNet-S1-v1.0" / s1 / f"{prefix}_VV.tif", "float32", vv_px, "EPSG:4326", 1)
         written(tmp_path / "BigEarthNet-S1-v1.0" / s1 / f"{prefix}_VH.tif", "float32", 2, "EPSG:4326", 1)
-        for band in MODALITIES["s2"].bands:
+        for band in BIGEARTHNET["s2"].bands:
             written(tmp_path / "BigEarthNet-v1.0" / s2 / f"{s2}_{band}.tif", "uint16", 2, "EPSG:4326", 1)
         stated = {
             "labels": ["Non-irrigated arable land", "Broad-leaved forest", "Water courses"],

@@ -8,11 +8,11 @@ import pytest
 
 from fusmae.data.index import validate_index
 from fusmae.errors import SourceError
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources import open_source
 from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import MODALITIES
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import ground_cell, parse_patch_name
 from fusmae.sources.sample.source import SampleSource
@@ -65,7 +65,7 @@ def test_v2_pixels_are_those_of_the_sample(v2_raw: Path, sample_raw: Path, sampl
     sample = {pair.key: pair for pair in sample_pairs}
     for pair in BigEarthNetSource(2, [], snow_and_clouds=True).pairs(v2_raw):
         bands, known = V2.read(v2_raw, pair), SampleSource().read(sample_raw, sample[pair.key])
-        assert list(bands) == [band for modality in MODALITIES.values() for band in modality.bands]
+        assert list(bands) == [band for modality in BIGEARTHNET.values() for band in modality.bands]
         for band, pixels in known.items():
             np.testing.assert_array_equal(bands[band], pixels)
             assert bands[band].dtype == pixels.dtype

@@ -10,7 +10,7 @@ import pytest
 
 from fusmae.data.index import Pair, read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError, StorageError
-from fusmae.sources.patches.bands import MODALITIES
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches.nomenclature import CLASSES, classes_of_v1_labels
 from fusmae.sources.patches.places import parse_patch_name
 from fusmae.sources.sample.source import SampleSource, read_values
@@ -119,7 +119,7 @@ def test_geotiff_pairs_have_the_date_and_partner_of_their_json(sample_raw: Path,
 
 def test_s1_is_float32_db_with_fractions(pixels):
     for key, bands in pixels.items():
-        for name in MODALITIES["s1"].bands:
+        for name in BIGEARTHNET["s1"].bands:
             assert bands[name].dtype == np.float32
             assert np.median(bands[name]) < 0, key
             assert (bands[name] % 1 != 0).mean() > 0.9, key
@@ -134,7 +134,7 @@ def test_vv_is_stronger_than_vh_except_on_calm_sea_at_the_noise_floor(pixels, by
 def test_pickled_bands_state_the_name_that_they_are_read_by(sample_raw: Path):
     for value in read_values(sample_raw / "v1_lmdb").values():
         record = load_record(value)
-        for modality, spec in MODALITIES.items():
+        for modality, spec in BIGEARTHNET.items():
             for band in spec.bands:
                 stored = record.fields[f"{modality}_patch"].fields[f"band{band.removeprefix('B')}"]
                 assert stored.fields["name"] == band
@@ -143,8 +143,8 @@ def test_pickled_bands_state_the_name_that_they_are_read_by(sample_raw: Path):
 def test_s2_is_uint16_at_native_resolution(pixels):
     sides = {10: 120, 20: 60, 60: 20}
     for bands in pixels.values():
-        assert list(bands) == [band for modality in MODALITIES.values() for band in modality.bands]
-        for group in MODALITIES["s2"].groups:
+        assert list(bands) == [band for modality in BIGEARTHNET.values() for band in modality.bands]
+        for group in BIGEARTHNET["s2"].groups:
             for name in group.bands:
                 assert bands[name].dtype == np.uint16
                 assert bands[name].shape == (sides[group.gsd_m],) * 2

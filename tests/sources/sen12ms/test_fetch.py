@@ -11,6 +11,7 @@ from torchgeo.datasets import SEN12MS
 from fusmae.sources.sen12ms import source as sen12ms
 from fusmae.sources.sen12ms.source import Sen12msSource
 from fusmae.sources.transfer.fetch import PROVIDED
+from fusmae.sources.transfer.remote import DownloadOptions
 
 SEASONS = ("spring", "summer", "fall", "winter")
 
@@ -92,7 +93,7 @@ def md5_of(path: Path) -> str:
 
 def fetch(mirror: Mirror, folder: Path, *seasons: str) -> dict[str, str]:
     source = Sen12msSource(seasons, 0.5, "multi")
-    return source.fetch(folder / "downloads", folder / "raw", mirrors=(mirror.address,))
+    return source.fetch(folder / "downloads", folder / "raw", DownloadOptions((mirror.address,)))
 
 
 def test_only_the_chosen_seasons_are_fetched(mirror, tmp_path):

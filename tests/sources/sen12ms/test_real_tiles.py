@@ -11,19 +11,14 @@ from torchgeo.datasets import SEN12MS
 
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError
-from fusmae.modalities import BandGroup, Modality, modality_inputs
-from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS, Sen12msSource
+from fusmae.modalities import SEN12MS as ON_DISK
+from fusmae.modalities import modality_inputs
+from fusmae.sources.sen12ms.source import Sen12msSource
 
 FOLDERS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 NAME = "ROIs1868_summer_s2_19_p30.tif"
 SOURCE = Sen12msSource([], 0.1, "multi")
-INPUTS = modality_inputs(
-    {
-        "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=S1_BANDS),)),
-        "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=S2_BANDS),)),
-    },
-    2560,
-)
+INPUTS = modality_inputs(ON_DISK, 2560)
 
 
 # Real tiles

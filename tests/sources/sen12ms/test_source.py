@@ -10,20 +10,14 @@ from rasterio import Affine
 from fusmae.data.index import Pair, validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError, SourceError
-from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.modalities import SEN12MS, modality_inputs
 from fusmae.sources.sen12ms import labels
 from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE
-from fusmae.sources.sen12ms.source import S1_BANDS, S2_BANDS, Sen12msSource
+from fusmae.sources.sen12ms.source import Sen12msSource
 
 NAME = "ROIs1868_summer_s2_19_p30.tif"
 SOURCE = Sen12msSource([], 0.1, "multi")
-INPUTS = modality_inputs(
-    {
-        "s1": Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=S1_BANDS),)),
-        "s2": Modality(units="DN", groups=(BandGroup(gsd_m=10, bands=S2_BANDS),)),
-    },
-    2560,
-)
+INPUTS = modality_inputs(SEN12MS, 2560)
 
 
 @pytest.fixture
@@ -133,10 +127,10 @@ def test_absent_raw_data_says_what_to_run(tmp_path):
 
 def test_bands_have_their_names_types_and_sizes(raw):
     bands = SOURCE.read(raw, only_pair(raw))
-    assert tuple(bands) == S1_BANDS + S2_BANDS
+    assert tuple(bands) == SEN12MS["s1"].bands + SEN12MS["s2"].bands
     for name, pixels in bands.items():
         assert pixels.shape == (256, 256)
-        assert pixels.dtype == (np.float32 if name in S1_BANDS else np.uint16)
+        assert pixels.dtype == (np.float32 if name in SEN12MS["s1"].bands else np.uint16)
     arrays = stack_bands("pair", bands, INPUTS)
     for item in INPUTS:
         assert arrays[item.name].shape == (len(item.bands), 256, 256)
@@ -252,6 +246,6 @@ def test_of_single_seasons_the_authors_state_no_counts(raw_lists):
 def test_statistics_are_stated_for_the_bands_that_the_authors_use(raw_lists):
     facts = SOURCE.facts(raw_lists)
     assert facts.s2_offset == 0
-    assert tuple(facts.statistics["s1"]) == S1_BANDS
-    assert set(S2_BANDS) - set(facts.statistics["s2"]) == {"B01", "B09", "B10"}
+    assert tuple(facts.statistics["s1"]) == SEN12MS["s1"].bands
+    assert set(SEN12MS["s2"].bands) - set(facts.statistics["s2"]) == {"B01", "B09", "B10"}
     assert facts.statistics["s1"]["VV"].mean > facts.statistics["s1"]["VH"].mean

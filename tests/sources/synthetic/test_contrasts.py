@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fusmae.sources.synthetic.classes import COVERS
-from fusmae.sources.synthetic.landscape import Surface, build
+from fusmae.sources.synthetic.landscape import COVERS, Surface, build
 from fusmae.sources.synthetic.materials import MATERIAL_IDS, backscatter_db, reflectance
 
 SHAPE = (100, 100)

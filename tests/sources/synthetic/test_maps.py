@@ -6,11 +6,11 @@ import numpy as np
 
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import ShardReader
-from fusmae.modalities import modality_inputs
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
-from fusmae.sources.synthetic.classes import CLASSES, LABEL_SHARE
+from fusmae.modalities import BIGEARTHNET, modality_inputs
+from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.synthetic.landscape import CLASSES
 from fusmae.sources.synthetic.plan import blocks_of
-from fusmae.sources.synthetic.scene import make_scene
+from fusmae.sources.synthetic.scene import LABEL_SHARE, make_scene
 
 
 def test_labels_are_the_classes_that_cover_a_tenth_of_the_map_and_each_pixel_has_one(made):
@@ -31,7 +31,7 @@ def test_maps_and_pixels_of_every_pair_reach_the_shards(made, tmp_path):
         members,
         partial(made.source.read, made.raw),
         tmp_path,
-        inputs=modality_inputs(MODALITIES, PATCH_M),
+        inputs=modality_inputs(BIGEARTHNET, PATCH_M),
         classes=made.source.classes,
         shard_pairs=5,
         maps=maps,

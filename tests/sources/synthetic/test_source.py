@@ -7,11 +7,12 @@ import rasterio
 from fusmae.data.index import validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import SourceError
-from fusmae.modalities import modality_inputs
-from fusmae.sources.patches.bands import MODALITIES, PATCH_M
+from fusmae.modalities import BIGEARTHNET, modality_inputs
+from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.shared.source import Source
-from fusmae.sources.synthetic.classes import COVERS, LABEL_SHARE
+from fusmae.sources.synthetic.landscape import COVERS
+from fusmae.sources.synthetic.scene import LABEL_SHARE
 from fusmae.sources.synthetic.source import SyntheticSource
 
 
@@ -64,7 +65,7 @@ def test_labels_are_the_classes_that_cover_a_tenth_of_the_reference_map(made):
 
 def test_every_pair_passes_the_checks_of_pixels(made):
     for pair in made.pairs:
-        inputs = modality_inputs(MODALITIES, PATCH_M)
+        inputs = modality_inputs(BIGEARTHNET, PATCH_M)
         arrays = stack_bands(pair.key, made.source.read(made.raw, pair), inputs)
         for item in inputs:
             assert arrays[item.name].shape == (len(item.bands), item.side_px, item.side_px)
