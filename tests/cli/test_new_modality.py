@@ -66,6 +66,8 @@ finetune --weights models/pretrain/pretrained --shards data/shards --out models/
   --run-file reports/runs/finetune-pretrained.json
 evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate --runs reports/runs
 export --weights models/finetune/pretrained --shards data/shards --out models/export
+variants --exported models/export --shards data/shards --index data/index.parquet --out models/variants
+  --report reports/variants
 reference --exported models/export --shards data/shards --index data/index.parquet --out models/reference.npz
 """
 
@@ -125,6 +127,7 @@ def workspace(tmp_path_factory):
             params["pretrain"] |= {"epochs": 1, "warmup_epochs": 0, "num_pictures": 1}
             params["finetune"] |= {"epochs": 1, "warmup_epochs": 0}
             params["evaluate"]["bootstrap_resamples"] = 20
+            params["variants"] |= {"rounds": 2, "bootstrap_resamples": 10, "calibration_pairs": 4}
             params["runtime"]["scheduler"] = cluster.scheduler_address
             (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
             for command in STAGES.replace("\n  ", " ").strip().splitlines():
@@ -149,6 +152,8 @@ def test_all_stages_take_the_new_modalities(workspace):
     for protocol in ("knn", "probe", "finetune"):
         for setting in ("+".join(MODALITIES), *MODALITIES):
             assert f"| {protocol} | pretrained | {setting} |" in rows
+    measured = json.loads((folder / "reports/variants/report.json").read_text())
+    assert set(measured["variants"]) == {"fp16", "int8"}
 
 
 def test_shards_keep_metres_as_they_are(workspace):
