@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from fusmae.doctor.finding import Finding, Status, described
+from fusmae.doctor.repository import nearest
 from fusmae.doctor.versions import reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
@@ -149,13 +150,12 @@ def _revisions() -> dict[str, str]:
 
 
 def _check_artifacts(database: Path) -> Iterator[Finding]:
-    folder = database.parent / ARTIFACTS
-    nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
+    folder = nearest(database.parent / ARTIFACTS)
     try:
-        tempfile.TemporaryFile(dir=nearest).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        mend = f"ls -ld {shlex.quote(str(nearest))}; df {shlex.quote(str(nearest))}"
-        yield Finding("mlflow artifacts", "error", described(error), f"{nearest} can be written to", mend)
+        mend = f"ls -ld {shlex.quote(str(folder))}; df {shlex.quote(str(folder))}"
+        yield Finding("mlflow artifacts", "error", described(error), f"{folder} can be written to", mend)
         return
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -164,7 +164,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
     except SQLAlchemyError:
         return  # a finding about the database exists already
     if not outdated:
-        yield Finding("mlflow artifacts", "ok", f"{nearest}, writable")
+        yield Finding("mlflow artifacts", "ok", f"{folder}, writable")
     for other in outdated:
         found, expected = f"the database names artifacts in {other.folder}", f"artifacts in {other.store}"
         if other.missing is None:
