@@ -152,81 +152,6 @@ def check_units(data: Dataset) -> Result:
 
 
 @question("blocks")
-def check_polarisation(data: Dataset) -> Result:
-    """VH is below VV: vegetation and ground scatter little into the other polarisation."""
-    observed = data.observed
-    columns = {band.name: column for column, band in enumerate(observed.bands)}
-    if not {"VV", "VH"} <= columns.keys() or not observed.keys:
-        return Result(0, "there are no VV and VH to compare", "VV and VH", is_skipped=True)
-    mean = observed.mean
-    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > CROSSED_DB)
-    share = len(crossed) / len(observed.keys)
-    is_swapped = share > _MAX_CROSSED_SHARE
-    return Result(
-        len(crossed) if is_swapped else 0,
-        f"VH is above VV by more than {CROSSED_DB:g} dB in {len(crossed):,} of "
-        f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
-        f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
-        some(crossed) if is_swapped else (),
-        f"name S1 bands by what they are, never by their order in a folder, then {UPDATE}; if the pairs show calm "
-        "water, agree to them in data.tolerated.polarisation",
-    )
-
-
-@question("blocks")
-def check_histograms(data: Dataset) -> Result:
-    """Each band has the published unit and was not normalised before."""
-    return _against_reference(
-        data,
-        lambda unit: (unit.max_mean_shift_stds, unit.max_std_ratio),
-        f"look at the histograms below: pixels may be normalised already or of another unit; mend them, then {UPDATE}",
-    )
-
-
-@question("warns")
-def check_typical(data: Dataset) -> Result:
-    """Each band's mean and standard deviation are near the published ones."""
-    return _against_reference(
-        data,
-        lambda _: _TYPICAL,
-        "look at the histograms below: snow, cloud or a single scene may explain them; so may an offset, rescaled "
-        "pixels, or bands in another order",
-    )
-
-
-def _against_reference(data: Dataset, limits_of: Callable[[Unit], tuple[float, float]], hint: str) -> Result:
-    """Compare each band with its published statistics, within the limits of its unit as in `_TYPICAL`."""
-    bands = dict(zip(data.observed.bands, data.observed.totals, strict=True))
-    published = {band: statistics for band in bands if (statistics := data.published(band))}
-    strange = {
-        band.name: f"{band.name} has mean {bands[band].mean:,.1f} and standard deviation {bands[band].std:,.1f}, "
-        f"published are {reference.mean:,.1f} and {reference.std:,.1f}"
-        for band, reference in published.items()
-        if not _is_near(bands[band], reference, *limits_of(band.unit))
-    }
-    if not published:
-        got = "no reference is known"
-    else:
-        got = "; ".join(strange.values()) or f"{counted(len(published), 'band')} within these limits"
-        if without := [band.name for band in bands if band not in published]:
-            got += f"; no reference for {', '.join(without)}"
-    limits = {band.unit.noun: _described(*limits_of(band.unit)) for band in bands}
-    expected = "; ".join([*(f"{noun}: {limit}" for noun, limit in limits.items()), "findings are bands"])
-    return Result(len(strange), got, expected, tuple(strange)[:10], hint, is_skipped=not published)
-
-
-def _is_near(totals: BandTotals, published: BandStatistics, mean_shift_stds: float, std_ratio: float) -> bool:
-    # The comparisons are written so that NaN does not count as near.
-    is_mean_near = abs(totals.mean - published.mean) <= mean_shift_stds * published.std
-    return is_mean_near and published.std / std_ratio <= totals.std <= published.std * std_ratio
-
-
-def _described(mean_shift_stds: float, std_ratio: float) -> str:
-    mean = f"means within {mean_shift_stds:g} published standard deviations, " if mean_shift_stds < inf else ""
-    return f"{mean}standard deviations within a factor of {std_ratio:g}"
-
-
-@question("blocks")
 def check_offset(data: Dataset) -> Result:
     """S2 digital numbers hold the offset of processing baseline 04.00 throughout, or nowhere, as is stated."""
     stated, keys = data.facts.s2_offset, data.observed.keys
@@ -309,3 +234,78 @@ def _by_name(names: Sequence[str], signs: NDArray[np.int8]) -> NDArray[np.int8]:
     baselines = [named_baseline([name]) for name in names]
     stated = [0 if found is None else 1 if adds_offset(found[0]) else -1 for found in baselines]
     return np.where(signs == stated, signs, 0).astype(np.int8)
+
+
+@question("blocks")
+def check_histograms(data: Dataset) -> Result:
+    """Each band has the published unit and was not normalised before."""
+    return _against_reference(
+        data,
+        lambda unit: (unit.max_mean_shift_stds, unit.max_std_ratio),
+        f"look at the histograms below: pixels may be normalised already or of another unit; mend them, then {UPDATE}",
+    )
+
+
+@question("warns")
+def check_typical(data: Dataset) -> Result:
+    """Each band's mean and standard deviation are near the published ones."""
+    return _against_reference(
+        data,
+        lambda _: _TYPICAL,
+        "look at the histograms below: snow, cloud or a single scene may explain them; so may an offset, rescaled "
+        "pixels, or bands in another order",
+    )
+
+
+def _against_reference(data: Dataset, limits_of: Callable[[Unit], tuple[float, float]], hint: str) -> Result:
+    """Compare each band with its published statistics, within the limits of its unit as in `_TYPICAL`."""
+    bands = dict(zip(data.observed.bands, data.observed.totals, strict=True))
+    published = {band: statistics for band in bands if (statistics := data.published(band))}
+    strange = {
+        band.name: f"{band.name} has mean {bands[band].mean:,.1f} and standard deviation {bands[band].std:,.1f}, "
+        f"published are {reference.mean:,.1f} and {reference.std:,.1f}"
+        for band, reference in published.items()
+        if not _is_near(bands[band], reference, *limits_of(band.unit))
+    }
+    if not published:
+        got = "no reference is known"
+    else:
+        got = "; ".join(strange.values()) or f"{counted(len(published), 'band')} within these limits"
+        if without := [band.name for band in bands if band not in published]:
+            got += f"; no reference for {', '.join(without)}"
+    limits = {band.unit.noun: _described(*limits_of(band.unit)) for band in bands}
+    expected = "; ".join([*(f"{noun}: {limit}" for noun, limit in limits.items()), "findings are bands"])
+    return Result(len(strange), got, expected, tuple(strange)[:10], hint, is_skipped=not published)
+
+
+def _is_near(totals: BandTotals, published: BandStatistics, mean_shift_stds: float, std_ratio: float) -> bool:
+    # The comparisons are written so that NaN does not count as near.
+    is_mean_near = abs(totals.mean - published.mean) <= mean_shift_stds * published.std
+    return is_mean_near and published.std / std_ratio <= totals.std <= published.std * std_ratio
+
+
+def _described(mean_shift_stds: float, std_ratio: float) -> str:
+    mean = f"means within {mean_shift_stds:g} published standard deviations, " if mean_shift_stds < inf else ""
+    return f"{mean}standard deviations within a factor of {std_ratio:g}"
+
+
+@question("blocks")
+def check_polarisation(data: Dataset) -> Result:
+    """VH is below VV: vegetation and ground scatter little into the other polarisation."""
+    observed = data.observed
+    columns = {band.name: column for column, band in enumerate(observed.bands)}
+    if not {"VV", "VH"} <= columns.keys() or not observed.keys:
+        return Result(0, "there are no VV and VH to compare", "VV and VH", is_skipped=True)
+    mean = observed.mean
+    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > CROSSED_DB)
+    share = len(crossed) / len(observed.keys)
+    is_swapped = share > _MAX_CROSSED_SHARE
+    return Result(
+        len(crossed) if is_swapped else 0,
+        f"VH is above VV by more than {CROSSED_DB:g} dB in {len(crossed):,} of "
+        f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
+        f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
+        some(crossed) if is_swapped else (),
+        f"name S1 bands by what they are, never by their order in a folder, then {UPDATE}; if the pairs show calm "
+        "water, agree to them in data.tolerated.polarisation",
+    )
