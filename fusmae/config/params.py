@@ -24,7 +24,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 class Config(Section):
     """All of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0)  # random seed of every keyed draw
     data: DataConfig
     model: ModelConfig
     pretrain: PretrainConfig

@@ -154,11 +154,8 @@ def check_params(path: Path) -> Iterator[Finding]:
     try:
         load_config(path)
     except ConfigError as error:
-        mend, expected = (
-            f"git diff {path}   # then mend it, or: git checkout {path}",
-            "values that fusmae/config allows",
-        )
-        yield Finding("params", "error", " ".join(str(error).split()), expected, mend)
+        found, mend = " ".join(str(error).split()), f"git diff {path}   # then mend it, or: git checkout {path}"
+        yield Finding("params", "error", found, "values that fusmae/config allows", mend)
     else:
         yield Finding("params", "ok", f"{path} is valid")
 

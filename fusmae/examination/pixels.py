@@ -10,7 +10,7 @@ offset.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, compress
 from math import inf
 
 import numpy as np
@@ -132,12 +132,12 @@ def check_units(data: Dataset) -> Result:
     refused = data.left_out_for("units")
     kinds = dict(refused)
     for name, unit in units.items():
-        columns = [column for column, band in enumerate(observed.bands) if band.modality.upper() == name]
+        columns = [band.modality.upper() == name for band in observed.bands]
         if unit.is_never_whole:
             # No sensor delivers such a tile by chance, so one suffices.
             is_whole = observed.is_whole[:, columns] & ~observed.is_constant[:, columns]
             kinds[f"whose {name} is cut to whole numbers"] = observed.keys_where(is_whole.any(axis=1))
-        highest = max(observed.totals[column].highest for column in columns)
+        highest = max(totals.highest for totals in compress(observed.totals, columns))
         for other in unit.lookalikes:
             if not other.is_certain and highest <= other.highest:
                 kinds[f"whose {name} looks like {other.name}, not {unit.noun}"] = observed.keys
@@ -183,7 +183,7 @@ def check_offset(data: Dataset) -> Result:
 def _judge_offset(data: Dataset) -> tuple[NDArray[np.int8], list[str]]:
     """Verdict on each observed pair, 1 with the offset, -1 without, 0 where undecided; and the evidence used."""
     observed = data.observed
-    floors = observed.floor[:, observed.columns(lambda band: band.unit.quantity == "reflectance")]
+    floors = observed.floor[:, [band.unit.quantity == "reflectance" for band in observed.bands]]
     signs, has_floor = judge_floors(floors), ~np.isnan(dark_level(floors))
     dates = {pair.key: pair.date for pair in data.pairs if not pair.is_cloudy}
     rows_of: dict[datetime, list[int]] = defaultdict(list)
