@@ -16,10 +16,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows.hosts import hosts_of_run
 from flows.notify import send
-from flows.raw_data import fetch_lock
-from flows.workspace import Workspace, open_workspace
+from flows.workspace import Workspace, fetch_lock, hosts_of_run, open_workspace
 from fusmae.runs.exit_code import EXIT_CODE_FILE, is_worth_another_try
 from fusmae.runs.git import git
 from fusmae.runs.mlflow_address import shown_uri

@@ -1,5 +1,9 @@
-"""Where a flow run works: in the checkout if started by hand, else in a git worktree with the host's DVC cache."""
+"""Where a flow run works: in the checkout, or in a git worktree with the cache and the raw data of the host.
 
+Which hosts worked on a run, and at which commit, is noted in Prefect, because a run may move to another host.
+"""
+
+import hashlib
 import json
 import os
 import re
@@ -8,27 +12,30 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import yaml
 from filelock import FileLock, Timeout
+from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
-from flows.hosts import commit_of_run, note_host
-from flows.raw_data import share_raw_data
 from fusmae.config.params import load_config
+from fusmae.config.source import PROVIDED_BY_USER
 from fusmae.errors import CheckoutError, ConfigError
 from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import store_path, tracking_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
-from fusmae.runs.provenance import EXPERIMENT, FLOW_RUN
+from fusmae.runs.provenance import EXPERIMENT, FLOW_RUN, with_host
 from fusmae.runs.resume_folder import RESUME_ROOT
 
 _RUNS = Path(".fusmae/flow-runs")
 _KEPT_DAYS = 7
+_COMMIT, _HOSTS = "fusmae.commit", "fusmae.hosts"
 # Hydra's grammar allows more, which is refused here: removing a default (~), reading environment variables
 # (${oc.env:…}), searching other folders for groups.
 _OVERRIDE = re.compile(r"(?!hydra[.=])[a-z_]\w*(\.[a-z_]\w*)*=(?!.*\$\{)[^\x00-\x1f\x7f]*", re.IGNORECASE | re.ASCII)
@@ -93,21 +100,19 @@ def open_workspace(commit: str, overrides: Sequence[str]) -> Iterator[Workspace]
     name = f"{flow_run.get_flow_name()}-{run_id[:8]}"
     with FileLock(f"{top}.lock"):
         # A run that is retried, here or on another host, stays at its commit, even if the checkout has moved on.
-        noted = Path(f"{top}.commit")
         at = commit_of_run() or _commit(commit or "HEAD")
-        noted.write_text(at, encoding="utf-8")
         note_host(at)
         worktree = Worktree(top, at, json.dumps(list(overrides)))
         variables = _environment(home, run_id) | _shared(home, name)
         made = Workspace(worktree.folder, variables, name, at, home)
-        with ExitStack() as after:
-            after.callback(worktree.remove)
+        try:
             if not worktree.is_begun:
                 worktree.make()
                 _set_up(made, overrides)
                 worktree.begin()
             yield made
-        noted.unlink()
+        finally:
+            worktree.remove()
 
 
 def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
@@ -122,7 +127,7 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
             raise CheckoutError(f"DVC does not take {option} = {value} in {made.folder}.")
     if overrides:
         lay_over(made.folder, overrides)
-    share_raw_data(made.home, made.folder)
+    _share_raw_data(made.home, made.folder)
     # Data that the cache lacks is computed by its stage, or comes from the remote.
     made.run("dvc", "checkout", "--quiet", "--allow-missing")
 
@@ -195,14 +200,84 @@ def _commit(name: str) -> str:
     return found.stdout.strip()
 
 
+def commit_of_run() -> str:
+    """The commit at which the run began, on this or another host; "" where the run begins now.
+
+    Raises:
+        CheckoutError: the run began on another host, at a commit that this clone can't fetch.
+    """
+    commit = _label(_COMMIT)
+    # By the commit's hash, if the server of `origin` allows that; otherwise with the branch that contains it.
+    for fetched in (["origin", commit], ["--all"]):
+        if commit and not _is_here(commit):
+            git("fetch", "--quiet", *fetched)
+    if commit and not _is_here(commit):
+        raise CheckoutError(
+            "This flow run began on another host, at a commit that this clone does not have.",
+            got=f"worked on: {hosts_of_run()}",
+            expected=f"commit {commit}, so that all of its stages ran the same code",
+            hint="push that commit from there and retry the run, or start a new run here",
+        )
+    return commit
+
+
+def note_host(commit: str) -> None:
+    """Note in Prefect that this host works on the run, at a commit."""
+    hosts = with_host(hosts_of_run(), socket.gethostname(), commit)
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(str(flow_run.get_id())), {_COMMIT: commit, _HOSTS: hosts})
+
+
+def hosts_of_run() -> str:
+    """All hosts that worked on the run, in order: `one at 1234567890ab, two at 1234567890ab`; "" if none was noted."""
+    return _label(_HOSTS)
+
+
+def _label(name: str) -> str:
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(UUID(str(flow_run.get_id()))).labels.get(name, ""))
+
+
+def _is_here(commit: str) -> bool:
+    return git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+
+
 def _remove_left(home: Path) -> None:
     """Remove worktrees of runs that were killed and not retried for `_KEPT_DAYS` days."""
-    for noted in (home / _RUNS).glob("*.commit"):
-        top = noted.with_suffix("")
-        if time.time() - noted.stat().st_mtime > _KEPT_DAYS * 86_400:
-            try:
-                with FileLock(f"{top}.lock").acquire(timeout=0):
-                    Worktree(top, "", "").remove()
-                    noted.unlink()
-            except Timeout:
-                pass  # the run is in progress
+    for top in (home / _RUNS).glob("*/"):
+        if time.time() - top.stat().st_mtime > _KEPT_DAYS * 86_400:
+            # A run that holds its lock is in progress.
+            with suppress(Timeout), FileLock(f"{top}.lock").acquire(timeout=0):
+                Worktree(top, "", "").remove()
+
+
+def _share_raw_data(home: Path, folder: Path) -> None:
+    """Link raw data into the worktree `folder`: those of the checkout `home` with the same source, or the host's."""
+    source, receipt = _source(folder), home / "data/raw.json"
+    is_same = receipt.exists() and json.loads(receipt.read_text(encoding="utf-8")).get("source") == source
+    raw, downloads = Path("data/raw", source["name"]), Path("data/downloads")
+    # Files that a user provides are in the checkout, whatever source the checkout itself was run with.
+    is_of_checkout = is_same or source["name"] in PROVIDED_BY_USER
+    files = home / raw if is_of_checkout else _raw_of_host(home, source) / raw.name
+    for link, target in ((raw, files), (downloads, home / downloads)):
+        target.mkdir(parents=True, exist_ok=True)
+        (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        (folder / link).symlink_to(target.absolute(), target_is_directory=True)
+
+
+def fetch_lock(home: Path, folder: Path) -> FileLock:
+    """The lock with which only one run of the host fetches this source: others wait, and then find the data there."""
+    raw = _raw_of_host(home, _source(folder))
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{raw}.lock")
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    source: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["data"]["source"]
+    return source
+
+
+def _raw_of_host(home: Path, source: dict[str, Any]) -> Path:
+    """Folder of a host for the raw data of a source with these settings."""
+    digest = hashlib.sha256(json.dumps(source, sort_keys=True, default=str).encode()).hexdigest()
+    return home / ".fusmae" / "raw" / f"{source['name']}-{digest[:12]}"

@@ -9,13 +9,12 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fusmae.config.data import DataConfig
-from fusmae.config.evaluate import EvaluateConfig
 from fusmae.config.gate import DriftThresholds, Thresholds
 from fusmae.config.release import ExportConfig, ReferenceConfig, RegisterConfig, VariantsConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.section import Section
 from fusmae.config.source import Sen12msConfig
-from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
+from fusmae.config.training import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
 from fusmae.errors import ConfigError
 from fusmae.runs.utf8 import read_utf8
 
@@ -25,7 +24,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 class Config(Section):
     """All of params.yaml."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0)  # random seed of every keyed draw
     data: DataConfig
     model: ModelConfig
     pretrain: PretrainConfig

@@ -1,4 +1,4 @@
-"""The sections `model`, `pretrain`, `probe` and `finetune` of params.yaml."""
+"""The sections `model`, `pretrain`, `probe`, `finetune` and `evaluate` of params.yaml."""
 
 from typing import Any, Literal
 
@@ -119,3 +119,12 @@ class FinetuneConfig(_EncoderTrainingConfig):
     layer_decay: PositiveShare  # factor on the learning rate from each layer of the encoder to the one below; 1 is off
     drop_path: ShareBelowOne  # drop path rate of the encoder's last block; it grows linearly from 0 at block 0
     readout: Readout  # way in which tokens become the head's input
+
+
+class EvaluateConfig(Section):
+    """How scores over the whole test set are computed."""
+
+    batch_size: Count  # number of pairs in a batch
+    neighbours: Count  # number k of neighbours of kNN
+    threshold: Share  # probability from which a class counts as predicted, for F1
+    bootstrap_resamples: int = Field(ge=0)  # number of bootstrap draws over places; 0 for no intervals

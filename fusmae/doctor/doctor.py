@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from fusmae.doctor import machine, repository, versions
-from fusmae.doctor.dvc_cache import check_cache, check_remote
 from fusmae.doctor.finding import Ask, Finding, ask_all
 from fusmae.doctor.servers import check_local_store, check_prefect, check_remote_store
 
@@ -44,7 +43,7 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
     return is_well, "\n\n".join([_table(findings), *map(_paragraph, wrong), total])
 
 
-def _checks(params: Path, proxied: Sequence[str] = ()) -> dict[str, Ask]:
+def _checks(params: Path, proxied: Sequence[str]) -> dict[str, Ask]:
     config = repository.config_or_none(params)
     accelerator = config.runtime.accelerator if config else "auto"
     num_workers = config.runtime.num_workers if config else 0
@@ -57,9 +56,9 @@ def _checks(params: Path, proxied: Sequence[str] = ()) -> dict[str, Ask]:
         "git": repository.check_git,
         "proxies": partial(machine.check_proxies, proxied),
         "dvc project": repository.check_project,
-        "dvc cache": check_cache,
+        "dvc cache": repository.check_cache,
         "dvc locks": repository.check_locks,
-        "dvc remote": check_remote,
+        "dvc remote": repository.check_remote,
         "mlflow": check_local_store,
         "mlflow server": check_remote_store,
         "prefect": partial(check_prefect, pools),

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from fusmae.doctor.dvc_cache import cache_folder
 from fusmae.doctor.finding import Finding, Status, described, judged
+from fusmae.doctor.repository import cache_folder
 from fusmae.doctor.versions import reinstall
 from fusmae.runs.environment import exclusions, proxies
 

@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from fusmae.doctor.finding import Finding, Status, described
-from fusmae.doctor.versions import reinstall
+from fusmae.doctor.repository import nearest
+from fusmae.doctor.versions import package_files, reinstall
 from fusmae.errors import RegistryError
 from fusmae.runs.mlflow_address import sqlite_uri, store_path, tracking_uri
 from fusmae.runs.mlflow_store import ARTIFACTS, MINIMUM_SERVER, outdated_addresses, require_version
@@ -140,22 +141,19 @@ def _schema_finding(where: str, got: str, upgrade: str) -> Finding:
 
 def _revisions() -> dict[str, str]:
     """The parent of each schema revision, read from MLflow's scripts as text; importing them would take seconds."""
-    package = util.find_spec("mlflow")
-    folders = (package.submodule_search_locations if package else None) or []
-    scripts = [path for folder in folders for path in Path(folder).glob("store/db_migrations/versions/*.py")]
+    scripts = package_files("mlflow", "store/db_migrations/versions/*.py")
     texts = [path.read_text(encoding="utf-8") for path in scripts]
     named = [dict(re.findall(r"^((?:down_)?revision) = [\"'](\w+)", text, re.MULTILINE)) for text in texts]
     return {names["revision"]: names.get("down_revision", "") for names in named if "revision" in names}
 
 
 def _check_artifacts(database: Path) -> Iterator[Finding]:
-    folder = database.parent / ARTIFACTS
-    nearest = next(path for path in (folder, *folder.parents) if path.is_dir())
+    folder = nearest(database.parent / ARTIFACTS)
     try:
-        tempfile.TemporaryFile(dir=nearest).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        mend = f"ls -ld {shlex.quote(str(nearest))}; df {shlex.quote(str(nearest))}"
-        yield Finding("mlflow artifacts", "error", described(error), f"{nearest} can be written to", mend)
+        mend = f"ls -ld {shlex.quote(str(folder))}; df {shlex.quote(str(folder))}"
+        yield Finding("mlflow artifacts", "error", described(error), f"{folder} can be written to", mend)
         return
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -164,7 +162,7 @@ def _check_artifacts(database: Path) -> Iterator[Finding]:
     except SQLAlchemyError:
         return  # a finding about the database exists already
     if not outdated:
-        yield Finding("mlflow artifacts", "ok", f"{nearest}, writable")
+        yield Finding("mlflow artifacts", "ok", f"{folder}, writable")
     for other in outdated:
         found, expected = f"the database names artifacts in {other.folder}", f"artifacts in {other.store}"
         if other.missing is None:

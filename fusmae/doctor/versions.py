@@ -63,10 +63,15 @@ def _load_torchvision() -> None:
     """Load only torchvision's compiled part, which fits one torch: importing all of it takes seconds."""
     import torch
 
-    found = util.find_spec("torchvision")
-    for folder in (found.submodule_search_locations if found else None) or []:
-        for library in Path(folder).glob("_C*.so"):
-            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    for library in package_files("torchvision", "_C*.so"):
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+
+
+def package_files(name: str, pattern: str) -> list[Path]:
+    """Files of a package, which is not imported for this; none where it is not installed."""
+    package = util.find_spec(name)
+    folders = (package.submodule_search_locations if package else None) or []
+    return [path for folder in folders for path in Path(folder).glob(pattern)]
 
 
 def reinstall(*names: str) -> str:

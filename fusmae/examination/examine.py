@@ -14,33 +14,16 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut, ShardFolder
 from fusmae.errors import ConfigError
 from fusmae.examination import index, pixels
-from fusmae.examination.check import Check, Dataset
+from fusmae.examination.check import Check, Dataset, Question
 from fusmae.examination.observe import Band, BandTotals, histogram_edges, merge, observe
 from fusmae.modalities import BandStatistics
 from fusmae.sources.shared.source import Facts
 
-_QUESTIONS = (
-    index.check_counts,
-    index.check_complete,
-    index.check_table,
-    index.check_labels,
-    index.check_maps,
-    index.check_classes,
-    index.check_places,
-    index.check_neighbours,
-    pixels.check_georeference,
-    pixels.check_grid,
-    pixels.check_constant,
-    pixels.check_nodata,
-    pixels.check_units,
-    pixels.check_offset,
-    pixels.check_histograms,
-    pixels.check_typical,
-    pixels.check_polarisation,
-)
+# Those of each module in the order in which it defines them, which is the order of the report.
+_QUESTIONS = [item for module in (index, pixels) for item in vars(module).values() if isinstance(item, Question)]
 
 CHECK_NAMES = tuple(question.name for question in _QUESTIONS)
-"""Names of all checks, in the order of the report; all except `places` are keys of `data.tolerated`."""
+"""Names of all checks; all except `places` are keys of `data.tolerated`."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the examination measures of a shard's pixels; the checks of pixels read only these measures."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -84,10 +84,6 @@ class Observation:
     is_constant: NDArray[np.bool_]  # whether all pixels have the same value
     is_whole: NDArray[np.bool_]  # whether all pixels are whole numbers
 
-    def columns(self, wanted: Callable[[Band], bool]) -> list[int]:
-        """Return the columns of the bands for which `wanted` returns true."""
-        return [column for column, band in enumerate(self.bands) if wanted(band)]
-
     def keys_where(self, rows: ArrayLike) -> list[str]:
         """Return the keys of the pairs whose row `[N]` is true."""
         return [self.keys[row] for row in np.flatnonzero(rows)]
@@ -126,9 +122,8 @@ def merge(observations: Iterable[Observation]) -> Observation:
     """Merge observations of shards with the same bands; the result is empty where no shard has a pair."""
     parts = [part for part in observations if part.keys]
     if not parts:
-        number, flag = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.bool_)
-        labels = np.zeros((0, 0), np.uint8)
-        return Observation((), (), [], [], labels, number, number, number, number, number, flag, flag)
+        label, number, flag = (np.zeros((0, 0), kind) for kind in (np.uint8, np.float32, np.bool_))
+        return Observation((), (), [], [], label, number, number, number, number, number, flag, flag)
     return Observation(
         bands=parts[0].bands,
         totals=tuple(reduce(add, totals) for totals in zip(*(part.totals for part in parts), strict=True)),
@@ -161,7 +156,7 @@ def _measure(
     """Totals and `_MEASURES` of pixels `[B, C, h, w]`, of which `nodata` and `clipped` `[B, h, w]` are in all bands."""
     shape = pixels.shape[:2]
     # Pixels are sorted once, for all order statistics.
-    pixels = np.sort(pixels.reshape(*pixels.shape[:2], -1), axis=-1)
+    pixels = np.sort(pixels.reshape(*shape, -1), axis=-1)
     size = pixels.shape[-1]
     exact = pixels.astype(np.float64)
     sums, squares = exact.sum(-1), np.einsum("bcp,bcp->bc", exact, exact)

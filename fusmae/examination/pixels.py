@@ -10,7 +10,7 @@ offset.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, compress
 from math import inf
 
 import numpy as np
@@ -132,12 +132,12 @@ def check_units(data: Dataset) -> Result:
     refused = data.left_out_for("units")
     kinds = dict(refused)
     for name, unit in units.items():
-        columns = [column for column, band in enumerate(observed.bands) if band.modality.upper() == name]
+        columns = [band.modality.upper() == name for band in observed.bands]
         if unit.is_never_whole:
             # No sensor delivers such a tile by chance, so one suffices.
             is_whole = observed.is_whole[:, columns] & ~observed.is_constant[:, columns]
             kinds[f"whose {name} is cut to whole numbers"] = observed.keys_where(is_whole.any(axis=1))
-        highest = max(observed.totals[column].highest for column in columns)
+        highest = max(totals.highest for totals in compress(observed.totals, columns))
         for other in unit.lookalikes:
             if not other.is_certain and highest <= other.highest:
                 kinds[f"whose {name} looks like {other.name}, not {unit.noun}"] = observed.keys
@@ -152,25 +152,88 @@ def check_units(data: Dataset) -> Result:
 
 
 @question("blocks")
-def check_polarisation(data: Dataset) -> Result:
-    """VH is below VV: vegetation and ground scatter little into the other polarisation."""
-    observed = data.observed
-    columns = {band.name: column for column, band in enumerate(observed.bands)}
-    if not {"VV", "VH"} <= columns.keys() or not observed.keys:
-        return Result(0, "there are no VV and VH to compare", "VV and VH", is_skipped=True)
-    mean = observed.mean
-    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > CROSSED_DB)
-    share = len(crossed) / len(observed.keys)
-    is_swapped = share > _MAX_CROSSED_SHARE
+def check_offset(data: Dataset) -> Result:
+    """S2 digital numbers hold the offset of processing baseline 04.00 throughout, or nowhere, as is stated."""
+    stated, keys = data.facts.s2_offset, data.observed.keys
+    expected = f"{f'an offset of {stated:,}' if stated else 'no offset'}, as the dataset states"
+    verdicts, evidence = _judge_offset(data)
+    if not verdicts.any():
+        return Result(0, "too few pairs to tell", expected, is_skipped=True)
+    words = {1: "hold an offset of about 1000", -1: "hold no offset"}
+    sign = 1 if stated else -1
+    right, wrong = (data.observed.keys_where(verdicts == verdict) for verdict in (sign, -sign))
+    sentences = [f"{counted(len(wrong), 'pair')} {words[-sign]}"] if wrong else []
+    if right:
+        mixed = f"{len(right):,} others {words[sign]}: the dataset is mixed"
+        sentences.append(mixed if wrong else f"{counted(len(right), 'pair')} {words[sign]}")
+    if unknown := len(keys) - len(right) - len(wrong):
+        sentences.append(
+            f"{counted(unknown, 'other')} can't be told: cloudy, without contrast or of a small acquisition"
+        )
     return Result(
-        len(crossed) if is_swapped else 0,
-        f"VH is above VV by more than {CROSSED_DB:g} dB in {len(crossed):,} of "
-        f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
-        f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
-        some(crossed) if is_swapped else (),
-        f"name S1 bands by what they are, never by their order in a folder, then {UPDATE}; if the pairs show calm "
-        "water, agree to them in data.tolerated.polarisation",
+        len(wrong),
+        f"{'; '.join(sentences)} (by {' and '.join(evidence)})",
+        expected,
+        some(wrong),
+        "subtract 1000 from the digital numbers of products with baseline 04.00 and above, in every pair alike, then "
+        f"{UPDATE}; if the pairs lie under thick cloud, agree to them in data.tolerated.offset",
     )
+
+
+def _judge_offset(data: Dataset) -> tuple[NDArray[np.int8], list[str]]:
+    """Verdict on each observed pair, 1 with the offset, -1 without, 0 where undecided; and the evidence used."""
+    observed = data.observed
+    floors = observed.floor[:, [band.unit.quantity == "reflectance" for band in observed.bands]]
+    signs, has_floor = judge_floors(floors), ~np.isnan(dark_level(floors))
+    dates = {pair.key: pair.date for pair in data.pairs if not pair.is_cloudy}
+    rows_of: dict[datetime, list[int]] = defaultdict(list)
+    for row, key in enumerate(observed.keys):
+        if has_floor[row] and key in dates:
+            rows_of[dates[key]].append(row)
+    large = [rows for rows in rows_of.values() if len(rows) >= _MIN_PAIRS]
+    small = [row for rows in rows_of.values() if len(rows) < _MIN_PAIRS for row in rows]
+    verdicts, evidence = np.zeros(len(observed.keys), np.int8), dict[str, None]()
+
+    def tell(signal: str, rows: Sequence[int], told: ArrayLike) -> None:
+        verdicts[rows] = told
+        if np.any(told):
+            evidence[signal] = None
+
+    def untold(rows: Iterable[int]) -> list[int]:
+        return [row for row in rows if not verdicts[row]]
+
+    for rows in large:
+        tell(f"the dark floor of {counted(len(large), 'acquisition')}", rows, _by_floor(signs[rows]))
+    rows = untold(chain(*large, small))
+    tell("the baseline in product names", rows, _by_name([observed.keys[row] for row in rows], signs[rows]))
+    rows = untold(small)
+    if len(rows) >= _MIN_PAIRS:
+        tell("the dark floor of small acquisitions together", rows, _by_floor(signs[rows]))
+    # Single acquisitions may have a few bright pairs under cloud; many bright pairs in total are no clouds.
+    bright = [row for row in untold(chain(*large, small)) if signs[row] == 1]
+    num_told = len(bright) + int((verdicts == -1).sum())
+    if num_told >= _MIN_PAIRS and _are_many(len(bright), num_told):
+        tell("the dark floor of all pairs together", bright, 1)
+    return verdicts, list(evidence)
+
+
+def _by_floor(signs: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Verdicts on pairs that are judged together, 0 for bright pairs that may be cloud."""
+    num_bright, num_told = int((signs == 1).sum()), int((signs != 0).sum())
+    if num_bright >= _OFFSET_SHARE * num_told and num_told > _MIN_TOLD_SHARE * len(signs):
+        return np.ones_like(signs)
+    return signs if _are_many(num_bright, num_told) else np.minimum(signs, 0)
+
+
+def _are_many(num_bright: int, num_told: int) -> bool:
+    return num_bright >= _MIN_BRIGHT and num_bright > _MAX_BRIGHT_SHARE * num_told
+
+
+def _by_name(names: Sequence[str], signs: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Verdicts where the baseline in the name and the pair's floors agree; 0 elsewhere."""
+    baselines = [named_baseline([name]) for name in names]
+    stated = [0 if found is None else 1 if adds_offset(found[0]) else -1 for found in baselines]
+    return np.where(signs == stated, signs, 0).astype(np.int8)
 
 
 @question("blocks")
@@ -227,85 +290,22 @@ def _described(mean_shift_stds: float, std_ratio: float) -> str:
 
 
 @question("blocks")
-def check_offset(data: Dataset) -> Result:
-    """S2 digital numbers hold the offset of processing baseline 04.00 throughout, or nowhere, as is stated."""
-    stated, keys = data.facts.s2_offset, data.observed.keys
-    expected = f"{f'an offset of {stated:,}' if stated else 'no offset'}, as the dataset states"
-    verdicts, evidence = _judge_offset(data)
-    if not verdicts.any():
-        return Result(0, "too few pairs to tell", expected, is_skipped=True)
-    words = {1: "hold an offset of about 1000", -1: "hold no offset"}
-    sign = 1 if stated else -1
-    right, wrong = (data.observed.keys_where(verdicts == verdict) for verdict in (sign, -sign))
-    sentences = [f"{counted(len(wrong), 'pair')} {words[-sign]}"] if wrong else []
-    if right:
-        mixed = f"{len(right):,} others {words[sign]}: the dataset is mixed"
-        sentences.append(mixed if wrong else f"{counted(len(right), 'pair')} {words[sign]}")
-    if unknown := len(keys) - len(right) - len(wrong):
-        sentences.append(
-            f"{counted(unknown, 'other')} can't be told: cloudy, without contrast or of a small acquisition"
-        )
-    return Result(
-        len(wrong),
-        f"{'; '.join(sentences)} (by {' and '.join(evidence)})",
-        expected,
-        some(wrong),
-        "subtract 1000 from the digital numbers of products with baseline 04.00 and above, in every pair alike, then "
-        f"{UPDATE}; if the pairs lie under thick cloud, agree to them in data.tolerated.offset",
-    )
-
-
-def _judge_offset(data: Dataset) -> tuple[NDArray[np.int8], list[str]]:
-    """Verdict on each observed pair, 1 with the offset, -1 without, 0 where undecided; and the evidence used."""
+def check_polarisation(data: Dataset) -> Result:
+    """VH is below VV: vegetation and ground scatter little into the other polarisation."""
     observed = data.observed
-    floors = observed.floor[:, observed.columns(lambda band: band.unit.quantity == "reflectance")]
-    signs, has_floor = judge_floors(floors), ~np.isnan(dark_level(floors))
-    dates = {pair.key: pair.date for pair in data.pairs if not pair.is_cloudy}
-    rows_of: dict[datetime, list[int]] = defaultdict(list)
-    for row, key in enumerate(observed.keys):
-        if has_floor[row] and key in dates:
-            rows_of[dates[key]].append(row)
-    large = [rows for rows in rows_of.values() if len(rows) >= _MIN_PAIRS]
-    small = [row for rows in rows_of.values() if len(rows) < _MIN_PAIRS for row in rows]
-    verdicts, evidence = np.zeros(len(observed.keys), np.int8), dict[str, None]()
-
-    def tell(signal: str, rows: Sequence[int], told: ArrayLike) -> None:
-        verdicts[rows] = told
-        if np.any(told):
-            evidence[signal] = None
-
-    def untold(rows: Iterable[int]) -> list[int]:
-        return [row for row in rows if not verdicts[row]]
-
-    for rows in large:
-        tell(f"the dark floor of {counted(len(large), 'acquisition')}", rows, _by_floor(signs[rows]))
-    rows = untold(chain(*large, small))
-    tell("the baseline in product names", rows, _by_name([observed.keys[row] for row in rows], signs[rows]))
-    rows = untold(small)
-    if len(rows) >= _MIN_PAIRS:
-        tell("the dark floor of small acquisitions together", rows, _by_floor(signs[rows]))
-    # Single acquisitions may have a few bright pairs under cloud; many bright pairs in total are no clouds.
-    bright = [row for row in untold(chain(*large, small)) if signs[row] == 1]
-    num_told = len(bright) + int((verdicts == -1).sum())
-    if num_told >= _MIN_PAIRS and _are_many(len(bright), num_told):
-        tell("the dark floor of all pairs together", bright, 1)
-    return verdicts, list(evidence)
-
-
-def _by_floor(signs: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Verdicts on pairs that are judged together, 0 for bright pairs that may be cloud."""
-    num_bright, num_told = int((signs == 1).sum()), int((signs != 0).sum())
-    if num_bright >= _OFFSET_SHARE * num_told and num_told > _MIN_TOLD_SHARE * len(signs):
-        return np.ones_like(signs)
-    return signs if _are_many(num_bright, num_told) else np.minimum(signs, 0)
-
-
-def _are_many(num_bright: int, num_told: int) -> bool:
-    return num_bright >= _MIN_BRIGHT and num_bright > _MAX_BRIGHT_SHARE * num_told
-
-
-def _by_name(names: Sequence[str], signs: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Verdicts where the baseline in the name and the pair's floors agree; 0 elsewhere."""
-    baselines = [named_baseline([name]) for name in names]
-    stated = [0 if found is None else 1 if adds_offset(found[0]) else -1 for found in baselines]
-    return np.where(signs == stated, signs, 0).astype(np.int8)
+    columns = {band.name: column for column, band in enumerate(observed.bands)}
+    if not {"VV", "VH"} <= columns.keys() or not observed.keys:
+        return Result(0, "there are no VV and VH to compare", "VV and VH", is_skipped=True)
+    mean = observed.mean
+    crossed = observed.keys_where(mean[:, columns["VH"]] - mean[:, columns["VV"]] > CROSSED_DB)
+    share = len(crossed) / len(observed.keys)
+    is_swapped = share > _MAX_CROSSED_SHARE
+    return Result(
+        len(crossed) if is_swapped else 0,
+        f"VH is above VV by more than {CROSSED_DB:g} dB in {len(crossed):,} of "
+        f"{counted(len(observed.keys), 'pair')} ({share:.0%})" + (": as if VV and VH were swapped" * is_swapped),
+        f"in at most {_MAX_CROSSED_SHARE:.0%} of the pairs; over calm water it happens",
+        some(crossed) if is_swapped else (),
+        f"name S1 bands by what they are, never by their order in a folder, then {UPDATE}; if the pairs show calm "
+        "water, agree to them in data.tolerated.polarisation",
+    )

@@ -7,8 +7,8 @@ import numpy as np
 from rich.progress import track
 
 from fusmae.config.data import DataConfig
-from fusmae.config.evaluate import EvaluateConfig
 from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.training import EvaluateConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import device_of

@@ -86,7 +86,7 @@ def test_an_import_that_breaks_inside_a_check_is_a_finding_and_no_traceback(monk
 
     monkeypatch.setitem(sys.modules, "dvc.repo", None)
     monkeypatch.setitem(sys.modules, "prefect.settings", None)
-    found = ask_all(module._checks(ROOT / "params.yaml"), module._REMOTE, 7)
+    found = ask_all(module._checks(ROOT / "params.yaml", ()), module._REMOTE, 7)
     names = {finding.name: finding.found for finding in found if finding.status == "error"}
     assert "dvc.repo" in names["dvc project"]
     assert "prefect.settings" in names["prefect"]

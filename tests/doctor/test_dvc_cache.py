@@ -3,7 +3,7 @@ import subprocess
 import pytest
 import yaml
 
-from fusmae.doctor.dvc_cache import check_cache, check_remote
+from fusmae.doctor.repository import check_cache, check_remote
 from tests.doctor.conftest import DVC, only, run
 
 

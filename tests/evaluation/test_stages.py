@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.config.evaluate import EvaluateConfig
-from fusmae.config.training import ProbeConfig
+from fusmae.config.training import EvaluateConfig, ProbeConfig
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.probe import fit_probe

@@ -67,7 +67,7 @@ def test_nodata_is_no_dark_floor(diagnose, changed, tmp_path):
 
     diagnose(read=changed(cut))
     found = merge(observe(path) for path in ShardFolder(tmp_path / "shards").paths())
-    column = found.columns(lambda band: band.name == "B02")[0]
+    column = [band.name for band in found.bands].index("B02")
     assert found.nodata_share[:, column] == pytest.approx(0.25)
     assert (found.floor[:, column] >= 200).all()
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import hosts as module
-from flows.hosts import commit_of_run, hosts_of_run, note_host
+from flows import workspace as module
+from flows.workspace import commit_of_run, hosts_of_run, note_host
 from fusmae.errors import CheckoutError
 
 RUN = "0b6a8dd8-5a3b-4e51-8b2c-9f3f0c1d2e3f"
