@@ -31,30 +31,20 @@ _EDGE = 0.4
 
 @dataclass(frozen=True)
 class Clouds:
-    """Simulated clouds over optical tiles.
+    """Simulated clouds over optical tiles."""
 
-    Attributes:
-        seed: random seed of the clouds' shapes; the same for every variant and seed of a study.
-        share: share of a tile that is hidden, 0..1; the clouds' edges count as half covered.
-    """
-
-    seed: int
-    share: float
+    seed: int  # random seed of the clouds' shapes; the same for every variant and seed of a study
+    share: float  # share of a tile that is hidden, 0..1; the clouds' edges count as half covered
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One form of input of a split's pairs.
+    """One form of input of a split's pairs."""
 
-    Attributes:
-        name: name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        setting: names of the modalities that the model gets, which are those of the condition that it has.
-        clouds: clouds over s2; None for a clear sky.
-    """
-
-    name: str
+    name: str  # name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`
+    # Names of the modalities that the model gets, which are those of the condition that it has.
     setting: tuple[str, ...]
-    clouds: Clouds | None = None
+    clouds: Clouds | None = None  # clouds over s2; None for a clear sky
 
     @property
     def clear(self) -> "Condition":

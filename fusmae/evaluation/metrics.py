@@ -13,23 +13,14 @@ from fusmae.config.training import LabelKind
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one row of the table; macro means are over the classes that occur in the set.
+    """Scores of one row of the table; macro means are over the classes that occur in the set."""
 
-    Attributes:
-        micro_ap: average precision over all (pair, class) decisions.
-        macro_ap: mean AP of the classes.
-        micro_f1: F1 over all (pair, class) decisions, at the threshold.
-        macro_f1: mean F1 of the classes, at the threshold.
-        per_class_ap: AP by class name.
-        absent_classes: names of the classes without a positive pair.
-    """
-
-    micro_ap: float
-    macro_ap: float
-    micro_f1: float
-    macro_f1: float
-    per_class_ap: dict[str, float]
-    absent_classes: tuple[str, ...]
+    micro_ap: float  # average precision over all (pair, class) decisions
+    macro_ap: float  # mean AP of the classes
+    micro_f1: float  # F1 over all (pair, class) decisions, at the threshold
+    macro_f1: float  # mean F1 of the classes, at the threshold
+    per_class_ap: dict[str, float]  # AP by class name
+    absent_classes: tuple[str, ...]  # names of the classes without a positive pair
 
 
 def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tuple[float, float]:

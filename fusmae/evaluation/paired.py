@@ -12,25 +12,15 @@ from fusmae.evaluation.resampling import METRICS, average_precision_draws, diffe
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired bootstrap of a metric over places: challenger minus champion.
+    """A paired bootstrap of a metric over places: challenger minus champion."""
 
-    Attributes:
-        metric: name of the metric.
-        difference: difference of the scores over the whole test set.
-        low: lower end of the interval; None where there are too few places for an interval.
-        high: upper end, likewise.
-        confidence: confidence of the interval, between 0 and 1.
-        resamples: number of bootstrap draws.
-        num_places: number of places in a draw, see `independent_places`.
-    """
-
-    metric: str
-    difference: float
-    low: float | None
-    high: float | None
-    confidence: float
-    resamples: int
-    num_places: int
+    metric: str  # name of the metric
+    difference: float  # difference of the scores over the whole test set
+    low: float | None  # lower end of the interval; None where there are too few places for an interval
+    high: float | None  # upper end, likewise
+    confidence: float  # confidence of the interval, between 0 and 1
+    resamples: int  # number of bootstrap draws
+    num_places: int  # number of places in a draw, see `independent_places`
 
     @property
     def why_no_interval(self) -> str:

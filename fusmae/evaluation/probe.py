@@ -27,23 +27,14 @@ _CERTAIN = 1000.0
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted probe: features are centred, then one linear layer makes a logit per class.
+    """A fitted probe: features are centred, then one linear layer makes a logit per class."""
 
-    Attributes:
-        kind: kind of label vector, which says how logits become probabilities.
-        mean: mean `[D]` of the labelled rows' features.
-        weight: weights `[K, D]`, with the scale of the features in them.
-        bias: biases `[K]`.
-        strength: chosen value of C, the inverse strength of regularisation.
-        score: score on validation by which it was chosen: macro AP, or accuracy for `multiclass`.
-    """
-
-    kind: LabelKind
-    mean: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
-    score: float
+    kind: LabelKind  # kind of label vector, which says how logits become probabilities
+    mean: NDArray[np.float64]  # mean `[D]` of the labelled rows' features
+    weight: NDArray[np.float64]  # weights `[K, D]`, with the scale of the features in them
+    bias: NDArray[np.float64]  # biases `[K]`
+    strength: float  # chosen value of C, the inverse strength of regularisation
+    score: float  # score on validation by which it was chosen: macro AP, or accuracy for `multiclass`
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities `[N, K]` from features `[N, D]`."""

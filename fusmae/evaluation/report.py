@@ -10,20 +10,13 @@ from fusmae.evaluation.resampling import METRICS, why_no_interval
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        protocol: name of the protocol: knn, probe or finetune.
-        initialisation: kind of initial weights: pretrained or random.
-        setting: modalities that the model got, like `s1+s2`.
-        scores: scores over the whole test set.
-        intervals: ends of the 95 % interval of micro_ap and macro_ap; empty where there is none.
-    """
-
-    protocol: str
-    initialisation: str
-    setting: str
-    scores: Scores
+    protocol: str  # name of the protocol: knn, probe or finetune
+    initialisation: str  # kind of initial weights: pretrained or random
+    setting: str  # modalities that the model got, like `s1+s2`
+    scores: Scores  # scores over the whole test set
+    # Ends of the 95 % interval of micro_ap and macro_ap; empty where there is none.
     intervals: Mapping[str, tuple[float, float]]
 
     @property

@@ -21,17 +21,13 @@ _SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class WeightNames:
-    """Tensors by which a file of weights may differ from the backbone.
+    """Tensors by which a file of weights may differ from the backbone."""
 
-    Attributes:
-        optional: first parts of tensor names in the backbone that may be absent from the file, as published.
-        ignored: first parts of tensor names in the file that belong to pretraining and that the backbone doesn't have.
-        published: name of torchgeo's enumeration that gives the address of the published file.
-    """
-
+    # First parts of tensor names in the backbone that may be absent from the file, as published.
     optional: tuple[str, ...]
+    # First parts of tensor names in the file that belong to pretraining and that the backbone doesn't have.
     ignored: tuple[str, ...]
-    published: str
+    published: str  # name of torchgeo's enumeration that gives the address of the published file
 
 
 class Rival(nn.Module, ABC):

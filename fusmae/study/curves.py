@@ -27,17 +27,11 @@ class MicroCurve:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Confusion counts of a use, summed over seeds.
+    """Confusion counts of a use, summed over seeds."""
 
-    Attributes:
-        use: protocol and share of labels.
-        seeds: random seeds of the cells.
-        counts: `[K, K]`, rows true, columns predicted; for multilabel `[K, 2, 2]`, one matrix per class.
-    """
-
-    use: Use
-    seeds: tuple[int, ...]
-    counts: NDArray[Any]
+    use: Use  # protocol and share of labels
+    seeds: tuple[int, ...]  # random seeds of the cells
+    counts: NDArray[Any]  # `[K, K]`, rows true, columns predicted; for multilabel `[K, 2, 2]`, one matrix per class
 
 
 def micro_curves(study: Study) -> list[MicroCurve]:

@@ -35,33 +35,19 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class SummaryRow:
-    """One way of using one variant, over its seeds.
+    """One way of using one variant, over its seeds."""
 
-    Attributes:
-        variant: name of the variant.
-        protocol: name of the protocol; see `Row`, also for `share`, `condition` and `kind`.
-        share: share of the training labels.
-        condition: input of the encoder.
-        kind: kind of prediction.
-        seeds: random seeds of the measured cells.
-        scores: mean and deviation of each score, by name.
-        per_class: AP or IoU of each class, as the mean over seeds.
-        draws: headline scores `[draws]` on the study's resamples of places and seeds.
-        low: lower end of the headline score's 95 % interval.
-        high: upper end of that interval.
-    """
-
-    variant: str
-    protocol: str
-    share: float
-    condition: str
-    kind: Kind
-    seeds: tuple[int, ...]
-    scores: Mapping[str, Spread]
-    per_class: Mapping[str, float]
-    draws: NDArray[np.float64]
-    low: float
-    high: float
+    variant: str  # name of the variant
+    protocol: str  # name of the protocol; see `Row`, also for `share`, `condition` and `kind`
+    share: float  # share of the training labels
+    condition: str  # input of the encoder
+    kind: Kind  # kind of prediction
+    seeds: tuple[int, ...]  # random seeds of the measured cells
+    scores: Mapping[str, Spread]  # mean and deviation of each score, by name
+    per_class: Mapping[str, float]  # AP or IoU of each class, as the mean over seeds
+    draws: NDArray[np.float64]  # headline scores `[draws]` on the study's resamples of places and seeds
+    low: float  # lower end of the headline score's 95 % interval
+    high: float  # upper end of that interval
 
     @property
     def headline(self) -> Spread:
@@ -85,17 +71,11 @@ Use = tuple[str, float]
 
 @dataclass(frozen=True)
 class Study:
-    """Cells that can be compared.
+    """Cells that can be compared."""
 
-    Attributes:
-        cells: cells, sorted by variant (the reference first) and seed.
-        reference: name of the variant that others are compared with.
-        lines: lines, in the order of variant, protocol, share, condition.
-    """
-
-    cells: Sequence[Found]
-    reference: str
-    lines: Sequence[SummaryRow]
+    cells: Sequence[Found]  # cells, sorted by variant (the reference first) and seed
+    reference: str  # name of the variant that others are compared with
+    lines: Sequence[SummaryRow]  # lines, in the order of variant, protocol, share, condition
 
     @cached_property
     def variants(self) -> tuple[str, ...]:

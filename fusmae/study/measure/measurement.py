@@ -47,23 +47,14 @@ _WARMUP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Opened:
-    """A variant's weights, ready to use.
+    """A variant's weights, ready to use."""
 
-    Attributes:
-        about: description of the variant.
-        encoder: the frozen encoder.
-        checkpoint: weights to train further; None for a rival.
-        is_scratch: whether those weights are random.
-        is_reconstructing: whether the variant was trained to reconstruct.
-        history: training curves and cost of the pretraining.
-    """
-
-    about: str
-    encoder: FrozenEncoder
-    checkpoint: Checkpoint | None
-    is_scratch: bool
-    is_reconstructing: bool
-    history: Mapping[str, Any]
+    about: str  # description of the variant
+    encoder: FrozenEncoder  # the frozen encoder
+    checkpoint: Checkpoint | None  # weights to train further; None for a rival
+    is_scratch: bool  # whether those weights are random
+    is_reconstructing: bool  # whether the variant was trained to reconstruct
+    history: Mapping[str, Any]  # training curves and cost of the pretraining
 
 
 def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
@@ -103,27 +94,16 @@ def _unchanged(variant: VariantConfig) -> Path:
 
 @dataclass
 class RowBook:
-    """The rows of one cell collected one by one, with the predictions that the report draws.
+    """The rows of one cell collected one by one, with the predictions that the report draws."""
 
-    Attributes:
-        kind: kind of the label vectors.
-        labels: label vectors `[N, K]` of test.
-        classes: names of the K classes.
-        weights: numbers `[draws, N]` of times that each resample contains each test pair.
-        focus: columns of the classes in focus; empty where none are.
-        rows: rows added so far.
-        predictions: probabilities `[N, K]` by row name.
-        confusions: confusion counts `[K, K]` by row name.
-    """
-
-    kind: LabelKind
-    labels: NDArray[Any]
-    classes: Sequence[str]
-    weights: NDArray[np.int32]
-    focus: Sequence[int] = ()
-    rows: list[Row] = field(default_factory=list)
-    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)
-    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
+    kind: LabelKind  # kind of the label vectors
+    labels: NDArray[Any]  # label vectors `[N, K]` of test
+    classes: Sequence[str]  # names of the K classes
+    weights: NDArray[np.int32]  # numbers `[draws, N]` of times that each resample contains each test pair
+    focus: Sequence[int] = ()  # columns of the classes in focus; empty where none are
+    rows: list[Row] = field(default_factory=list)  # rows added so far
+    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)  # probabilities `[N, K]` by row name
+    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)  # confusion counts `[K, K]` by row name
 
     def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
         """Score probabilities `[N, K]` against the label vectors."""
@@ -157,23 +137,14 @@ class RowBook:
 
 @dataclass(frozen=True)
 class Task:
-    """The settings of one supervised training of the study.
+    """The settings of one supervised training of the study."""
 
-    Attributes:
-        shards: folder of the shards with the pairs.
-        rows: rows of train whose labels are used.
-        steps: number of steps, batch size and learning rate.
-        draws: random draws of augmentation and modality drop.
-        runtime: section `runtime` of params.yaml.
-        resume_folder: folder for resume checkpoints.
-    """
-
-    shards: Path
-    rows: NDArray[np.int64]
-    steps: StepsConfig
-    draws: Draws
-    runtime: RuntimeConfig
-    resume_folder: Path
+    shards: Path  # folder of the shards with the pairs
+    rows: NDArray[np.int64]  # rows of train whose labels are used
+    steps: StepsConfig  # number of steps, batch size and learning rate
+    draws: Draws  # random draws of augmentation and modality drop
+    runtime: RuntimeConfig  # section `runtime` of params.yaml
+    resume_folder: Path  # folder for resume checkpoints
 
     @property
     def batch_size(self) -> int:
