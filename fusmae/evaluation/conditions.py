@@ -58,12 +58,9 @@ def setting_name(setting: Sequence[str]) -> str:
 
 
 def conditions_of(available: Sequence[str], own: Sequence[str], clouds: Clouds | None = None) -> list[Condition]:
-    """Every condition that has a modality of the model; the one with all modalities comes first.
+    """Every condition that has one of the model's `own` modalities; the one with all modalities comes first.
 
-    Args:
-        available: names of the data's modalities, in order.
-        own: names of the model's modalities.
-        clouds: clouds of a last condition, for data with s2; None for no such condition.
+    `available` are the data's, in order. With `clouds`, data with s2 have a last condition under these.
     """
     given = modality_settings(tuple(available))
     found = [Condition(setting_name(names), tuple(name for name in names if name in own)) for names in given]

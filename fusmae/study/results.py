@@ -11,7 +11,7 @@ A cell is a folder:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +90,11 @@ class Cell:
     # Names of the land-cover maps' classes, in their order; empty where the data has no maps.
     map_classes: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        """The cell's name, such as `fusmae-0`."""
+        return f"{self.variant}-{self.seed}"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -112,8 +117,8 @@ class Found:
     labels: NDArray[Any]  # label vectors `[N, K]` of test; empty where there are only maps
     predictions: Mapping[str, NDArray[Any]]  # probabilities `[N, K]` by row name
     confusions: Mapping[str, NDArray[Any]]  # confusion counts `[K, K]` by row name
-    pictures: Sequence[Picture] = field(default_factory=tuple)  # pictures of the cell's gallery
-    folder: Path = Path()  # path of the folder with the pictures
+    pictures: Sequence[Picture]  # pictures of the cell's gallery
+    folder: Path  # path of the folder with the pictures
 
 
 def write_cell(
@@ -122,8 +127,9 @@ def write_cell(
     labels: NDArray[Any],
     predictions: Mapping[str, NDArray[Any]],
     confusions: Mapping[str, NDArray[Any]],
+    pictures: Sequence[Picture] = (),
 ) -> None:
-    """Write a cell's numbers; the caller writes the folder's pictures."""
+    """Write a cell's numbers and the list of its pictures, which the caller writes to `folder`/pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"labels": labels.astype(np.uint8)}
     arrays |= {name: found.astype(np.float16) for name, found in predictions.items()}
@@ -131,10 +137,6 @@ def write_cell(
     with written_whole(folder / PREDICTIONS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(folder / CELL, asdict(cell))
-
-
-def write_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
-    """Write the list of a cell's pictures, which are in `folder`/pictures already."""
     write_json(folder / PICTURES / "pictures.json", [asdict(picture) for picture in pictures])
 
 
@@ -144,13 +146,12 @@ def read_cell(folder: Path) -> Found:
     Raises:
         StudyError: the folder is not a cell, or is a damaged one.
     """
-    listed = folder / PICTURES / "pictures.json"
     try:
         values = json.loads((folder / CELL).read_text(encoding="utf-8"))
         cell = Cell(**{**values, "rows": [Row(**row) for row in values["rows"]]})
         with np.load(folder / PREDICTIONS, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        pictures = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+        pictures = json.loads((folder / PICTURES / "pictures.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyError(f"{folder} is no cell of a study, or a damaged one: {error}", hint="make study") from error
     return Found(
