@@ -67,13 +67,8 @@ def fit_probe(
     """Fit on labelled rows of train, and choose the strength of regularisation on validation.
 
     A class that all labelled rows have, or none, can't be fitted: its probability is its share of these rows, 1 or 0.
-
-    Args:
-        features: features `[N, D]` of the labelled rows.
-        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
-        validation_features: features `[V, D]`.
-        validation_labels: labels `[V, K]`.
-        kind: kind of label vector: multilabel, one regression per class; or multiclass, one for all.
+    Features are `[N, D]` and labels `[N, K]`, 0 or 1: of `multilabel` with one regression per class, or one-hot of
+    `multiclass` with one for all.
     """
     scaler = StandardScaler().fit(features)
     probes = []

@@ -60,8 +60,7 @@ class Opened:
 def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
-    `readout` is for encoders of this project, as a rival has its own way; `seed` makes a rival's weights where it
-    has no file of them.
+    `readout` is for encoders of this project, as a rival has its own; `seed` makes weights of a rival without a file.
 
     Raises:
         CheckpointError: the weights are absent, damaged, changed or of another model.
@@ -167,21 +166,10 @@ class Task:
 
 
 class Measurement:
-    """The measurement of a variant's encoder on a data set.
+    """The measurement of a variant's encoder on a data set; `book` has the rows added so far.
 
-    Args:
-        study: how the study measures.
-        recipe: settings of finetuning; its length and learning rate are the study's own.
-        runtime: how the trainings use the machine.
-        opened: the variant's weights.
-        seed: random seed of the cell.
-        data: pairs of every split.
-        pairs: pairs of the index, by key.
-        resume_folder: folder for resume checkpoints.
-
-    Attributes:
-        book: rows added so far.
-        num_places: number of test places that are drawn.
+    `recipe` has the settings of finetuning, but length and learning rate, which are the study's own. `data` has every
+    split, `pairs` those of the index by key; `resume_folder` is for resume checkpoints.
 
     Raises:
         ConfigError: the data lacks a class in focus.
@@ -210,7 +198,7 @@ class Measurement:
         self.train_labels = np.asarray(data.reader("train").labels)
         self.labelled = {share: label_subset(self.train_labels, share, seed) for share in study.shares}
         places = independent_places([pairs[key] for key in reader.keys])
-        self.num_places = len(set(places))
+        self.num_places = len(set(places))  # number of test places that are drawn
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)
         self.book = RowBook(study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
@@ -254,8 +242,8 @@ class Measurement:
         draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
             task = self._task("finetune", share, self.study.finetune, draws)
-            is_scratch = self.opened.is_scratch
-            module = finetune(task, self.opened.checkpoint, recipe, num_classes, kind, is_scratch=is_scratch)
+            weights, is_scratch = self.opened.checkpoint, self.opened.is_scratch
+            module = finetune(task, weights, recipe, num_classes, kind, is_scratch=is_scratch)
             given = self.data, self.conditions, self.device, kind
             for condition, probabilities in finetuned_probabilities(module.model, module.preprocess, *given).items():
                 self.book.add("finetune", share, condition, probabilities)
