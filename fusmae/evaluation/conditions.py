@@ -85,18 +85,10 @@ def over_split(
     conditions: Sequence[Condition],
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
-    """Call a function for every pair of a split, batch by batch, once for each distinct input.
+    """Arrays `[N, …]` in a split's order, by name of the condition: a function called once for each distinct input.
 
-    Args:
-        function: function of a batch, whose pixels are those of the condition, and of the condition's setting; it
-            returns `[B, …]`.
-        data: data module with the split.
-        split: name of the split.
-        conditions: conditions of the input.
-        device: device that pixels and maps are brought to.
-
-    Returns:
-        Arrays `[N, …]` in the split's order, by name of the condition.
+    The function is given a batch, whose pixels are those of the condition, and the condition's setting; it returns
+    `[B, …]`. Pixels and maps are brought to the device.
     """
     distinct = {(condition.setting, condition.clouds): condition for condition in conditions}
     parts: dict[Any, list[Tensor]] = {key: [] for key in distinct}

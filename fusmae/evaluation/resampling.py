@@ -90,10 +90,8 @@ def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
 def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.int32]:
     """Draw whole places with replacement; a draw has as many places as there are.
 
-    A larger number of draws does not change the first ones.
-
-    Returns:
-        Weights `[draws, N]`: how often each of the pairs, whose places `[N]` are given, is in the draw.
+    The weights `[draws, N]` are how often each of the pairs, whose places `[N]` are given, is in the draw. A larger
+    number of draws does not change the first ones.
     """
     names, place_of = np.unique(np.asarray(places), return_inverse=True)
     weights = np.empty((draws, len(place_of)), np.int32)

@@ -39,14 +39,11 @@ def micro_curves(study: Study) -> list[MicroCurve]:
     curves = []
     for variant in study.variants:
         for use in study.uses:
-            if not (predicted := _predicted(study, variant, use)):
-                continue
-            found, row = predicted[0]
-            precision, recall, _ = precision_recall_curve(
-                found.labels.ravel(), found.predictions[row.name].ravel(), drop_intermediate=True
-            )
-            at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
-            curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
+            for found, row in _predicted(study, variant, use)[:1]:
+                truth, chances = found.labels.ravel(), found.predictions[row.name].ravel()
+                precision, recall, _ = precision_recall_curve(truth, chances, drop_intermediate=True)
+                at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
+                curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
     return curves
 
 
@@ -59,12 +56,11 @@ def confusions(study: Study) -> list[Confusion]:
             for found, row in _rows(study, study.reference, use)
             if row.name in found.confusions
         ]
-        if not cells:
-            cells = [
-                (found, multilabel_confusion_matrix(found.labels, found.predictions[row.name] >= _THRESHOLD))
-                for found, row in _predicted(study, study.reference, use)
-                if row.kind == "multilabel"
-            ]
+        cells = cells or [
+            (found, multilabel_confusion_matrix(found.labels, found.predictions[row.name] >= _THRESHOLD))
+            for found, row in _predicted(study, study.reference, use)
+            if row.kind == "multilabel"
+        ]
         if cells:
             seeds = tuple(found.cell.seed for found, _ in cells)
             counted.append(Confusion(use, seeds, np.sum([counts for _, counts in cells], axis=0)))
