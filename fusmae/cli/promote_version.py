@@ -9,8 +9,7 @@ from pathlib import Path
 from fusmae.config.params import Config, load_config
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
-from fusmae.evaluation.paired import paired_differences
-from fusmae.evaluation.resampling import read_places
+from fusmae.evaluation.resampling import paired_differences, read_places
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.release.promotion.champion import move_champion

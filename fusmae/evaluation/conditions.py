@@ -31,30 +31,20 @@ _EDGE = 0.4
 
 @dataclass(frozen=True)
 class Clouds:
-    """Simulated clouds over optical tiles.
+    """Simulated clouds over optical tiles."""
 
-    Attributes:
-        seed: random seed of the clouds' shapes; the same for every variant and seed of a study.
-        share: share of a tile that is hidden, 0..1; the clouds' edges count as half covered.
-    """
-
-    seed: int
-    share: float
+    seed: int  # random seed of the clouds' shapes; the same for every variant and seed of a study
+    share: float  # share of a tile that is hidden, 0..1; the clouds' edges count as half covered
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One form of input of a split's pairs.
+    """One form of input of a split's pairs."""
 
-    Attributes:
-        name: name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        setting: names of the modalities that the model gets, which are those of the condition that it has.
-        clouds: clouds over s2; None for a clear sky.
-    """
-
-    name: str
+    name: str  # name of the condition: `s1+s2`, `s1`, `s2`, `s1+clouded s2`
+    # Names of the modalities that the model gets, which are those of the condition that it has.
     setting: tuple[str, ...]
-    clouds: Clouds | None = None
+    clouds: Clouds | None = None  # clouds over s2; None for a clear sky
 
     @property
     def clear(self) -> "Condition":
@@ -68,12 +58,9 @@ def setting_name(setting: Sequence[str]) -> str:
 
 
 def conditions_of(available: Sequence[str], own: Sequence[str], clouds: Clouds | None = None) -> list[Condition]:
-    """Every condition that has a modality of the model; the one with all modalities comes first.
+    """Every condition that has one of the model's `own` modalities; the one with all modalities comes first.
 
-    Args:
-        available: names of the data's modalities, in order.
-        own: names of the model's modalities.
-        clouds: clouds of a last condition, for data with s2; None for no such condition.
+    `available` are the data's, in order. With `clouds`, data with s2 have a last condition under these.
     """
     given = modality_settings(tuple(available))
     found = [Condition(setting_name(names), tuple(name for name in names if name in own)) for names in given]
@@ -98,18 +85,10 @@ def over_split(
     conditions: Sequence[Condition],
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
-    """Call a function for every pair of a split, batch by batch, once for each distinct input.
+    """Arrays `[N, …]` in a split's order, by name of the condition: a function called once for each distinct input.
 
-    Args:
-        function: function of a batch, whose pixels are those of the condition, and of the condition's setting; it
-            returns `[B, …]`.
-        data: data module with the split.
-        split: name of the split.
-        conditions: conditions of the input.
-        device: device that pixels and maps are brought to.
-
-    Returns:
-        Arrays `[N, …]` in the split's order, by name of the condition.
+    The function is given a batch, whose pixels are those of the condition, and the condition's setting; it returns
+    `[B, …]`. Pixels and maps are brought to the device.
     """
     distinct = {(condition.setting, condition.clouds): condition for condition in conditions}
     parts: dict[Any, list[Tensor]] = {key: [] for key in distinct}

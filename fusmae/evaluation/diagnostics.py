@@ -1,7 +1,6 @@
 """Measures of an encoder that need no labels: reconstruction against plain filling, and cross-modal retrieval."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -12,7 +11,7 @@ from sklearn.metrics import top_k_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
-from fusmae.data.datamodule import PairDataModule
+from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.models.fusmae import FusMAE, Reconstruction
 from fusmae.models.preprocess import Preprocess
 from fusmae.models.targets import patch_moments
@@ -33,22 +32,20 @@ def reconstruction(checkpoint: Checkpoint, data: PairDataModule, device: torch.d
     The draws of `data` give each test pair its masks.
     """
     model, preprocess = checkpoint.autoencoder().to(device), Preprocess(checkpoint.preprocessing).to(device)
-    train = range(0, len(data.reader("train")), -(-len(data.reader("train")) // _MAX_TRAIN_PAIRS))
-    means = target_band_means(
-        model, (_tiles(preprocess, batch.pixels, device) for batch in data.batches("train", train))
-    )
+    num_train, modalities = len(data.reader("train")), checkpoint.preprocessing.modalities
+
+    def tiles_of(batch: Batch) -> dict[str, Tensor]:
+        pixels = {name: array.to(device) for name, array in batch.only(modalities).items()}
+        return preprocess.forward(pixels)
+
+    train = range(0, num_train, -(-num_train // _MAX_TRAIN_PAIRS))
+    means = target_band_means(model, map(tiles_of, data.batches("train", train)))
     total: dict[str, NDArray[np.float64]] = {}
     for batch in data.batches("test", range(len(data.reader("test")))):
         noise = {name: values.to(device) for name, values in batch.noise.items()}
-        for name, sums in reconstruction_errors(model, _tiles(preprocess, batch.pixels, device), noise, means).items():
+        for name, sums in reconstruction_errors(model, tiles_of(batch), noise, means).items():
             total[name] = total.get(name, 0.0) + sums
     return {name: mean_errors(sums) for name, sums in total.items()}
-
-
-def _tiles(preprocess: Preprocess, pixels: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    wanted = {item.name for item in preprocess.inputs}
-    tiles: dict[str, Tensor] = preprocess({name: array.to(device) for name, array in pixels.items() if name in wanted})
-    return tiles
 
 
 @torch.no_grad()
@@ -80,7 +77,7 @@ def reconstruction_errors(
     is nearest in the grid, normalised by that patch's own mean and deviation.
 
     Args:
-        model: pretrained model; all removed patches are decoded, whatever its `decode_fraction`.
+        model: pretrained model; its `decode_fraction` is set to 1, so that all removed patches are decoded.
         tiles: normalised tiles `[B, C, H, W]` by modality.
         noise: uniform noise `[B, L]` by modality, from which the model draws its masks.
         band_means: means of the targets' bands, from `target_band_means`.
@@ -89,9 +86,8 @@ def reconstruction_errors(
         By modality, sums `[4]` over the removed patches: of their mean squared errors in the order of `FILLS`, then
         their number. Those of several batches may be added.
     """
-    with _decoding_all(model):
-        found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
-    errors = {}
+    model.decode_fraction, errors = 1.0, {}
+    found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
     for name, reconstruction in found.items():
         removed = reconstruction.mask.bool()
         constant = band_means[name].to(tiles[name].device).repeat_interleave(model.patch_px**2)
@@ -106,23 +102,12 @@ def mean_errors(sums: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(FILLS, (sums[:-1] / max(1, sums[-1])).tolist(), strict=True))
 
 
-@contextmanager
-def _decoding_all(model: FusMAE) -> Iterator[None]:
-    fraction, model.decode_fraction = model.decode_fraction, 1.0
-    try:
-        yield
-    finally:
-        model.decode_fraction = fraction
-
-
 def _nearest(reconstruction: Reconstruction) -> Tensor:
     """The visible patch nearest to each patch (of equally near ones, that with the lowest index): `[B, L, C·P·P]`."""
     ids = reconstruction.ids
     # Every row has the same number of visible patches, and they come first.
-    visible = ids[:, : int((reconstruction.mask[0] == 0).sum())]
-    num_patches = ids.shape[1]
-    places = torch.arange(num_patches, device=ids.device)
-    side = round(num_patches**0.5)
+    visible, num_patches = ids[:, : int((reconstruction.mask[0] == 0).sum())], ids.shape[1]
+    places, side = torch.arange(num_patches, device=ids.device), round(num_patches**0.5)
     rows, columns = places // side, places % side
     distances = (rows[:, None] - rows).square() + (columns[:, None] - columns).square()
     # One integer per couple of places, which orders by distance, then by index.

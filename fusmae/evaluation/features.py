@@ -28,11 +28,9 @@ class FrozenEncoder(Protocol):
 
     def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
         """Features `[B, D]` float32 of physical pixels `[B, C, h, w]` by input name, of the modalities in `setting`."""
-        ...
 
     def to(self, device: torch.device) -> Any:
         """Move the encoder to a device."""
-        ...
 
 
 class CheckpointEncoder(nn.Module):

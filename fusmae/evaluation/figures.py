@@ -43,42 +43,30 @@ def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
 
 @torch.no_grad()
 def draw_reconstructions(
-    folder: Path,
-    checkpoint: Checkpoint,
-    batch: Batch,
-    keys: list[str],
-    modalities: Mapping[str, Modality],
-    warning: str = "",
+    folder: Path, checkpoint: Checkpoint, batch: Batch, keys: list[str], modalities: Mapping[str, Modality], note: str
 ) -> None:
-    """Write one PNG per pair; S2 in natural colour, S1 as VV.
+    """Write one PNG per pair to `folder`, whole or not at all; S2 in natural colour, S1 as VV.
 
-    Args:
-        folder: folder to write, whole or not at all.
-        checkpoint: checkpoint of a pretrained model that is no stack.
-        batch: pairs to draw, on the CPU, not augmented.
-        keys: keys of the pairs.
-        modalities: modalities by key, for the order of their bands.
-        warning: text that every picture must show, for example that the data are synthetic; "" for none.
+    The checkpoint is of a pretrained model that is no stack, the batch on the CPU and not augmented; `keys` name its
+    pairs. Every picture shows the note, for example that the data are synthetic.
     """
     model, statistics = checkpoint.autoencoder(), checkpoint.preprocessing.statistics
     model.decode_fraction, mask_ratio = 1.0, checkpoint.architecture.mask_ratio
     tiles = Preprocess(checkpoint.preprocessing)(batch.pixels)
     found = model(tiles, model.draw_masks(tiles, batch.noise))
-    has_patch_term = any(model.runs.values())
+    note = f"{note}\n{_NOTES[any(model.runs.values())]}".strip()
     drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
     with written_whole(folder) as partial:
         partial.mkdir()
         for row, name in enumerate(keys):
-            rows: dict[str, tuple[Image, Image, Image]] = {}
+            rows: dict[str, dict[str, Image]] = {}
             for key, modality in modalities.items():
-                true = _image(tiles[key][row], modality, statistics[key])
-                hidden = _hidden(found[key].mask[row], found[key].ids[row], model.patch_px, tiles[key].shape[-1])
+                true, predicted = (_image(of[key][row], modality, statistics[key]) for of in (tiles, drawn))
                 masked = true.copy()
-                masked[hidden] = _HIDDEN
-                rows[f"{key} ({modality.units})"] = (true, masked, _image(drawn[key][row], modality, statistics[key]))
+                masked[_hidden(found[key].mask[row], found[key].ids[row], model.patch_px, len(true))] = _HIDDEN
+                rows[f"{key} ({modality.units})"] = {"true": true, "masked": masked, "predicted": predicted}
             title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in mask_ratio.items())}"
-            note = f"{warning}\n{_NOTES[has_patch_term]}".strip()
-            save_reconstruction(partial / f"{row:02d}_{name}.png", title, rows, note)
+            save_images(partial / f"{row:02d}_{name}.png", title, rows, note, (9, 3.1 * len(rows) + 0.5), 10)
 
 
 def _image(tile: Tensor, modality: Modality, statistics: Mapping[str, BandStatistics]) -> Image:
@@ -92,30 +80,16 @@ def _hidden(mask: Tensor, ids: Tensor, patch_px: int, side_px: int) -> NDArray[n
     return np.asarray(grid.repeat_interleave(patch_px, 0).repeat_interleave(patch_px, 1).bool())
 
 
-def save_reconstruction(path: Path, title: str, rows: Mapping[str, tuple[Image, Image, Image]], note: str) -> None:
-    """Draw true, masked and predicted tiles (images from `displayed`), one labelled row per modality, as a PNG.
-
-    The title stands above, and below it a note with what a reader must know.
-    """
-    grid = {label: dict(zip(("true", "masked", "predicted"), images, strict=True)) for label, images in rows.items()}
-    _save_grid(path, title, grid, note, (9, 3.1 * len(rows) + 0.5), title_size=10)
-
-
-def save_tiles(path: Path, title: str, images: Mapping[str, Image], note: str) -> None:
-    """Draw tiles (images from `displayed`, by heading) side by side as a PNG, with a title above and a note below."""
-    _save_grid(path, title, {"": images}, note, (3.1 * len(images), 4.0), title_size=8)
-
-
-def _save_grid(
+def save_images(
     path: Path,
     title: str,
     rows: Mapping[str, Mapping[str, Image]],
     note: str,
-    size_inches: tuple[float, float],
+    inches: tuple[float, float],
     title_size: int,
 ) -> None:
-    """Draw images by row label and heading."""
-    figure = Figure(figsize=size_inches, layout="constrained")
+    """Draw images (from `displayed`, by row label and heading) as a PNG, with a title above and a note below."""
+    figure = Figure(figsize=inches, layout="constrained")
     axes = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False)
     figure.suptitle(title, fontsize=title_size)
     figure.supxlabel(note, fontsize=8)

@@ -13,23 +13,14 @@ from fusmae.config.training import LabelKind
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one row of the table; macro means are over the classes that occur in the set.
+    """Scores of one row of the table; macro means are over the classes that occur in the set."""
 
-    Attributes:
-        micro_ap: average precision over all (pair, class) decisions.
-        macro_ap: mean AP of the classes.
-        micro_f1: F1 over all (pair, class) decisions, at the threshold.
-        macro_f1: mean F1 of the classes, at the threshold.
-        per_class_ap: AP by class name.
-        absent_classes: names of the classes without a positive pair.
-    """
-
-    micro_ap: float
-    macro_ap: float
-    micro_f1: float
-    macro_f1: float
-    per_class_ap: dict[str, float]
-    absent_classes: tuple[str, ...]
+    micro_ap: float  # average precision over all (pair, class) decisions
+    macro_ap: float  # mean AP of the classes
+    micro_f1: float  # F1 over all (pair, class) decisions, at the threshold
+    macro_f1: float  # mean F1 of the classes, at the threshold
+    per_class_ap: dict[str, float]  # AP by class name
+    absent_classes: tuple[str, ...]  # names of the classes without a positive pair
 
 
 def average_precisions(labels: NDArray[Any], probabilities: NDArray[Any]) -> tuple[float, float]:
@@ -51,19 +42,12 @@ def score(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[s
 
     For F1 a class counts as predicted from a probability of `threshold`.
     """
-    labels = labels.astype(int)
-    present = labels.any(axis=0)
-    predicted = (probabilities >= threshold).astype(int)
-    micro_ap, macro_ap = average_precisions(labels, probabilities)
-    per_class = _class_aps(labels, probabilities, classes)
-    return Scores(
-        micro_ap=micro_ap,
-        macro_ap=macro_ap,
-        micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
-        macro_f1=float(f1_score(labels[:, present], predicted[:, present], average="macro", zero_division=0)),
-        per_class_ap=per_class,
-        absent_classes=tuple(name for name in classes if name not in per_class),
-    )
+    labels, predicted = labels.astype(int), (probabilities >= threshold).astype(int)
+    present, per_class = labels.any(axis=0), _class_aps(labels, probabilities, classes)
+    micro_f1 = float(f1_score(labels, predicted, average="micro", zero_division=0))
+    macro_f1 = float(f1_score(labels[:, present], predicted[:, present], average="macro", zero_division=0))
+    absent = tuple(name for name in classes if name not in per_class)
+    return Scores(*average_precisions(labels, probabilities), micro_f1, macro_f1, per_class, absent)
 
 
 def _class_aps(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
@@ -82,11 +66,10 @@ def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any]) -> list[
 def class_scores(
     labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Score probabilities `[N, K]` against one-hot labels `[N, K]`; the highest one is the predicted class.
+    """Scores by name, and AP by class, of probabilities `[N, K]` whose highest one is the predicted class.
 
-    Returns:
-        Scores `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the macro ones as means over the
-        classes that occur in the set; and the AP of each of these classes by name.
+    Labels `[N, K]` are one-hot. Scores are `accuracy`, `macro_f1` and `macro_ap` (each class against the rest), the
+    macro ones as means over the classes that occur in the set.
     """
     truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
     per_class = _class_aps(labels, probabilities, classes)
@@ -100,8 +83,7 @@ def class_scores(
 
 def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
     """Confusion matrix `[K, K]`: true classes in rows, predicted ones in columns; arguments as for `class_scores`."""
-    num_classes = labels.shape[1]
-    found = confusion_matrix(labels.argmax(axis=1), probabilities.argmax(axis=1), labels=range(num_classes))
+    found = confusion_matrix(labels.argmax(axis=1), probabilities.argmax(axis=1), labels=range(labels.shape[1]))
     return np.asarray(found, dtype=np.int64)
 
 

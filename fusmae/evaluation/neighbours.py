@@ -18,11 +18,8 @@ def neighbour_probabilities(
     Args:
         train_features: features `[N, D]` of the labelled rows.
         train_labels: labels `[N, K]`, 0 or 1; one-hot where each row has one class.
-        features: features `[M, D]` of the rows to predict.
+        features: features `[M, D]` of the rows to predict; the probabilities are `[M, K]`.
         k: number of neighbours; all N if there are fewer.
-
-    Returns:
-        Probabilities `[M, K]` in 0..1.
     """
     # The regressor's weighted mean of labels is the probability, for one class per row as well as for several.
     neighbours = KNeighborsRegressor(min(k, len(train_labels)), weights="distance", metric="cosine", algorithm="brute")

@@ -25,17 +25,9 @@ Probabilities = dict[str, NDArray[Any]]
 def frozen_probabilities(
     checkpoint: Checkpoint, data: PairDataModule, conditions: Sequence[Condition], device: torch.device, neighbours: int
 ) -> tuple[Probabilities, Probabilities]:
-    """What kNN and the probe make of the same features of a frozen encoder.
+    """Probabilities of kNN, whose neighbours are in train, and those of the probe, from the same frozen features.
 
-    Args:
-        checkpoint: checkpoint of the stage probe, with a head for each condition's name.
-        data: data module with the splits train, which has the neighbours, and test.
-        conditions: conditions of the input.
-        device: device of the encoder.
-        neighbours: number k of neighbours.
-
-    Returns:
-        Probabilities of kNN, then those of the probe.
+    The checkpoint is of the stage probe, with a head for each condition's name.
 
     Raises:
         CheckpointError: the checkpoint has no head for one of the conditions.

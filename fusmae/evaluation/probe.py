@@ -27,23 +27,14 @@ _CERTAIN = 1000.0
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted probe: features are centred, then one linear layer makes a logit per class.
+    """A fitted probe: features are centred, then one linear layer makes a logit per class."""
 
-    Attributes:
-        kind: kind of label vector, which says how logits become probabilities.
-        mean: mean `[D]` of the labelled rows' features.
-        weight: weights `[K, D]`, with the scale of the features in them.
-        bias: biases `[K]`.
-        strength: chosen value of C, the inverse strength of regularisation.
-        score: score on validation by which it was chosen: macro AP, or accuracy for `multiclass`.
-    """
-
-    kind: LabelKind
-    mean: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
-    score: float
+    kind: LabelKind  # kind of label vector, which says how logits become probabilities
+    mean: NDArray[np.float64]  # mean `[D]` of the labelled rows' features
+    weight: NDArray[np.float64]  # weights `[K, D]`, with the scale of the features in them
+    bias: NDArray[np.float64]  # biases `[K]`
+    strength: float  # chosen value of C, the inverse strength of regularisation
+    score: float  # score on validation by which it was chosen: macro AP, or accuracy for `multiclass`
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities `[N, K]` from features `[N, D]`."""
@@ -76,13 +67,8 @@ def fit_probe(
     """Fit on labelled rows of train, and choose the strength of regularisation on validation.
 
     A class that all labelled rows have, or none, can't be fitted: its probability is its share of these rows, 1 or 0.
-
-    Args:
-        features: features `[N, D]` of the labelled rows.
-        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
-        validation_features: features `[V, D]`.
-        validation_labels: labels `[V, K]`.
-        kind: kind of label vector: multilabel, one regression per class; or multiclass, one for all.
+    Features are `[N, D]` and labels `[N, K]`, 0 or 1: of `multilabel` with one regression per class, or one-hot of
+    `multiclass` with one for all.
     """
     scaler = StandardScaler().fit(features)
     probes = []

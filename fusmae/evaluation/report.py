@@ -10,20 +10,13 @@ from fusmae.evaluation.resampling import METRICS, why_no_interval
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        protocol: name of the protocol: knn, probe or finetune.
-        initialisation: kind of initial weights: pretrained or random.
-        setting: modalities that the model got, like `s1+s2`.
-        scores: scores over the whole test set.
-        intervals: ends of the 95 % interval of micro_ap and macro_ap; empty where there is none.
-    """
-
-    protocol: str
-    initialisation: str
-    setting: str
-    scores: Scores
+    protocol: str  # name of the protocol: knn, probe or finetune
+    initialisation: str  # kind of initial weights: pretrained or random
+    setting: str  # modalities that the model got, like `s1+s2`
+    scores: Scores  # scores over the whole test set
+    # Ends of the 95 % interval of micro_ap and macro_ap; empty where there is none.
     intervals: Mapping[str, tuple[float, float]]
 
     @property
@@ -49,13 +42,8 @@ def as_report(
 ) -> dict[str, Any]:
     """The whole table as nested JSON values, for the card, the lineage and readers, but not for `dvc metrics`.
 
-    Args:
-        rows: lines of the table.
-        num_pairs: number of test pairs.
-        num_places: number of places of these pairs, see `independent_places`.
-        resamples: number of bootstrap draws of places; 0 for no intervals.
-        seed: seed of the run.
-        warning: text to show above all numbers, for example that the data are synthetic; "" for none.
+    The numbers are those of the test pairs, of their places (see `independent_places`) and of bootstrap draws (0 for no
+    intervals). The warning is shown above all numbers, for example that the data are synthetic.
     """
     basis = {"num_pairs": num_pairs, "num_places": num_places, "resamples": resamples, "seed": seed, "warning": warning}
     table: dict[str, Any] = {}

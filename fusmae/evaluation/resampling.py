@@ -6,6 +6,7 @@ clustered data"). So whole places are drawn. From too few places no interval is 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
 from fusmae.data.randomness import Purpose, generators
 from fusmae.errors import SourceError
+from fusmae.evaluation.metrics import average_precisions
 
 METRICS = ("micro_ap", "macro_ap")
 CONFIDENCE = 0.95
@@ -30,11 +32,7 @@ _PLACES, _SEEDS = 0, 1
 
 
 def read_places(index: Path, keys: Sequence[str]) -> list[str]:
-    """Name of the place that each pair of a split is drawn with, see `independent_places`.
-
-    Args:
-        index: path of the index's parquet file.
-        keys: keys `[N]` of the pairs, in the split's order.
+    """Names `[N]` of the places that pairs (by key, in the split's order) are drawn with, see `independent_places`.
 
     Raises:
         SourceError: there is no index, or it lacks one of the pairs.
@@ -92,10 +90,8 @@ def why_no_interval(num_places: int, confidence: float = CONFIDENCE) -> str:
 def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.int32]:
     """Draw whole places with replacement; a draw has as many places as there are.
 
-    A larger number of draws does not change the first ones.
-
-    Returns:
-        Weights `[draws, N]`: how often each of the pairs, whose places `[N]` are given, is in the draw.
+    The weights `[draws, N]` are how often each of the pairs, whose places `[N]` are given, is in the draw. A larger
+    number of draws does not change the first ones.
     """
     names, place_of = np.unique(np.asarray(places), return_inverse=True)
     weights = np.empty((draws, len(place_of)), np.int32)
@@ -107,15 +103,9 @@ def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.
 def headline_draws(
     kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """The headline score `[draws]` on each draw.
+    """The headline score `[draws]`: macro AP over the classes in the draw (0 if it has none), or accuracy.
 
-    It is macro AP over the classes in the draw (0 if it has none), or accuracy for `multiclass`.
-
-    Args:
-        kind: kind of label vector.
-        labels: labels `[N, K]`, 0 or 1; one-hot for `multiclass`.
-        probabilities: probabilities `[N, K]` in 0..1.
-        weights: weights `[draws, N]` from `place_resamples`.
+    Arguments are those of `average_precision_draws`; labels of `multiclass`, whose headline is accuracy, are one-hot.
     """
     if kind == "multilabel":
         return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
@@ -159,28 +149,16 @@ def average_precision_draws(
 
 
 def score_intervals(
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    places: Sequence[str],
-    weights: NDArray[np.int32],
-    confidence: float = CONFIDENCE,
+    labels: NDArray[Any], probabilities: NDArray[Any], places: Sequence[str], weights: NDArray[np.int32]
 ) -> dict[str, tuple[float, float]]:
-    """Ends (low, high) of the percentile interval of micro and macro AP.
+    """Ends (low, high) of the 95 % interval of micro and macro AP; empty for too few `places` (`[N]`) or no draws.
 
-    Args:
-        labels: labels `[N, K]`, 0 or 1.
-        probabilities: probabilities `[N, K]` in 0..1.
-        places: names `[N]` of the pairs' places.
-        weights: weights `[draws, N]` from `place_resamples`.
-        confidence: confidence of the interval, between 0 and 1.
-
-    Returns:
-        Intervals by metric; empty where there are too few places for one, or no draws.
+    Other arguments are those of `average_precision_draws`.
     """
-    if why_no_interval(len(set(places)), confidence) or not len(weights):
+    if why_no_interval(len(set(places))) or not len(weights):
         return {}
     draws = average_precision_draws(labels, probabilities, weights)
-    return {name: _percentiles(found, confidence) for name, found in draws.items()}
+    return {name: _percentiles(found, CONFIDENCE) for name, found in draws.items()}
 
 
 def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -205,17 +183,13 @@ def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[
 
 
 def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """The mean over seeds, drawn with replacement on each draw, so that its spread is that of places and seeds.
+    """Means `[B]` over seeds, drawn with replacement on each draw, so that their spread is that of places and seeds.
 
     With few seeds the spread is too small: the variance between S seeds is (S − 1) / S of the true one.
 
     Args:
         draws: scores `[S, B]`, one row per training seed, from the same B resamples of places.
-        seed: random seed of the draws. Rows that are to be compared need the same one, so that a draw has the same
-            training seeds in all of them.
-
-    Returns:
-        Means `[B]`.
+        seed: random seed, the same for all rows that are compared, so that a draw has the same training seeds in all.
     """
     num_seeds, num_draws = draws.shape
     chosen = [random.integers(num_seeds, size=num_seeds) for random in _generators(seed, _SEEDS, num_draws)]
@@ -225,6 +199,56 @@ def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
 def difference(draws_a: NDArray[Any], draws_b: NDArray[Any], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Ends (low, high) of the percentile interval of row a minus row b, each `[B]`, on the same B draws."""
     return _percentiles(np.asarray(draws_a, np.float64) - np.asarray(draws_b, np.float64), confidence)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired bootstrap of a metric over places: challenger minus champion."""
+
+    metric: str  # name of the metric
+    difference: float  # difference of the scores over the whole test set
+    low: float | None  # lower end of the interval; None where there are too few places for an interval
+    high: float | None  # upper end, likewise
+    confidence: float  # confidence of the interval, between 0 and 1
+    resamples: int  # number of bootstrap draws
+    num_places: int  # number of places in a draw, see `independent_places`
+
+    @property
+    def why_no_interval(self) -> str:
+        """Part of a sentence that states why there is no interval; "" where there is one."""
+        return why_no_interval(self.num_places, self.confidence)
+
+    def loses_at_most(self, loss: float) -> bool:
+        """Whether there is an interval, and its lower end is at most `loss` below the champion."""
+        # The difference itself is not enough: a loss that a few pairs don't show may still exist.
+        return self.low is not None and self.low >= -loss
+
+
+def paired_differences(
+    challenger: NDArray[Any],
+    champion: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    places: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Difference]:
+    """Challenger minus champion by metric, with a percentile bootstrap: both are scored on the same draws of places.
+
+    Probabilities and labels (0 or 1) are `[N, K]`; `places` are those of the N pairs, from `read_places`.
+    """
+    num_places = len(set(places))
+    whole = zip(METRICS, average_precisions(labels, challenger), average_precisions(labels, champion), strict=True)
+    ends: dict[str, tuple[float | None, float | None]] = dict.fromkeys(METRICS, (None, None))
+    if not why_no_interval(num_places, confidence):
+        weights = place_resamples(places, resamples, seed)
+        one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
+        ends = {name: difference(one[name], other[name], confidence) for name in METRICS}
+    return {
+        name: Difference(name, one_score - other_score, *ends[name], confidence, resamples, num_places)
+        for name, one_score, other_score in whole
+    }
 
 
 def _percentiles(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:

@@ -15,11 +15,10 @@ from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_contents as contents
 from fusmae.reports.page import render
-from fusmae.study.comparable import caveats, drawn_places
 from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
 from fusmae.study.curves import MicroCurve, confusions, micro_curves
 from fusmae.study.results import Cell, Found, Picture
-from fusmae.study.summary import Study, percent, summarise
+from fusmae.study.summary import Study, caveats, drawn_places, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
 _COLOURS: dict[Answer, str] = {"yes": "passed", "no difference shown": "skipped", "worse": "blocks"}

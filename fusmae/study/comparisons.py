@@ -58,10 +58,7 @@ def compare(one: SummaryRow, other: SummaryRow) -> Comparison:
 
 
 def verdict(study: Study, focus: str = "") -> list[Question]:
-    """Every question that the study's variants can answer.
-
-    `focus` describes what the classes in focus have in common; it is "" where none are.
-    """
+    """Every question that the study's variants can answer; `focus` says what the classes in focus have in common."""
     frozen = [use for use in study.uses if use[0] != "finetune"]
     tuned = [use for use in study.uses if use[0] == "finetune"]
     focused = in_focus(study)

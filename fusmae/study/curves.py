@@ -27,17 +27,11 @@ class MicroCurve:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Confusion counts of a use, summed over seeds.
+    """Confusion counts of a use, summed over seeds."""
 
-    Attributes:
-        use: protocol and share of labels.
-        seeds: random seeds of the cells.
-        counts: `[K, K]`, rows true, columns predicted; for multilabel `[K, 2, 2]`, one matrix per class.
-    """
-
-    use: Use
-    seeds: tuple[int, ...]
-    counts: NDArray[Any]
+    use: Use  # protocol and share of labels
+    seeds: tuple[int, ...]  # random seeds of the cells
+    counts: NDArray[Any]  # `[K, K]`, rows true, columns predicted; for multilabel `[K, 2, 2]`, one matrix per class
 
 
 def micro_curves(study: Study) -> list[MicroCurve]:
@@ -45,14 +39,11 @@ def micro_curves(study: Study) -> list[MicroCurve]:
     curves = []
     for variant in study.variants:
         for use in study.uses:
-            if not (predicted := _predicted(study, variant, use)):
-                continue
-            found, row = predicted[0]
-            precision, recall, _ = precision_recall_curve(
-                found.labels.ravel(), found.predictions[row.name].ravel(), drop_intermediate=True
-            )
-            at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
-            curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
+            for found, row in _predicted(study, variant, use)[:1]:
+                truth, chances = found.labels.ravel(), found.predictions[row.name].ravel()
+                precision, recall, _ = precision_recall_curve(truth, chances, drop_intermediate=True)
+                at = np.unique(np.searchsorted(recall[::-1], np.linspace(0, 1, _POINTS)))
+                curves.append(MicroCurve(variant, use, recall[::-1][at], precision[::-1][at]))
     return curves
 
 
@@ -65,12 +56,11 @@ def confusions(study: Study) -> list[Confusion]:
             for found, row in _rows(study, study.reference, use)
             if row.name in found.confusions
         ]
-        if not cells:
-            cells = [
-                (found, multilabel_confusion_matrix(found.labels, found.predictions[row.name] >= _THRESHOLD))
-                for found, row in _predicted(study, study.reference, use)
-                if row.kind == "multilabel"
-            ]
+        cells = cells or [
+            (found, multilabel_confusion_matrix(found.labels, found.predictions[row.name] >= _THRESHOLD))
+            for found, row in _predicted(study, study.reference, use)
+            if row.kind == "multilabel"
+        ]
         if cells:
             seeds = tuple(found.cell.seed for found, _ in cells)
             counted.append(Confusion(use, seeds, np.sum([counts for _, counts in cells], axis=0)))

@@ -11,7 +11,7 @@ A cell is a folder:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,28 +33,19 @@ FOCUS = "focus_ap"
 
 @dataclass(frozen=True)
 class Row:
-    """One way of using an encoder, measured over the whole test set.
+    """One way of using an encoder, measured over the whole test set."""
 
-    Attributes:
-        protocol: name of the protocol: knn, probe, finetune or segment.
-        share: share of the training labels, 0..1.
-        condition: input of the encoder: `s1+s2`, `s1`, `s2`, `s1+clouded s2`.
-        kind: kind of prediction.
-        scores: scores by name: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy.
-        per_class: AP or IoU of each class that the test set has.
-        draws: headline score on resamples of the test places; all rows of a study have the same resamples, so that the
-            difference of two rows' draws is a paired bootstrap.
-        focus_draws: score of the classes in focus on the same resamples; empty where no classes are.
-    """
-
-    protocol: str
-    share: float
-    condition: str
-    kind: Kind
+    protocol: str  # name of the protocol: knn, probe, finetune or segment
+    share: float  # share of the training labels, 0..1
+    condition: str  # input of the encoder: `s1+s2`, `s1`, `s2`, `s1+clouded s2`
+    kind: Kind  # kind of prediction
+    # Scores by name: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy.
     scores: Mapping[str, float]
-    per_class: Mapping[str, float]
+    per_class: Mapping[str, float]  # AP or IoU of each class that the test set has
+    # Headline score on resamples of the test places; all rows of a study have the same resamples, so that the
+    # difference of two rows' draws is a paired bootstrap.
     draws: Sequence[float]
-    focus_draws: Sequence[float] = ()
+    focus_draws: Sequence[float] = ()  # score of the classes in focus on the same resamples; empty where no classes are
 
     @property
     def name(self) -> str:
@@ -76,78 +67,58 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant and one seed.
+    """One variant and one seed."""
 
-    Attributes:
-        variant: name of the variant in the study.
-        seed: random seed of weights, order, masks and label subsets.
-        about: description of the variant in one sentence.
-        rows: measured rows.
-        cost: `parameters` of the encoder, `pretrain_seconds`, `pretrain_epochs`, `pairs_per_second` of pretraining.
-        reconstruction: mean squared error on removed patches of test, in the units of the model's targets, by modality
-            `{"model", "band mean", "nearest"}`; empty where the variant reconstructs nothing.
-        retrieval: retrieval scores by direction (`s1 → s2`)
-            `{"recall@1", "recall@5", "chance@1", "chance@5", "candidates"}`; empty where the variant has one modality.
-        history: training curves: points (epoch, value) by name (`train/loss`, `validation/knn`).
-        origin: `run` and `pretrain_run` (ids of MLflow runs), `commit`, `is_dirty`, `data` (hash of the shards),
-            `device`, `warning` (for synthetic data), `test_places` (number of places per draw; absent in older cells).
-        classes: names of the classes, in the order of a label vector.
-        map_classes: names of the land-cover maps' classes, in their order; empty where the data has no maps.
-    """
-
-    variant: str
-    seed: int
-    about: str
-    rows: Sequence[Row]
+    variant: str  # name of the variant in the study
+    seed: int  # random seed of weights, order, masks and label subsets
+    about: str  # description of the variant in one sentence
+    rows: Sequence[Row]  # measured rows
+    # `parameters` of the encoder, `pretrain_seconds`, `pretrain_epochs`, `pairs_per_second` of pretraining.
     cost: Mapping[str, float]
+    # Mean squared error on removed patches of test, in the units of the model's targets, by modality `{"model", "band
+    # mean", "nearest"}`; empty where the variant reconstructs nothing.
     reconstruction: Mapping[str, Mapping[str, float]]
+    # Retrieval scores by direction (`s1 → s2`) `{"recall@1", "recall@5", "chance@1", "chance@5", "candidates"}`; empty
+    # where the variant has one modality.
     retrieval: Mapping[str, Mapping[str, float]]
+    # Training curves: points (epoch, value) by name (`train/loss`, `validation/knn`).
     history: Mapping[str, Sequence[tuple[float, float]]]
+    # `run` and `pretrain_run` (ids of MLflow runs), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
+    # `warning` (for synthetic data), `test_places` (number of places per draw; absent in older cells).
     origin: Mapping[str, Any]
-    classes: Sequence[str]
+    classes: Sequence[str]  # names of the classes, in the order of a label vector
+    # Names of the land-cover maps' classes, in their order; empty where the data has no maps.
     map_classes: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The cell's name, such as `fusmae-0`."""
+        return f"{self.variant}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a cell's gallery.
+    """One picture of a cell's gallery."""
 
-    Attributes:
-        file: name of the file in the folder of pictures.
-        kind: kind of picture: a reconstruction, or a tile that the model got wrong.
-        key: key of the pair.
-        caption: text that describes the picture.
-        lon: longitude of the tile's centre in degrees (WGS 84); None where the source does not state it.
-        lat: latitude of the tile's centre, likewise.
-    """
-
-    file: str
-    kind: Literal["reconstruction", "failure"]
-    key: str
-    caption: str
+    file: str  # name of the file in the folder of pictures
+    kind: Literal["reconstruction", "failure"]  # kind of picture: a reconstruction, or a tile that the model got wrong
+    key: str  # key of the pair
+    caption: str  # text that describes the picture
+    # Longitude of the tile's centre in degrees (WGS 84); None where the source does not state it.
     lon: float | None = None
-    lat: float | None = None
+    lat: float | None = None  # latitude of the tile's centre, likewise
 
 
 @dataclass(frozen=True)
 class Found:
-    """A cell read back from its folder.
+    """A cell read back from its folder."""
 
-    Attributes:
-        cell: the cell's numbers.
-        labels: label vectors `[N, K]` of test; empty where there are only maps.
-        predictions: probabilities `[N, K]` by row name.
-        confusions: confusion counts `[K, K]` by row name.
-        pictures: pictures of the cell's gallery.
-        folder: path of the folder with the pictures.
-    """
-
-    cell: Cell
-    labels: NDArray[Any]
-    predictions: Mapping[str, NDArray[Any]]
-    confusions: Mapping[str, NDArray[Any]]
-    pictures: Sequence[Picture] = field(default_factory=tuple)
-    folder: Path = Path()
+    cell: Cell  # the cell's numbers
+    labels: NDArray[Any]  # label vectors `[N, K]` of test; empty where there are only maps
+    predictions: Mapping[str, NDArray[Any]]  # probabilities `[N, K]` by row name
+    confusions: Mapping[str, NDArray[Any]]  # confusion counts `[K, K]` by row name
+    pictures: Sequence[Picture]  # pictures of the cell's gallery
+    folder: Path  # path of the folder with the pictures
 
 
 def write_cell(
@@ -156,8 +127,9 @@ def write_cell(
     labels: NDArray[Any],
     predictions: Mapping[str, NDArray[Any]],
     confusions: Mapping[str, NDArray[Any]],
+    pictures: Sequence[Picture] = (),
 ) -> None:
-    """Write a cell's numbers; the caller writes the folder's pictures."""
+    """Write a cell's numbers and the list of its pictures, which the caller writes to `folder`/pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"labels": labels.astype(np.uint8)}
     arrays |= {name: found.astype(np.float16) for name, found in predictions.items()}
@@ -165,10 +137,6 @@ def write_cell(
     with written_whole(folder / PREDICTIONS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(folder / CELL, asdict(cell))
-
-
-def write_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
-    """Write the list of a cell's pictures, which are in `folder`/pictures already."""
     write_json(folder / PICTURES / "pictures.json", [asdict(picture) for picture in pictures])
 
 
@@ -178,13 +146,12 @@ def read_cell(folder: Path) -> Found:
     Raises:
         StudyError: the folder is not a cell, or is a damaged one.
     """
-    listed = folder / PICTURES / "pictures.json"
     try:
         values = json.loads((folder / CELL).read_text(encoding="utf-8"))
         cell = Cell(**{**values, "rows": [Row(**row) for row in values["rows"]]})
         with np.load(folder / PREDICTIONS, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        pictures = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+        pictures = json.loads((folder / PICTURES / "pictures.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyError(f"{folder} is no cell of a study, or a damaged one: {error}", hint="make study") from error
     return Found(

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusmae.study.comparable import drawn_places
 from fusmae.study.comparisons import Question
 from fusmae.study.curves import MicroCurve
-from fusmae.study.summary import Spread, Study, SummaryRow, percent
+from fusmae.study.summary import Spread, Study, SummaryRow, drawn_places, percent
 
 
 def as_metrics(study: Study, questions: Sequence[Question], warnings: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusmae.evaluation.figures import displayed, save_precision_recall, save_reconstruction
+from fusmae.evaluation.figures import displayed, save_images, save_precision_recall
 from fusmae.units import UNITS
 
 
@@ -48,8 +48,9 @@ def test_values_beyond_the_range_are_cut():
 def test_reconstruction_is_a_readable_picture_with_the_images_in_it(tmp_path: Path):
     red, green, blue = (np.broadcast_to(np.eye(3, dtype=np.float32)[at], (8, 8, 3)) for at in range(3))
     grey = np.full((8, 8), 0.5, np.float32)
-    rows = {"s1 (dB)": (grey, grey, grey), "s2 (DN)": (red, green, blue)}
-    save_reconstruction(tmp_path / "deep" / "a.png", "a title", rows, "a note")
+    images = {"s1 (dB)": (grey, grey, grey), "s2 (DN)": (red, green, blue)}
+    rows = {label: dict(zip(("true", "masked", "predicted"), row, strict=True)) for label, row in images.items()}
+    save_images(tmp_path / "deep" / "a.png", "a title", rows, "a note", (9, 6.7), 10)
     picture = read_png(tmp_path / "deep" / "a.png")
     counts = [near(picture, colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     assert min(counts) > 5_000
@@ -65,7 +66,7 @@ def test_grey_images_are_not_stretched(tmp_path: Path):
     """A nearly black tile stays nearly black: pictures can be compared."""
     dark = np.full((8, 8), 0.1, np.float32)
     dark[0, 0] = 0.12
-    save_reconstruction(tmp_path / "a.png", "t", {"s1": (dark, dark, dark)}, "")
+    save_images(tmp_path / "a.png", "t", {"s1": {"true": dark, "masked": dark}}, "", (9, 3.6), 10)
     assert near(read_png(tmp_path / "a.png"), (25, 25, 25)) > 10_000
 
 

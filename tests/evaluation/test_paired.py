@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.paired import paired_differences
+from fusmae.evaluation.resampling import paired_differences
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, (80, 2))

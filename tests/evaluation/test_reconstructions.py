@@ -30,19 +30,19 @@ def batch(make_data):
 def rows(monkeypatch) -> list:
     """What goes into each picture, beside the picture itself."""
     seen = []
-    save = figures.save_reconstruction
+    save = figures.save_images
 
-    def record(path, title, images, note):
+    def record(path, title, images, note, *sizes):
         seen.append((title, images, note))
-        save(path, title, images, note)
+        save(path, title, images, note, *sizes)
 
-    monkeypatch.setattr(figures, "save_reconstruction", record)
+    monkeypatch.setattr(figures, "save_images", record)
     return seen
 
 
 def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, checkpoint, batch, modalities):
     out = tmp_path / "pictures"
-    draw_reconstructions(out, checkpoint, batch, ["a", "b"], modalities)
+    draw_reconstructions(out, checkpoint, batch, ["a", "b"], modalities, "")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["00_a.png", "01_b.png", "pictures"]
     contents = set()
     for path in out.iterdir():
@@ -55,22 +55,22 @@ def test_one_readable_picture_a_pair_named_by_its_key(tmp_path: Path, checkpoint
 
 def test_true_image_is_the_shards_pixels_by_band_name(tmp_path, checkpoint, batch, modalities, rows, read_pair, pairs):
     keys = [pair for pair in pairs if pair.split == "validation"][:2]
-    draw_reconstructions(tmp_path / "p", checkpoint, batch, [pair.key for pair in keys], modalities)
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, [pair.key for pair in keys], modalities, "")
     for (_, images, _), pair in zip(rows, keys, strict=True):
         bands = read_pair(pair)
         assert list(images) == ["s1 (dB)", "s2 (DN)"]
-        np.testing.assert_allclose(images["s1 (dB)"][0], np.clip((bands["VV"] + 25) / 25, 0, 1), atol=3e-4)
+        np.testing.assert_allclose(images["s1 (dB)"]["true"], np.clip((bands["VV"] + 25) / 25, 0, 1), atol=3e-4)
         colour = np.stack([bands[name] for name in ("B04", "B03", "B02")], -1) / 3000
-        np.testing.assert_allclose(images["s2 (DN)"][0], np.clip(colour, 0, 1), atol=1e-3)
+        np.testing.assert_allclose(images["s2 (DN)"]["true"], np.clip(colour, 0, 1), atol=1e-3)
 
 
 def test_masked_image_hides_the_removed_patches_and_prediction_keeps_the_visible_ones(
     tmp_path, checkpoint, batch, modalities, rows
 ):
-    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a", "b"], modalities)
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a", "b"], modalities, "")
     for row, (title, images, note) in enumerate(rows):
         for key, removed in (("s1", 7), ("s2", 4)):
-            true, masked, predicted = images[f"{key} ({modalities[key].units})"]
+            true, masked, predicted = images[f"{key} ({modalities[key].units})"].values()
             draw = batch.noise[key][row].numpy()
             hidden = set(np.argsort(draw)[9 - removed :].tolist())
             for patch in range(9):
@@ -89,6 +89,6 @@ def test_masked_image_hides_the_removed_patches_and_prediction_keeps_the_visible
 
 def test_drawing_changes_nothing_that_training_uses(tmp_path, checkpoint, batch, modalities):
     before = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
-    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a"], modalities)
+    draw_reconstructions(tmp_path / "p", checkpoint, batch, ["a"], modalities, "")
     assert checkpoint.architecture.decode_fraction == 0.5
     assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.weights.items())

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from fusmae.modalities import modality_inputs
-from fusmae.rivals.backbones import RIVALS
-from fusmae.rivals.rival import Rival
+from fusmae.rivals.backbones import RIVALS, Rival
 from tests.rivals.tiles import BIGEARTHNET, TILE_M, draw, make, statistics_of
 
 

@@ -9,11 +9,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusmae.errors import CheckpointError
-from fusmae.rivals.backbones import CopernicusFM, Croma, Dofa
-from fusmae.rivals.rival import WeightNames, load_backbone
+from fusmae.rivals.backbones import CopernicusFM, Croma, Dofa, Rival, load_backbone
 from tests.rivals.tiles import make
 
-NAMES = WeightNames(optional=("1.",), ignored=("mask_token",), published="Some_Weights")
+
+class Some(Rival):
+    name = "some_base"
+    optional = ("1.",)
+    ignored = ("mask_token",)
+    published = "Some_Weights"
 
 
 def backbone(value: float = 0.0) -> nn.Module:
@@ -23,7 +27,7 @@ def backbone(value: float = 0.0) -> nn.Module:
 
 
 def load(path, into=None):
-    load_backbone(into or backbone(), path, NAMES, "some_base")
+    load_backbone(into or backbone(), path, Some)
 
 
 def in_parts(state):
@@ -61,7 +65,7 @@ def test_the_file_fits_the_base_model_as_it_is_published(monkeypatch, tmp_path, 
     rival.load(path)
     for name, tensor in source.backbone.state_dict().items():
         assert torch.equal(rival.backbone.state_dict()[name], tensor), name
-    assert rival.features(pixels, ("s1", "s2")).shape == (2, rival.dim)
+    assert rival.features(pixels, ("s1", "s2")).shape == (2, 768)
 
 
 def test_safetensors_are_read(tmp_path):

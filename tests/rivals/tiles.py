@@ -8,8 +8,7 @@ from torch import Tensor
 
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.preprocess import Preprocessing
-from fusmae.rivals.backbones import build_rival
-from fusmae.rivals.rival import Rival
+from fusmae.rivals.backbones import Rival, build_rival
 
 TILE_M = 240
 S1 = Modality(units="dB", groups=(BandGroup(gsd_m=10, bands=("VV", "VH")),))

@@ -24,7 +24,7 @@ from fusmae.data.shards import Origin, ShardReader
 from fusmae.data.statistics import measure_statistics, read_statistics, write_statistics
 from fusmae.data.verdict import write_verdict
 from fusmae.models.preprocess import Preprocessing
-from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell, write_pictures
+from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell
 from fusmae.study.variants import variant_config, variant_of
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.reconstruction import start_pretraining
@@ -60,14 +60,13 @@ def fake_study(
     for variant in ABOUT:
         for seed in range(seeds):
             cell_folder = folder / f"{variant}-{seed}"
-            _write(cell_folder, variant, seed, draws, pairs, classes, warning)
-            if variant == "fusmae" and seed == 0:
-                _draw_pictures(cell_folder, pictures)
+            drawn = _draw_pictures(cell_folder / "pictures", pictures) if (variant, seed) == ("fusmae", 0) else []
+            _write(cell_folder, variant, seed, draws, pairs, classes, warning, drawn)
             found.append(read_cell(cell_folder))
     return found
 
 
-def _write(folder, variant, seed, draws, pairs, classes, warning):
+def _write(folder, variant, seed, draws, pairs, classes, warning, pictures):
     random = np.random.default_rng([seed, *variant.encode()])
     # The draws of all cells come from the same resamples: what these do to the score is shared.
     shared = np.random.default_rng(0).normal(0, 0.012, draws)
@@ -85,7 +84,7 @@ def _write(folder, variant, seed, draws, pairs, classes, warning):
                 rows.append(row)
                 noise = random.normal(0, 1.6 - score, labels.shape)
                 predictions[row.name] = 1 / (1 + np.exp(-2.5 * (labels - 0.5 + noise)))
-    write_cell(folder, _cell(variant, seed, rows, classes, warning, random), labels, predictions, {})
+    write_cell(folder, _cell(variant, seed, rows, classes, warning, random), labels, predictions, {}, pictures)
 
 
 def _row(protocol, share, condition, score, shared, classes, random):
@@ -137,16 +136,16 @@ def _cell(variant, seed, rows, classes, warning, random):
 
 def _draw_pictures(folder, count):
     listed = []
+    folder.mkdir(parents=True)
     for kind in ("reconstruction", "failure"):
         for at in range(count):
             name = f"{kind}-{at}.png"
-            (folder / "pictures").mkdir(exist_ok=True)
             pixels = np.random.default_rng(at).integers(0, 255, (12, 18, 3), np.uint8)
-            Image.fromarray(pixels).resize((540, 360), Image.Resampling.BICUBIC).save(folder / "pictures" / name)
+            Image.fromarray(pixels).resize((540, 360), Image.Resampling.BICUBIC).save(folder / name)
             where = (16.1234 + at, 48.5) if at % 3 != 2 else (None, None)
             caption = "true, masked and predicted" if kind == "reconstruction" else "said town, is forest"
             listed.append(Picture(name, kind, f"S2A_MSIL2A_2017_{at:02d}_33UUP", caption, *where))
-    write_pictures(folder, listed)
+    return listed
 
 
 @pytest.fixture(scope="session")

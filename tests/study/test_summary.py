@@ -5,8 +5,7 @@ import pytest
 
 from fusmae.errors import StudyError
 from fusmae.evaluation.resampling import over_seeds
-from fusmae.study.comparable import caveats
-from fusmae.study.summary import summarise
+from fusmae.study.summary import caveats, summarise
 
 
 def _changed(found, **values):

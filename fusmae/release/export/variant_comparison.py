@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.paired import Difference, paired_differences
-from fusmae.evaluation.resampling import METRICS, why_no_interval
+from fusmae.evaluation.resampling import METRICS, Difference, paired_differences, why_no_interval
 from fusmae.inference.session import Session
 from fusmae.release.export.variants import Precision
 from fusmae.release.latency import times_by_turns

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusmae.config.gate import Thresholds
-from fusmae.evaluation.paired import Difference
+from fusmae.evaluation.resampling import Difference
 from fusmae.release.promotion.model_scores import ModelScores
 
 Status = Literal["passed", "failed", "skipped"]

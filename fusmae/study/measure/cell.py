@@ -11,12 +11,12 @@ from fusmae.config.data import DataConfig
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.evaluation import diagnostics
-from fusmae.evaluation.figures import Image, displayed, draw_reconstructions, save_tiles
+from fusmae.evaluation.figures import Image, displayed, draw_reconstructions, save_images
 from fusmae.files import written_whole
 from fusmae.modalities import Modality, ModalityInput
 from fusmae.runs.tracking import Run, describe_hardware
 from fusmae.study.measure.measurement import Measurement
-from fusmae.study.results import PICTURES, Cell, Picture, write_cell, write_pictures
+from fusmae.study.results import PICTURES, Cell, Picture, write_cell
 from fusmae.training.checkpoint import Checkpoint
 
 
@@ -66,8 +66,8 @@ def write_measured(
     )
     with written_whole(out) as partial:
         partial.mkdir()
-        write_cell(partial, cell, book.labels, book.predictions, book.confusions)
-        write_pictures(partial, _pictures(partial / PICTURES, measurement, tiles))
+        pictures = _pictures(partial / PICTURES, measurement, tiles)
+        write_cell(partial, cell, book.labels, book.predictions, book.confusions, pictures)
 
 
 def _pictures(folder: Path, measurement: Measurement, tiles: DataConfig) -> list[Picture]:
@@ -129,7 +129,8 @@ def failure_pictures(
         caption = f"true: {'; '.join(pairs[key].labels)}. Said: {said}."
         file = f"failure_{at:02d}_{key}.png"
         (batch,) = data.batches("test", [row])
-        save_tiles(folder / file, key, _images(batch, reader.inputs), reader.origin.warning)
+        images = _images(batch, reader.inputs)
+        save_images(folder / file, key, {"": images}, reader.origin.warning, (3.1 * len(images), 4.0), title_size=8)
         found.append(Picture(file, "failure", key, caption, pairs[key].lon, pairs[key].lat))
     return found
 

@@ -47,30 +47,20 @@ _WARMUP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Opened:
-    """A variant's weights, ready to use.
+    """A variant's weights, ready to use."""
 
-    Attributes:
-        about: description of the variant.
-        encoder: the frozen encoder.
-        checkpoint: weights to train further; None for a rival.
-        is_scratch: whether those weights are random.
-        is_reconstructing: whether the variant was trained to reconstruct.
-        history: training curves and cost of the pretraining.
-    """
-
-    about: str
-    encoder: FrozenEncoder
-    checkpoint: Checkpoint | None
-    is_scratch: bool
-    is_reconstructing: bool
-    history: Mapping[str, Any]
+    about: str  # description of the variant
+    encoder: FrozenEncoder  # the frozen encoder
+    checkpoint: Checkpoint | None  # weights to train further; None for a rival
+    is_scratch: bool  # whether those weights are random
+    is_reconstructing: bool  # whether the variant was trained to reconstruct
+    history: Mapping[str, Any]  # training curves and cost of the pretraining
 
 
 def open_variant(variant: VariantConfig, pretrain: PretrainConfig, readout: Readout, folder: Path, seed: int) -> Opened:
     """Load what `study_pretrain` wrote to `folder`, or make the rival that the variant names.
 
-    `readout` is for encoders of this project, as a rival has its own way; `seed` makes a rival's weights where it
-    has no file of them.
+    `readout` is for encoders of this project, as a rival has its own; `seed` makes weights of a rival without a file.
 
     Raises:
         CheckpointError: the weights are absent, damaged, changed or of another model.
@@ -103,27 +93,16 @@ def _unchanged(variant: VariantConfig) -> Path:
 
 @dataclass
 class RowBook:
-    """The rows of one cell collected one by one, with the predictions that the report draws.
+    """The rows of one cell collected one by one, with the predictions that the report draws."""
 
-    Attributes:
-        kind: kind of the label vectors.
-        labels: label vectors `[N, K]` of test.
-        classes: names of the K classes.
-        weights: numbers `[draws, N]` of times that each resample contains each test pair.
-        focus: columns of the classes in focus; empty where none are.
-        rows: rows added so far.
-        predictions: probabilities `[N, K]` by row name.
-        confusions: confusion counts `[K, K]` by row name.
-    """
-
-    kind: LabelKind
-    labels: NDArray[Any]
-    classes: Sequence[str]
-    weights: NDArray[np.int32]
-    focus: Sequence[int] = ()
-    rows: list[Row] = field(default_factory=list)
-    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)
-    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)
+    kind: LabelKind  # kind of the label vectors
+    labels: NDArray[Any]  # label vectors `[N, K]` of test
+    classes: Sequence[str]  # names of the K classes
+    weights: NDArray[np.int32]  # numbers `[draws, N]` of times that each resample contains each test pair
+    focus: Sequence[int] = ()  # columns of the classes in focus; empty where none are
+    rows: list[Row] = field(default_factory=list)  # rows added so far
+    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)  # probabilities `[N, K]` by row name
+    confusions: dict[str, NDArray[Any]] = field(default_factory=dict)  # confusion counts `[K, K]` by row name
 
     def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
         """Score probabilities `[N, K]` against the label vectors."""
@@ -157,23 +136,14 @@ class RowBook:
 
 @dataclass(frozen=True)
 class Task:
-    """The settings of one supervised training of the study.
+    """The settings of one supervised training of the study."""
 
-    Attributes:
-        shards: folder of the shards with the pairs.
-        rows: rows of train whose labels are used.
-        steps: number of steps, batch size and learning rate.
-        draws: random draws of augmentation and modality drop.
-        runtime: section `runtime` of params.yaml.
-        resume_folder: folder for resume checkpoints.
-    """
-
-    shards: Path
-    rows: NDArray[np.int64]
-    steps: StepsConfig
-    draws: Draws
-    runtime: RuntimeConfig
-    resume_folder: Path
+    shards: Path  # folder of the shards with the pairs
+    rows: NDArray[np.int64]  # rows of train whose labels are used
+    steps: StepsConfig  # number of steps, batch size and learning rate
+    draws: Draws  # random draws of augmentation and modality drop
+    runtime: RuntimeConfig  # section `runtime` of params.yaml
+    resume_folder: Path  # folder for resume checkpoints
 
     @property
     def batch_size(self) -> int:
@@ -196,21 +166,10 @@ class Task:
 
 
 class Measurement:
-    """The measurement of a variant's encoder on a data set.
+    """The measurement of a variant's encoder on a data set; `book` has the rows added so far.
 
-    Args:
-        study: how the study measures.
-        recipe: settings of finetuning; its length and learning rate are the study's own.
-        runtime: how the trainings use the machine.
-        opened: the variant's weights.
-        seed: random seed of the cell.
-        data: pairs of every split.
-        pairs: pairs of the index, by key.
-        resume_folder: folder for resume checkpoints.
-
-    Attributes:
-        book: rows added so far.
-        num_places: number of test places that are drawn.
+    `recipe` has the settings of finetuning, but length and learning rate, which are the study's own. `data` has every
+    split, `pairs` those of the index by key; `resume_folder` is for resume checkpoints.
 
     Raises:
         ConfigError: the data lacks a class in focus.
@@ -239,7 +198,7 @@ class Measurement:
         self.train_labels = np.asarray(data.reader("train").labels)
         self.labelled = {share: label_subset(self.train_labels, share, seed) for share in study.shares}
         places = independent_places([pairs[key] for key in reader.keys])
-        self.num_places = len(set(places))
+        self.num_places = len(set(places))  # number of test places that are drawn
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)
         self.book = RowBook(study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
@@ -283,8 +242,8 @@ class Measurement:
         draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
         for share in self.study.shares:
             task = self._task("finetune", share, self.study.finetune, draws)
-            is_scratch = self.opened.is_scratch
-            module = finetune(task, self.opened.checkpoint, recipe, num_classes, kind, is_scratch=is_scratch)
+            weights, is_scratch = self.opened.checkpoint, self.opened.is_scratch
+            module = finetune(task, weights, recipe, num_classes, kind, is_scratch=is_scratch)
             given = self.data, self.conditions, self.device, kind
             for condition, probabilities in finetuned_probabilities(module.model, module.preprocess, *given).items():
                 self.book.add("finetune", share, condition, probabilities)

@@ -1,6 +1,6 @@
 """Which variants are accepted, and how the report says so."""
 
-from fusmae.evaluation.paired import Difference
+from fusmae.evaluation.resampling import Difference
 from fusmae.release.export.variant_comparison import Latency, Variant, VariantScores, as_report, as_tables
 
 BASIS = {"num_test_pairs": 16, "num_test_places": 12, "num_threads": 2, "max_ap_loss": 0.02}

@@ -8,7 +8,7 @@ import pytest
 
 from fusmae.config.params import load_config
 from fusmae.evaluation.metrics import score
-from fusmae.evaluation.paired import paired_differences
+from fusmae.evaluation.resampling import paired_differences
 from fusmae.release.promotion.gate import GateCheck, judge
 from fusmae.release.promotion.model_scores import ModelScores, calibration_error
 from fusmae.reports.verdict import as_text, write_verdict

@@ -243,7 +243,7 @@ def test_a_killed_measurement_leaves_no_cell_and_goes_on_in_its_run(workshop, fo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fusmae.study.measure.cell.write_pictures", stop)
+        patch.setattr("fusmae.study.results.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             workshop.measure("s1-only", folder="killed")
     assert not Path("killed/s1-only-1").exists()
