@@ -66,8 +66,8 @@ class Variant:
         precision: precision of its weights.
         sha256: SHA-256 of the file.
         size_mb: size of the file in MB.
-        latencies: latencies, one per batch size.
-        scores: scores by modality setting; empty for fp32 itself.
+        latencies: one per batch size.
+        scores: by modality setting; empty for fp32 itself.
         is_finite: whether the logits of the darkest and of the brightest possible tile are finite.
     """
 
@@ -81,9 +81,8 @@ class Variant:
     def faults(self, max_ap_loss: float) -> list[str]:
         """Reasons why the variant is not accepted; empty if it is accepted.
 
-        Args:
-            max_ap_loss: largest distance below fp32 that the interval of a difference may reach, in any setting and
-                either metric.
+        `max_ap_loss` is the largest distance below fp32 that the interval of a difference may reach, in any setting and
+        either metric.
         """
         losses = [
             _loss(difference, setting)
@@ -112,36 +111,22 @@ def _loss(difference: Difference, setting: str) -> str:
 def compare_scores(
     session: Session, reference: Session, reader: ShardReader, *, batch_size: int, draws: Mapping[str, Any]
 ) -> dict[str, VariantScores]:
-    """Score a variant beside fp32 in every modality setting.
+    """Score a variant beside the fp32 graph, `reference`, on the test pairs; by modality setting, as `s1+s2`.
 
-    Args:
-        session: session of the variant.
-        reference: session of the fp32 graph.
-        reader: reader of the test pairs.
-        batch_size: number of pairs per run.
-        draws: places of the pairs; resamples, confidence and seed of the paired bootstrap over them.
-
-    Returns:
-        Scores by setting, as `s1+s2`.
+    `draws` has the places of the pairs, and resamples, confidence and seed of the paired bootstrap over them.
     """
-    labels, rows = np.asarray(reader.labels), range(len(reader))
+    labels, scores, rows = np.asarray(reader.labels), {}, range(len(reader))
     batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
 
     def probabilities(graph: Session, setting: Sequence[str]) -> NDArray[np.float32]:
         return np.concatenate([graph.run(reader.read(batch).pixels, setting)["probabilities"] for batch in batches])
 
-    def by_metric(found: NDArray[np.float32]) -> dict[str, float]:
-        return dict(zip(METRICS, average_precisions(labels, found), strict=True))
-
-    scores = {}
     for setting in reference.settings:
         found, expected = probabilities(session, setting), probabilities(reference, setting)
-        scores["+".join(setting)] = VariantScores(
-            by_metric(found),
-            by_metric(expected),
-            paired_differences(found, expected, labels, **draws),
-            float(np.max(np.abs(found - expected))),
-        )
+        values, fp32 = (dict(zip(METRICS, average_precisions(labels, got), strict=True)) for got in (found, expected))
+        differences = paired_differences(found, expected, labels, **draws)
+        largest = float(np.max(np.abs(found - expected)))
+        scores["+".join(setting)] = VariantScores(values, fp32, differences, largest)
     return scores
 
 
@@ -161,17 +146,7 @@ def is_finite_at_extremes(session: Session) -> bool:
 def compare_latencies(
     sessions: Sequence[Session], reader: ShardReader, *, batch_sizes: Sequence[int], rounds: int
 ) -> list[tuple[Latency, ...]]:
-    """Run graphs in turns, so that a busy machine slows all alike.
-
-    Args:
-        sessions: sessions of the graphs, the fp32 graph first.
-        reader: reader of the pairs that are run.
-        batch_sizes: numbers of pairs per run.
-        rounds: number of runs per session and batch size.
-
-    Returns:
-        Latencies by session, then by batch size.
-    """
+    """Latencies by graph, the fp32 graph first, then by batch size; `rounds` runs of each."""
     by_size = []
     for batch_size in batch_sizes:
         read = reader.read([at % len(reader) for at in range(batch_size)]).pixels
@@ -201,21 +176,14 @@ def as_report(
         max_ap_loss: see `Variant.faults`.
         warning: text that must stand above all numbers, such as that data are synthetic; "" for none.
     """
-    faults = {variant.precision: variant.faults(max_ap_loss) for variant in variants}
+    rows = {}
+    for variant in variants:
+        faults = variant.faults(max_ap_loss)
+        rows[variant.precision] = {**asdict(variant), "is_accepted": not faults, "why_not": faults}
+    runtime = {"machine": platform.machine(), "onnxruntime": version("onnxruntime")}
     return {
-        "variants": {
-            variant.precision: {
-                **asdict(variant),
-                "is_accepted": not faults[variant.precision],
-                "why_not": faults[variant.precision],
-            }
-            for variant in variants
-        },
-        "measured_on": {
-            "num_threads": num_threads,
-            "machine": platform.machine(),
-            "onnxruntime": version("onnxruntime"),
-        },
+        "variants": rows,
+        "measured_on": {"num_threads": num_threads, **runtime},
         "num_test_pairs": num_test_pairs,
         "num_test_places": num_test_places,
         "max_ap_loss": max_ap_loss,

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.record import FORMAT, LINEAGE, GitState, Lineage, RunFacts, run_facts
-from fusmae.release.registry.artifacts import read_artifact
-from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.model_file import ModelFile, model_file, read_artifact
 from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.runs.dvc_lock import LockedStage
 from fusmae.runs.provenance import dotted

@@ -9,7 +9,7 @@ from fusmae.inference.session import Session
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.ledger import Action, Entry, Ledger, champions, now, require_recorded, sentence
 from fusmae.release.registry.model_file import ModelFile, model_file
-from fusmae.release.registry.versions import CHAMPION, champion_number, crown, move_alias, protect
+from fusmae.release.registry.versions import champion_number, crown, move_alias, protect
 from fusmae.runs.provenance import flow_run, git_email
 
 
@@ -68,14 +68,14 @@ def move_champion(
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
         raise LedgerError(f"Another command changed {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
-    move_alias(name, CHAMPION, number)
+    move_alias(name, number)
     try:
         done = ledger.append(begun.done(begun.reason), [*entries, begun])
     except LedgerError:
         # Another change had been completed before the move: the champion is the one in the ledger.
         last = ledger.entries()[-1]
         if last.phase == "done" and champion_number(name) != last.after:
-            move_alias(name, CHAMPION, last.after)
+            move_alias(name, last.after)
         raise
     crown(name, number, done.sha256, commit)
     return done

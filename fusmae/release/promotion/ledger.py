@@ -19,11 +19,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import champion_number, crown, in_use, numbers, refusals_named
-from fusmae.runs.mlflow_store import connect
+from fusmae.release.registry.versions import (
+    CROWNED_TAG,
+    IN_USE_TAG,
+    all_versions,
+    champion_number,
+    crown,
+    refusals_named,
+)
 
 STALE_S = 300.0
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
+# Tags of a version that was made champion: each is the hash of an entry.
+_ENTRY_TAGS = (IN_USE_TAG, CROWNED_TAG)
 _CUT_OFF, _GENESIS = "(was cut off)", "0" * 64
 Action = Literal["promote", "rollback"]
 
@@ -102,13 +110,9 @@ class Ledger:
             LedgerError: the ledger was changed; the error names the entry.
             RegistryError: MLflow does not answer.
         """
-        import mlflow
-
-        connect()
-        with refusals_named(self.model):
-            stored = mlflow.search_model_versions(filter_string=f"name = '{self.model}'")
         contents = (
-            (int(found.version), found.tags.get(ENTRY_TAG, ""), found.tags.get(_HASH_TAG, "")) for found in stored
+            (int(found.version), found.tags.get(ENTRY_TAG, ""), found.tags.get(_HASH_TAG, ""))
+            for found in all_versions(self.model)
         )
         return _chained(self.model, sorted(contents))
 
@@ -250,8 +254,9 @@ def checked_ledger(name: str) -> str:
         RegistryError: MLflow does not answer.
     """
     entries, current = Ledger(name).entries(), champion_number(name)
-    hashes = {entry.sha256 for entry in entries}
-    for number, entry_hash in in_use(name):
+    hashes, versions = {entry.sha256 for entry in entries}, all_versions(name)
+    stated = [(found.version, found.tags[tag]) for found in versions for tag in _ENTRY_TAGS if tag in found.tags]
+    for number, entry_hash in stated:
         if entry_hash not in hashes:
             raise LedgerError(
                 f"{name}/{number} was made champion by an entry that is not in the ledger.",
@@ -259,7 +264,7 @@ def checked_ledger(name: str) -> str:
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
             )
-    known = numbers(name)
+    known = {str(found.version) for found in versions}
     if gone := [f"{name}/{number}" for number in champions(entries) if number not in known]:
         raise LedgerError(
             f"A version of {name} that was champion was deleted.",

@@ -14,8 +14,7 @@ from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
 from fusmae.inference.session import Session
 from fusmae.release.latency import times_by_turns
-from fusmae.release.registry.artifacts import read_artifact
-from fusmae.release.registry.model_file import ModelFile
+from fusmae.release.registry.model_file import ModelFile, read_artifact
 
 _BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
 
