@@ -62,16 +62,13 @@ def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[
     makers = {out: stage for stage in stages.values() for out in stage.outs}
     found: dict[str, LockedStage] = {}
 
-    def visit(path: str) -> None:
-        stage = makers.get(path)
-        if stage is None or stage.name in found:
-            return
-        for needed in stage.inputs:
-            visit(needed)
-        found[stage.name] = stage
+    def visit(paths: Iterable[str]) -> None:
+        for stage in (makers[path] for path in paths if path in makers):
+            if stage.name not in found:
+                visit(stage.inputs)
+                found[stage.name] = stage
 
-    for path in paths:
-        visit(path)
+    visit(paths)
     return tuple(found.values())
 
 

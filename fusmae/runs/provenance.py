@@ -98,10 +98,10 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
 
 def content_sha256(path: Path) -> str:
     """SHA-256 of a file's or folder's content; for a folder with a manifest of checksums, that of the manifest."""
+    if not path.is_file() and (path / "manifest.json").exists():
+        path = path / "manifest.json"
     if path.is_file():
         return file_sha256(path)
-    if (path / "manifest.json").exists():
-        return file_sha256(path / "manifest.json")
     listing = {str(file.relative_to(path)): file_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 

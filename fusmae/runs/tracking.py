@@ -63,18 +63,11 @@ def stage_run(
     accelerator: str,
     data: str = "",
 ) -> Iterator[Run]:
-    """Open a training stage's run: a new one, or the one that was interrupted.
+    """Open a training stage's run, named `stage` as DVC does: a new one, or the one that was interrupted.
 
-    Args:
-        stage: DVC's name of the stage; the run's name.
-        experiment: name of the MLflow experiment; made where missing.
-        seed: random seed of the run.
-        params: nested parameters that the stage reads; logged with dotted names.
-        inputs: files and folders that the stage reads.
-        code: hash of each file of code that its results depend on, by path.
-        run_file: path of a JSON file with the run's id, written when the stage is done.
-        accelerator: the trainer's setting: auto, cpu or gpu.
-        data: the dataset's name and licence terms.
+    `params` are all parameters that the stage reads, `inputs` its files and folders, `code` the hashes of `stage_code`;
+    `accelerator` is the trainer's setting, and `data` the data set's name and licence terms. A missing experiment is
+    made. When the stage is done, the run's id is written to the JSON `run_file`.
 
     Raises:
         RegistryError: MLflow's store does not answer.

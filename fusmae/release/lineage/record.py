@@ -147,12 +147,7 @@ class Lineage(BaseModel):
 def record_lineage(name: str, graph: Path, metadata: Mapping[str, Any], metrics: Path, receipt: Path) -> Lineage:
     """Record the lineage of a model from the present state of the working folder.
 
-    Args:
-        name: name of the registered model.
-        graph: path of its ONNX file, in a folder that a stage made.
-        metadata: metadata of the graph.
-        metrics: path of its scores, a file that a stage made.
-        receipt: path of the JSON that describes the raw data.
+    `metadata` is the graph's; `receipt` is the JSON that describes the raw data; for the others see `Lineage`.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -235,10 +230,8 @@ def is_run_file(path: str) -> bool:
 
 def weights_of(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the weights in each of the paths below `folder` that is a checkpoint, as stated in it."""
-    notes = {path: _note(folder, path) for path in paths}
-    return {
-        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
-    }
+    notes = {path: note for path in paths if (note := _note(folder, path)).exists()}
+    return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
 
 
 def _note(folder: Path, path: str) -> Path:
@@ -260,19 +253,18 @@ def run_facts(named: Mapping[str, Any], client: Any) -> RunFacts:
     threads, dirty = tags.get("fusmae.num_threads"), tags.get("fusmae.git_is_dirty")
     # Outside of a git checkout, the run's tags are commit `None` and no changes.
     commit = None if tags.get("fusmae.git_commit") == "None" else tags.get("fusmae.git_commit")
-    return known.model_copy(
-        update={
-            "status": str(info.status),
-            "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
-            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
-            "commit": commit,
-            "is_dirty": dirty == "true" if dirty and commit else None,
-            "device": tags.get("fusmae.device"),
-            "num_threads": int(threads) if threads else None,
-            "flow_run": tags.get(FLOW_RUN_TAG),
-            "gpu_wh": _gpu_wh(client, run),
-        }
-    )
+    facts = {
+        "status": str(info.status),
+        "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "commit": commit,
+        "is_dirty": dirty == "true" if dirty and commit else None,
+        "device": tags.get("fusmae.device"),
+        "num_threads": int(threads) if threads else None,
+        "flow_run": tags.get(FLOW_RUN_TAG),
+        "gpu_wh": _gpu_wh(client, run),
+    }
+    return known.model_copy(update=facts)
 
 
 def _gpu_wh(client: Any, run: Any) -> float | None:

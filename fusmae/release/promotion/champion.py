@@ -25,14 +25,8 @@ def move_champion(
 ) -> Entry:
     """Move the alias to a version, with an entry in the ledger before and after; returns the last one.
 
-    Args:
-        action: kind of change.
-        target: the version that becomes champion.
-        seen: number of the champion on which the decision is based; "" for none.
-        verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: whether the gate refused the version.
-        reason: reason that was given, as for a forced promotion; "" for none.
-        commit: commit that has what made the version, as the gate found; "" if there is none.
+    The decision is based on the champion number `seen`; "" for none. `commit` has what made the version, as the gate
+    found; "" if there is none. `Entry` describes the others.
 
     Raises:
         LedgerError: another change is in progress or came first, or the ledger was changed.
@@ -51,18 +45,9 @@ def move_champion(
     if action == "promote":
         require_recorded(name, entries, seen)
     runs = _runs_behind(target)
-    entry = Entry(
-        action=action,
-        phase="begun",
-        who=_who(),
-        when=now(),
-        before=seen,
-        after=number,
-        verdict=verdict,
-        forced=forced,
-        reason=reason,
-    )
-    begun = ledger.append(entry, entries)
+    given = {"verdict": verdict, "forced": forced, "reason": reason}
+    change = {"action": action, "phase": "begun", "who": _who(), "when": now(), "before": seen, "after": number}
+    begun = ledger.append(Entry.model_validate(change | given), entries)
     protect(name, number, begun.sha256, runs)
     # A process that was delayed for long must not undo changes that others made meanwhile.
     last = ledger.entries()[-1]

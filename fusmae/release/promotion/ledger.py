@@ -45,8 +45,8 @@ class Entry(BaseModel):
     """One entry of the ledger.
 
     Attributes:
-        action: kind of change, `promote` or `rollback`.
-        phase: phase of the change, `begun` or `done`.
+        action: kind of change.
+        phase: phase of the change.
         who: name of the person, with the flow run if one acted for the person.
         when: time of the entry, UTC, ISO 8601.
         before: number of the version that was champion before; "" for none.
@@ -76,9 +76,10 @@ class Entry(BaseModel):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
     @property
-    def age_s(self) -> float:
-        """Seconds since the entry was written."""
-        return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
+    def open_s(self) -> float:
+        """Seconds for which the change may still be in progress, so that the alias may move; not positive if over."""
+        age = datetime.now(UTC) - datetime.fromisoformat(self.when)
+        return STALE_S - age.total_seconds() if self.phase == "begun" else 0.0
 
     def done(self, reason: str) -> "Entry":
         """The entry, not written yet, that completes the change which this one began."""
@@ -90,11 +91,6 @@ class Entry(BaseModel):
         is_same = self.model_dump(exclude=free) == begun.model_dump(exclude=free)
         reasons = (begun.reason, f"{begun.reason} {_CUT_OFF}".strip())
         return begun.phase == "begun" and is_same and self.reason in reasons
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a change is in progress, so that the alias may be moved at any moment."""
-        return self.phase == "begun" and self.age_s < STALE_S
 
 
 class Ledger:
@@ -123,11 +119,8 @@ class Ledger:
             LedgerError: another writer was first.
             RegistryError: MLflow refuses.
         """
-        from mlflow import MlflowClient
-
-        client = MlflowClient()
         chained = entry.model_copy(update={"previous": expected[-1].sha256 if expected else _GENESIS})
-        with refusals_named(f"an entry in {self.model}"):
+        with refusals_named(f"an entry in {self.model}") as client:
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
@@ -156,12 +149,12 @@ class Ledger:
         last = entries[-1] if entries else None
         if last is None or last.phase == "done":
             return entries
-        if last.is_open:
+        if (open_s := last.open_s) > 0:
             raise LedgerError(
                 f"A change of the champion of {self.name} is in progress.",
                 got=sentence(last),
                 expected="one at a time",
-                hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
+                hint=f"wait for it; if it was interrupted, it can be repeated {open_s:.0f} s from now",
             )
         if champion_number(self.name) != last.after:
             return entries
@@ -288,6 +281,6 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
         yield sentence(entry)
     last = entries[-1]
     if last.phase == "begun":
-        yield "the last change is in progress" if last.is_open else "the last change was interrupted: repeat it"
+        yield "the last change is in progress" if last.open_s > 0 else "the last change was interrupted: repeat it"
     # A copy of this hash elsewhere shows whether the whole ledger was replaced.
     yield f"last entry: {last.sha256}"

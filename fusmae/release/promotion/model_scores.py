@@ -139,17 +139,15 @@ def _scores_of(
 
 
 def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
-    starts = range(0, len(reader), _BATCH)
-    batches = (reader.read(range(start, min(start + _BATCH, len(reader)))).pixels for start in starts)
+    rows = range(len(reader))
+    batches = (reader.read(rows[start : start + _BATCH]).pixels for start in rows[::_BATCH])
     return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
 
 
 def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     """Expected calibration error over every (pair, class) decision, in 15 equal bins (Guo et al. 2017).
 
-    Args:
-        labels: `[N, K]`, 0 or 1.
-        probabilities: `[N, K]`, from 0 to 1.
+    Labels `[N, K]` are 0 or 1, probabilities `[N, K]` from 0 to 1.
     """
     import torch
     from torchmetrics.functional.classification import binary_calibration_error

@@ -75,9 +75,7 @@ def model_card(facts: CardFacts) -> str:
 def short_card(facts: CardFacts, max_chars: int) -> str:
     """A short card for the registry's page: use, scores and known failures; the card itself has the rest.
 
-    Args:
-        facts: facts as for `model_card`.
-        max_chars: maximum length of the text in characters; if it is too long, the last known failures are left out.
+    If the text would be longer than `max_chars` characters, the last known failures are left out.
     """
     known = facts.with_computed()
     for num_shown in range(len(known["failures"]), -1, -1):
@@ -115,12 +113,8 @@ def _known_failures(
 ) -> list[str]:
     """Known failures as sentences, each with the numbers that it is based on.
 
-    Args:
-        rows: scores of the model by modality setting, as in `scores.json`.
-        best: scores of the model with every modality.
-        random: scores of the same model from random initial weights.
-        absent: classes without a test pair.
-        report: report of the examination.
+    `rows` has the model's scores by modality setting, `random` those of the same model from random initial weights;
+    `best` are its scores with every modality, `absent` the classes without a test pair.
     """
     counts, best_ap = report["classes"], best["micro_ap"]
     micro = {setting: found["micro_ap"] for setting, found in rows.items()}
