@@ -25,21 +25,14 @@ _RUN_FILE = "run_id"
 
 @dataclass(frozen=True)
 class Run:
-    """An open MLflow run; of several processes that train together, only the first has it.
+    """An open MLflow run; of several processes that train together, only the first has it."""
 
-    Attributes:
-        run_id: MLflow's id; "" in the other processes.
-        logger: logger for a Lightning trainer, which writes into the same run; None in the other processes.
-        resume_folder: folder for resume checkpoints; removed when the run is done.
-        facts: provenance of the stage's results.
-        is_first: whether this process writes the stage's results.
-    """
-
-    run_id: str
+    run_id: str  # MLflow's id; "" in the other processes
+    # Logger for a Lightning trainer, which writes into the same run; None in the other processes.
     logger: MLFlowLogger | None
-    resume_folder: Path
-    facts: dict[str, Any]
-    is_first: bool = True
+    resume_folder: Path  # folder for resume checkpoints; removed when the run is done
+    facts: dict[str, Any]  # provenance of the stage's results
+    is_first: bool = True  # whether this process writes the stage's results
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final numbers; MLflow allows no plus sign in a name, so `+` becomes `-`."""

@@ -24,59 +24,35 @@ _TABLES = Path(__file__).parent / "templates" / "variants.md"
 
 @dataclass(frozen=True)
 class Latency:
-    """Latency at one batch size.
+    """Latency at one batch size."""
 
-    Attributes:
-        batch_size: number of pairs per run.
-        median_ms: median time of a run in milliseconds.
-        ratio: median over rounds of a run's time divided by fp32's in the same round; above 1 is slower.
-        ratio_low: first quartile of this ratio.
-        ratio_high: third quartile of this ratio.
-    """
-
-    batch_size: int
-    median_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    batch_size: int  # number of pairs per run
+    median_ms: float  # median time of a run in milliseconds
+    ratio: float  # median over rounds of a run's time divided by fp32's in the same round; above 1 is slower
+    ratio_low: float  # first quartile of this ratio
+    ratio_high: float  # third quartile of this ratio
 
 
 @dataclass(frozen=True)
 class VariantScores:
-    """Scores in one modality setting.
+    """Scores in one modality setting."""
 
-    Attributes:
-        values: the variant's micro_ap and macro_ap.
-        fp32: micro_ap and macro_ap of the fp32 graph.
-        differences: differences between the two, by metric.
-        max_abs_error: largest difference from fp32's probabilities.
-    """
-
-    values: Mapping[str, float]
-    fp32: Mapping[str, float]
-    differences: Mapping[str, Difference]
-    max_abs_error: float
+    values: Mapping[str, float]  # the variant's micro_ap and macro_ap
+    fp32: Mapping[str, float]  # micro_ap and macro_ap of the fp32 graph
+    differences: Mapping[str, Difference]  # differences between the two, by metric
+    max_abs_error: float  # largest difference from fp32's probabilities
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant's file and its measurements.
+    """One variant's file and its measurements."""
 
-    Attributes:
-        precision: precision of its weights.
-        sha256: SHA-256 of the file.
-        size_mb: size of the file in MB.
-        latencies: one per batch size.
-        scores: by modality setting; empty for fp32 itself.
-        is_finite: whether the logits of the darkest and of the brightest possible tile are finite.
-    """
-
-    precision: Precision
-    sha256: str
-    size_mb: float
-    latencies: Sequence[Latency]
-    scores: Mapping[str, VariantScores]
-    is_finite: bool
+    precision: Precision  # precision of its weights
+    sha256: str  # SHA-256 of the file
+    size_mb: float  # size of the file in MB
+    latencies: Sequence[Latency]  # one per batch size
+    scores: Mapping[str, VariantScores]  # by modality setting; empty for fp32 itself
+    is_finite: bool  # whether the logits of the darkest and of the brightest possible tile are finite
 
     def faults(self, max_ap_loss: float) -> list[str]:
         """Reasons why the variant is not accepted; empty if it is accepted.

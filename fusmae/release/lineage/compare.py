@@ -16,23 +16,14 @@ Answer = Literal["same", "within", "other", "noted"]
 
 @dataclass(frozen=True)
 class Made:
-    """The results of a run of the pipeline, and the surroundings in which it ran.
+    """The results of a run of the pipeline, and the surroundings in which it ran."""
 
-    Attributes:
-        outs: DVC's hashes by path.
-        weights: SHA-256 of weights by checkpoint folder.
-        export: folder of the graph, one of `outs`.
-        graph: path of the ONNX file.
-        metrics: scores of every model, as the stage `evaluate` wrote them.
-        surroundings: versions of libraries, device and threads, by name.
-    """
-
-    outs: Mapping[str, str]
-    weights: Mapping[str, str]
-    export: str
-    graph: Path
-    metrics: Mapping[str, Any]
-    surroundings: Mapping[str, str]
+    outs: Mapping[str, str]  # DVC's hashes by path
+    weights: Mapping[str, str]  # SHA-256 of weights by checkpoint folder
+    export: str  # folder of the graph, one of `outs`
+    graph: Path  # path of the ONNX file
+    metrics: Mapping[str, Any]  # scores of every model, as the stage `evaluate` wrote them
+    surroundings: Mapping[str, str]  # versions of libraries, device and threads, by name
 
 
 @dataclass(frozen=True)
@@ -50,17 +41,11 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """All comparisons, and what they had to fulfil.
+    """All comparisons, and what they had to fulfil."""
 
-    Attributes:
-        rows: rows, one per comparison.
-        expects_bits: whether libraries, device and threads are the same, so that the same bits are required.
-        tolerance: largest absolute difference allowed in a score.
-    """
-
-    rows: tuple[ComparedRow, ...]
-    expects_bits: bool
-    tolerance: float
+    rows: tuple[ComparedRow, ...]  # rows, one per comparison
+    expects_bits: bool  # whether libraries, device and threads are the same, so that the same bits are required
+    tolerance: float  # largest absolute difference allowed in a score
 
     @property
     def other(self) -> tuple[ComparedRow, ...]:

@@ -16,21 +16,13 @@ from fusmae.runs.provenance import dotted
 
 @dataclass(frozen=True)
 class Traced:
-    """A version and its lineage.
+    """A version and its lineage."""
 
-    Attributes:
-        model: ONNX file of the version.
-        aliases: aliases that the version has in the registry now.
-        lineage: lineage of the version.
-        here: ids of its runs that this MLflow store has.
-        promoted: commit at which the version became champion and which has the code and parameters that made it; ""
-            for none.
-    """
-
-    model: ModelFile
-    aliases: tuple[str, ...]
-    lineage: Lineage
-    here: frozenset[str]
+    model: ModelFile  # ONNX file of the version
+    aliases: tuple[str, ...]  # aliases that the version has in the registry now
+    lineage: Lineage  # lineage of the version
+    here: frozenset[str]  # ids of its runs that this MLflow store has
+    # Commit at which the version became champion and which has the code and parameters that made it; "" for none.
     promoted: str = ""
 
     @property

@@ -19,19 +19,12 @@ _MAX_CHANCE = 0.01
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One check of the gate.
+    """One check of the gate."""
 
-    Attributes:
-        name: short name of the check.
-        status: result of the check; `skipped` if there is nothing to compare with.
-        got: what was found, in words.
-        expected: what is required, in words.
-    """
-
-    name: str
-    status: Status
-    got: str
-    expected: str
+    name: str  # short name of the check
+    status: Status  # result of the check; `skipped` if there is nothing to compare with
+    got: str  # what was found, in words
+    expected: str  # what is required, in words
 
     @classmethod
     def of(cls, name: str, is_passed: bool | None, got: str, expected: str) -> "GateCheck":
@@ -42,21 +35,13 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision of the gate.
+    """The decision of the gate."""
 
-    Attributes:
-        challenger: name and version of the challenger, as `fusmae/4`.
-        champion: name and version of the champion, as `fusmae/3`; "" if there is none.
-        checks: all checks with their results.
-        difference: difference between the two in the primary metric; None without a champion.
-        facts: facts that the checks are based on: test set, measured models, thresholds, commit.
-    """
-
-    challenger: str
-    champion: str
-    checks: tuple[GateCheck, ...]
-    difference: Difference | None
-    facts: Mapping[str, Any]
+    challenger: str  # name and version of the challenger, as `fusmae/4`
+    champion: str  # name and version of the champion, as `fusmae/3`; "" if there is none
+    checks: tuple[GateCheck, ...]  # all checks with their results
+    difference: Difference | None  # difference between the two in the primary metric; None without a champion
+    facts: Mapping[str, Any]  # facts that the checks are based on: test set, measured models, thresholds, commit
 
     @property
     def is_passed(self) -> bool:

@@ -42,33 +42,20 @@ def now() -> str:
 
 
 class Entry(BaseModel):
-    """One entry of the ledger.
-
-    Attributes:
-        action: kind of change.
-        phase: phase of the change.
-        who: name of the person, with the flow run if one acted for the person.
-        when: time of the entry, UTC, ISO 8601.
-        before: number of the version that was champion before; "" for none.
-        after: number of the version that is champion afterwards.
-        verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: whether the version was promoted although the gate refused it.
-        reason: reason that was given, as for a forced promotion; "" for none.
-        previous: hash of the entry before.
-    """
+    """One entry of the ledger."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Action
-    phase: Literal["begun", "done"]
-    who: str
-    when: str
-    before: str
-    after: str
-    verdict: str
-    forced: bool
-    reason: str
-    previous: str = _GENESIS
+    action: Action  # kind of change
+    phase: Literal["begun", "done"]  # phase of the change
+    who: str  # name of the person, with the flow run if one acted for the person
+    when: str  # time of the entry, UTC, ISO 8601
+    before: str  # number of the version that was champion before; "" for none
+    after: str  # number of the version that is champion afterwards
+    verdict: str  # SHA-256 of the gate's verdict; "" for a rollback
+    forced: bool  # whether the version was promoted although the gate refused it
+    reason: str  # reason that was given, as for a forced promotion; "" for none
+    previous: str = _GENESIS  # hash of the entry before
 
     @property
     def sha256(self) -> str:

@@ -21,37 +21,22 @@ _BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
 
 @dataclass(frozen=True)
 class ModelScores:
-    """The measurements of one model on one test set.
+    """The measurements of one model on one test set."""
 
-    Attributes:
-        label: name and version of the model, as `fusmae/4`.
-        sha256: SHA-256 of the ONNX file.
-        commit: commit at which the graph was exported; None if it is not recorded.
-        is_dirty: whether there were uncommitted changes at the export.
-        probabilities: `[N, K]` by modality setting.
-        num_bad: number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here.
-        scores: scores by modality setting.
-        every_modality: name of the setting with all modalities.
-        class_pairs: number of test pairs that have a class, by class.
-        calibration_error: expected calibration error over all (pair, class) decisions, with every modality.
-        times_ms: milliseconds of one pair's run with every modality, one per round, in which each model runs once.
-        size_mb: size of the ONNX file in MiB.
-        parity_error: largest difference from torch, measured at the export; None without a valid report.
-    """
-
-    label: str
-    sha256: str
-    commit: str | None
-    is_dirty: bool
-    probabilities: Mapping[str, NDArray[np.float32]]
-    num_bad: int
-    scores: Mapping[str, Scores]
-    every_modality: str
-    class_pairs: Mapping[str, int]
-    calibration_error: float
+    label: str  # name and version of the model, as `fusmae/4`
+    sha256: str  # SHA-256 of the ONNX file
+    commit: str | None  # commit at which the graph was exported; None if it is not recorded
+    is_dirty: bool  # whether there were uncommitted changes at the export
+    probabilities: Mapping[str, NDArray[np.float32]]  # `[N, K]` by modality setting
+    num_bad: int  # number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here
+    scores: Mapping[str, Scores]  # scores by modality setting
+    every_modality: str  # name of the setting with all modalities
+    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class
+    calibration_error: float  # expected calibration error over all (pair, class) decisions, with every modality
+    # Milliseconds of one pair's run with every modality, one per round, in which each model runs once.
     times_ms: tuple[float, ...]
-    size_mb: float
-    parity_error: float | None
+    size_mb: float  # size of the ONNX file in MiB
+    parity_error: float | None  # largest difference from torch, measured at the export; None without a valid report
 
     @property
     def latency_ms(self) -> float:

@@ -20,31 +20,18 @@ _STATUSES = {"warns": "warns", "tolerated": "was tolerated", "skipped": "can’t
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The facts that a card is written from.
+    """The facts that a card is written from."""
 
-    Attributes:
-        metadata: metadata of the graph.
-        scores: content of `scores.json`, which `fusmae evaluate` wrote.
-        parity: report on parity.
-        report: report of the examination.
-        pairs: pairs of the index.
-        lineage: lineage of the model.
-        accepted: ONNX files of the accepted variants.
-        variants_table: measurements of all variants, in Markdown.
-        curves: picture of the precision-recall curves.
-        reconstructions: pictures of the reconstructions.
-    """
-
-    metadata: Mapping[str, Any]
-    scores: Mapping[str, Any]
-    parity: Mapping[str, Any]
-    report: Mapping[str, Any]
-    pairs: Sequence[Pair]
-    lineage: Lineage
-    accepted: Sequence[Path]
-    variants_table: str
-    curves: Path
-    reconstructions: Sequence[Path]
+    metadata: Mapping[str, Any]  # metadata of the graph
+    scores: Mapping[str, Any]  # content of `scores.json`, which `fusmae evaluate` wrote
+    parity: Mapping[str, Any]  # report on parity
+    report: Mapping[str, Any]  # report of the examination
+    pairs: Sequence[Pair]  # pairs of the index
+    lineage: Lineage  # lineage of the model
+    accepted: Sequence[Path]  # ONNX files of the accepted variants
+    variants_table: str  # measurements of all variants, in Markdown
+    curves: Path  # picture of the precision-recall curves
+    reconstructions: Sequence[Path]  # pictures of the reconstructions
 
     def with_computed(self) -> dict[str, Any]:
         """All that the templates name: these facts, and what is computed from them."""

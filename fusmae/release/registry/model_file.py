@@ -22,19 +22,12 @@ _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The ONNX file of a model.
+    """The ONNX file of a model."""
 
-    Attributes:
-        path: path of the file.
-        sha256: SHA-256 of the file.
-        name: name of the registered model; "" for a plain file.
-        version: number of the version; "" for a plain file.
-    """
-
-    path: Path
-    sha256: str
-    name: str = ""
-    version: str = ""
+    path: Path  # path of the file
+    sha256: str  # SHA-256 of the file
+    name: str = ""  # name of the registered model; "" for a plain file
+    version: str = ""  # number of the version; "" for a plain file
 
     @property
     def label(self) -> str:
