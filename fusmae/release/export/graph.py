@@ -64,8 +64,7 @@ class Deployable(nn.Module):
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
 
-        Args:
-            arrays: one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
+        Arrays are one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
         tiles = self.preprocess({item.name: array for item, array in zip(self.inputs, pixels, strict=True)})
@@ -200,7 +199,7 @@ def check_parity(
     *,
     max_abs_error: float,
 ) -> dict[str, Any]:
-    """Compare logits and probabilities with torch's on every pair.
+    """Compare logits and probabilities with torch's on every pair; report the largest difference by setting and size.
 
     Args:
         session: session of the exported graph.
@@ -209,9 +208,6 @@ def check_parity(
         num_pairs: number of pairs.
         settings: modality settings, each the modalities that are present.
         max_abs_error: largest difference allowed, in logits and in probabilities.
-
-    Returns:
-        The report: largest difference by setting and batch size.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.

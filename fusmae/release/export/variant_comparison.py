@@ -142,15 +142,10 @@ def as_report(
     max_ap_loss: float,
     warning: str,
 ) -> dict[str, Any]:
-    """The report for programs.
+    """The report for programs, on variants of which fp32 is the first.
 
-    Args:
-        variants: measured variants, fp32 first.
-        num_test_pairs: number of test pairs that the scores are computed from.
-        num_test_places: number of places of these pairs, see `independent_places`.
-        num_threads: number of threads with which latencies were measured.
-        max_ap_loss: see `Variant.faults`.
-        warning: text that must stand above all numbers, such as that data are synthetic; "" for none.
+    Scores are of the test pairs, latencies with `num_threads` threads; for `num_test_places` see `independent_places`,
+    for `max_ap_loss` `Variant.faults`. The warning must stand above all numbers, such as that data are synthetic.
     """
     rows = {}
     for variant in variants:

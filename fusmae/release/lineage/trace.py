@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.record import FORMAT, LINEAGE, GitState, Lineage, RunFacts, run_facts
-from fusmae.release.registry.model_file import ModelFile, model_file, read_artifact
+from fusmae.release.registry.model_file import RESTORE, ModelFile, model_file, read_artifact
 from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.runs.dvc_lock import LockedStage
 from fusmae.runs.provenance import dotted
@@ -97,8 +97,7 @@ def read_lineage(model: ModelFile) -> Lineage | None:
             f"{LINEAGE} of {model.label} is of another model: the registry's files were changed.",
             got=lineage.onnx_sha256,
             expected=model.sha256,
-            hint="restore the registry's files from a backup; without one, register a new version from a later commit: "
-            "`dvc repro -f -s export`, then `dvc repro`",
+            hint=RESTORE,
         )
     return lineage
 

@@ -15,6 +15,11 @@ from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.release.registry.versions import find_by_reference, refusals_named
 
 CACHE = Path(".fusmae/models")
+RESTORE = (
+    "restore the registry's files from a backup; without one, register a version from a later commit: "
+    "`dvc repro -f -s export`, then `dvc repro`"
+)
+"""Advice where a file of a version is not the one that was registered."""
 # Folder in which MLflow stores a logged model's extra files.
 _EXTRA_FILES = "extra_files"
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
@@ -106,8 +111,7 @@ def _download(model: ModelFile) -> None:
                 f"{path.name} of {uri} is not the file that was registered.",
                 got=got,
                 expected=model.sha256,
-                hint="restore the registry's files from a backup; without one, register a version from a later commit: "
-                "`dvc repro -f -s export`, then `dvc repro`",
+                hint=RESTORE,
             )
         found.replace(partial / path.name)
         shutil.rmtree(partial / "all")

@@ -170,14 +170,9 @@ def register_graph(
 ) -> Version:
     """Register an ONNX file in the run that trained it, or find the version that has the same file.
 
-    Args:
-        name: name of the registered model.
-        graph: path of the ONNX file.
-        extra_files: paths of the files that are stored with it, as its card.
-        tags: tags of the version besides the hash.
-        experiment: MLflow experiment of a new run, if the store lacks the training run.
-        run_file: path of the JSON that names the training run.
-        description: Markdown for MLflow's page of the version, `MAX_DESCRIPTION` characters at most.
+    The JSON `run_file` names that run; if the store lacks it, a new run of the experiment takes its place. The version
+    has the tags, and one more with the hash; `extra_files` are stored with it, as its card. The description is Markdown
+    for MLflow's page of the version, `MAX_DESCRIPTION` characters at most.
 
     Raises:
         RegistryError: MLflow refuses, or its files cannot be read.
