@@ -45,19 +45,11 @@ class ModelScores:
 
     def to_json(self) -> dict[str, Any]:
         """The part that a verdict states, as JSON values."""
-        names = (
-            "sha256",
-            "commit",
-            "is_dirty",
-            "num_bad",
-            "calibration_error",
-            "latency_ms",
-            "size_mb",
-            "parity_error",
-        )
+        origin = {"model": self.label, "sha256": self.sha256, "commit": self.commit, "is_dirty": self.is_dirty}
+        numbers = ("num_bad", "calibration_error", "latency_ms", "size_mb", "parity_error")
         return {
-            "model": self.label,
-            **{name: getattr(self, name) for name in names},
+            **origin,
+            **{name: getattr(self, name) for name in numbers},
             "micro_ap": {setting: found.micro_ap for setting, found in self.scores.items()},
             "macro_ap": {setting: found.macro_ap for setting, found in self.scores.items()},
             "per_class_ap": self.scores[self.every_modality].per_class_ap,
