@@ -201,13 +201,9 @@ def check_parity(
 ) -> dict[str, Any]:
     """Compare logits and probabilities with torch's on every pair; report the largest difference by setting and size.
 
-    Args:
-        session: session of the exported graph.
-        reference: function that computes torch's logits `[B, K]` from pixels and the modalities that are present.
-        read: function that reads pairs by their indices and returns arrays by input name.
-        num_pairs: number of pairs.
-        settings: modality settings, each the modalities that are present.
-        max_abs_error: largest difference allowed, in logits and in probabilities.
+    `reference` computes torch's logits `[B, K]` from pixels and the modalities that are present; `read` reads pairs by
+    their indices and returns arrays by input name. `settings` are the modalities that are present, in each case;
+    `max_abs_error` is allowed in logits and in probabilities.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.

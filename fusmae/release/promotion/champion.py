@@ -45,9 +45,18 @@ def move_champion(
     if action == "promote":
         require_recorded(name, entries, seen)
     runs = _runs_behind(target)
-    given = {"verdict": verdict, "forced": forced, "reason": reason}
-    change = {"action": action, "phase": "begun", "who": _who(), "when": now(), "before": seen, "after": number}
-    begun = ledger.append(Entry.model_validate(change | given), entries)
+    entry = Entry(
+        action=action,
+        phase="begun",
+        who=_who(),
+        when=now(),
+        before=seen,
+        after=number,
+        verdict=verdict,
+        forced=forced,
+        reason=reason,
+    )
+    begun = ledger.append(entry, entries)
     protect(name, number, begun.sha256, runs)
     # A process that was delayed for long must not undo changes that others made meanwhile.
     last = ledger.entries()[-1]

@@ -128,10 +128,10 @@ def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: T
     ratios = np.divide(challenger.times_ms, champion.times_ms)
     low, ratio, high = np.percentile(ratios, [25, 50, 75])
     got = f"{ratio:.2f} × (half of the rounds from {low:.2f} to {high:.2f})"
-    tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
-    if ratio > thresholds.max_latency_ratio and tested.pvalue > _MAX_CHANCE:
+    limit, is_passed = thresholds.max_latency_ratio, bool(ratio <= thresholds.max_latency_ratio)
+    if not is_passed and quantile_test(ratios, q=limit, p=0.5, alternative="greater").pvalue > _MAX_CHANCE:
         return GateCheck.of("latency ratio", None, f"{got}: the times vary too much on this machine now", expected)
-    return GateCheck.of("latency ratio", bool(ratio <= thresholds.max_latency_ratio), got, expected)
+    return GateCheck.of("latency ratio", is_passed, got, expected)
 
 
 def _at_least(name: str, value: float | None, floor: float, what: str) -> GateCheck:

@@ -19,19 +19,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import (
-    CROWNED_TAG,
-    IN_USE_TAG,
-    all_versions,
-    champion_number,
-    crown,
-    refusals_named,
-)
+from fusmae.release.registry.versions import LEDGER_TAGS, all_versions, champion_number, crown, refusals_named
 
 STALE_S = 300.0
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
-# Tags of a version that was made champion: each is the hash of an entry.
-_ENTRY_TAGS = (IN_USE_TAG, CROWNED_TAG)
 _CUT_OFF, _GENESIS = "(was cut off)", "0" * 64
 Action = Literal["promote", "rollback"]
 
@@ -235,7 +226,7 @@ def checked_ledger(name: str) -> str:
     """
     entries, current = Ledger(name).entries(), champion_number(name)
     hashes, versions = {entry.sha256 for entry in entries}, all_versions(name)
-    stated = [(found.version, found.tags[tag]) for found in versions for tag in _ENTRY_TAGS if tag in found.tags]
+    stated = [(found.version, found.tags[tag]) for found in versions for tag in LEDGER_TAGS if tag in found.tags]
     for number, entry_hash in stated:
         if entry_hash not in hashes:
             raise LedgerError(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
-IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
+IN_USE_TAG, CROWNED_TAG = LEDGER_TAGS = "fusmae.in_use", "fusmae.crowned"
+"""Tags of a version that was made champion: each is the hash of an entry in the ledger."""
 PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
 MAX_DESCRIPTION = 5000
