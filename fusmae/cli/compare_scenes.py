@@ -17,8 +17,7 @@ from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene, open_scenes
 from fusmae.inference.session import Session
-from fusmae.release.registry.artifacts import fetch_artifact
-from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.model_file import ModelFile, fetch_artifact, model_file
 from fusmae.reports.drift import Findings, as_text, write_drift_report
 
 

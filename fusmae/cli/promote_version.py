@@ -18,8 +18,7 @@ from fusmae.release.promotion.experiments import commit_experiment
 from fusmae.release.promotion.gate import GateCheck, Verdict, judge
 from fusmae.release.promotion.ledger import Ledger, require_recorded, sentence
 from fusmae.release.promotion.model_scores import require_same, score_models
-from fusmae.release.registry.artifacts import add_artifacts
-from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.model_file import ModelFile, add_artifacts, model_file
 from fusmae.release.registry.versions import CHALLENGER, champion_number
 from fusmae.reports.verdict import as_text, write_verdict
 from fusmae.runs.provenance import content_sha256, git_state

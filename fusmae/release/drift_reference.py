@@ -1,8 +1,9 @@
 """Makes the reference that new scenes are compared with: statistics of a data set's training and validation tiles."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,7 @@ def make_reference(
 ) -> Reference:
     """Describe a sample of the training pairs and, scene by scene, of the validation pairs; hashes of keys draw it.
 
-    Args:
-        session: session of the exported graph.
-        graph_sha256: SHA-256 of its file.
-        shards: folder of the data set.
-        pairs: pairs of its index.
-        train_tiles: maximum number of training pairs.
-        validation_tiles: maximum number of validation pairs.
-        tiles_per_scene: maximum number of validation pairs of one acquisition.
-        seed: random seed of the sample.
+    The numbers of tiles are maxima; `tiles_per_scene` is of validation pairs of one acquisition.
 
     Raises:
         ShardError: the shards can't be read.
@@ -85,13 +78,8 @@ def _shuffled(keys: Sequence[str], seed: int) -> list[str]:
 
 def _limited(keys: Sequence[str], scene_of: Mapping[str, Any], tiles_per_scene: int) -> list[str]:
     """The first keys of each scene, in the order given."""
-    counts: Counter[Any] = Counter()
-    kept = []
-    for key in keys:
-        counts[scene_of[key]] += 1
-        if counts[scene_of[key]] <= tiles_per_scene:
-            kept.append(key)
-    return kept
+    numbers: defaultdict[Any, Iterator[int]] = defaultdict(count)
+    return [key for key in keys if next(numbers[scene_of[key]]) < tiles_per_scene]
 
 
 def _describe(

@@ -14,15 +14,9 @@ _WARM_UP = 3
 def times_by_turns(
     sessions: Sequence[Session], pixels: Mapping[str, NDArray[np.float32]], rounds: int
 ) -> NDArray[np.float64]:
-    """Time runs; the session that runs first changes from round to round.
+    """Milliseconds `[sessions, rounds]` of a batch; each session runs once per round, another one first each time.
 
-    Args:
-        sessions: sessions to run, each once per round.
-        pixels: pixels of one batch, by input name.
-        rounds: number of measured rounds, which follow those that warm up.
-
-    Returns:
-        Milliseconds `[sessions, rounds]`.
+    `rounds` of them are measured, after some that warm up.
     """
     taken = np.zeros((len(sessions), _WARM_UP + rounds))
     for turn in range(_WARM_UP + rounds):

@@ -8,12 +8,9 @@ from fusmae.errors import TrainingError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train one model; each host has the same number of them.
+    """This process among those that train one model: its number `rank`, counted from 0; process 0 writes all results.
 
-    Attributes:
-        rank: number of this process, counted from 0; process 0 writes all results.
-        num_ranks: number of processes on all hosts together.
-        num_local: number of processes on this host.
+    `num_ranks` is the number of processes on all hosts together, `num_local` that on each host.
     """
 
     rank: int = 0

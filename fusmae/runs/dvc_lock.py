@@ -14,23 +14,15 @@ _PACKAGE = "fusmae"
 
 
 class LockedStage(BaseModel):
-    """A stage's entry in dvc.lock; hashes are DVC's MD5s, which end in `.dir` for a folder.
-
-    Attributes:
-        name: DVC's name of the stage, such as `probe@random`.
-        code: hash of each file and folder of code, by path.
-        inputs: hash of each other dependency, by path.
-        outs: hash of each output, by path.
-        params: values in params.yaml, by their dotted key.
-    """
+    """A stage's entry in dvc.lock; hashes are DVC's MD5s, which end in `.dir` for a folder."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    code: dict[str, str]
-    inputs: dict[str, str]
-    outs: dict[str, str]
-    params: dict[str, Any]
+    name: str  # DVC's name of the stage, such as `probe@random`
+    code: dict[str, str]  # hash of each file and folder of code, by path
+    inputs: dict[str, str]  # hash of each other dependency, by path
+    outs: dict[str, str]  # hash of each output, by path
+    params: dict[str, Any]  # values in params.yaml, by their dotted key
 
 
 def read_lock(text: str) -> dict[str, LockedStage]:
@@ -62,16 +54,13 @@ def ancestors(stages: Mapping[str, LockedStage], paths: Iterable[str]) -> tuple[
     makers = {out: stage for stage in stages.values() for out in stage.outs}
     found: dict[str, LockedStage] = {}
 
-    def visit(path: str) -> None:
-        stage = makers.get(path)
-        if stage is None or stage.name in found:
-            return
-        for needed in stage.inputs:
-            visit(needed)
-        found[stage.name] = stage
+    def visit(paths: Iterable[str]) -> None:
+        for stage in (makers[path] for path in paths if path in makers):
+            if stage.name not in found:
+                visit(stage.inputs)
+                found[stage.name] = stage
 
-    for path in paths:
-        visit(path)
+    visit(paths)
     return tuple(found.values())
 
 

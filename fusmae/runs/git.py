@@ -36,18 +36,12 @@ def _git_top(folder: Path) -> Path:
 class Worktree:
     """A detached checkout; work that was interrupted in it can continue, and after finished work it is made anew.
 
-    Attributes:
-        folder: the project's folder in the checkout.
-
-    Args:
-        top: root folder of the checkout.
-        commit: the commit to check out.
-        purpose: text that names the work; a checkout that was made for other work is not continued.
+    Its root is `top`; the project is in `folder`, which may be below. `purpose` names the work: a checkout that was
+    made for other work is not continued.
     """
 
     def __init__(self, top: Path, commit: str, purpose: str) -> None:
         self._top, self._commit, self._noted = top, commit, f"{commit} {purpose}\n"
-        # The project may lie in a folder of a larger repository.
         self.folder = top.absolute() / git("rev-parse", "--show-prefix").stdout.strip()
         self._note = self.folder / ".fusmae" / "worktree.txt"
 

@@ -103,7 +103,6 @@ def without_secrets(text: str) -> str:
 
 def sign_in() -> None:
     """Pass user and password of the server's address to MLflow in its environment variables, which it never shows."""
-    signed = _SIGNED_ADDRESS.match(_given())
-    if signed:
+    if signed := _SIGNED_ADDRESS.match(_given()):
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(signed[2])
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(signed[3] or "")

@@ -187,19 +187,12 @@ def open_experiment(name: str) -> str:
 
 @dataclass(frozen=True)
 class Outdated:
-    """A folder that a store's addresses name, though the store is in another one.
+    """A folder that a store's addresses name, though the store is in another one."""
 
-    Attributes:
-        address: address of that folder in MLflow's database, without a slash at its end.
-        folder: the same folder as a path.
-        store: folder in which the store is now.
-        missing: one path in `folder` that `store` lacks; None where `store` has everything.
-    """
-
-    address: str
-    folder: Path
-    store: Path
-    missing: Path | None
+    address: str  # address of that folder in MLflow's database, without a slash at its end
+    folder: Path  # the same folder as a path
+    store: Path  # folder in which the store is now
+    missing: Path | None  # one path in `folder` that `store` lacks; None where `store` has everything
 
     @property
     def copy_command(self) -> str:

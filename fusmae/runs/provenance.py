@@ -1,4 +1,4 @@
-"""Provenance of a stage's results: commit, dirty flag, hashes of its inputs, library versions."""
+"""Provenance of a stage's results: commit, dirty flag, hashes of its inputs and code, library versions."""
 
 import hashlib
 import json
@@ -8,10 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fusmae.files import file_sha256
 from fusmae.runs.dvc_lock import locked_outs
 from fusmae.runs.git import git
 
+PACKAGE = Path(__file__).parents[1]
 CODE_FOLDERS = ("fusmae", "flows", "conf")
 VERSIONED = ("torch", "timm", "lightning", "mlflow", "onnx", "onnxruntime")
 FLOW_RUN = "FUSMAE_FLOW_RUN_ID"
@@ -98,12 +101,27 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> str | None:
 
 def content_sha256(path: Path) -> str:
     """SHA-256 of a file's or folder's content; for a folder with a manifest of checksums, that of the manifest."""
+    if not path.is_file() and (path / "manifest.json").exists():
+        path = path / "manifest.json"
     if path.is_file():
         return file_sha256(path)
-    if (path / "manifest.json").exists():
-        return file_sha256(path / "manifest.json")
     listing = {str(file.relative_to(path)): file_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def stage_code(stage: str, dvc_yaml: Path = Path("dvc.yaml"), *, source: str = "") -> dict[str, str]:
+    """SHA-256 of each Python file that dvc.yaml names as a dependency of a stage, by path: DVC compares the same files.
+
+    Where there is no such file or stage, as a command may run without DVC, all files of the package count. `source` is
+    the name of the raw data set, which replaces `${data.source.name}`.
+    """
+    stages = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))["stages"] if dvc_yaml.exists() else {}
+    listed = [path.removeprefix("../") for path in stages.get(stage, {}).get("deps", [])]
+    rooms = [path.replace("${data.source.name}", source) for path in listed if path.startswith("fusmae/")]
+    root = PACKAGE.parent
+    paths = [root / room for room in rooms] or [PACKAGE]
+    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    return {file.relative_to(root).as_posix(): file_sha256(file) for file in sorted(files)}
 
 
 def resume_key(stage: str, params: Mapping[str, Any], inputs: Sequence[Path], code: Mapping[str, str]) -> str:

@@ -51,8 +51,13 @@ def resume_folder(stage: str, key: str) -> Iterator[Path]:
     with lock:
         yield folder
         _remove(folder)
+    # Interrupted runs with other parameters have left theirs; another checkout may use a recent one.
+    is_shared = os.environ.get(RESUME_ROOT) or is_temporary()
     for other in resume_root().glob(f"{stage}-{'?' * 16}"):
-        _remove_left(other)
+        if is_shared and time.time() - other.stat().st_mtime < _KEPT_DAYS * 86_400:
+            continue
+        with suppress(Timeout), _lock(other).acquire(timeout=0):  # a process may still use it
+            _remove(other)
 
 
 def _lock(folder: Path) -> FileLock:
@@ -62,12 +67,3 @@ def _lock(folder: Path) -> FileLock:
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
     Path(_lock(folder).lock_file).unlink()
-
-
-def _remove_left(folder: Path) -> None:
-    """Remove an interrupted run's folder of other parameters; keep a recent one that another checkout may use."""
-    is_recent = time.time() - folder.stat().st_mtime < _KEPT_DAYS * 86_400
-    if (os.environ.get(RESUME_ROOT) or is_temporary()) and is_recent:
-        return
-    with suppress(Timeout), _lock(folder).acquire(timeout=0):  # a process may still use it
-        _remove(folder)

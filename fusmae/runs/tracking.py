@@ -25,21 +25,14 @@ _RUN_FILE = "run_id"
 
 @dataclass(frozen=True)
 class Run:
-    """An open MLflow run; of several processes that train together, only the first has it.
+    """An open MLflow run; of several processes that train together, only the first has it."""
 
-    Attributes:
-        run_id: MLflow's id; "" in the other processes.
-        logger: logger for a Lightning trainer, which writes into the same run; None in the other processes.
-        resume_folder: folder for resume checkpoints; removed when the run is done.
-        facts: provenance of the stage's results.
-        is_first: whether this process writes the stage's results.
-    """
-
-    run_id: str
+    run_id: str  # MLflow's id; "" in the other processes
+    # Logger for a Lightning trainer, which writes into the same run; None in the other processes.
     logger: MLFlowLogger | None
-    resume_folder: Path
-    facts: dict[str, Any]
-    is_first: bool = True
+    resume_folder: Path  # folder for resume checkpoints; removed when the run is done
+    facts: dict[str, Any]  # provenance of the stage's results
+    is_first: bool = True  # whether this process writes the stage's results
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final numbers; MLflow allows no plus sign in a name, so `+` becomes `-`."""
@@ -63,18 +56,11 @@ def stage_run(
     accelerator: str,
     data: str = "",
 ) -> Iterator[Run]:
-    """Open a training stage's run: a new one, or the one that was interrupted.
+    """Open a training stage's run, named `stage` as DVC does: a new one, or the one that was interrupted.
 
-    Args:
-        stage: DVC's name of the stage; the run's name.
-        experiment: name of the MLflow experiment; made where missing.
-        seed: random seed of the run.
-        params: nested parameters that the stage reads; logged with dotted names.
-        inputs: files and folders that the stage reads.
-        code: hash of each file of code that its results depend on, by path.
-        run_file: path of a JSON file with the run's id, written when the stage is done.
-        accelerator: the trainer's setting: auto, cpu or gpu.
-        data: the dataset's name and licence terms.
+    `params` are all parameters that the stage reads, `inputs` its files and folders, `code` the hashes of `stage_code`;
+    `accelerator` is the trainer's setting, and `data` the data set's name and licence terms. A missing experiment is
+    made. When the stage is done, the run's id is written to the JSON `run_file`.
 
     Raises:
         RegistryError: MLflow's store does not answer.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fusmae.config.training import FinetuneConfig
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
 from fusmae.training.stage import TrainingStage
 from fusmae.training.supervised import start_finetuning

@@ -9,7 +9,7 @@ from fusmae.data.verdict import require_verdict
 from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.evaluation.figures import draw_reconstructions
 from fusmae.models.preprocess import Preprocessing
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import save_checkpoint
 from fusmae.training.reconstruction import start_pretraining
 from fusmae.training.stage import TrainingStage

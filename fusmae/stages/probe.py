@@ -11,7 +11,7 @@ from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, device_of, features_of
 from fusmae.evaluation.probe import fit_probe
 from fusmae.runs.distributed import require_one_process
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
 from fusmae.training.stage import TrainingStage
 

@@ -11,8 +11,7 @@ from fusmae.data.index import read_index
 from fusmae.data.shard_writer import Maps, require_tolerated, write_shards
 from fusmae.data.shards import Origin
 from fusmae.data.statistics import measure_statistics, write_statistics
-from fusmae.runs.provenance import resume_key
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import resume_key, stage_code
 from fusmae.sources import open_source
 from fusmae.sources.receipt import require_as_received
 

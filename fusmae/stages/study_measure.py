@@ -10,7 +10,7 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import read_index
 from fusmae.evaluation.diagnostics import retrieval
 from fusmae.runs.distributed import require_one_process
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import stage_code
 from fusmae.study.measure.cell import write_measured
 from fusmae.study.measure.measurement import Measurement, open_variant
 from fusmae.study.variants import model_modalities

@@ -11,7 +11,7 @@ from fusmae.evaluation.evidence import pretraining_callbacks
 from fusmae.files import write_json
 from fusmae.models.preprocess import Preprocessing
 from fusmae.runs.distributed import require_one_process
-from fusmae.runs.stage_code import stage_code
+from fusmae.runs.provenance import stage_code
 from fusmae.study.variants import model_modalities
 from fusmae.training.checkpoint import save_checkpoint
 from fusmae.training.reconstruction import start_pretraining

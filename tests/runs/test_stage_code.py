@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import fusmae.runs.stage_code as module
-from fusmae.runs.stage_code import stage_code
+import fusmae.runs.provenance as module
+from fusmae.runs.provenance import stage_code
 
 ROOT = Path(__file__).parents[2]
 

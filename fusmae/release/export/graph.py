@@ -64,8 +64,7 @@ class Deployable(nn.Module):
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
 
-        Args:
-            arrays: one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
+        Arrays are one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
         tiles = self.preprocess({item.name: array for item, array in zip(self.inputs, pixels, strict=True)})
@@ -83,11 +82,7 @@ class Deployable(nn.Module):
 def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata of a graph: all that is needed to feed it, to interpret its outputs and to trace its origin.
 
-    Args:
-        checkpoint: checkpoint of the finetuned model.
-        tile_m: side of a tile in metres.
-        data: name and licence of the source.
-        git: commit and dirty flag at the export.
+    `tile_m` is the side of a tile in metres, `data` the source's name and licence, `git` commit and dirty flag now.
     """
     return {
         **checkpoint.preprocessing.model_dump(mode="json"),
@@ -109,11 +104,9 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
 
 
 def export_onnx(model: Deployable, *, opset: int) -> Any:
-    """Trace the graph, an `onnx.ModelProto`, with a dynamic batch dimension.
+    """Trace the graph, an `onnx.ModelProto` of an operator set from `OLDEST` to `NEWEST`, with a dynamic batch size.
 
-    Args:
-        model: the trained model; it is put in eval mode.
-        opset: number of the ONNX operator set, `OLDEST` to `NEWEST`.
+    The model is put in eval mode.
     """
     example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in model.inputs]
     example.append(torch.ones(2, len(model.classifier.encoder.in_chans)))
@@ -167,12 +160,9 @@ def _with_operator_set(model: Any, opset: int) -> Any:
 
 
 def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
-    """Check a graph and write it with two properties: the metadata as JSON, and a digest of the whole content.
+    """Check an `onnx.ModelProto` and write it with two properties: metadata as JSON, and a digest of the whole content.
 
-    Args:
-        model: an `onnx.ModelProto`.
-        metadata: inputs, outputs and origin of the graph; the runtime that it needs is added.
-        path: path of the file to write.
+    The runtime that the graph needs is added to `metadata`.
     """
     import onnx
 
@@ -209,18 +199,11 @@ def check_parity(
     *,
     max_abs_error: float,
 ) -> dict[str, Any]:
-    """Compare logits and probabilities with torch's.
+    """Compare logits and probabilities with torch's on every pair; report the largest difference by setting and size.
 
-    Args:
-        session: session of the exported graph.
-        reference: function that computes torch's logits `[B, K]` from pixels and the modalities that are present.
-        read: function that reads pairs by their indices and returns arrays by input name.
-        num_pairs: number of pairs; every one is compared.
-        settings: modality settings, each the modalities that are present.
-        max_abs_error: largest difference allowed, in logits and in probabilities.
-
-    Returns:
-        The report: largest difference by setting and batch size.
+    `reference` computes torch's logits `[B, K]` from pixels and the modalities that are present; `read` reads pairs by
+    their indices and returns arrays by input name. `settings` are the modalities that are present, in each case;
+    `max_abs_error` is allowed in logits and in probabilities.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.

@@ -33,13 +33,9 @@ The tensors are query `[B, L_q, D]`, key and value `[B, L_c, D]`; those of the s
 
 
 def with_onnx_attention(model: nn.Module, opset: int) -> Any:
-    """Copy a model for export; the copy shares the model's weights and keeps their names.
+    """Copy a model in eval mode for export; the copy shares the model's weights and keeps their names.
 
     Its attention computes the same as the model's, with operators that the operator set has.
-
-    Args:
-        model: model in eval mode; it is not changed.
-        opset: number of the ONNX operator set.
     """
     attend = _attend_by_operator if opset >= OPERATOR_SINCE else _attend_by_products
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}

@@ -23,66 +23,41 @@ _TABLES = Path(__file__).parent / "templates" / "variants.md"
 
 @dataclass(frozen=True)
 class Latency:
-    """Latency at one batch size.
+    """Latency at one batch size."""
 
-    Attributes:
-        batch_size: number of pairs per run.
-        median_ms: median time of a run in milliseconds.
-        ratio: median over rounds of a run's time divided by fp32's in the same round; above 1 is slower.
-        ratio_low: first quartile of this ratio.
-        ratio_high: third quartile of this ratio.
-    """
-
-    batch_size: int
-    median_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    batch_size: int  # number of pairs per run
+    median_ms: float  # median time of a run in milliseconds
+    ratio: float  # median over rounds of a run's time divided by fp32's in the same round; above 1 is slower
+    ratio_low: float  # first quartile of this ratio
+    ratio_high: float  # third quartile of this ratio
 
 
 @dataclass(frozen=True)
 class VariantScores:
-    """Scores in one modality setting.
+    """Scores in one modality setting."""
 
-    Attributes:
-        values: the variant's micro_ap and macro_ap.
-        fp32: micro_ap and macro_ap of the fp32 graph.
-        differences: differences between the two, by metric.
-        max_abs_error: largest difference from fp32's probabilities.
-    """
-
-    values: Mapping[str, float]
-    fp32: Mapping[str, float]
-    differences: Mapping[str, Difference]
-    max_abs_error: float
+    values: Mapping[str, float]  # the variant's micro_ap and macro_ap
+    fp32: Mapping[str, float]  # micro_ap and macro_ap of the fp32 graph
+    differences: Mapping[str, Difference]  # differences between the two, by metric
+    max_abs_error: float  # largest difference from fp32's probabilities
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant's file and its measurements.
+    """One variant's file and its measurements."""
 
-    Attributes:
-        precision: precision of its weights.
-        sha256: SHA-256 of the file.
-        size_mb: size of the file in MB.
-        latencies: latencies, one per batch size.
-        scores: scores by modality setting; empty for fp32 itself.
-        is_finite: whether the logits of the darkest and of the brightest possible tile are finite.
-    """
-
-    precision: Precision
-    sha256: str
-    size_mb: float
-    latencies: Sequence[Latency]
-    scores: Mapping[str, VariantScores]
-    is_finite: bool
+    precision: Precision  # precision of its weights
+    sha256: str  # SHA-256 of the file
+    size_mb: float  # size of the file in MB
+    latencies: Sequence[Latency]  # one per batch size
+    scores: Mapping[str, VariantScores]  # by modality setting; empty for fp32 itself
+    is_finite: bool  # whether the logits of the darkest and of the brightest possible tile are finite
 
     def faults(self, max_ap_loss: float) -> list[str]:
         """Reasons why the variant is not accepted; empty if it is accepted.
 
-        Args:
-            max_ap_loss: largest distance below fp32 that the interval of a difference may reach, in any setting and
-                either metric.
+        `max_ap_loss` is the largest distance below fp32 that the interval of a difference may reach, in any setting and
+        either metric.
         """
         losses = [
             _loss(difference, setting)
@@ -111,36 +86,22 @@ def _loss(difference: Difference, setting: str) -> str:
 def compare_scores(
     session: Session, reference: Session, reader: ShardReader, *, batch_size: int, draws: Mapping[str, Any]
 ) -> dict[str, VariantScores]:
-    """Score a variant beside fp32 in every modality setting.
+    """Score a variant beside the fp32 graph, `reference`, on the test pairs; by modality setting, as `s1+s2`.
 
-    Args:
-        session: session of the variant.
-        reference: session of the fp32 graph.
-        reader: reader of the test pairs.
-        batch_size: number of pairs per run.
-        draws: places of the pairs; resamples, confidence and seed of the paired bootstrap over them.
-
-    Returns:
-        Scores by setting, as `s1+s2`.
+    `draws` has the places of the pairs, and resamples, confidence and seed of the paired bootstrap over them.
     """
-    labels, rows = np.asarray(reader.labels), range(len(reader))
+    labels, scores, rows = np.asarray(reader.labels), {}, range(len(reader))
     batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
 
     def probabilities(graph: Session, setting: Sequence[str]) -> NDArray[np.float32]:
         return np.concatenate([graph.run(reader.read(batch).pixels, setting)["probabilities"] for batch in batches])
 
-    def by_metric(found: NDArray[np.float32]) -> dict[str, float]:
-        return dict(zip(METRICS, average_precisions(labels, found), strict=True))
-
-    scores = {}
     for setting in reference.settings:
         found, expected = probabilities(session, setting), probabilities(reference, setting)
-        scores["+".join(setting)] = VariantScores(
-            by_metric(found),
-            by_metric(expected),
-            paired_differences(found, expected, labels, **draws),
-            float(np.max(np.abs(found - expected))),
-        )
+        values, fp32 = (dict(zip(METRICS, average_precisions(labels, got), strict=True)) for got in (found, expected))
+        differences = paired_differences(found, expected, labels, **draws)
+        largest = float(np.max(np.abs(found - expected)))
+        scores["+".join(setting)] = VariantScores(values, fp32, differences, largest)
     return scores
 
 
@@ -160,17 +121,7 @@ def is_finite_at_extremes(session: Session) -> bool:
 def compare_latencies(
     sessions: Sequence[Session], reader: ShardReader, *, batch_sizes: Sequence[int], rounds: int
 ) -> list[tuple[Latency, ...]]:
-    """Run graphs in turns, so that a busy machine slows all alike.
-
-    Args:
-        sessions: sessions of the graphs, the fp32 graph first.
-        reader: reader of the pairs that are run.
-        batch_sizes: numbers of pairs per run.
-        rounds: number of runs per session and batch size.
-
-    Returns:
-        Latencies by session, then by batch size.
-    """
+    """Latencies by graph, the fp32 graph first, then by batch size; `rounds` runs of each."""
     by_size = []
     for batch_size in batch_sizes:
         read = reader.read([at % len(reader) for at in range(batch_size)]).pixels
@@ -190,31 +141,19 @@ def as_report(
     max_ap_loss: float,
     warning: str,
 ) -> dict[str, Any]:
-    """The report for programs.
+    """The report for programs, on variants of which fp32 is the first.
 
-    Args:
-        variants: measured variants, fp32 first.
-        num_test_pairs: number of test pairs that the scores are computed from.
-        num_test_places: number of places of these pairs, see `independent_places`.
-        num_threads: number of threads with which latencies were measured.
-        max_ap_loss: see `Variant.faults`.
-        warning: text that must stand above all numbers, such as that data are synthetic; "" for none.
+    Scores are of the test pairs, latencies with `num_threads` threads; for `num_test_places` see `independent_places`,
+    for `max_ap_loss` `Variant.faults`. The warning must stand above all numbers, such as that data are synthetic.
     """
-    faults = {variant.precision: variant.faults(max_ap_loss) for variant in variants}
+    rows = {}
+    for variant in variants:
+        faults = variant.faults(max_ap_loss)
+        rows[variant.precision] = {**asdict(variant), "is_accepted": not faults, "why_not": faults}
+    runtime = {"machine": platform.machine(), "onnxruntime": version("onnxruntime")}
     return {
-        "variants": {
-            variant.precision: {
-                **asdict(variant),
-                "is_accepted": not faults[variant.precision],
-                "why_not": faults[variant.precision],
-            }
-            for variant in variants
-        },
-        "measured_on": {
-            "num_threads": num_threads,
-            "machine": platform.machine(),
-            "onnxruntime": version("onnxruntime"),
-        },
+        "variants": rows,
+        "measured_on": {"num_threads": num_threads, **runtime},
         "num_test_pairs": num_test_pairs,
         "num_test_places": num_test_places,
         "max_ap_loss": max_ap_loss,

@@ -39,14 +39,9 @@ _FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "Redu
 def make_variants(
     source: Path, train: ShardReader, folder: Path, *, num_pairs: int, seed: int
 ) -> dict[Precision, Path]:
-    """Write each variant of a graph: the same inputs, outputs and metadata at another precision.
+    """Write each variant of the graph `source` to a folder: the same inputs, outputs and metadata, other precision.
 
-    Args:
-        source: path of the exported graph.
-        train: reader of the train split, whose pairs are used to calibrate.
-        folder: folder to write to.
-        num_pairs: number of pairs to calibrate on, drawn by the seed; all, if there are fewer.
-        seed: random seed of the draw.
+    At most `num_pairs` pairs of train, drawn by the seed, calibrate.
 
     Returns:
         Paths of the files by precision; the same arguments give the same bytes.
@@ -56,22 +51,17 @@ def make_variants(
     """
     import onnx
 
-    session, sha256 = Session(source), file_sha256(source)
+    session, origin = Session(source), {"onnx_sha256": file_sha256(source)}
     drawn = generator(seed, Purpose.ORDER, 0).permutation(len(train))[:num_pairs].tolist()
-    keys = sorted(train.keys[index] for index in drawn)
+    calibrated = {"method": CALIBRATION, "calibration_pairs": sorted(train.keys[index] for index in drawn)}
     made: dict[Precision, tuple[Any, dict[str, Any]]] = {
         "fp16": (_half_precision(onnx.load(source)), {"method": HALVES}),
-        "int8": (
-            _quantised(onnx.load(source), _calibration(session, train, drawn)),
-            {"method": CALIBRATION, "calibration_pairs": keys},
-        ),
+        "int8": (_quantised(onnx.load(source), _calibration(session, train, drawn)), calibrated),
     }
-    files: dict[Precision, Path] = {}
     for precision, (graph, how) in made.items():
-        files[precision] = folder / f"{precision}.onnx"
-        metadata = {**session.metadata, "precision": precision, "variant_of": {"onnx_sha256": sha256, **how}}
-        save_onnx(graph, metadata, files[precision])
-    return files
+        metadata = {**session.metadata, "precision": precision, "variant_of": origin | how}
+        save_onnx(graph, metadata, folder / f"{precision}.onnx")
+    return {precision: folder / f"{precision}.onnx" for precision in made}
 
 
 def _calibration(session: Session, train: ShardReader, indices: Sequence[int]) -> Iterator[Feeds]:
@@ -116,12 +106,11 @@ def _half_precision(graph: Any) -> Any:
 
 def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
     """Copy constants of the named nodes that other nodes share: the converter would cast a shared one twice."""
-    constants = {item.name: item for item in graph.graph.initializer}
+    constants, chosen = {item.name: item for item in graph.graph.initializer}, set(names)
     # The exporter lists constants' types among those of activations, and the converter takes them for activations.
     activations = [item for item in graph.graph.value_info if item.name not in constants]
     del graph.graph.value_info[:]
     graph.graph.value_info.extend(activations)
-    chosen = set(names)
     shared = {name for node in graph.graph.node if node.name not in chosen for name in node.input if name in constants}
     for node in graph.graph.node:
         for at, name in enumerate(node.input):
@@ -134,15 +123,9 @@ def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
 def _quantised(graph: Any, feeds: Iterator[Feeds]) -> Any:
     """The `onnx.ModelProto` with the encoder's linear layers in 8-bit integers, calibrated on one item per call."""
     import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime import quantization as ort
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> Feeds | None:
             return next(feeds, None)
 
@@ -152,20 +135,20 @@ def _quantised(graph: Any, feeds: Iterator[Feeds]) -> Any:
     chosen = [node.name for node in _linear_layers(graph, r"^classifier\.encoder\.(?!embed\.)")]
     with TemporaryDirectory(prefix="fusmae-") as folder, _quiet():
         path = Path(folder) / "model.onnx"
-        quantize_static(
+        ort.quantize_static(
             graph,
             path,
             Reader(),
-            quant_format=QuantFormat.QDQ,
+            quant_format=ort.QuantFormat.QDQ,
             op_types_to_quantize=["Gemm"],
             nodes_to_quantize=chosen,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=ort.QuantType.QUInt8,
+            weight_type=ort.QuantType.QInt8,
             # With 8 bits, CPUs without VNNI add products in 16 bits and saturate: results would depend on the machine.
             reduce_range=True,
             # MinMax stores two numbers per tensor; histograms would store every activation of every pair.
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=ort.CalibrationMethod.MinMax,
             # Residuals are summed over all blocks; if each were rounded, the errors would add up.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )

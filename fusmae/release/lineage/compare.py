@@ -16,34 +16,21 @@ Answer = Literal["same", "within", "other", "noted"]
 
 @dataclass(frozen=True)
 class Made:
-    """The results of a run of the pipeline, and the surroundings in which it ran.
+    """The results of a run of the pipeline, and the surroundings in which it ran."""
 
-    Attributes:
-        outs: DVC's hashes by path.
-        weights: SHA-256 of weights by checkpoint folder.
-        export: folder of the graph, one of `outs`.
-        graph: path of the ONNX file.
-        metrics: scores of every model, as the stage `evaluate` wrote them.
-        surroundings: versions of libraries, device and threads, by name.
-    """
-
-    outs: Mapping[str, str]
-    weights: Mapping[str, str]
-    export: str
-    graph: Path
-    metrics: Mapping[str, Any]
-    surroundings: Mapping[str, str]
+    outs: Mapping[str, str]  # DVC's hashes by path
+    weights: Mapping[str, str]  # SHA-256 of weights by checkpoint folder
+    export: str  # folder of the graph, one of `outs`
+    graph: Path  # path of the ONNX file
+    metrics: Mapping[str, Any]  # scores of every model, as the stage `evaluate` wrote them
+    surroundings: Mapping[str, str]  # versions of libraries, device and threads, by name
 
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One comparison.
+    """One comparison of the registered model with the one that was made again.
 
-    Attributes:
-        what: name of what is compared.
-        before: value of the registered model.
-        now: value of the model that was made again.
-        answer: `same`; `within` the tolerance; `other`; or `noted` for a difference that is no reason to fail.
+    The answer is `same`; `within` the tolerance; `other`; or `noted` for a difference that is no reason to fail.
     """
 
     what: str
@@ -54,17 +41,11 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """All comparisons, and what they had to fulfil.
+    """All comparisons, and what they had to fulfil."""
 
-    Attributes:
-        rows: rows, one per comparison.
-        expects_bits: whether libraries, device and threads are the same, so that the same bits are required.
-        tolerance: largest absolute difference allowed in a score.
-    """
-
-    rows: tuple[ComparedRow, ...]
-    expects_bits: bool
-    tolerance: float
+    rows: tuple[ComparedRow, ...]  # rows, one per comparison
+    expects_bits: bool  # whether libraries, device and threads are the same, so that the same bits are required
+    tolerance: float  # largest absolute difference allowed in a score
 
     @property
     def other(self) -> tuple[ComparedRow, ...]:
@@ -85,10 +66,9 @@ def compare(before: Made, now: Made, tolerance: float) -> ModelComparison:
     the largest absolute difference allowed in one.
     """
     surroundings = tuple(_surroundings(before, now))
-    expects_bits = not surroundings
-    strict: Answer = "other" if expects_bits else "noted"
+    strict: Answer = "noted" if surroundings else "other"
     rows = (*surroundings, *_outs(before, now, strict), _graph(before, now, strict), *_scores(before, now, tolerance))
-    return ModelComparison(rows, expects_bits, tolerance)
+    return ModelComparison(rows, not surroundings, tolerance)
 
 
 def _surroundings(before: Made, now: Made) -> Iterator[ComparedRow]:
@@ -165,12 +145,11 @@ def _shown(value: Any) -> str:
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else None
-    if items is None:
+    if isinstance(values, Mapping | list):
+        for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+            yield from _leaves(value, f"{prefix}{key}/")
+    else:
         yield prefix.removesuffix("/"), values
-        return
-    for key, value in items:
-        yield from _leaves(value, f"{prefix}{key}/")
 
 
 def _group(name: str) -> str:
@@ -180,10 +159,7 @@ def _group(name: str) -> str:
 
 
 def _distance(one: Any, two: Any) -> float:
-    if one == two:
+    if one == two or (one != one and two != two):  # NaN on both sides is no difference; NaN on one side is
         return 0.0
-    if isinstance(one, int | float) and isinstance(two, int | float):
-        # NaN on both sides is no difference; NaN on one side is.
-        both_nan = one != one and two != two
-        return 0.0 if both_nan else float(np.nan_to_num(abs(one - two), nan=np.inf))
-    return float("inf")
+    is_number = isinstance(one, int | float) and isinstance(two, int | float)
+    return float(np.nan_to_num(abs(one - two), nan=np.inf)) if is_number else float("inf")

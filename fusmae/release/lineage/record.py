@@ -46,37 +46,23 @@ class GitState(BaseModel):
 
 
 class RunFacts(BaseModel):
-    """The MLflow run of a training stage; facts that the store does not have are None.
-
-    Attributes:
-        stage: name of the stage, such as `finetune-pretrained`.
-        run_id: MLflow's id of the run.
-        experiment: name of its MLflow experiment.
-        status: MLflow's status; FINISHED for a run that was completed.
-        started: time of its first start, UTC.
-        seconds: time from its first start to its end in seconds, with pauses after a kill.
-        commit: commit of the code that ran.
-        is_dirty: whether the code had uncommitted changes; None also without a git checkout.
-        device: device on which it computed.
-        num_threads: number of CPU threads.
-        flow_run: id of Prefect's flow run that started it.
-        gpu_wh: energy of the graphics cards in watt-hours, if their power was recorded; gaps of more than 10 times the
-            median sampling interval are pauses after a kill, and are left out.
-    """
+    """The MLflow run of a training stage; facts that the store does not have are None."""
 
     model_config = ConfigDict(frozen=True)
 
-    stage: str
-    run_id: str
-    experiment: str
-    status: str | None = None
-    started: datetime | None = None
-    seconds: float | None = None
-    commit: str | None = None
-    is_dirty: bool | None = None
-    device: str | None = None
-    num_threads: int | None = None
-    flow_run: str | None = None
+    stage: str  # name of the stage, such as `finetune-pretrained`
+    run_id: str  # MLflow's id of the run
+    experiment: str  # name of its MLflow experiment
+    status: str | None = None  # MLflow's status; FINISHED for a run that was completed
+    started: datetime | None = None  # time of its first start, UTC
+    seconds: float | None = None  # time from its first start to its end in seconds, with pauses after a kill
+    commit: str | None = None  # commit of the code that ran
+    is_dirty: bool | None = None  # whether the code had uncommitted changes; None also without a git checkout
+    device: str | None = None  # device on which it computed
+    num_threads: int | None = None  # number of CPU threads
+    flow_run: str | None = None  # id of Prefect's flow run that started it
+    # Energy of the graphics cards in watt-hours, if their power was recorded; gaps of more than 10 times the median
+    # sampling interval are pauses after a kill, and are left out.
     gpu_wh: float | None = None
 
     @property
@@ -86,47 +72,28 @@ class RunFacts(BaseModel):
 
 
 class Lineage(BaseModel):
-    """The lineage of a registered model: all that made it.
-
-    Attributes:
-        format: format number of this record.
-        name: name of the registered model.
-        onnx_sha256: SHA-256 of its ONNX file.
-        graph: path of its ONNX file, in a folder that is an output of a DVC stage.
-        metrics: path of its scores, an output of a DVC stage.
-        git: commit at registration, whose code the stages in dvc.lock match.
-        exported: commit at the export.
-        seed: random seed of the training.
-        versions: versions of libraries in training, by name.
-        params: every value of params.yaml that its stages read, by dotted key.
-        lock_sha256: SHA-256 of dvc.lock; None if there was none.
-        stages: entries in dvc.lock of all stages that lead to the model, in their order.
-        receipt: description of the raw data, with the archives' checksums.
-        weights: SHA-256 of the weights of each checkpoint that led to the model, by folder.
-        runs: MLflow runs of its training stages.
-        flow_run: id of Prefect's flow run that registered it; "" without one, None if it was not recorded.
-        gaps: sentences on what is not known of it, and why.
-    """
+    """The lineage of a registered model: all that made it."""
 
     model_config = ConfigDict(frozen=True)
 
-    format: int = FORMAT
-    name: str
-    onnx_sha256: str
-    graph: str = ""
-    metrics: str = ""
-    git: GitState
-    exported: GitState
-    seed: int | None = None
-    versions: dict[str, str] = {}
-    params: dict[str, Any] = {}
-    lock_sha256: str | None = None
-    stages: tuple[LockedStage, ...] = ()
-    receipt: dict[str, Any] = {}
-    weights: dict[str, str] = {}
-    runs: tuple[RunFacts, ...] = ()
+    format: int = FORMAT  # format number of this record
+    name: str  # name of the registered model
+    onnx_sha256: str  # SHA-256 of its ONNX file
+    graph: str = ""  # path of its ONNX file, in a folder that is an output of a DVC stage
+    metrics: str = ""  # path of its scores, an output of a DVC stage
+    git: GitState  # commit at registration, whose code the stages in dvc.lock match
+    exported: GitState  # commit at the export
+    seed: int | None = None  # random seed of the training
+    versions: dict[str, str] = {}  # versions of libraries in training, by name
+    params: dict[str, Any] = {}  # every value of params.yaml that its stages read, by dotted key
+    lock_sha256: str | None = None  # SHA-256 of dvc.lock; None if there was none
+    stages: tuple[LockedStage, ...] = ()  # entries in dvc.lock of all stages that lead to the model, in their order
+    receipt: dict[str, Any] = {}  # description of the raw data, with the archives' checksums
+    weights: dict[str, str] = {}  # SHA-256 of the weights of each checkpoint that led to the model, by folder
+    runs: tuple[RunFacts, ...] = ()  # MLflow runs of its training stages
+    # Id of Prefect's flow run that registered it; "" without one, None if it was not recorded.
     flow_run: str | None = None
-    gaps: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()  # sentences on what is not known of it, and why
 
     @property
     def outs(self) -> dict[str, str]:
@@ -147,12 +114,7 @@ class Lineage(BaseModel):
 def record_lineage(name: str, graph: Path, metadata: Mapping[str, Any], metrics: Path, receipt: Path) -> Lineage:
     """Record the lineage of a model from the present state of the working folder.
 
-    Args:
-        name: name of the registered model.
-        graph: path of its ONNX file, in a folder that a stage made.
-        metadata: metadata of the graph.
-        metrics: path of its scores, a file that a stage made.
-        receipt: path of the JSON that describes the raw data.
+    `metadata` is the graph's; `receipt` is the JSON that describes the raw data; for the others see `Lineage`.
 
     Raises:
         RegistryError: MLflow does not answer.
@@ -235,10 +197,8 @@ def is_run_file(path: str) -> bool:
 
 def weights_of(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the weights in each of the paths below `folder` that is a checkpoint, as stated in it."""
-    notes = {path: _note(folder, path) for path in paths}
-    return {
-        path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items() if note.exists()
-    }
+    notes = {path: note for path in paths if (note := _note(folder, path)).exists()}
+    return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
 
 
 def _note(folder: Path, path: str) -> Path:
@@ -260,19 +220,18 @@ def run_facts(named: Mapping[str, Any], client: Any) -> RunFacts:
     threads, dirty = tags.get("fusmae.num_threads"), tags.get("fusmae.git_is_dirty")
     # Outside of a git checkout, the run's tags are commit `None` and no changes.
     commit = None if tags.get("fusmae.git_commit") == "None" else tags.get("fusmae.git_commit")
-    return known.model_copy(
-        update={
-            "status": str(info.status),
-            "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
-            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
-            "commit": commit,
-            "is_dirty": dirty == "true" if dirty and commit else None,
-            "device": tags.get("fusmae.device"),
-            "num_threads": int(threads) if threads else None,
-            "flow_run": tags.get(FLOW_RUN_TAG),
-            "gpu_wh": _gpu_wh(client, run),
-        }
-    )
+    facts = {
+        "status": str(info.status),
+        "started": datetime.fromtimestamp(info.start_time / 1000, UTC),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "commit": commit,
+        "is_dirty": dirty == "true" if dirty and commit else None,
+        "device": tags.get("fusmae.device"),
+        "num_threads": int(threads) if threads else None,
+        "flow_run": tags.get(FLOW_RUN_TAG),
+        "gpu_wh": _gpu_wh(client, run),
+    }
+    return known.model_copy(update=facts)
 
 
 def _gpu_wh(client: Any, run: Any) -> float | None:

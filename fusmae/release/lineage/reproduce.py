@@ -16,7 +16,7 @@ from fusmae.errors import LineageError
 from fusmae.release.lineage.compare import Made, ModelComparison, compare
 from fusmae.release.lineage.record import Lineage, RunFacts, installed_versions, is_run_file, run_facts, weights_of
 from fusmae.release.lineage.trace import Traced
-from fusmae.release.registry.artifacts import read_artifact
+from fusmae.release.registry.model_file import read_artifact
 from fusmae.runs.dvc_lock import locked_outs
 from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import DATABASE, STORE, sqlite_uri

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from fusmae.errors import LineageError
 from fusmae.release.lineage.record import FORMAT, LINEAGE, GitState, Lineage, RunFacts, run_facts
-from fusmae.release.registry.artifacts import read_artifact
-from fusmae.release.registry.model_file import ModelFile, model_file
+from fusmae.release.registry.model_file import RESTORE, ModelFile, model_file, read_artifact
 from fusmae.release.registry.versions import PROMOTED_COMMIT_TAG, refusals_named
 from fusmae.runs.dvc_lock import LockedStage
 from fusmae.runs.provenance import dotted
@@ -17,21 +16,13 @@ from fusmae.runs.provenance import dotted
 
 @dataclass(frozen=True)
 class Traced:
-    """A version and its lineage.
+    """A version and its lineage."""
 
-    Attributes:
-        model: ONNX file of the version.
-        aliases: aliases that the version has in the registry now.
-        lineage: lineage of the version.
-        here: ids of its runs that this MLflow store has.
-        promoted: commit at which the version became champion and which has the code and parameters that made it; ""
-            for none.
-    """
-
-    model: ModelFile
-    aliases: tuple[str, ...]
-    lineage: Lineage
-    here: frozenset[str]
+    model: ModelFile  # ONNX file of the version
+    aliases: tuple[str, ...]  # aliases that the version has in the registry now
+    lineage: Lineage  # lineage of the version
+    here: frozenset[str]  # ids of its runs that this MLflow store has
+    # Commit at which the version became champion and which has the code and parameters that made it; "" for none.
     promoted: str = ""
 
     @property
@@ -106,8 +97,7 @@ def read_lineage(model: ModelFile) -> Lineage | None:
             f"{LINEAGE} of {model.label} is of another model: the registry's files were changed.",
             got=lineage.onnx_sha256,
             expected=model.sha256,
-            hint="restore the registry's files from a backup; without one, register a new version from a later commit: "
-            "`dvc repro -f -s export`, then `dvc repro`",
+            hint=RESTORE,
         )
     return lineage
 

@@ -9,7 +9,7 @@ from fusmae.inference.session import Session
 from fusmae.release.lineage.trace import read_lineage
 from fusmae.release.promotion.ledger import Action, Entry, Ledger, champions, now, require_recorded, sentence
 from fusmae.release.registry.model_file import ModelFile, model_file
-from fusmae.release.registry.versions import CHAMPION, champion_number, crown, move_alias, protect
+from fusmae.release.registry.versions import champion_number, crown, move_alias, protect
 from fusmae.runs.provenance import flow_run, git_email
 
 
@@ -25,14 +25,8 @@ def move_champion(
 ) -> Entry:
     """Move the alias to a version, with an entry in the ledger before and after; returns the last one.
 
-    Args:
-        action: kind of change.
-        target: the version that becomes champion.
-        seen: number of the champion on which the decision is based; "" for none.
-        verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: whether the gate refused the version.
-        reason: reason that was given, as for a forced promotion; "" for none.
-        commit: commit that has what made the version, as the gate found; "" if there is none.
+    The decision is based on the champion number `seen`; "" for none. `commit` has what made the version, as the gate
+    found; "" if there is none. `Entry` describes the others.
 
     Raises:
         LedgerError: another change is in progress or came first, or the ledger was changed.
@@ -68,14 +62,14 @@ def move_champion(
     last = ledger.entries()[-1]
     if last.sha256 != begun.sha256:
         raise LedgerError(f"Another command changed {name} meanwhile.", got=sentence(last), hint="fusmae ledger")
-    move_alias(name, CHAMPION, number)
+    move_alias(name, number)
     try:
         done = ledger.append(begun.done(begun.reason), [*entries, begun])
     except LedgerError:
         # Another change had been completed before the move: the champion is the one in the ledger.
         last = ledger.entries()[-1]
         if last.phase == "done" and champion_number(name) != last.after:
-            move_alias(name, CHAMPION, last.after)
+            move_alias(name, last.after)
         raise
     crown(name, number, done.sha256, commit)
     return done

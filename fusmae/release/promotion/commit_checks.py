@@ -82,15 +82,13 @@ def require_locked(index: Path, shards: Path, verdict: Path) -> None:
         got = dvc_md5(path) if path.is_file() else "no such file"
         expected = known.get(path.as_posix(), "a path that a stage made")
         if got != expected:
-            raise PromotionError(
-                f"{path} is not what dvc.lock names.", got=got, expected=expected, hint=f"dvc checkout {path}"
-            )
+            hint = f"dvc checkout {path}"
+            raise PromotionError(f"{path} is not what dvc.lock names.", got=got, expected=expected, hint=hint)
     try:
         require_verdict(verdict, shards)
     except ExaminationError as error:
-        raise PromotionError(
-            f"{shards} are not the shards that dvc.lock names: {error}", hint=f"dvc checkout {shards}"
-        ) from error
+        hint = f"dvc checkout {shards}"
+        raise PromotionError(f"{shards} are not the shards that dvc.lock names: {error}", hint=hint) from error
 
 
 def check_origin(challenger: ModelFile, shards: Path, params: Path) -> tuple[GateCheck, ...]:

@@ -26,29 +26,27 @@ KEEP_CHANGES = "`git diff HEAD` shows them; `git commit` or `git stash` them, th
 _DVC = str(Path(sys.executable).with_name("dvc"))
 _REF = re.compile(r"(?P<rev>\S+) refs/exps/(?P<start>[0-9a-f]{2})/(?P<rest>[0-9a-f]{38,})/(?P<name>[^/]+)")
 _NUM_SHOWN = 8
-_NO_NAME = "git has no name and e-mail address for the commit."
-_NAME = 'git config user.name "Your Name" && git config user.email you@example.org'
-# Commands of git that succeed where an experiment can be committed; what is wrong otherwise; what helps.
-_GIT_NEEDS = (
-    (
-        "rev-parse --verify --quiet HEAD",
+_NO_NAME = (
+    "git has no name and e-mail address for the commit.",
+    'git config user.name "Your Name" && git config user.email you@example.org',
+)
+# What is wrong and what helps where one of these commands of git fails: there, an experiment can't be committed.
+_GIT_NEEDS = {
+    "rev-parse --verify --quiet HEAD": (
         "There is no git checkout with a commit here.",
         "cd into a clone of the project",
     ),
-    ("symbolic-ref --quiet HEAD", "The checkout is on no branch: git would lose the commit.", "git switch -c NAME"),
-    ("var GIT_AUTHOR_IDENT", _NO_NAME, _NAME),
-    ("var GIT_COMMITTER_IDENT", _NO_NAME, _NAME),
-)
+    "symbolic-ref --quiet HEAD": ("The checkout is on no branch: git would lose the commit.", "git switch -c NAME"),
+    "var GIT_AUTHOR_IDENT": _NO_NAME,
+    "var GIT_COMMITTER_IDENT": _NO_NAME,
+}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment that `dvc exp run` or a flow run stored.
+    """An experiment that `dvc exp run` or a flow run stored, by the name that `dvc exp show` lists.
 
-    Attributes:
-        name: name of the experiment, as `dvc exp show` lists it.
-        rev: hash of the git commit that holds its files.
-        baseline: hash of the commit on which it was run.
+    `rev` is the hash of the git commit that holds its files, `baseline` that of the commit on which it was run.
     """
 
     name: str
@@ -138,7 +136,7 @@ def _found(name: str) -> Experiment:
 
 def _require_git() -> None:
     """Refuse to commit where git would not, or would lose the commit."""
-    for command, problem, hint in _GIT_NEEDS:
+    for command, (problem, hint) in _GIT_NEEDS.items():
         if git(*command.split()).returncode:
             got = f"`git {command}` fails in {Path.cwd()}"
             raise PromotionError(problem, got=got, hint=f"{hint}, then the same command again")
@@ -212,8 +210,7 @@ def _now(path: str) -> str:
 def _dvc(arguments: Sequence[str], again: str) -> None:
     """Run DVC; its output goes to standard error, since standard output is for the command's result."""
     environment = {**os.environ, "PATH": own_programs_first()}
-    code = run_in_group([_DVC, *arguments], environment=environment, stdout=sys.stderr)
-    if code:
+    if code := run_in_group([_DVC, *arguments], environment=environment, stdout=sys.stderr):
         raise PromotionError(
             f"`dvc {' '.join(arguments)}` ended with exit code {code}; the parameters are committed, "
             "but no version was judged.",

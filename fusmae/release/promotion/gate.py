@@ -19,19 +19,12 @@ _MAX_CHANCE = 0.01
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One check of the gate.
+    """One check of the gate."""
 
-    Attributes:
-        name: short name of the check.
-        status: result of the check; `skipped` if there is nothing to compare with.
-        got: what was found, in words.
-        expected: what is required, in words.
-    """
-
-    name: str
-    status: Status
-    got: str
-    expected: str
+    name: str  # short name of the check
+    status: Status  # result of the check; `skipped` if there is nothing to compare with
+    got: str  # what was found, in words
+    expected: str  # what is required, in words
 
     @classmethod
     def of(cls, name: str, is_passed: bool | None, got: str, expected: str) -> "GateCheck":
@@ -42,21 +35,13 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision of the gate.
+    """The decision of the gate."""
 
-    Attributes:
-        challenger: name and version of the challenger, as `fusmae/4`.
-        champion: name and version of the champion, as `fusmae/3`; "" if there is none.
-        checks: all checks with their results.
-        difference: difference between the two in the primary metric; None without a champion.
-        facts: facts that the checks are based on: test set, measured models, thresholds, commit.
-    """
-
-    challenger: str
-    champion: str
-    checks: tuple[GateCheck, ...]
-    difference: Difference | None
-    facts: Mapping[str, Any]
+    challenger: str  # name and version of the challenger, as `fusmae/4`
+    champion: str  # name and version of the champion, as `fusmae/3`; "" if there is none
+    checks: tuple[GateCheck, ...]  # all checks with their results
+    difference: Difference | None  # difference between the two in the primary metric; None without a champion
+    facts: Mapping[str, Any]  # facts that the checks are based on: test set, measured models, thresholds, commit
 
     @property
     def is_passed(self) -> bool:
@@ -83,16 +68,10 @@ def judge(
     origin: Sequence[GateCheck] = (),
     incomparable: str = "",
 ) -> Verdict:
-    """Run every check.
+    """Run every check on two models that were measured on the same pairs; for difference and facts, see `Verdict`.
 
-    Args:
-        challenger: its measurements.
-        champion: its measurements on the same pairs; None if there is none yet.
-        difference: difference between the two in the primary metric.
-        thresholds: limits of the checks.
-        facts: facts for the verdict.
-        origin: results of `check_origin`.
-        incomparable: reason why an existing champion can't be judged on these pairs; `champion` is None then.
+    `champion` is None if there is none yet, or if it can't be judged on these pairs; `incomparable` is the reason then.
+    `origin` has the results of `check_origin`.
     """
     bad = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else ""
     metric, floors = thresholds.metric, thresholds.min_by_setting
@@ -114,10 +93,9 @@ def judge(
 
 def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> GateCheck:
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
-    if incomparable:
-        return GateCheck.of("metric", False, incomparable, expected)
     if difference is None:
-        return GateCheck.of("metric", None, "no champion to compare with", expected)
+        is_passed = False if incomparable else None
+        return GateCheck.of("metric", is_passed, incomparable or "no champion to compare with", expected)
     if difference.low is None:
         got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
     else:
@@ -150,12 +128,10 @@ def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: T
     ratios = np.divide(challenger.times_ms, champion.times_ms)
     low, ratio, high = np.percentile(ratios, [25, 50, 75])
     got = f"{ratio:.2f} × (half of the rounds from {low:.2f} to {high:.2f})"
-    if ratio <= thresholds.max_latency_ratio:
-        return GateCheck.of("latency ratio", True, got, expected)
-    tested = quantile_test(ratios, q=thresholds.max_latency_ratio, p=0.5, alternative="greater")
-    if tested.pvalue > _MAX_CHANCE:
+    limit, is_passed = thresholds.max_latency_ratio, bool(ratio <= thresholds.max_latency_ratio)
+    if not is_passed and quantile_test(ratios, q=limit, p=0.5, alternative="greater").pvalue > _MAX_CHANCE:
         return GateCheck.of("latency ratio", None, f"{got}: the times vary too much on this machine now", expected)
-    return GateCheck.of("latency ratio", False, got, expected)
+    return GateCheck.of("latency ratio", is_passed, got, expected)
 
 
 def _at_least(name: str, value: float | None, floor: float, what: str) -> GateCheck:

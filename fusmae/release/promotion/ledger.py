@@ -19,8 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fusmae.errors import LedgerError
-from fusmae.release.registry.versions import champion_number, crown, in_use, numbers, refusals_named
-from fusmae.runs.mlflow_store import connect
+from fusmae.release.registry.versions import LEDGER_TAGS, all_versions, champion_number, crown, refusals_named
 
 STALE_S = 300.0
 ENTRY_TAG, _HASH_TAG = "fusmae.entry", "fusmae.hash"
@@ -34,33 +33,20 @@ def now() -> str:
 
 
 class Entry(BaseModel):
-    """One entry of the ledger.
-
-    Attributes:
-        action: kind of change, `promote` or `rollback`.
-        phase: phase of the change, `begun` or `done`.
-        who: name of the person, with the flow run if one acted for the person.
-        when: time of the entry, UTC, ISO 8601.
-        before: number of the version that was champion before; "" for none.
-        after: number of the version that is champion afterwards.
-        verdict: SHA-256 of the gate's verdict; "" for a rollback.
-        forced: whether the version was promoted although the gate refused it.
-        reason: reason that was given, as for a forced promotion; "" for none.
-        previous: hash of the entry before.
-    """
+    """One entry of the ledger."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Action
-    phase: Literal["begun", "done"]
-    who: str
-    when: str
-    before: str
-    after: str
-    verdict: str
-    forced: bool
-    reason: str
-    previous: str = _GENESIS
+    action: Action  # kind of change
+    phase: Literal["begun", "done"]  # phase of the change
+    who: str  # name of the person, with the flow run if one acted for the person
+    when: str  # time of the entry, UTC, ISO 8601
+    before: str  # number of the version that was champion before; "" for none
+    after: str  # number of the version that is champion afterwards
+    verdict: str  # SHA-256 of the gate's verdict; "" for a rollback
+    forced: bool  # whether the version was promoted although the gate refused it
+    reason: str  # reason that was given, as for a forced promotion; "" for none
+    previous: str = _GENESIS  # hash of the entry before
 
     @property
     def sha256(self) -> str:
@@ -68,9 +54,10 @@ class Entry(BaseModel):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
     @property
-    def age_s(self) -> float:
-        """Seconds since the entry was written."""
-        return (datetime.now(UTC) - datetime.fromisoformat(self.when)).total_seconds()
+    def open_s(self) -> float:
+        """Seconds for which the change may still be in progress, so that the alias may move; not positive if over."""
+        age = datetime.now(UTC) - datetime.fromisoformat(self.when)
+        return STALE_S - age.total_seconds() if self.phase == "begun" else 0.0
 
     def done(self, reason: str) -> "Entry":
         """The entry, not written yet, that completes the change which this one began."""
@@ -82,11 +69,6 @@ class Entry(BaseModel):
         is_same = self.model_dump(exclude=free) == begun.model_dump(exclude=free)
         reasons = (begun.reason, f"{begun.reason} {_CUT_OFF}".strip())
         return begun.phase == "begun" and is_same and self.reason in reasons
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a change is in progress, so that the alias may be moved at any moment."""
-        return self.phase == "begun" and self.age_s < STALE_S
 
 
 class Ledger:
@@ -102,13 +84,9 @@ class Ledger:
             LedgerError: the ledger was changed; the error names the entry.
             RegistryError: MLflow does not answer.
         """
-        import mlflow
-
-        connect()
-        with refusals_named(self.model):
-            stored = mlflow.search_model_versions(filter_string=f"name = '{self.model}'")
         contents = (
-            (int(found.version), found.tags.get(ENTRY_TAG, ""), found.tags.get(_HASH_TAG, "")) for found in stored
+            (int(found.version), found.tags.get(ENTRY_TAG, ""), found.tags.get(_HASH_TAG, ""))
+            for found in all_versions(self.model)
         )
         return _chained(self.model, sorted(contents))
 
@@ -119,11 +97,8 @@ class Ledger:
             LedgerError: another writer was first.
             RegistryError: MLflow refuses.
         """
-        from mlflow import MlflowClient
-
-        client = MlflowClient()
         chained = entry.model_copy(update={"previous": expected[-1].sha256 if expected else _GENESIS})
-        with refusals_named(f"an entry in {self.model}"):
+        with refusals_named(f"an entry in {self.model}") as client:
             self._make(client)
             version = client.get_model_version(self.name, entry.after)
             source = str(version.source)
@@ -152,12 +127,12 @@ class Ledger:
         last = entries[-1] if entries else None
         if last is None or last.phase == "done":
             return entries
-        if last.is_open:
+        if (open_s := last.open_s) > 0:
             raise LedgerError(
                 f"A change of the champion of {self.name} is in progress.",
                 got=sentence(last),
                 expected="one at a time",
-                hint=f"wait for it; if it was interrupted, it can be repeated {STALE_S - last.age_s:.0f} s from now",
+                hint=f"wait for it; if it was interrupted, it can be repeated {open_s:.0f} s from now",
             )
         if champion_number(self.name) != last.after:
             return entries
@@ -250,8 +225,9 @@ def checked_ledger(name: str) -> str:
         RegistryError: MLflow does not answer.
     """
     entries, current = Ledger(name).entries(), champion_number(name)
-    hashes = {entry.sha256 for entry in entries}
-    for number, entry_hash in in_use(name):
+    hashes, versions = {entry.sha256 for entry in entries}, all_versions(name)
+    stated = [(found.version, found.tags[tag]) for found in versions for tag in LEDGER_TAGS if tag in found.tags]
+    for number, entry_hash in stated:
         if entry_hash not in hashes:
             raise LedgerError(
                 f"{name}/{number} was made champion by an entry that is not in the ledger.",
@@ -259,7 +235,7 @@ def checked_ledger(name: str) -> str:
                 expected="every such entry in the ledger",
                 hint="the ledger's end was removed: restore the registry's database from a backup",
             )
-    known = numbers(name)
+    known = {str(found.version) for found in versions}
     if gone := [f"{name}/{number}" for number in champions(entries) if number not in known]:
         raise LedgerError(
             f"A version of {name} that was champion was deleted.",
@@ -283,6 +259,6 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
         yield sentence(entry)
     last = entries[-1]
     if last.phase == "begun":
-        yield "the last change is in progress" if last.is_open else "the last change was interrupted: repeat it"
+        yield "the last change is in progress" if last.open_s > 0 else "the last change was interrupted: repeat it"
     # A copy of this hash elsewhere shows whether the whole ledger was replaced.
     yield f"last entry: {last.sha256}"

@@ -14,45 +14,29 @@ from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
 from fusmae.inference.session import Session
 from fusmae.release.latency import times_by_turns
-from fusmae.release.registry.artifacts import read_artifact
-from fusmae.release.registry.model_file import ModelFile
+from fusmae.release.registry.model_file import ModelFile, read_artifact
 
 _BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
 
 
 @dataclass(frozen=True)
 class ModelScores:
-    """The measurements of one model on one test set.
+    """The measurements of one model on one test set."""
 
-    Attributes:
-        label: name and version of the model, as `fusmae/4`.
-        sha256: SHA-256 of the ONNX file.
-        commit: commit at which the graph was exported; None if it is not recorded.
-        is_dirty: whether there were uncommitted changes at the export.
-        probabilities: `[N, K]` by modality setting.
-        num_bad: number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here.
-        scores: scores by modality setting.
-        every_modality: name of the setting with all modalities.
-        class_pairs: number of test pairs that have a class, by class.
-        calibration_error: expected calibration error over all (pair, class) decisions, with every modality.
-        times_ms: milliseconds of one pair's run with every modality, one per round, in which each model runs once.
-        size_mb: size of the ONNX file in MiB.
-        parity_error: largest difference from torch, measured at the export; None without a valid report.
-    """
-
-    label: str
-    sha256: str
-    commit: str | None
-    is_dirty: bool
-    probabilities: Mapping[str, NDArray[np.float32]]
-    num_bad: int
-    scores: Mapping[str, Scores]
-    every_modality: str
-    class_pairs: Mapping[str, int]
-    calibration_error: float
+    label: str  # name and version of the model, as `fusmae/4`
+    sha256: str  # SHA-256 of the ONNX file
+    commit: str | None  # commit at which the graph was exported; None if it is not recorded
+    is_dirty: bool  # whether there were uncommitted changes at the export
+    probabilities: Mapping[str, NDArray[np.float32]]  # `[N, K]` by modality setting
+    num_bad: int  # number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here
+    scores: Mapping[str, Scores]  # scores by modality setting
+    every_modality: str  # name of the setting with all modalities
+    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class
+    calibration_error: float  # expected calibration error over all (pair, class) decisions, with every modality
+    # Milliseconds of one pair's run with every modality, one per round, in which each model runs once.
     times_ms: tuple[float, ...]
-    size_mb: float
-    parity_error: float | None
+    size_mb: float  # size of the ONNX file in MiB
+    parity_error: float | None  # largest difference from torch, measured at the export; None without a valid report
 
     @property
     def latency_ms(self) -> float:
@@ -61,19 +45,14 @@ class ModelScores:
 
     def to_json(self) -> dict[str, Any]:
         """The part that a verdict states, as JSON values."""
+        origin = {"model": self.label, "sha256": self.sha256, "commit": self.commit, "is_dirty": self.is_dirty}
+        numbers = ("num_bad", "calibration_error", "latency_ms", "size_mb", "parity_error")
         return {
-            "model": self.label,
-            "sha256": self.sha256,
-            "commit": self.commit,
-            "is_dirty": self.is_dirty,
-            "num_bad": self.num_bad,
+            **origin,
+            **{name: getattr(self, name) for name in numbers},
             "micro_ap": {setting: found.micro_ap for setting, found in self.scores.items()},
             "macro_ap": {setting: found.macro_ap for setting, found in self.scores.items()},
             "per_class_ap": self.scores[self.every_modality].per_class_ap,
-            "calibration_error": self.calibration_error,
-            "latency_ms": self.latency_ms,
-            "size_mb": self.size_mb,
-            "parity_error": self.parity_error,
         }
 
 
@@ -140,17 +119,15 @@ def _scores_of(
 
 
 def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
-    starts = range(0, len(reader), _BATCH)
-    batches = (reader.read(range(start, min(start + _BATCH, len(reader)))).pixels for start in starts)
+    rows = range(len(reader))
+    batches = (reader.read(rows[start : start + _BATCH]).pixels for start in rows[::_BATCH])
     return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
 
 
 def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     """Expected calibration error over every (pair, class) decision, in 15 equal bins (Guo et al. 2017).
 
-    Args:
-        labels: `[N, K]`, 0 or 1.
-        probabilities: `[N, K]`, from 0 to 1.
+    Labels `[N, K]` are 0 or 1, probabilities `[N, K]` from 0 to 1.
     """
     import torch
     from torchmetrics.functional.classification import binary_calibration_error

@@ -20,31 +20,18 @@ _STATUSES = {"warns": "warns", "tolerated": "was tolerated", "skipped": "can’t
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The facts that a card is written from.
+    """The facts that a card is written from."""
 
-    Attributes:
-        metadata: metadata of the graph.
-        scores: content of `scores.json`, which `fusmae evaluate` wrote.
-        parity: report on parity.
-        report: report of the examination.
-        pairs: pairs of the index.
-        lineage: lineage of the model.
-        accepted: ONNX files of the accepted variants.
-        variants_table: measurements of all variants, in Markdown.
-        curves: picture of the precision-recall curves.
-        reconstructions: pictures of the reconstructions.
-    """
-
-    metadata: Mapping[str, Any]
-    scores: Mapping[str, Any]
-    parity: Mapping[str, Any]
-    report: Mapping[str, Any]
-    pairs: Sequence[Pair]
-    lineage: Lineage
-    accepted: Sequence[Path]
-    variants_table: str
-    curves: Path
-    reconstructions: Sequence[Path]
+    metadata: Mapping[str, Any]  # metadata of the graph
+    scores: Mapping[str, Any]  # content of `scores.json`, which `fusmae evaluate` wrote
+    parity: Mapping[str, Any]  # report on parity
+    report: Mapping[str, Any]  # report of the examination
+    pairs: Sequence[Pair]  # pairs of the index
+    lineage: Lineage  # lineage of the model
+    accepted: Sequence[Path]  # ONNX files of the accepted variants
+    variants_table: str  # measurements of all variants, in Markdown
+    curves: Path  # picture of the precision-recall curves
+    reconstructions: Sequence[Path]  # pictures of the reconstructions
 
     def with_computed(self) -> dict[str, Any]:
         """All that the templates name: these facts, and what is computed from them."""
@@ -75,9 +62,7 @@ def model_card(facts: CardFacts) -> str:
 def short_card(facts: CardFacts, max_chars: int) -> str:
     """A short card for the registry's page: use, scores and known failures; the card itself has the rest.
 
-    Args:
-        facts: facts as for `model_card`.
-        max_chars: maximum length of the text in characters; if it is too long, the last known failures are left out.
+    If the text would be longer than `max_chars` characters, the last known failures are left out.
     """
     known = facts.with_computed()
     for num_shown in range(len(known["failures"]), -1, -1):
@@ -115,12 +100,8 @@ def _known_failures(
 ) -> list[str]:
     """Known failures as sentences, each with the numbers that it is based on.
 
-    Args:
-        rows: scores of the model by modality setting, as in `scores.json`.
-        best: scores of the model with every modality.
-        random: scores of the same model from random initial weights.
-        absent: classes without a test pair.
-        report: report of the examination.
+    `rows` has the model's scores by modality setting, `random` those of the same model from random initial weights;
+    `best` are its scores with every modality, `absent` the classes without a test pair.
     """
     counts, best_ap = report["classes"], best["micro_ap"]
     micro = {setting: found["micro_ap"] for setting, found in rows.items()}

@@ -1,36 +1,38 @@
-"""Finds the ONNX file behind a reference to a registered version, an alias, or a file."""
+"""Finds the ONNX file behind a reference to a registered version, an alias, or a file; and the files beside it."""
 
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256, storage_error, written_whole
-from fusmae.release.registry.versions import Version, find_by_reference, refusals_named
+from fusmae.release.registry.versions import find_by_reference, refusals_named
 
 CACHE = Path(".fusmae/models")
+RESTORE = (
+    "restore the registry's files from a backup; without one, register a version from a later commit: "
+    "`dvc repro -f -s export`, then `dvc repro`"
+)
+"""Advice where a file of a version is not the one that was registered."""
+# Folder in which MLflow stores a logged model's extra files.
+_EXTRA_FILES = "extra_files"
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The ONNX file of a model.
+    """The ONNX file of a model."""
 
-    Attributes:
-        path: path of the file.
-        sha256: SHA-256 of the file.
-        name: name of the registered model; "" for a plain file.
-        version: number of the version; "" for a plain file.
-    """
-
-    path: Path
-    sha256: str
-    name: str = ""
-    version: str = ""
+    path: Path  # path of the file
+    sha256: str  # SHA-256 of the file
+    name: str = ""  # name of the registered model; "" for a plain file
+    version: str = ""  # number of the version; "" for a plain file
 
     @property
     def label(self) -> str:
@@ -62,22 +64,19 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
             expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx",
         )
     version = find_by_reference(parts["name"], alias=parts["alias"], number=parts["number"])
-    return ModelFile(_cached(version, cache), version.sha256, version.name, version.number)
-
-
-def _cached(version: Version, cache: Path) -> Path:
-    path = cache / version.sha256 / "model.onnx"
-    if _sha256(path) == version.sha256:
-        return path
+    path, sha256 = cache / version.sha256 / "model.onnx", version.sha256
+    model = ModelFile(path, sha256, version.name, version.number)
+    if _sha256(path) == sha256:
+        return model
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / f"{version.sha256}.lock").acquire()
+        lock = FileLock(cache / f"{sha256}.lock").acquire()
     except OSError as error:
         raise storage_error(path, error) from error
     with lock:
-        if _sha256(path) != version.sha256:  # another process may have downloaded it while this one waited
-            _download(version, path)
-    return path
+        if _sha256(path) != sha256:  # another process may have downloaded it while this one waited
+            _download(model)
+    return model
 
 
 def _sha256(path: Path) -> str:
@@ -98,21 +97,63 @@ def _sha256_of_state(path: Path, state: tuple[int, ...]) -> str:  # noqa: ARG001
     return file_sha256(path)
 
 
-def _download(version: Version, path: Path) -> None:
+def _download(model: ModelFile) -> None:
     from mlflow.artifacts import download_artifacts
 
+    path, uri = model.path, f"models:/{model.label}"
     with written_whole(path.parent) as partial:
         partial.mkdir()
         # Only this file is downloaded: the version has other graphs beside it.
-        with refusals_named(f"{path.name} of {version.uri}"):
-            found = Path(download_artifacts(f"{version.uri}/{path.name}", dst_path=str(partial / "all")))
-        if (got := file_sha256(found)) != version.sha256:
+        with refusals_named(f"{path.name} of {uri}"):
+            found = Path(download_artifacts(f"{uri}/{path.name}", dst_path=str(partial / "all")))
+        if (got := file_sha256(found)) != model.sha256:
             raise RegistryError(
-                f"{path.name} of {version.uri} is not the file that was registered.",
+                f"{path.name} of {uri} is not the file that was registered.",
                 got=got,
-                expected=version.sha256,
-                hint="restore the registry's files from a backup; without one, register a version from a later commit: "
-                "`dvc repro -f -s export`, then `dvc repro`",
+                expected=model.sha256,
+                hint=RESTORE,
             )
         found.replace(partial / path.name)
         shutil.rmtree(partial / "all")
+
+
+def read_artifact(model: ModelFile, name: str) -> str | None:
+    """Read the text of a file that was registered with a version, such as `parity.json`; None if there is no such file.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_artifact(model, name, Path(folder))
+        return None if path is None else path.read_text(encoding="utf-8")
+
+
+def fetch_artifact(model: ModelFile, name: str, folder: Path) -> Path | None:
+    """Download a file that was registered with a version into a folder; None if there is no such file.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    with refusals_named(f"{name} of {model.label}") as client:
+        known = client.list_logged_model_artifacts(_logged_model(client, model), _EXTRA_FILES)
+        if not any(Path(item.path).name == name for item in known):
+            return None
+        return Path(download_artifacts(f"models:/{model.label}/{_EXTRA_FILES}/{name}", dst_path=str(folder)))
+
+
+def add_artifacts(model: ModelFile, folder: Path, place: str) -> None:
+    """Store the files of a folder with a version, in the folder `place` among its files.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    with refusals_named(f"space for files of {model.label}") as client:
+        client.log_model_artifacts(_logged_model(client, model), str(folder), place)
+
+
+def _logged_model(client: Any, model: ModelFile) -> str:
+    """The id of MLflow's logged model; a version that was registered by a URI has the id only in its source."""
+    version = client.get_model_version(model.name, model.version)
+    return str(version.model_id or str(version.source).removeprefix("models:/"))

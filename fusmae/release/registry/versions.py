@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 HASH_TAG = "fusmae.onnx_sha256"
-IN_USE_TAG, CROWNED_TAG = "fusmae.in_use", "fusmae.crowned"
+IN_USE_TAG, CROWNED_TAG = LEDGER_TAGS = "fusmae.in_use", "fusmae.crowned"
+"""Tags of a version that was made champion: each is the hash of an entry in the ledger."""
 PROMOTED_COMMIT_TAG = "fusmae.promoted_commit"
 
 MAX_DESCRIPTION = 5000
@@ -35,30 +36,16 @@ _ABOUT = """ONNX models that `dvc repro` registered; each version's page shows i
 
 @dataclass(frozen=True)
 class Version:
-    """A registered model version.
-
-    Attributes:
-        name: name of the registered model.
-        number: number of the version.
-        sha256: SHA-256 of the ONNX file.
-    """
+    """A registered model version: the model's name, the version's number, and the SHA-256 of its ONNX file."""
 
     name: str
     number: str
     sha256: str
 
-    @property
-    def uri(self) -> str:
-        """MLflow's URI of the version, as `models:/fusmae/3`."""
-        return f"models:/{self.name}/{self.number}"
-
 
 @contextmanager
 def refusals_named(what: str) -> Iterator["MlflowClient"]:
-    """Give MLflow's client to the block, and convert errors that MLflow raises in it.
-
-    Args:
-        what: what the block requests, for the error.
+    """Give MLflow's client to the block, which requests `what`, and convert errors that MLflow raises in it.
 
     Raises:
         RegistryError: MLflow refused the request.
@@ -116,39 +103,23 @@ def champion_number(name: str) -> str:
         return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
-def numbers(name: str) -> set[str]:
-    """Numbers of all versions of a registered model.
+def all_versions(name: str) -> Sequence[Any]:
+    """All versions of a registered model, as MLflow returns them; none if there is no such model.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    return {str(version.version) for version in _versions(name)}
+    import mlflow
 
-
-def in_use(name: str) -> list[tuple[str, str]]:
-    """Versions that were made champion, as pairs of a number and the hash of the ledger's entry that its tag states.
-
-    Raises:
-        RegistryError: MLflow does not answer.
-    """
-    tags = (IN_USE_TAG, CROWNED_TAG)
-    return [(str(found.version), found.tags[tag]) for found in _versions(name) for tag in tags if tag in found.tags]
-
-
-def _versions(name: str) -> Sequence[Any]:
     connect()
-    with refusals_named(f"the versions of {name}") as client:
-        return client.search_model_versions(f"name = '{name}'")
+    with refusals_named(f"the versions of {name}"):
+        return mlflow.search_model_versions(filter_string=f"name = '{name}'")
 
 
 def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
-    """Tag a version with the ledger's entry that made it champion, so that the loss of either can be detected.
+    """Tag a version with the hash of the ledger's entry that made it champion: the loss of either can be detected.
 
-    Args:
-        name: name of the registered model.
-        number: number of the version.
-        ledger_entry: hash of the entry.
-        commit: commit with the code and parameters that made the version, as the gate found; "" if there is none.
+    `commit` has the code and parameters that made the version, as the gate found; "" if there is none.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -159,26 +130,22 @@ def crown(name: str, number: str, ledger_entry: str, commit: str) -> None:
             client.set_model_version_tag(name, number, PROMOTED_COMMIT_TAG, commit)
 
 
-def move_alias(name: str, alias: str, number: str) -> None:
-    """Move an alias to another version.
+def move_alias(name: str, number: str) -> None:
+    """Move the alias `champion` to another version.
 
     Raises:
         RegistryError: MLflow refuses.
     """
-    with refusals_named(f"the alias {alias} to {name}/{number}") as client:
-        client.set_registered_model_alias(name, alias, number)
+    with refusals_named(f"the alias {CHAMPION} to {name}/{number}") as client:
+        client.set_registered_model_alias(name, CHAMPION, number)
 
 
 def protect(name: str, number: str, ledger_entry: str, ancestors: Sequence[str]) -> None:
     """Tag a version and the runs behind it as in use, and restore those of the runs that are marked as deleted.
 
-    MLflow does not itself protect them from deletion; `mlflow gc` removes deleted runs for good.
-
-    Args:
-        name: name of the registered model.
-        number: number of the version.
-        ledger_entry: hash of the ledger's entry that makes it champion.
-        ancestors: ids of the runs that made what it was made from; runs that the store lacks are left out.
+    MLflow does not itself protect them from deletion; `mlflow gc` removes deleted runs for good. `ledger_entry` is the
+    hash of the entry that makes it champion, `ancestors` ids of the runs behind it; those that the store lacks are
+    left out.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -202,16 +169,11 @@ def register_graph(
     run_file: Path,
     description: str = "",
 ) -> Version:
-    """Register a graph in the run that trained it, or find the version that has the same file.
+    """Register an ONNX file in the run that trained it, or find the version that has the same file.
 
-    Args:
-        name: name of the registered model.
-        graph: path of the ONNX file.
-        extra_files: paths of card, parity report and preprocessing spec, which are stored in the logged model.
-        tags: tags of the version besides the hash.
-        experiment: MLflow experiment of a new run, if the store lacks the training run.
-        run_file: path of the JSON that names the training run.
-        description: Markdown for MLflow's page of the version, `MAX_DESCRIPTION` characters at most.
+    The JSON `run_file` names that run; if the store lacks it, a new run of the experiment takes its place. The version
+    has the tags, and one more with the hash; `extra_files` are stored with it, as its card. The description is Markdown
+    for MLflow's page of the version, `MAX_DESCRIPTION` characters at most.
 
     Raises:
         RegistryError: MLflow refuses, or its files cannot be read.
@@ -222,7 +184,7 @@ def register_graph(
 
     sha256 = file_sha256(graph)
     try:
-        number = next((str(found.version) for found in _versions(name) if found.tags.get(HASH_TAG) == sha256), None)
+        number = next((str(found.version) for found in all_versions(name) if found.tags.get(HASH_TAG) == sha256), None)
         client = mlflow.MlflowClient()
         if number is None:
             trained, model = find_run(run_file), onnx.load(graph)

@@ -365,11 +365,11 @@ def test_a_move_that_comes_after_others_went_on_is_taken_back(checkout, config, 
     move = promotion.move_alias
     held_up = iter([True])
 
-    def move_late(name, alias, number):
+    def move_late(name, number):
         if next(held_up, False):  # until others take it for cut off, and have moved the alias themselves
             monkeypatch.setattr("fusmae.release.promotion.ledger.STALE_S", 0.0)
             forced(config, "3")
-        move(name, alias, number)
+        move(name, number)
 
     monkeypatch.setattr(promotion, "move_alias", move_late)
     with pytest.raises(LedgerError, match="Another command"):
