@@ -62,12 +62,7 @@ def load_model(file: ModelFile) -> LoadedModel:
 
 
 def find_model(reference: str) -> LoadedModel:
-    """Load the version that a reference means now.
-
-    Raises:
-        RegistryError: see `model_file`.
-        ExportError: the file was not exported by this project.
-    """
+    """Load the version that a reference means now; its errors are those of `model_file` and `load_model`."""
     return load_model(model_file(reference))
 
 
@@ -108,18 +103,16 @@ class Watcher:
     def _look(self) -> None:
         try:
             found = model_file(self.reference)
-            if (found.version, found.sha256) != (self.current.file.version, self.current.file.sha256):
-                self._exchange(load_model(found))
+            before = self.current.file
+            if (found.version, found.sha256) != (before.version, before.sha256):
+                self.current = load_model(found)
+                self._metrics.show_model(self.current.identity)
+                self._metrics.reloads.inc()
+                _log.info("%s is %s now, no longer %s", self.reference, found.label, before.label)
         except Exception as error:  # whatever the error is, the model in memory continues to answer
             self._note(RegistryHealth(status="fails", error=str(error)))
         else:
             self._note(RegistryHealth(status="answers", error=""))
-
-    def _exchange(self, model: LoadedModel) -> None:
-        before, self.current = self.current, model
-        self._metrics.show_model(model.identity)
-        self._metrics.reloads.inc()
-        _log.info("%s is %s now, no longer %s", self.reference, model.file.label, before.file.label)
 
     def _note(self, state: RegistryHealth) -> None:
         self._metrics.registry_queries.inc()
