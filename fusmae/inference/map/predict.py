@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from fusmae.errors import StorageError
 from fusmae.files import storage_error, write_json
@@ -165,8 +166,6 @@ def _progress(num_units: int, num_done: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _disk_named(out: Path) -> Iterator[None]:
-    from rasterio.errors import RasterioError
-
     kept = "what was predicted is kept"
     try:
         yield
