@@ -76,7 +76,6 @@ class EmbeddedUnit:
     """The tiles of a unit that have data, in the order of their columns.
 
     Attributes:
-        unit: the unit.
         columns: `[N]`, numbers of the tiles in the unit, from 0.
         settings: modalities of each tile, as `s1+s2`.
         embeddings: `[N, D]`, embedding of each tile.
@@ -89,29 +88,16 @@ class EmbeddedUnit:
 
 
 def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit]) -> Iterator[EmbeddedUnit]:
-    """Embed every tile of units that has enough data in some modality.
-
-    Raises:
-        InputError: a file can't be read.
-    """
+    """Embed every tile of units that has enough data in some modality."""
     with scene_batches(reader, units) as items:
         for view, rows in run_batches(session, items, EMBEDDING):
-            columns = tuple(sorted(rows))
-            embeddings = np.array([rows[column][1] for column in columns], np.float32)
-            yield EmbeddedUnit(
-                view.unit,
-                columns,
-                tuple(rows[column][0] for column in columns),
-                embeddings.reshape(len(columns), session.embedding_dim),
-            )
+            rows = dict(sorted(rows.items()))
+            embeddings = np.array([row for _, row in rows.values()], np.float32).reshape(-1, session.embedding_dim)
+            yield EmbeddedUnit(view.unit, tuple(rows), tuple(setting for setting, _ in rows.values()), embeddings)
 
 
 def require_embedding(session: Session, label: str) -> None:
-    """Refuse a graph without an output of embeddings, as older versions exported it.
-
-    Raises:
-        ExportError: the graph has no such output.
-    """
+    """Raise ExportError for a graph without an output of embeddings, as older versions exported it."""
     if not session.embedding_dim:
         raise ExportError(
             f"{label} gives no embedding: it was exported by an older version.",

@@ -68,22 +68,17 @@ def bands_of(inputs: Sequence[ModalityInput]) -> tuple[Band, ...]:
 def tile_quantiles(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> NDArray[np.float32]:
     """Quantiles `[B, bands, 32]` of tiles `[B, C, h, w]` by input name; NaN for the bands of absent inputs."""
     batch = len(next(iter(pixels.values())))
-    found = np.full((batch, len(bands_of(inputs)), len(TILE_SHARES)), np.nan, np.float32)
-    first = 0
-    for item in inputs:
-        last = first + len(item.bands)
-        if item.name in pixels:
-            found[:, first:last] = np.moveaxis(np.quantile(pixels[item.name], TILE_SHARES, axis=(2, 3)), 0, -1)
-        first = last
-    return found
+    found = [
+        np.moveaxis(np.quantile(pixels[item.name], TILE_SHARES, axis=(2, 3)), 0, -1)
+        if item.name in pixels
+        else np.full((batch, len(item.bands), len(TILE_SHARES)), np.nan)
+        for item in inputs
+    ]
+    return np.concatenate(found, axis=1).astype(np.float32)
 
 
 def save_reference(reference: Reference, path: Path) -> None:
-    """Write a reference, whole or not at all; equal references give equal bytes.
-
-    Raises:
-        StorageError: the disk is full.
-    """
+    """Write a reference, whole or not at all; equal references give equal bytes."""
     head = {
         _GRAPH_KEY: reference.graph_sha256,
         "bands": [[band.modality, band.name, band.units] for band in reference.bands],
@@ -119,11 +114,6 @@ def load_reference(path: Path, graph_sha256: str, inputs: Sequence[ModalityInput
         )
     except (BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise InputError(f"{path} can't be read as a reference: {error}", hint="dvc repro -f -s reference") from error
-    _check(reference, path, graph_sha256, inputs)
-    return reference
-
-
-def _check(reference: Reference, path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> None:
     if reference.graph_sha256 != graph_sha256:
         raise InputError(
             f"{path} is the reference of another model.",
@@ -145,6 +135,7 @@ def _check(reference: Reference, path: Path, graph_sha256: str, inputs: Sequence
             expected="all above 0",
             hint="dvc repro -f -s reference",
         )
+    return reference
 
 
 def _by_setting(arrays: Mapping[str, NDArray[Any]], kind: str) -> dict[str, NDArray[np.float32]]:

@@ -31,13 +31,7 @@ from fusmae.inference.session import Session
 
 @dataclass(frozen=True)
 class Model:
-    """A model that predicts, and how outputs name it.
-
-    Attributes:
-        session: session that runs the graph.
-        label: name and version, as `fusmae/3`, or the file's name.
-        sha256: SHA-256 of the ONNX file.
-    """
+    """A model that predicts, and how outputs name it: `fusmae/3` or the file's name, and the ONNX file's SHA-256."""
 
     session: Session
     label: str
@@ -50,7 +44,6 @@ class Map:
 
     Attributes:
         files: paths of all files that were written; the first is the map itself.
-        grid: grid of the map.
         num_tiles: number of tiles with a prediction, in this run or in an interrupted one before.
         num_kept: number of strips that an interrupted run had stored.
         counts: number of cells by class number; 0 is nodata.
@@ -197,8 +190,7 @@ def _publish(
 
 def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:
     """When the scenes were taken, and where this was found."""
-    named = scene_date(scenes)
-    if named is not None:
+    if named := scene_date(scenes):
         return named, "file names"
     newest = max(stored_in(path).stat().st_mtime for scene in scenes.values() for path in scene.files)
     return datetime.fromtimestamp(newest, UTC), "time of the files' last change: their names tell no date"

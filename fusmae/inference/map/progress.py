@@ -52,11 +52,7 @@ class Work:
         return self._path(unit).exists()
 
     def save(self, unit: Unit, result: Result) -> None:
-        """Store the result of a unit.
-
-        Raises:
-            StorageError: the disk is full or can't be written.
-        """
+        """Store the result of a unit; raises StorageError if the disk is full or can't be written."""
         with written_whole(self._path(unit)) as partial, partial.open("wb") as file:
             np.savez(file, **vars(result))
 

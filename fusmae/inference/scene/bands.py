@@ -115,11 +115,7 @@ def find_bands(
 
 @contextmanager
 def raster(path: Path) -> Iterator[Any]:
-    """Open a raster for reading; yields rasterio's dataset.
-
-    Raises:
-        InputError: the file does not exist, or it can't be read, now or while it is open.
-    """
+    """Open a raster for reading; raises InputError if it does not exist or can't be read, now or while it is open."""
     if not stored_in(path).exists():
         raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
     try:

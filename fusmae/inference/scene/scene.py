@@ -43,7 +43,6 @@ class Scene:
     """A scene whose files were opened once and hold what the model needs.
 
     Attributes:
-        modality: name of the modality.
         bands: files of all bands that the model takes, by band name.
         order: a name for every band of the files, in their order, as `--bands` takes them.
         names: product names of bands that the files state, whether the model takes them or not.
@@ -117,11 +116,7 @@ def open_scenes(
 
 
 def require_real(name: object, dataset: Any) -> None:
-    """Refuse complex pixels: a reader would use only their real part.
-
-    Raises:
-        InputError: the raster has complex pixels.
-    """
+    """Raise InputError for complex pixels, of which a reader would use only the real part."""
     if any(kind.startswith("complex") for kind in dataset.dtypes):
         raise InputError(
             f"{name} has complex pixels: amplitude and phase, no backscatter.",

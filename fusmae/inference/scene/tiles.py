@@ -29,7 +29,6 @@ class Strip:
     """All pixels of a unit's tiles.
 
     Attributes:
-        unit: the unit.
         pixels: `[C, h, w]` by input name, NaN in all bands where there is no data.
         ground: flags of rows `[h]` and columns `[w]` by input name, true on the scenes' ground.
     """
@@ -53,7 +52,6 @@ class TileBatch:
     """Tiles of one unit that have the same modalities.
 
     Attributes:
-        unit: the unit that holds the tiles.
         columns: numbers of the tiles in the unit, from 0.
         modalities: modalities that are present.
         pixels: `[B, C, h, w]` by input name, finite.
@@ -70,7 +68,6 @@ class UnitView:
     """What a map shows of a unit besides its predictions; it follows the unit's batches.
 
     Attributes:
-        unit: the unit.
         has_data: `[rows, columns]`, true for cells with data.
         look: the scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
     """
