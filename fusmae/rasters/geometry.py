@@ -38,16 +38,14 @@ def box_of(dataset: Any) -> Box:
 def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -> bool:
     """Return whether a CRS's units are metres on the ground.
 
-    Args:
-        lons: longitudes in degrees of a point, of a point `unit` to its right and of a point `unit` above it.
-        lats: latitudes of the same points in degrees.
-        unit: distance of the points in units of the CRS.
+    Longitudes and latitudes, in degrees, are of a point and of the points that are `unit` to its right and above it.
     """
     shrinking = math.cos(math.radians(lats[0]))
-    steps = [
-        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
-    ]
-    return all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps)
+    for lon, lat in zip(lons[1:], lats[1:], strict=True):
+        step_m = math.radians(math.hypot((lon - lons[0]) * shrinking, lat - lats[0])) * _EARTH_RADIUS_M
+        if abs(step_m / unit - 1) >= _MAX_SCALE_ERROR:
+            return False
+    return True
 
 
 def utm_code(lon: float, lat: float) -> int:

@@ -105,11 +105,7 @@ class UnitsEvidence:
 
 
 def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
-    """Refuse pixels that the user calls linear if too large a share of a tile or band (`of`) is negative.
-
-    Raises:
-        InputError: too many pixels are negative; the error names the option to leave out.
-    """
+    """Raise InputError for pixels that are stated linear if too large a share of a tile or band (`of`) is negative."""
     if negative > MAX_NEGATIVE_SHARE:
         raise InputError(
             f"The {modality} scene is no linear {units}: it has negative pixels.",

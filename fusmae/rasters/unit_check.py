@@ -26,9 +26,6 @@ class Mistake:
     Attributes:
         band: name of the first band where it is wrong; "" if all bands together are.
         what: rest of a sentence about it, such as `looks like linear power or amplitude, not dB`.
-        got: description of the pixels.
-        expected: description of right ones.
-        hint: advice.
         is_empty: whether there are no data.
         is_certain: whether one tile proves it.
     """
