@@ -72,24 +72,16 @@ Statistics = dict[str, dict[str, BandStatistics]]
 
 
 class ModalityInput(BaseModel):
-    """One array that a model is fed: a modality's bands on one grid.
-
-    Attributes:
-        name: name of the array in shards, batches and the ONNX graph, like `s2_20m`.
-        modality: key of the modality, like `s2`.
-        gsd_m: ground sampling distance in metres.
-        bands: product names of the bands, in channel order.
-        side_px: height and width in pixels at `gsd_m`.
-    """
+    """One array that a model is fed: a modality's bands on one grid."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    modality: str
+    name: str  # name of the array in shards, batches and the ONNX graph, like `s2_20m`
+    modality: str  # key of the modality, like `s2`
     units: Units
-    gsd_m: int
-    bands: tuple[str, ...]
-    side_px: int
+    gsd_m: int  # ground sampling distance in metres
+    bands: tuple[str, ...]  # product names of the bands, in channel order
+    side_px: int  # height and width in pixels at `gsd_m`
 
     @property
     def unit(self) -> Unit:

@@ -73,18 +73,12 @@ def run_batches(
 
 @dataclass(frozen=True)
 class EmbeddedUnit:
-    """The tiles of a unit that have data, in the order of their columns.
-
-    Attributes:
-        columns: `[N]`, numbers of the tiles in the unit, from 0.
-        settings: modalities of each tile, as `s1+s2`.
-        embeddings: `[N, D]`, embedding of each tile.
-    """
+    """The tiles of a unit that have data, in the order of their columns."""
 
     unit: Unit
-    columns: tuple[int, ...]
-    settings: tuple[str, ...]
-    embeddings: NDArray[np.float32]
+    columns: tuple[int, ...]  # `[N]`, numbers of the tiles in the unit, from 0
+    settings: tuple[str, ...]  # modalities of each tile, as `s1+s2`
+    embeddings: NDArray[np.float32]  # `[N, D]`, embedding of each tile
 
 
 def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit]) -> Iterator[EmbeddedUnit]:

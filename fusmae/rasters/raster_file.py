@@ -46,25 +46,15 @@ _UNSTATE = (
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file states about some of its bands.
+    """What a file states about some of its bands."""
 
-    Attributes:
-        indexes: numbers of the bands in the file, counted from 1.
-        nodata: nodata value by band; None where none is stated.
-        factors: factors by band that convert stored numbers to the modality's units.
-        offsets: numbers by band that are added after the multiplication.
-        text: scale and offset as the file states them, for errors; "" where it states none.
-        alpha: number of the alpha band; None where there is none.
-        has_mask: whether the file has a mask, internal or beside it.
-    """
-
-    indexes: tuple[int, ...]
-    nodata: tuple[float | None, ...]
-    factors: tuple[float, ...]
-    offsets: tuple[float, ...]
-    text: str = ""
-    alpha: int | None = None
-    has_mask: bool = False
+    indexes: tuple[int, ...]  # numbers of the bands in the file, counted from 1
+    nodata: tuple[float | None, ...]  # nodata value by band; None where none is stated
+    factors: tuple[float, ...]  # factors by band that convert stored numbers to the modality's units
+    offsets: tuple[float, ...]  # numbers by band that are added after the multiplication
+    text: str = ""  # scale and offset as the file states them, for errors; "" where it states none
+    alpha: int | None = None  # number of the alpha band; None where there is none
+    has_mask: bool = False  # whether the file has a mask, internal or beside it
 
     @property
     def is_scaled(self) -> bool:
@@ -74,17 +64,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Bands:
-    """Pixels of some bands.
+    """Pixels of some bands."""
 
-    Attributes:
-        stored: pixels `[C, h, w]` in the file's own type.
-        why: flags of nodata, `[C, h, w]` or `[1, h, w]`, by reason; only reasons that occur.
-        statement: statements of the file about these bands.
-    """
-
-    stored: NDArray[Any]
-    why: dict[str, Flags]
-    statement: Statement
+    stored: NDArray[Any]  # pixels `[C, h, w]` in the file's own type
+    why: dict[str, Flags]  # flags of nodata, `[C, h, w]` or `[1, h, w]`, by reason; only reasons that occur
+    statement: Statement  # statements of the file about these bands
 
     @property
     def is_nodata(self) -> Flags | None:

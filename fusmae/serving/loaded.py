@@ -17,16 +17,11 @@ _log = logging.getLogger("fusmae.serving")
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One version in memory; its answers state which version it is.
+    """One version in memory; its answers state which version it is."""
 
-    Attributes:
-        file: the ONNX file, with name, version and checksum.
-        session: session that runs the file.
-        loaded: time when it was ready, UTC, ISO 8601.
-    """
-
-    file: ModelFile
-    session: Session
+    file: ModelFile  # the ONNX file, with name, version and checksum
+    session: Session  # session that runs the file
+    # Time when it was ready, UTC, ISO 8601.
     loaded: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property

@@ -30,29 +30,17 @@ _ARRAYS = ("train_quantiles", "train_std", "validation_quantiles", "validation_s
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of a model's training and validation tiles.
+    """Statistics of a model's training and validation tiles."""
 
-    Attributes:
-        graph_sha256: SHA-256 of the ONNX file that computed the embeddings.
-        bands: bands in the order of all arrays.
-        train_quantiles: `[bands, 512]`, quantiles of the pooled training pixels, in physical units.
-        train_std: `[bands]`, standard deviations of the same pixels, above 0.
-        train_embeddings: `[T, D]`, embeddings of training tiles, by setting.
-        validation_quantiles: `[V, bands, 32]`, quantiles of validation tiles, which are not in the training data.
-        validation_embeddings: `[V, D]`, embeddings of the same tiles, by setting.
-        validation_scenes: `[V]`, number of the acquisition that each validation tile belongs to.
-        facts: facts about the data: how many tiles per scene there were, which data set it is.
-    """
-
-    graph_sha256: str
-    bands: tuple[Band, ...]
-    train_quantiles: NDArray[np.float32]
-    train_std: NDArray[np.float32]
-    train_embeddings: dict[str, NDArray[np.float32]]
-    validation_quantiles: NDArray[np.float32]
-    validation_embeddings: dict[str, NDArray[np.float32]]
-    validation_scenes: NDArray[np.int32]
-    facts: dict[str, Any]
+    graph_sha256: str  # SHA-256 of the ONNX file that computed the embeddings
+    bands: tuple[Band, ...]  # bands in the order of all arrays
+    train_quantiles: NDArray[np.float32]  # `[bands, 512]`, quantiles of the pooled training pixels, in physical units
+    train_std: NDArray[np.float32]  # `[bands]`, standard deviations of the same pixels, above 0
+    train_embeddings: dict[str, NDArray[np.float32]]  # `[T, D]`, embeddings of training tiles, by setting
+    validation_quantiles: NDArray[np.float32]  # `[V, bands, 32]`, quantiles of validation tiles
+    validation_embeddings: dict[str, NDArray[np.float32]]  # `[V, D]`, embeddings of the same tiles, by setting
+    validation_scenes: NDArray[np.int32]  # `[V]`, number of the acquisition that each validation tile belongs to
+    facts: dict[str, Any]  # facts about the data: how many tiles per scene there were, which data set it is
 
     @property
     def num_scenes(self) -> int:

@@ -40,22 +40,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map.
+    """A finished map."""
 
-    Attributes:
-        files: paths of all files that were written; the first is the map itself.
-        num_tiles: number of tiles with a prediction, in this run or in an interrupted one before.
-        num_kept: number of strips that an interrupted run had stored.
-        counts: number of cells by class number; 0 is nodata.
-        nodata: sentences on the pixels without data that this run read, and why they have none.
-    """
-
-    files: tuple[Path, ...]
+    files: tuple[Path, ...]  # paths of all files that were written; the first is the map itself
     grid: Grid
-    num_tiles: int
-    num_kept: int
-    counts: NDArray[np.int64]
-    nodata: tuple[str, ...] = ()
+    num_tiles: int  # number of tiles with a prediction, in this run or in an interrupted one before
+    num_kept: int  # number of strips that an interrupted run had stored
+    counts: NDArray[np.int64]  # number of cells by class number; 0 is nodata
+    nodata: tuple[str, ...] = ()  # sentences on the pixels without data that this run read, and why they have none
 
 
 def predict_map(

@@ -27,17 +27,11 @@ _KEY_DIGITS = 16
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a unit.
+    """The result of a unit."""
 
-    Attributes:
-        probabilities: `[tiles, K]`; NaN for tiles where no modality has enough data.
-        has_data: `[rows, columns]`, true for cells with data, of the cells that belong to the unit.
-        look: `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side.
-    """
-
-    probabilities: NDArray[np.float32]
-    has_data: NDArray[np.bool_]
-    look: NDArray[np.float32]
+    probabilities: NDArray[np.float32]  # `[tiles, K]`; NaN for tiles where no modality has enough data
+    has_data: NDArray[np.bool_]  # `[rows, columns]`, true for cells with data, of the cells that belong to the unit
+    look: NDArray[np.float32]  # `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side
 
 
 class Work:

@@ -55,19 +55,12 @@ _GOLDEN_ANGLE = 0.381966
 
 @dataclass
 class Rasters:
-    """The rasters of a map.
+    """The rasters of a map."""
 
-    Attributes:
-        probabilities: path of the raster with one band per class, then confidence.
-        classes: path of the raster with the number of the most probable class, from 1; 0 for nodata.
-        look: path of the raster with the scene, float32, with one or more pixels along a cell's side.
-        counts: `[K + 1]`, number of cells by class number.
-    """
-
-    probabilities: Path
-    classes: Path
-    look: Path
-    counts: NDArray[np.int64]
+    probabilities: Path  # path of the raster with one band per class, then confidence
+    classes: Path  # path of the raster with the number of the most probable class, from 1; 0 for nodata
+    look: Path  # path of the raster with the scene, float32, with one or more pixels along a cell's side
+    counts: NDArray[np.int64]  # `[K + 1]`, number of cells by class number
 
 
 def write_rasters(

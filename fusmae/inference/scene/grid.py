@@ -30,21 +30,13 @@ _STRIP_M = 60_000
 
 @dataclass(frozen=True)
 class Unit:
-    """Tiles that are read, predicted and stored together: a part of one row of tiles.
+    """Tiles that are read, predicted and stored together: a part of one row of tiles."""
 
-    Attributes:
-        number: its place in the order of units, from 0.
-        top_m: distance of its tiles' upper edge from the grid's top.
-        lefts_m: distances of its tiles' left edges from the grid's left.
-        height_m: height of the cells that belong to this unit and to no other.
-        width_m: width of these cells.
-    """
-
-    number: int
-    top_m: int
-    lefts_m: tuple[int, ...]
-    height_m: int
-    width_m: int
+    number: int  # its place in the order of units, from 0
+    top_m: int  # distance of its tiles' upper edge from the grid's top
+    lefts_m: tuple[int, ...]  # distances of its tiles' left edges from the grid's left
+    height_m: int  # height of the cells that belong to this unit and to no other
+    width_m: int  # width of these cells
 
     @property
     def left_m(self) -> int:
@@ -54,29 +46,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of a map; it may reach beyond the ground that all scenes cover.
+    """The grid of a map; it may reach beyond the ground that all scenes cover."""
 
-    Attributes:
-        crs: CRS whose unit is the metre.
-        left: x of the first cell's left edge in `crs`, less than a pixel of every array outside the ground.
-        top: y of the first cell's upper edge in `crs`, outside by as little.
-        tile_m: side of a tile.
-        stride_m: distance from a tile to the next; the last one of a row or column may be nearer.
-        cell_m: side of a cell, which is a pixel of the map.
-        width_m: width of the whole grid, a multiple of `cell_m`.
-        height_m: height of the whole grid, likewise.
-        ground_m: top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
-    """
-
-    crs: Any
-    left: float
-    top: float
-    tile_m: int
-    stride_m: int
-    cell_m: int
-    width_m: int
-    height_m: int
-    ground_m: tuple[float, float, float, float] | None = None
+    crs: Any  # CRS whose unit is the metre
+    left: float  # x of the first cell's left edge in `crs`, less than a pixel of every array outside the ground
+    top: float  # y of the first cell's upper edge in `crs`, outside by as little
+    tile_m: int  # side of a tile
+    stride_m: int  # distance from a tile to the next; the last one of a row or column may be nearer
+    cell_m: int  # side of a cell, which is a pixel of the map
+    width_m: int  # width of the whole grid, a multiple of `cell_m`
+    height_m: int  # height of the whole grid, likewise
+    ground_m: tuple[float, float, float, float] | None = None  # its top, left, bottom, right; None for all
 
     def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
         """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.

@@ -26,16 +26,11 @@ LOOK_PX = 900
 
 @dataclass(frozen=True)
 class Strip:
-    """All pixels of a unit's tiles.
-
-    Attributes:
-        pixels: `[C, h, w]` by input name, NaN in all bands where there is no data.
-        ground: flags of rows `[h]` and columns `[w]` by input name, true on the scenes' ground.
-    """
+    """All pixels of a unit's tiles."""
 
     unit: Unit
-    pixels: dict[str, Floats]
-    ground: dict[str, tuple[Flags, Flags]]
+    pixels: dict[str, Floats]  # `[C, h, w]` by input name, NaN in all bands where there is no data
+    ground: dict[str, tuple[Flags, Flags]]  # flags of rows `[h]` and columns `[w]` on the scenes' ground, by input
 
     def empty(self, item: ModalityInput) -> Flags:
         """Flags `[h, w]`, true where an input has no data."""
@@ -49,31 +44,21 @@ class Strip:
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Tiles of one unit that have the same modalities.
-
-    Attributes:
-        columns: numbers of the tiles in the unit, from 0.
-        modalities: modalities that are present.
-        pixels: `[B, C, h, w]` by input name, finite.
-    """
+    """Tiles of one unit that have the same modalities."""
 
     unit: Unit
-    columns: tuple[int, ...]
-    modalities: tuple[str, ...]
-    pixels: dict[str, Floats]
+    columns: tuple[int, ...]  # numbers of the tiles in the unit, from 0
+    modalities: tuple[str, ...]  # modalities that are present
+    pixels: dict[str, Floats]  # `[B, C, h, w]` by input name, finite
 
 
 @dataclass(frozen=True)
 class UnitView:
-    """What a map shows of a unit besides its predictions; it follows the unit's batches.
-
-    Attributes:
-        has_data: `[rows, columns]`, true for cells with data.
-        look: the scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
-    """
+    """What a map shows of a unit besides its predictions; it follows the unit's batches."""
 
     unit: Unit
-    has_data: Flags
+    has_data: Flags  # `[rows, columns]`, true for cells with data
+    # The scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
     look: Floats
 
 
