@@ -39,7 +39,7 @@ class Unit:
     histogram: tuple[float, float, float]  # first edge, last edge and width of the bins of a histogram
     shown: tuple[float, float]  # values that a picture shows as black and as white
     step: float | None = None  # value of 1 as it is stored; None where pixels are stored as they are
-    plausible: tuple[float, float] = (-inf, inf)  # lowest and highest measurement, but for `MAX_STRANGE_SHARE` of pixels
+    plausible: tuple[float, float] = (-inf, inf)  # lowest and highest measurement, but for `MAX_STRANGE_SHARE` of them
     medians: tuple[float, float] = (-inf, inf)  # lowest and highest median of a band in a tile
     min_spread: float = 0.0  # minimum difference of the 1st and the 99th percentile of a file's pixels
     is_judged_by_band: bool = True  # whether each band tells its unit; otherwise only all of a modality do

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fusmae.errors import ExportError, InputError
 from fusmae.inference.scene.grid import Unit
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
@@ -102,8 +101,13 @@ def require_embedding(session: Session, label: str) -> None:
 
 def no_tile(where: str, got: str | None = None) -> InputError:
     """The error for scenes without a tile that has data; `where` ends its sentence."""
-    expected = "at least one tile of which a sensor has 90 %"
-    return InputError(f"There is no tile with data{where}", got=got, expected=expected, hint=LOOK_AT_NODATA)
+    return InputError(
+        f"There is no tile with data{where}",
+        got=got,
+        expected="at least one tile of which a sensor has 90 %",
+        hint="look at the files: `rio info` shows what they state as nodata; what is not finite, what a mask or an "
+        "alpha band hides, and 0 in all bands have no data either",
+    )
 
 
 def setting_name(modalities: Sequence[str]) -> str:

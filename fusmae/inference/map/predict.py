@@ -22,7 +22,6 @@ from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene.tiles import look_side_m
@@ -89,7 +88,7 @@ def predict_map(
                 print_warnings(check_pixels(reader, scenes))
             claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
-            nodata = nodata_sentences(reader.tallies)
+            nodata = reader.nodata_sentences()
         num_tiles = sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
         if not num_tiles:
             files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])

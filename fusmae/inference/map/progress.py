@@ -112,18 +112,20 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
     rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
     facts = {
         "model": model_sha256,
-        "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
+        "scenes": {
+            modality: {
+                "bands": {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()},
+                "reading": repr(scene.reading),
+                "files": [_identity(path) for path in scene.files],
+            }
+            for modality, scene in scenes.items()
+        },
         "grid": repr(grid),
         # What a unit's pixels and probabilities depend on.
         "code": [file_sha256(file) for file in sorted([*package.glob("*.py"), *rooms])],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
-
-
-def _facts(scene: Scene) -> dict[str, Any]:
-    bands = {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()}
-    return {"bands": bands, "reading": repr(scene.reading), "files": [_identity(path) for path in scene.files]}
 
 
 def _identity(path: Path) -> list[Any]:

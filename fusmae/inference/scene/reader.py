@@ -21,11 +21,13 @@ from rasterio.windows import Window
 from fusmae.errors import InputError
 from fusmae.inference.scene.bands import unreadable
 from fusmae.inference.scene.grid import Grid
-from fusmae.inference.scene.nodata import ALL_ONE, ALL_ZERO, PIXELS, SOME_BANDS
 from fusmae.inference.scene.scene import Scene
 from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.geometry import box_of, north_up, steps_north_up
 from fusmae.rasters.raster_file import (
+    MASKED,
+    NOT_FINITE,
+    STATED,
     Flags,
     Floats,
     nowhere_but,
@@ -44,6 +46,13 @@ _CACHE_BYTES = 256 * 2**20
 _MEAN_FROM = 1.5
 # Number of a file's pixels that are warped at once; it bounds memory where they are much finer than the grid's.
 _MAX_NATIVE_PIXELS = 2**24
+# What is counted of an input's pixels: all that were read, and those to which a finding applies.
+_PIXELS = "pixels"
+_ALL_ZERO = "0 in all bands"
+_ALL_ONE = "1 in all bands"
+_SOME_BANDS = "without data in some bands only"
+_REASONS = (STATED, MASKED, NOT_FINITE, _ALL_ZERO)
+_MAX_SHARE_OF_SOME_BANDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ class _Lattice:
         """
         block = self._block(target)
         if block is None:
-            tally[PIXELS] += target.height * target.width
+            tally[_PIXELS] += target.height * target.width
             return np.full((len(names), *target.shape), np.nan, np.float32)
         if block.height * block.width > _MAX_NATIVE_PIXELS and target.width > 1 and block.margin:
             return np.concatenate([self.read(names, half, others, tally) for half in target.halves()], axis=2)
@@ -136,7 +145,7 @@ class _Lattice:
             is_data = is_zero & other._has_values(target)
             pixels[:, is_data] = 0
             is_zero &= ~is_data
-        tally[ALL_ZERO] += int(is_zero.sum())
+        tally[_ALL_ZERO] += int(is_zero.sum())
         return pixels
 
     def _is_finer_than(self, target: _Target) -> bool:
@@ -163,7 +172,7 @@ class _Lattice:
             for reason, flags in bands.why.items():
                 reasons[reason] = reasons.get(reason, False) | north_up(flags, self._stored)[block.inner].any(axis=0)
         counted = np.zeros((block.height, block.width), np.bool_)[block.inner[1:]]
-        tally[PIXELS] += counted.size
+        tally[_PIXELS] += counted.size
         for reason, flags in reasons.items():
             tally[reason] += int((flags & ~counted).sum())
             counted |= flags
@@ -263,16 +272,14 @@ def _has_all(values: Floats, number: float) -> bool:
 class SceneReader(ExitStack):
     """Reads windows of scenes onto a grid, co-registered by georeference. One thread at a time may use it.
 
-    Attributes:
-        inputs: the arrays that the model takes, without those of absent modalities.
-        tallies: counts of pixels that `read_counted` found without data, by input name.
+    `inputs` are the arrays that the model takes, without those of absent modalities.
     """
 
     def __init__(self, scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], grid: Grid) -> None:
         super().__init__()
         self.inputs = tuple(item for item in inputs if item.modality in scenes)
         self.grid = grid
-        self.tallies: dict[str, Counter[str]] = {item.name: Counter() for item in self.inputs}
+        self._tallies: dict[str, Counter[str]] = {item.name: Counter() for item in self.inputs}
         self._scenes = scenes
         self._lattices: dict[str, list[_Lattice]] = {}
 
@@ -326,20 +333,39 @@ class SceneReader(ExitStack):
         missing = np.isnan(pixels)
         empty = missing.any(axis=0)
         if empty.any():
-            tally[SOME_BANDS] += int((empty & ~missing.all(axis=0)).sum())
+            tally[_SOME_BANDS] += int((empty & ~missing.all(axis=0)).sum())
             np.copyto(pixels, np.nan, where=empty)
         return _in_units(pixels, self._scenes[item.modality])
 
     def read_counted(self, item: ModalityInput, *box_m: int) -> Floats:
-        """Read as `read` does, and count the pixels without data, by reason, in `tallies`."""
-        tally = self.tallies[item.name]
+        """Read as `read` does, and count the pixels without data, by reason, for `nodata_sentences`."""
+        tally = self._tallies[item.name]
         pixels = self.read(item, *box_m, tally=tally)
         others = [other for other in self.inputs if other.modality == item.modality and other is not item]
         clipped_to, is_finest = item.unit.clipped_to, all(item.gsd_m <= other.gsd_m for other in others)
         if clipped_to is not None and is_finest and _has_all(pixels, clipped_to):
             arrays = [pixels, *(self.read(other, *box_m) for other in others)]
-            tally[ALL_ONE] += int(nowhere_but(clipped_to, arrays)[0].sum())
+            tally[_ALL_ONE] += int(nowhere_but(clipped_to, arrays)[0].sum())
         return pixels
+
+    def nodata_sentences(self) -> tuple[str, ...]:
+        """Describe the pixels without data that `read_counted` found, by input, and what may be unexpected."""
+        found = []
+        for name, tally in self._tallies.items():
+            if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:
+                share = sum(tally[reason] for reason in _REASONS) / tally[_PIXELS]
+                found.append(f"{name}: {share:.1%} of {tally[_PIXELS]:,} pixels have no data: {', '.join(reasons)}")
+            if tally[_SOME_BANDS] > _MAX_SHARE_OF_SOME_BANDS * tally[_PIXELS]:
+                found.append(
+                    f"{name}: {tally[_SOME_BANDS]:,} pixels are {_SOME_BANDS}, and count as no data; if 0 is a value "
+                    "there, as over dark water, and the files state it as nodata: rio edit-info FILE --unset-nodata"
+                )
+            if tally[_ALL_ONE]:
+                found.append(
+                    f"{name}: {tally[_ALL_ONE]:,} pixels are {_ALL_ONE}, as along the edge of a swath; they are taken "
+                    "for data: if they are none, set them to 0 in all bands"
+                )
+        return tuple(found)
 
 
 def _in_units(pixels: Floats, scene: Scene) -> Floats:

@@ -81,17 +81,13 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
                 top_m = key[0] * tile_m
                 box_m = (top_m, unit.left_m, min(tile_m, grid.height_m - top_m), width_m)
                 slabs[key] = {item.name: reader.read_counted(item, *box_m) for item in reader.inputs}
-        parts, box_m = [slabs[key] for key in keys], (unit.top_m, unit.left_m, tile_m, width_m)
-        yield Strip(
-            unit,
-            {item.name: _joined([part[item.name] for part in parts], offset_m // item.gsd_m) for item in reader.inputs},
-            {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs},
-        )
-
-
-def _joined(slabs: Sequence[Floats], row: int) -> Floats:
-    """A strip that begins at a row of the upper slab and ends at the same row of the lower one, if there are two."""
-    return slabs[0] if len(slabs) == 1 else np.concatenate([slabs[0][:, row:], slabs[1][:, :row]], axis=1)
+        pixels = slabs[keys[0]]
+        if offset_m:  # the strip ends at the row of the lower slab at which it begins in the upper one
+            rows = {item.name: offset_m // item.gsd_m for item in reader.inputs}
+            upper, lower = (slabs[key] for key in keys)
+            pixels = {n: np.concatenate([upper[n][:, row:], lower[n][:, :row]], axis=1) for n, row in rows.items()}
+        box_m = (unit.top_m, unit.left_m, tile_m, width_m)
+        yield Strip(unit, pixels, {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs})
 
 
 def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
