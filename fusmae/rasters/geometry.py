@@ -41,11 +41,8 @@ def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -
     Longitudes and latitudes, in degrees, are of a point and of the points that are `unit` to its right and above it.
     """
     shrinking = math.cos(math.radians(lats[0]))
-    for lon, lat in zip(lons[1:], lats[1:], strict=True):
-        step_m = math.radians(math.hypot((lon - lons[0]) * shrinking, lat - lats[0])) * _EARTH_RADIUS_M
-        if abs(step_m / unit - 1) >= _MAX_SCALE_ERROR:
-            return False
-    return True
+    turns = [math.hypot((lon - lons[0]) * shrinking, lat - lats[0]) for lon, lat in zip(lons, lats, strict=True)][1:]
+    return all(abs(math.radians(turn) * _EARTH_RADIUS_M / unit - 1) < _MAX_SCALE_ERROR for turn in turns)
 
 
 def utm_code(lon: float, lat: float) -> int:

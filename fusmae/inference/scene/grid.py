@@ -56,7 +56,8 @@ class Grid:
     cell_m: int  # side of a cell, which is a pixel of the map
     width_m: int  # width of the whole grid, a multiple of `cell_m`
     height_m: int  # height of the whole grid, likewise
-    ground_m: tuple[float, float, float, float] | None = None  # its top, left, bottom, right; None for all
+    # Top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
+    ground_m: tuple[float, float, float, float] | None = None
 
     def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
         """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.
