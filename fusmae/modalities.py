@@ -19,12 +19,7 @@ Units = Annotated[str, AfterValidator(_known)]
 
 
 class BandGroup(BaseModel):
-    """Bands of one modality that share a grid.
-
-    Attributes:
-        gsd_m: ground sampling distance in metres.
-        bands: product names of the bands, in channel order.
-    """
+    """Bands of one modality that share a grid: their ground sampling distance, and product names in channel order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,9 +30,7 @@ class BandGroup(BaseModel):
 class Modality(BaseModel):
     """One sensor's bands as they are stored, fed to a model and exported.
 
-    Attributes:
-        units: physical units of every pixel.
-        groups: bands by native resolution. The channel order follows the groups, and the bands within each group.
+    The channel order follows the groups, one per native resolution, and the bands within each group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,25 +99,16 @@ Statistics = dict[str, dict[str, BandStatistics]]
 
 
 class ModalityInput(BaseModel):
-    """One array that a model is fed: a modality's bands on one grid.
-
-    Attributes:
-        name: name of the array in shards, batches and the ONNX graph, like `s2_20m`.
-        modality: key of the modality, like `s2`.
-        units: physical units of every pixel.
-        gsd_m: ground sampling distance in metres.
-        bands: product names of the bands, in channel order.
-        side_px: height and width in pixels at `gsd_m`.
-    """
+    """One array that a model is fed: a modality's bands on one grid."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    modality: str
+    name: str  # name of the array in shards, batches and the ONNX graph, like `s2_20m`
+    modality: str  # key of the modality, like `s2`
     units: Units
-    gsd_m: int
-    bands: tuple[str, ...]
-    side_px: int
+    gsd_m: int  # ground sampling distance in metres
+    bands: tuple[str, ...]  # product names of the bands, in channel order
+    side_px: int  # height and width in pixels at `gsd_m`
 
     @property
     def unit(self) -> Unit:

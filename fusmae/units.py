@@ -19,74 +19,42 @@ correction, leave a few. In dB only bright buildings are at 0 or above, so that 
 
 @dataclass(frozen=True)
 class Lookalike:
-    """Pixels in another unit that may be given for a unit's.
+    """Pixels in another unit that may be given for a unit's."""
 
-    Attributes:
-        name: what these pixels are, such as `linear power or amplitude`.
-        advice: how to convert them.
-        highest: largest value that one of their pixels has.
-        max_negative_share: maximum share of their pixels that are negative.
-        is_certain: whether one tile is enough; otherwise a whole scene or data set.
-    """
-
-    name: str
-    advice: str
-    highest: float = inf
-    max_negative_share: float = MAX_NEGATIVE_SHARE
-    is_certain: bool = True
+    name: str  # what these pixels are, such as `linear power or amplitude`
+    advice: str  # how to convert them
+    highest: float = inf  # largest value that one of their pixels has
+    max_negative_share: float = MAX_NEGATIVE_SHARE  # maximum share of their pixels that are negative
+    is_certain: bool = True  # whether one tile is enough; otherwise a whole scene or data set
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of pixels.
+    """A unit of pixels."""
 
-    Attributes:
-        noun: name of the unit in sentences.
-        quantity: name of what is measured in it.
-        limits: lowest and highest pixel that a tile may have; shards can't store others.
-        stored: type in which shards store pixels.
-        histogram: first edge, last edge and width of the bins of a histogram.
-        shown: values that a picture shows as black and as white.
-        step: value of 1 as it is stored; None where pixels are stored as they are.
-        plausible: lowest and highest pixel that is a measurement, but for `MAX_STRANGE_SHARE` of the pixels.
-        medians: lowest and highest median of a band in a tile.
-        min_spread: minimum difference of the 1st and the 99th percentile of a file's pixels.
-        is_judged_by_band: whether each band of a modality tells its unit; otherwise only all bands together do.
-        lookalikes: other units that may be taken for this one, the first that applies first.
-        zero_is_nodata: whether 0 in all bands is nodata; `by default` unless all bands state another nodata value.
-        clipped_to: value to which producers raise lower ones, over dark water and along the edge of a swath.
-        is_never_whole: whether a tile of whole numbers must have been rounded.
-        per_quantity: number of units in 1 of the quantity, where files may hold the quantity itself.
-        max_mean_shift_stds: maximum difference of a band's mean from the published one, in its standard deviations.
-        max_std_ratio: maximum ratio of a band's standard deviation and the published one, either way.
-        digits: format of a pixel's value in pages.
-        description: noun with an explanation.
-        expected: what a band's pixels are like.
-        care: what to heed when a modality `{0}` is prepared.
-    """
-
-    noun: str
-    quantity: str
-    limits: tuple[float, float]
-    stored: Literal["int16", "uint16", "float32"]
-    histogram: tuple[float, float, float]
-    shown: tuple[float, float]
-    step: float | None = None
-    plausible: tuple[float, float] = (-inf, inf)
-    medians: tuple[float, float] = (-inf, inf)
-    min_spread: float = 0.0
-    is_judged_by_band: bool = True
-    lookalikes: tuple[Lookalike, ...] = ()
+    noun: str  # name of the unit in sentences
+    quantity: str  # name of what is measured in it
+    limits: tuple[float, float]  # lowest and highest pixel that a tile may have; shards can't store others
+    stored: Literal["int16", "uint16", "float32"]  # type in which shards store pixels
+    histogram: tuple[float, float, float]  # first edge, last edge and width of the bins of a histogram
+    shown: tuple[float, float]  # values that a picture shows as black and as white
+    step: float | None = None  # value of 1 as it is stored; None where pixels are stored as they are
+    plausible: tuple[float, float] = (-inf, inf)  # lowest and highest measurement, but for `MAX_STRANGE_SHARE` of them
+    medians: tuple[float, float] = (-inf, inf)  # lowest and highest median of a band in a tile
+    min_spread: float = 0.0  # minimum difference of the 1st and the 99th percentile of a file's pixels
+    is_judged_by_band: bool = True  # whether each band tells its unit; otherwise only all of a modality do
+    lookalikes: tuple[Lookalike, ...] = ()  # other units that may be taken for this one, the first that applies first
+    # Whether 0 in all bands is nodata; `by default` unless all bands state another nodata value.
     zero_is_nodata: Literal["always", "by default", "never"] = "never"
-    clipped_to: float | None = None
-    is_never_whole: bool = False
-    per_quantity: float = 1.0
-    max_mean_shift_stds: float = inf
-    max_std_ratio: float = inf
-    digits: str = ",.0f"
-    description: str = ""
-    expected: str = ""
-    care: str = ""
+    clipped_to: float | None = None  # value to which producers raise lower ones, over dark water and at a swath's edge
+    is_never_whole: bool = False  # whether a tile of whole numbers must have been rounded
+    per_quantity: float = 1.0  # number of units in 1 of the quantity, where files may hold the quantity itself
+    max_mean_shift_stds: float = inf  # largest distance of a band's mean from the published one, in its deviations
+    max_std_ratio: float = inf  # maximum ratio of a band's standard deviation and the published one, either way
+    digits: str = ",.0f"  # format of a pixel's value in pages
+    description: str = ""  # noun with an explanation
+    expected: str = ""  # what a band's pixels are like
+    care: str = ""  # what to heed when a modality `{0}` is prepared
 
     @property
     def nodata(self) -> float | None:

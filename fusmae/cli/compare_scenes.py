@@ -13,7 +13,6 @@ from fusmae.inference.drift.tiles import describe_tiles, spread_units
 from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene, open_scenes
 from fusmae.inference.session import Session
@@ -50,7 +49,7 @@ def compare_scenes(
             task = progress.add_task("comparing", total=len(units))
             tiles = describe_tiles(session, reader, units, lambda: progress.advance(task))
         faults = _unit_faults(reader, scenes) if is_checked else ""
-        nodata = nodata_sentences(reader.tallies)
+        nodata = reader.nodata_sentences()
     facts = {
         "model": version.label,
         "model_sha256": version.sha256,

@@ -15,7 +15,6 @@ from fusmae.inference.geoparquet import embedding_table, write_tables
 from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, require_embedding, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import EMBEDDING, Session
@@ -83,7 +82,7 @@ def _embed_scenes(
         units = grid.units()
         embedded = _tracked(embedded_units(session, reader, units), len(units))
         num_tiles = write_tables(out, _unit_tables(embedded, grid, model), grid.crs)
-        return f"{num_tiles:,} tiles", nodata_sentences(reader.tallies)
+        return f"{num_tiles:,} tiles", reader.nodata_sentences()
 
 
 def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) -> Iterator[Any]:

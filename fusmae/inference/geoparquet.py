@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from fusmae.files import written_whole
 
@@ -31,8 +35,6 @@ def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32],
     Returns:
         A `pyarrow.Table`.
     """
-    import pyarrow as pa
-
     num_rows, dim = embeddings.shape
     offsets = np.arange(num_rows + 1, dtype=np.int32) * np.int32(dim)
     vectors = pa.ListArray.from_arrays(offsets, np.ascontiguousarray(embeddings).ravel())
@@ -50,8 +52,6 @@ def write_tables(path: Path, tables: Iterable[Any], crs: Any) -> int:
     Raises:
         StorageError: the disk is full.
     """
-    import pyarrow.parquet as pq
-
     num_rows = 0
     with written_whole(path) as partial:
         groups = _grouped(tables)
@@ -65,9 +65,6 @@ def write_tables(path: Path, tables: Iterable[Any], crs: Any) -> int:
 
 
 def _places(shapes: Any) -> dict[str, Any]:
-    import pyarrow as pa
-    import shapely
-
     sides = [pa.array(np.ascontiguousarray(side)) for side in shapely.bounds(shapes).T]
     return {
         "geometry": pa.array(list(shapely.to_wkb(shapes)), pa.binary()),
@@ -76,9 +73,6 @@ def _places(shapes: Any) -> dict[str, Any]:
 
 
 def _geo(table: Any, crs: Any) -> bytes:
-    import shapely
-    from rasterio.crs import CRS
-
     column = {
         "encoding": "WKB",
         "geometry_types": [shapely.from_wkb(table["geometry"][0].as_py()).geom_type],  # all are alike
@@ -90,8 +84,6 @@ def _geo(table: Any, crs: Any) -> bytes:
 
 def _grouped(tables: Iterable[Any]) -> Iterator[Any]:
     """Tables joined into groups of at least `_GROUP_ROWS` rows, but for the last."""
-    import pyarrow as pa
-
     waiting: list[Any] = []
     num_rows = 0
     for table in tables:

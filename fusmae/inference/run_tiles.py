@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fusmae.errors import ExportError, InputError
 from fusmae.inference.scene.grid import Unit
-from fusmae.inference.scene.nodata import LOOK_AT_NODATA
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, read_strips
 from fusmae.inference.session import EMBEDDING, Session
@@ -73,45 +72,25 @@ def run_batches(
 
 @dataclass(frozen=True)
 class EmbeddedUnit:
-    """The tiles of a unit that have data, in the order of their columns.
-
-    Attributes:
-        unit: the unit.
-        columns: `[N]`, numbers of the tiles in the unit, from 0.
-        settings: modalities of each tile, as `s1+s2`.
-        embeddings: `[N, D]`, embedding of each tile.
-    """
+    """The tiles of a unit that have data, in the order of their columns."""
 
     unit: Unit
-    columns: tuple[int, ...]
-    settings: tuple[str, ...]
-    embeddings: NDArray[np.float32]
+    columns: tuple[int, ...]  # `[N]`, numbers of the tiles in the unit, from 0
+    settings: tuple[str, ...]  # modalities of each tile, as `s1+s2`
+    embeddings: NDArray[np.float32]  # `[N, D]`, embedding of each tile
 
 
 def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit]) -> Iterator[EmbeddedUnit]:
-    """Embed every tile of units that has enough data in some modality.
-
-    Raises:
-        InputError: a file can't be read.
-    """
+    """Embed every tile of units that has enough data in some modality."""
     with scene_batches(reader, units) as items:
         for view, rows in run_batches(session, items, EMBEDDING):
-            columns = tuple(sorted(rows))
-            embeddings = np.array([rows[column][1] for column in columns], np.float32)
-            yield EmbeddedUnit(
-                view.unit,
-                columns,
-                tuple(rows[column][0] for column in columns),
-                embeddings.reshape(len(columns), session.embedding_dim),
-            )
+            rows = dict(sorted(rows.items()))
+            embeddings = np.array([row for _, row in rows.values()], np.float32).reshape(-1, session.embedding_dim)
+            yield EmbeddedUnit(view.unit, tuple(rows), tuple(setting for setting, _ in rows.values()), embeddings)
 
 
 def require_embedding(session: Session, label: str) -> None:
-    """Refuse a graph without an output of embeddings, as older versions exported it.
-
-    Raises:
-        ExportError: the graph has no such output.
-    """
+    """Raise ExportError for a graph without an output of embeddings, as older versions exported it."""
     if not session.embedding_dim:
         raise ExportError(
             f"{label} gives no embedding: it was exported by an older version.",
@@ -122,8 +101,13 @@ def require_embedding(session: Session, label: str) -> None:
 
 def no_tile(where: str, got: str | None = None) -> InputError:
     """The error for scenes without a tile that has data; `where` ends its sentence."""
-    expected = "at least one tile of which a sensor has 90 %"
-    return InputError(f"There is no tile with data{where}", got=got, expected=expected, hint=LOOK_AT_NODATA)
+    return InputError(
+        f"There is no tile with data{where}",
+        got=got,
+        expected="at least one tile of which a sensor has 90 %",
+        hint="look at the files: `rio info` shows what they state as nodata; what is not finite, what a mask or an "
+        "alpha band hides, and 0 in all bands have no data either",
+    )
 
 
 def setting_name(modalities: Sequence[str]) -> str:

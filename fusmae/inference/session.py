@@ -61,7 +61,7 @@ class Session:
         try:
             self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            stated = _stated_shapes(self.metadata, self.inputs)
+            num_classes, num_modalities = len(self.metadata["classes"]), len(self.metadata["modalities"])
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
@@ -69,6 +69,9 @@ class Session:
         # Older versions wrote no digest.
         if "digest" in self.metadata or DIGEST_KEY in properties:
             _check_digest(path, properties.get(DIGEST_KEY, ""))
+        # Shapes of all arrays, without the dimension of the batch.
+        stated: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in self.inputs}
+        stated |= {PRESENCE: (num_modalities,), "logits": (num_classes,), "probabilities": (num_classes,)}
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
         # The embedding's width is the model's; a graph may lack this output.
@@ -88,11 +91,10 @@ class Session:
         return [chosen for size in range(len(known), 0, -1) for chosen in combinations(known, size)]
 
     def require_inputs(self, inputs: Sequence[ModalityInput], what: str) -> None:
-        """Refuse arrays of data, named `what` in the error, among which is not every one that the graph takes.
+        """Refuse arrays of data, named `what` in the error, that lack one of the graph's, equal in every field.
 
         Raises:
-            InputError: an array of the graph is missing, or has other bands, another order of bands, other units or
-                another size.
+            InputError: an array of the graph is missing or differs.
         """
         if not set(self.inputs) <= set(inputs):
             raise InputError(
@@ -139,11 +141,7 @@ class Session:
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*found, strict=True), strict=True)}
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Refuse arrays that `run` can't take, without running the graph; returns the modalities that are present.
-
-        Raises:
-            InputError: see `run`.
-        """
+        """Refuse arrays that `run` can't take, with its errors; returns the modalities that are present."""
         known = self.metadata["modalities"]
         present = set(modalities) if modalities is not None else {i.modality for i in self.inputs if i.name in pixels}
         if not present or not present <= set(known):
@@ -226,13 +224,6 @@ def _open(path: Path, num_threads: int) -> Any:
 
 def _listed(inputs: Sequence[ModalityInput]) -> str:
     return "; ".join(f"{item.name} [{item.side_px} px, {item.units}] {', '.join(item.bands)}" for item in inputs)
-
-
-def _stated_shapes(metadata: Mapping[str, Any], inputs: Sequence[ModalityInput]) -> dict[str, tuple[int, ...]]:
-    """Shapes, without the batch dimension, of all inputs and outputs by name."""
-    shapes: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in inputs}
-    of_classes = (len(metadata["classes"]),)
-    return shapes | {PRESENCE: (len(metadata["modalities"]),), "logits": of_classes, "probabilities": of_classes}
 
 
 def _shape(item: ModalityInput) -> tuple[int, int, int]:

@@ -38,11 +38,8 @@ def names_in(modality: str, texts: Iterable[str], wanted: Collection[str], *, sy
     Product names take precedence over synonyms. The result is empty where the texts name no band, and has several names
     where the texts are ambiguous.
 
-    Args:
-        modality: name of the modality, such as `s1`; for one that is not in the table only `wanted` names are found.
-        texts: descriptions, tags or the name of a file.
-        wanted: band names that a model takes.
-        synonyms: whether to recognise other names than product names.
+    Texts are descriptions, tags or the name of a file. Of a modality without product names only `wanted` bands, which
+    a model takes, are found.
     """
     texts = tuple(texts)
     names = dict.fromkeys((*wanted, *PRODUCT_NAMES.get(modality, ())))

@@ -38,16 +38,11 @@ def box_of(dataset: Any) -> Box:
 def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -> bool:
     """Return whether a CRS's units are metres on the ground.
 
-    Args:
-        lons: longitudes in degrees of a point, of a point `unit` to its right and of a point `unit` above it.
-        lats: latitudes of the same points in degrees.
-        unit: distance of the points in units of the CRS.
+    Longitudes and latitudes, in degrees, are of a point and of the points that are `unit` to its right and above it.
     """
     shrinking = math.cos(math.radians(lats[0]))
-    steps = [
-        math.radians(math.hypot((lons[i] - lons[0]) * shrinking, lats[i] - lats[0])) * _EARTH_RADIUS_M for i in (1, 2)
-    ]
-    return all(abs(step / unit - 1) < _MAX_SCALE_ERROR for step in steps)
+    turns = [math.hypot((lon - lons[0]) * shrinking, lat - lats[0]) for lon, lat in zip(lons, lats, strict=True)][1:]
+    return all(abs(math.radians(turn) * _EARTH_RADIUS_M / unit - 1) < _MAX_SCALE_ERROR for turn in turns)
 
 
 def utm_code(lon: float, lat: float) -> int:

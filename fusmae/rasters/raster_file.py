@@ -46,25 +46,15 @@ _UNSTATE = (
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file states about some of its bands.
+    """What a file states about some of its bands."""
 
-    Attributes:
-        indexes: numbers of the bands in the file, counted from 1.
-        nodata: nodata value by band; None where none is stated.
-        factors: factors by band that convert stored numbers to the modality's units.
-        offsets: numbers by band that are added after the multiplication.
-        text: scale and offset as the file states them, for errors; "" where it states none.
-        alpha: number of the alpha band; None where there is none.
-        has_mask: whether the file has a mask, internal or beside it.
-    """
-
-    indexes: tuple[int, ...]
-    nodata: tuple[float | None, ...]
-    factors: tuple[float, ...]
-    offsets: tuple[float, ...]
-    text: str = ""
-    alpha: int | None = None
-    has_mask: bool = False
+    indexes: tuple[int, ...]  # numbers of the bands in the file, counted from 1
+    nodata: tuple[float | None, ...]  # nodata value by band; None where none is stated
+    factors: tuple[float, ...]  # factors by band that convert stored numbers to the modality's units
+    offsets: tuple[float, ...]  # numbers by band that are added after the multiplication
+    text: str = ""  # scale and offset as the file states them, for errors; "" where it states none
+    alpha: int | None = None  # number of the alpha band; None where there is none
+    has_mask: bool = False  # whether the file has a mask, internal or beside it
 
     @property
     def is_scaled(self) -> bool:
@@ -74,17 +64,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Bands:
-    """Pixels of some bands.
+    """Pixels of some bands."""
 
-    Attributes:
-        stored: pixels `[C, h, w]` in the file's own type.
-        why: flags of nodata, `[C, h, w]` or `[1, h, w]`, by reason; only reasons that occur.
-        statement: statements of the file about these bands.
-    """
-
-    stored: NDArray[Any]
-    why: dict[str, Flags]
-    statement: Statement
+    stored: NDArray[Any]  # pixels `[C, h, w]` in the file's own type
+    why: dict[str, Flags]  # flags of nodata, `[C, h, w]` or `[1, h, w]`, by reason; only reasons that occur
+    statement: Statement  # statements of the file about these bands
 
     @property
     def is_nodata(self) -> Flags | None:
@@ -158,10 +142,7 @@ def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
 
 
 def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipped: bool = True) -> Floats:
-    """Convert stored numbers `[C, h, w]` to the modality's units, in a new array.
-
-    With `is_clipped`, digital numbers that an offset makes slightly negative become 0.
-    """
+    """Stored numbers `[C, h, w]` in the modality's units; `is_clipped` makes slightly negative digital numbers 0."""
     if not statement.is_scaled:
         return _as_float32(stored)
     factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
@@ -184,10 +165,7 @@ def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
 
 
 def touched(flags: Flags, shape: tuple[int, ...]) -> Flags:
-    """Resample flags `[..., h, w]` to a grid of another height and width on the same ground.
-
-    The result is true where a true pixel lies in or over the new pixel.
-    """
+    """Resample flags `[..., h, w]` to another grid on the same ground: true where a true pixel lies in or over one."""
     for axis, size in zip((-2, -1), shape, strict=True):
         if size != flags.shape[axis]:
             flags = np.logical_or.reduceat(flags, np.arange(size) * flags.shape[axis] // size, axis=axis)
@@ -197,12 +175,9 @@ def touched(flags: Flags, shape: tuple[int, ...]) -> Flags:
 def nowhere_but(value: float, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
     """Find where all bands of a modality have one value, over all of its resolutions.
 
-    Args:
-        value: value that the bands must have.
-        arrays: pixels `[..., C, h, w]` of the same ground, each array at its own resolution.
-
     Returns:
-        Flags `[..., h, w]` per array: true where its bands and all other bands of the same ground have the value.
+        Flags `[..., h, w]` per array `[..., C, h, w]`, of which each has its own resolution on the same ground: true
+        where its bands and all other bands of that ground have the value.
     """
     same = [(array == value).all(axis=-3) for array in arrays]
     if len(same) == 1 or not any(flags.any() for flags in same):
@@ -214,12 +189,7 @@ def nowhere_but(value: float, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
 
 
 def require_possible(name: object, samples: Sequence[Bands], units: Units) -> None:
-    """Refuse pixels, from several windows of a file, that its stated scale or offset makes impossible.
-
-    Raises:
-        InputError: the pixels are impossible; the error states scale and offset, and the command that removes them
-            from the file.
-    """
+    """Raise InputError for pixels, from windows of a file, that its stated scale or offset makes impossible."""
     statement, unit = samples[0].statement, UNITS[units]
     if not statement.is_scaled:
         return

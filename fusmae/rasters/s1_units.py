@@ -66,17 +66,11 @@ _SURFACES = (
 
 @dataclass(frozen=True)
 class UnitsEvidence:
-    """Evidence of linear pixels about their units.
+    """Evidence of linear pixels about their units."""
 
-    Attributes:
-        likelier: likelier of the two readings; None where neither gives levels that ground has.
-        odds: factor by which this reading is likelier than the other.
-        medians_db: median of each band in dB, by reading.
-    """
-
-    likelier: LinearUnits | None
-    odds: float
-    medians_db: Mapping[LinearUnits, Mapping[str, float]]
+    likelier: LinearUnits | None  # likelier of the two readings; None where neither gives levels that ground has
+    odds: float  # factor by which this reading is likelier than the other
+    medians_db: Mapping[LinearUnits, Mapping[str, float]]  # median of each band in dB, by reading
 
     @property
     def sure(self) -> LinearUnits | None:
@@ -105,11 +99,7 @@ class UnitsEvidence:
 
 
 def require_linear(modality: str, negative: float, units: LinearUnits, *, of: str) -> None:
-    """Refuse pixels that the user calls linear if too large a share of a tile or band (`of`) is negative.
-
-    Raises:
-        InputError: too many pixels are negative; the error names the option to leave out.
-    """
+    """Raise InputError for pixels that are stated linear if too large a share of a tile or band (`of`) is negative."""
     if negative > MAX_NEGATIVE_SHARE:
         raise InputError(
             f"The {modality} scene is no linear {units}: it has negative pixels.",

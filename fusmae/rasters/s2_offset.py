@@ -42,11 +42,8 @@ _NO_BASELINE = 9999
 def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
     """Return a tile's dark level: the floor of its darkest band, or with four bands or more of its second darkest band.
 
-    Args:
-        floors: `FLOOR_QUANTILE` of each band's pixels, `[…, C]`; NaN for a band without contrast or data.
-
-    Returns:
-        Level in digital numbers, `[…]`; NaN where no band has a floor.
+    Floors `[…, C]` are `FLOOR_QUANTILE` of each band's pixels, NaN for a band without contrast or data; levels are
+    digital numbers `[…]`, NaN where no band has a floor.
     """
     ordered, counts = _ordered(floors)
     found = _taken(ordered, np.where(counts >= _ONE_ASIDE_FROM, 1, 0))
@@ -54,11 +51,7 @@ def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
 
 
 def judge_floors(floors: ArrayLike) -> NDArray[np.int8]:
-    """Judge tiles by their floors, as `dark_level` takes them.
-
-    Returns:
-        `[…]`: 1 where a tile contains the offset or is bright, -1 where no offset was added, 0 where undecided.
-    """
+    """Judge tiles by floors, as for `dark_level`: 1 if offset or bright, -1 if no offset was added, 0 if undecided."""
     level = np.nan_to_num(dark_level(floors), nan=(_DARK_DN + _BRIGHT_DN) / 2)
     is_dark = (level < _DARK_DN) | (_ordered(floors)[0][..., 0] < _BLACK_DN)
     return np.select([is_dark, (level >= _BRIGHT_DN) | is_overshot_water(floors)], [-1, 1], 0).astype(np.int8)

@@ -21,25 +21,15 @@ NODATA_HINT = (
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with the pixels of a tile or a larger sample, as the parts of an error.
+    """What is wrong with the pixels of a tile or a larger sample, as the parts of an error."""
 
-    Attributes:
-        band: name of the first band where it is wrong; "" if all bands together are.
-        what: rest of a sentence about it, such as `looks like linear power or amplitude, not dB`.
-        got: description of the pixels.
-        expected: description of right ones.
-        hint: advice.
-        is_empty: whether there are no data.
-        is_certain: whether one tile proves it.
-    """
-
-    band: str
-    what: str
+    band: str  # name of the first band where it is wrong; "" if all bands together are
+    what: str  # rest of a sentence about it, such as `looks like linear power or amplitude, not dB`
     got: str
     expected: str
     hint: str = NODATA_HINT
-    is_empty: bool = False
-    is_certain: bool = True
+    is_empty: bool = False  # whether there are no data
+    is_certain: bool = True  # whether one tile proves it
 
     def said_of(self, modality: str) -> str:
         """The sentence without its full stop, about a band or else the modality."""

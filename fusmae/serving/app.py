@@ -1,11 +1,16 @@
-"""The service's routes over one model, and its start; SIGTERM or SIGINT ends it."""
+"""The service: its routes over one model, and its start; SIGTERM or SIGINT ends it."""
 
+import asyncio
 import logging
+import os
 import socket
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from ipaddress import ip_address
+from time import perf_counter
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -15,7 +20,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
-from fusmae.errors import FusmaeError
+from fusmae.errors import FusmaeError, InputError
+from fusmae.modalities import ModalityInput
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,
@@ -26,15 +32,87 @@ from fusmae.serving.answers import (
     Refusal,
     geotiff_body,
 )
+from fusmae.serving.arrays import Arrays, check_units, read_json, read_npz
 from fusmae.serving.limits import Admission, Limits
-from fusmae.serving.loaded import LoadedModel, find_model
-from fusmae.serving.metrics import RequestCounter
-from fusmae.serving.service import Service
-from fusmae.serving.tile import Upload
+from fusmae.serving.loaded import LoadedModel, Watcher, find_model
+from fusmae.serving.metrics import Metrics, RequestCounter
+from fusmae.serving.tile import Upload, read_tile
 
 _ROUTES = frozenset({"/predict", "/predict/geotiff", "/model", "/health", "/metrics"})
+_NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
 _MAX_FILES = 16
+# Reads a request's arrays by name, and gives warnings about them.
+_Read = Callable[[Sequence[ModalityInput]], tuple[Arrays, list[str]]]
 _log = logging.getLogger("fusmae.serving")
+
+
+class Service:
+    """A service with one model; `make_app` adds its routes.
+
+    Requests are answered side by side, one per core; a request that comes alone may use all cores. Running concurrent
+    requests as one batch was no faster (benchmarks/results/serving.json). A request finishes with the model that it was
+    checked against, even if another version has replaced it meanwhile.
+
+    `first` is the version that the reference means at the start. `is_ready` is whether requests are answered.
+    """
+
+    def __init__(self, reference: str, first: LoadedModel, limits: Limits) -> None:
+        self.metrics = Metrics()
+        self.watcher = Watcher(reference, first, limits.poll_s, self.metrics)
+        self.is_ready = False
+        self._max_batch = limits.max_batch
+        # As few threads as cores bound the memory, too: unpacked bodies are larger than packed ones.
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="request")
+        self._num_running = 0
+
+    @asynccontextmanager
+    async def answering(self, _: FastAPI) -> AsyncIterator[None]:
+        """Answer requests until the block ends; the server has waited for running requests before."""
+        self.watcher.start()
+        self.is_ready = True
+        yield
+        self.is_ready = False
+        self.watcher.stop()
+        self._threads.shutdown()
+
+    async def predict(self, read: _Read) -> Prediction:
+        """Answer a request whose arrays by name, with warnings about them, `read` gives for the model's inputs.
+
+        Raises:
+            FusmaeError: the model can't be run on these arrays.
+        """
+        is_alone = not self._num_running
+        self._num_running += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._answer, read, self.watcher.current, is_alone)
+        finally:
+            self._num_running -= 1
+
+    def _answer(self, read: _Read, model: LoadedModel, is_alone: bool) -> Prediction:
+        session = model.session
+        pixels, warnings = read(session.inputs)
+        modalities = session.check(pixels)
+        num_tiles = len(next(iter(pixels.values())))
+        if not 0 < num_tiles <= self._max_batch:
+            raise InputError(
+                "Too many tiles, or none.",
+                got=num_tiles,
+                expected=f"1 to {self._max_batch} per request",
+                hint="send the tiles in several requests",
+            )
+        warnings = warnings + check_units(pixels, session.inputs)
+        begun = perf_counter()
+        probabilities = session.run(pixels, modalities, on_one_core=not is_alone)["probabilities"]
+        self.metrics.tiles.observe(num_tiles)
+        self.metrics.model_seconds.observe(perf_counter() - begun)
+        return Prediction(
+            model=model.identity,
+            modalities=list(modalities),
+            classes=session.metadata["classes"],
+            probabilities=probabilities.tolist(),
+            warnings=warnings,
+        )
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
@@ -49,7 +127,12 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
 
     @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Tiles as arrays")
     async def predict(request: Request) -> Prediction:
-        return await service.predict_arrays(await request.body(), _media_type(request))
+        body, media_type = await request.body(), _media_type(request)
+        if media_type == "application/json":
+            return await service.predict(lambda inputs: (read_json(body, inputs), []))
+        if media_type in _NPZ_TYPES:
+            return await service.predict(lambda inputs: (read_npz(body, inputs, limits.max_batch), []))
+        raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
     @app.post("/predict/geotiff", openapi_extra=form_body, summary="One tile as GeoTIFFs")
     async def predict_geotiff(request: Request) -> Prediction:
@@ -61,7 +144,7 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
             for modality, file in form.multi_items():
                 if not isinstance(file, str):
                     files[modality].append(Upload(file.filename or modality, await file.read()))
-        return await service.predict_tile(files)
+        return await service.predict(lambda inputs: read_tile(files, inputs))
 
     @app.get("/model", summary="Inputs that the model takes")
     async def model() -> ModelDescription:

@@ -113,14 +113,9 @@ def _check_header(file: IO[bytes], item: ModalityInput, max_tiles: int) -> None:
 
 
 def check_units(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> list[str]:
-    """Refuse tiles that are in other units; warn of what is unusual but can't be proven wrong from one tile.
+    """Warnings, with the tile's number, of what is unusual but can't be proven wrong from one tile.
 
-    Args:
-        pixels: `[B, C, h, w]` finite, by input name; absent modalities may be left out.
-        inputs: arrays that the model takes.
-
-    Returns:
-        Warnings, each with the number of its tile.
+    `pixels` are `[B, C, h, w]`, finite, by input name; absent modalities may be left out.
 
     Raises:
         InputError: a modality of a tile looks like another unit, has pixels beyond the unit's limits, or too many that

@@ -17,16 +17,11 @@ _log = logging.getLogger("fusmae.serving")
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One version in memory; its answers state which version it is.
+    """One version in memory; its answers state which version it is."""
 
-    Attributes:
-        file: the ONNX file, with name, version and checksum.
-        session: session that runs the file.
-        loaded: time when it was ready, UTC, ISO 8601.
-    """
-
-    file: ModelFile
-    session: Session
+    file: ModelFile  # the ONNX file, with name, version and checksum
+    session: Session  # session that runs the file
+    # Time when it was ready, UTC, ISO 8601.
     loaded: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
@@ -62,12 +57,7 @@ def load_model(file: ModelFile) -> LoadedModel:
 
 
 def find_model(reference: str) -> LoadedModel:
-    """Load the version that a reference means now.
-
-    Raises:
-        RegistryError: see `model_file`.
-        ExportError: the file was not exported by this project.
-    """
+    """Load the version that a reference means now; its errors are those of `model_file` and `load_model`."""
     return load_model(model_file(reference))
 
 
@@ -108,18 +98,16 @@ class Watcher:
     def _look(self) -> None:
         try:
             found = model_file(self.reference)
-            if (found.version, found.sha256) != (self.current.file.version, self.current.file.sha256):
-                self._exchange(load_model(found))
+            before = self.current.file
+            if (found.version, found.sha256) != (before.version, before.sha256):
+                self.current = load_model(found)
+                self._metrics.show_model(self.current.identity)
+                self._metrics.reloads.inc()
+                _log.info("%s is %s now, no longer %s", self.reference, found.label, before.label)
         except Exception as error:  # whatever the error is, the model in memory continues to answer
             self._note(RegistryHealth(status="fails", error=str(error)))
         else:
             self._note(RegistryHealth(status="answers", error=""))
-
-    def _exchange(self, model: LoadedModel) -> None:
-        before, self.current = self.current, model
-        self._metrics.show_model(model.identity)
-        self._metrics.reloads.inc()
-        _log.info("%s is %s now, no longer %s", self.reference, model.file.label, before.file.label)
 
     def _note(self, state: RegistryHealth) -> None:
         self._metrics.registry_queries.inc()

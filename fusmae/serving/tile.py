@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Interleaving
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import require_real
@@ -108,10 +112,6 @@ def _fill(arrays: Mapping[str, NDArray[np.float32]]) -> float:
 
 def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster, tuple[float | None, ...]]:
     """Read a file's bands in the model's units, NaN where they have no data, and its nodata values by band."""
-    import rasterio
-    from rasterio.errors import RasterioError
-    from rasterio.io import MemoryFile
-
     try:
         # Only this driver of GDAL is used: others follow references in a file to other files or servers.
         with (
@@ -169,9 +169,6 @@ def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> Non
 
 def _check_mask(name: str, path: str) -> None:
     """Refuse a mask with huge blocks; it is a separate directory of the file, whose blocks may have any size."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
     for number in range(2, _MAX_DIRECTORIES + 2):
         try:
             with rasterio.open(f"GTIFF_DIR:{number}:{path}", sharing=False) as dataset:
@@ -188,8 +185,6 @@ def _check_mask(name: str, path: str) -> None:
 
 def _block_mb(dataset: Any) -> float:
     """Size in MB of the largest unpacked block; if bands are interleaved by pixel, a block holds every band."""
-    from rasterio.enums import Interleaving
-
     bands = zip(dataset.block_shapes, dataset.dtypes, strict=True)
     sizes = [height * width * np.dtype(kind).itemsize for (height, width), kind in bands]
     return float(sum(sizes) if dataset.interleaving is Interleaving.pixel else max(sizes)) / 1e6

@@ -162,6 +162,7 @@ class Registry:
     def __init__(self, folder, exported):
         self.folder = folder
         self.uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
+        self.exported = exported
         graphs = {"1": exported.path, "2": turned(exported.path, folder / "second.onnx")}
         self.sessions = {number: Session(path) for number, path in graphs.items()}
         for number, path in graphs.items():

@@ -1,6 +1,6 @@
 import pytest
 
-from fusmae.serving.service import Service
+from fusmae.serving.app import Service
 
 
 def test_health_names_the_version_and_that_a_file_is_not_watched(client, exported):
@@ -14,7 +14,7 @@ def test_health_names_the_version_and_that_a_file_is_not_watched(client, exporte
 
 def test_health_is_not_ready_when_the_service_has_stopped(client, monkeypatch):
     monkeypatch.setattr(
-        "fusmae.serving.service.Service.is_ready", property(lambda _: False, lambda _, value: None), raising=False
+        "fusmae.serving.app.Service.is_ready", property(lambda _: False, lambda _, value: None), raising=False
     )
     answer = client.get("/health")
     assert answer.status_code == 503
@@ -61,7 +61,7 @@ def test_a_failure_of_ours_is_500_without_its_inside(start, exported, monkeypatc
         raise RuntimeError("secret path")
 
     client = start()
-    monkeypatch.setattr(Service, "predict_arrays", fail)
+    monkeypatch.setattr(Service, "predict", fail)
     answer = client.ask(exported.pixels(1))
     assert answer.status_code == 500
     assert answer.json() == {"error": "ServiceError", "text": "The service failed; the reason is in its log."}

@@ -36,7 +36,7 @@ def test_a_request_alone_uses_all_cores_and_one_beside_another_uses_one(start, e
         second_runs.set()
         return own(session, pixels, modalities, on_one_core=on_one_core)
 
-    monkeypatch.setattr("fusmae.serving.service.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("fusmae.serving.app.os.cpu_count", lambda: 2)
     client = start()
     monkeypatch.setattr(Session, "run", run)
     with ThreadPoolExecutor(1) as pool:

@@ -30,21 +30,13 @@ _USUAL = 0.95
 
 @dataclass(frozen=True)
 class Measure:
-    """One distance of a scene from the training data.
+    """One distance of a scene from the training data."""
 
-    Attributes:
-        name: name of the band, or of the embedding's measure.
-        modality: modality of the band; "" for the embedding.
-        value: the distance.
-        usual: value that the distance has at most in 95 % of the draws of validation scenes.
-        limit: value above which the distance is drift.
-    """
-
-    name: str
-    modality: str
-    value: float
-    usual: float
-    limit: float
+    name: str  # name of the band, or of the embedding's measure
+    modality: str  # modality of the band; "" for the embedding
+    value: float  # the distance
+    usual: float  # value that the distance has at most in 95 % of the draws of validation scenes
+    limit: float  # value above which the distance is drift
 
     @property
     def is_beyond(self) -> bool:
@@ -54,28 +46,18 @@ class Measure:
 
 @dataclass(frozen=True)
 class Drift:
-    """The comparison of a scene with a model's training data.
+    """The comparison of a scene with a model's training data."""
 
-    Attributes:
-        measures: measures of every band that is present, then of the embedding.
-        setting: modalities, as `s1+s2`, of the tiles whose embedding was measured.
-        num_tiles: number of tiles that were read.
-        num_embedded: number of these tiles that have the setting.
-        num_drawn: largest number of validation tiles in a draw.
-        num_pooled: mean number of validation scenes in a draw.
-        false_alarms: share of scenes like the validation scenes that would be reported as drift; with so few validation
-            scenes, a smaller share can't be shown.
-        novelty: `[N]`, the novelty of each tile of the setting; NaN for other tiles.
-    """
-
-    measures: tuple[Measure, ...]
-    setting: str
-    num_tiles: int
-    num_embedded: int
-    num_drawn: int
-    num_pooled: float
+    measures: tuple[Measure, ...]  # measures of every band that is present, then of the embedding
+    setting: str  # modalities, as `s1+s2`, of the tiles whose embedding was measured
+    num_tiles: int  # number of tiles that were read
+    num_embedded: int  # number of these tiles that have the setting
+    num_drawn: int  # largest number of validation tiles in a draw
+    num_pooled: float  # mean number of validation scenes in a draw
+    # Share of scenes like the validation scenes that would be reported as drift; with so few validation scenes, a
+    # smaller share can't be shown.
     false_alarms: float
-    novelty: NDArray[np.float64]
+    novelty: NDArray[np.float64]  # `[N]`, the novelty of each tile of the setting; NaN for other tiles
 
     @property
     def beyond(self) -> tuple[Measure, ...]:

@@ -30,29 +30,17 @@ _ARRAYS = ("train_quantiles", "train_std", "validation_quantiles", "validation_s
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of a model's training and validation tiles.
+    """Statistics of a model's training and validation tiles."""
 
-    Attributes:
-        graph_sha256: SHA-256 of the ONNX file that computed the embeddings.
-        bands: bands in the order of all arrays.
-        train_quantiles: `[bands, 512]`, quantiles of the pooled training pixels, in physical units.
-        train_std: `[bands]`, standard deviations of the same pixels, above 0.
-        train_embeddings: `[T, D]`, embeddings of training tiles, by setting.
-        validation_quantiles: `[V, bands, 32]`, quantiles of validation tiles, which are not in the training data.
-        validation_embeddings: `[V, D]`, embeddings of the same tiles, by setting.
-        validation_scenes: `[V]`, number of the acquisition that each validation tile belongs to.
-        facts: facts about the data: how many tiles per scene there were, which data set it is.
-    """
-
-    graph_sha256: str
-    bands: tuple[Band, ...]
-    train_quantiles: NDArray[np.float32]
-    train_std: NDArray[np.float32]
-    train_embeddings: dict[str, NDArray[np.float32]]
-    validation_quantiles: NDArray[np.float32]
-    validation_embeddings: dict[str, NDArray[np.float32]]
-    validation_scenes: NDArray[np.int32]
-    facts: dict[str, Any]
+    graph_sha256: str  # SHA-256 of the ONNX file that computed the embeddings
+    bands: tuple[Band, ...]  # bands in the order of all arrays
+    train_quantiles: NDArray[np.float32]  # `[bands, 512]`, quantiles of the pooled training pixels, in physical units
+    train_std: NDArray[np.float32]  # `[bands]`, standard deviations of the same pixels, above 0
+    train_embeddings: dict[str, NDArray[np.float32]]  # `[T, D]`, embeddings of training tiles, by setting
+    validation_quantiles: NDArray[np.float32]  # `[V, bands, 32]`, quantiles of validation tiles
+    validation_embeddings: dict[str, NDArray[np.float32]]  # `[V, D]`, embeddings of the same tiles, by setting
+    validation_scenes: NDArray[np.int32]  # `[V]`, number of the acquisition that each validation tile belongs to
+    facts: dict[str, Any]  # facts about the data: how many tiles per scene there were, which data set it is
 
     @property
     def num_scenes(self) -> int:
@@ -68,22 +56,17 @@ def bands_of(inputs: Sequence[ModalityInput]) -> tuple[Band, ...]:
 def tile_quantiles(pixels: Mapping[str, NDArray[Any]], inputs: Sequence[ModalityInput]) -> NDArray[np.float32]:
     """Quantiles `[B, bands, 32]` of tiles `[B, C, h, w]` by input name; NaN for the bands of absent inputs."""
     batch = len(next(iter(pixels.values())))
-    found = np.full((batch, len(bands_of(inputs)), len(TILE_SHARES)), np.nan, np.float32)
-    first = 0
-    for item in inputs:
-        last = first + len(item.bands)
-        if item.name in pixels:
-            found[:, first:last] = np.moveaxis(np.quantile(pixels[item.name], TILE_SHARES, axis=(2, 3)), 0, -1)
-        first = last
-    return found
+    found = [
+        np.moveaxis(np.quantile(pixels[item.name], TILE_SHARES, axis=(2, 3)), 0, -1)
+        if item.name in pixels
+        else np.full((batch, len(item.bands), len(TILE_SHARES)), np.nan)
+        for item in inputs
+    ]
+    return np.concatenate(found, axis=1).astype(np.float32)
 
 
 def save_reference(reference: Reference, path: Path) -> None:
-    """Write a reference, whole or not at all; equal references give equal bytes.
-
-    Raises:
-        StorageError: the disk is full.
-    """
+    """Write a reference, whole or not at all; equal references give equal bytes."""
     head = {
         _GRAPH_KEY: reference.graph_sha256,
         "bands": [[band.modality, band.name, band.units] for band in reference.bands],
@@ -119,11 +102,6 @@ def load_reference(path: Path, graph_sha256: str, inputs: Sequence[ModalityInput
         )
     except (BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise InputError(f"{path} can't be read as a reference: {error}", hint="dvc repro -f -s reference") from error
-    _check(reference, path, graph_sha256, inputs)
-    return reference
-
-
-def _check(reference: Reference, path: Path, graph_sha256: str, inputs: Sequence[ModalityInput]) -> None:
     if reference.graph_sha256 != graph_sha256:
         raise InputError(
             f"{path} is the reference of another model.",
@@ -145,6 +123,7 @@ def _check(reference: Reference, path: Path, graph_sha256: str, inputs: Sequence
             expected="all above 0",
             hint="dvc repro -f -s reference",
         )
+    return reference
 
 
 def _by_setting(arrays: Mapping[str, NDArray[Any]], kind: str) -> dict[str, NDArray[np.float32]]:

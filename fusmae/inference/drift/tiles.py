@@ -18,19 +18,12 @@ from fusmae.inference.session import EMBEDDING, Session
 
 @dataclass(frozen=True)
 class SceneTiles:
-    """Statistics of a scene's tiles.
+    """Statistics of a scene's tiles."""
 
-    Attributes:
-        quantiles: `[N, bands, 32]`, quantiles of each tile's pixels; NaN for bands of an absent modality.
-        embeddings: `[N, D]`, embedding of each tile.
-        settings: modalities of each tile, as `s1+s2`.
-        corners_m: `[N, 2]`, distances of each tile's upper left corner from the grid's left and top.
-    """
-
-    quantiles: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
-    settings: tuple[str, ...]
-    corners_m: NDArray[np.int64]
+    quantiles: NDArray[np.float32]  # `[N, bands, 32]`, of each tile; NaN for bands of an absent modality
+    embeddings: NDArray[np.float32]  # `[N, D]`, embedding of each tile
+    settings: tuple[str, ...]  # modalities of each tile, as `s1+s2`
+    corners_m: NDArray[np.int64]  # `[N, 2]`, distances of each tile's upper left corner from the grid's left and top
 
     @property
     def setting(self) -> str:

@@ -15,17 +15,12 @@ _LEAST_WEIGHT = 1e-12
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a map's cells.
+    """Some rows of a map's cells."""
 
-    Attributes:
-        first: number of the first row, from 0.
-        probabilities: `[K, rows, columns]`; NaN where there is no data.
-        look: `[1 or 3, h, w]`, the scene in these rows, with one or more pixels along a cell's side; NaN where there is
-            no data.
-    """
-
-    first: int
-    probabilities: NDArray[np.float64]
+    first: int  # number of the first row, from 0
+    probabilities: NDArray[np.float64]  # `[K, rows, columns]`; NaN where there is no data
+    # `[1 or 3, h, w]`, the scene in these rows, with one or more pixels along a cell's side; NaN where there is no
+    # data.
     look: NDArray[np.float32]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from fusmae.errors import StorageError
 from fusmae.files import storage_error, write_json
@@ -21,7 +22,6 @@ from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, lay_grid
-from fusmae.inference.scene.nodata import nodata_sentences
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene.tiles import look_side_m
@@ -30,13 +30,7 @@ from fusmae.inference.session import Session
 
 @dataclass(frozen=True)
 class Model:
-    """A model that predicts, and how outputs name it.
-
-    Attributes:
-        session: session that runs the graph.
-        label: name and version, as `fusmae/3`, or the file's name.
-        sha256: SHA-256 of the ONNX file.
-    """
+    """A model that predicts, and how outputs name it: `fusmae/3` or the file's name, and the ONNX file's SHA-256."""
 
     session: Session
     label: str
@@ -45,23 +39,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map.
+    """A finished map."""
 
-    Attributes:
-        files: paths of all files that were written; the first is the map itself.
-        grid: grid of the map.
-        num_tiles: number of tiles with a prediction, in this run or in an interrupted one before.
-        num_kept: number of strips that an interrupted run had stored.
-        counts: number of cells by class number; 0 is nodata.
-        nodata: sentences on the pixels without data that this run read, and why they have none.
-    """
-
-    files: tuple[Path, ...]
+    files: tuple[Path, ...]  # paths of all files that were written; the first is the map itself
     grid: Grid
-    num_tiles: int
-    num_kept: int
-    counts: NDArray[np.int64]
-    nodata: tuple[str, ...] = ()
+    num_tiles: int  # number of tiles with a prediction, in this run or in an interrupted one before
+    num_kept: int  # number of strips that an interrupted run had stored
+    counts: NDArray[np.int64]  # number of cells by class number; 0 is nodata
+    nodata: tuple[str, ...] = ()  # sentences on the pixels without data that this run read, and why they have none
 
 
 def predict_map(
@@ -103,7 +88,7 @@ def predict_map(
                 print_warnings(check_pixels(reader, scenes))
             claim.enter_context(work.claimed())
             num_kept = _predict_units(model.session, reader, work)
-            nodata = nodata_sentences(reader.tallies)
+            nodata = reader.nodata_sentences()
         num_tiles = sum(int(np.isfinite(work.load(unit).probabilities[:, 0]).sum()) for unit in grid.units())
         if not num_tiles:
             files = ", ".join(str(path) for scene in scenes.values() for path in scene.files[:3])
@@ -165,8 +150,6 @@ def _progress(num_units: int, num_done: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _disk_named(out: Path) -> Iterator[None]:
-    from rasterio.errors import RasterioError
-
     kept = "what was predicted is kept"
     try:
         yield
@@ -198,8 +181,7 @@ def _publish(
 
 def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:
     """When the scenes were taken, and where this was found."""
-    named = scene_date(scenes)
-    if named is not None:
+    if named := scene_date(scenes):
         return named, "file names"
     newest = max(stored_in(path).stat().st_mtime for scene in scenes.values() for path in scene.files)
     return datetime.fromtimestamp(newest, UTC), "time of the files' last change: their names tell no date"

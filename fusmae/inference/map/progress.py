@@ -27,17 +27,11 @@ _KEY_DIGITS = 16
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a unit.
+    """The result of a unit."""
 
-    Attributes:
-        probabilities: `[tiles, K]`; NaN for tiles where no modality has enough data.
-        has_data: `[rows, columns]`, true for cells with data, of the cells that belong to the unit.
-        look: `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side.
-    """
-
-    probabilities: NDArray[np.float32]
-    has_data: NDArray[np.bool_]
-    look: NDArray[np.float32]
+    probabilities: NDArray[np.float32]  # `[tiles, K]`; NaN for tiles where no modality has enough data
+    has_data: NDArray[np.bool_]  # `[rows, columns]`, true for cells with data, of the cells that belong to the unit
+    look: NDArray[np.float32]  # `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side
 
 
 class Work:
@@ -52,11 +46,7 @@ class Work:
         return self._path(unit).exists()
 
     def save(self, unit: Unit, result: Result) -> None:
-        """Store the result of a unit.
-
-        Raises:
-            StorageError: the disk is full or can't be written.
-        """
+        """Store the result of a unit; raises StorageError if the disk is full or can't be written."""
         with written_whole(self._path(unit)) as partial, partial.open("wb") as file:
             np.savez(file, **vars(result))
 
@@ -122,18 +112,20 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
     rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
     facts = {
         "model": model_sha256,
-        "scenes": {modality: _facts(scene) for modality, scene in scenes.items()},
+        "scenes": {
+            modality: {
+                "bands": {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()},
+                "reading": repr(scene.reading),
+                "files": [_identity(path) for path in scene.files],
+            }
+            for modality, scene in scenes.items()
+        },
         "grid": repr(grid),
         # What a unit's pixels and probabilities depend on.
         "code": [file_sha256(file) for file in sorted([*package.glob("*.py"), *rooms])],
         "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
-
-
-def _facts(scene: Scene) -> dict[str, Any]:
-    bands = {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()}
-    return {"bands": bands, "reading": repr(scene.reading), "files": [_identity(path) for path in scene.files]}
 
 
 def _identity(path: Path) -> list[Any]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 
-from fusmae.inference.map.colours import class_colours
-from fusmae.inference.map.rasters import NO_CLASS, STEP, Rasters
+from fusmae.inference.map.rasters import NO_CLASS, STEP, Rasters, class_colours
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.tiles import LOOK_PX
 
@@ -54,9 +55,6 @@ def _reduced(rasters: Rasters, grid: Grid) -> tuple[Any, float, Any, Any]:
         Look `[C, H, W]`, the side of its pixels in metres, class numbers `[h, w]` and confidence `[h, w]`; look and
         confidence are NaN where there is no data.
     """
-    import rasterio
-    from rasterio.enums import Resampling
-
     height, width = _on_screen(grid.shape)
     with rasterio.open(rasters.look) as dataset:
         shape = _on_screen(dataset.shape)

@@ -1,5 +1,6 @@
 """The files of a map: cloud-optimized GeoTIFFs (probabilities, top class, picture) and the STAC item beside them."""
 
+import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,10 +9,13 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.shutil import copy
+from rasterio.warp import transform_bounds, transform_geom
+from rasterio.windows import Window
 
 from fusmae.inference.map.blend import Rows, confidence
-from fusmae.inference.map.colours import class_colours
 from fusmae.inference.scene.grid import Grid
 
 STEP = 0.004
@@ -21,22 +25,42 @@ NO_CLASS = 0
 _BLOCK_PX = 256
 _PLAIN = {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "BIGTIFF": "IF_SAFER"}
 
+Colour = tuple[int, int, int]
+
+# BigEarthNet's 19 classes. Colours follow the well-known legend of CORINE land cover; where that has shades of one
+# colour, they are set further apart.
+_KNOWN: dict[str, Colour] = {
+    "Urban fabric": (230, 0, 77),
+    "Industrial or commercial units": (150, 60, 200),
+    "Arable land": (255, 255, 140),
+    "Permanent crops": (242, 166, 77),
+    "Pastures": (200, 230, 60),
+    "Complex cultivation patterns": (255, 215, 0),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": (214, 176, 90),
+    "Agro-forestry areas": (190, 150, 130),
+    "Broad-leaved forest": (100, 220, 60),
+    "Coniferous forest": (0, 110, 40),
+    "Mixed forest": (40, 165, 70),
+    "Natural grassland and sparsely vegetated areas": (170, 215, 160),
+    "Moors, heathland and sclerophyllous vegetation": (120, 140, 40),
+    "Transitional woodland, shrub": (90, 120, 100),
+    "Beaches, dunes, sands": (235, 225, 205),
+    "Inland wetlands": (140, 120, 230),
+    "Coastal wetlands": (190, 180, 255),
+    "Inland waters": (70, 190, 245),
+    "Marine waters": (20, 70, 190),
+}
+_GOLDEN_ANGLE = 0.381966
+
 
 @dataclass
 class Rasters:
-    """The rasters of a map.
+    """The rasters of a map."""
 
-    Attributes:
-        probabilities: path of the raster with one band per class, then confidence.
-        classes: path of the raster with the number of the most probable class, from 1; 0 for nodata.
-        look: path of the raster with the scene, float32, with one or more pixels along a cell's side.
-        counts: `[K + 1]`, number of cells by class number.
-    """
-
-    probabilities: Path
-    classes: Path
-    look: Path
-    counts: NDArray[np.int64]
+    probabilities: Path  # path of the raster with one band per class, then confidence
+    classes: Path  # path of the raster with the number of the most probable class, from 1; 0 for nodata
+    look: Path  # path of the raster with the scene, float32, with one or more pixels along a cell's side
+    counts: NDArray[np.int64]  # `[K + 1]`, number of cells by class number
 
 
 def write_rasters(
@@ -47,8 +71,6 @@ def write_rasters(
     Raises:
         rasterio.errors.RasterioError: the disk is full.
     """
-    from rasterio.shutil import copy
-
     drafts = {kind: folder / f"draft-{kind}.tif" for kind in ("probabilities", "classes", "look")}
     counts = _write_drafts(drafts, grid, rows, classes, tags)
     found = Rasters(folder / f"{name}.tif", folder / f"{name}_classes.tif", drafts["look"], counts)
@@ -64,9 +86,6 @@ def _write_drafts(
     drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], classes: Sequence[str], tags: Mapping[str, str]
 ) -> NDArray[np.int64]:
     """Write the rasters row by row; returns the number of cells by class number."""
-    import rasterio
-    from rasterio.windows import Window
-
     (height, width), num_bands = grid.shape, len(classes) + 1
     counts = np.zeros(num_bands, np.int64)
     rows = iter(rows)
@@ -130,7 +149,6 @@ def stac_item(
 ) -> dict[str, Any]:
     """The item as JSON values, with properties besides those of the projection; its assets lie beside it."""
     from pystac import Item
-    from rasterio.warp import transform_bounds, transform_geom
 
     left, bottom, right, top = box = (grid.left, grid.top - grid.height_m, grid.left + grid.width_m, grid.top)
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
@@ -178,3 +196,15 @@ def _assets(name: str, classes: Sequence[str]) -> dict[str, Any]:
         "classes": Asset(f"./{name}_classes.tif", "most probable class", None, _COG, ["data"], of_classes),
         "overview": Asset(f"./{name}.png", "quick look", None, "image/png", ["overview", "thumbnail"]),
     }
+
+
+def class_colours(classes: Sequence[str]) -> list[Colour]:
+    """A colour for each class, in their order; classes that are not BigEarthNet's get hues that are far apart."""
+    return [_KNOWN.get(name) or _spread(number) for number, name in enumerate(classes)]
+
+
+def _spread(number: int) -> Colour:
+    # Two neighbours differ in brightness, too, for people who can't tell some hues apart.
+    value = (0.95, 0.7)[number % 2]
+    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN_ANGLE % 1, 0.65, value)
+    return round(red * 255), round(green * 255), round(blue * 255)

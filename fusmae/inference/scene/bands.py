@@ -25,23 +25,14 @@ _MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class BandFile:
-    """One band on disk.
+    """One band on disk."""
 
-    Attributes:
-        path: path of the file.
-        index: number of the band in the file, from 1.
-        pixel: side of a pixel in units of the file's own CRS.
-        stated_units: units that the band's name, its tags or the file's name state.
-        names: product names that it may have; one if it is known.
-        texts: its description and tags, or the file's name, by which it is recognised.
-    """
-
-    path: Path
-    index: int
-    pixel: float
-    stated_units: S1Units | None = None
-    names: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    path: Path  # path of the file
+    index: int  # number of the band in the file, from 1
+    pixel: float  # side of a pixel in units of the file's own CRS
+    stated_units: S1Units | None = None  # units that the band's name, its tags or the file's name state
+    names: tuple[str, ...] = ()  # product names that it may have; one if it is known
+    texts: tuple[str, ...] = ()  # its description and tags, or the file's name, by which it is recognised
 
     @property
     def place(self) -> str:
@@ -51,20 +42,14 @@ class BandFile:
 
 @dataclass(frozen=True)
 class FoundBands:
-    """Bands of a scene.
+    """Bands of a scene."""
 
-    Attributes:
-        wanted: bands that the model takes, by name.
-        order: a name for every band, in the order of the files and of the bands in them, as `--bands` takes them;
-            `other` for a band that the model does not take.
-        names: product names of bands that the files state, whether the model takes them or not.
-        overruled: bands whose names in the files differ from the given names, as `coastal.tif[1], B01, as B02`.
-    """
-
-    wanted: dict[str, BandFile]
+    wanted: dict[str, BandFile]  # bands that the model takes, by name
+    # A name for every band, in the order of the files and of the bands in them, as `--bands` takes them; `other` for a
+    # band that the model does not take.
     order: tuple[str, ...]
-    names: frozenset[str]
-    overruled: tuple[str, ...] = ()
+    names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
+    overruled: tuple[str, ...] = ()  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
 
 
 def find_bands(
@@ -115,11 +100,7 @@ def find_bands(
 
 @contextmanager
 def raster(path: Path) -> Iterator[Any]:
-    """Open a raster for reading; yields rasterio's dataset.
-
-    Raises:
-        InputError: the file does not exist, or it can't be read, now or while it is open.
-    """
+    """Open a raster for reading; raises InputError if it does not exist or can't be read, now or while it is open."""
     if not stored_in(path).exists():
         raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
     try:

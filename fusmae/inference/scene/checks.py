@@ -31,15 +31,11 @@ from fusmae.units import Unit
 
 
 def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
-    """Refuse scenes whose pixels have other units, unstated nodata, another offset, or swapped polarisations.
-
-    A modality without any data in the sample is not judged here.
-
-    Returns:
-        Warnings about what the pixels alone can't show, in sentences for people.
+    """Warnings about what the pixels alone can't show; a modality without any data in the sample is not judged.
 
     Raises:
-        InputError: a scene is refused; the error states what is wrong and which option corrects it.
+        InputError: a scene's pixels have other units, unstated nodata, another offset, or swapped polarisations; the
+            error names the option that corrects it.
     """
     units = {item.modality: item.unit for item in reader.inputs}
     warnings = [

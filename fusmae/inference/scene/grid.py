@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,21 +30,13 @@ _STRIP_M = 60_000
 
 @dataclass(frozen=True)
 class Unit:
-    """Tiles that are read, predicted and stored together: a part of one row of tiles.
+    """Tiles that are read, predicted and stored together: a part of one row of tiles."""
 
-    Attributes:
-        number: its place in the order of units, from 0.
-        top_m: distance of its tiles' upper edge from the grid's top.
-        lefts_m: distances of its tiles' left edges from the grid's left.
-        height_m: height of the cells that belong to this unit and to no other.
-        width_m: width of these cells.
-    """
-
-    number: int
-    top_m: int
-    lefts_m: tuple[int, ...]
-    height_m: int
-    width_m: int
+    number: int  # its place in the order of units, from 0
+    top_m: int  # distance of its tiles' upper edge from the grid's top
+    lefts_m: tuple[int, ...]  # distances of its tiles' left edges from the grid's left
+    height_m: int  # height of the cells that belong to this unit and to no other
+    width_m: int  # width of these cells
 
     @property
     def left_m(self) -> int:
@@ -53,28 +46,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of a map; it may reach beyond the ground that all scenes cover.
+    """The grid of a map; it may reach beyond the ground that all scenes cover."""
 
-    Attributes:
-        crs: CRS whose unit is the metre.
-        left: x of the first cell's left edge in `crs`, less than a pixel of every array outside the ground.
-        top: y of the first cell's upper edge in `crs`, outside by as little.
-        tile_m: side of a tile.
-        stride_m: distance from a tile to the next; the last one of a row or column may be nearer.
-        cell_m: side of a cell, which is a pixel of the map.
-        width_m: width of the whole grid, a multiple of `cell_m`.
-        height_m: height of the whole grid, likewise.
-        ground_m: top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
-    """
-
-    crs: Any
-    left: float
-    top: float
-    tile_m: int
-    stride_m: int
-    cell_m: int
-    width_m: int
-    height_m: int
+    crs: Any  # CRS whose unit is the metre
+    left: float  # x of the first cell's left edge in `crs`, less than a pixel of every array outside the ground
+    top: float  # y of the first cell's upper edge in `crs`, outside by as little
+    tile_m: int  # side of a tile
+    stride_m: int  # distance from a tile to the next; the last one of a row or column may be nearer
+    cell_m: int  # side of a cell, which is a pixel of the map
+    width_m: int  # width of the whole grid, a multiple of `cell_m`
+    height_m: int  # height of the whole grid, likewise
+    # Top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
     ground_m: tuple[float, float, float, float] | None = None
 
     def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
@@ -84,10 +66,8 @@ class Grid:
         """
         top_m, left_m, height_m, width_m = box_m
         first_m, start_m, last_m, end_m = self.ground_m or (0, 0, self.height_m, self.width_m)
-        rows, columns = (
-            from_m + (np.arange(side_m // gsd_m) + 0.5) * gsd_m
-            for from_m, side_m in ((top_m, height_m), (left_m, width_m))
-        )
+        rows = top_m + (np.arange(height_m // gsd_m) + 0.5) * gsd_m
+        columns = left_m + (np.arange(width_m // gsd_m) + 0.5) * gsd_m
         return (rows > first_m) & (rows < last_m), (columns > start_m) & (columns < end_m)
 
     @property
@@ -177,7 +157,7 @@ def _checked_stride(stride_m: int | None, tile_m: int, step_m: int) -> int:
 def _metric_crs(scene: Scene) -> Any:
     """The scene's CRS, or the UTM zone of its centre if the scene's CRS does not measure metres on the ground."""
     unit = 1000.0 if scene.crs.is_projected else 0.01
-    lons, lats = _lon_lat(scene, (0, unit, 0), (0, 0, unit))
+    lons, lats = _lon_lat(scene, unit)
     return scene.crs if measures_metres(lons, lats, unit) else CRS.from_epsg(utm_code(lons[0], lats[0]))
 
 
@@ -193,7 +173,7 @@ def _common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
             got="; ".join(
                 f"{modality}: {abs(lat):.2f}° {'NS'[lat < 0]}, {abs(lon):.2f}° {'EW'[lon < 0]} in "
                 f"{scenes[modality].crs.to_string()}"
-                for modality, ((lon,), (lat,)) in places.items()
+                for modality, ((lon, *_), (lat, *_)) in places.items()
             ),
             expected="the same ground",
             hint="they lie in different hemispheres: UTM zones are EPSG:326xx in the north and EPSG:327xx in the "
@@ -217,22 +197,19 @@ def _box_in(crs: Any, modality: str, own: Any, box: Box) -> Box:
             # Not `rio warp`: it loses the half beyond the meridian, too.
             hint=f"gdalwarp -t_srs EPSG:{utm_code(lon, (bottom + top) / 2)} FILE NEW, and give that file",
         )
-    try:
+    with suppress(RasterioError, CPLE_BaseError):
         left, bottom, right, top = transform_bounds(own, crs, *box)
-    except (RasterioError, CPLE_BaseError):
-        left = math.inf
-    is_there = all(map(math.isfinite, (left, bottom, right, top)))
-    return (left, bottom, right, top) if is_there else (math.inf, math.inf, -math.inf, -math.inf)
+        if all(map(math.isfinite, (left, bottom, right, top))):
+            return left, bottom, right, top
+    return math.inf, math.inf, -math.inf, -math.inf
 
 
-def _lon_lat(
-    scene: Scene, across: Sequence[float] = (0,), up: Sequence[float] = (0,)
-) -> tuple[list[float], list[float]]:
-    """Longitudes and latitudes of points at the given distances (in units of the scene's CRS) from its centre."""
+def _lon_lat(scene: Scene, unit: float = 0) -> tuple[list[float], list[float]]:
+    """Longitudes and latitudes of a scene's centre, and of points `unit` (in its CRS) to the right of and above it."""
     crs, (left, bottom, right, top) = scene.boxes[0]
     x, y = (left + right) / 2, (bottom + top) / 2
     try:
-        lons, lats = transform(crs, "EPSG:4326", [x + step for step in across], [y + step for step in up])
+        lons, lats = transform(crs, "EPSG:4326", [x, x + unit, x], [y, y, y + unit])
     except CPLE_BaseError:
         lons, lats = [math.inf], [math.inf]
     if not all(map(math.isfinite, (*lons, *lats))):

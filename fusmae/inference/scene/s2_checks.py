@@ -67,25 +67,23 @@ class StatedOffset(NamedTuple):
 
 
 def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
-    """Refuse a scene of which tiles, as they are in its files, have another offset than its reader was given.
-
-    Returns:
-        Warnings about what the pixels alone can't show.
+    """Warnings about what pixels alone can't show of a scene, whose tiles are as they are in its files.
 
     Raises:
-        InputError: the scene is refused; the error states what is wrong and which option corrects it.
+        InputError: the scene has another offset than its reader was given; the error names the option that corrects it.
     """
     return [text for text in (_check_offset(modality, tiles, scene), _check_level(modality, scene)) if text]
 
 
 def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> str:
     stated, option, told = stated_offset(scene.files), f"--offset {modality}=", scene.reading.offset
-    floors = _floors(tiles)
+    names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
+    floors = _floors(tiles, names)
     verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
     finding = _finding(verdicts, floors)
     says_none = stated is not None and not stated.offset
     known = "" if stated is None else f"; {stated.source} says {stated.offset or 'none'}"
-    got = _described(tiles, floors) + known
+    got = _described(names, floors) + known
     if told == 0:
         is_doubtful = finding in ("offset", "mixed") and not says_none
         return f"The {modality} scene looks as if it held an offset of {OFFSET} ({got})" if is_doubtful else ""
@@ -139,18 +137,14 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
     return ""
 
 
-def _floors(tiles: Sequence[SampledTile]) -> NDArray[np.float32]:
+def _floors(tiles: Sequence[SampledTile], names: Sequence[str]) -> NDArray[np.float32]:
     """Dark floors `[tiles, C]`; NaN for a band without contrast or with too few pixels."""
-    return np.array([[_floor(tile.bands.get(name)) for name in _band_names(tiles)] for tile in tiles], np.float32)
-
-
-def _band_names(tiles: Sequence[SampledTile]) -> list[str]:
-    return list(dict.fromkeys(name for tile in tiles for name in tile.bands))
+    return np.array([[_floor(tile.bands.get(name)) for name in names] for tile in tiles], np.float32)
 
 
 def _floor(pixels: NDArray[np.float32] | None) -> float:
     if pixels is None or pixels.size < _MIN_PIXELS or pixels.min() == pixels.max():
-        return float("nan")
+        return np.nan
     return float(np.quantile(pixels, FLOOR_QUANTILE))
 
 
@@ -180,9 +174,9 @@ def _differ_by_offset(bright: NDArray[np.float32], dark: NDArray[np.float32]) ->
     return bool(low <= np.quantile(steps, _LEAST_STEP_QUANTILE) <= high and np.median(steps) <= _MAX_MIXED_STEP_DN)
 
 
-def _described(tiles: Sequence[SampledTile], floors: NDArray[np.float32]) -> str:
+def _described(names: Sequence[str], floors: NDArray[np.float32]) -> str:
     """`99 % of a tile's pixels are above 1,050 in B12, 1,080 in B04, 1,100 in B02, the darkest bands`."""
-    columns = zip(_band_names(tiles), floors.T, strict=True)
+    columns = zip(names, floors.T, strict=True)
     lowest = sorted((float(np.nanmedian(column)), name) for name, column in columns if np.isfinite(column).any())
     shown = ", ".join(f"{level:,.0f} in {name}" for level, name in lowest[:3])
     return f"{100 * (1 - FLOOR_QUANTILE):g} % of a tile's pixels are above {shown}, the darkest bands"
@@ -201,10 +195,7 @@ def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:
 
 
 def _check_level(modality: str, scene: Scene) -> str:
-    """Warn about a processing level that differs from the training data's.
-
-    A model that takes B10 learned from L1C; for a model without B10, L2A is assumed.
-    """
+    """Warn about another level than the training data's: L1C if the model takes B10, else L2A is assumed."""
     stated = stated_level(scene.files, scene.names)
     if stated is None or (stated[0] == "L1C") == ("B10" in scene.bands):
         return ""
@@ -218,10 +209,8 @@ def _check_level(modality: str, scene: Scene) -> str:
 
 def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
     """The offset that is stated for some files; the product's XML counts before a STAC item, and both before names."""
-    for read in (_in_xml, _in_item):
-        for file in files:
-            if found := read(file):
-                return found
+    if found := next(filter(None, (read(file) for read in (_in_xml, _in_item) for file in files)), None):
+        return found
     named = named_baseline(name for file in files for name in reversed(file.absolute().parts))
     return named and _of_baseline(named[0], f"the name {named[1]}")
 
@@ -270,10 +259,8 @@ def _in_item(file: Path) -> StatedOffset | None:
 
 
 def _xml_files(file: Path) -> Iterator[Path]:
-    for folder in list(file.absolute().parents)[:_MOST_FOLDERS]:
-        for name in _XML_NAMES:
-            if (folder / name).is_file():
-                yield folder / name
+    paths = (folder / name for folder in list(file.absolute().parents)[:_MOST_FOLDERS] for name in _XML_NAMES)
+    return filter(Path.is_file, paths)
 
 
 def _text_of(path: Path) -> str:

@@ -20,13 +20,7 @@ _ENOUGH, _AT_MOST = 24, 96
 
 @dataclass(frozen=True)
 class SampledTile:
-    """One modality's pixels of a tile.
-
-    Attributes:
-        left: x of the tile's left edge, in the grid's CRS.
-        top: y of the tile's upper edge, in the grid's CRS.
-        bands: pixels `[N]` with data by band name.
-    """
+    """One modality's pixels of a tile: its upper left corner in the grid's CRS, and pixels `[N]` with data by band."""
 
     left: float
     top: float
@@ -37,9 +31,6 @@ def sample_tiles(reader: SceneReader, scenes: Mapping[str, Scene]) -> dict[str, 
     """Sample tiles with data by modality, far from one another.
 
     Pixels are as they are in the files: linear S1 is not converted, and no offset is subtracted from S2.
-
-    Raises:
-        InputError: a file can't be read.
     """
     raw = {
         modality: replace(scene, reading=replace(scene.reading, units="dB", offset=None))

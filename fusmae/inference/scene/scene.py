@@ -24,43 +24,28 @@ _FIRST_IMAGE = datetime(2014, 4, 3, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Reading:
-    """How to interpret a scene's files where they don't state it themselves.
+    """How to interpret a scene's files where they don't state it themselves."""
 
-    Attributes:
-        bands: names of all bands in the order of the files; None to use the names that the files state.
-        units: units of S1 pixels; power and amplitude are converted to dB.
-        offset: number to subtract from every S2 digital number: 1000 from processing baseline 04.00 on; None to
-            subtract nothing, after a check that the scene holds no offset.
-    """
-
+    # Names of all bands in the order of the files; None to use the names that the files state.
     bands: tuple[str, ...] | None = None
-    units: S1Units = "dB"
+    units: S1Units = "dB"  # units of S1 pixels; power and amplitude are converted to dB
+    # Number to subtract from every S2 digital number: 1000 from processing baseline 04.00 on; None to subtract nothing,
+    # after a check that the scene holds no offset.
     offset: int | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene whose files were opened once and hold what the model needs.
-
-    Attributes:
-        modality: name of the modality.
-        bands: files of all bands that the model takes, by band name.
-        order: a name for every band of the files, in their order, as `--bands` takes them.
-        names: product names of bands that the files state, whether the model takes them or not.
-        overruled: bands whose names in the files differ from those in `reading.bands`, in words for people.
-        reading: how to interpret the pixels.
-        transform: affine transform of the finest band.
-        boxes: CRS and box of each file that is used, the finest band's first.
-    """
+    """A scene whose files were opened once and hold what the model needs."""
 
     modality: str
-    bands: dict[str, BandFile]
-    order: tuple[str, ...]
-    names: frozenset[str]
-    overruled: tuple[str, ...]
-    reading: Reading
-    transform: Any
-    boxes: tuple[tuple[Any, Box], ...]
+    bands: dict[str, BandFile]  # files of all bands that the model takes, by band name
+    order: tuple[str, ...]  # a name for every band of the files, in their order, as `--bands` takes them
+    names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
+    overruled: tuple[str, ...]  # bands whose names in the files differ from `reading.bands`, for people
+    reading: Reading  # how to interpret the pixels
+    transform: Any  # affine transform of the finest band
+    boxes: tuple[tuple[Any, Box], ...]  # CRS and box of each file that is used, the finest band's first
 
     @property
     def crs(self) -> Any:
@@ -117,11 +102,7 @@ def open_scenes(
 
 
 def require_real(name: object, dataset: Any) -> None:
-    """Refuse complex pixels: a reader would use only their real part.
-
-    Raises:
-        InputError: the raster has complex pixels.
-    """
+    """Raise InputError for complex pixels, of which a reader would use only the real part."""
     if any(kind.startswith("complex") for kind in dataset.dtypes):
         raise InputError(
             f"{name} has complex pixels: amplitude and phase, no backscatter.",

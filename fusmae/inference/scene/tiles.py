@@ -26,17 +26,11 @@ LOOK_PX = 900
 
 @dataclass(frozen=True)
 class Strip:
-    """All pixels of a unit's tiles.
-
-    Attributes:
-        unit: the unit.
-        pixels: `[C, h, w]` by input name, NaN in all bands where there is no data.
-        ground: flags of rows `[h]` and columns `[w]` by input name, true on the scenes' ground.
-    """
+    """All pixels of a unit's tiles."""
 
     unit: Unit
-    pixels: dict[str, Floats]
-    ground: dict[str, tuple[Flags, Flags]]
+    pixels: dict[str, Floats]  # `[C, h, w]` by input name, NaN in all bands where there is no data
+    ground: dict[str, tuple[Flags, Flags]]  # flags of rows `[h]` and columns `[w]` on the scenes' ground, by input
 
     def empty(self, item: ModalityInput) -> Flags:
         """Flags `[h, w]`, true where an input has no data."""
@@ -50,33 +44,21 @@ class Strip:
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Tiles of one unit that have the same modalities.
-
-    Attributes:
-        unit: the unit that holds the tiles.
-        columns: numbers of the tiles in the unit, from 0.
-        modalities: modalities that are present.
-        pixels: `[B, C, h, w]` by input name, finite.
-    """
+    """Tiles of one unit that have the same modalities."""
 
     unit: Unit
-    columns: tuple[int, ...]
-    modalities: tuple[str, ...]
-    pixels: dict[str, Floats]
+    columns: tuple[int, ...]  # numbers of the tiles in the unit, from 0
+    modalities: tuple[str, ...]  # modalities that are present
+    pixels: dict[str, Floats]  # `[B, C, h, w]` by input name, finite
 
 
 @dataclass(frozen=True)
 class UnitView:
-    """What a map shows of a unit besides its predictions; it follows the unit's batches.
-
-    Attributes:
-        unit: the unit.
-        has_data: `[rows, columns]`, true for cells with data.
-        look: the scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
-    """
+    """What a map shows of a unit besides its predictions; it follows the unit's batches."""
 
     unit: Unit
-    has_data: Flags
+    has_data: Flags  # `[rows, columns]`, true for cells with data
+    # The scene for people, in pixels of `look_m`: `[3, h, w]` natural colour, or `[1, h, w]` the first band.
     look: Floats
 
 
@@ -99,17 +81,13 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
                 top_m = key[0] * tile_m
                 box_m = (top_m, unit.left_m, min(tile_m, grid.height_m - top_m), width_m)
                 slabs[key] = {item.name: reader.read_counted(item, *box_m) for item in reader.inputs}
-        parts, box_m = [slabs[key] for key in keys], (unit.top_m, unit.left_m, tile_m, width_m)
-        yield Strip(
-            unit,
-            {item.name: _joined([part[item.name] for part in parts], offset_m // item.gsd_m) for item in reader.inputs},
-            {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs},
-        )
-
-
-def _joined(slabs: Sequence[Floats], row: int) -> Floats:
-    """A strip that begins at a row of the upper slab and ends at the same row of the lower one, if there are two."""
-    return slabs[0] if len(slabs) == 1 else np.concatenate([slabs[0][:, row:], slabs[1][:, :row]], axis=1)
+        pixels = slabs[keys[0]]
+        if offset_m:  # the strip ends at the row of the lower slab at which it begins in the upper one
+            rows = {item.name: offset_m // item.gsd_m for item in reader.inputs}
+            upper, lower = (slabs[key] for key in keys)
+            pixels = {n: np.concatenate([upper[n][:, row:], lower[n][:, :row]], axis=1) for n, row in rows.items()}
+        box_m = (unit.top_m, unit.left_m, tile_m, width_m)
+        yield Strip(unit, pixels, {item.name: grid.is_ground(item.gsd_m, box_m) for item in reader.inputs})
 
 
 def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:

@@ -11,9 +11,8 @@ import rasterio.shutil
 from rasterio.crs import CRS
 
 from fusmae.inference.map.blend import Rows, confidence
-from fusmae.inference.map.colours import class_colours
 from fusmae.inference.map.quicklook import save_quicklook
-from fusmae.inference.map.rasters import NODATA, STEP, stac_item, write_rasters
+from fusmae.inference.map.rasters import NODATA, STEP, class_colours, stac_item, write_rasters
 from fusmae.inference.scene.grid import Grid
 from fusmae.sources.patches.nomenclature import CLASSES as CLASSES_19
 
