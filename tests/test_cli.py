@@ -35,6 +35,17 @@ def test_help_imports_nothing_heavy():
     assert "imported: []" in done.stdout
 
 
+@pytest.mark.parametrize("stage", ["probe", "evaluate", "export", "variants"])
+def test_a_stage_that_trains_nothing_starts_without_lightning(stage):
+    script = (
+        f"import sys\nimport fusmae.stages.{stage}, fusmae.cli.stages\n"
+        "from fusmae.training.stage import TrainingStage\n"
+        "print([name for name in ('lightning', 'pytorch_lightning') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_mistake_is_one_paragraph_and_a_non_zero_code(tmp_path):
     done = fusmae("--params", str(tmp_path / "none.yaml"), "index", "--raw", "r", "--out", "o", cwd=tmp_path)
     assert done.returncode == 1

@@ -1,14 +1,13 @@
-"""Batches from shards for Lightning: draws keyed by pair and epoch, full shuffling, restart at any batch."""
+"""Batches from shards: draws keyed by pair and epoch, full shuffling, restart at any batch."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -169,8 +168,8 @@ def _as_is(batch: Any) -> Any:
 
 
 @dataclass(eq=False, repr=False)
-class PairDataModule(L.LightningDataModule):
-    """Train and validation batches of a folder of shards."""
+class PairDataModule:
+    """The pairs of a folder of shards: loaders for training and evaluation, and plain batches."""
 
     shards: Path  # folder with `manifest.json`
     _: KW_ONLY
@@ -179,10 +178,7 @@ class PairDataModule(L.LightningDataModule):
     num_workers: int = 0  # number of threads that make batches in advance; it changes no result
     train_rows: Sequence[int] | None = None  # positions in the training split that are trained on; None for all
     with_maps: bool = False  # whether batches contain land-cover maps
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self._readers: dict[Split, ShardReader] = {}
+    _readers: dict[Split, ShardReader] = field(default_factory=dict, init=False)
 
     def reader(self, split: Split) -> ShardReader:
         """The reader of a split's shards; the first process alone verifies the checksums, once.
@@ -193,12 +189,6 @@ class PairDataModule(L.LightningDataModule):
         if split not in self._readers:
             self._readers[split] = ShardReader(self.shards, split, verify=ranks().is_first)
         return self._readers[split]
-
-    def setup(self, stage: str) -> None:
-        """Open the shards before training starts, so that a damaged one stops it at once."""
-        if stage == "fit":
-            self.reader("train")
-            self.reader("validation")
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training split."""

@@ -53,7 +53,24 @@ def write_drift_report(folder: Path, found: Findings) -> None:
         StorageError: the disk is full.
     """
     write_json(folder / "drift.json", _to_json(found))
-    write_text(folder / "drift.html", _html(found))
+    page = render(
+        "drift.html",
+        title=f"{found.facts['model']}: drift",
+        compared=_compared(found),
+        warning=found.reference.facts["warning"],
+        is_drift=found.is_drift,
+        beyond=list(map(_named, found.drift.beyond)),
+        unit_faults=found.unit_faults,
+        caveats=[text[0].upper() + text[1:] for text in _caveats(found)],
+        measures=[
+            (_named(item), item, _in_units(found.reference, item))
+            for item in sorted(found.drift.measures, key=lambda item: -item.value / item.limit)
+        ],
+        bands=list(_bands(found)),
+        strangest=_strangest(found),
+        facts=found.reference.facts | found.facts,
+    )
+    write_text(folder / "drift.html", page)
 
 
 def as_text(found: Findings) -> str:
@@ -124,26 +141,6 @@ def _strangest(found: Findings) -> list[dict[str, Any]]:
 
 def _named(item: Measure) -> str:
     return f"{item.modality} {item.name}".strip()
-
-
-def _html(found: Findings) -> str:
-    return render(
-        "drift.html",
-        title=f"{found.facts['model']}: drift",
-        compared=_compared(found),
-        warning=found.reference.facts["warning"],
-        is_drift=found.is_drift,
-        beyond=list(map(_named, found.drift.beyond)),
-        unit_faults=found.unit_faults,
-        caveats=[text[0].upper() + text[1:] for text in _caveats(found)],
-        measures=[
-            (_named(item), item, _in_units(found.reference, item))
-            for item in sorted(found.drift.measures, key=lambda item: -item.value / item.limit)
-        ],
-        bands=list(_bands(found)),
-        strangest=_strangest(found),
-        facts=found.reference.facts | found.facts,
-    )
 
 
 def _in_units(reference: Reference, item: Measure) -> str:

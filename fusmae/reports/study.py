@@ -15,8 +15,8 @@ from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_contents as contents
 from fusmae.reports.page import render
-from fusmae.study.comparisons import ANSWERS, Answer, Question, verdict
-from fusmae.study.curves import MicroCurve, confusions, micro_curves
+from fusmae.study.comparisons import ANSWERS, Answer, verdict
+from fusmae.study.curves import confusions, micro_curves
 from fusmae.study.results import Cell, Found, Picture
 from fusmae.study.summary import Study, caveats, drawn_places, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
@@ -44,23 +44,7 @@ def write_report(
     study = summarise(cells, reference)
     questions, curves = verdict(study, focus), micro_curves(study)
     warnings = list(dict.fromkeys(str(warning) for found in cells if (warning := found.cell.origin.get("warning"))))
-    with written_whole(out) as partial:
-        partial.mkdir()
-        write_text(partial / "report.html", _html(study, questions, curves, title, about, warnings))
-        write_text(partial / "table.md", as_markdown(study, questions, warnings))
-        write_json(partial / "summary.json", as_metrics(study, questions, warnings))
-        write_plots(partial / "plots", study, curves)
-
-
-def _html(
-    study: Study,
-    questions: Sequence[Question],
-    curves: Sequence[MicroCurve],
-    title: str,
-    about: Mapping[str, str],
-    warnings: Sequence[str],
-) -> str:
-    return render(
+    page = render(
         "study.html",
         title=title,
         study=study,
@@ -77,6 +61,12 @@ def _html(
         percent=percent,
         with_deviation=with_deviation,
     )
+    with written_whole(out) as partial:
+        partial.mkdir()
+        write_text(partial / "report.html", page)
+        write_text(partial / "table.md", as_markdown(study, questions, warnings))
+        write_json(partial / "summary.json", as_metrics(study, questions, warnings))
+        write_plots(partial / "plots", study, curves)
 
 
 _READOUTS: dict[Readout, str] = {
@@ -100,6 +90,9 @@ def study_about(
     test = readers["test"]
     sizes = ", ".join(f"{len(reader):,} {split}" for split, reader in readers.items())
     devices = sorted({str(found.cell.origin["device"]) for found in cells})
+    in_focus = ""
+    if study.focus:
+        in_focus = f"{study.focus.about}: {'; '.join(study.focus.classes)}. Their score is the mean of their APs"
     seconds = sum(found.cell.cost["pretrain_seconds"] for found in cells)
     return {
         "Data": f"{test.origin.described.rstrip('.')}. Pairs: {sizes}. {len(test.classes)} classes, {study.kind}.",
@@ -114,7 +107,7 @@ def study_about(
         "cosine. Probe: logistic regression on standardised frozen features, its regularisation chosen on the whole "
         f"validation split. Finetune: {study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share "
         f"of labels. Segment: a linear map of frozen tokens, {study.segment.steps} steps.",
-        **_focus(study),
+        **({"In focus": in_focus} if in_focus else {}),
         "Labels": f"{', '.join(f'{100 * share:g}%' for share in study.shares)} of train: nested, stratified, without "
         "replacement; another draw for each seed, the same one for every variant",
         "Conditions": "kNN, probe and segment have a head for each set of modalities; finetune has one model for all, "
@@ -126,12 +119,6 @@ def study_about(
         "together. With few seeds the intervals come out somewhat narrow.",
         "Machine": "; ".join(devices),
     }
-
-
-def _focus(study: StudyConfig) -> dict[str, str]:
-    if study.focus is None:
-        return {}
-    return {"In focus": f"{study.focus.about}: {'; '.join(study.focus.classes)}. Their score is the mean of their APs"}
 
 
 _MOST = 12

@@ -21,7 +21,24 @@ def write_verdict(folder: Path, verdict: Verdict, warning: str = "") -> Path:
         StorageError: the disk is full.
     """
     write_json(folder / "verdict.json", verdict.to_json() | {"warning": warning})
-    write_text(folder / "verdict.html", _html(verdict, warning))
+    answered = [check for status in ("failed", "passed") for check in verdict.checks if check.status == status]
+    models = verdict.facts["models"]
+    page = render(
+        "verdict.html",
+        title=f"{verdict.challenger}: the gate’s verdict",
+        verdict=verdict,
+        warning=warning,
+        colours=_COLOURS,
+        words=_WORDS,
+        failed=list(map(_reason, verdict.failed)),
+        answered=answered,
+        unanswered=[check for check in verdict.checks if check.status == "skipped"],
+        why_unanswered=_why_unanswered(verdict.checks),
+        columns=[("asked", ""), *(("number", model["model"]) for model in models)],
+        rows=list(_side_by_side(models)),
+        facts={name: _shown(verdict.facts[name]) for name in _FACTS},
+    )
+    write_text(folder / "verdict.html", page)
     return folder / "verdict.json"
 
 
@@ -52,26 +69,6 @@ def _why_unanswered(checks: Sequence[GateCheck]) -> list[str]:
         noun = "1 class has" if len(classes) == 1 else f"{len(classes)} classes have"
         found.append(f"{noun} too few test pairs; asked for: {classes[0].expected}")
     return found
-
-
-def _html(verdict: Verdict, warning: str) -> str:
-    answered = [check for status in ("failed", "passed") for check in verdict.checks if check.status == status]
-    models = verdict.facts["models"]
-    return render(
-        "verdict.html",
-        title=f"{verdict.challenger}: the gate’s verdict",
-        verdict=verdict,
-        warning=warning,
-        colours=_COLOURS,
-        words=_WORDS,
-        failed=list(map(_reason, verdict.failed)),
-        answered=answered,
-        unanswered=[check for check in verdict.checks if check.status == "skipped"],
-        why_unanswered=_why_unanswered(verdict.checks),
-        columns=[("asked", ""), *(("number", model["model"]) for model in models)],
-        rows=list(_side_by_side(models)),
-        facts={name: _shown(verdict.facts[name]) for name in _FACTS},
-    )
 
 
 def _side_by_side(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float | None]]]:

@@ -11,11 +11,9 @@ from typing import Any
 
 import mlflow
 import torch
-from lightning.pytorch.loggers import MLFlowLogger
 
 from fusmae.files import write_json
 from fusmae.runs.distributed import ranks
-from fusmae.runs.mlflow_address import tracking_uri
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
 from fusmae.runs.provenance import HOSTS_TAG, dotted, flow_tags, provenance, resume_key, with_host
 from fusmae.runs.resume_folder import resume_folder, resume_path
@@ -28,8 +26,6 @@ class Run:
     """An open MLflow run; of several processes that train together, only the first has it."""
 
     run_id: str  # MLflow's id; "" in the other processes
-    # Logger for a Lightning trainer, which writes into the same run; None in the other processes.
-    logger: MLFlowLogger | None
     resume_folder: Path  # folder for resume checkpoints; removed when the run is done
     facts: dict[str, Any]  # provenance of the stage's results
     is_first: bool = True  # whether this process writes the stage's results
@@ -67,7 +63,7 @@ def stage_run(
     """
     key = resume_key(stage, {"seed": seed, **params}, inputs, code)
     if not ranks().is_first:
-        yield Run("", None, resume_path(stage, key), {}, is_first=False)
+        yield Run("", resume_path(stage, key), {}, is_first=False)
         return
     connect()
     facts = {**provenance(stage, inputs, seed), "data": data}
@@ -87,8 +83,7 @@ def stage_run(
             # The machines and the last flow that worked on the run are tags only: no result may depend on them.
             hosts = with_host(active.data.tags.get(HOSTS_TAG, ""), socket.gethostname(), facts["git"]["commit"])
             mlflow.set_tags({**describe_hardware(accelerator), **flow_tags(), HOSTS_TAG: hosts})
-            logger = MLFlowLogger(tracking_uri=tracking_uri(), experiment_name=experiment, run_id=active.info.run_id)
-            yield Run(active.info.run_id, logger, folder, facts)
+            yield Run(active.info.run_id, folder, facts)
         write_json(run_file, {"run_id": active.info.run_id, "experiment": experiment, "stage": stage})
 
 

@@ -4,19 +4,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fusmae.config.data import DataConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.runs.mlflow_address import tracking_uri
 from fusmae.runs.tracking import Run, stage_run
 from fusmae.training.checkpoint import part_of
-from fusmae.training.trainer import build_trainer, fit
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, LightningModule
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,19 @@ class TrainingStage:
         )
 
     def fit(
-        self, module: L.LightningModule, data: PairDataModule, run: Run, epochs: int, callbacks: Sequence[Callback] = ()
+        self,
+        module: "LightningModule",
+        data: PairDataModule,
+        run: Run,
+        epochs: int,
+        callbacks: Sequence["Callback"] = (),
     ) -> dict[str, Tensor]:
         """Train in the stage's run, from where it was interrupted; the weights of the module's `model` by name."""
-        trainer = build_trainer(self.runtime, epochs, self.seed, run.resume_folder, run.logger, callbacks)
+        # Lightning takes seconds to import, and stage probe has no use for it.
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        from fusmae.training.trainer import build_trainer, fit
+
+        logger = MLFlowLogger(self.experiment, tracking_uri=tracking_uri(), run_id=run.run_id) if run.is_first else None
+        trainer = build_trainer(self.runtime, epochs, self.seed, run.resume_folder, logger, callbacks)
         return part_of(fit(trainer, module, data), "model.")

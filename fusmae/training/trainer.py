@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from fusmae.config.runtime import RuntimeConfig
+from fusmae.data.datamodule import PairDataModule, ResumableLoader
 from fusmae.data.randomness import Purpose, generators
 from fusmae.files import written_whole
 from fusmae.models.attention import DropPath
@@ -201,18 +202,37 @@ def build_trainer(
     )
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> dict[str, Tensor]:
+class _Loaders(L.LightningDataModule):
+    """Makes the loaders of pairs when Lightning asks for them: then its processes know one another."""
+
+    def __init__(self, pairs: PairDataModule) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+    def train_dataloader(self) -> ResumableLoader:
+        return self.pairs.train_dataloader()
+
+    def val_dataloader(self) -> ResumableLoader:
+        return self.pairs.val_dataloader()
+
+
+def fit(trainer: L.Trainer, module: L.LightningModule, data: PairDataModule) -> dict[str, Tensor]:
     """Train, starting from the resume checkpoint if there is one.
 
     Returns:
         The module's whole weights by name; with `fsdp`, only the first process gets them.
+
+    Raises:
+        ShardError: a shard is damaged; it stops the run before the first step.
     """
+    data.reader("train")
+    data.reader("validation")
     trainer.ckpt_path = last if (last := _last(trainer)).exists() else None
     in_eval_mode = (part for part in module.modules() if not part.training)
     with warnings.catch_warnings():
         if not any(parameter.requires_grad for part in in_eval_mode for parameter in part.parameters()):
             warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode")
-        trainer.fit(module, datamodule=data, weights_only=True)
+        trainer.fit(module, datamodule=_Loaders(data), weights_only=True)
     return trainer.strategy.lightning_module_state_dict()
 
 

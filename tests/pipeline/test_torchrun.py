@@ -30,7 +30,7 @@ PRETRAIN = (
 CUT = """
 import os, signal, sys, time
 from lightning.pytorch.callbacks import Callback
-import fusmae.training.stage as stage
+import fusmae.training.trainer as trainer
 from fusmae.cli import main
 from fusmae.training.trainer import StopTogether, build_trainer
 
@@ -49,7 +49,7 @@ def build(*arguments):
     trainer.callbacks.append(Cut())
     return trainer
 
-stage.build_trainer = build
+trainer.build_trainer = build
 main(sys.argv[2:])
 """
 

@@ -1,10 +1,11 @@
 import re
+from shutil import copytree
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from fusmae.errors import TrainingError
+from fusmae.errors import ShardError, TrainingError
 
 
 class PoisonWeights(Callback):
@@ -109,3 +110,15 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(make_reconstructor, 
 
     with pytest.raises(TrainingError, match="validation loss of modality s1"):
         train(make_reconstructor(), make_data(), tmp_path, PoisonAtTheEnd())
+
+
+def test_a_damaged_shard_of_validation_stops_before_the_first_step(
+    make_reconstructor, make_data, shards, tmp_path, train
+):
+    data = make_data()
+    data.shards = copytree(shards, tmp_path / "shards")
+    file = data.shards / "validation/00000/pixels.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    first_step = PoisonWeights(0, "no such part")
+    with pytest.raises(ShardError, match=r"validation/00000/pixels\.npy"):
+        train(make_reconstructor(), data, tmp_path / "resume", first_step)
