@@ -44,21 +44,13 @@ _GROUP = re.compile(r"\w+", re.ASCII)
 
 @dataclass(frozen=True)
 class Workspace:
-    """A checkout to run stages in.
+    """A checkout to run stages in."""
 
-    Attributes:
-        folder: the project's folder in the checkout.
-        environment: environment variables for programs that run there.
-        experiment: name of the DVC experiment that the run becomes; "" where it changes the original checkout itself.
-        commit: hash of the commit that is checked out.
-        home: folder of the checkout in which the flow was started.
-    """
-
-    folder: Path
-    environment: dict[str, str]
-    experiment: str
-    commit: str
-    home: Path
+    folder: Path  # the project's folder in the checkout
+    environment: dict[str, str]  # environment variables for programs that run there
+    experiment: str  # name of the DVC experiment that the run becomes; "" where it changes the original checkout itself
+    commit: str  # hash of the commit that is checked out
+    home: Path  # folder of the checkout in which the flow was started
 
     @cached_property
     def has_remote(self) -> bool:

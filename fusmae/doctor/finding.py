@@ -13,21 +13,14 @@ Status = Literal["ok", "warning", "error", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of a check.
+    """One result of a check."""
 
-    Attributes:
-        name: name of the thing that was checked.
-        status: `error` for what prevents work now, `warning` for what may later, `skipped` for what is not needed here.
-        found: description of what is there.
-        expected: description of what would be right; "" where nothing is wrong.
-        mend: command that corrects it; "" where nothing is wrong.
-    """
-
-    name: str
+    name: str  # name of the thing that was checked
+    # `error` for what prevents work now, `warning` for what may later, `skipped` for what is not needed here.
     status: Status
-    found: str
-    expected: str = ""
-    mend: str = ""
+    found: str  # description of what is there
+    expected: str = ""  # description of what would be right; "" where nothing is wrong
+    mend: str = ""  # command that corrects it; "" where nothing is wrong
 
 
 Ask = Callable[[], Iterable[Finding]]

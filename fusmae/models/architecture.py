@@ -9,19 +9,13 @@ from fusmae.models.preprocess import Preprocessing
 
 
 class Architecture(ModelConfig):
-    """The section `model` of params.yaml, with what follows from the inputs and from the labels.
+    """The section `model` of params.yaml, with what follows from the inputs and from the labels."""
 
-    Attributes:
-        tile_px: side of a tile on the finest grid, in pixels.
-        groups: number of bands in each band group, by modality; the order of its keys is the modality order.
-        num_classes: number of classes K; None without a head.
-        readout: way in which tokens become the head's input; None without a head.
-    """
-
-    tile_px: int
+    tile_px: int  # side of a tile on the finest grid, in pixels
+    # Number of bands in each band group, by modality; the order of its keys is the modality order.
     groups: dict[str, tuple[int, ...]]
-    num_classes: int | None = None
-    readout: Readout | None = None
+    num_classes: int | None = None  # number of classes K; None without a head
+    readout: Readout | None = None  # way in which tokens become the head's input; None without a head
 
     @classmethod
     def of(cls, section: ModelConfig, preprocessing: Preprocessing) -> Self:

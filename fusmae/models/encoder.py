@@ -14,17 +14,13 @@ from fusmae.models.tokens import PatchEmbed
 
 @dataclass(frozen=True)
 class Latents:
-    """The encoder's output.
+    """The encoder's output."""
 
-    Attributes:
-        cls: CLS latents `[B, D]`.
-        tokens: latents `[B, L_vis, D]` of the visible patches by modality, in the encoder's modality order.
-        presence: `[B, M]` bool as it was given, columns in the encoder's modality order; None if
-            every row has every modality in `tokens`. An absent modality's tokens mean nothing.
-    """
-
-    cls: Tensor
+    cls: Tensor  # CLS latents `[B, D]`
+    # Latents `[B, L_vis, D]` of the visible patches by modality, in the encoder's modality order.
     tokens: dict[str, Tensor]
+    # `[B, M]` bool as it was given, columns in the encoder's modality order; None if every row has every modality in
+    # `tokens`. An absent modality's tokens mean nothing.
     presence: Tensor | None
 
 

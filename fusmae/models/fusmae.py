@@ -61,18 +61,12 @@ class Reconstruction:
     """Predicted patches of one modality and their targets.
 
     The visible patches come first, then the decoded removed ones, in the drawn order.
-
-    Attributes:
-        pred: predicted patches `[B, L_dec, C·P·P]`, values in `patchify`'s order.
-        target: normalised pixels `[B, L_dec, C·P·P]`, float32.
-        mask: float32 `[B, L_dec]`, 1 = removed (counted in the loss), 0 = visible.
-        ids: index `[B, L_dec]` of each patch in the grid.
     """
 
-    pred: Tensor
-    target: Tensor
-    mask: Tensor
-    ids: Tensor
+    pred: Tensor  # predicted patches `[B, L_dec, C·P·P]`, values in `patchify`'s order
+    target: Tensor  # normalised pixels `[B, L_dec, C·P·P]`, float32
+    mask: Tensor  # float32 `[B, L_dec]`, 1 = removed (counted in the loss), 0 = visible
+    ids: Tensor  # index `[B, L_dec]` of each patch in the grid
 
 
 def reconstruction_loss(reconstruction: Reconstruction) -> Tensor:

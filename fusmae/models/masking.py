@@ -11,17 +11,11 @@ from fusmae.config.training import Masking
 
 @dataclass(frozen=True)
 class Mask:
-    """Which patches of one modality are removed, row by row.
+    """Which patches of one modality are removed, row by row."""
 
-    Attributes:
-        ids_keep: indices `[B, L_vis]` of the visible patches, in the order in which the encoder gets them.
-        ids_restore: rank `[B, L]` of each patch in the drawn order; the visible ones rank first.
-        mask: float32 `[B, L]`, 1 = removed, 0 = visible.
-    """
-
-    ids_keep: Tensor
-    ids_restore: Tensor
-    mask: Tensor
+    ids_keep: Tensor  # indices `[B, L_vis]` of the visible patches, in the order in which the encoder gets them
+    ids_restore: Tensor  # rank `[B, L]` of each patch in the drawn order; the visible ones rank first
+    mask: Tensor  # float32 `[B, L]`, 1 = removed, 0 = visible
 
     @property
     def ids_shuffle(self) -> Tensor:

@@ -9,19 +9,14 @@ from fusmae.modalities import ModalityInput, Statistics
 
 
 class Preprocessing(BaseModel):
-    """What `Preprocess` is built from, and what a checkpoint stores.
-
-    Attributes:
-        inputs: descriptions of the model's input arrays, in channel order.
-        statistics: mean and standard deviation of each band, in physical units.
-        is_stacked: whether all modalities are stacked into one, named like `s1+s2`, with their bands in order
-            (SatViT's channel stack).
-    """
+    """What `Preprocess` is built from, and what a checkpoint stores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: tuple[ModalityInput, ...]
-    statistics: Statistics
+    inputs: tuple[ModalityInput, ...]  # descriptions of the model's input arrays, in channel order
+    statistics: Statistics  # mean and standard deviation of each band, in physical units
+    # Whether all modalities are stacked into one, named like `s1+s2`, with their bands in order (SatViT's channel
+    # stack).
     is_stacked: bool = False
 
     @property

@@ -22,23 +22,14 @@ _STATED = ("setting", "num_tiles", "num_embedded", "num_drawn", "num_pooled", "f
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report is written from.
+    """All that a report is written from."""
 
-    Attributes:
-        drift: what the measures say.
-        unit_faults: what the check of units says, by its own words; "" where nothing.
-        reference: what was compared with.
-        scene: what was compared.
-        facts: of the run: model, sources, thresholds.
-        origin: left and top of the tiles' grid, in the CRS that `facts` names.
-    """
-
-    drift: Drift
-    unit_faults: str
-    reference: Reference
-    scene: SceneTiles
-    facts: dict[str, Any]
-    origin: tuple[float, float]
+    drift: Drift  # what the measures say
+    unit_faults: str  # what the check of units says, by its own words; "" where nothing
+    reference: Reference  # what was compared with
+    scene: SceneTiles  # what was compared
+    facts: dict[str, Any]  # of the run: model, sources, thresholds
+    origin: tuple[float, float]  # left and top of the tiles' grid, in the CRS that `facts` names
 
     @property
     def is_drift(self) -> bool:

@@ -18,25 +18,15 @@ _DRAWN_PIXELS = (0.002, 0.985)
 
 @dataclass(frozen=True)
 class Histogram:
-    """One chart, in units of its view box, whose y points down.
+    """One chart, in units of its view box, whose y points down."""
 
-    Attributes:
-        label: description for readers who can't see it.
-        low: value at its left end, with its units where they are shown.
-        high: value at its right end, likewise.
-        bars: path of the filled histogram.
-        outline: path of a second histogram over it; "" for none.
-        lines: vertical lines as (class, x).
-        spread: left and right end of a shaded range; None for none.
-    """
-
-    label: str
-    low: str
-    high: str
-    bars: str
-    outline: str
-    lines: tuple[tuple[str, float], ...]
-    spread: tuple[float, float] | None = None
+    label: str  # description for readers who can't see it
+    low: str  # value at its left end, with its units where they are shown
+    high: str  # value at its right end, likewise
+    bars: str  # path of the filled histogram
+    outline: str  # path of a second histogram over it; "" for none
+    lines: tuple[tuple[str, float], ...]  # vertical lines as (class, x)
+    spread: tuple[float, float] | None = None  # left and right end of a shaded range; None for none
     width: int = _WIDTH
     height: int = _HEIGHT
 

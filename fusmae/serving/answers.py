@@ -53,14 +53,10 @@ class Health(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why there is no result.
+    """Why there is no result."""
 
-    Attributes:
-        error: kind of the error: InputError, Overloaded, BodyTooLarge, …
-        text: message on what was wrong, what was got, what was expected and what to do next.
-    """
-
-    error: str = Field(examples=["InputError"])
+    error: str = Field(examples=["InputError"])  # kind of the error: InputError, Overloaded, BodyTooLarge, …
+    # Message on what was wrong, what was got, what was expected and what to do next.
     text: str = Field(examples=["Tile 0, band VV looks like linear power, not dB.\n  got: …\n  expected: …\n  next: …"])
 
 

@@ -28,22 +28,14 @@ CARD = "checkpoint.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and what is needed to use and to explain them.
+    """Weights and what is needed to use and to explain them."""
 
-    Attributes:
-        architecture: switches and sizes of the model.
-        preprocessing: inputs and band statistics.
-        classes: class names in the order of the logits; empty before a head is trained.
-        provenance: commit, inputs, seed and versions that the weights come from.
-        weights: tensors by parameter name.
-        where: origin of the weights for an error message: the folder that they were read from.
-    """
-
-    architecture: Architecture
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    provenance: Mapping[str, Any]
-    weights: Mapping[str, Tensor]
+    architecture: Architecture  # switches and sizes of the model
+    preprocessing: Preprocessing  # inputs and band statistics
+    classes: tuple[str, ...]  # class names in the order of the logits; empty before a head is trained
+    provenance: Mapping[str, Any]  # commit, inputs, seed and versions that the weights come from
+    weights: Mapping[str, Tensor]  # tensors by parameter name
+    # Origin of the weights for an error message: the folder that they were read from.
     where: str = field(default="this run", compare=False)
 
     def with_head(
