@@ -33,7 +33,6 @@ ANSWERED = {
     "S108": "a path that is looked at, and nothing is written to",
     "S321": "public data over FTP, proved by a checksum",
     "S606": "a program becomes the next one, without a shell",
-    "S607": "git by its name",
     "B321": "as S321",
     "B402": "as S321",
 }
