@@ -7,11 +7,11 @@ from typing import Any
 
 from fusmae.config.release import RegisterConfig
 from fusmae.data.index import read_index
-from fusmae.errors import ExportError
-from fusmae.files import file_sha256, write_json, write_text, written_whole
+from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
 from fusmae.release.registry.card import CardFacts, model_card, short_card
+from fusmae.release.registry.variants import accepted_variants
 from fusmae.release.registry.versions import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
@@ -67,29 +67,6 @@ def register(
     )
     known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
     write_json(out / "version.json", known)
-
-
-def accepted_variants(variants: Path, measured: Path, graph: Path) -> list[Path]:
-    """ONNX files of accepted variants, after a check that files and measurements are of the fp32 graph.
-
-    Raises:
-        ExportError: variants or report belong to another graph, or a variant is not the file that was measured.
-    """
-    stated = _json(variants / "accepted.json")
-    rows = _json(measured / "report.json")["variants"]
-    paths = {precision: variants / f"{precision}.onnx" for precision in sorted(stated["accepted"])}
-    hashes = {name: file_sha256(path) if path.exists() else "no such file" for name, path in paths.items()}
-    accepted = {name: row["sha256"] for name, row in rows.items() if row["is_accepted"] and name != "fp32"}
-    here = {"variant_of": file_sha256(graph), "accepted": hashes}
-    reported = {"variant_of": rows["fp32"]["sha256"], "accepted": accepted}
-    if not here == stated == reported:
-        raise ExportError(
-            f"The variants in {variants} are not those that were measured of {graph}.",
-            got=f"files {here}",
-            expected=f"{stated} by {variants}/accepted.json, {reported} by {measured}/report.json",
-            hint="dvc repro -f -s variants",
-        )
-    return list(paths.values())
 
 
 def _json(path: Path) -> Any:

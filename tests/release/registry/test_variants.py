@@ -16,7 +16,8 @@ from fusmae.files import file_sha256, write_json
 from fusmae.inference.session import Session
 from fusmae.release.export.graph import save_onnx
 from fusmae.release.registry.model_file import fetch_artifact, model_file, read_artifact
-from fusmae.stages.register import accepted_variants, register
+from fusmae.release.registry.variants import accepted_variants
+from fusmae.stages.register import register
 
 ROOT = Path(__file__).parents[3]
 GRAPH, VARIANTS, MEASURED = Path("models/export/model.onnx"), Path("models/variants"), Path("reports/variants")
