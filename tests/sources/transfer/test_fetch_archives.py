@@ -248,7 +248,10 @@ def test_damaged_header_in_the_middle_is_no_end(
         fetch_archives([offer_archive(gzip.compress(content))], downloads, raw, LINE)
 
 
-@pytest.mark.parametrize("content", [b"<html>sorry</html>" * 99, gzip.compress(b"no tar" * 999)])
+# The names are given: gzip writes the time, and each worker of a run must find tests of the same names.
+@pytest.mark.parametrize(
+    "content", [b"<html>sorry</html>" * 99, gzip.compress(b"no tar" * 999)], ids=["page", "no tar"]
+)
 def test_archive_that_is_none_is_an_error(content: bytes, downloads: Path, raw: Path, offer_archive: Any) -> None:
     with pytest.raises(SourceError, match=r"Things\.tar\.gz can't be unpacked"):
         fetch_archives([offer_archive(content)], downloads, raw, LINE)
