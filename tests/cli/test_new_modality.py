@@ -153,7 +153,7 @@ def test_all_stages_take_the_new_modalities(workspace):
         for setting in ("+".join(MODALITIES), *MODALITIES):
             assert f"| {protocol} | pretrained | {setting} |" in rows
     measured = json.loads((folder / "reports/variants/report.json").read_text())
-    assert set(measured["variants"]) == {"fp16", "int8"}
+    assert set(measured["variants"]) == {"fp32", "fp16", "int8"}
 
 
 def test_shards_keep_metres_as_they_are(workspace):
