@@ -115,7 +115,7 @@ class Team:
     def state(self, run):
         return self.ask(f"flow_runs/{run}")["state"]["type"]
 
-    def finish(self, run, seconds=420):
+    def finish(self, run, seconds=600):
         """Wait for the end; the state that it ended in."""
         wait_for(lambda: self.has_ended(run), lambda: self.log.read_text()[-5000:], seconds=seconds)
         return self.state(run)
