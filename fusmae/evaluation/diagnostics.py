@@ -77,7 +77,7 @@ def reconstruction_errors(
     is nearest in the grid, normalised by that patch's own mean and deviation.
 
     Args:
-        model: pretrained model; its `decode_fraction` is set to 1, so that all removed patches are decoded.
+        model: pretrained model; it decodes all removed patches here, whatever its `decode_fraction`.
         tiles: normalised tiles `[B, C, H, W]` by modality.
         noise: uniform noise `[B, L]` by modality, from which the model draws its masks.
         band_means: means of the targets' bands, from `target_band_means`.
@@ -86,8 +86,12 @@ def reconstruction_errors(
         By modality, sums `[4]` over the removed patches: of their mean squared errors in the order of `FILLS`, then
         their number. Those of several batches may be added.
     """
-    model.decode_fraction, errors = 1.0, {}
-    found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
+    decode_fraction, errors = model.decode_fraction, {}
+    model.decode_fraction = 1.0
+    try:
+        found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
+    finally:
+        model.decode_fraction = decode_fraction
     for name, reconstruction in found.items():
         removed = reconstruction.mask.bool()
         constant = band_means[name].to(tiles[name].device).repeat_interleave(model.patch_px**2)

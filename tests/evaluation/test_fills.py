@@ -50,9 +50,10 @@ def test_the_models_error_is_its_own_loss(tiles, noise, target_norm):
 
 def test_every_removed_patch_counts_whatever_training_decodes(tiles, noise):
     means = target_band_means(built(), [tiles])
-    whole = reconstruction_errors(built(), tiles, noise, means)
-    for name, errors in reconstruction_errors(built(decode_fraction=0.3), tiles, noise, means).items():
+    partly, whole = built(decode_fraction=0.3), reconstruction_errors(built(), tiles, noise, means)
+    for name, errors in reconstruction_errors(partly, tiles, noise, means).items():
         np.testing.assert_array_equal(errors, whole[name])
+    assert partly.decode_fraction == 0.3
 
 
 @pytest.mark.parametrize("target_norm", ["patch", "group", "band"])
