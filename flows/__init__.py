@@ -4,7 +4,8 @@ Prefect opens its connections as soon as a flow is called, by hand or by a worke
 environment is set when this package is imported.
 """
 
-from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
+from fusmae.runs.environment import collect_garbage_rarely, exclude_this_machine, wait_without_spinning
 
 exclude_this_machine()
 wait_without_spinning()
+collect_garbage_rarely()

@@ -12,7 +12,7 @@ from fusmae.cli import models, project, scenes, stages, study
 from fusmae.cli.call import global_options
 from fusmae.cli.help import CommandWithExample, GroupedCommands
 from fusmae.errors import FusmaeError
-from fusmae.runs.environment import keep_caches_inside, wait_without_spinning
+from fusmae.runs.environment import collect_garbage_rarely, keep_caches_inside, wait_without_spinning
 from fusmae.runs.exit_code import exit_code, note_begin, note_end
 
 app = typer.Typer(
@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake becomes one paragraph and a non-zero exit code (see `exit_code`)."""
     keep_caches_inside(Path.cwd())
     wait_without_spinning()
+    collect_garbage_rarely()
     note_begin()
     try:
         app(arguments)

@@ -1,6 +1,8 @@
 """What a process sets before it imports any large library: environment variables, and how memory is freed."""
 
+import atexit
 import ctypes
+import gc
 import os
 from pathlib import Path
 from urllib.request import getproxies_environment, proxy_bypass
@@ -80,3 +82,14 @@ def keep_freed_memory() -> None:
     if set_option is not None:
         set_option(_MMAP_THRESHOLD, _KEPT_BYTES)
         set_option(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def collect_garbage_rarely() -> None:
+    """Search for reference cycles after every 50,000 new objects instead of 700, and not at the end of the process.
+
+    Importing torch, Lightning and MLflow makes hundreds of thousands of objects that stay, and by default Python
+    searches them again and again: a quarter of the time of a stage that does little. Memory that is in no cycle, which
+    is that of arrays and tensors, is freed as before.
+    """
+    gc.set_threshold(50_000, 20, 50)
+    atexit.register(gc.freeze)

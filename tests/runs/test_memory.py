@@ -33,3 +33,27 @@ def test_freed_memory_is_used_again_without_page_faults():
     }
     pages_a_turn = 2**24 * 4 // 4096
     assert faults["kept"] < pages_a_turn < 10 * pages_a_turn < faults["given back"]
+
+
+# Two objects that hold each other stay until a search for cycles finds them.
+CYCLES = """
+import gc, sys, weakref
+from fusmae.runs.environment import collect_garbage_rarely
+collect_garbage_rarely()
+class Node:
+    pass
+def cycle():
+    one, other = Node(), Node()
+    one.other, other.one = other, one
+    return weakref.ref(one)
+gone = cycle()
+made = [Node() for _ in range(2_000)]
+print(gone() is None)
+more = [Node() for _ in range(100_000)]
+print(gone() is None)
+"""
+
+
+def test_cycles_are_searched_for_rarely_but_searched_for():
+    printed = subprocess.run([sys.executable, "-c", CYCLES], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["False", "True"]
