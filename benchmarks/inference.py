@@ -275,7 +275,8 @@ def untrained(size: str, session: Session) -> Any:
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
     """Export a model that has the same inputs as the session."""
-    from fusmae.release.export.graph import export_onnx, save_onnx
+    from fusmae.release.export.graph import export_onnx
+    from fusmae.release.export.onnx_file import save_onnx
 
     graph = export_onnx(eager, opset=opset)
     save_onnx(graph, session.metadata, path)

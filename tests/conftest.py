@@ -22,7 +22,8 @@ from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
+from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
 from tests.sections import architecture_of, preprocess_of

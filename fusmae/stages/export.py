@@ -8,7 +8,8 @@ from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
 from fusmae.models.architecture import modality_settings
 from fusmae.models.preprocess import Preprocess
-from fusmae.release.export.graph import Deployable, check_parity, describe_graph, export_onnx, save_onnx
+from fusmae.release.export.graph import Deployable, check_parity, describe_graph, export_onnx
+from fusmae.release.export.onnx_file import save_onnx
 from fusmae.runs.provenance import git_state
 from fusmae.training.checkpoint import load_checkpoint
 

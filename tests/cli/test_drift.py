@@ -20,7 +20,7 @@ from fusmae.inference.drift.distance import MIXTURE, NOVELTY
 from fusmae.inference.drift.reference import REFERENCE, save_reference
 from fusmae.inference.scene.scene import Reading
 from fusmae.release.drift_reference import make_reference
-from fusmae.release.export.graph import write_graph
+from fusmae.release.export.onnx_file import write_graph
 from fusmae.release.registry.versions import register_graph
 from tests.cli.conftest import CLASSES, TILE_M, contents, fusmae
 from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes

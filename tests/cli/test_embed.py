@@ -24,7 +24,7 @@ from fusmae.files import file_sha256
 from fusmae.inference import geoparquet as geoparquet_module
 from fusmae.inference.scene.scene import Reading
 from fusmae.release.drift_reference import make_reference
-from fusmae.release.export.graph import write_graph
+from fusmae.release.export.onnx_file import write_graph
 from tests.cli.conftest import CLASSES, HEIGHT_M, ROOT, TILE_M, WIDTH_M, contents, fusmae
 from tests.inference.conftest import LEFT, TOP, band, make_scenes, write_raster
 

@@ -8,7 +8,7 @@ import pytest
 
 from fusmae.errors import ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import write_graph
+from fusmae.release.export.onnx_file import write_graph
 
 OUTSIDE = "keeps weights in a file outside of its folder"
 

@@ -14,7 +14,7 @@ from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import write_graph
+from fusmae.release.export.onnx_file import write_graph
 from tests.inference.conftest import band, make_scenes
 
 TILE_M, ROWS, COLUMNS = 240, 3, 4

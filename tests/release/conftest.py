@@ -16,7 +16,8 @@ from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
+from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
 from tests.conftest import turned

@@ -3,12 +3,9 @@
 Upsampling and normalisation are inside the graph.
 """
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.errors import ExportError
-from fusmae.files import written_whole
-from fusmae.inference.session import DIGEST_KEY, EMBEDDING, METADATA_KEY, PRESENCE, Session, digest_entry
+from fusmae.inference.session import EMBEDDING, PRESENCE, Session
 from fusmae.models.heads import Classifier
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.operators import translations, with_onnx_attention
 from fusmae.training.checkpoint import Checkpoint
-
-OLDEST, NEWEST = 17, 25
-"""Operator sets that graphs can be exported at."""
 
 # The oldest operator set at which torch's exporter makes graphs.
 _EXPORTERS_OLDEST = 18
@@ -35,20 +28,6 @@ _ADDED_IN_18 = {
     "Split": ("num_outputs",),
     "Resize": ("antialias", "keep_aspect_ratio_policy"),
     "ReduceMax": ("noop_with_empty_axes",),
-}
-
-# The first version of onnxruntime that runs this project's graphs, by operator set, and the IR version (file format)
-# that it reads. Each was tried: it gave the same results as torch, and the version before it refused the graph.
-_RUNTIMES = {
-    17: ("1.12", 8),
-    18: ("1.14", 8),
-    19: ("1.16", 9),
-    20: ("1.17", 9),
-    21: ("1.18", 10),
-    22: ("1.21", 10),
-    23: ("1.23", 10),
-    24: ("1.24", 10),
-    25: ("1.24", 10),
 }
 
 
@@ -104,7 +83,7 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
 
 
 def export_onnx(model: Deployable, *, opset: int) -> Any:
-    """Trace the graph, an `onnx.ModelProto` of an operator set from `OLDEST` to `NEWEST`, with a dynamic batch size.
+    """Trace the graph as an `onnx.ModelProto` with a dynamic batch size; operator sets `OLDEST` to `NEWEST` are known.
 
     The model is put in eval mode.
     """
@@ -159,33 +138,6 @@ def _with_operator_set(model: Any, opset: int) -> Any:
     return model
 
 
-def save_onnx(model: Any, metadata: Mapping[str, Any], path: Path) -> None:
-    """Check an `onnx.ModelProto` and write it with two properties: metadata as JSON, and a digest of the whole content.
-
-    The runtime that the graph needs is added to `metadata`.
-    """
-    import onnx
-
-    for node in model.graph.node:
-        # The exporter writes stack traces: these are paths of this machine, and other bytes in another folder.
-        del node.metadata_props[:]
-    stated = {**metadata, "runtime": runtime_of(model), "digest": DIGEST_KEY}
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(stated, sort_keys=True)})
-    onnx.checker.check_model(model, full_check=True)
-    write_graph(model, path)
-
-
-def write_graph(model: Any, path: Path) -> None:
-    """Write an `onnx.ModelProto` with a digest of its content, which replaces any other digest."""
-    properties = [item for item in model.metadata_props if item.key != DIGEST_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(properties)
-    content = model.SerializeToString()
-    with written_whole(path) as partial:
-        # Properties are ONNX's last field: the bytes before this entry are the rest of the file.
-        partial.write_bytes(content + digest_entry(hashlib.sha256(content).hexdigest()))
-
-
 BATCH_SIZES = (1, 3, 8)
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -228,22 +180,3 @@ def check_parity(
                 hint="look for an operator that the exporter changed; nothing was exported",
             )
     return {"num_pairs": num_pairs, "max_abs_error_allowed": max_abs_error, "checks": checks}
-
-
-def runtime_of(model: Any) -> dict[str, Any]:
-    """What an `onnx.ModelProto` needs to run, for its metadata: operator set, IR version, the first onnxruntime.
-
-    Raises:
-        ExportError: no runtime is known for its operator set, IR version or operators.
-    """
-    (stated,) = (item for item in model.opset_import if item.domain in ("", "ai.onnx"))
-    others = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    onnxruntime, newest_ir = _RUNTIMES.get(stated.version, ("", 0))
-    if others or model.ir_version > newest_ir:
-        raise ExportError(
-            "It is not known which onnxruntime this graph needs.",
-            got=f"operator set {stated.version}, IR version {model.ir_version}, further operators {others or 'none'}",
-            expected=f"operator set {OLDEST} to {NEWEST} at its oldest IR version, ONNX's own operators only",
-            hint="export it with this build: dvc repro -f -s export",
-        )
-    return {"opset": stated.version, "ir_version": model.ir_version, "onnxruntime": f">={onnxruntime}"}

@@ -19,7 +19,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import PRESENCE, Session
-from fusmae.release.export.graph import save_onnx
+from fusmae.release.export.onnx_file import save_onnx
 
 Precision = Literal["fp32", "fp16", "int8"]
 Feeds = Mapping[str, NDArray[np.float32]]

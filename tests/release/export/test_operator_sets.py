@@ -1,5 +1,6 @@
 """Graphs for older runtimes: each operator set agrees with torch, and states what it needs to run."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 from fusmae.config.params import load_config
 from fusmae.errors import ConfigError, ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import NEWEST, OLDEST, Deployable, check_parity, export_onnx, runtime_of, save_onnx
+from fusmae.release.export.graph import Deployable, check_parity, export_onnx
+from fusmae.release.export.onnx_file import NEWEST, OLDEST, runtime_of, save_onnx
 
 # On one worker: exporting the graphs takes most of the time.
 pytestmark = pytest.mark.xdist_group("operator sets")
@@ -31,6 +33,7 @@ for path in sys.argv[3:]:
         print(numpy.abs(session.run(["logits"], feeds)[0] - expected).max() < 1e-4)
     except Exception:
         print("refused")
+assert "torch" not in sys.modules
 """
 
 
@@ -38,7 +41,8 @@ for path in sys.argv[3:]:
 def graphs(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs")
     model = Deployable(exported.preprocess, exported.classifier)
-    for opset in NEEDS:
+    shutil.copy(exported.path, folder / "17.onnx")
+    for opset in NEEDS.keys() - {17}:
         graph = export_onnx(model, opset=opset)
         save_onnx(graph, exported.metadata, folder / f"{opset}.onnx")
     return folder

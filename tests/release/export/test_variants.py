@@ -19,7 +19,8 @@ from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx, save_onnx, write_graph
+from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.export.variant_comparison import (
     Latency,
     Variant,

@@ -11,7 +11,7 @@ import yaml
 
 from fusmae.errors import LineageError, RegistryError
 from fusmae.files import file_sha256, write_json
-from fusmae.release.export.graph import save_onnx
+from fusmae.release.export.onnx_file import save_onnx
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
 from fusmae.release.lineage.trace import lineage_text, trace
 from fusmae.release.registry.versions import register_graph

@@ -183,7 +183,7 @@ def registered(exported_as, record=None, **changes):
     """One more version: the first one's graph with another note, and a lineage that says what is given."""
     from onnx import load
 
-    from fusmae.release.export.graph import write_graph
+    from fusmae.release.export.onnx_file import write_graph
     from fusmae.release.registry.model_file import model_file
     from fusmae.release.registry.versions import register_graph
 

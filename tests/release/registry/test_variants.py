@@ -14,7 +14,7 @@ from fusmae.data.index import SPLITS, Pair, write_index
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import save_onnx
+from fusmae.release.export.onnx_file import save_onnx
 from fusmae.release.registry.model_file import fetch_artifact, model_file, read_artifact
 from fusmae.release.registry.variants import accepted_variants
 from fusmae.stages.register import register

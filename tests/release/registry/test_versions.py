@@ -6,7 +6,7 @@ import pytest
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
-from fusmae.release.export.graph import write_graph
+from fusmae.release.export.onnx_file import write_graph
 from fusmae.release.registry.versions import find_by_reference, register_graph
 
 
