@@ -1,12 +1,8 @@
 """The whole pipeline in a fresh checkout with an empty HOME, and what must be true of what it made."""
 
 import json
-import re
 import resource
-import subprocess
-import sys
 import tomllib
-import venv
 
 import numpy as np
 import pytest
@@ -184,55 +180,12 @@ with torch.no_grad():
     np.savez(sys.argv[1], logits=model(tiles).numpy(), **{k: v.astype("float32") for k, v in pixels.items()})
 """
 
-ONNX_ALONE = """
-import importlib.util, sys, numpy as np, onnxruntime
-assert importlib.util.find_spec("torch") is None
-given = dict(np.load(sys.argv[2]))
-wanted = given.pop("logits")
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-given["presence"] = np.ones((len(wanted), 2), "float32")
-logits, probabilities = session.run(["logits", "probabilities"], given)
-assert np.abs(logits - wanted).max() <= 1e-4, np.abs(logits - wanted).max()
-assert probabilities.shape == (3, 19) and (0 <= probabilities).all() and (probabilities <= 1).all()
-print("onnxruntime alone agrees")
-"""
-
 
 @pytest.fixture(scope="session")
 def real_pairs(finished, tmp_path_factory):
     path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
     finished.python(REFERENCE, str(path))
     return path
-
-
-def locked(name, lock):
-    """A package's entry in the lock, hashes included."""
-    found = re.search(rf"^{name}==.*?(?=^\S)", lock + "\nend", re.MULTILINE | re.DOTALL)
-    assert found, f"{name} is not in the lock"
-    return re.sub(r"^\s*#.*\n", "", found[0], flags=re.MULTILINE)
-
-
-def numpy_for_this_python(lock):
-    entries = re.findall(r"^numpy==.*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
-    wanted = "<" if sys.version_info < (3, 12) else ">="
-    return next(
-        re.sub(r"^\s*#.*\n", "", e, flags=re.MULTILINE) for e in entries if f"python_full_version {wanted}" in e
-    )
-
-
-def test_onnxruntime_alone_runs_the_graph_in_an_environment_without_torch(finished, real_pairs, tmp_path):
-    lock = (finished.folder / "requirements.lock").read_text(encoding="utf-8")
-    needed = [numpy_for_this_python(lock), *(locked(name, lock) for name in ("onnxruntime", "flatbuffers", "protobuf"))]
-    (tmp_path / "needed.txt").write_text("".join(needed), encoding="utf-8")
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "-q", "--no-cache-dir", "--no-deps", "--require-hashes"]
-    subprocess.run([*install, "-r", str(tmp_path / "needed.txt")], check=True)
-    graph = finished.folder / "models" / "export" / "model.onnx"
-    done = subprocess.run(
-        [python, "-c", ONNX_ALONE, str(graph), str(real_pairs)], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert "onnxruntime alone agrees" in done.stdout, done.stderr
 
 
 PYFUNC = """

@@ -16,8 +16,9 @@ import yaml
 from tests.operations import services
 
 wait_for = partial(services.wait_for, seconds=240)
+SHORT_EPOCHS = 12
 SHORT = (
-    "pretrain.epochs=24",
+    f"pretrain.epochs={SHORT_EPOCHS}",
     "pretrain.warmup_epochs=1",
     "pretrain.num_pictures=1",
     "runtime.checkpoint_every_steps=2",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.team.team import SHORT
+from tests.team.team import SHORT, SHORT_EPOCHS
 
 pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_overrides_become_a_dvc_experiment_and_the_checkout_stays_as_it_was(team
     assert experiment in team.run("dvc", "exp", "list", "--name-only")
     assert not team.workspace.run("git", "status", "--porcelain", "--untracked-files=no").stdout
     changed = json.loads(team.run("dvc", "exp", "diff", "HEAD", experiment, "--json"))["params"]["params.yaml"]
-    assert changed["pretrain.epochs"]["new"] == 24
+    assert changed["pretrain.epochs"]["new"] == SHORT_EPOCHS
     message = team.message(experiment)
     for named in (two_runs[0], *SHORT):
         assert named in message
