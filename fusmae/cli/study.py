@@ -80,7 +80,7 @@ def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
 
 
 def study_pretrain(
-    variant: Variant, seed: Seed, shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, run: RunFile
+    variant: Variant, seed: Seed, shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, run_file: RunFile
 ) -> None:
     """Pretrain one variant of a study.
 
@@ -104,12 +104,12 @@ def study_pretrain(
         verdict=verdict,
         statistics=statistics,
         out=out,
-        run_file=run,
+        run_file=run_file,
     )
 
 
 def study_measure(
-    variant: Variant, seed: Seed, weights: PretrainedBy, shards: Shards, index: Index, out: Out, run: RunFile
+    variant: Variant, seed: Seed, weights: PretrainedBy, shards: Shards, index: Index, out: Out, run_file: RunFile
 ) -> None:
     """Measure one variant of a study.
 
@@ -135,7 +135,7 @@ def study_measure(
         shards=shards,
         index=index,
         out=out,
-        run_file=run,
+        run_file=run_file,
     )
 
 
