@@ -52,17 +52,18 @@ def promote(
     """
     config = load_params()
     begin("promote", looks_up=name)
-    from fusmae.cli.promote_version import Evidence, promote_version
+    from fusmae.cli.promote_version import promote_version
 
     text = promote_version(
         config,
         params=global_options.params,
         name=name,
         version=version,
-        evidence=Evidence(shards, index, verdict),
+        shards=shards,
+        index=index,
+        verdict=verdict,
         reports=reports,
         experiment=experiment,
-        registered=Path("reports/register/version.json"),  # as dvc.yaml has it
         force=force,
         reason=reason,
         dry_run=dry_run,

@@ -20,6 +20,9 @@ Pictures = Annotated[Path, typer.Option(help="Folder for reconstruction pictures
 Models = Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")]
 VariantReport = Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")]
 
+COMMANDS: list[Callable[..., None]] = []
+"""The commands of this file, in the order of the pipeline."""
+
 
 def training_stage(config: "Config") -> "TrainingStage":
     """What every training is given beside its own section."""
@@ -43,6 +46,7 @@ def _runs_stage(
             config, name = stage_params(), declared.__name__
             getattr(import_module(f"fusmae.stages.{name}"), name)(*sections(config), **options)
 
+        COMMANDS.append(command)
         return command
 
     return running
