@@ -17,7 +17,7 @@ Exported = Annotated[Path, typer.Option(help="Folder that `fusmae export` wrote.
 Out = Annotated[Path, typer.Option(help="Where the result goes; written whole or not at all.")]
 Runs = Annotated[Path, typer.Option(help="Folder of run files; results are added to their MLflow runs.")]
 # Not --run: torchrun, if it stands before the stage, takes that for one of its own options.
-RunFile = Annotated[Path, typer.Option(help="JSON that gets the MLflow run's id.")]
+RunFile = Annotated[Path, typer.Option("--run-file", help="JSON that gets the MLflow run's id.")]
 
 # Registered models.
 Model = Annotated[str, typer.Option(help="NAME@ALIAS, NAME/VERSION, or an ONNX file.")]

@@ -1,10 +1,7 @@
-"""One command per DVC stage, in `fusmae/stages/`, whose code is imported when it runs: `--help` must answer at once."""
+"""One command per DVC stage; a stage's code is imported when it runs, for `--help` must answer at once."""
 
-import functools
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +17,57 @@ Pictures = Annotated[Path, typer.Option(help="Folder for reconstruction pictures
 Models = Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")]
 VariantReport = Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")]
 
-COMMANDS: list[Callable[..., None]] = []
-"""The commands of this file, in the order of the pipeline."""
+
+def fetch(downloads: Downloads, raw: Raw, receipt: Receipt) -> None:
+    """Get a source's archives, check and unpack them.
+
+    A killed stage continues where it stopped.
+
+    Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
+    """
+    config = stage_params()
+    from fusmae.stages.fetch import fetch as run_stage
+
+    run_stage(config.data, config.runtime, downloads=downloads, raw=raw, receipt=receipt)
+
+
+def index(raw: Raw, out: Out) -> None:
+    """Write the index: pairs with labels, split, place and date.
+
+    Example: fusmae index --raw data/raw --out data/index.parquet
+    """
+    config = stage_params()
+    from fusmae.stages.index import index as run_stage
+
+    run_stage(config.data, raw=raw, out=out)
+
+
+def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statistics) -> None:
+    """Pack tiles into shards, and measure band statistics.
+
+    Tiles are packed on every core or on a Dask cluster; statistics are of the split train.
+
+    Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
+    --statistics data/statistics.json
+    """
+    config = stage_params()
+    from fusmae.stages.shard import shard as run_stage
+
+    run_stage(config.data, config.runtime, raw=raw, receipt=receipt, index=index, out=out, statistics=statistics)
+
+
+def examine(raw: Raw, index: Index, shards: Shards, out: Out, verdict: Verdict) -> None:
+    """Check the data: completeness, units, labels, splits.
+
+    Pairs must be complete, in the right units and labelled correctly; splits must not share places.
+
+    Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
+    --verdict data/verdict.json
+    """
+    config = stage_params()
+    from fusmae.stages.examine import examine as run_stage
+
+    run_stage(config.data, config.runtime, raw=raw, index=index, shards=shards, out=out, verdict=verdict)
 
 
 def training_stage(config: "Config") -> "TrainingStage":
@@ -31,70 +77,8 @@ def training_stage(config: "Config") -> "TrainingStage":
     return TrainingStage(config.model, config.data, config.runtime, config.seed, config.register_as.experiment)
 
 
-def _runs_stage(
-    sections: Callable[["Config"], tuple[Any, ...]],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command that is only a signature and a docstring run the stage of its name.
-
-    Args:
-        sections: what the stage sees of the parameters; it is given these, and the command's options by name.
-    """
-
-    def running(declared: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(declared)
-        def command(**options: Any) -> None:
-            config, name = stage_params(), declared.__name__
-            getattr(import_module(f"fusmae.stages.{name}"), name)(*sections(config), **options)
-
-        COMMANDS.append(command)
-        return command
-
-    return running
-
-
-@_runs_stage(lambda config: (config.data, config.runtime))
-def fetch(downloads: Downloads, raw: Raw, receipt: Receipt) -> None:
-    """Get a source's archives, check and unpack them.
-
-    A killed stage continues where it stopped.
-
-    Example: fusmae fetch --downloads data/downloads --raw data/raw --receipt data/raw.json
-    """
-
-
-@_runs_stage(lambda config: (config.data,))
-def index(raw: Raw, out: Out) -> None:
-    """Write the index: pairs with labels, split, place and date.
-
-    Example: fusmae index --raw data/raw --out data/index.parquet
-    """
-
-
-@_runs_stage(lambda config: (config.data, config.runtime))
-def shard(raw: Raw, receipt: Receipt, index: Index, out: Out, statistics: Statistics) -> None:
-    """Pack tiles into shards, and measure band statistics.
-
-    Tiles are packed on every core or on a Dask cluster; statistics are of the split train.
-
-    Example: fusmae shard --raw data/raw --receipt data/raw.json --index data/index.parquet --out data/shards
-    --statistics data/statistics.json
-    """
-
-
-@_runs_stage(lambda config: (config.data, config.runtime))
-def examine(raw: Raw, index: Index, shards: Shards, out: Out, verdict: Verdict) -> None:
-    """Check the data: completeness, units, labels, splits.
-
-    Pairs must be complete, in the right units and labelled correctly; splits must not share places.
-
-    Example: fusmae examine --raw data/raw --index data/index.parquet --shards data/shards --out reports/examine
-    --verdict data/verdict.json
-    """
-
-
-@_runs_stage(lambda config: (config.pretrain, training_stage(config)))
 def pretrain(
-    shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, pictures: Pictures, run_file: RunFile
+    shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, pictures: Pictures, run: RunFile
 ) -> None:
     """Pretrain by masked reconstruction.
 
@@ -103,27 +87,45 @@ def pretrain(
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
     --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
     """
+    config = stage_params()
+    from fusmae.stages.pretrain import pretrain as run_stage
+
+    run_stage(
+        config.pretrain,
+        training_stage(config),
+        shards=shards,
+        verdict=verdict,
+        statistics=statistics,
+        out=out,
+        pictures=pictures,
+        run_file=run,
+    )
 
 
-@_runs_stage(lambda config: (config.probe, training_stage(config)))
-def probe(weights: Weights, shards: Shards, out: Out, run_file: RunFile) -> None:
+def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Fit logistic regressions on the features of a frozen encoder.
 
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
     --run-file reports/runs/probe-pretrained.json
     """
+    config = stage_params()
+    from fusmae.stages.probe import probe as run_stage
+
+    run_stage(config.probe, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
 
 
-@_runs_stage(lambda config: (config.finetune, training_stage(config)))
-def finetune(weights: Weights, shards: Shards, out: Out, run_file: RunFile) -> None:
+def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     """Train encoder and head together.
 
     Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
     --run-file reports/runs/finetune-pretrained.json
     """
+    config = stage_params()
+    from fusmae.stages.finetune import finetune as run_stage
+
+    run_stage(config.finetune, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
 
 
-@_runs_stage(lambda config: (config.evaluate, config.data, config.runtime, config.seed))
 def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs) -> None:
     """Score every model over the whole test set.
 
@@ -132,9 +134,22 @@ def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs)
     Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
     --runs reports/runs
     """
+    config = stage_params()
+    from fusmae.stages.evaluate import evaluate as run_stage
+
+    run_stage(
+        config.evaluate,
+        config.data,
+        config.runtime,
+        seed=config.seed,
+        models=models,
+        shards=shards,
+        index=index,
+        out=out,
+        runs=runs,
+    )
 
 
-@_runs_stage(lambda config: (config.export, config.data.tile_m))
 def export(weights: Weights, shards: Shards, out: Out) -> None:
     """Export a finetuned model to ONNX, compared with torch.
 
@@ -142,9 +157,12 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """
+    config = stage_params()
+    from fusmae.stages.export import export as run_stage
+
+    run_stage(config.export, tile_m=config.data.tile_m, weights=weights, shards=shards, out=out)
 
 
-@_runs_stage(lambda config: (config.variants, config.seed))
 def variants(exported: Exported, shards: Shards, index: Index, out: Out, report: VariantReport) -> None:
     """Make fp16 and int8 variants of the exported model.
 
@@ -153,9 +171,12 @@ def variants(exported: Exported, shards: Shards, index: Index, out: Out, report:
     Example: fusmae variants --exported models/export --shards data/shards --index data/index.parquet
     --out models/variants --report reports/variants
     """
+    config = stage_params()
+    from fusmae.stages.variants import variants as run_stage
+
+    run_stage(config.variants, seed=config.seed, exported=exported, shards=shards, index=index, out=out, report=report)
 
 
-@_runs_stage(lambda config: (config.reference, config.seed))
 def reference(exported: Exported, shards: Shards, index: Index, out: Out) -> None:
     """Describe the training data for `fusmae drift`.
 
@@ -164,9 +185,12 @@ def reference(exported: Exported, shards: Shards, index: Index, out: Out) -> Non
     Example: fusmae reference --exported models/export --shards data/shards --index data/index.parquet
     --out models/reference.npz
     """
+    config = stage_params()
+    from fusmae.stages.reference import reference as run_stage
+
+    run_stage(config.reference, seed=config.seed, exported=exported, shards=shards, index=index, out=out)
 
 
-@_runs_stage(lambda config: (config.register_as,))
 def register(
     exported: Exported,
     variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
@@ -178,7 +202,7 @@ def register(
     index: Index,
     receipt: Receipt,
     pictures: Annotated[Path, typer.Option(help="Folder of reconstruction pictures.")],
-    run_file: Annotated[Path, typer.Option(help="Run file of the training run.")],
+    run: Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")],
     out: Out,
 ) -> None:
     """Register the exported model in MLflow as `challenger`.
@@ -190,3 +214,25 @@ def register(
     --report reports/examine --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run-file reports/runs/finetune-pretrained.json --out reports/register
     """
+    config = stage_params()
+    from fusmae.stages.register import register as run_stage
+
+    run_stage(
+        config.register_as,
+        exported=exported,
+        variants=variants,
+        measured=measured,
+        reference=reference,
+        scores=scores,
+        curves=curves,
+        report=report,
+        index=index,
+        receipt=receipt,
+        pictures=pictures,
+        run_file=run,
+        out=out,
+    )
+
+
+COMMANDS = (fetch, index, shard, examine, pretrain, probe, finetune, evaluate, export, variants, reference, register)
+"""The commands of this file, in the order of the pipeline."""

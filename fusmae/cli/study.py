@@ -70,7 +70,7 @@ def _composed(overrides: list[str], out: Path) -> "Config":
 
 
 def study_pretrain(
-    variant: Variant, seed: Seed, shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, run_file: RunFile
+    variant: Variant, seed: Seed, shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, run: RunFile
 ) -> None:
     """Pretrain one variant of a study.
 
@@ -94,12 +94,12 @@ def study_pretrain(
         verdict=verdict,
         statistics=statistics,
         out=out,
-        run_file=run_file,
+        run_file=run,
     )
 
 
 def study_measure(
-    variant: Variant, seed: Seed, weights: PretrainedBy, shards: Shards, index: Index, out: Out, run_file: RunFile
+    variant: Variant, seed: Seed, weights: PretrainedBy, shards: Shards, index: Index, out: Out, run: RunFile
 ) -> None:
     """Measure one variant of a study.
 
@@ -125,7 +125,7 @@ def study_measure(
         shards=shards,
         index=index,
         out=out,
-        run_file=run_file,
+        run_file=run,
     )
 
 

@@ -13,7 +13,7 @@ from fusmae.runs.provenance import git_state
 from fusmae.training.checkpoint import load_checkpoint
 
 
-def export(section: ExportConfig, tile_m: int, *, weights: Path, shards: Path, out: Path) -> None:
+def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, out: Path) -> None:
     """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec and the parity report."""
     checkpoint, reader = load_checkpoint(weights), ShardReader(shards, "test")
     model = Deployable(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier())

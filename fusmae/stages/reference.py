@@ -11,7 +11,7 @@ from fusmae.inference.session import Session
 from fusmae.release.drift_reference import make_reference
 
 
-def reference(section: ReferenceConfig, seed: int, *, exported: Path, shards: Path, index: Path, out: Path) -> None:
+def reference(section: ReferenceConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path) -> None:
     """Describe the data that `exported/model.onnx` was trained on; `out` is a file that accompanies the model."""
     graph = exported / "model.onnx"
     session = Session(graph)

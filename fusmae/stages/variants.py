@@ -20,7 +20,7 @@ from fusmae.release.export.variants import make_variants
 
 
 def variants(
-    section: VariantsConfig, seed: int, *, exported: Path, shards: Path, index: Path, out: Path, report: Path
+    section: VariantsConfig, *, seed: int, exported: Path, shards: Path, index: Path, out: Path, report: Path
 ) -> None:
     """Make variants of `exported/model.onnx`; `out` gets the accepted ones, `report` the measurements of all."""
     source = exported / "model.onnx"
