@@ -1,7 +1,7 @@
 """The command line: one command per stage, and what is done with scenes, models and studies."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -23,21 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Pipeline stages": (
-        stages.fetch,
-        stages.index,
-        stages.shard,
-        stages.examine,
-        stages.pretrain,
-        stages.probe,
-        stages.finetune,
-        stages.evaluate,
-        stages.export,
-        stages.variants,
-        stages.reference,
-        stages.register,
-    ),
+_PANELS: dict[str, Sequence[Callable[..., None]]] = {
+    "Pipeline stages": stages.COMMANDS,
     "Whole pipeline": (project.update, project.summary),
     "Models": (models.promote, models.rollback, models.ledger, models.lineage, models.reproduce, models.serve),
     "Scenes": (scenes.predict, scenes.embed, scenes.drift),

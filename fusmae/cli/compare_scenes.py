@@ -4,6 +4,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
 from fusmae.errors import InputError
@@ -25,8 +28,7 @@ def compare_scenes(
 ) -> tuple[bool, str]:
     """Compare scenes with the reference that travels with a model; see the options of `fusmae drift`.
 
-    Returns:
-        Whether they drift, and a summary for people.
+    The result is whether they drift, and a summary for people.
 
     Raises:
         RegistryError: there is no such model.
@@ -34,9 +36,6 @@ def compare_scenes(
         InputError: scenes that can't be used, or no reference.
         StorageError: the disk is full.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     version = model_file(model)
     session = Session(version.path)
     require_embedding(session, version.label)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import begin, global_options, load_params
-from fusmae.cli.options import AsJson, Host, ModelName, ModelVersion, Port
+from fusmae.cli.options import AsJson, Host, Index, ModelName, ModelVersion, Port, Shards, Verdict
 from fusmae.errors import LineageError
 
 if TYPE_CHECKING:
@@ -26,15 +26,9 @@ def promote(
             "whose version is judged; `workspace` for the last run in this checkout."
         ),
     ] = "",
-    shards: Annotated[Path, typer.Option(help="Folder of shards; both versions are judged on the test split.")] = Path(
-        "data/shards"
-    ),
-    index: Annotated[Path, typer.Option(help="Parquet file of the index, which names the place of each pair.")] = Path(
-        "data/index.parquet"
-    ),
-    verdict: Annotated[Path, typer.Option(help="Verdict of the examination, which identifies the shards.")] = Path(
-        "data/verdict.json"
-    ),
+    shards: Shards = Path("data/shards"),
+    index: Index = Path("data/index.parquet"),
+    verdict: Verdict = Path("data/verdict.json"),
     reports: Annotated[Path, typer.Option(help="Folder for the gate's verdict.")] = Path("reports/gate"),
     force: Annotated[bool, typer.Option("--force", help="Promote even if the gate refuses; needs --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Reason, and who agreed; it is kept in the ledger.")] = "",
@@ -44,7 +38,7 @@ def promote(
 ) -> None:
     """Make a version champion if it passes the gate.
 
-    The gate compares it with the present champion on the test split.
+    The gate compares it with the present champion on the test split; the index names the place of each pair.
 
     Example: fusmae promote fusmae --experiment workspace
 
@@ -52,17 +46,18 @@ def promote(
     """
     config = load_params()
     begin("promote", looks_up=name)
-    from fusmae.cli.promote_version import Evidence, promote_version
+    from fusmae.cli.promote_version import promote_version
 
     text = promote_version(
         config,
         params=global_options.params,
         name=name,
         version=version,
-        evidence=Evidence(shards, index, verdict),
+        shards=shards,
+        index=index,
+        verdict=verdict,
         reports=reports,
         experiment=experiment,
-        registered=Path("reports/register/version.json"),  # as dvc.yaml has it
         force=force,
         reason=reason,
         dry_run=dry_run,

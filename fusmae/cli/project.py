@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from fusmae.cli.options import AsJson, Host, Port, Raw, Receipt
 from fusmae.errors import FusmaeError, RegistryError, SourceError
 from fusmae.runs.environment import sent_to_proxy
 from fusmae.runs.process_group import own_programs_first, run_in_group
-
-if TYPE_CHECKING:
-    from fusmae.config.params import Config
 
 CHANGED = 3
 """Exit code of `--check` if files have changed."""
@@ -58,34 +55,23 @@ def update(
 
     Example: fusmae update
     """
-    config = load_params()
+    source = load_params().data.source
     begin("update")
-    raise typer.Exit(bring_up_to_date(config, raw=raw, receipt=receipt, check=check))
-
-
-def bring_up_to_date(config: "Config", *, raw: Path, receipt: Path, check: bool) -> int:
-    """Run the stages that depend on changed raw files; DVC itself tracks only their receipt.
-
-    Files that a user provides are compared with the receipt; if they differ, stage fetch runs again. Fetched files are
-    too many to be compared: the stages that read them run again. Then `dvc repro` runs the others.
-
-    Returns:
-        The exit code of DVC; with `check`, 3 if files have changed and 0 if not.
-    """
     from fusmae.config.source import PROVIDED_BY_USER
     from fusmae.sources.receipt import is_as_received
 
-    name = config.data.source.name
+    folder = raw / source.name
     try:
-        is_same = is_as_received(config.data.source, raw / name, receipt)
+        is_same = is_as_received(source, folder, receipt)
     except SourceError:  # stage fetch states what is wrong
         is_same = False
-    print(f"{raw / name} is {'as' if is_same else 'not as'} {receipt} states", file=sys.stderr)
+    typer.echo(f"{folder} is {'as' if is_same else 'not as'} {receipt} states", err=True)
     if check:
-        return 0 if is_same else CHANGED
-    anew = ["fetch"] if not is_same else ["index", "shard"] if name not in PROVIDED_BY_USER else []
+        raise typer.Exit(0 if is_same else CHANGED)
+    # Fetched files are too many to be compared with the receipt: the stages that read them run again.
+    anew = ["fetch"] if not is_same else ["index", "shard"] if source.name not in PROVIDED_BY_USER else []
     code = _dvc("repro", "--force", "--single-item", *anew) if anew and receipt.exists() else 0
-    return code or _dvc("repro")
+    raise typer.Exit(code or _dvc("repro"))
 
 
 def _dvc(*arguments: str) -> int:

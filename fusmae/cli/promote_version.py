@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,14 +22,8 @@ from fusmae.release.registry.versions import CHALLENGER, champion_number
 from fusmae.reports.verdict import as_text, write_verdict
 from fusmae.runs.provenance import content_sha256, git_state
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """Data that both versions are judged on: shards, the index with the place of each pair, and the shards' verdict."""
-
-    shards: Path
-    index: Path
-    verdict: Path
+_REGISTERED = Path("reports/register/version.json")
+"""File in which stage register names the version that it made, as dvc.yaml has it."""
 
 
 def promote_version(
@@ -39,18 +32,18 @@ def promote_version(
     params: Path,
     name: str,
     version: str,
-    evidence: Evidence,
+    shards: Path,
+    index: Path,
+    verdict: Path,
     reports: Path,
     experiment: str,
-    registered: Path,
     force: bool,
     reason: str,
     dry_run: bool,
 ) -> str:
     """Judge a version by the gate, and make it champion if it passes; see the options of `fusmae promote`.
 
-    `config` is read from the file `params`. `registered` is the JSON in which stage register names the version that it
-    made, which is the challenger of an experiment.
+    `config` is read from the file `params`. An experiment's challenger is the version that it registered.
 
     Returns:
         A text that states what was done.
@@ -67,32 +60,32 @@ def promote_version(
             expected='--reason "agreed with A. Person: flood response needs it today"',
         )
     if experiment:
-        version = _committed(experiment, name, version, registered, dry_run=dry_run)
+        version = _committed(experiment, name, version, dry_run=dry_run)
         config = load_config(params)
     require_committed(name, params)
-    require_locked(evidence.index, evidence.shards, evidence.verdict)
+    require_locked(index, shards, verdict)
     version = version or CHALLENGER
-    separator = "/" if version.isdigit() else "@"
-    challenger, current = model_file(f"{name}{separator}{version}"), champion_number(name)
+    challenger = model_file(f"{name}/{version}" if version.isdigit() else f"{name}@{version}")
+    current = champion_number(name)
     if challenger.version == current:
         raise PromotionError(f"{challenger.label} is champion already.", hint=f"fusmae ledger {name}")
     require_recorded(name, Ledger(name).entries(), current)
-    origin = check_origin(challenger, evidence.shards, params)
+    origin = check_origin(challenger, shards, params)
     if not force:
         require_origin(challenger, origin)
     champion = model_file(f"{name}/{current}") if current else None
-    verdict, warning = _verdict(config, challenger, champion, evidence, origin)
+    judged, warning = _judged(config, challenger, champion, shards, index, origin)
     folder = reports / f"{name}-{challenger.version}"
-    report = write_verdict(folder, verdict, warning)
+    report = write_verdict(folder, judged, warning)
     if not dry_run:  # a refusal is kept, too
         add_artifacts(challenger, folder, f"verdicts/{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    if not verdict.is_passed and (dry_run or not force):
+    if not judged.is_passed and (dry_run or not force):
         raise PromotionError(
-            as_text(verdict),
+            as_text(judged),
             got=f"no; the champion stays {current or 'none'}",
             hint=f'open {folder / "verdict.html"}; to promote nevertheless: --force --reason "…", which is recorded',
         )
-    summary = f"{as_text(verdict)}\nreport: {folder / 'verdict.html'}\n"
+    summary = f"{as_text(judged)}\nreport: {folder / 'verdict.html'}\n"
     if dry_run:
         return f"{summary}nothing was changed (--dry-run)"
     has_origin = not any(check.status == "failed" for check in origin)
@@ -101,14 +94,14 @@ def promote_version(
         challenger,
         current,
         verdict=file_sha256(report),
-        forced=not verdict.is_passed,
+        forced=not judged.is_passed,
         reason=reason,
-        commit=verdict.facts["commit"] if has_origin else "",
+        commit=judged.facts["commit"] if has_origin else "",
     )
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
-def _committed(experiment: str, name: str, version: str, registered: Path, *, dry_run: bool) -> str:
+def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> str:
     """Commit an experiment; the number of the version that it registered."""
     if dry_run or version:
         raise PromotionError(
@@ -117,7 +110,7 @@ def _committed(experiment: str, name: str, version: str, registered: Path, *, dr
             hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
         )
     commit_experiment(experiment, name)
-    made = json.loads(registered.read_text(encoding="utf-8"))
+    made = json.loads(_REGISTERED.read_text(encoding="utf-8"))
     if made["name"] != name:
         raise PromotionError(
             f"Experiment {experiment} registered another model.",
@@ -128,11 +121,16 @@ def _committed(experiment: str, name: str, version: str, registered: Path, *, dr
     return str(made["version"])
 
 
-def _verdict(
-    config: Config, challenger: ModelFile, champion: ModelFile | None, evidence: Evidence, origin: Sequence[GateCheck]
+def _judged(
+    config: Config,
+    challenger: ModelFile,
+    champion: ModelFile | None,
+    shards: Path,
+    index: Path,
+    origin: Sequence[GateCheck],
 ) -> tuple[Verdict, str]:
     """The gate's verdict, and what the data's origin warns of."""
-    reader = ShardReader(evidence.shards, "test")
+    reader = ShardReader(shards, "test")
     models, incomparable = [challenger], ""
     if champion:
         try:
@@ -148,19 +146,19 @@ def _verdict(
             new.probabilities[new.every_modality],
             old.probabilities[new.every_modality],
             reader.labels,
-            places=read_places(evidence.index, reader.keys),
+            places=read_places(index, reader.keys),
             resamples=config.gate.bootstrap_resamples,
             confidence=config.gate.confidence,
             seed=config.seed,
         )[config.gate.metric]
     facts = {
         "num_pairs": len(reader),
-        "test_set": f"sha256:{content_sha256(evidence.shards)}",
+        "test_set": f"sha256:{content_sha256(shards)}",
         "data": reader.origin.described,
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "thresholds": config.gate.model_dump(),
         "models": [model.to_json() for model in measured],
     }
-    verdict = judge(new, old, difference, config.gate, facts, origin=origin, incomparable=incomparable)
-    return verdict, reader.origin.warning
+    judged = judge(new, old, difference, config.gate, facts, origin=origin, incomparable=incomparable)
+    return judged, reader.origin.warning

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
 DRIFT_EXIT = 3
 """Exit code where the scenes drift."""
 _MOST_NAMED = 5
-
-
-class _Split(StrEnum):
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
 
 
 @takes_scenes
@@ -93,7 +86,9 @@ def embed(
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; a tile where absent.")] = None,
     check: RefuseOddPixels = True,
     shards: Annotated[Path | None, typer.Option(help="Embed a data set's pairs instead of a scene.")] = None,
-    split: Annotated[_Split | None, typer.Option(help="Which of its splits; test where absent.")] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, typer.Option(help="Which of its splits; test where absent.")
+    ] = None,
     index: Annotated[Path | None, typer.Option(help="Its index, which says where the pairs are.")] = None,
 ) -> None:
     """Embed a scene's tiles or a data set's pairs, as a table.
@@ -109,14 +104,7 @@ def embed(
     from fusmae.cli.write_embeddings import write_embeddings
 
     summary = write_embeddings(
-        model=model,
-        files=files,
-        out=out,
-        stride=stride,
-        is_checked=check,
-        shards=shards,
-        split=split.value if split else None,
-        index=index,
+        model=model, files=files, out=out, stride=stride, is_checked=check, shards=shards, split=split, index=index
     )
     typer.echo(summary)
 

@@ -232,3 +232,7 @@ def register(
         run_file=run,
         out=out,
     )
+
+
+COMMANDS = (fetch, index, shard, examine, pretrain, probe, finetune, evaluate, export, variants, reference, register)
+"""The commands of this file, in the order of the pipeline."""

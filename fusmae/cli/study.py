@@ -1,6 +1,5 @@
 """A study's parameters, and one command per stage of study/dvc.yaml."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,21 +30,11 @@ def study(
     Example: fusmae study study_size=gpu 'study.seeds=[1,2,3]' pretrain.epochs=100
     """
     begin("study")
-    compose_study(overrides or [], out)
-
-
-def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")) -> None:
-    """Write `conf/study.yaml` with overrides applied to `out`.
-
-    Not by `dvc exp run`: killed, it leaves git without a branch.
-
-    Raises:
-        ConfigError: an override names nothing, a value is wrong, or a file of weights is absent.
-    """
     from fusmae.files import file_sha256
     from fusmae.study.variants import study_of, variant_config
 
-    config = _composed(overrides, out, conf)
+    overrides = overrides or []
+    config = _composed(overrides, out)
     weights = {name: Path(found.weights) for name, found in study_of(config).variants.items() if found.weights}
     for name, path in weights.items():
         if not path.is_file():
@@ -56,12 +45,13 @@ def compose_study(overrides: Sequence[str], out: Path, conf: Path = Path("conf")
             )
     hashes = [f"study.variants.{name}.weights_sha256={file_sha256(path)}" for name, path in weights.items()]
     if hashes:
-        config = _composed([*overrides, *hashes], out, conf)
+        config = _composed([*overrides, *hashes], out)
     for name in study_of(config).run:
         variant_config(config, name, config.seed)
 
 
-def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
+def _composed(overrides: list[str], out: Path) -> "Config":
+    """Compose without `dvc exp run`, which leaves git without a branch if it is killed."""
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -69,7 +59,7 @@ def _composed(overrides: Sequence[str], out: Path, conf: Path) -> "Config":
     from fusmae.config.params import load_config
 
     try:
-        compose_and_dump(out, str(conf.absolute()), None, "study", "", list(overrides))
+        compose_and_dump(out, str(Path("conf").absolute()), None, "study", "", overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
             f"The study can't be composed: {error}",

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import shapely
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.index import Split, read_index
@@ -36,8 +40,7 @@ def write_embeddings(
 ) -> str:
     """Write a table of embeddings, of scenes or of a data set's pairs; see the options of `fusmae embed`.
 
-    Returns:
-        A summary for people.
+    The result is a summary for people.
 
     Raises:
         RegistryError: there is no such model.
@@ -60,18 +63,17 @@ def write_embeddings(
     version = model_file(model)
     session = Session(version.path)
     require_embedding(session, version.label)
-    nodata: tuple[str, ...] = ()
     if shards:
-        summary = _embed_pairs(version, session, shards, split or "test", index, out)
+        rows, notes = _embed_pairs(version, session, shards, split or "test", index, out)
     else:
-        summary, nodata = _embed_scenes(version, session, files, stride, is_checked, out)
-    return "\n".join([f"{summary}, {session.embedding_dim} numbers each, by {version.label}", *nodata, f"wrote {out}"])
+        rows, notes = _embed_scenes(version, session, files, stride, is_checked, out)
+    return "\n".join([f"{rows}, {session.embedding_dim} numbers each, by {version.label}", *notes, f"wrote {out}"])
 
 
 def _embed_scenes(
     model: ModelFile, session: Session, files: SceneFiles, stride: int | None, is_checked: bool, out: Path
 ) -> tuple[str, tuple[str, ...]]:
-    """The number of tiles, and sentences on nodata."""
+    """What the rows are, and sentences on nodata."""
     scenes = open_scenes(session.inputs, files.paths, files.readings)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
@@ -80,14 +82,12 @@ def _embed_scenes(
         if is_checked:
             print_warnings(check_pixels(reader, scenes))
         units = grid.units()
-        embedded = _tracked(embedded_units(session, reader, units), len(units))
+        embedded = track(embedded_units(session, reader, units), "embedding", len(units), console=Console(stderr=True))
         num_tiles = write_tables(out, _unit_tables(embedded, grid, model), grid.crs)
         return f"{num_tiles:,} tiles", reader.nodata_sentences()
 
 
 def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) -> Iterator[Any]:
-    import shapely
-
     tops_m, all_lefts_m, is_empty = grid.tile_tops_m, grid.tile_lefts_m, True
     for embedded in units:
         if not embedded.columns:
@@ -105,22 +105,22 @@ def _unit_tables(units: Iterable[EmbeddedUnit], grid: Grid, model: ModelFile) ->
         raise no_tile(": the scenes are nodata where they overlap.")
 
 
-def _embed_pairs(model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path) -> str:
+def _embed_pairs(
+    model: ModelFile, session: Session, shards: Path, split: Split, index: Path | None, out: Path
+) -> tuple[str, tuple[str, ...]]:
     reader = ShardReader(shards, split)
     session.require_inputs(reader.inputs, str(shards))
     places = _points(index, reader.keys) if index else None
-    starts = range(0, len(reader), _BATCH)
-    tables = _pair_tables(_tracked(starts, len(starts)), session, reader, places, model)
+    starts = track(range(0, len(reader), _BATCH), "embedding", console=Console(stderr=True))
+    tables = _pair_tables(starts, session, reader, places, model)
     num_rows = write_tables(out, tables, None if places is None else "OGC:CRS84")
     lost = f" without geometry: {index} lacks the place of some" if index and places is None else ""
-    return f"{num_rows:,} {split} pairs{lost}"
+    return f"{num_rows:,} {split} pairs{lost}", ()
 
 
 def _pair_tables(
     starts: Iterable[int], session: Session, reader: ShardReader, places: NDArray[Any] | None, model: ModelFile
 ) -> Iterator[Any]:
-    import pyarrow as pa
-
     setting = setting_name(session.metadata["modalities"])
     for start in starts:
         rows = range(start, min(start + _BATCH, len(reader)))
@@ -137,8 +137,6 @@ def _pair_tables(
 
 def _points(index: Path, keys: Sequence[str]) -> NDArray[Any] | None:
     """Centres of pairs as shapely's points `[N]`; None where the index does not have them all."""
-    import shapely
-
     known = {pair.key: (pair.lon, pair.lat) for pair in read_index(index)}
     found = [known.get(key, (None, None)) for key in keys]
     return None if any(lon is None for lon, _ in found) else shapely.points(np.array(found, np.float64))
@@ -147,10 +145,3 @@ def _points(index: Path, keys: Sequence[str]) -> NDArray[Any] | None:
 def _facts(settings: Sequence[str], model: ModelFile) -> dict[str, Any]:
     size = len(settings)
     return {"modalities": settings, "model": [model.label] * size, "model_sha256": [model.sha256] * size}
-
-
-def _tracked(items: Iterable[Any], total: int) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    return iter(track(items, "embedding", total, console=Console(stderr=True)))

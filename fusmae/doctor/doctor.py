@@ -11,9 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fusmae.config.params import load_config
 from fusmae.doctor import machine, repository, versions
 from fusmae.doctor.finding import Ask, Finding, ask_all
 from fusmae.doctor.servers import check_local_store, check_prefect, check_remote_store
+from fusmae.errors import ConfigError
 
 _PATIENCE_S = 8.0
 _REMOTE = ("dvc remote", "mlflow server", "prefect")
@@ -44,9 +46,11 @@ def examine_stack(*, params: Path, as_json: bool, is_strict: bool, proxied: Sequ
 
 
 def _checks(params: Path, proxied: Sequence[str]) -> dict[str, Ask]:
-    config = repository.config_or_none(params)
-    accelerator = config.runtime.accelerator if config else "auto"
-    num_workers = config.runtime.num_workers if config else 0
+    try:
+        runtime = load_config(params).runtime
+        accelerator, num_workers = runtime.accelerator, runtime.num_workers
+    except ConfigError:  # which `check_params` reports
+        accelerator, num_workers = "auto", 0
     pools = ("cpu", "gpu") if machine.gpu_devices() else ("cpu",)
     return {
         "python": versions.check_python,

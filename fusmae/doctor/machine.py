@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fusmae.doctor.finding import Finding, Status, described, judged
-from fusmae.doctor.repository import cache_folder
+from fusmae.doctor.repository import nearest, open_project
 from fusmae.doctor.versions import reinstall
 from fusmae.runs.environment import exclusions, proxies
 
@@ -26,12 +26,12 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 def check_disk() -> Iterator[Finding]:
     """Check free space and inodes for the project, the cache and the temporary folder, once per disk."""
-    places = {"project": Path.cwd(), "cache": cache_folder(), "temporary": Path(tempfile.gettempdir())}
-    seen: set[int] = set()
-    for name, folder in places.items():
-        if folder is None or (device := folder.stat().st_dev) in seen:
-            continue
-        seen.add(device)
+    project = open_project()
+    cache = nearest(project.cache.local.path) if project else Path.cwd()
+    by_disk: dict[int, tuple[str, Path]] = {}
+    for name, folder in {"project": Path.cwd(), "cache": cache, "temporary": Path(tempfile.gettempdir())}.items():
+        by_disk.setdefault(folder.stat().st_dev, (name, folder))
+    for name, folder in by_disk.values():
         free_gb, state = shutil.disk_usage(folder).free / _GB, os.statvfs(folder)
         has_space = free_gb >= _WANTED_GB
         # File systems without a fixed number of inodes report 0.

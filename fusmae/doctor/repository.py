@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fusmae.config.params import Config, load_config
+from fusmae.config.params import load_config
 from fusmae.doctor.finding import Finding, described, judged, listed
 from fusmae.errors import ConfigError
 from fusmae.runs.dvc_lock import read_lock
@@ -160,14 +160,6 @@ def check_params(path: Path) -> Iterator[Finding]:
         yield Finding("params", "ok", f"{path} is valid")
 
 
-def config_or_none(path: Path) -> Config | None:
-    """The configuration for checks that depend on it; None where params.yaml is wrong, which `check_params` reports."""
-    try:
-        return load_config(path)
-    except ConfigError:
-        return None
-
-
 def check_locks() -> Iterator[Finding]:
     """Check the repository's lock, and the paths that the file rwlock lists as in use."""
     project = open_project()
@@ -178,9 +170,9 @@ def check_locks() -> Iterator[Finding]:
     for path in filter(Path.exists, (folder / "lock", folder / "rwlock.lock")):
         if project.config["core"].get("hardlink_lock", False):
             # The file itself is the lock, and stays when its process is killed.
-            running = _dvc_processes(Path(project.root_dir))
-            found = f"{path} is there, and no DVC runs here: each command will wait for it"
-            found = f"held; process {running[0]} runs" if running else found
+            running = _dvc_process(Path(project.root_dir))
+            alone = f"{path} is there, and no DVC runs here: each command will wait for it"
+            found = f"held; process {running} runs" if running else alone
             yield judged(bool(running), f"dvc {path.name}", "error", found, _NO_LOCK, f"rm {path}")
         else:
             yield _check_held(path)
@@ -238,22 +230,15 @@ def _lives(pid: int, written_at: float) -> bool:
         return False
 
 
-def _dvc_processes(root: Path) -> list[int]:
-    """Ids of the processes of DVC that work in the project."""
+def _dvc_process(root: Path) -> int | None:
+    """Id of a process of DVC that works in the project."""
     import psutil
 
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline", "cwd"])
-        if any(Path(word).name == "dvc" for word in (process.info["cmdline"] or [])[:3])
-        and Path(process.info["cwd"] or "/").is_relative_to(root)
-    ]
-
-
-def cache_folder() -> Path | None:
-    """The cache's folder, or the nearest existing folder above it; None outside a DVC project."""
-    project = open_project()
-    return nearest(project.cache.local.path) if project else None
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command, folder = process.info["cmdline"] or [], Path(process.info["cwd"] or "/")
+        if "dvc" in (Path(word).name for word in command[:3]) and folder.is_relative_to(root):
+            return process.pid
+    return None
 
 
 def check_cache() -> Iterator[Finding]:
@@ -302,11 +287,8 @@ def check_remote() -> Iterator[Finding]:
         mend = f"dvc remote modify --local {name} …   # credentials, endpoint: dvc remote list"
         yield Finding("dvc remote", "error", f"{name} at {url}: {described(error)}", "a remote that answers", mend)
         return
-    if is_there:
-        yield Finding("dvc remote", "ok", f"{name} at {url} answers")
-    else:
-        found = f"{name} at {url} answers, but it is empty"
-        yield Finding("dvc remote", "warning", found, "what was pushed", "dvc push")
+    found = f"{name} at {url} answers{'' if is_there else ', but it is empty'}"
+    yield judged(is_there, "dvc remote", "warning", found, "what was pushed", "dvc push")
 
 
 def _require_listener(url: str) -> None:

@@ -1,6 +1,6 @@
 """Stage evaluate: score every protocol, initialisation and modality setting over the whole test set."""
 
-from collections import ChainMap
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def evaluate(
         checkpoint = load_checkpoint(folder)
         model, preprocess = checkpoint.finetuned_classifier(), Preprocess(checkpoint.preprocessing)
         predicted["finetune"][folder.name] = finetuned_probabilities(model, preprocess, data, conditions, device)
-    rows, curves = [], {}
+    rows, curves, tracked = [], {}, defaultdict[str, dict[str, float]](dict)
     for protocol, by_weights in predicted.items():
         for initialisation, by_setting in by_weights.items():
             for setting, found in by_setting.items():
@@ -59,6 +59,7 @@ def evaluate(
                 intervals = score_intervals(labels, found, places, weights)
                 row = ScoreRow(protocol, initialisation, setting, scores, intervals)
                 rows.append(row)
+                tracked[f"{row.stage}-{row.initialisation}.json"] |= row.tracked
                 curves[row.name] = precision_recall(labels, found)
                 write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
     report = as_report(
@@ -74,6 +75,5 @@ def evaluate(
     write_text(out / "table.md", as_markdown(report))
     every_modality = {name: found for name, found in curves.items() if name.endswith(f"/{conditions[0].name}")}
     save_precision_recall(out / "pr.png", every_modality, reader.origin.warning)
-    for run in dict.fromkeys((row.stage, row.initialisation) for row in rows):
-        tracked = [row.tracked for row in rows if (row.stage, row.initialisation) == run]
-        log_to_run(runs / f"{'-'.join(run)}.json", dict(ChainMap(*tracked)), out)
+    for run_file, metrics in tracked.items():
+        log_to_run(runs / run_file, metrics, out)

@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fusmae.cli.study import compose_study
+from fusmae.cli import study as command
 from fusmae.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(command, "begin", lambda _: None)
 
 
 def composed(out, *overrides):
-    compose_study(overrides, out, CONF)
+    command.study(list(overrides), out)
     return yaml.safe_load(out.read_text(encoding="utf-8"))
 
 
@@ -57,7 +63,7 @@ def test_the_command_says_what_is_wrong_in_one_paragraph():
         capture_output=True,
         text=True,
         check=False,
-        cwd=CONF.parent,
+        cwd=ROOT,
     )
     assert done.returncode == 1
     assert "huge" in done.stderr

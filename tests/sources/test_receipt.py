@@ -1,9 +1,10 @@
 """The receipt follows files that a user brings: changed ones are seen, read again, and refused until they are named."""
 
 import pytest
+import typer
 
 from fusmae.cli import project as command
-from fusmae.cli.project import CHANGED, bring_up_to_date
+from fusmae.cli.project import CHANGED
 from fusmae.config.params import parse_config
 from fusmae.errors import SourceError
 from fusmae.files import write_json
@@ -76,29 +77,43 @@ def ran(monkeypatch):
     return calls
 
 
-def test_update_runs_fetch_anew_only_where_files_have_changed(params, tmp_path, ran):
+@pytest.fixture
+def update(monkeypatch, ran):
+    """Runs `fusmae update` with these parameters; its exit code."""
+    monkeypatch.setattr(command, "begin", lambda _: None)
+
+    def run(config, **options):
+        monkeypatch.setattr(command, "load_params", lambda: config)
+        with pytest.raises(typer.Exit) as ended:
+            command.update(**options)
+        return ended.value.exit_code
+
+    return run
+
+
+def test_update_runs_fetch_anew_only_where_files_have_changed(params, tmp_path, ran, update):
     paths = {"raw": tmp_path / "data/raw", "receipt": tmp_path / "data/raw.json"}
-    assert bring_up_to_date(params, **paths, check=True) == 0
-    assert bring_up_to_date(params, **paths, check=False) == 0
+    assert update(params, **paths, check=True) == 0
+    assert update(params, **paths, check=False) == 0
     assert ran == ["repro"]
     CHANGES["a new pair"](tmp_path / "data/raw/folder")
-    assert bring_up_to_date(params, **paths, check=True) == CHANGED
-    assert bring_up_to_date(params, **paths, check=False) == 0
+    assert update(params, **paths, check=True) == CHANGED
+    assert update(params, **paths, check=False) == 0
     assert ran == ["repro", "repro --force --single-item fetch", "repro"]
 
 
-def test_update_leaves_it_to_stage_fetch_to_say_what_is_wrong(params, tmp_path, ran):
+def test_update_leaves_it_to_stage_fetch_to_say_what_is_wrong(params, tmp_path, update):
     (tmp_path / "data/raw/folder/pairs.csv").unlink()
     paths = {"raw": tmp_path / "data/raw", "receipt": tmp_path / "data/raw.json"}
-    assert bring_up_to_date(params, **paths, check=True) == CHANGED
+    assert update(params, **paths, check=True) == CHANGED
 
 
-def test_update_of_data_that_were_fetched_reads_them_anew(tmp_path, ran):
+def test_update_of_data_that_were_fetched_reads_them_anew(tmp_path, ran, update):
     from tests.config.test_params import composed
 
     config = parse_config(composed("data=bigearthnet"), "composed")
     receipt = tmp_path / "raw.json"
-    bring_up_to_date(config, raw=tmp_path, receipt=receipt, check=False)
+    update(config, raw=tmp_path, receipt=receipt, check=False)
     receipt.touch()
-    bring_up_to_date(config, raw=tmp_path, receipt=receipt, check=False)
+    update(config, raw=tmp_path, receipt=receipt, check=False)
     assert ran == ["repro", "repro --force --single-item index shard", "repro"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from fusmae.cli.promote_version import Evidence, promote_version
+from fusmae.cli.promote_version import promote_version
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
@@ -34,9 +34,12 @@ NAME = "tiny"
 
 
 def promoted(config, version, **changes):
-    evidence = Evidence(Path("data/shards"), Path("data/index.parquet"), Path("data/verdict.json"))
-    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "evidence": evidence}
-    settings |= {"experiment": "", "registered": Path("reports/register/version.json")}
+    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "experiment": ""}
+    settings |= {
+        "shards": Path("data/shards"),
+        "index": Path("data/index.parquet"),
+        "verdict": Path("data/verdict.json"),
+    }
     return promote_version(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
 
 
@@ -174,9 +177,8 @@ def test_another_index_or_verdict_than_dvc_lock_names_is_refused(checkout, confi
 def test_shards_that_dvc_lock_does_not_name_are_refused(checkout, config, pairs, read_pair, inputs, classes):
     easy = [replace(pair, labels=("water",)) for pair in pairs]
     write_shards(easy, read_pair, checkout / "data/easy", inputs=inputs, classes=classes, shard_pairs=7)
-    evidence = Evidence(Path("data/easy"), Path("data/index.parquet"), Path("data/verdict.json"))
     with pytest.raises(PromotionError, match=r"data/easy are not the shards that dvc\.lock names"):
-        promoted(config, "1", evidence=evidence)
+        promoted(config, "1", shards=Path("data/easy"))
 
 
 def registered(exported_as, record=None, **changes):
