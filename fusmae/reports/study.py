@@ -49,6 +49,7 @@ def write_report(
         title=title,
         study=study,
         contents=contents,
+        origins=contents.origins(study),
         warnings=warnings,
         about=about,
         questions=questions,
