@@ -5,16 +5,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fusmae.files import write_text
+
 _ROOM = Path(__file__).parent
 
 
-def render(template: str, **facts: object) -> str:
-    """A whole page: the file `template` of `templates`, filled with facts; every text among them is escaped.
+def write_page(path: Path, template: str, **facts: object) -> None:
+    """Write the file `template` of `templates`, filled with facts; every text among them is escaped.
 
     Raises:
         jinja2.UndefinedError: the template names something that is no fact.
+        StorageError: the disk is full.
     """
-    return _environment().get_template(template).render(facts)
+    write_text(path, _environment().get_template(template).render(facts))
 
 
 @cache

@@ -14,7 +14,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_contents as contents
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 from fusmae.study.comparisons import ANSWERS, Answer, verdict
 from fusmae.study.curves import confusions, micro_curves
 from fusmae.study.results import Cell, Found, Picture
@@ -29,13 +29,8 @@ def write_report(
 ) -> None:
     """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv` to the folder `out`, all of them or none.
 
-    Args:
-        cells: of the study, read back.
-        out: folder to write; what stands there is replaced.
-        title: of the page.
-        about: what was run, line by line: data set, pairs, sizes, machine.
-        reference: name of the variant that others are compared with.
-        focus: what the classes in focus have in common; "" where none are.
+    `about` states what was run, by heading; `reference` is the variant that others are compared with; `focus` states
+    what the classes in focus have in common.
 
     Raises:
         StudyError: cells can't be compared, or a picture can't be read.
@@ -44,27 +39,27 @@ def write_report(
     study = summarise(cells, reference)
     questions, curves = verdict(study, focus), micro_curves(study)
     warnings = list(dict.fromkeys(str(warning) for found in cells if (warning := found.cell.origin.get("warning"))))
-    page = render(
-        "study.html",
-        title=title,
-        study=study,
-        contents=contents,
-        origins=contents.origins(study),
-        warnings=warnings,
-        about=about,
-        questions=questions,
-        answers=ANSWERS,
-        colours=_COLOURS,
-        caveats=caveats(study.cells),
-        curves=curves,
-        confusions=confusions(study),
-        pictures=pictures_by_title(study),
-        percent=percent,
-        with_deviation=with_deviation,
-    )
     with written_whole(out) as partial:
         partial.mkdir()
-        write_text(partial / "report.html", page)
+        write_page(
+            partial / "report.html",
+            "study.html",
+            title=title,
+            study=study,
+            contents=contents,
+            origins=contents.origins(study),
+            warnings=warnings,
+            about=about,
+            questions=questions,
+            answers=ANSWERS,
+            colours=_COLOURS,
+            caveats=caveats(study.cells),
+            curves=curves,
+            confusions=confusions(study),
+            pictures=pictures_by_title(study),
+            percent=percent,
+            with_deviation=with_deviation,
+        )
         write_text(partial / "table.md", as_markdown(study, questions, warnings))
         write_json(partial / "summary.json", as_metrics(study, questions, warnings))
         write_plots(partial / "plots", study, curves)
