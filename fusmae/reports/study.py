@@ -17,7 +17,7 @@ from fusmae.reports import study_contents as contents
 from fusmae.reports.page import write_page
 from fusmae.study.comparisons import ANSWERS, Answer, verdict
 from fusmae.study.curves import confusions, micro_curves
-from fusmae.study.results import Cell, Found, Picture
+from fusmae.study.results import PICTURES, Cell, Found, Picture
 from fusmae.study.summary import Study, caveats, drawn_places, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
@@ -137,15 +137,13 @@ def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
     for kind, title in _TITLES.items():
         listed = [(found, picture) for found in study.cells for picture in found.pictures if picture.kind == kind]
         if listed:
-            shown = [
-                (picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
-            ]
+            shown = [(picture, found.cell, *_data_url(found, picture)) for found, picture in listed[:_MOST]]
             by_title[title] = (shown, len(listed) - len(shown))
     return by_title
 
 
-def _data_url(path: Path) -> tuple[str, int, int]:
-    buffer = io.BytesIO()
+def _data_url(found: Found, picture: Picture) -> tuple[str, int, int]:
+    path, buffer = found.folder / PICTURES / picture.file, io.BytesIO()
     try:
         with Image.open(path) as image:
             shown = image.convert("RGB")
