@@ -119,15 +119,9 @@ def _strangest(found: Findings) -> list[dict[str, Any]]:
     """Tiles that are farthest from any training tile, with the corner of each."""
     novelty = np.nan_to_num(found.drift.novelty, nan=-1.0)
     order = np.argsort(-novelty, kind="stable")[: min(_NUM_STRANGEST, found.drift.num_embedded)]
-    left, top = found.origin
-    return [
-        {
-            "novelty": float(novelty[row]),
-            "left": left + int(found.scene.corners_m[row, 0]),
-            "top": top - int(found.scene.corners_m[row, 1]),
-        }
-        for row in order
-    ]
+    corners = np.array(found.origin) + found.scene.corners_m[order] * (1, -1)
+    rows = zip(novelty[order].tolist(), corners.tolist(), strict=True)
+    return [{"novelty": value, "left": left, "top": top} for value, (left, top) in rows]
 
 
 def _named(item: Measure) -> str:

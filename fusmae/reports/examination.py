@@ -74,8 +74,7 @@ def _positions_png(positions: Mapping[Split, NDArray[np.float64]]) -> str:
     axis.set_ylabel("latitude, degrees", color=_MAP_TEXT)
     axis.tick_params(colors=_MAP_TEXT)
     axis.grid(color=_MAP_TEXT, alpha=0.25)
-    for spine in axis.spines.values():
-        spine.set_color(_MAP_TEXT)
+    axis.spines[:].set_color(_MAP_TEXT)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, transparent=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -253,8 +253,7 @@ def _drawn(charts: list[Chart], title: str, x_label: str, y_label: str) -> Itera
         axis.tick_params(colors=_TEXT, color=_GRID)
         axis.grid(color=_GRID, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        for spine in axis.spines.values():
-            spine.set_color(_GRID)
+        axis.spines[:].set_color(_GRID)
         buffer = io.StringIO()
         # The metadata would name servers.
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
