@@ -31,12 +31,8 @@ def _environment() -> Environment:
     )
     # `{{ 0.5 | formatted(".3f") }}`
     environment.filters["formatted"] = format
-    environment.globals["static"] = _static
+    # A style sheet or script, which a page holds inside itself.
+    environment.globals["static"] = lambda name: (_ROOM / "static" / name).read_text(encoding="utf-8")
     # As `tojson` writes it: in a script element, without spaces, in the order given.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
-
-
-def _static(name: str) -> str:
-    """The text of a style sheet or script, which a page holds inside itself."""
-    return (_ROOM / "static" / name).read_text(encoding="utf-8")

@@ -178,12 +178,9 @@ class Croma(Rival):
 
 
 def to_8_bit(standard: Tensor) -> Tensor:
-    """CROMA's `normalize`: mean ± 2 standard deviations to 0..1, in steps of 1/255.
+    """CROMA's `normalize`: standardised pixels of any shape, from -2..2 to 0..1, in steps of 1/255.
 
     CROMA's code takes mean and deviation from the current batch; here they are those of the training split.
-
-    Args:
-        standard: pixels with zero mean and unit deviation, of any shape.
     """
     return torch.floor(((standard + 2) / 4).clamp(0, 1) * 255) / 255
 
@@ -242,11 +239,8 @@ RIVALS: dict[str, type[Rival]] = {kind.name: kind for kind in (Croma, Dofa, Cope
 def build_rival(name: str, preprocessing: Preprocessing, weights: Path | None, seed: int) -> Rival:
     """Make one of `RIVALS`, frozen and in eval mode.
 
-    Args:
-        name: one of `RIVALS`.
-        preprocessing: its input arrays and band statistics.
-        weights: path of a state dict as `.safetensors`, `.pth` or `.pt`; None for random initial weights.
-        seed: random seed, on which alone random initial weights depend.
+    `weights` is the path of a state dict as `.safetensors`, `.pth` or `.pt`; with None the rival has random initial
+    weights, which depend on `seed` alone.
 
     Raises:
         ConfigError: the name is unknown, or the rival can't use the bands.
