@@ -118,12 +118,8 @@ def findings(
 ) -> Result:
     """Return the result of a check whose findings are pairs.
 
-    Args:
-        kinds: keys of pairs by what is wrong with them: the rest of a sentence that begins with their number.
-        otherwise: description of what was found where no pair has anything wrong.
-        expected: description of what would be right.
-        hint: next step for the user.
-        remark: what was seen besides, and is no finding.
+    `kinds` has their keys by what is wrong with them, as the rest of a sentence that begins with their number;
+    `otherwise` is what was found where none has anything wrong, `remark` what was seen besides and is no finding.
     """
     found = {kind: set(keys) for kind, keys in kinds.items()}
     sentences = [f"{counted(len(keys), 'pair')} {kind}" for kind, keys in found.items() if keys] or [otherwise]

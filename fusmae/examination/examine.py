@@ -36,16 +36,12 @@ class BandSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        totals = self.totals
+        edges, counts = histogram_edges(self.band.unit), self.totals.histogram
         return {
             "units": self.band.units,
-            "count": totals.count,
-            "mean": totals.mean,
-            "std": totals.std,
-            "lowest": totals.lowest,
-            "highest": totals.highest,
+            **{name: getattr(self.totals, name) for name in ("count", "mean", "std", "lowest", "highest")},
             "reference": self.reference.model_dump() if self.reference else None,
-            "histogram": {"edges": histogram_edges(self.band.unit).tolist(), "counts": totals.histogram.tolist()},
+            "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
 
 

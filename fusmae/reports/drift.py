@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fusmae.examination.check import counted
-from fusmae.files import write_json, write_text
+from fusmae.files import write_json
 from fusmae.inference.drift.distance import Drift, Measure
 from fusmae.inference.drift.reference import Reference
 from fusmae.inference.drift.tiles import SceneTiles
 from fusmae.reports.histograms import Histogram, overlaid_histograms
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 from fusmae.units import UNITS
 
 _NUM_STRANGEST = 10
@@ -44,7 +44,8 @@ def write_drift_report(folder: Path, found: Findings) -> None:
         StorageError: the disk is full.
     """
     write_json(folder / "drift.json", _to_json(found))
-    page = render(
+    write_page(
+        folder / "drift.html",
         "drift.html",
         title=f"{found.facts['model']}: drift",
         compared=_compared(found),
@@ -61,7 +62,6 @@ def write_drift_report(folder: Path, found: Findings) -> None:
         strangest=_strangest(found),
         facts=found.reference.facts | found.facts,
     )
-    write_text(folder / "drift.html", page)
 
 
 def as_text(found: Findings) -> str:
@@ -119,15 +119,9 @@ def _strangest(found: Findings) -> list[dict[str, Any]]:
     """Tiles that are farthest from any training tile, with the corner of each."""
     novelty = np.nan_to_num(found.drift.novelty, nan=-1.0)
     order = np.argsort(-novelty, kind="stable")[: min(_NUM_STRANGEST, found.drift.num_embedded)]
-    left, top = found.origin
-    return [
-        {
-            "novelty": float(novelty[row]),
-            "left": left + int(found.scene.corners_m[row, 0]),
-            "top": top - int(found.scene.corners_m[row, 1]),
-        }
-        for row in order
-    ]
+    corners = np.array(found.origin) + found.scene.corners_m[order] * (1, -1)
+    rows = zip(novelty[order].tolist(), corners.tolist(), strict=True)
+    return [{"novelty": value, "left": left, "top": top} for value, (left, top) in rows]
 
 
 def _named(item: Measure) -> str:

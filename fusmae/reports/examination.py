@@ -12,19 +12,13 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS, Split
 from fusmae.examination.check import Status, counted
 from fusmae.examination.examine import Diagnosis
-from fusmae.files import write_json, write_text
+from fusmae.files import write_json
 from fusmae.reports.histograms import band_histogram
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 
-_WORDS: dict[Status, str] = {
-    "passed": "passed",
-    "tolerated": "tolerated",
-    "skipped": "can’t tell",
-    "warns": "warns",
-    "blocks": "blocks",
-}
-# What must be acted on stands on top.
-_ORDER: tuple[Status, ...] = ("blocks", "warns", "tolerated", "skipped", "passed")
+# In the order of the page: what must be acted on stands on top.
+_STATUSES: tuple[Status, ...] = ("blocks", "warns", "tolerated", "skipped", "passed")
+_WORDS: dict[Status, str] = {status: "can’t tell" if status == "skipped" else status for status in _STATUSES}
 # More would make the page slow; the JSON has all of them.
 _MAX_LEFT_OUT = 200
 _SPLIT_COLOURS: dict[Split, str] = {"train": "#4a8fe0", "validation": "#e39b2d", "test": "#d0508e"}
@@ -40,13 +34,14 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
     write_json(folder / "report.json", {"dataset": title, "is_synthetic": is_synthetic, **diagnosis.to_json()})
     statuses = [check.status for check in diagnosis.checks]
     counts = diagnosis.class_counts.values()
-    page = render(
+    write_page(
+        folder / "report.html",
         "examination.html",
         title=f"{title}: report of the examination",
         dataset=title,
         is_synthetic=is_synthetic,
         diagnosis=diagnosis,
-        checks=sorted(diagnosis.checks, key=lambda check: _ORDER.index(check.status)),
+        checks=sorted(diagnosis.checks, key=lambda check: _STATUSES.index(check.status)),
         failing=[check.name for check in diagnosis.checks if check.blocks],
         summary=", ".join(f"{statuses.count(status)} {word}" for status, word in _WORDS.items() if status in statuses),
         words=_WORDS,
@@ -57,7 +52,6 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
         band_histogram=band_histogram,
         counted=counted,
     )
-    write_text(folder / "report.html", page)
 
 
 def _positions_png(positions: Mapping[Split, NDArray[np.float64]]) -> str:
@@ -80,8 +74,7 @@ def _positions_png(positions: Mapping[Split, NDArray[np.float64]]) -> str:
     axis.set_ylabel("latitude, degrees", color=_MAP_TEXT)
     axis.tick_params(colors=_MAP_TEXT)
     axis.grid(color=_MAP_TEXT, alpha=0.25)
-    for spine in axis.spines.values():
-        spine.set_color(_MAP_TEXT)
+    axis.spines[:].set_color(_MAP_TEXT)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, transparent=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fusmae.files import write_text
+
 _ROOM = Path(__file__).parent
 
 
-def render(template: str, **facts: object) -> str:
-    """A whole page: the file `template` of `templates`, filled with facts; every text among them is escaped.
+def write_page(path: Path, template: str, **facts: object) -> None:
+    """Write the file `template` of `templates`, filled with facts; every text among them is escaped.
 
     Raises:
         jinja2.UndefinedError: the template names something that is no fact.
+        StorageError: the disk is full.
     """
-    return _environment().get_template(template).render(facts)
+    write_text(path, _environment().get_template(template).render(facts))
 
 
 @cache
@@ -28,12 +31,8 @@ def _environment() -> Environment:
     )
     # `{{ 0.5 | formatted(".3f") }}`
     environment.filters["formatted"] = format
-    environment.globals["static"] = _static
+    # A style sheet or script, which a page holds inside itself.
+    environment.globals["static"] = lambda name: (_ROOM / "static" / name).read_text(encoding="utf-8")
     # As `tojson` writes it: in a script element, without spaces, in the order given.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
-
-
-def _static(name: str) -> str:
-    """The text of a style sheet or script, which a page holds inside itself."""
-    return (_ROOM / "static" / name).read_text(encoding="utf-8")

@@ -14,10 +14,10 @@ from fusmae.data.shards import ShardReader
 from fusmae.errors import StudyError
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_contents as contents
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 from fusmae.study.comparisons import ANSWERS, Answer, verdict
 from fusmae.study.curves import confusions, micro_curves
-from fusmae.study.results import Cell, Found, Picture
+from fusmae.study.results import PICTURES, Cell, Found, Picture
 from fusmae.study.summary import Study, caveats, drawn_places, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
 
@@ -29,13 +29,8 @@ def write_report(
 ) -> None:
     """Write `report.html`, `table.md`, `summary.json` and `plots/*.csv` to the folder `out`, all of them or none.
 
-    Args:
-        cells: of the study, read back.
-        out: folder to write; what stands there is replaced.
-        title: of the page.
-        about: what was run, line by line: data set, pairs, sizes, machine.
-        reference: name of the variant that others are compared with.
-        focus: what the classes in focus have in common; "" where none are.
+    `about` states what was run, by heading; `reference` is the variant that others are compared with; `focus` states
+    what the classes in focus have in common.
 
     Raises:
         StudyError: cells can't be compared, or a picture can't be read.
@@ -44,26 +39,27 @@ def write_report(
     study = summarise(cells, reference)
     questions, curves = verdict(study, focus), micro_curves(study)
     warnings = list(dict.fromkeys(str(warning) for found in cells if (warning := found.cell.origin.get("warning"))))
-    page = render(
-        "study.html",
-        title=title,
-        study=study,
-        contents=contents,
-        warnings=warnings,
-        about=about,
-        questions=questions,
-        answers=ANSWERS,
-        colours=_COLOURS,
-        caveats=caveats(study.cells),
-        curves=curves,
-        confusions=confusions(study),
-        pictures=pictures_by_title(study),
-        percent=percent,
-        with_deviation=with_deviation,
-    )
     with written_whole(out) as partial:
         partial.mkdir()
-        write_text(partial / "report.html", page)
+        write_page(
+            partial / "report.html",
+            "study.html",
+            title=title,
+            study=study,
+            contents=contents,
+            origins=contents.origins(study),
+            warnings=warnings,
+            about=about,
+            questions=questions,
+            answers=ANSWERS,
+            colours=_COLOURS,
+            caveats=caveats(study.cells),
+            curves=curves,
+            confusions=confusions(study),
+            pictures=pictures_by_title(study),
+            percent=percent,
+            with_deviation=with_deviation,
+        )
         write_text(partial / "table.md", as_markdown(study, questions, warnings))
         write_json(partial / "summary.json", as_metrics(study, questions, warnings))
         write_plots(partial / "plots", study, curves)
@@ -141,15 +137,13 @@ def pictures_by_title(study: Study) -> dict[str, tuple[list[Shown], int]]:
     for kind, title in _TITLES.items():
         listed = [(found, picture) for found in study.cells for picture in found.pictures if picture.kind == kind]
         if listed:
-            shown = [
-                (picture, found.cell, *_data_url(found.folder / picture.file)) for found, picture in listed[:_MOST]
-            ]
+            shown = [(picture, found.cell, *_data_url(found, picture)) for found, picture in listed[:_MOST]]
             by_title[title] = (shown, len(listed) - len(shown))
     return by_title
 
 
-def _data_url(path: Path) -> tuple[str, int, int]:
-    buffer = io.BytesIO()
+def _data_url(found: Found, picture: Picture) -> tuple[str, int, int]:
+    path, buffer = found.folder / PICTURES / picture.file, io.BytesIO()
     try:
         with Image.open(path) as image:
             shown = image.convert("RGB")

@@ -2,11 +2,11 @@
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from fusmae.study.comparisons import Question
 from fusmae.study.curves import Confusion, MicroCurve
-from fusmae.study.results import HEADLINE, Cell
+from fusmae.study.results import HEADLINE
 from fusmae.study.summary import DIGITS, Spread, Study, SummaryRow, Use, percent, score_name, spread, spreads
 
 _COSTS = {
@@ -50,27 +50,13 @@ def listed(uses: Sequence[Use]) -> str:
     return "; ".join(f"{name} {', '.join(percent(share) for _, share in found)}" for name, found in of_protocol)
 
 
-def signed(value: float) -> str:
-    """`+0.031`, with a minus as long as the plus."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def anchor(cell: Cell) -> str:
-    """Anchor of a cell's row in the page's last table."""
-    return f"cell-{cell.variant}-{cell.seed}".replace(" ", "-")
-
-
-def origins(study: Study, variant: str) -> str:
-    """Run, commit and data of a variant's cells, a line each."""
-    known = ((found.cell.seed, found.cell.origin) for found in study.of(variant))
-    return "\n".join(
-        f"seed {seed}: run {of.get('run')}, commit {of.get('commit')}, data {of.get('data')}" for seed, of in known
-    )
-
-
-def origins_by_variant(study: Study) -> dict[str, str]:
-    """The lines of `origins` by variant."""
-    return {variant: origins(study, variant) for variant in study.variants}
+def origins(study: Study) -> dict[str, str]:
+    """Run, commit and data of a variant's cells, a line each, by variant."""
+    lines: dict[str, list[str]] = {}
+    for cell in (found.cell for found in study.cells):
+        run, commit, data = map(cell.origin.get, ("run", "commit", "data"))
+        lines.setdefault(cell.variant, []).append(f"seed {cell.seed}: run {run}, commit {commit}, data {data}")
+    return {variant: "\n".join(of_variant) for variant, of_variant in lines.items()}
 
 
 def score_names(study: Study) -> dict[str, str]:
@@ -80,7 +66,7 @@ def score_names(study: Study) -> dict[str, str]:
 
 def metric(study: Study, use: Use) -> str:
     """The headline score's name, for people."""
-    return next(line.metric for line in study.lines if (line.protocol, line.share) == use)
+    return next(line.metric for line in study.lines if line.use == use)
 
 
 def score_columns(study: Study) -> tuple[list[tuple[str, int]], Columns]:
@@ -102,13 +88,11 @@ def costs(study: Study, variant: str) -> Iterator[tuple[float | None, str]]:
 def conditions(study: Study) -> Iterator[tuple[str, Use, list[str], list[str]]]:
     """Title, use, conditions and variants of each table with more than one condition."""
     for use in study.uses:
-        measured = [(variant, name) for name in study.conditions for variant in study.variants]
-        measured = [(variant, name) for variant, name in measured if study.line(variant, use, name)]
-        given = list(dict.fromkeys(name for _, name in measured))
+        of_use = [line for line in study.lines if line.use == use]
+        given = [name for name in study.conditions if any(line.condition == name for line in of_use)]
         if len(given) > 1:
-            known = {variant for variant, _ in measured}
-            title = f"{use_title(use)} ({metric(study, use)})"
-            yield title, use, given, [variant for variant in study.variants if variant in known]
+            variants = list(dict.fromkeys(line.variant for line in of_use))
+            yield f"{use_title(use)} ({metric(study, use)})", use, given, variants
 
 
 def chosen_rows(study: Study) -> tuple[int, int]:
@@ -166,30 +150,18 @@ def confusion_rows(study: Study, found: Confusion) -> list[tuple[str, list[int],
     return rows
 
 
-def reconstructions(study: Study) -> list[tuple[str, str, dict[str, Spread], str]]:
-    """Variant, modality, errors, and these in words."""
-    found = _by_part(study, lambda cell: cell.reconstruction)
-    return [(variant, modality, errors, _against_fills(errors)) for variant, modality, errors in found]
-
-
-def retrievals(study: Study) -> list[tuple[str, str, dict[str, Spread]]]:
-    """Variant, direction, shares found."""
-    return _by_part(study, lambda cell: cell.retrieval)
-
-
-def _by_part(
-    study: Study, tables_of: Callable[[Cell], Mapping[str, Mapping[str, float]]]
-) -> list[tuple[str, str, dict[str, Spread]]]:
-    """Every variant and part (modality, direction) of its cells' tables, with means and deviations over seeds."""
+def by_part(study: Study, field: Literal["reconstruction", "retrieval"]) -> list[tuple[str, str, dict[str, Spread]]]:
+    """Variant, part (modality, direction) and means over seeds of every number in a field of the variant's cells."""
     rows = []
     for variant in study.variants:
-        tables = [tables_of(found.cell) for found in study.of(variant)]
+        tables = [getattr(found.cell, field) for found in study.of(variant)]
         for part in dict.fromkeys(name for table in tables for name in table):
             rows.append((variant, part, spreads([table[part] for table in tables if part in table])))
     return rows
 
 
-def _against_fills(errors: Mapping[str, Spread]) -> str:
+def against_fills(errors: Mapping[str, Spread]) -> str:
+    """Which ways to fill removed patches have larger errors than the model, and which have not."""
     model = errors["model"].mean
     beaten = [name for name in FILLS if name in errors and model < errors[name].mean]
     lost = [name for name in FILLS if name in errors and name not in beaten]
@@ -281,8 +253,7 @@ def _drawn(charts: list[Chart], title: str, x_label: str, y_label: str) -> Itera
         axis.tick_params(colors=_TEXT, color=_GRID)
         axis.grid(color=_GRID, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        for spine in axis.spines.values():
-            spine.set_color(_GRID)
+        axis.spines[:].set_color(_GRID)
         buffer = io.StringIO()
         # The metadata would name servers.
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

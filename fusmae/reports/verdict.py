@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusmae.files import write_json, write_text
+from fusmae.files import write_json
 from fusmae.release.promotion.gate import CLASS, GateCheck, Status, Verdict
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 
 # The page's own colours: what fails must be seen first.
 _COLOURS: dict[Status, str] = {"failed": "blocks", "skipped": "skipped", "passed": "passed"}
@@ -23,7 +23,8 @@ def write_verdict(folder: Path, verdict: Verdict, warning: str = "") -> Path:
     write_json(folder / "verdict.json", verdict.to_json() | {"warning": warning})
     answered = [check for status in ("failed", "passed") for check in verdict.checks if check.status == status]
     models = verdict.facts["models"]
-    page = render(
+    write_page(
+        folder / "verdict.html",
         "verdict.html",
         title=f"{verdict.challenger}: the gate’s verdict",
         verdict=verdict,
@@ -38,7 +39,6 @@ def write_verdict(folder: Path, verdict: Verdict, warning: str = "") -> Path:
         rows=list(_side_by_side(models)),
         facts={name: _shown(verdict.facts[name]) for name in _FACTS},
     )
-    write_text(folder / "verdict.html", page)
     return folder / "verdict.json"
 
 
@@ -60,11 +60,9 @@ def _why_unanswered(checks: Sequence[GateCheck]) -> list[str]:
     """Reasons of the questions without an answer, one for all that share it."""
     skipped = [check for check in checks if check.status == "skipped"]
     classes = [check for check in skipped if check.name.startswith(CLASS)]
-    reasons: dict[str, list[str]] = {}
-    for check in skipped:
-        if check not in classes:
-            reasons.setdefault(check.got, []).append(check.name)
-    found = [f"{', '.join(names)}: {got}" for got, names in reasons.items()]
+    others = [check for check in skipped if check not in classes]
+    names = {check.got: ", ".join(other.name for other in others if other.got == check.got) for check in others}
+    found = [f"{of_reason}: {reason}" for reason, of_reason in names.items()]
     if classes:
         noun = "1 class has" if len(classes) == 1 else f"{len(classes)} classes have"
         found.append(f"{noun} too few test pairs; asked for: {classes[0].expected}")

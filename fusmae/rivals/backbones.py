@@ -22,29 +22,20 @@ from fusmae.models.weights import load_weights
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
-# Sentinel-2's values are from DOFA's demonstration, and from torchgeo's tests for bands that are not in it.
-# Sentinel-1's value is not a wavelength but DOFA's placeholder: torchgeo's weights (version 1) were trained with 3.75,
-# version 2 with 5.405.
-WAVELENGTHS_UM: dict[str, dict[str, float]] = {
-    "s1": {"VV": 3.75, "VH": 3.75},
+# Of each band the wavelength in micrometres for DOFA, then the central wavelength and bandwidth in nanometres for
+# Copernicus-FM. The first are from DOFA's demonstration, and from torchgeo's tests for bands that are not in it;
+# those of Sentinel-1 are no wavelengths but placeholders: torchgeo's weights (version 1) were trained with 3.75,
+# version 2 with 5.405. The others are from the configurations of Copernicus-Bench.
+SPECTRUM: dict[str, dict[str, tuple[float, float, float]]] = {
+    "s1": {"VV": (3.75, 5e7, 1e9), "VH": (3.75, 5e7, 1e9)},
     "s2": {
-        "B01": 0.443, "B02": 0.490, "B03": 0.560, "B04": 0.665,
-        "B05": 0.705, "B06": 0.740, "B07": 0.783, "B08": 0.842,
-        "B8A": 0.865, "B09": 0.945, "B10": 1.375, "B11": 1.610,
-        "B12": 2.190,
+        "B01": (0.443, 440, 20), "B02": (0.490, 490, 65), "B03": (0.560, 560, 35), "B04": (0.665, 665, 30),
+        "B05": (0.705, 705, 15), "B06": (0.740, 740, 15), "B07": (0.783, 783, 20), "B08": (0.842, 842, 115),
+        "B8A": (0.865, 860, 20), "B09": (0.945, 940, 20), "B10": (1.375, 1370, 30), "B11": (1.610, 1610, 90),
+        "B12": (2.190, 2190, 180),
     },
 }  # fmt: skip
-
-# Central wavelength and bandwidth in nanometres, from the configurations of Copernicus-Bench.
-SPECTRUM_NM: dict[str, dict[str, tuple[float, float]]] = {
-    "s1": {"VV": (5e7, 1e9), "VH": (5e7, 1e9)},
-    "s2": {
-        "B01": (440, 20), "B02": (490, 65), "B03": (560, 35), "B04": (665, 30),
-        "B05": (705, 15), "B06": (740, 15), "B07": (783, 20), "B08": (842, 115),
-        "B8A": (860, 20), "B09": (940, 20), "B10": (1370, 30), "B11": (1610, 90),
-        "B12": (2190, 180),
-    },
-}  # fmt: skip
+_SPECTRAL_BANDS: dict[str, tuple[str, ...]] = {key: tuple(bands) for key, bands in SPECTRUM.items()}
 
 
 class Rival(nn.Module, ABC):
@@ -110,8 +101,14 @@ class Rival(nn.Module, ABC):
         return tuple(band for band in known if band in given)
 
     def load(self, path: Path) -> None:
-        """Load weights from a file; a CheckpointError says that it is absent, damaged or of another model."""
-        load_backbone(self.backbone, path, type(self))
+        """Load the backbone's weights; names and shapes must all fit, except for those that are optional or ignored.
+
+        Raises:
+            CheckpointError: the file is absent or damaged, or tensors don't fit; names them.
+        """
+        hint = f"give {self.name}'s own file: {self.published} in torchgeo says where it is"
+        weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(self.ignored)}
+        load_weights(self.backbone, weights, path, model=self.name, optional=self.optional, hint=hint)
         self.origin = f"weights of {path.name}, sha256 {file_sha256(path)}"
 
     def train(self, mode: bool = True) -> Self:
@@ -181,12 +178,9 @@ class Croma(Rival):
 
 
 def to_8_bit(standard: Tensor) -> Tensor:
-    """CROMA's `normalize`: mean ± 2 standard deviations to 0..1, in steps of 1/255.
+    """CROMA's `normalize`: standardised pixels of any shape, from -2..2 to 0..1, in steps of 1/255.
 
     CROMA's code takes mean and deviation from the current batch; here they are those of the training split.
-
-    Args:
-        standard: pixels with zero mean and unit deviation, of any shape.
     """
     return torch.floor(((standard + 2) / 4).clamp(0, 1) * 255) / 255
 
@@ -199,7 +193,7 @@ class Dofa(Rival):
 
     name = "dofa_base"
     maker = "dofa_base_patch16_224"
-    bands: ClassVar[Mapping[str, tuple[str, ...]]] = {key: tuple(values) for key, values in WAVELENGTHS_UM.items()}
+    bands = _SPECTRAL_BANDS
     optional = ("fc_norm.",)
     ignored = ("mask_token", "norm.", "projector.", "head.")
     published = "DOFABase16_Weights"
@@ -207,7 +201,7 @@ class Dofa(Rival):
     def _features(self, tiles: dict[str, Tensor]) -> Tensor:
         # In the rival's order, not the caller's: rounding of sums depends on the order.
         keys = [key for key in self.bands if key in tiles]
-        wavelengths = [WAVELENGTHS_UM[key][band] for key in keys for band in self.chosen[key]]
+        wavelengths = [SPECTRUM[key][band][0] for key in keys for band in self.chosen[key]]
         features: Tensor = self.backbone.forward_features(torch.cat([tiles[key] for key in keys], dim=1), wavelengths)
         return features
 
@@ -221,7 +215,7 @@ class CopernicusFM(Rival):
     """
 
     name = "copernicusfm_base"
-    bands: ClassVar[Mapping[str, tuple[str, ...]]] = {key: tuple(values) for key, values in SPECTRUM_NM.items()}
+    bands = _SPECTRAL_BANDS
     optional = ("fc_norm.",)
     ignored = ("mask_token", "norm.", "head.")
     published = "CopernicusFM_Base_Weights"
@@ -232,7 +226,7 @@ class CopernicusFM(Rival):
 
     def _one_sensor(self, key: str, tile: Tensor) -> Tensor:
         """A modality's tile `[B, C, H, W]` to `[B, D]`."""
-        wavelengths, bandwidths = zip(*(SPECTRUM_NM[key][band] for band in self.chosen[key]), strict=True)
+        wavelengths, bandwidths = zip(*(SPECTRUM[key][band][1:] for band in self.chosen[key]), strict=True)
         unknown = torch.full((len(tile), 4), torch.nan, device=tile.device)
         spectrum = {"wavelengths": wavelengths, "bandwidths": bandwidths, "input_mode": "spectral"}
         features: Tensor = self.backbone.forward_features(tile, unknown, **spectrum, kernel_size=16)
@@ -245,11 +239,8 @@ RIVALS: dict[str, type[Rival]] = {kind.name: kind for kind in (Croma, Dofa, Cope
 def build_rival(name: str, preprocessing: Preprocessing, weights: Path | None, seed: int) -> Rival:
     """Make one of `RIVALS`, frozen and in eval mode.
 
-    Args:
-        name: one of `RIVALS`.
-        preprocessing: its input arrays and band statistics.
-        weights: path of a state dict as `.safetensors`, `.pth` or `.pt`; None for random initial weights.
-        seed: random seed, on which alone random initial weights depend.
+    `weights` is the path of a state dict as `.safetensors`, `.pth` or `.pt`; with None the rival has random initial
+    weights, which depend on `seed` alone.
 
     Raises:
         ConfigError: the name is unknown, or the rival can't use the bands.
@@ -264,17 +255,6 @@ def build_rival(name: str, preprocessing: Preprocessing, weights: Path | None, s
     if weights is not None:
         rival.load(weights)
     return rival
-
-
-def load_backbone(backbone: nn.Module, path: Path, rival: type[Rival]) -> None:
-    """Load weights, whose names and shapes must all fit, except for those that are optional or ignored.
-
-    Raises:
-        CheckpointError: the file is absent or damaged, or tensors don't fit; names them.
-    """
-    hint = f"give {rival.name}'s own file: {rival.published} in torchgeo says where it is"
-    weights = {name: tensor for name, tensor in _read(path, hint).items() if not name.startswith(rival.ignored)}
-    load_weights(backbone, weights, path, model=rival.name, optional=rival.optional, hint=hint)
 
 
 def _read(path: Path, hint: str) -> dict[str, Tensor]:

@@ -65,46 +65,26 @@ S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Ar
 Each answer names the model version that gave it. The service has no authentication: put a proxy before it."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal, "description": text}
-    for status, text in {
-        413: "The body is too large; it was not read.",
-        415: "Another content type.",
-        422: "Wrong shape, units, bands, CRS or grid, or damaged.",
-        503: "Too many requests; `Retry-After` says when to ask again.",
-    }.items()
+    413: {"model": Refusal, "description": "The body is too large; it was not read."},
+    415: {"model": Refusal, "description": "Another content type."},
+    422: {"model": Refusal, "description": "Wrong shape, units, bands, CRS or grid, or damaged."},
+    503: {"model": Refusal, "description": "Too many requests; `Retry-After` says when to ask again."},
 }
 
+_FILE = {"type": "string", "format": "binary"}
+_NPZ = _FILE | {"description": "file of `numpy.savez` or `savez_compressed` with one array per input, by its name"}
 _PIXELS = {"type": "array", "description": "[B, C, h, w]: tiles, bands, rows, columns", "items": {}}
-
-ARRAYS_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-npz": {
-                "schema": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": "file of `numpy.savez` or `savez_compressed` with one array per input, by its name",
-                }
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {"inputs": {"type": "object", "additionalProperties": _PIXELS}},
-                },
-                "example": {
-                    "inputs": {
-                        "s1_10m": [[[["120 × 120 numbers in dB: VV"]], [["120 × 120 numbers in dB: VH"]]]],
-                        "s2_60m": [[[["20 × 20 numbers: B01"]], [["20 × 20 numbers: B09"]]]],
-                    }
-                },
-            },
-        },
-    }
+_INPUTS = {"type": "object", "additionalProperties": _PIXELS}
+_JSON = {"type": "object", "required": ["inputs"], "properties": {"inputs": _INPUTS}}
+_EXAMPLE = {
+    "s1_10m": [[[["120 × 120 numbers in dB: VV"]], [["120 × 120 numbers in dB: VH"]]]],
+    "s2_60m": [[[["20 × 20 numbers: B01"]], [["20 × 20 numbers: B09"]]]],
 }
-
-_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_ARRAYS = {
+    "application/x-npz": {"schema": _NPZ},
+    "application/json": {"schema": _JSON, "example": {"inputs": _EXAMPLE}},
+}
+ARRAYS_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _ARRAYS}}
 
 
 def geotiff_body(modalities: Iterable[str]) -> dict[str, Any]:
@@ -113,6 +93,6 @@ def geotiff_body(modalities: Iterable[str]) -> dict[str, Any]:
         "type": "object",
         "description": "Fields are named after modalities; several files of one may have a grid each. Bands are named "
         "by their description. All files cover the same tile.",
-        "properties": dict.fromkeys(modalities, _FILES),
+        "properties": {key: {"type": "array", "items": _FILE} for key in modalities},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

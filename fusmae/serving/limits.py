@@ -48,8 +48,8 @@ class Admission:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self._app = app
         self._limits = limits
+        self._places = asyncio.Semaphore(limits.max_requests)
         self._metrics = metrics
-        self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request or refuse it; every request other than POST is admitted."""
@@ -58,24 +58,18 @@ class Admission:
             return
         try:
             self._require_room(scope)
-            self._count(1)
-            try:
-                await self._app(scope, self._counted(receive), send)
-            finally:
-                self._count(-1)
+            async with self._places:
+                with self._metrics.in_progress.track_inprogress():
+                    await self._app(scope, self._counted(receive), send)
         except _RefusedError as refused:
             await _refuse(receive, send, refused.answer)
 
     def _require_room(self, scope: Scope) -> None:
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         self._require_small(int(stated) if stated.isdigit() else 0)
-        if self._in_progress >= self._limits.max_requests:
-            text = f"{self._in_progress} requests are in progress already.\n  next:     ask again in a second"
+        if self._places.locked():
+            text = f"{self._limits.max_requests} requests are in progress already.\n  next:     ask again in a second"
             raise _RefusedError(503, "Overloaded", text, {"retry-after": "1"})
-
-    def _count(self, change: int) -> None:
-        self._in_progress += change
-        self._metrics.in_progress.set(self._in_progress)
 
     def _counted(self, receive: Receive) -> Receive:
         num_bytes = 0

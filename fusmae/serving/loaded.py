@@ -96,6 +96,7 @@ class Watcher:
             self._look()
 
     def _look(self) -> None:
+        state = RegistryHealth(status="answers", error="")
         try:
             found = model_file(self.reference)
             before = self.current.file
@@ -105,11 +106,7 @@ class Watcher:
                 self._metrics.reloads.inc()
                 _log.info("%s is %s now, no longer %s", self.reference, found.label, before.label)
         except Exception as error:  # whatever the error is, the model in memory continues to answer
-            self._note(RegistryHealth(status="fails", error=str(error)))
-        else:
-            self._note(RegistryHealth(status="answers", error=""))
-
-    def _note(self, state: RegistryHealth) -> None:
+            state = RegistryHealth(status="fails", error=str(error))
         self._metrics.registry_queries.inc()
         self._metrics.registry_up.set(state.status == "answers")
         if state.status != self.registry.status:

@@ -111,33 +111,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class Found:
-    """A cell read back from its folder."""
+    """A cell in its folder, to write or read back."""
 
     cell: Cell  # the cell's numbers
     labels: NDArray[Any]  # label vectors `[N, K]` of test; empty where there are only maps
     predictions: Mapping[str, NDArray[Any]]  # probabilities `[N, K]` by row name
     confusions: Mapping[str, NDArray[Any]]  # confusion counts `[K, K]` by row name
     pictures: Sequence[Picture]  # pictures of the cell's gallery
-    folder: Path  # path of the folder with the pictures
+    folder: Path  # path of the cell's folder
 
 
-def write_cell(
-    folder: Path,
-    cell: Cell,
-    labels: NDArray[Any],
-    predictions: Mapping[str, NDArray[Any]],
-    confusions: Mapping[str, NDArray[Any]],
-    pictures: Sequence[Picture] = (),
-) -> None:
-    """Write a cell's numbers and the list of its pictures, which the caller writes to `folder`/pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"labels": labels.astype(np.uint8)}
-    arrays |= {name: found.astype(np.float16) for name, found in predictions.items()}
-    arrays |= {f"confusion/{name}": found.astype(np.int64) for name, found in confusions.items()}
-    with written_whole(folder / PREDICTIONS) as partial, partial.open("wb") as file:
+def write_cell(found: Found) -> None:
+    """Write a cell's numbers and the list of its pictures, which the caller writes."""
+    found.folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"labels": found.labels.astype(np.uint8)}
+    arrays |= {name: probabilities.astype(np.float16) for name, probabilities in found.predictions.items()}
+    arrays |= {f"confusion/{name}": counts.astype(np.int64) for name, counts in found.confusions.items()}
+    with written_whole(found.folder / PREDICTIONS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    write_json(folder / CELL, asdict(cell))
-    write_json(folder / PICTURES / "pictures.json", [asdict(picture) for picture in pictures])
+    write_json(found.folder / CELL, asdict(found.cell))
+    write_json(found.folder / PICTURES / "pictures.json", [asdict(picture) for picture in found.pictures])
 
 
 def read_cell(folder: Path) -> Found:
@@ -160,5 +153,5 @@ def read_cell(folder: Path) -> Found:
         {name: found for name, found in arrays.items() if not name.startswith("confusion/")},
         {name.removeprefix("confusion/"): found for name, found in arrays.items() if name.startswith("confusion/")},
         [Picture(**picture) for picture in pictures],
-        folder / PICTURES,
+        folder,
     )

@@ -54,6 +54,11 @@ class SummaryRow:
     high: float  # upper end of that interval
 
     @property
+    def use(self) -> "Use":
+        """Protocol and share of labels."""
+        return self.protocol, self.share
+
+    @property
     def headline(self) -> Spread:
         """The score by which the line is compared."""
         return self.scores[HEADLINE[self.kind]]
@@ -89,7 +94,7 @@ class Study:
     @cached_property
     def uses(self) -> tuple[Use, ...]:
         """Every protocol and share, sorted."""
-        return tuple(sorted({(line.protocol, line.share) for line in self.lines}, key=_order_of_use))
+        return tuple(sorted({line.use for line in self.lines}, key=_order_of_use))
 
     @cached_property
     def every_modality(self) -> str:

@@ -71,19 +71,19 @@ def write_plots(folder: Path, study: Study, curves: Sequence[MicroCurve]) -> Non
     tables: dict[str, tuple[tuple[str, ...], Iterable[Sequence[object]]]] = {
         "label_efficiency": (
             (*use, "score", "low", "high"),
-            ((*_use(line), line.headline.mean, line.low, line.high) for line in own),
+            ((line.variant, *line.use, line.headline.mean, line.low, line.high) for line in own),
         ),
         "scores": (
             (*use, "condition", "score", "mean", "std", "seeds"),
             (
-                (*_use(line), line.condition, name, found.mean, found.std, len(line.seeds))
+                (line.variant, *line.use, line.condition, name, found.mean, found.std, len(line.seeds))
                 for line in study.lines
                 for name, found in line.scores.items()
             ),
         ),
         "per_class": (
             (*use, "class", "score"),
-            ((*_use(line), name, score) for line in own for name, score in line.per_class.items()),
+            ((line.variant, *line.use, name, score) for line in own for name, score in line.per_class.items()),
         ),
         "training": (
             ("variant", "seed", "epoch", "name", "value"),
@@ -117,7 +117,3 @@ def with_deviation(found: Spread, digits: int = 3) -> str:
 def _own(study: Study) -> Iterable[SummaryRow]:
     """The lines of the main table: each variant with all modalities that it can take."""
     return (line for line in study.lines if line.condition == study.own_condition(line.variant))
-
-
-def _use(line: SummaryRow) -> tuple[str, str, float]:
-    return line.variant, line.protocol, line.share

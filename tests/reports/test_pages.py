@@ -15,7 +15,7 @@ from fusmae.examination.examine import examine_data
 from fusmae.modalities import BandStatistics
 from fusmae.release.promotion.gate import CLASS, GateCheck, Verdict
 from fusmae.reports import drift, examination, study, verdict
-from fusmae.reports.page import render
+from fusmae.reports.page import write_page
 from fusmae.sources.shared.source import Facts
 from tests.browser import emulate, needs_browser, open_browser
 from tests.conftest import REPOSITORY
@@ -126,9 +126,9 @@ def test_the_page_has_nothing_from_elsewhere_and_forbids_it(written, name):
     assert any("default-src 'none'" in meta.get("content", "") for meta in page.of("meta"))
 
 
-def test_a_template_that_names_no_fact_is_an_error():
+def test_a_template_that_names_no_fact_is_an_error(tmp_path):
     with pytest.raises(UndefinedError, match="'compared' is undefined"):
-        render("drift.html", title="drift")
+        write_page(tmp_path / "drift.html", "drift.html", title="drift")
 
 
 def test_an_installed_package_has_templates_and_styles(tmp_path):

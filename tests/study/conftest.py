@@ -84,7 +84,8 @@ def _write(folder, variant, seed, draws, pairs, classes, warning, pictures):
                 rows.append(row)
                 noise = random.normal(0, 1.6 - score, labels.shape)
                 predictions[row.name] = 1 / (1 + np.exp(-2.5 * (labels - 0.5 + noise)))
-    write_cell(folder, _cell(variant, seed, rows, classes, warning, random), labels, predictions, {}, pictures)
+    cell = _cell(variant, seed, rows, classes, warning, random)
+    write_cell(Found(cell, labels, predictions, {}, pictures, folder))
 
 
 def _row(protocol, share, condition, score, shared, classes, random):

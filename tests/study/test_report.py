@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from fusmae.errors import StudyError
 from fusmae.reports.study import write_report
 from fusmae.study.curves import confusions, micro_curves
-from fusmae.study.results import Cell, Row, read_cell, write_cell
+from fusmae.study.results import Cell, Found, Row, read_cell, write_cell
 from fusmae.study.summary import summarise
 
 ABOUT = {"data": "made-up tiles <of nothing>"}
@@ -177,7 +177,8 @@ def test_confusions_of_maps_have_the_maps_classes_for_names(tmp_path):
     row = Row("segment", 1.0, "s1+s2", "segmentation", {"miou": 0.5, "accuracy": 0.6}, {"sea": 0.5, "sand": 0.5}, [0.5])
     origin = {"run": "r", "commit": "c", "is_dirty": False, "data": "d", "device": "cpu", "warning": ""}
     cell = Cell("fusmae", 0, "about", [row], {"parameters": 1.0}, {}, {}, {}, origin, ["a", "b", "c"], maps)
-    write_cell(tmp_path / "cell", cell, np.zeros((4, 3)), {}, {row.name: np.array([[3, 1], [2, 4]])})
+    counts = {row.name: np.array([[3, 1], [2, 4]])}
+    write_cell(Found(cell, np.zeros((4, 3)), {}, counts, [], tmp_path / "cell"))
     write_report([read_cell(tmp_path / "cell")], tmp_path / "report", "Maps", {}, "fusmae")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "sand" in page

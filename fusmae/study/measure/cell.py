@@ -16,7 +16,7 @@ from fusmae.files import written_whole
 from fusmae.modalities import Modality, ModalityInput
 from fusmae.runs.tracking import Run, describe_hardware
 from fusmae.study.measure.measurement import Measurement
-from fusmae.study.results import PICTURES, Cell, Picture, write_cell
+from fusmae.study.results import PICTURES, Cell, Found, Picture, write_cell
 from fusmae.training.checkpoint import Checkpoint
 
 
@@ -67,7 +67,7 @@ def write_measured(
     with written_whole(out) as partial:
         partial.mkdir()
         pictures = _pictures(partial / PICTURES, measurement, tiles)
-        write_cell(partial, cell, book.labels, book.predictions, book.confusions, pictures)
+        write_cell(Found(cell, book.labels, book.predictions, book.confusions, pictures, partial))
 
 
 def _pictures(folder: Path, measurement: Measurement, tiles: DataConfig) -> list[Picture]:

@@ -165,39 +165,33 @@ class Task:
         module.eval()
 
 
+@dataclass
 class Measurement:
     """The measurement of a variant's encoder on a data set; `book` has the rows added so far.
-
-    `recipe` has the settings of finetuning, but length and learning rate, which are the study's own. `data` has every
-    split, `pairs` those of the index by key; `resume_folder` is for resume checkpoints.
 
     Raises:
         ConfigError: the data lacks a class in focus.
     """
 
-    def __init__(
-        self,
-        study: StudyConfig,
-        recipe: FinetuneConfig,
-        runtime: RuntimeConfig,
-        opened: Opened,
-        *,
-        seed: int,
-        data: PairDataModule,
-        pairs: Mapping[str, Pair],
-        resume_folder: Path,
-    ) -> None:
-        self.study, self.recipe, self.runtime, self.opened = study, recipe, runtime, opened
-        self.seed, self.data, self.pairs, self.resume_folder = seed, data, pairs, resume_folder
-        self.device = device_of(runtime.accelerator)
-        reader = data.reader("test")
+    study: StudyConfig  # section `study`
+    recipe: FinetuneConfig  # settings of finetuning, but length and learning rate, which are the study's own
+    runtime: RuntimeConfig  # section `runtime` of params.yaml
+    opened: Opened  # the variant's weights
+    seed: int  # random seed of the cell
+    data: PairDataModule  # every split
+    pairs: Mapping[str, Pair]  # pairs of the index by key
+    resume_folder: Path  # folder for resume checkpoints
+
+    def __post_init__(self) -> None:
+        study, reader = self.study, self.data.reader("test")
+        self.device = device_of(self.runtime.accelerator)
         available = tuple(dict.fromkeys(item.modality for item in reader.inputs))
         clouds = Clouds(RESAMPLING_SEED, study.clouded_share)
-        self.conditions = conditions_of(available, opened.encoder.modalities, clouds)
+        self.conditions = conditions_of(available, self.opened.encoder.modalities, clouds)
         self.settings = list(dict.fromkeys(condition.setting for condition in self.conditions))
-        self.train_labels = np.asarray(data.reader("train").labels)
-        self.labelled = {share: label_subset(self.train_labels, share, seed) for share in study.shares}
-        places = independent_places([pairs[key] for key in reader.keys])
+        self.train_labels = np.asarray(self.data.reader("train").labels)
+        self.labelled = {share: label_subset(self.train_labels, share, self.seed) for share in study.shares}
+        places = independent_places([self.pairs[key] for key in reader.keys])
         self.num_places = len(set(places))  # number of test places that are drawn
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)

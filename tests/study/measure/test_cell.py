@@ -162,7 +162,7 @@ def test_every_picture_that_is_listed_is_there_and_no_other(found, variant):
     kinds = [picture.kind for picture in cell.pictures]
     assert {kind: kinds.count(kind) for kind in kinds} == EXPECTED[variant][2]
     listed = {picture.file for picture in cell.pictures}
-    assert {path.name for path in cell.folder.iterdir()} == listed | {"pictures.json"}
+    assert {path.name for path in (cell.folder / "pictures").iterdir()} == listed | {"pictures.json"}
     assert all(picture.lat == 50.0 for picture in cell.pictures)
 
 
