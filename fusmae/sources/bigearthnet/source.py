@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.index import Pair, Split
+from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import SourceError, first_three
 from fusmae.runs.utf8 import read_utf8
 from fusmae.sources.patches import v2
@@ -25,13 +25,6 @@ from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
-V1_SPLIT_LISTS: dict[Split, str] = {
-    "train": "bigearthnet-train.csv",
-    "validation": "bigearthnet-val.csv",
-    "test": "bigearthnet-test.csv",
-}
-"""The official lists: one line per pair with S2 name and S1 name. They leave out the pairs with snow or clouds."""
-
 V1_FOLDERS = {"s1": "BigEarthNet-S1-v1.0", "s2": "BigEarthNet-v1.0"}
 """Folder of each modality in the raw data."""
 
@@ -42,7 +35,7 @@ _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a530
 _V1_ADDRESS = "https://zenodo.org/records/12687186/files"
 _V1_LISTS_ADDRESS = (
     "https://git.tu-berlin.de/rsim/BigEarthNet-MM_19-classes_models/-/raw/"
-    "9a5be07346ab0884b2d9517475c27ef9db9b5104/splits/{}?inline=false"
+    "9a5be07346ab0884b2d9517475c27ef9db9b5104/splits/{}.csv?inline=false"
 )
 
 
@@ -70,16 +63,16 @@ V1_ARCHIVES = (
 )
 """v1's pixels and labels."""
 
-_V1_LIST_MD5S: dict[Split, str] = {
+_V1_LIST_MD5S = {
     "train": "623e501b38ab7b12fe44f0083c00986d",
-    "validation": "22efe8ed9cbd71fa10742ff7df2b7978",
+    "val": "22efe8ed9cbd71fa10742ff7df2b7978",
     "test": "697fb90677e30571b9ac7699b7e5b432",
 }
-V1_LISTS = tuple(
-    RemoteFile(name, _V1_LISTS_ADDRESS.format(name.removeprefix("bigearthnet-")), _V1_LIST_MD5S[split])
-    for split, name in V1_SPLIT_LISTS.items()
-)
-"""v1's official splits."""
+V1_LISTS: dict[Split, RemoteFile] = {
+    split: RemoteFile(f"bigearthnet-{word}.csv", _V1_LISTS_ADDRESS.format(word), md5)
+    for split, (word, md5) in zip(SPLITS, _V1_LIST_MD5S.items(), strict=True)
+}
+"""v1's official lists: one line per pair with S2 name and S1 name. They leave out the pairs with snow or clouds."""
 
 
 class Listed(NamedTuple):
@@ -121,7 +114,7 @@ class BigEarthNetSource(Source):
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the tables and all archives, from v2 only the chosen countries; see `Source.fetch`."""
         if self._version == 1:
-            sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS}
+            sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS.values()}
             listed_names(raw)  # finds a wrong list before 60 GB are transferred
             return {**sums, **fetch_archives(V1_ARCHIVES, downloads, raw, options)}
         # This table can't be fetched, so its absence is reported before 110 GB are transferred.
@@ -199,7 +192,8 @@ def listed_names(raw: Path) -> list[Listed]:
     listed: list[Listed] = []
     faults: dict[str, list[str]] = defaultdict(list)
     seen: set[str] = set()
-    for split, name in V1_SPLIT_LISTS.items():
+    for split, file in V1_LISTS.items():
+        name = file.name
         if not (raw / name).exists():
             raise SourceError(f"There is no list {raw / name}.", hint="dvc repro -f -s fetch")
         for number, line in enumerate(map(str.strip, read_utf8(raw / name).splitlines()), start=1):

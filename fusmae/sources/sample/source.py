@@ -25,9 +25,8 @@ from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
 from fusmae.modalities import BIGEARTHNET
-from fusmae.sources.patches.bands import validate_bands
 from fusmae.sources.patches.facts import KNOWN_LABELS, STATISTICS, V2_CHECKED, V2_NOT_CHECKED
-from fusmae.sources.patches.geotiff import read_patches
+from fusmae.sources.patches.geotiff import read_patches, validate_bands
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables

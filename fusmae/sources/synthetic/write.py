@@ -17,8 +17,7 @@ from rasterio.io import MemoryFile
 from fusmae.files import write_json, written_whole
 from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import PATCH_M
-from fusmae.sources.patches.places import parse_patch_name, utm_corner
+from fusmae.sources.patches.places import PATCH_M, parse_patch_name, utm_corner
 from fusmae.sources.synthetic.plan import Block, Patch
 from fusmae.sources.synthetic.scene import SyntheticScene, labels_of, make_scene
 

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from fusmae.sources.bigearthnet.source import V1_FOLDERS, V1_SPLIT_LISTS
+from fusmae.sources.bigearthnet.source import V1_FOLDERS, V1_LISTS
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.sample.source import SampleSource
@@ -78,7 +78,7 @@ def v1_raw(sample_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, word in V1_WORDS.items():
         listed = bz2.decompress((sample_raw / "v1_tables" / f"{word}.csv.bz2").read_bytes()).decode().split()
         lines = [f"{name},{s1_of_s2[name]}\n" for name in listed if name in present]
-        (raw / V1_SPLIT_LISTS[split]).write_text("".join(lines))
+        (raw / V1_LISTS[split].name).write_text("".join(lines))
     return raw
 
 
