@@ -117,11 +117,13 @@ class BigEarthNetSource(Source):
             sums = {file.name: _fetch_table(file, raw, options) for file in V1_LISTS.values()}
             listed_names(raw)  # finds a wrong list before 60 GB are transferred
             return {**sums, **fetch_archives(V1_ARCHIVES, downloads, raw, options)}
-        # This table can't be fetched, so its absence is reported before 110 GB are transferred.
-        flagged = {v2.FLAGGED_TABLE: _md5(v2.flagged_table(raw))} if self._snow_and_clouds else {}
-        sums = {V2_TABLE.name: _fetch_table(V2_TABLE, raw, options), **flagged}
-        # A table that contradicts itself is refused here too, even if all countries are taken.
+        if self._snow_and_clouds:
+            v2.table_rows(raw / v2.FLAGGED_TABLE)  # only the user can download it: its absence is reported first
+        sums = {V2_TABLE.name: _fetch_table(V2_TABLE, raw, options)}
+        # A table that contradicts itself is refused before 110 GB are transferred, even if all countries are taken.
         rows = v2.chosen_rows(raw, self._countries, snow_and_clouds=self._snow_and_clouds)
+        if self._snow_and_clouds:
+            sums[v2.FLAGGED_TABLE] = _md5(raw / v2.FLAGGED_TABLE)
         if not self._countries:
             return {**sums, **fetch_archives(V2_ARCHIVES, downloads, raw, options)}
         choice = set(self._countries)
