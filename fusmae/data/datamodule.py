@@ -80,10 +80,9 @@ class PairDataset(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         rows = [key.pair if self.rows is None else int(self.rows[key.pair]) for key in keys]
-        gathered = self.reader.read(rows)
         return Batch(
-            pixels={name: torch.from_numpy(array) for name, array in gathered.pixels.items()},
-            labels=torch.from_numpy(gathered.labels).float(),
+            pixels={name: torch.from_numpy(array) for name, array in self.reader.read(rows).items()},
+            labels=torch.from_numpy(self.reader.labels[rows]).float(),
             indices=torch.tensor(rows),
             geometry=torch.from_numpy(self._geometry(keys)),
             noise=dict(zip(self.draws.modalities, torch.from_numpy(self._noise(keys)).unbind(1), strict=True)),

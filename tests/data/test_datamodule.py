@@ -34,11 +34,11 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
 def test_batch_has_every_array_with_its_draws(make_data, shards):
     batch = next(iter(make_data(augment=AUGMENT).train_dataloader()))
     reader = ShardReader(shards, "train")
-    gathered = reader.read(batch.indices.tolist())
-    for name, array in gathered.pixels.items():
+    rows = batch.indices.tolist()
+    for name, array in reader.read(rows).items():
         assert np.array_equal(batch.pixels[name].numpy(), array)
     assert batch.labels.dtype == torch.float32
-    assert np.array_equal(batch.labels.numpy(), gathered.labels)
+    assert np.array_equal(batch.labels.numpy(), reader.labels[rows])
     assert batch.geometry.shape == (4, 2, 3)
     assert {name: tuple(values.shape) for name, values in batch.noise.items()} == {"s1": (4, 9), "s2": (4, 9)}
     assert not torch.equal(batch.noise["s1"], batch.noise["s2"])
