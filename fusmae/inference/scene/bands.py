@@ -44,12 +44,13 @@ class BandFile:
 class FoundBands:
     """Bands of a scene."""
 
-    wanted: dict[str, BandFile]  # bands that the model takes, by name
+    modality: str  # name of the modality
+    bands: dict[str, BandFile]  # files of all bands that the model takes, by band name
     # A name for every band, in the order of the files and of the bands in them, as `--bands` takes them; `other` for a
     # band that the model does not take.
     order: tuple[str, ...]
     names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
-    overruled: tuple[str, ...] = ()  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
+    overruled: tuple[str, ...]  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
 
 
 def find_bands(
@@ -91,7 +92,8 @@ def find_bands(
     found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
     names_of = {band: name for name, band in found.items()}
     return FoundBands(
-        wanted=found,
+        modality=modality,
+        bands=found,
         order=tuple(names_of.get(band, UNNEEDED) for band in bands),
         names=frozenset(band.names[0] for band in bands if len(band.names) == 1),
         overruled=tuple(overruled),
