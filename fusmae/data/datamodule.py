@@ -1,4 +1,4 @@
-"""Batches from shards: draws keyed by pair and epoch, full shuffling, restart at any batch."""
+"""Batches from shards: draws keyed by pair and epoch, full shuffling, shared by several processes, restart anywhere."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence

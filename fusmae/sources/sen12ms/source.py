@@ -26,7 +26,11 @@ _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
 _LISTS_ADDRESS = "https://raw.githubusercontent.com/schmitt-muc/SEN12MS/3a41236a28d08d253ebe2fa1a081e5e32aa7eab4/splits"
 
 TRAIN_LIST, TEST_LIST = "train_list.txt", "test_list.txt"
-"""The official lists, which name S2 tiles; the split of each scene follows from them."""
+LISTS = (
+    RemoteFile(TRAIN_LIST, f"{_LISTS_ADDRESS}/{TRAIN_LIST}", "0a68d4e1eb24f128fccdb930000b2546"),
+    RemoteFile(TEST_LIST, f"{_LISTS_ADDRESS}/{TEST_LIST}", "c7faad064001e646445c4c634169484d"),
+)
+"""The official lists, which name the S2 tiles of all seasons; the split of each scene follows from them."""
 
 ARCHIVE_MD5S: dict[str, str] = {
     "ROIs1158_spring_lc": "6e2e8fa8b8cba77ddab49fd20ff5c37b",
@@ -43,11 +47,6 @@ ARCHIVE_MD5S: dict[str, str] = {
     "ROIs2017_winter_s2": "3807545661288dcca312c9c538537b63",
 }
 """MD5 of each archive, by the folder that it is unpacked to and its part of the triplets (`lc` is land cover)."""
-
-LIST_MD5S: dict[str, str] = {
-    TRAIN_LIST: "0a68d4e1eb24f128fccdb930000b2546",
-    TEST_LIST: "c7faad064001e646445c4c634169484d",
-}
 
 _TILE = re.compile(
     r"(?P<folder>ROIs\d{4}_(?P<season>spring|summer|fall|winter))_s2_(?P<scene>\d+)_p(?P<patch>\d+)\.tif"
@@ -130,11 +129,10 @@ class Sen12msSource(Source):
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        lists = list_files()
-        for file in lists:
+        for file in LISTS:
             fetch_file(file, raw / file.name, options)
         archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)
-        return {**{file.name: f"md5:{file.md5}" for file in lists}, **archives}
+        return {**{file.name: f"md5:{file.md5}" for file in LISTS}, **archives}
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return every pair that the official lists name in the chosen seasons.
@@ -252,11 +250,6 @@ def _read_list(path: Path) -> list[Tile]:
             hint = f"remove {path.name}, then `dvc repro -f -s fetch`"
             raise SourceError(f"{path}, line {number} names no S2 tile.", got=line[:80], expected=_EXAMPLE, hint=hint)
     return tiles
-
-
-def list_files() -> list[RemoteFile]:
-    """Return both lists; they name the tiles of every season."""
-    return [RemoteFile(name, f"{_LISTS_ADDRESS}/{name}", md5) for name, md5 in LIST_MD5S.items()]
 
 
 def season_archives(seasons: Sequence[str]) -> list[Archive]:
