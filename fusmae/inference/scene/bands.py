@@ -67,12 +67,8 @@ def find_bands(
     is nearest to the model's is used, and among files in several units the one in the given units: `Sigma0_VV_db` for
     dB.
 
-    Args:
-        modality: name of the modality.
-        paths: rasters, or folders and archives of them.
-        wanted: ground sampling distance in metres by band name, as the model takes it.
-        given: names of all bands, in the order of the files and of the bands in them; they replace the files' names.
-        units: units of S1 files.
+    `wanted` is the ground sampling distance in metres by band name, as the model takes it. `given` are names of all
+    bands, in the order of the files and of the bands in them; they replace the files' names.
 
     Raises:
         InputError: a file is missing or can't be opened, or bands are missing or ambiguous.

@@ -75,12 +75,8 @@ def read_raster(
 ) -> Raster:
     """Read bands of a georeferenced file, and the metadata that the file states.
 
-    Args:
-        path: path of the file.
-        key: key of the pair, for errors.
-        hint: advice to the user where the file is absent or damaged.
-        bands: numbers of the bands to read, counted from 1; None for all bands except alpha.
-        units: units of the modality; None for numbers without units, such as class ids, which are read unchanged.
+    `bands` are numbers counted from 1, None for all except alpha. Numbers without `units`, such as class ids, are read
+    unchanged. Errors name the pair by its key; `hint` advises the user where the file is absent or damaged.
 
     Raises:
         PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
