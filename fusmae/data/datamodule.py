@@ -207,10 +207,6 @@ class ResumableLoader(DataLoader[Batch]):
         self._start = state["given"]
 
 
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
 @dataclass(eq=False, repr=False)
 class PairDataModule:
     """The pairs of a folder of shards: loaders for training and evaluation, and plain batches."""
@@ -269,7 +265,7 @@ class PairDataModule:
             sampler=sampler,
             # As in the MAE recipe, a short last batch is dropped, unless it is the split's only batch.
             drop_last=is_training and len(sampler) >= batch_size,
-            collate_fn=_as_is,
+            collate_fn=lambda batch: batch,  # it is a whole batch already
             pin_memory=torch.cuda.is_available(),
         )
         loader.num_threads = self.num_workers

@@ -22,11 +22,12 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.geometry import lon_lat
 from fusmae.rasters.raster_file import touched
 from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
-from fusmae.sources.shared.raster import Raster, check_same_ground, lon_lat, opened, read_raster, require_ground
+from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
@@ -264,9 +265,6 @@ def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequen
     """Return pixels `[C, h, w]` in the unit's type: what has no data is NaN, or 0 in a unit of whole numbers.
 
     Where one of a modality's files has no data, whole numbers of the others become 0 too.
-
-    Raises:
-        PairError: the file holds numbers that the unit does not have.
     """
     if unit.dtype == "float32":
         return _with_decimals(key, modality, unit, raster)

@@ -199,9 +199,6 @@ def _safe_name(archive: Archive, member: tarfile.TarInfo) -> str:
 
     This is stricter than tarfile's data filter, which allows links that stay inside the target folder. Without links,
     the name alone determines where a member is written.
-
-    Raises:
-        SourceError: the member would leave the target folder, or is neither a file nor a folder.
     """
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or "\0" in member.name:
