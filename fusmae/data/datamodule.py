@@ -273,7 +273,6 @@ class PairDataModule:
 
 
 def _rank() -> tuple[int, int]:
-    """This process's rank, and the number of ranks."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

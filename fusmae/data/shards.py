@@ -122,7 +122,6 @@ class PairReader:
         return self._gather(MAPS, indices)[WHOLE]
 
     def _gather(self, name: str, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Read records of the shards' files `name`."""
         for index in indices:
             if not 0 <= index < len(self):
                 raise IndexError(f"pair {index} of {len(self)}")

@@ -140,7 +140,6 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[BandFi
 
 
 def _require_fitting(modality: str, bands: Sequence[BandFile], given: Sequence[str]) -> None:
-    """Refuse given names if there is not one for each band."""
     if len(given) != len(bands):
         raise InputError(
             f"--bands {modality} does not fit the {modality} files.",

@@ -229,7 +229,6 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
 
 
 def _stored(folder: Path, pair: Pair) -> dict[str, bytes]:
-    """Read the values of a pair in an LMDB, by modality."""
     names = {modality: side.partition(":")[2] for modality, side in pair.files.items()}
     values = read_values(folder, list(names.values()))
     missing = [f"{modality}: {name}" for modality, name in names.items() if name not in values]
