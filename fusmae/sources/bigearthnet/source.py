@@ -26,11 +26,12 @@ from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOptions, RemoteFile
 
 V1_FOLDERS = {"s1": "BigEarthNet-S1-v1.0", "s2": "BigEarthNet-v1.0"}
-"""Folder of each modality in the raw data."""
+"""Folder of each modality in v1's raw data; `v2.FOLDERS` has v2's."""
 
 # There are half a million small files, and each read from a network disk waits: so many are read at once.
 _NUM_THREADS = 32
 _FILES_PER_TASK = 500
+
 _V2_ADDRESS = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
 _V1_ADDRESS = "https://zenodo.org/records/12687186/files"
 _V1_LISTS_ADDRESS = (
