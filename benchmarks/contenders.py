@@ -21,7 +21,7 @@ from fusmae.data.statistics import measure_statistics, write_statistics
 from fusmae.files import write_json
 from fusmae.modalities import BIGEARTHNET, Statistics, modality_inputs
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.patches.places import PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
 INPUTS = modality_inputs(BIGEARTHNET, PATCH_M)

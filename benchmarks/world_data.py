@@ -13,7 +13,7 @@ from fusmae.data.index import Pair
 from fusmae.data.pixels import stack_bands
 from fusmae.modalities import BIGEARTHNET, BandStatistics, modality_inputs
 from fusmae.models.preprocess import Preprocess, Preprocessing
-from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.patches.places import PATCH_M
 from fusmae.sources.synthetic.source import SyntheticSource
 
 

@@ -124,14 +124,13 @@ def _pair_tables(
     setting = setting_name(session.metadata["modalities"])
     for start in starts:
         rows = range(start, min(start + _BATCH, len(reader)))
-        batch = reader.read(rows)
-        labels = [[reader.classes[k] for k in np.flatnonzero(row)] for row in batch.labels]
+        labels = [[reader.classes[k] for k in np.flatnonzero(reader.labels[row])] for row in rows]
         columns = {
             "key": [reader.keys[row] for row in rows],
             "labels": pa.array(labels, pa.list_(pa.string())),  # all may be empty
             **_facts([setting] * len(rows), model),
         }
-        embeddings = session.run(batch.pixels)[EMBEDDING]
+        embeddings = session.run(reader.read(rows))[EMBEDDING]
         yield embedding_table(columns, embeddings, None if places is None else places[list(rows)])
 
 

@@ -12,13 +12,10 @@ from torch import Tensor
 def draw_geometry(
     randoms: Iterable[np.random.Generator], *, flip: bool, turn: bool, min_crop: float
 ) -> NDArray[np.float32]:
-    """Draw a random flip, turn and crop for each pair.
+    """Draw a random flip, turn and crop for each pair, from one generator per pair.
 
-    Args:
-        randoms: random generators, one per pair.
-        flip: whether half of the draws are mirrored left to right.
-        turn: whether draws are turned by 0, 90, 180 or 270 degrees.
-        min_crop: smallest side of the crop, as a share of the tile's side; 1 means no crop.
+    `flip` mirrors half of the draws left to right, `turn` turns draws by 0, 90, 180 or 270 degrees, and `min_crop` is
+    the smallest side of the crop, as a share of the tile's side; 1 means no crop.
 
     Returns:
         `[B, 2, 3]` affine maps from output to input coordinates, both in -1..1.

@@ -23,9 +23,8 @@ Run = Callable[..., Iterator[Any]]
 def open_cluster(scheduler: str, num_workers: int) -> Iterator[Run]:
     """Connect to a cluster, or start one on this machine for as long as the block lasts; yield `_map` on it.
 
-    Args:
-        scheduler: address of a running scheduler, like "tcp://10.0.0.1:8786"; "" starts a cluster on this machine.
-        num_workers: number of worker processes to start on this machine; 0 means one per core.
+    `scheduler` is the address of a running one, like "tcp://10.0.0.1:8786"; "" starts a cluster on this machine, with
+    `num_workers` worker processes, 0 for one per core.
 
     Raises:
         ClusterError: the scheduler does not answer, or the cluster has no worker.

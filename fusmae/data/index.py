@@ -2,12 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from fusmae.errors import Fault, PairError, SourceError, first_three
+from fusmae.files import written_whole
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -87,8 +88,6 @@ def write_index(pairs: Iterable[Pair], path: Path) -> None:
     """Write pairs in the order of their keys, and files in that of their modalities: equal pairs give equal bytes."""
     import pandas as pd
 
-    from fusmae.files import written_whole
-
     ordered = sorted(pairs, key=lambda pair: pair.key)
     frame = pd.DataFrame([asdict(pair) | {"files": dict(sorted(pair.files.items()))} for pair in ordered])
     with written_whole(path) as partial:
@@ -116,16 +115,16 @@ def read_index(path: Path) -> list[Pair]:
     # Where only some pairs have a position, pandas reads the missing ones as NaN: make them None again.
     positions = frame[["lon", "lat"]]
     frame[["lon", "lat"]] = positions.astype(object).where(positions.notna(), None)
-    names = [field.name for field in fields(Pair)]
+    rows: Iterable[Any] = frame.itertuples(index=False)
     return [
         Pair(
-            **{
-                **dict(zip(names, row, strict=True)),
+            **row._asdict()
+            | {
                 # A modality that only other pairs have is None in the table.
-                "files": {name: file for name, file in row[names.index("files")].items() if file is not None},
-                "labels": tuple(row[names.index("labels")]),
-                "date": row[names.index("date")].to_pydatetime(),
+                "files": {name: file for name, file in row.files.items() if file is not None},
+                "labels": tuple(row.labels),
+                "date": row.date.to_pydatetime(),
             }
         )
-        for row in frame[names].itertuples(index=False, name=None)
+        for row in rows
     ]

@@ -65,7 +65,6 @@ def all_bands_are(
 
 
 def _check_band(key: str, name: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -> None:
-    """Refuse a band that is missing, has another size, or is not finite."""
     if name not in bands:
         # When both names are valid product names, the other one is another band and not a misspelling.
         others = [band for band in bands if not {band, name} <= _PRODUCT_NAMES]

@@ -20,7 +20,7 @@ class Purpose(enum.IntEnum):
     RESAMPLE = 7
 
 
-def generator(seed: int, purpose: Purpose, epoch: int, index: int = 0) -> np.random.Generator:
+def generator(seed: int, purpose: enum.IntEnum, epoch: int, index: int = 0) -> np.random.Generator:
     """The generator of one (seed, purpose, epoch, index): a counter-based Philox, so that keys never overlap.
 
     Epochs are numbered from 0; `index` is that of the pair in its split, or for a batch that of its first pair.

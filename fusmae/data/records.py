@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from fusmae.units import Unit
 # Limits of one read call of the kernel; a record takes one buffer per field.
 _BUFFERS_A_CALL = 1024
 _BYTES_A_CALL = 2**30
-_WHOLE = ""
+WHOLE = ""
+"""Name of the array of records without fields."""
 
 
 def record_dtype(inputs: Sequence[ModalityInput]) -> np.dtype[Any]:
@@ -88,41 +89,30 @@ class Files(threading.local):
         return Files, (self._limit,)
 
 
-class Buffers:
-    """Arrays of a batch that `count` records, with or without fields, are read into."""
+def read_records(
+    runs: Iterable[tuple[Path, int, int, range]], count: int, dtype: np.dtype[Any]
+) -> dict[str, NDArray[Any]]:
+    """Read `count` records, one run behind the other, into one array `[count, …]` by field: `WHOLE` without fields.
 
-    def __init__(self, dtype: np.dtype[Any], count: int) -> None:
-        fields = {name: dtype[name] for name in dtype.names} if dtype.names else {_WHOLE: dtype}
-        self._record_bytes = dtype.itemsize
-        self._records_a_call = max(1, min(_BUFFERS_A_CALL // len(fields), _BYTES_A_CALL // dtype.itemsize))
-        self._arrays = {name: np.empty((count, *field.shape), field.base) for name, field in fields.items()}
-        self._views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in self._arrays.values()]
+    A run is a file's path and descriptor, the offset in bytes of its first record, and consecutive rows of it.
 
-    def fill(self, path: Path, descriptor: int, start: int, rows: range, place: int) -> None:
-        """Read consecutive `rows` of an open file into the batch, the first one into `place`, the others behind it.
-
-        The file's first record stands at the offset `start` in bytes; `path` is for errors.
-
-        Raises:
-            ShardError: the file ends early.
-        """
-        while rows:
-            part, rows = rows[: self._records_a_call], rows[self._records_a_call :]
+    Raises:
+        ShardError: a file ends early.
+    """
+    fields = {name: dtype[name] for name in dtype.names} if dtype.names else {WHOLE: dtype}
+    arrays = {name: np.empty((count, *field.shape), field.base) for name, field in fields.items()}
+    views = [(array.reshape(-1).view(np.uint8).data, array[:1].nbytes) for array in arrays.values()]
+    at_once = max(1, min(_BUFFERS_A_CALL // len(fields), _BYTES_A_CALL // dtype.itemsize))
+    place = 0
+    for path, descriptor, start, rows in runs:
+        for part in (rows[at : at + at_once] for at in range(0, len(rows), at_once)):
             places = range(place, place + len(part))
-            buffers = [view[at * size : (at + 1) * size] for at in places for view, size in self._views]
-            place, wanted = places.stop, len(part) * self._record_bytes
-            got = os.preadv(descriptor, buffers, start + part.start * self._record_bytes)
+            buffers = [view[at * size : (at + 1) * size] for at in places for view, size in views]
+            place, wanted = places.stop, len(part) * dtype.itemsize
+            got = os.preadv(descriptor, buffers, start + part.start * dtype.itemsize)
             if got != wanted:
                 raise damaged(path, f"{got} bytes at record {part.start}", f"{wanted} bytes")
-
-    def physical(self, inputs: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
-        """The batch's pixels by input name, in physical units."""
-        return {item.name: to_physical(self._arrays[item.name], item.unit) for item in inputs}
-
-    @property
-    def whole(self) -> NDArray[Any]:
-        """The batch as one array `[count, …]`, for records without fields."""
-        return self._arrays[_WHOLE]
+    return arrays
 
 
 def damaged(path: Path, got: object, expected: object) -> ShardError:

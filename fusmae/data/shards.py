@@ -17,7 +17,7 @@ pairs left out, the number of pairs and the SHA-256 of the manifest of each shar
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.pixels import map_side_px
-from fusmae.data.records import Buffers, Files, damaged, first_record, map_dtype, record_dtype
+from fusmae.data.records import WHOLE, Files, damaged, first_record, map_dtype, read_records, record_dtype, to_physical
 from fusmae.errors import Fault, ShardError
 from fusmae.files import file_sha256
 from fusmae.modalities import ModalityInput
@@ -38,14 +38,6 @@ from fusmae.modalities import ModalityInput
 FORMAT = 3
 MANIFEST, PIXELS, LABELS, MAPS = "manifest.json", "pixels.npy", "labels.npy", "maps.npy"
 _OPEN_FILES = 64
-
-
-@dataclass(frozen=True)
-class PixelBatch:
-    """Gathered pixels and labels of some pairs."""
-
-    pixels: dict[str, NDArray[Any]]  # arrays `[B, C, h, w]` by input name, in physical units: float32 dB, uint16 DN
-    labels: NDArray[np.uint8]  # uint8 `[B, K]`, 1 where the pair has the class
 
 
 @dataclass(frozen=True)
@@ -120,28 +112,29 @@ class PairReader:
         """Labels of all pairs, `[N, K]`: 1 where the pair has the class."""
         return np.concatenate([np.load(shard.path / LABELS) for shard in self._shards])
 
-    def read(self, indices: Sequence[int]) -> PixelBatch:
-        """Gather pairs in the given order."""
-        return PixelBatch(self._gather(PIXELS, indices).physical(self.inputs), self.labels[list(indices)])
+    def read(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Pixels of pairs in the given order, `[B, C, h, w]` by input name, in physical units."""
+        stored = self._gather(PIXELS, indices)
+        return {item.name: to_physical(stored[item.name], item.unit) for item in self.inputs}
 
     def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Land-cover maps `[B, h, w]`: positions in the `map_classes` of the shards, or `NO_CLASS`."""
-        return self._gather(MAPS, indices).whole
+        return self._gather(MAPS, indices)[WHOLE]
 
-    def _gather(self, name: str, indices: Sequence[int]) -> Buffers:
-        """Read records of the shards' files `name`."""
+    def _gather(self, name: str, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
         for index in indices:
             if not 0 <= index < len(self):
                 raise IndexError(f"pair {index} of {len(self)}")
-        buffers = Buffers(self._shards[0].dtypes[name], len(indices))
-        # Neighbours in the batch that follow one another in one shard are read together.
+        return read_records(self._runs(name, indices), len(indices), self._shards[0].dtypes[name])
+
+    def _runs(self, name: str, indices: Sequence[int]) -> Iterator[tuple[Path, int, int, range]]:
+        """Runs for `read_records`: neighbours that follow one another in one shard are read together."""
         shards = [bisect_right(self._starts, index) - 1 for index in indices]
         for (number, _), run in groupby(range(len(indices)), lambda place: (shards[place], indices[place] - place)):
             place, *others = run
             row, shard = indices[place] - self._starts[number], self._shards[number]
-            path, rows = shard.path / name, range(row, row + 1 + len(others))
-            buffers.fill(path, self._files(path), shard.starts[name], rows, place)
-        return buffers
+            path = shard.path / name
+            yield path, self._files(path), shard.starts[name], range(row, row + 1 + len(others))
 
 
 class ShardFolder:

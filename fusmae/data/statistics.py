@@ -66,9 +66,9 @@ def measure_shard(path: Path) -> dict[str, Moments]:
     shard = PairReader([path])
     total = {item.name: Moments(0, np.zeros(len(item.bands)), np.zeros(len(item.bands))) for item in shard.inputs}
     for start in range(0, len(shard), _BATCH):
-        batch = shard.read(range(start, min(start + _BATCH, len(shard))))
-        empty = all_bands_are(lambda unit: unit.nodata, batch.pixels, shard.inputs)
-        for name, array in batch.pixels.items():
+        pixels = shard.read(range(start, min(start + _BATCH, len(shard))))
+        empty = all_bands_are(lambda unit: unit.nodata, pixels, shard.inputs)
+        for name, array in pixels.items():
             total[name] = total[name].joined(_moments_of(array, empty[name]))
     return total
 

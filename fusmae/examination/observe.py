@@ -100,17 +100,17 @@ def observe(path: Path) -> Observation:
     chunks = []
     for start in range(0, len(shard.keys), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(shard.keys)))
-        batch = shard.read(rows)
-        nodata = all_bands_are(lambda unit: unit.nodata, batch.pixels, shard.inputs)
-        clipped = all_bands_are(lambda unit: unit.clipped_to, batch.pixels, shard.inputs)
-        measured = [_measure(batch.pixels[i.name], i.unit, nodata[i.name], clipped[i.name]) for i in shard.inputs]
+        pixels = shard.read(rows)
+        nodata = all_bands_are(lambda unit: unit.nodata, pixels, shard.inputs)
+        clipped = all_bands_are(lambda unit: unit.clipped_to, pixels, shard.inputs)
+        measured = [_measure(pixels[i.name], i.unit, nodata[i.name], clipped[i.name]) for i in shard.inputs]
         chunks.append(
             Observation(
                 bands=tuple(Band(item.modality, band, item.units) for item in shard.inputs for band in item.bands),
                 totals=tuple(total for totals, _ in measured for total in totals),
                 keys=[shard.keys[row] for row in rows],
                 splits=[split] * len(rows),
-                labels=batch.labels,
+                labels=shard.labels[rows],
                 map_shares=_map_shares(shard.read_maps(rows) if shard.has_maps else None, len(rows)),
                 **{name: np.concatenate([of_bands[name] for _, of_bands in measured], axis=1) for name in _MEASURES},
             )

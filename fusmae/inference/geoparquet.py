@@ -25,15 +25,10 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32], shapes: Any = None) -> Any:
-    """A table of rows with their embeddings.
+    """A `pyarrow.Table` of rows with their embeddings.
 
-    Args:
-        columns: Arrow arrays or lists by column name.
-        embeddings: `[N, D]`; they become the column `embedding`, a list of float32 per row.
-        shapes: `[N]` shapely geometries; they become the columns `geometry` and `bbox`. None for rows without a place.
-
-    Returns:
-        A `pyarrow.Table`.
+    To `columns`, Arrow arrays or lists by name, the embeddings `[N, D]` add `embedding`, a list of float32 per row, and
+    `shapes`, shapely geometries `[N]`, add `geometry` and `bbox`. None is for rows without a place.
     """
     num_rows, dim = embeddings.shape
     offsets = np.arange(num_rows + 1, dtype=np.int32) * np.int32(dim)
@@ -44,10 +39,8 @@ def embedding_table(columns: Mapping[str, Any], embeddings: NDArray[np.float32],
 def write_tables(path: Path, tables: Iterable[Any], crs: Any) -> int:
     """Write tables one after another into a file, which is written whole or not at all; returns the number of rows.
 
-    Args:
-        path: path of the file.
-        tables: tables from `embedding_table`, at least one, all with the same columns.
-        crs: CRS of the geometries, in any form that rasterio accepts; None if rows have none.
+    There is at least one table, from `embedding_table`, and all have the same columns. `crs` is the CRS of the
+    geometries, in any form that rasterio accepts; None if rows have none.
 
     Raises:
         StorageError: the disk is full.

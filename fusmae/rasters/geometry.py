@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
+from rasterio import warp
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
 Box = tuple[float, float, float, float]
 
@@ -43,6 +46,15 @@ def measures_metres(lons: Sequence[float], lats: Sequence[float], unit: float) -
     shrinking = math.cos(math.radians(lats[0]))
     turns = [math.hypot((lon - lons[0]) * shrinking, lat - lats[0]) for lon, lat in zip(lons, lats, strict=True)][1:]
     return all(abs(math.radians(turn) * _EARTH_RADIUS_M / unit - 1) < _MAX_SCALE_ERROR for turn in turns)
+
+
+def lon_lat(crs: Any, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]] | None:
+    """Return longitudes and latitudes (WGS 84) of points; None where the CRS is a local grid, not a place on earth."""
+    try:
+        lons, lats = warp.transform(crs, "EPSG:4326", xs, ys)
+    except (RasterioError, CPLE_BaseError):  # it raises GDAL's own errors
+        return None
+    return (lons, lats) if all(map(math.isfinite, (*lons, *lats))) else None
 
 
 def utm_code(lon: float, lat: float) -> int:

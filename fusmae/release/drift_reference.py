@@ -90,7 +90,7 @@ def _describe(
     quantiles = []
     embeddings: dict[str, list[NDArray[np.float32]]] = {setting_name(setting): [] for setting in session.settings}
     for start in range(0, len(keys), _BATCH):
-        pixels = reader.read([row_of[key] for key in keys[start : start + _BATCH]]).pixels
+        pixels = reader.read([row_of[key] for key in keys[start : start + _BATCH]])
         quantiles.append(tile_quantiles(pixels, session.inputs))
         for setting in session.settings:
             embeddings[setting_name(setting)].append(session.run(pixels, setting)[EMBEDDING])

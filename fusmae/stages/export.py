@@ -27,7 +27,7 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
         parity = check_parity(
             session,
             model.reference,
-            lambda indices: reader.read(indices).pixels,
+            reader.read,
             len(reader),
             modality_settings(tuple(checkpoint.architecture.groups)),
             max_abs_error=section.max_abs_error,

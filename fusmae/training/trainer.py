@@ -213,7 +213,7 @@ class _Loaders(L.LightningDataModule):
         return self.pairs.train_dataloader()
 
     def val_dataloader(self) -> ResumableLoader:
-        return self.pairs.val_dataloader()
+        return self.pairs.loader("validation")
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, data: PairDataModule) -> dict[str, Tensor]:

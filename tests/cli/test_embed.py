@@ -129,7 +129,7 @@ def test_tiles_lie_side_by_side_over_the_scene(tiles):
 def test_pairs_are_embedded_as_the_session_embeds_them(pairs, world, exported):
     reader = ShardReader(world.shards, "train")
     assert pairs["key"].tolist() == list(reader.keys)
-    expected = exported.session.run(reader.read(range(len(reader))).pixels)["embedding"]
+    expected = exported.session.run(reader.read(range(len(reader))))["embedding"]
     np.testing.assert_allclose(np.stack(pairs["embedding"]), expected, atol=1e-5)
 
 

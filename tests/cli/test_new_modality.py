@@ -159,9 +159,9 @@ def test_all_stages_take_the_new_modalities(workspace):
 def test_shards_keep_metres_as_they_are(workspace):
     from fusmae.data.shards import ShardReader
 
-    batch = ShardReader(workspace.folder / "data/shards", "test").read([0])
-    np.testing.assert_array_equal(batch.pixels["dem_30m"][0], pixels_of("dem", 16))
-    np.testing.assert_array_equal(batch.pixels["snow_10m"][0], pixels_of("snow", 16))
+    pixels = ShardReader(workspace.folder / "data/shards", "test").read([0])
+    np.testing.assert_array_equal(pixels["dem_30m"][0], pixels_of("dem", 16))
+    np.testing.assert_array_equal(pixels["snow_10m"][0], pixels_of("snow", 16))
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,11 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
 def test_batch_has_every_array_with_its_draws(make_data, shards):
     batch = next(iter(make_data(augment=AUGMENT).train_dataloader()))
     reader = ShardReader(shards, "train")
-    gathered = reader.read(batch.indices.tolist())
-    for name, array in gathered.pixels.items():
+    rows = batch.indices.tolist()
+    for name, array in reader.read(rows).items():
         assert np.array_equal(batch.pixels[name].numpy(), array)
     assert batch.labels.dtype == torch.float32
-    assert np.array_equal(batch.labels.numpy(), gathered.labels)
+    assert np.array_equal(batch.labels.numpy(), reader.labels[rows])
     assert batch.geometry.shape == (4, 2, 3)
     assert {name: tuple(values.shape) for name, values in batch.noise.items()} == {"s1": (4, 9), "s2": (4, 9)}
     assert not torch.equal(batch.noise["s1"], batch.noise["s2"])
@@ -94,7 +94,7 @@ def test_a_split_of_less_than_one_batch_is_kept(make_data):
 
 
 def test_the_short_last_batch_of_validation_is_kept(make_data):
-    assert [len(batch.indices) for batch in make_data(4).val_dataloader()] == [4, 1]
+    assert [len(batch.indices) for batch in make_data(4).loader("validation")] == [4, 1]
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -165,7 +165,7 @@ def test_one_modality_alone_is_never_dropped(make_data):
 @pytest.mark.parametrize("split", ["validation", "test", "train"])
 def test_evaluation_is_in_order_unaugmented_whole_and_the_same_each_epoch(make_data, split):
     data = make_data(augment=AUGMENT, modality_drop=1.0)
-    loader = data.val_dataloader() if split == "validation" else data.loader(split)
+    loader = data.loader(split)
     batches = epoch_of(loader, 0)
     assert order_of(batches) == list(range(len(data.reader(split))))
     assert all(torch.equal(batch.geometry, torch.eye(2, 3).expand(len(batch.indices), -1, -1)) for batch in batches)

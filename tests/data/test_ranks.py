@@ -8,8 +8,7 @@ from itertools import chain
 import pytest
 import torch
 
-from fusmae.data.datamodule import ResumableLoader
-from fusmae.data.sampler import KeyedSampler, evaluation_share, training_share
+from fusmae.data.datamodule import KeyedSampler, ResumableLoader, evaluation_share, training_share
 from fusmae.errors import TrainingError
 
 

@@ -23,7 +23,7 @@ def checkpoint(inputs, statistics) -> Checkpoint:
 
 @pytest.fixture
 def batch(make_data):
-    return next(iter(make_data().val_dataloader()))
+    return next(iter(make_data().loader("validation")))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ def observed(shards):
 @pytest.fixture(scope="module")
 def pixels(shards, inputs):
     """Every pair's pixels by band, `[N, P]`, in the order of the shards."""
-    batches = [PairReader([path]).read(range(len(PairReader([path])))).pixels for path in ShardFolder(shards).paths()]
+    batches = [PairReader([path]).read(range(len(PairReader([path])))) for path in ShardFolder(shards).paths()]
     return {
         band: np.concatenate([batch[item.name][:, column].reshape(len(batch[item.name]), -1) for batch in batches])
         for item in inputs

@@ -172,7 +172,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import load_checkpoint
 reader = ShardReader(Path("data/shards"), "test")
-pixels = reader.read([0, 1, 2]).pixels
+pixels = reader.read([0, 1, 2])
 checkpoint = load_checkpoint(Path("models/finetune/pretrained"))
 model = checkpoint.finetuned_classifier()
 with torch.no_grad():

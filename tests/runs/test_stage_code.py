@@ -39,7 +39,7 @@ def test_a_comment_elsewhere_leaves_shards_and_a_cut_off_pretraining_valid(packa
     assert (pretraining(), sharding()) == before
 
 
-@pytest.mark.parametrize("file", ["models/encoder.py", "training/optim.py", "data/sampler.py", "stages/pretrain.py"])
+@pytest.mark.parametrize("file", ["models/encoder.py", "training/optim.py", "data/datamodule.py", "stages/pretrain.py"])
 def test_a_change_in_what_trains_begins_a_pretraining_anew(package, file):
     before = pretraining()
     with (package / file).open("a", encoding="utf-8") as opened:

@@ -26,7 +26,7 @@ def saved(preprocessing, tmp_path):
 
 @pytest.fixture
 def batch(make_data):
-    return next(iter(make_data().val_dataloader()))
+    return next(iter(make_data().loader("validation")))
 
 
 def test_description_comes_back_equal_and_gives_the_same_tiles(architecture, preprocessing, inputs, batch, saved):

@@ -109,7 +109,7 @@ def test_validation_loss_is_that_of_the_whole_split_under_the_same_masks(
     """Batches of 4 and 1 count by their pairs."""
     module, data = make_reconstructor(), make_data()
     trainer = train(module, data, tmp_path, epochs=2)
-    whole = next(iter(make_data(5).val_dataloader()))
+    whole = next(iter(make_data(5).loader("validation")))
     with torch.no_grad():
         found = module.eval().model(*module.masked(whole))
         losses = {key: reconstruction_loss(item).item() for key, item in found.items()}

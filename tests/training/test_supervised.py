@@ -139,7 +139,7 @@ def test_some_pairs_come_in_the_order_asked_for_not_augmented(shards):
     assert [len(batch.indices) for batch in batches] == [2, 2, 1]
     assert torch.cat([batch.indices for batch in batches]).tolist() == rows
     pixels = torch.cat([batch.pixels["s2_20m"] for batch in batches])
-    assert np.array_equal(pixels.numpy(), data.reader("train").read(rows).pixels["s2_20m"])
+    assert np.array_equal(pixels.numpy(), data.reader("train").read(rows)["s2_20m"])
     assert {batch.dropped for batch in batches} == {""}
     assert all(torch.equal(batch.geometry, torch.eye(2, 3).expand(len(batch.indices), -1, -1)) for batch in batches)
 

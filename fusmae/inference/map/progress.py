@@ -66,41 +66,36 @@ class Work:
         Raises:
             StorageError: another run holds the map, or its folder can't be written.
         """
-        with _locked(self._out):
-            try:
-                yield
-            except InputError:
-                # Other scenes or options have another folder: this one would never be used again.
-                shutil.rmtree(self.folder, ignore_errors=True)
-                raise
-            for folder in self._out.parent.glob(f".{escape(self._out.name)}.{'[0-9a-f]' * _KEY_DIGITS}"):
+        path = self._out.with_name(f".{self._out.name}.lock")
+        lock = FileLock(path, timeout=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"Another run is writing {self._out}.",
+                expected="one run a map",
+                hint="wait for it, or name another --out",
+            ) from error
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+        try:
+            yield
+            for folder in path.parent.glob(f".{escape(self._out.name)}.{'[0-9a-f]' * _KEY_DIGITS}"):
                 shutil.rmtree(folder, ignore_errors=True)
+        except InputError:
+            # Other scenes or options have another folder: this one would never be used again.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        finally:
+            # The file is removed while the lock is held: another process that opened it before and then gets the lock
+            # finds that the file has no name any more, and tries again.
+            with suppress(OSError):
+                path.unlink()
+            lock.release()
 
     def _path(self, unit: Unit) -> Path:
         return self.folder / f"unit-{unit.number:06d}.npz"
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    path = out.with_name(f".{out.name}.lock")
-    lock = FileLock(path, timeout=0)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise StorageError(
-            f"Another run is writing {out}.", expected="one run a map", hint="wait for it, or name another --out"
-        ) from error
-    except OSError as error:
-        raise storage_error(out, error) from error
-    try:
-        yield
-    finally:
-        # The file is removed while the lock is held: another process that opened it before and then gets the lock
-        # finds that the file has no name any more, and tries again.
-        with suppress(OSError):
-            path.unlink()
-        lock.release()
 
 
 def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:

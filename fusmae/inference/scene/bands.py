@@ -44,12 +44,13 @@ class BandFile:
 class FoundBands:
     """Bands of a scene."""
 
-    wanted: dict[str, BandFile]  # bands that the model takes, by name
+    modality: str  # name of the modality
+    bands: dict[str, BandFile]  # files of all bands that the model takes, by band name
     # A name for every band, in the order of the files and of the bands in them, as `--bands` takes them; `other` for a
     # band that the model does not take.
     order: tuple[str, ...]
     names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
-    overruled: tuple[str, ...] = ()  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
+    overruled: tuple[str, ...]  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
 
 
 def find_bands(
@@ -66,12 +67,8 @@ def find_bands(
     is nearest to the model's is used, and among files in several units the one in the given units: `Sigma0_VV_db` for
     dB.
 
-    Args:
-        modality: name of the modality.
-        paths: rasters, or folders and archives of them.
-        wanted: ground sampling distance in metres by band name, as the model takes it.
-        given: names of all bands, in the order of the files and of the bands in them; they replace the files' names.
-        units: units of S1 files.
+    `wanted` is the ground sampling distance in metres by band name, as the model takes it. `given` are names of all
+    bands, in the order of the files and of the bands in them; they replace the files' names.
 
     Raises:
         InputError: a file is missing or can't be opened, or bands are missing or ambiguous.
@@ -91,7 +88,8 @@ def find_bands(
     found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
     names_of = {band: name for name, band in found.items()}
     return FoundBands(
-        wanted=found,
+        modality=modality,
+        bands=found,
         order=tuple(names_of.get(band, UNNEEDED) for band in bands),
         names=frozenset(band.names[0] for band in bands if len(band.names) == 1),
         overruled=tuple(overruled),
@@ -142,7 +140,6 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[BandFi
 
 
 def _require_fitting(modality: str, bands: Sequence[BandFile], given: Sequence[str]) -> None:
-    """Refuse given names if there is not one for each band."""
     if len(given) != len(bands):
         raise InputError(
             f"--bands {modality} does not fit the {modality} files.",

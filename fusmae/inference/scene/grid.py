@@ -11,12 +11,12 @@ from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.transform import from_origin
-from rasterio.warp import transform, transform_bounds
+from rasterio.warp import transform_bounds
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import Scene, richest_first
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.geometry import Box, measures_metres, utm_code
+from fusmae.rasters.geometry import Box, lon_lat, measures_metres, utm_code
 from fusmae.rasters.raster_file import Flags
 
 # A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
@@ -208,14 +208,11 @@ def _lon_lat(scene: Scene, unit: float = 0) -> tuple[list[float], list[float]]:
     """Longitudes and latitudes of a scene's centre, and of points `unit` (in its CRS) to the right of and above it."""
     crs, (left, bottom, right, top) = scene.boxes[0]
     x, y = (left + right) / 2, (bottom + top) / 2
-    try:
-        lons, lats = transform(crs, "EPSG:4326", [x, x + unit, x], [y, y, y + unit])
-    except CPLE_BaseError:
-        lons, lats = [math.inf], [math.inf]
-    if not all(map(math.isfinite, (*lons, *lats))):
+    found = lon_lat(crs, [x, x + unit, x], [y, y, y + unit])
+    if found is None:
         raise InputError(
             f"The {scene.modality} scene lies outside its CRS.",
             got=f"centre ({x:g}, {y:g}) in {crs}",
             hint="its CRS or its transform is wrong: `rio info` shows both, `rio edit-info --crs` mends it",
         )
-    return lons, lats
+    return found

@@ -99,11 +99,8 @@ class _Block:
 class _Lattice:
     """Bands of one modality whose files have the same pixels, stored in any order of rows and columns.
 
-    Args:
-        files: open datasets of rasterio, each with the number of each band, from 1, by the band's name.
-        units: units that pixels are read in.
-        grid: the grid onto which they are read.
-        is_zero_nodata: whether a pixel that is 0 in all bands of the modality has no data.
+    `files` are open datasets of rasterio, each with the number of each band, from 1, by the band's name.
+    `is_zero_nodata` is whether a pixel that is 0 in all bands of the modality has no data.
     """
 
     def __init__(
@@ -314,10 +311,8 @@ class SceneReader(ExitStack):
     def read(self, item: ModalityInput, *box_m: int, tally: Counter[str] | None = None) -> Floats:
         """Read one array's pixels in a window of the grid: its top, left, height and width in metres.
 
-        Pixels without data are added, by reason, to `tally`.
-
-        Returns:
-            Pixels `[C, h, w]` in the model's units; NaN where the scene has no data in one of the bands.
+        Pixels `[C, h, w]` are in the model's units, and NaN where the scene has no data in one of the bands; these are
+        added, by reason, to `tally`.
 
         Raises:
             InputError: a file can't be read.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.errors import InputError
-from fusmae.inference.scene.bands import BandFile, find_bands, raster
+from fusmae.inference.scene.bands import FoundBands, find_bands, raster
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.geometry import Box, box_of
 from fusmae.rasters.s1_units import S1Units
@@ -35,14 +35,9 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(FoundBands):
     """A scene whose files were opened once and hold what the model needs."""
 
-    modality: str
-    bands: dict[str, BandFile]  # files of all bands that the model takes, by band name
-    order: tuple[str, ...]  # a name for every band of the files, in their order, as `--bands` takes them
-    names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
-    overruled: tuple[str, ...]  # bands whose names in the files differ from `reading.bands`, for people
     reading: Reading  # how to interpret the pixels
     transform: Any  # affine transform of the finest band
     boxes: tuple[tuple[Any, Box], ...]  # CRS and box of each file that is used, the finest band's first
@@ -140,16 +135,15 @@ def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
 def _open(modality: str, inputs: Sequence[ModalityInput], paths: Sequence[str | Path], reading: Reading) -> Scene:
     wanted = {band: item.gsd_m for item in inputs if item.modality == modality for band in item.bands}
     found = find_bands(modality, paths, wanted, reading.bands, reading.units)
-    bands = found.wanted
-    finest = min(wanted, key=lambda name: (wanted[name], bands[name].pixel))
+    finest = min(wanted, key=lambda name: (wanted[name], found.bands[name].pixel))
     boxes, transforms = [], []
-    for path in dict.fromkeys([bands[finest].path, *(band.path for band in bands.values())]):
+    for path in dict.fromkeys([found.bands[finest].path, *(band.path for band in found.bands.values())]):
         with raster(path) as dataset:
             require_real(path, dataset)
             _require_georeference(path, dataset)
             boxes.append((dataset.crs, box_of(dataset)))
             transforms.append(dataset.transform)
-    return Scene(modality, bands, found.order, found.names, found.overruled, reading, transforms[0], tuple(boxes))
+    return Scene(**vars(found), reading=reading, transform=transforms[0], boxes=tuple(boxes))
 
 
 def _require_georeference(path: Path, dataset: Any) -> None:

@@ -94,7 +94,7 @@ def compare_scores(
     batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
 
     def probabilities(graph: Session, setting: Sequence[str]) -> NDArray[np.float32]:
-        return np.concatenate([graph.run(reader.read(batch).pixels, setting)["probabilities"] for batch in batches])
+        return np.concatenate([graph.run(reader.read(batch), setting)["probabilities"] for batch in batches])
 
     for setting in reference.settings:
         found, expected = probabilities(session, setting), probabilities(reference, setting)
@@ -124,7 +124,7 @@ def compare_latencies(
     """Latencies by graph, the fp32 graph first, then by batch size; `rounds` runs of each."""
     by_size = []
     for batch_size in batch_sizes:
-        read = reader.read([at % len(reader) for at in range(batch_size)]).pixels
+        read = reader.read([at % len(reader) for at in range(batch_size)])
         times_ms = times_by_turns(sessions, {name: pixels.astype(np.float32) for name, pixels in read.items()}, rounds)
         low, ratio, high = np.percentile(times_ms / times_ms[0], [25, 50, 75], axis=1).tolist()
         medians = np.median(times_ms, axis=1).tolist()

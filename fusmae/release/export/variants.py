@@ -69,7 +69,7 @@ def _calibration(session: Session, train: ShardReader, indices: Sequence[int]) -
     known = session.metadata["modalities"]
     presence = np.array([[name in setting for name in known] for setting in session.settings], np.float32)
     for index in track(indices, description="calibration pairs", console=Console(stderr=True)):
-        pixels = train.read([index]).pixels
+        pixels = train.read([index])
         feeds = {name: np.repeat(array.astype(np.float32), len(presence), axis=0) for name, array in pixels.items()}
         yield {**feeds, PRESENCE: presence}
 

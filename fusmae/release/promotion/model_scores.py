@@ -67,7 +67,7 @@ def score_models(models: Sequence[ModelFile], reader: ShardReader, *, threshold:
     sessions = [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
         require_same(model, session, reader)
-    times_ms = times_by_turns(sessions, reader.read([0]).pixels, _ROUNDS)
+    times_ms = times_by_turns(sessions, reader.read([0]), _ROUNDS)
     return [
         _scores_of(model, session, reader, tuple(times.tolist()), threshold)
         for model, session, times in zip(models, sessions, times_ms, strict=True)
@@ -120,7 +120,7 @@ def _scores_of(
 
 def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
     rows = range(len(reader))
-    batches = (reader.read(rows[start : start + _BATCH]).pixels for start in rows[::_BATCH])
+    batches = (reader.read(rows[start : start + _BATCH]) for start in rows[::_BATCH])
     return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
 
 

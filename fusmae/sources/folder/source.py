@@ -1,11 +1,14 @@
 """A user's own pairs: `pairs.csv` and a folder of GeoTIFFs per modality; see docs/folder.md."""
 
 import hashlib
+import json
 import math
 import re
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -17,19 +20,22 @@ from rasterio.errors import RasterioError
 
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
-from fusmae.files import file_sha256, visible_files
+from fusmae.files import file_sha256, visible_files, write_json
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.geometry import lon_lat
 from fusmae.rasters.raster_file import touched
+from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
-from fusmae.sources.folder.file_hashes import file_hashes
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
-from fusmae.sources.shared.raster import Raster, check_same_ground, lon_lat, opened, read_raster, require_ground
+from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
 
 _ENDINGS = (".tif", ".tiff")
 _CELL_DEGREES = 10_000 / 111_195
+# A younger file's hash isn't stored: the file may be rewritten without a change of its time.
+_SETTLED_NS = 2_000_000_000
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 
 
@@ -102,6 +108,37 @@ class FolderSource(Source):
     def facts(self, raw: Path) -> Facts:
         """Return the offset of the settings; nothing else is known about a user's data."""
         return Facts(s2_offset=self._s2_offset)
+
+
+def file_hashes(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of all the files of a folder, in their order.
+
+    Hashes are stored in the project's hidden folder. A file is read again if its size, its mtime, its ctime or its
+    inode has changed.
+    """
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    notes = resume_root() / f"file-hashes-{key}.json"
+    known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
+    states = {path.relative_to(folder).as_posix(): _state(path) for path in paths}
+    changed = [name for name, state in states.items() if name not in known or known[name]["state"] != state]
+    before = time.time_ns()
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        read = dict(zip(changed, pool.map(lambda name: file_sha256(folder / name), changed), strict=True))
+    found = {name: read[name] if name in read else known[name]["sha256"] for name in states}
+    kept = {
+        name: {"state": state, "sha256": found[name]}
+        for name, state in states.items()
+        if name not in read or before - max(state[1:3]) > _SETTLED_NS
+    }
+    if kept != known:
+        write_json(notes, kept)
+    return list(found.values())
+
+
+def _state(path: Path) -> list[int]:
+    """Return size, mtime and ctime in ns, and inode: they reveal a change without reading."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 @lru_cache(maxsize=8)
@@ -228,9 +265,6 @@ def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequen
     """Return pixels `[C, h, w]` in the unit's type: what has no data is NaN, or 0 in a unit of whole numbers.
 
     Where one of a modality's files has no data, whole numbers of the others become 0 too.
-
-    Raises:
-        PairError: the file holds numbers that the unit does not have.
     """
     if unit.dtype == "float32":
         return _with_decimals(key, modality, unit, raster)

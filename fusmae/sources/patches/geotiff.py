@@ -19,13 +19,17 @@ from rasterio.crs import CRS
 from fusmae.data.index import Pair
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError
-from fusmae.modalities import BIGEARTHNET
+from fusmae.modalities import BIGEARTHNET, modality_inputs
 from fusmae.rasters.geometry import is_turned
 from fusmae.sources.patches import v2
-from fusmae.sources.patches.bands import PATCH_M, RESTORE, validate_bands
 from fusmae.sources.patches.nomenclature import CLASS_OF_CODE
+from fusmae.sources.patches.places import PATCH_M
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 
+# Advice to the user where a file is absent, damaged or of another kind.
+_RESTORE = (
+    "restore the files from the dataset's archives, or remove the folder of all patches and `dvc repro -f -s fetch`"
+)
 _TEXT = 2
 _FORMATS = {_TEXT: "s", 3: "H", 4: "I", 12: "d"}
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _COUNTS, _SAMPLE_FORMAT = 256, 257, 258, 273, 279, 339
@@ -48,6 +52,26 @@ def read_patches(raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
     return validate_bands(pair.key, read_pair_folders(pair.key, folders))
 
 
+def validate_bands(key: str, bands: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return a pair's bands in channel order after checking that all are present, with the right size and type.
+
+    These are float32 dB `[120, 120]` for S1, and uint16 `[120, 120]`, `[60, 60]` or `[20, 20]` for S2.
+
+    Raises:
+        PairError: a band is missing, or of another size or type.
+    """
+    validated = {}
+    for item in modality_inputs(BIGEARTHNET, PATCH_M):
+        for band in item.bands:
+            if band not in bands:
+                problem, expected = f"Pair {key} has no band {band}.", f"all of {item.modality}'s bands"
+                raise PairError("incomplete", problem, got=sorted(bands), expected=expected, hint=_RESTORE)
+            shape, dtype = (item.side_px, item.side_px), item.unit.dtype
+            require_pixels(key, f"band {band}", bands[band], shape, dtype, units=item.unit.noun, hint=_RESTORE)
+            validated[band] = bands[band]
+    return validated
+
+
 def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
     """Read all modalities of a pair from their folders: pixels `[h, w]` by band, in the files' own type and resolution.
 
@@ -57,13 +81,13 @@ def read_pair_folders(key: str, folders: Mapping[str, Path]) -> dict[str, NDArra
     missing = [f"{modality}: {folder}" for modality, folder in folders.items() if not folder.is_dir()]
     if missing:
         problem = f"Pair {key} lacks a side: {'; '.join(missing)} is absent."
-        raise PairError("incomplete", problem, expected=list(folders), hint=RESTORE)
+        raise PairError("incomplete", problem, expected=list(folders), hint=_RESTORE)
     bands = {
         band: read_band(folder / f"{folder.name}_{band}.tif", key)
         for modality, folder in folders.items()
         for band in BIGEARTHNET[modality].bands
     }
-    check_same_ground(key, bands, hint=RESTORE)
+    check_same_ground(key, bands, hint=_RESTORE)
     return {band: raster.pixels[0] for band, raster in bands.items()}
 
 
@@ -76,13 +100,13 @@ def read_band(path: Path, key: str) -> Raster:
     raster = plain_raster(path)
     if raster is None:
         # GDAL also describes best what is wrong with a damaged file.
-        raster = read_raster(path, key, hint=RESTORE, units="DN")
+        raster = read_raster(path, key, hint=_RESTORE, units="DN")
         if len(raster.names) != 1 or is_turned(raster.transform):
             got = f"{len(raster.names)} bands, transform {tuple(raster.transform)[:6]}"
-            raise PairError("georeference", f"Pair {key}: {path} is not one band, north up.", got=got, hint=RESTORE)
+            raise PairError("georeference", f"Pair {key}: {path} is not one band, north up.", got=got, hint=_RESTORE)
         if raster.scale:
             problem = f"Pair {key}: {path} states a scale, which no file of the dataset does."
-            raise PairError("units", problem, got=raster.scale, hint=RESTORE)
+            raise PairError("units", problem, got=raster.scale, hint=_RESTORE)
     return raster if raster.nodata is None else replace(raster, pixels=raster.filled)
 
 
@@ -170,8 +194,8 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     reference = read_band(path, pair.key)
     # The other bands are compared with this one when the pair is read.
     ground = read_band(raw / s2 / f"{s2.name}_B02.tif", pair.key)
-    check_same_ground(pair.key, {"B02": ground, "reference map": reference}, hint=RESTORE)
-    require_pixels(pair.key, str(path), reference.pixels[0], (PATCH_M // 10, PATCH_M // 10), np.uint16, hint=RESTORE)
+    check_same_ground(pair.key, {"B02": ground, "reference map": reference}, hint=_RESTORE)
+    require_pixels(pair.key, str(path), reference.pixels[0], (PATCH_M // 10, PATCH_M // 10), np.uint16, hint=_RESTORE)
     positions: NDArray[np.uint8] = _positions(tuple(classes))[reference.pixels[0]]
     return positions
 

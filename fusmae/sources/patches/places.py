@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
-from fusmae.data.index import Pair, Split
+from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import SourceError
-from fusmae.sources.patches.bands import PATCH_M
+
+PATCH_M = 1200
+"""Side length of a patch in metres."""
 
 MAX_BETWEEN_SIDES = timedelta(days=7)
 """Maximum time between S1 and S2 of a pair; in the 590,326 pairs of v1 and 549,488 of v2 it is 5.74 days at most."""
@@ -28,9 +30,6 @@ _NAME = re.compile(
 PLACE_DISTANCE_M = 10_000
 """Distance in metres below which two patches are of one place, as are all patches linked by such steps."""
 
-# A place with pairs of several splits goes to the first of these splits that it has: moving pairs towards test only
-# makes training smaller, while moving them towards train would leak test data.
-_MOST_HELD_OUT: tuple[Split, ...] = ("test", "validation", "train")
 _EUROPE_EPSG, _WGS84_EPSG = 3035, 4326
 _GRID_M, _SQUARE_M = 60, 100_000
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
@@ -79,7 +78,8 @@ def with_places(pairs: Sequence[Pair], patches: Sequence[PatchName]) -> list[Pai
     splits: dict[str, set[Split]] = defaultdict(set)
     for pair, place in zip(pairs, places, strict=True):
         splits[place].add(pair.split)
-    settled = {place: next(split for split in _MOST_HELD_OUT if split in stated) for place, stated in splits.items()}
+    # Moving pairs towards test only makes training smaller, while moving them towards train would leak test data.
+    settled = {place: max(stated, key=SPLITS.index) for place, stated in splits.items()}
     return [
         replace(pair, place=place, split=settled[place], lon=lon, lat=lat)
         for pair, place, (lon, lat) in zip(pairs, places, centres(patches), strict=True)

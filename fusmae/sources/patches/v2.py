@@ -36,7 +36,8 @@ MAPS_FOLDER = "Reference_Maps"
 _SNOW, _CLOUD = "contains_seasonal_snow", "contains_cloud_or_shadow"
 _RESTORE = {
     TABLE: "remove this table, then `dvc repro -f -s fetch`",
-    FLAGGED_TABLE: f"download this table again from {_TABLES_PAGE}, then `dvc repro -f -s fetch`",
+    FLAGGED_TABLE: f"download this table from {_TABLES_PAGE}, then `dvc repro -f -s fetch`; "
+    "or set data.source.snow_and_clouds to false in params.yaml",
 }
 _PART = 20_000
 _COLUMNS = ("patch_id", "labels", "split", "s1_name")
@@ -104,25 +105,11 @@ def patch_folder(modality: str, name: str) -> str:
     return f"{FOLDERS[modality]}/{scene}/{name}"
 
 
-def flagged_table(raw: Path) -> Path:
-    """Return the path of the table of flagged pairs.
-
-    Raises:
-        SourceError: the table is absent; unlike the other files, the user must download it.
-    """
-    path = raw / FLAGGED_TABLE
-    if not path.exists():
-        hint = f"download it from {_TABLES_PAGE} and put it there, or set data.source.snow_and_clouds to false"
-        problem = f"There is no table {path}, which lists the pairs with snow, cloud or cloud shadow."
-        raise SourceError(problem, hint=f"{hint} in params.yaml")
-    return path
-
-
 def chosen_rows(raw: Path, countries: Sequence[str], *, snow_and_clouds: bool) -> pd.DataFrame:
     """Return the rows of `table_pairs`, with the same arguments and errors; all rows of the tables are checked."""
     tables = [table_rows(raw / TABLE)]
     if snow_and_clouds:
-        tables.append(table_rows(flagged_table(raw)))
+        tables.append(table_rows(raw / FLAGGED_TABLE))
     rows = pd.concat(tables, ignore_index=True)
     twice = rows["patch_id"][rows["patch_id"].duplicated()].to_list()
     if twice:

@@ -25,9 +25,8 @@ from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
 from fusmae.modalities import BIGEARTHNET
-from fusmae.sources.patches.bands import validate_bands
 from fusmae.sources.patches.facts import KNOWN_LABELS, STATISTICS, V2_CHECKED, V2_NOT_CHECKED
-from fusmae.sources.patches.geotiff import read_patches
+from fusmae.sources.patches.geotiff import read_patches, validate_bands
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import with_places
 from fusmae.sources.sample import tables
@@ -230,7 +229,6 @@ def read_values(folder: Path, keys: list[str] | None = None) -> dict[str, bytes]
 
 
 def _stored(folder: Path, pair: Pair) -> dict[str, bytes]:
-    """Read the values of a pair in an LMDB, by modality."""
     names = {modality: side.partition(":")[2] for modality, side in pair.files.items()}
     values = read_values(folder, list(names.values()))
     missing = [f"{modality}: {name}" for modality, name in names.items() if name not in values]

@@ -1,9 +1,12 @@
 """SEN12MS: 180,662 triplets of S1, S2 (L1C) and MODIS land cover from 252 scenes of all continents."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +14,8 @@ from numpy.typing import NDArray
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, first_three
 from fusmae.modalities import SEN12MS
+from fusmae.runs.utf8 import read_utf8
 from fusmae.sources.sen12ms import labels as land_cover
-from fusmae.sources.sen12ms.lists import TEST_LIST, TRAIN_LIST, Tile, read_tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground, read_raster, require_pixels
 from fusmae.sources.shared.source import Facts, Source, statistics_of
 from fusmae.sources.transfer.fetch import fetch_archives, fetch_file
@@ -21,6 +24,13 @@ from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, Archive, DownloadOpt
 # User name and password are public: they were published with the dataset.
 _ARCHIVES_ADDRESS = "ftp://m1474000:m1474000@dataserv.ub.tum.de"
 _LISTS_ADDRESS = "https://raw.githubusercontent.com/schmitt-muc/SEN12MS/3a41236a28d08d253ebe2fa1a081e5e32aa7eab4/splits"
+
+TRAIN_LIST, TEST_LIST = "train_list.txt", "test_list.txt"
+LISTS = (
+    RemoteFile(TRAIN_LIST, f"{_LISTS_ADDRESS}/{TRAIN_LIST}", "0a68d4e1eb24f128fccdb930000b2546"),
+    RemoteFile(TEST_LIST, f"{_LISTS_ADDRESS}/{TEST_LIST}", "c7faad064001e646445c4c634169484d"),
+)
+"""The official lists, which name the S2 tiles of all seasons; the split of each scene follows from them."""
 
 ARCHIVE_MD5S: dict[str, str] = {
     "ROIs1158_spring_lc": "6e2e8fa8b8cba77ddab49fd20ff5c37b",
@@ -38,11 +48,10 @@ ARCHIVE_MD5S: dict[str, str] = {
 }
 """MD5 of each archive, by the folder that it is unpacked to and its part of the triplets (`lc` is land cover)."""
 
-LIST_MD5S: dict[str, str] = {
-    TRAIN_LIST: "0a68d4e1eb24f128fccdb930000b2546",
-    TEST_LIST: "c7faad064001e646445c4c634169484d",
-}
-
+_TILE = re.compile(
+    r"(?P<folder>ROIs\d{4}_(?P<season>spring|summer|fall|winter))_s2_(?P<scene>\d+)_p(?P<patch>\d+)\.tif"
+)
+_EXAMPLE = "like ROIs1868_summer_s2_19_p30.tif"
 _SIDE_PX = 256
 _HINT = "restore the file, or remove its season's folder and run `dvc repro -f -s fetch` to fetch the season again"
 
@@ -84,6 +93,28 @@ _STATISTICS = statistics_of(
 )
 
 
+class Tile(NamedTuple):
+    """One triplet of S1, S2 and land cover."""
+
+    folder: str  # name of the season's folder, such as "ROIs1868_summer"
+    season: str  # spring, summer, fall or winter
+    scene: int  # number of the scene; numbers start again in each season
+    patch: int  # number of the tile within the scene
+
+    @property
+    def place(self) -> str:
+        """Name of the scene, whose tiles are one place because they overlap by half."""
+        return f"{self.folder}_{self.scene}"
+
+    def name(self, kind: str) -> str:
+        """Return the file name of one part of the triplet: `s1`, `s2` or `lc`."""
+        return f"{self.folder}_{kind}_{self.scene}_p{self.patch}.tif"
+
+    def path(self, kind: str) -> str:
+        """Return the path of the same file within the dataset."""
+        return f"{self.folder}/{kind}_{self.scene}/{self.name(kind)}"
+
+
 class Sen12msSource(Source):
     """SEN12MS; see `Source` for the methods and `Sen12msConfig` for the settings."""
 
@@ -98,11 +129,10 @@ class Sen12msSource(Source):
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
-        lists = list_files()
-        for file in lists:
+        for file in LISTS:
             fetch_file(file, raw / file.name, options)
         archives = fetch_archives(season_archives(self._seasons), downloads, raw, options)
-        return {**{file.name: f"md5:{file.md5}" for file in lists}, **archives}
+        return {**{file.name: f"md5:{file.md5}" for file in LISTS}, **archives}
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return every pair that the official lists name in the chosen seasons.
@@ -172,9 +202,54 @@ class Sen12msSource(Source):
         return Facts(counts=counts, labels=_KNOWN_LABELS[self._mode], statistics=_STATISTICS, s2_offset=0)
 
 
-def list_files() -> list[RemoteFile]:
-    """Return both lists; they name the tiles of every season."""
-    return [RemoteFile(name, f"{_LISTS_ADDRESS}/{name}", md5) for name, md5 in LIST_MD5S.items()]
+def read_tiles(raw: Path, seasons: Collection[str], validation_share: float) -> dict[Tile, Split]:
+    """Return every tile that the official lists name in these seasons, with its split.
+
+    Test is the official hold-out. Validation consists of whole scenes of the train list. A scene in both lists (there
+    is none in the official lists) goes to test completely, so that no test data leak into training.
+
+    Raises:
+        SourceError: a list is absent, or a line is not the name of an S2 tile.
+    """
+    train, test = (
+        {tile for tile in _read_list(raw / name) if tile.season in seasons} for name in (TRAIN_LIST, TEST_LIST)
+    )
+    held_out = {tile.place for tile in test}
+    carved = validation_scenes((tile for tile in train if tile.place not in held_out), validation_share)
+    return {
+        tile: "test" if tile.place in held_out else "validation" if tile.place in carved else "train"
+        for tile in sorted(train | test)
+    }
+
+
+def validation_scenes(tiles: Iterable[Tile], share: float) -> set[str]:
+    """Return the places of the scenes that become the validation split.
+
+    They are the scenes of each season whose names have the smallest hashes. So every season is represented, and the
+    choice depends neither on the order of the list nor on the other seasons in use.
+    At least one scene of each season is chosen, but never the only one.
+    """
+    scenes: dict[str, set[str]] = defaultdict(set)
+    for tile in tiles:
+        scenes[tile.season].add(tile.place)
+    chosen: set[str] = set()
+    for places in scenes.values():
+        count = min(max(round(share * len(places)), 1), len(places) - 1)
+        chosen.update(sorted(places, key=lambda place: hashlib.sha256(place.encode()).hexdigest())[:count])
+    return chosen
+
+
+def _read_list(path: Path) -> list[Tile]:
+    if not path.is_file():
+        raise SourceError(f"There is no list {path}.", hint="dvc repro -f -s fetch")
+    tiles = []
+    for number, line in enumerate(map(str.strip, read_utf8(path).splitlines()), start=1):
+        if found := _TILE.fullmatch(line):
+            tiles.append(Tile(found["folder"], found["season"], int(found["scene"]), int(found["patch"])))
+        elif line:
+            hint = f"remove {path.name}, then `dvc repro -f -s fetch`"
+            raise SourceError(f"{path}, line {number} names no S2 tile.", got=line[:80], expected=_EXAMPLE, hint=hint)
+    return tiles
 
 
 def season_archives(seasons: Sequence[str]) -> list[Archive]:

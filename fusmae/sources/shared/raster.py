@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from fusmae.errors import Fault, InputError, PairError
 from fusmae.modalities import ModalityInput, Units
-from fusmae.rasters.geometry import box_of, is_turned, measures_metres, north_up, utm_code
+from fusmae.rasters.geometry import box_of, is_turned, lon_lat, measures_metres, north_up, utm_code
 from fusmae.rasters.raster_file import data_bands, read_bands, require_possible, scaled, statement_of
 
 _MAX_SHIFT_M = 1.0
@@ -75,12 +74,8 @@ def read_raster(
 ) -> Raster:
     """Read bands of a georeferenced file, and the metadata that the file states.
 
-    Args:
-        path: path of the file.
-        key: key of the pair, for errors.
-        hint: advice to the user where the file is absent or damaged.
-        bands: numbers of the bands to read, counted from 1; None for all bands except alpha.
-        units: units of the modality; None for numbers without units, such as class ids, which are read unchanged.
+    `bands` are numbers counted from 1, None for all except alpha. Numbers without `units`, such as class ids, are read
+    unchanged. Errors name the pair by its key; `hint` advises the user where the file is absent or damaged.
 
     Raises:
         PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
@@ -169,15 +164,6 @@ def _fault_of_place(raster: Raster) -> str:
     if not _is_metric(raster):
         return f"units of {raster.crs.to_string()}, which are no metres on the ground there"
     return ""
-
-
-def lon_lat(crs: Any, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]] | None:
-    """Return longitudes and latitudes (WGS 84) of points; None where the CRS is a local grid, not a place on earth."""
-    try:
-        lons, lats = transform(crs, "EPSG:4326", xs, ys)
-    except (RasterioError, CPLE_BaseError):  # transform raises GDAL's own errors
-        return None
-    return (lons, lats) if all(map(math.isfinite, (*lons, *lats))) else None
 
 
 def _is_metric(raster: Raster) -> bool:

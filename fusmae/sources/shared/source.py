@@ -42,12 +42,8 @@ class Source(Protocol):
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Complete the folder `raw`; the process may be killed at any time, and the next call resumes where it stopped.
 
-        Files that are present already, fetched or placed there by the user, are kept.
-
-        Args:
-            downloads: folder where archives are kept until they are unpacked.
-            raw: folder of the unpacked dataset.
-            options: how archives are transferred.
+        Files that are present already, fetched or placed there by the user, are kept. Archives stay in `downloads`
+        until they are unpacked.
 
         Returns:
             What identifies this data: a checksum per file, or the seed by name. The archives of a folder that the user

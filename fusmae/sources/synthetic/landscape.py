@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
+from fusmae.data.randomness import generator
 from fusmae.sources.patches.nomenclature import in_table_order
 from fusmae.sources.synthetic import texture
 from fusmae.sources.synthetic.materials import MATERIAL_IDS, SCATTERER_IDS
-from fusmae.sources.synthetic.plan import Draw, stream
+from fusmae.sources.synthetic.plan import Draw
 from fusmae.sources.synthetic.texture import Field, Shape
 
 PATCH_PX = 120
@@ -71,7 +72,7 @@ class Regions(NamedTuple):
 
 def lay_regions(seed: int, block: int, shape: Shape) -> Regions:
     """Divide a block into cells with irregular borders around scattered points; all classes are equally frequent."""
-    random = stream(seed, Draw.REGIONS, block)
+    random = generator(seed, Draw.REGIONS, block)
     steps = [np.arange(-1, side / _REGION_PX + 2) for side in shape]
     points = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1) + random.uniform(-0.38, 0.38, (1, 1, 2))
     points = (points + random.uniform(-0.33, 0.33, points.shape)) * _REGION_PX
@@ -92,7 +93,7 @@ def build_surface(seed: int, block: int, regions: Regions) -> tuple[Surface, Fie
     surface = Surface(ids[0], shares[0], ids[1], shares[1], shares[2])
     shift_db = np.zeros(shape, dtype=np.float32)
     for number, box in enumerate(find_objects(regions.ids + 1)):
-        random = stream(seed, Draw.STRUCTURE, block, number)
+        random = generator(seed, Draw.STRUCTURE, block, number)
         is_inside = regions.ids[box] == number
         for whole, part in zip(surface, build(regions.classes[number], random, is_inside.shape), strict=True):
             whole[box][is_inside] = part[is_inside]
@@ -104,7 +105,7 @@ def relief(seed: int, block: int, shape: Shape) -> tuple[Field, Field, Field]:
     """Return height relative to the mean in standard deviations, and slopes to the south and to the east (rise over
     run), `[h, w]` each.
     """
-    random = stream(seed, Draw.TERRAIN, block)
+    random = generator(seed, Draw.TERRAIN, block)
     height = texture.smooth_noise(random, shape, _RELIEF_PX) + 0.12 * texture.smooth_noise(random, shape, 8.0)
     south, east = np.gradient(height * np.float32(_RELIEF_M * random.uniform(0.3, 1.6)), 10.0)
     return np.asarray(height), np.asarray(south), np.asarray(east)

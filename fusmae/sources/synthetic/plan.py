@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.data.index import Split
+from fusmae.data.randomness import generator
 from fusmae.errors import SourceError
-from fusmae.sources.patches.bands import PATCH_M
-from fusmae.sources.patches.places import MGRS_COLUMNS, MGRS_ROWS, PLACE_DISTANCE_M
+from fusmae.sources.patches.places import MGRS_COLUMNS, MGRS_ROWS, PATCH_M, PLACE_DISTANCE_M
 
 VERSION = 2
 """Version of the generator: raise it with any change of pixels, names or labels."""
@@ -45,13 +44,7 @@ _FIRST_PURPOSE = 1 << 32
 Draw = enum.IntEnum(
     "Draw", "SPLITS WHEN REGIONS STRUCTURE TERRAIN ATMOSPHERE SNOW OPTICAL_NOISE SPECKLE", start=_FIRST_PURPOSE
 )
-"""Purposes of random numbers; each purpose has its own stream."""
-
-
-def stream(seed: int, draw: Draw, block: int = 0, part: int = 0) -> np.random.Generator:
-    """Return the generator of one (seed, purpose, block, part): a counter-based Philox, so that keys never overlap."""
-    # The two lowest words of the counter belong to the stream, which counts with them.
-    return np.random.Generator(np.random.Philox(key=[seed, draw], counter=[0, 0, block, part]))
+"""Purposes of random numbers, whose keys are (seed, purpose, block, part): see `generator`."""
 
 
 class World(NamedTuple):
@@ -150,8 +143,8 @@ def blocks_of(world: World) -> list[Block]:
 
 def _block(world: World, number: int, tile: str, column: int, row: int) -> Block:
     group, member = divmod(number, len(_SPLIT_SHARES))
-    order = stream(world.seed, Draw.SPLITS, group).permutation(len(_SPLIT_SHARES))
-    when = stream(world.seed, Draw.WHEN, number)
+    order = generator(world.seed, Draw.SPLITS, group).permutation(len(_SPLIT_SHARES))
+    when = generator(world.seed, Draw.WHEN, number)
     # The seconds count the blocks: no two blocks share a scene name, even on the same date.
     start = _FIRST_DAY + timedelta(days=int(when.integers(_NUM_DAYS)), seconds=number)
     s1_start = start + timedelta(days=int(when.integers(-3, 4)))

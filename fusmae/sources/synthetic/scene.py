@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.data.randomness import generator
 from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.synthetic.landscape import CLASSES, COVERS, PATCH_PX, build_surface, lay_regions, relief
 from fusmae.sources.synthetic.materials import CLOUD, HAZE, S2_BANDS, SNOW, backscatter_db, reflectance, with_speckle
-from fusmae.sources.synthetic.plan import Block, Draw, Patch, stream
+from fusmae.sources.synthetic.plan import Block, Draw, Patch
 from fusmae.sources.synthetic.texture import Field, Shape, smooth_noise
 
 LABEL_SHARE = 0.1
@@ -69,8 +70,8 @@ def make_scene(seed: int, block: Block) -> SyntheticScene:
     towards = -east if block.s1_date.hour < 12 else east
     shift_db = (shift_db + np.clip(_SLOPE_DB * towards, -6, 6)).astype(np.float32)
     level_db = backscatter_db(surface.scatterer, surface.rough, shift_db)
-    s1 = zip(BIGEARTHNET["s1"].bands, with_speckle(stream(seed, Draw.SPECKLE, number), level_db), strict=True)
-    s2 = _digital_numbers(stream(seed, Draw.OPTICAL_NOISE, number), seen)
+    s1 = zip(BIGEARTHNET["s1"].bands, with_speckle(generator(seed, Draw.SPECKLE, number), level_db), strict=True)
+    s2 = _digital_numbers(generator(seed, Draw.OPTICAL_NOISE, number), seen)
     return SyntheticScene({**dict(s1), **s2}, regions.corine, sky)
 
 
@@ -82,7 +83,7 @@ def summer_of(date: datetime) -> float:
 def weather(seed: int, block: int, date: datetime, height: Field) -> Weather:
     """Draw clouds over some blocks, with shadows on the side away from the sun, and snow on some winter blocks."""
     shape: Shape = height.shape
-    random = stream(seed, Draw.ATMOSPHERE, block)
+    random = generator(seed, Draw.ATMOSPHERE, block)
     cloud = shadow = np.zeros(shape, dtype=np.float32)
     if random.random() < _CLOUDY_SHARE:
         pad = 40
@@ -96,7 +97,7 @@ def weather(seed: int, block: int, date: datetime, height: Field) -> Weather:
         cloud = cover[down : down + shape[0], right : right + shape[1]]
         shadow = cover[pad : pad + shape[0], pad : pad + shape[1]]
     snow = np.zeros(shape, dtype=np.float32)
-    random = stream(seed, Draw.SNOW, block)
+    random = generator(seed, Draw.SNOW, block)
     if date.month in _SNOW_MONTHS and random.random() < _SNOWY_SHARE:
         ground = height + 0.5 * smooth_noise(random, shape, 6.0)
         edge = np.quantile(ground, random.uniform(0.1, 0.7))
@@ -112,7 +113,7 @@ def seen_from_above(
     `ground` is the reflectance `[C, h, w]` of flat ground without snow in even light; `slopes` rise to the south and to
     the east (rise over run, `[h, w]` each); `summer` is 0 (winter) to 1: the lower the sun, the darker shaded slopes.
     """
-    random = stream(seed, Draw.ATMOSPHERE, block, part=1)
+    random = generator(seed, Draw.ATMOSPHERE, block, 1)
     south, east = slopes
     # The sun stands in the south-east: ground that rises to the north or to the west faces the sun.
     towards = -0.9 * south - 0.4 * east

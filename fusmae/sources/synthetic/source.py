@@ -1,33 +1,41 @@
-"""The synthetic world as a source of pairs."""
+"""The synthetic world as a source of pairs, and how it is written in BigEarthNet v2's layout.
+
+That is a folder per scene, in it one per patch, in it a GeoTIFF per band.
+"""
 
 import json
 import multiprocessing
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.system import CPU_COUNT
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.io import MemoryFile
 from rich.console import Console
 from rich.progress import track
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
-from fusmae.files import remove, write_text
+from fusmae.files import remove, write_json, write_text, written_whole
+from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
 from fusmae.sources.patches.geotiff import read_patches, read_reference_map
+from fusmae.sources.patches.places import PATCH_M, parse_patch_name, utm_corner
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.synthetic.landscape import CLASSES
-from fusmae.sources.synthetic.plan import Block, World, blocks_of
-from fusmae.sources.synthetic.scene import labels_by_key
-from fusmae.sources.synthetic.write import RECORDS, record_of, scene_folders, write_block, write_tables
+from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
+from fusmae.sources.synthetic.scene import SyntheticScene, labels_by_key, labels_of, make_scene
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 MARKER = "SYNTHETIC.txt"
@@ -35,6 +43,13 @@ _MADE_UP = (
     "SYNTHETIC: every pixel and label in this folder is made up by fusmae.\n"
     "It has BigEarthNet v2's layout and class names, and says nothing about any real place or class.\n"
 )
+
+_Row = dict[str, Any]
+
+_RECORDS = ".blocks"
+_FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")
+# Any coordinates that GDAL would not write elsewhere in a file by itself: the template is searched for them.
+_WEST, _NORTH = 123456.0, 7654320.0
 
 
 class SyntheticSource(Source):
@@ -104,7 +119,7 @@ def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
             _make(world, missing, raw, num_processes)
             records = (json.loads(record_of(raw, block).read_text(encoding="utf-8")) for block in blocks)
             write_tables(list(chain.from_iterable(records)), raw)
-        remove(raw / RECORDS)
+        remove(raw / _RECORDS)
 
 
 def is_complete(raw: Path, world: World) -> bool:
@@ -131,12 +146,14 @@ def _claim(raw: Path, world: World) -> None:
             hint="move the data away, or set data.source to what it is; then `dvc repro -f -s fetch`",
         )
     # The tables are removed first: without them the remaining files are not taken for a complete world.
-    for name in (v2.TABLE, v2.FLAGGED_TABLE, RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
+    for name in (v2.TABLE, v2.FLAGGED_TABLE, _RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
         remove(raw / name)
     write_text(raw / MARKER, f"{_MADE_UP}{world}\n")
 
 
 def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int | None) -> None:
+    from dask.system import CPU_COUNT
+
     if not blocks:
         return
     # CPU_COUNT is the number of cores that a container or a job scheduler grants to this process.
@@ -150,3 +167,114 @@ def _make(world: World, blocks: Sequence[Block], raw: Path, num_processes: int |
         written = run(partial(write_block, world.seed, raw), blocks)
         for _ in track(written, "synthetic pairs", len(blocks), console=Console(stderr=True)):
             pass
+
+
+def scene_folders(raw: Path, block: Block) -> tuple[Path, Path, Path]:
+    """Return the folders of a block's patches: s1, s2, reference maps."""
+    return (
+        raw / v2.FOLDERS["s1"] / block.s1_scene,
+        raw / v2.FOLDERS["s2"] / block.s2_scene,
+        raw / v2.MAPS_FOLDER / block.s2_scene,
+    )
+
+
+def record_of(raw: Path, block: Block) -> Path:
+    """Return the path of the rows of a block that is written, until all are."""
+    return raw / _RECORDS / f"{block.number:06d}.json"
+
+
+def write_block(seed: int, raw: Path, block: Block) -> None:
+    """Make a block and write it, each folder completely or not at all; the record of its rows is written last.
+
+    Raises:
+        StorageError: the disk is full or refuses to write.
+    """
+    scene = make_scene(seed, block)
+    with ExitStack() as stack:
+        s1, s2, maps = (stack.enter_context(written_whole(folder)) for folder in scene_folders(raw, block))
+        for patch in block.patches:
+            _write_patch(scene, patch, s1, s2, maps)
+    write_json(record_of(raw, block), [_row(scene, patch) for patch in block.patches])
+
+
+def write_tables(rows: Sequence[_Row], raw: Path) -> None:
+    """Write both metadata tables, with the columns and the row order of the real tables."""
+    texts = [(name, pa.string()) for name in ("split", "country", "s1_name", "s2v1_name")]
+    flags = [(name, pa.bool_()) for name in _FLAGS]
+    schema = pa.schema([("patch_id", pa.string()), ("labels", pa.list_(pa.string())), *texts, *flags])
+    ordered = sorted(rows, key=lambda row: str(row["patch_id"]))
+    # The table of clean patches is written last: its presence makes the folder a complete dataset.
+    for name, is_flagged in ((v2.FLAGGED_TABLE, True), (v2.TABLE, False)):
+        part = [row for row in ordered if any(row[flag] for flag in _FLAGS) == is_flagged]
+        with written_whole(raw / name) as partial:
+            pq.write_table(pa.Table.from_pylist(part, schema=schema), partial)
+
+
+def _row(scene: SyntheticScene, patch: Patch) -> _Row:
+    return {
+        "patch_id": patch.s2_name,
+        # The real tables list labels alphabetically.
+        "labels": sorted(labels_of(patch.cut(scene.corine))),
+        "split": patch.block.split,
+        "country": "Synthetic",
+        "s1_name": patch.s1_name,
+        "s2v1_name": patch.s2v1_name,
+        "contains_seasonal_snow": scene.is_snowy(patch),
+        "contains_cloud_or_shadow": scene.is_cloudy(patch),
+    }
+
+
+def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: Path) -> None:
+    cut = scene.cut(patch)
+    # As in the real files: 0 is nodata in S2; S1 files state no nodata value.
+    for modality, folder, nodata in (("s1", s1 / patch.s1_name, None), ("s2", s2 / patch.s2_name, 0)):
+        folder.mkdir(parents=True)
+        for band in BIGEARTHNET[modality].bands:
+            _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
+    # As in the real dataset, only reference maps are compressed.
+    folder = maps / patch.s2_name
+    folder.mkdir(parents=True)
+    path = folder / f"{folder.name}_reference_map.tif"
+    _write_tiff(path, patch.cut(scene.corine), patch, nodata=0, is_deflated=True)
+
+
+def _write_tiff(
+    path: Path, pixels: NDArray[Any], patch: Patch, *, nodata: int | None, is_deflated: bool = False
+) -> None:
+    """Write a GeoTIFF with one band `[h, w]` and the tag SYNTHETIC=YES, as GDAL does.
+
+    GDAL itself writes one uncompressed file per kind, which serves as a template: this is many times faster.
+    """
+    epsg, west, north = utm_corner(parse_patch_name(patch.s2_name))
+    if is_deflated:
+        path.write_bytes(_by_gdal(pixels, epsg, west, north, nodata, compress="deflate", predictor=2))
+        return
+    template, pixels_at, corner_at = _template(str(pixels.dtype), len(pixels), epsg, nodata)
+    content = bytearray(template)
+    content[corner_at : corner_at + 16] = struct.pack("<2d", west, north)
+    content[pixels_at : pixels_at + pixels.nbytes] = pixels.tobytes()
+    path.write_bytes(content)
+
+
+@lru_cache(maxsize=64)
+def _template(dtype: str, side_px: int, epsg: int, nodata: int | None) -> tuple[bytes, int, int]:
+    """Return a file of this kind, and the positions in bytes of its pixels and of its corner's coordinates."""
+    pixels = np.random.default_rng(0).integers(1, 60_000, (side_px, side_px)).astype(dtype)
+    content = _by_gdal(pixels, epsg, _WEST, _NORTH, nodata)
+    parts = pixels.tobytes(), struct.pack("<2d", _WEST, _NORTH)
+    if any(content.count(part) != 1 for part in parts):
+        raise AssertionError("GDAL lays such a file out in another way than this module knows")
+    return content, content.index(parts[0]), content.index(parts[1])
+
+
+def _by_gdal(pixels: NDArray[Any], epsg: int, west: float, north: float, nodata: int | None, **options: Any) -> bytes:
+    side_px = len(pixels)
+    gsd_m = PATCH_M / side_px
+    profile = {"driver": "GTiff", "height": side_px, "width": side_px, "count": 1, "dtype": pixels.dtype, **options}
+    place = {"crs": f"EPSG:{epsg}", "transform": Affine(gsd_m, 0, west, 0, -gsd_m, north), "nodata": nodata}
+    with MemoryFile() as memory:
+        with memory.open(**profile, **place) as dataset:
+            dataset.update_tags(SYNTHETIC="YES")
+            dataset.write(pixels, 1)
+        memory.seek(0)
+        return bytes(memory.read())

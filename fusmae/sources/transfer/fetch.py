@@ -59,10 +59,10 @@ def fetch_archives(
     used and not removed.
 
     Args:
-        archives: archives to fetch; those that make the same name must be passed in one call.
+        archives: those that make the same name must be passed in one call.
         downloads: folder of transferred bytes, until they are unpacked, and of records of the progress.
         raw: target folder; a hidden folder in it holds partly unpacked data.
-        options: how files are transferred.
+        options: see `DownloadOptions`.
         wanted: function that selects members by path in the archive, such as
             `BigEarthNet-S2/tile/patch/patch_B02.tif`.
         choice: words that describe the selection of `wanted`, one per part of the dataset; empty for everything. Data

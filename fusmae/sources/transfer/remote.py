@@ -36,7 +36,8 @@ DEFAULT_OPTIONS = DownloadOptions()
 
 def addresses(file: RemoteFile, options: DownloadOptions) -> tuple[str, ...]:
     """Return every address of a file, in the order in which they are tried; the last one is its own."""
-    return (*(_in_folder(mirror, file.name) for mirror in options.mirrors), file.address)
+    mirrors = [(split, split.path.rstrip("/")) for split in map(urlsplit, options.mirrors)]
+    return (*(urlunsplit(split._replace(path=f"{path}/{quote(file.name)}")) for split, path in mirrors), file.address)
 
 
 def shown(address: str) -> str:
@@ -48,8 +49,3 @@ def shown(address: str) -> str:
 def without_secrets(text: str) -> str:
     """Return a message of a server or library without the passwords and queries of the addresses in it."""
     return re.sub(r"\?[^\s'\")]+", "?…", re.sub(r"://[^\s/]*@", "://", text))
-
-
-def _in_folder(mirror: str, name: str) -> str:
-    split = urlsplit(mirror)
-    return urlunsplit(split._replace(path=f"{split.path.rstrip('/')}/{quote(name)}"))

@@ -42,9 +42,7 @@ class Plan:
 class Segments:
     """The bytes of one file in a folder of segments; bytes are only appended, so a segment's length is its progress.
 
-    Args:
-        folder: folder of the segments and their plan; created with the first byte.
-        md5: expected MD5 of the whole file; existing segments of a file with another MD5 are removed.
+    The folder is created with the first byte. Existing segments of a file with another MD5 are removed.
     """
 
     def __init__(self, folder: Path, md5: str) -> None:

@@ -196,11 +196,7 @@ class FtpServer:
 
 
 def _between(start: int, stop: int | None, receive: Callable[[], bytes], position: int) -> Iterator[bytes]:
-    """Yield the bytes from `start` to `stop` of chunks of which the first begins at `position`, or before `start`.
-
-    Raises:
-        DroppedError: the chunks end before `stop`.
-    """
+    """Yield the bytes from `start` to `stop` of chunks of which the first begins at `position`, or before `start`."""
     while (stop is None or position < stop) and (chunk := receive()):
         end = position + len(chunk) if stop is None else min(position + len(chunk), stop)
         if end > start:

@@ -124,19 +124,10 @@ def unpack(
     wanted: Callable[[str], bool],
     show: Show,
 ) -> set[str]:
-    """Unpack one archive into a folder, from a place to the end.
+    """Unpack one archive into the folder `root`, from a place to the end, and return the top-level names in it.
 
-    Args:
-        archive: archive to unpack.
-        joined: its bytes; those before the place may be absent.
-        root: folder that receives the members.
-        journal: folder that stores the place to resume from, again and again.
-        place: place to begin at.
-        wanted: function that selects members by their path in the archive.
-        show: function that takes the progress in bytes.
-
-    Returns:
-        The top-level names that the archive contains.
+    Its bytes `joined` may be absent before the place. The folder `journal` stores the place to resume from, again and
+    again; `wanted` selects members by their path in the archive; `show` takes the progress in bytes.
 
     Raises:
         SourceError: the archive is damaged, or a member can't be unpacked safely.
@@ -208,9 +199,6 @@ def _safe_name(archive: Archive, member: tarfile.TarInfo) -> str:
 
     This is stricter than tarfile's data filter, which allows links that stay inside the target folder. Without links,
     the name alone determines where a member is written.
-
-    Raises:
-        SourceError: the member would leave the target folder, or is neither a file nor a folder.
     """
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or "\0" in member.name:

@@ -21,7 +21,7 @@ def ones(count=1, side=12):
 
 
 def places(found):
-    return {name: (band.path.name, band.index) for name, band in found.wanted.items()}
+    return {name: (band.path.name, band.index) for name, band in found.bands.items()}
 
 
 def test_descriptions_name_bands_in_any_order(tmp_path):
@@ -49,7 +49,7 @@ def test_of_several_resolutions_the_models_own_is_taken(tmp_path):
         for name in ("B02", "B8A"):
             write_raster(tmp_path / f"R{gsd_m}m" / f"T_{name}_{gsd_m}m.tif", ones(), gsd_m=gsd_m)
     found = find_bands("s2", [tmp_path], WANTED)
-    assert [band.path.parent.name for band in found.wanted.values()] == ["R10m", "R20m"]
+    assert [band.path.parent.name for band in found.bands.values()] == ["R10m", "R20m"]
 
 
 def test_quality_masks_of_a_product_are_no_bands(tmp_path):
@@ -57,7 +57,7 @@ def test_quality_masks_of_a_product_are_no_bands(tmp_path):
         write_raster(tmp_path / "IMG_DATA" / f"T_{name}.tif", ones())
         write_raster(tmp_path / "QI_DATA" / f"MSK_DETFOO_{name}.tif", ones())
     found = find_bands("s2", [tmp_path], WANTED)
-    assert {band.path.parent.name for band in found.wanted.values()} == {"IMG_DATA"}
+    assert {band.path.parent.name for band in found.bands.values()} == {"IMG_DATA"}
 
 
 def test_given_names_overrule_the_files(tmp_path):
@@ -102,10 +102,10 @@ def test_asset_keys_of_stac_are_known_in_files_and_descriptions(tmp_path):
     wanted = dict.fromkeys(KEYS, 10)
     for key in KEYS.values():
         write_raster(tmp_path / "files" / f"{key}.tif", ones())
-    found = find_bands("s2", [tmp_path / "files"], wanted).wanted
+    found = find_bands("s2", [tmp_path / "files"], wanted).bands
     assert {name: band.path.stem for name, band in found.items()} == KEYS
     path = write_raster(tmp_path / "a.tif", ones(len(KEYS)), names=tuple(KEYS.values()))
-    assert [band.index for band in find_bands("s2", [path], wanted).wanted.values()] == list(range(1, len(KEYS) + 1))
+    assert [band.index for band in find_bands("s2", [path], wanted).bands.values()] == list(range(1, len(KEYS) + 1))
 
 
 def test_a_key_that_may_be_several_bands_is_shown_with_them(tmp_path):
@@ -134,7 +134,7 @@ SNAP = ("Sigma0_VV", "Sigma0_VH", "Sigma0_VV_db", "Sigma0_VH_db")
 def test_of_linear_bands_and_their_decibels_those_in_the_units_are_taken(tmp_path, units, places_of_snap, stem):
     path = write_raster(tmp_path / f"{stem}.tif", ones(4), names=SNAP)
     found = find_bands("s1", [path], {"VV": 10, "VH": 10}, units=units)
-    assert [band.index for band in found.wanted.values()] == places_of_snap
+    assert [band.index for band in found.bands.values()] == places_of_snap
     assert found.order == (("VV", "VH", "other", "other") if units == "power" else ("other", "other", "VV", "VH"))
 
 
@@ -187,4 +187,4 @@ def test_real_downloads_with_short_names_are_understood():
     if folder is None:
         pytest.skip("needs ssl4eo_s12 in shared/data beside the checkout")
     found = find_bands("s2", [folder], {"B01": 60, "B02": 10, "B11": 20, "B8A": 20})
-    assert [band.path.name for band in found.wanted.values()] == ["B1.tif", "B2.tif", "B11.tif", "B8A.tif"]
+    assert [band.path.name for band in found.bands.values()] == ["B1.tif", "B2.tif", "B11.tif", "B8A.tif"]

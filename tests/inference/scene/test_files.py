@@ -109,7 +109,7 @@ def test_gdals_paths_into_archives_are_read(archives, form):
 
 def test_a_path_into_an_archive_may_begin_in_this_folder(archives, monkeypatch):
     monkeypatch.chdir(archives)
-    found = find_bands("s1", ["/vsizip/s1.zip/product/VV.tif", "/vsizip/s1.zip/product/VH.tif"], S1).wanted
+    found = find_bands("s1", ["/vsizip/s1.zip/product/VV.tif", "/vsizip/s1.zip/product/VH.tif"], S1).bands
     assert [band.path.name for band in found.values()] == ["VV.tif", "VH.tif"]
 
 

@@ -109,7 +109,7 @@ def test_metadata_are_those_of_fp32_with_precision_and_origin(made, source, prec
 def test_probabilities_are_close_to_fp32s_with_any_modality_missing(
     made, source, test_set, precision, setting, batch_size
 ):
-    pixels = test_set.read(range(batch_size)).pixels
+    pixels = test_set.read(range(batch_size))
     found, expected = (Session(path).run(pixels, setting)["probabilities"] for path in (made[precision], source))
     assert np.ptp(expected) > 0.3
     assert np.abs(found - expected).max() < {"fp16": 0.01, "int8": 0.08}[precision]
@@ -121,7 +121,7 @@ def test_variants_of_a_graph_with_attention_as_one_operator_are_as_close(
 ):
     source = save_source(tmp_path / "model.onnx", inputs, statistics, classes, opset=23)
     made = make_variants(source, train, tmp_path / "variants", num_pairs=5, seed=0)
-    pixels = test_set.read(range(6)).pixels
+    pixels = test_set.read(range(6))
     expected = Session(source).run(pixels)["probabilities"]
     for precision, largest in (("fp16", 0.01), ("int8", 0.08)):
         found = Session(made[precision]).run(pixels)["probabilities"]
@@ -130,7 +130,7 @@ def test_variants_of_a_graph_with_attention_as_one_operator_are_as_close(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rows_may_differ_in_what_is_present_and_an_absent_modality_may_be_nan(made, test_set, precision):
-    pixels = {name: array.astype(np.float32) for name, array in test_set.read(range(3)).pixels.items()}
+    pixels = {name: array.astype(np.float32) for name, array in test_set.read(range(3)).items()}
     feeds = {name: array.copy() for name, array in pixels.items()}
     feeds["s1_10m"][2] = np.nan
     feeds["presence"] = np.array([[1, 1], [1, 0], [0, 1]], np.float32)
@@ -253,7 +253,7 @@ def test_a_variant_that_ranks_worse_is_not_accepted(source, test_set, tmp_path):
     turned = changed(
         source, tmp_path / "turned.onnx", lambda name, value: -value if name.startswith("classifier.head") else value
     )
-    labels = (Session(source).run(test_set.read(range(6)).pixels)["probabilities"] > 0.5).astype(np.uint8)
+    labels = (Session(source).run(test_set.read(range(6)))["probabilities"] > 0.5).astype(np.uint8)
     assert labels.any()
     assert not labels.all()
     test_set = ShardReaderWith(test_set, labels)

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from fusmae.sources.bigearthnet import v1
+from fusmae.sources.bigearthnet.source import V1_FOLDERS, V1_LISTS
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.places import parse_patch_name, utm_corner
 from fusmae.sources.sample.source import SampleSource
@@ -71,14 +71,14 @@ def v1_raw(sample_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = pd.read_csv(sample_raw / "v1_tables" / "s1_s2_name_country_season.csv.bz2")
     for modality in ("s1", "s2"):
         shutil.copytree(
-            sample_raw / "v1_geotiff" / f"BigEarthNet-{modality.upper()}-Example", raw / v1.FOLDERS[modality]
+            sample_raw / "v1_geotiff" / f"BigEarthNet-{modality.upper()}-Example", raw / V1_FOLDERS[modality]
         )
-    present = {folder.name for folder in (raw / v1.FOLDERS["s2"]).iterdir()}
+    present = {folder.name for folder in (raw / V1_FOLDERS["s2"]).iterdir()}
     s1_of_s2 = {row.s2_name: row.s1_name for row in names.itertuples() if row.s2_name in present}
     for split, word in V1_WORDS.items():
         listed = bz2.decompress((sample_raw / "v1_tables" / f"{word}.csv.bz2").read_bytes()).decode().split()
         lines = [f"{name},{s1_of_s2[name]}\n" for name in listed if name in present]
-        (raw / v1.SPLIT_LISTS[split]).write_text("".join(lines))
+        (raw / V1_LISTS[split].name).write_text("".join(lines))
     return raw
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from fusmae.errors import SourceError
 from fusmae.sources.bigearthnet import source as bigearthnet
-from fusmae.sources.bigearthnet import v1
 from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.transfer.fetch import PROVIDED
@@ -190,7 +189,7 @@ def test_a_table_that_contradicts_itself_stops_before_the_archives(small_v2, v2_
 def test_lists_that_pair_two_places_stop_before_the_archives(v1_raw: Path, tmp_path: Path):
     raw = tmp_path / "raw"
     raw.mkdir()
-    for name in v1.SPLIT_LISTS.values():
+    for name in [file.name for file in bigearthnet.V1_LISTS.values()]:
         lines = [line.split(",") for line in (v1_raw / name).read_text().splitlines()]
         s1_names = [s1 for _, s1 in lines]
         moved = [s1.rsplit("_", 1)[0] + "_0" for s1 in s1_names]
@@ -227,15 +226,15 @@ def test_folders_and_a_cut_table_that_the_user_provided_are_kept(v2_copy: Path, 
 def test_v1_is_fetched_from_a_mirror_unpacked_and_read(v1_raw: Path, served, monkeypatch, tmp_path: Path):
     folder, address = served
     nowhere = "http://127.0.0.1:9"
-    lists = [put(folder, nowhere, one.name, (v1_raw / one.name).read_bytes()) for one in bigearthnet.V1_LISTS]
+    lists = [put(folder, nowhere, one.name, (v1_raw / one.name).read_bytes()) for one in bigearthnet.V1_LISTS.values()]
     made = []
     for archive in bigearthnet.V1_ARCHIVES:
         part = put(folder, nowhere, archive.name, packed(v1_raw, archive.makes))
         made.append(Archive(archive.name, (part,), archive.makes))
-    monkeypatch.setattr(bigearthnet, "V1_LISTS", tuple(lists))
+    monkeypatch.setattr(bigearthnet, "V1_LISTS", dict(zip(bigearthnet.V1_LISTS, lists, strict=True)))
     monkeypatch.setattr(bigearthnet, "V1_ARCHIVES", tuple(made))
     source, raw = BigEarthNetSource(1, [], snow_and_clouds=False), tmp_path / "raw"
     sums = source.fetch(tmp_path / "downloads", raw, DownloadOptions((address,), 2))
-    assert set(sums) == {*v1.SPLIT_LISTS.values(), *(archive.name for archive in made)}
+    assert set(sums) == {*(file.name for file in lists), *(archive.name for archive in made)}
     for pair in source.pairs(raw):
         source.read(raw, pair)

@@ -7,7 +7,7 @@ import pytest
 
 from fusmae.errors import PairError, SourceError
 from fusmae.modalities import BIGEARTHNET, modality_inputs
-from fusmae.sources.patches.bands import PATCH_M, validate_bands
+from fusmae.sources.patches.geotiff import validate_bands
 from fusmae.sources.patches.nomenclature import (
     CLASS_OF_V1_LABEL,
     CLASSES,
@@ -15,7 +15,7 @@ from fusmae.sources.patches.nomenclature import (
     classes_of_v1_labels,
     in_table_order,
 )
-from fusmae.sources.patches.places import parse_patch_name
+from fusmae.sources.patches.places import PATCH_M, parse_patch_name
 
 
 def made_bands() -> dict[str, np.ndarray]:

@@ -143,7 +143,7 @@ def test_addresses_and_checksums_are_those_of_torchgeo():
         assert (part.name, part.address, part.md5) == (stated["filename"], stated["url"], stated["md5"])
         assert archive.makes == stated["directory"]
     stated_lists = {(one["filename"], one["url"], one["md5"]) for one in BigEarthNet.splits_metadata.values()}
-    assert {(one.name, one.address, one.md5) for one in bigearthnet.V1_LISTS} == stated_lists
+    assert {(one.name, one.address, one.md5) for one in bigearthnet.V1_LISTS.values()} == stated_lists
 
 
 def written(path: Path, dtype: str, side_px: int, crs: str, pixel: float) -> None:

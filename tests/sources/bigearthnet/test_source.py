@@ -10,8 +10,7 @@ from fusmae.data.index import validate_index
 from fusmae.errors import SourceError
 from fusmae.modalities import BIGEARTHNET
 from fusmae.sources import open_source
-from fusmae.sources.bigearthnet import v1
-from fusmae.sources.bigearthnet.source import BigEarthNetSource
+from fusmae.sources.bigearthnet.source import V1_LISTS, BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.nomenclature import CLASSES
 from fusmae.sources.patches.places import ground_cell, parse_patch_name
@@ -171,8 +170,8 @@ def test_v1_pairs_are_those_of_the_sample_with_their_official_splits(v1_raw: Pat
     assert len(pairs) == 5
     listed = {
         line.partition(",")[0]: split
-        for split, name in v1.SPLIT_LISTS.items()
-        for line in (v1_raw / name).read_text().splitlines()
+        for split, file in V1_LISTS.items()
+        for line in (v1_raw / file.name).read_text().splitlines()
     }
     for pair in pairs:
         known = sample[pair.key]

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from fusmae.sources.folder import file_hashes as module
-from fusmae.sources.folder.file_hashes import file_hashes
+from fusmae.sources.folder import source as module
+from fusmae.sources.folder.source import file_hashes
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import http.server
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ SEASONS = ("spring", "summer", "fall", "winter")
 
 def test_archives_lists_and_their_md5s_are_torchgeos():
     files = [part for archive in sen12ms.season_archives(SEASONS) for part in archive.parts]
-    ours = {file.name: file.md5 for file in (*files, *sen12ms.list_files())}
+    ours = {file.name: file.md5 for file in (*files, *sen12ms.LISTS)}
     assert ours == dict(zip(SEN12MS.filenames, SEN12MS.md5s, strict=True))
 
 
@@ -31,7 +32,7 @@ def test_addresses_are_those_of_torchgeos_download_script():
         assert address in script
         assert part.address == address[6:-1].replace("${season}", season).replace("${source}", kind)
         assert archive.name == part.name
-    for file in sen12ms.list_files():
+    for file in sen12ms.LISTS:
         assert file.address.replace(file.name, "${split}_list.txt") in script
 
 
@@ -77,7 +78,7 @@ def mirror(tmp_path: Path, tile_writer, list_writer, monkeypatch) -> Iterator[Mi
                 tar.add(tile, tile.relative_to(made).as_posix())
             md5s[f"{folder}_{kind}"] = md5_of(path)
     monkeypatch.setattr(sen12ms, "ARCHIVE_MD5S", md5s)
-    monkeypatch.setattr(sen12ms, "LIST_MD5S", {name: md5_of(served / name) for name in sen12ms.LIST_MD5S})
+    monkeypatch.setattr(sen12ms, "LISTS", [replace(file, md5=md5_of(served / file.name)) for file in sen12ms.LISTS])
     mirror = Mirror(served)
     thread = threading.Thread(target=mirror.server.serve_forever)
     thread.start()

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from fusmae.errors import SourceError
-from fusmae.sources.sen12ms.lists import Tile, read_tiles, validation_scenes
+from fusmae.sources.sen12ms.source import Tile, read_tiles, validation_scenes
 
 SEASONS = ("spring", "summer", "fall", "winter")
 SCENES = [Tile("ROIs1868_summer", "summer", scene, 1) for scene in range(60)]

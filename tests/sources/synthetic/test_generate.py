@@ -10,8 +10,7 @@ import pytest
 
 from fusmae.errors import SourceError
 from fusmae.sources.synthetic.plan import World, blocks_of
-from fusmae.sources.synthetic.source import MARKER, SyntheticSource, generate, identity_of
-from fusmae.sources.synthetic.write import scene_folders
+from fusmae.sources.synthetic.source import MARKER, SyntheticSource, generate, identity_of, scene_folders
 
 
 def digests(raw: Path) -> dict[str, str]:

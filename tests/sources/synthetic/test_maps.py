@@ -7,7 +7,7 @@ import numpy as np
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import ShardReader
 from fusmae.modalities import BIGEARTHNET, modality_inputs
-from fusmae.sources.patches.bands import PATCH_M
+from fusmae.sources.patches.places import PATCH_M
 from fusmae.sources.synthetic.landscape import CLASSES
 from fusmae.sources.synthetic.plan import blocks_of
 from fusmae.sources.synthetic.scene import LABEL_SHARE, make_scene

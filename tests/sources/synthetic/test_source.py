@@ -8,8 +8,8 @@ from fusmae.data.index import validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import SourceError
 from fusmae.modalities import BIGEARTHNET, modality_inputs
-from fusmae.sources.patches.bands import PATCH_M
 from fusmae.sources.patches.nomenclature import CLASSES
+from fusmae.sources.patches.places import PATCH_M
 from fusmae.sources.shared.source import Source
 from fusmae.sources.synthetic.landscape import COVERS
 from fusmae.sources.synthetic.scene import LABEL_SHARE

@@ -62,7 +62,7 @@ def test_without_maps_there_is_nothing_to_segment(tiny, measure, tmp_path):
 
     def read(pair):
         split = tiny.data().reader(pair.split)
-        pixels = split.read([split.keys.index(pair.key)]).pixels
+        pixels = split.read([split.keys.index(pair.key)])
         return {band: pixels[item.name][0][at] for item in reader.inputs for at, band in enumerate(item.bands)}
 
     settings = {"inputs": reader.inputs, "classes": reader.classes, "shard_pairs": 20}
