@@ -76,22 +76,15 @@ def reconstruction_errors(
     patch, all three are implicitly given the true patch's mean and deviation: `nearest` takes the visible patch that
     is nearest in the grid, normalised by that patch's own mean and deviation.
 
-    Args:
-        model: pretrained model; it decodes all removed patches here, whatever its `decode_fraction`.
-        tiles: normalised tiles `[B, C, H, W]` by modality.
-        noise: uniform noise `[B, L]` by modality, from which the model draws its masks.
-        band_means: means of the targets' bands, from `target_band_means`.
+    Tiles `[B, C, H, W]` are normalised; the model draws its masks from the uniform noise `[B, L]`. `band_means` are
+    from `target_band_means`.
 
     Returns:
         By modality, sums `[4]` over the removed patches: of their mean squared errors in the order of `FILLS`, then
         their number. Those of several batches may be added.
     """
-    decode_fraction, errors = model.decode_fraction, {}
-    model.decode_fraction = 1.0
-    try:
-        found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise))
-    finally:
-        model.decode_fraction = decode_fraction
+    errors: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, Reconstruction] = model(tiles, model.draw_masks(tiles, noise), decode_fraction=1.0)
     for name, reconstruction in found.items():
         removed = reconstruction.mask.bool()
         constant = band_means[name].to(tiles[name].device).repeat_interleave(model.patch_px**2)
@@ -130,27 +123,21 @@ def retrieval(features: Mapping[str, NDArray[Any]], modalities: Sequence[str]) -
     return {f"{one} → {other}": cross_modal_retrieval(own[one], own[other]) for one, other in permutations(own, 2)}
 
 
-def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any], ks: Sequence[int] = (1, 5)) -> dict[str, float]:
+def cross_modal_retrieval(one: NDArray[Any], other: NDArray[Any]) -> dict[str, float]:
     """Find each row's own partner among all rows of the other modality, by cosine similarity.
 
     The features of each modality are centred on their own mean: features of two modalities lie in two narrow cones,
-    and the angle between the cones would hide the angles within them (Liang et al. 2022, "Mind the gap").
-
-    Args:
-        one: features `[N, D]` of the queries; at least 3 rows, at most some thousands (all N² similarities are in
-            memory at once).
-        other: features `[N, D]` that are searched; row i is the partner of query i.
-        ks: numbers k of most similar rows among which the partner may be.
+    and the angle between the cones would hide the angles within them (Liang et al. 2022, "Mind the gap"). There are at
+    least 3 rows and at most some thousands, because all N² similarities are in memory at once.
 
     Returns:
-        For each k: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`, the same
-        share when guessing; and `candidates`, N.
+        For k of 1 and of 5: `recall@k`, the share of rows whose partner is among the k most similar, and `chance@k`,
+        the same share when guessing; and `candidates`, N.
     """
     candidates = len(one)
     similarities = cosine_similarity(one - one.mean(axis=0), other - other.mean(axis=0))
     found: dict[str, float] = {}
-    for k in ks:
-        is_certain = k >= candidates
-        recall = 1.0 if is_certain else top_k_accuracy_score(np.arange(candidates), similarities, k=k)
+    for k in (1, 5):
+        recall = top_k_accuracy_score(np.arange(candidates), similarities, k=k) if k < candidates else 1.0
         found |= {f"recall@{k}": float(recall), f"chance@{k}": min(1.0, k / candidates)}
     return found | {"candidates": float(candidates)}

@@ -51,9 +51,9 @@ def draw_reconstructions(
     pairs. Every picture shows the note, for example that the data are synthetic.
     """
     model, statistics = checkpoint.autoencoder(), checkpoint.preprocessing.statistics
-    model.decode_fraction, mask_ratio = 1.0, checkpoint.architecture.mask_ratio
+    shares = ", ".join(f"{share:.0%} of {key}" for key, share in checkpoint.architecture.mask_ratio.items())
     tiles = Preprocess(checkpoint.preprocessing)(batch.pixels)
-    found = model(tiles, model.draw_masks(tiles, batch.noise))
+    found = model(tiles, model.draw_masks(tiles, batch.noise), decode_fraction=1.0)
     note = f"{note}\n{_NOTES[any(model.runs.values())]}".strip()
     drawn = {key: model.pixels(key, found[key], tiles[key]) for key in found}
     with written_whole(folder) as partial:
@@ -65,7 +65,7 @@ def draw_reconstructions(
                 masked = true.copy()
                 masked[_hidden(found[key].mask[row], found[key].ids[row], model.patch_px, len(true))] = _HIDDEN
                 rows[f"{key} ({modality.units})"] = {"true": true, "masked": masked, "predicted": predicted}
-            title = f"{name}; removed: {', '.join(f'{share:.0%} of {key}' for key, share in mask_ratio.items())}"
+            title = f"{name}; removed: {shares}"
             save_images(partial / f"{row:02d}_{name}.png", title, rows, note, (9, 3.1 * len(rows) + 0.5), 10)
 
 

@@ -87,6 +87,31 @@ def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.i
     return np.asarray(found, dtype=np.int64)
 
 
+def class_ious(confusion: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU `[…, K]` from pixel counts `[…, K, K]`, true classes in rows; 0 for a class without a pixel."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits
+    return np.asarray(hits / np.maximum(union, 1), np.float64)
+
+
+def segmentation_scores(confusion: NDArray[Any], classes: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of all pixels that have a class, counted together in `confusion` `[K, K]`, true classes in rows.
+
+    Returns:
+        Scores `miou`, the mean IoU of the classes that have a true pixel, and `accuracy`; then the IoU of each of
+        these classes by name.
+
+    Raises:
+        ValueError: no pixel has a class.
+    """
+    present = np.flatnonzero(confusion.sum(axis=1))
+    if not present.size:
+        raise ValueError("no pixel has a class")
+    ious = class_ious(confusion)[present]
+    by_name = dict(zip((classes[place] for place in present.tolist()), ious.tolist(), strict=True))
+    return {"miou": float(ious.mean()), "accuracy": float(confusion.trace() / confusion.sum())}, by_name
+
+
 def headline(kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     """The score by which ways of predicting are compared: macro AP, or accuracy for `multiclass`.
 

@@ -37,13 +37,10 @@ def initialise(module: nn.Module) -> None:
 
 
 class DropPath(nn.Module):
-    """Drops a block's branch for some rows, in training only, and scales up the other rows to compensate.
+    """Drops a block's branch for a row with probability `drop_prob`, in training only, and scales up the other rows.
 
     The caller may set the random numbers that choose the rows. Then a pair's draw depends neither on the other pairs
     in the batch nor on the device.
-
-    Args:
-        drop_prob: probability that the branch is dropped for a row.
     """
 
     def __init__(self, drop_prob: float) -> None:
@@ -69,12 +66,6 @@ def self_attention_block(dim: int, num_heads: int, drop_path: float = 0.0) -> nn
     return block
 
 
-def _mlp(dim: int) -> nn.Module:
-    """The feed-forward part of a block: `[B, L, D]` → `[B, L, D]`."""
-    mlp: nn.Module = Mlp(dim, hidden_features=MLP_RATIO * dim)
-    return mlp
-
-
 class CrossAttention(nn.Module):
     """Multi-head attention of one sequence to another."""
 
@@ -93,15 +84,9 @@ class CrossAttention(nn.Module):
         return projected.reshape(batch, length, self.num_heads, dim // self.num_heads).transpose(1, 2)
 
     def forward(self, query: Tensor, context: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """Attend from query to context.
+        """Attend from tokens `[B, L_q, D]` to a context `[B, L_c, D]`: `[B, L_q, D]`.
 
-        Args:
-            query: tokens `[B, L_q, D]` that attend.
-            context: tokens `[B, L_c, D]` that are attended to.
-            key_mask: `[B, L_c]` bool, True where a context token may be seen; at least one per row.
-
-        Returns:
-            `[B, L_q, D]`.
+        `key_mask` `[B, L_c]` is True where a context token may be seen; at least one per row.
         """
         key, value = self.kv(context).chunk(2, dim=-1)
         attn_mask = None if key_mask is None else key_mask[:, None, None, :]
@@ -117,29 +102,29 @@ def key_mask_of(tokens: Mapping[str, Tensor], presence: Presence) -> Tensor:
     return torch.cat([presence[name][:, None].expand(-1, tokens[name].shape[1]) for name in tokens], dim=1)
 
 
-def _cross_terms(
-    attentions: nn.ModuleDict, tokens: Mapping[str, Tensor], presence: Presence | None
+def _attended(
+    attentions: nn.ModuleDict, tokens: Mapping[str, Tensor], normed: Mapping[str, Tensor], presence: Presence | None
 ) -> dict[str, Tensor]:
-    """What each modality's tokens `[B, L, D]` gain from the other modalities' tokens.
+    """Tokens `[B, L, D]` by modality, each with what its normed tokens gain from those of the other modalities.
 
-    The result leaves out a modality that has no other modality beside it in the batch; a row without one gets zeros.
+    A modality that has no other one beside it, in the batch or in a row, stays as it is there.
     """
     terms = {}
     for name in tokens:
-        others = {other: tokens[other] for other in tokens if other != name}
+        others = {other: normed[other] for other in tokens if other != name}
         if not others:
-            continue
+            return dict(tokens)
         context = torch.cat(list(others.values()), dim=1)
         if presence is None:
-            terms[name] = attentions[name](tokens[name], context)
+            terms[name] = attentions[name](normed[name], context)
             continue
         key_mask = key_mask_of(others, presence)
         has_counterpart = key_mask.any(dim=1, keepdim=True)
         # A row without a counterpart sees every key, because a softmax over no key gives 0 or NaN, depending on the
         # backend. Its result is replaced by zeros below.
-        term = attentions[name](tokens[name], context, key_mask | ~has_counterpart)
+        term = attentions[name](normed[name], context, key_mask | ~has_counterpart)
         terms[name] = torch.where(has_counterpart.unsqueeze(-1), term, 0.0)
-    return terms
+    return {name: own + terms[name] for name, own in tokens.items()}
 
 
 def _check_fusable(modalities: Sequence[str], switch: str) -> None:
@@ -160,21 +145,15 @@ class XAttnEncoder(nn.Module):
         self.norms = nn.ModuleDict({name: LAYER_NORM(dim) for name in modalities})
         self.attentions = nn.ModuleDict({name: CrossAttention(dim, num_heads) for name in modalities})
         self.norm = LAYER_NORM(dim)
-        self.mlp = _mlp(dim)
+        self.mlp = Mlp(dim, MLP_RATIO * dim)
 
     def forward(self, tokens: Mapping[str, Tensor], presence: Presence | None = None) -> Tensor:
-        """Fuse and join the modalities' tokens.
+        """Fuse visible tokens `[B, L_vis, D]` by modality and join them in their order: `[B, sum of L_vis, D]`.
 
-        Args:
-            tokens: visible tokens `[B, L_vis, D]` by modality; L_vis may differ between modalities.
-            presence: `[B]` bool by modality; None if every row has all modalities.
-
-        Returns:
-            `[B, sum of L_vis, D]`, modalities in the order of `tokens`.
+        L_vis may differ between modalities; `presence` is None if every row has all modalities.
         """
         normed = {name: self.norms[name](own) for name, own in tokens.items()}
-        terms = _cross_terms(self.attentions, normed, presence)
-        joined = torch.cat([own + terms[name] if name in terms else own for name, own in tokens.items()], dim=1)
+        joined = torch.cat(list(_attended(self.attentions, tokens, normed, presence).values()), dim=1)
         out: Tensor = joined + self.mlp(self.norm(joined))
         return out
 
@@ -190,10 +169,9 @@ class XAttnDecoder(nn.Module):
         _check_fusable(modalities, "feature_fusion")
         self.attentions = nn.ModuleDict({name: CrossAttention(dim, num_heads) for name in modalities})
         self.norms = nn.ModuleDict({name: LAYER_NORM(dim) for name in modalities})
-        self.mlps = nn.ModuleDict({name: _mlp(dim) for name in modalities})
+        self.mlps = nn.ModuleDict({name: Mlp(dim, MLP_RATIO * dim) for name in modalities})
 
     def forward(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Fuse visible latents `[B, L_vis, D]` by modality into latents of the same shapes."""
-        terms = _cross_terms(self.attentions, latents, None)
-        fused = {name: own + terms[name] if name in terms else own for name, own in latents.items()}
+        fused = _attended(self.attentions, latents, latents, None)
         return {name: own + self.mlps[name](self.norms[name](own)) for name, own in fused.items()}

@@ -30,12 +30,8 @@ class Encoder(nn.Module):
     Block 0 is the XAttnEncoder (`early_fusion`) or an ordinary joint block. CLS joins after block 0 in
     both, so that the switch changes the cross-attention and nothing else; depth − 1 joint blocks follow.
 
-    Args:
-        architecture: switches and sizes.
-        drop_path: drop path rate of the last block; the rate grows linearly from 0 at block 0.
-
-    Attributes:
-        in_chans: number of bands C by modality, in the modality order.
+    `drop_path` is the rate of the last block; it grows linearly from 0 at block 0. The attribute `in_chans` has the
+    number of bands C by modality, in the modality order.
     """
 
     def __init__(self, architecture: Architecture, *, drop_path: float = 0.0) -> None:

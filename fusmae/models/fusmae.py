@@ -50,7 +50,7 @@ from torch import Tensor, nn
 
 from fusmae.models.architecture import Architecture
 from fusmae.models.attention import LAYER_NORM, TOKEN_STD, XAttnDecoder, initialise, self_attention_block
-from fusmae.models.encoder import Encoder, Latents
+from fusmae.models.encoder import Encoder
 from fusmae.models.masking import Mask, draw_masks
 from fusmae.models.targets import normalised_runs, patch_moments
 from fusmae.models.tokens import grid_side, patchify, select, sincos_positions, unpatchify
@@ -77,12 +77,7 @@ def reconstruction_loss(reconstruction: Reconstruction) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """The light decoder of one modality: its visible latents to the pixels of its patches.
-
-    Args:
-        architecture: switches and sizes.
-        bands: number of the modality's bands C.
-    """
+    """The light decoder of one modality with C `bands`: its visible latents to the pixels of its patches."""
 
     positions: Tensor
 
@@ -102,17 +97,11 @@ class Decoder(nn.Module):
         nn.init.normal_(self.mask_token, std=TOKEN_STD)
 
     def forward(self, latent: Tensor, ids: Tensor) -> Tensor:
-        """Predict the patches `ids`.
+        """Predict patches `[B, L_dec, C·P·P]` from the encoder's visible latents `[B, L_vis, D]`.
 
-        The result of self-attention depends on the tokens' position embeddings, not on their order. So tokens stay in
-        the drawn order: un-shuffling is not needed, and patches that are not decoded are simply left out.
-
-        Args:
-            latent: visible latents `[B, L_vis, D]` of the encoder.
-            ids: patch indices `[B, L_dec]`: those of the latents, then those to fill with the mask token.
-
-        Returns:
-            `[B, L_dec, C·P·P]`.
+        `ids` `[B, L_dec]` are the patches of the latents, then those to fill with the mask token. The result of
+        self-attention depends on the tokens' position embeddings, not on their order. So tokens stay in the drawn
+        order: un-shuffling is not needed, and patches that are not decoded are simply left out.
         """
         visible = self.embed(latent)
         hidden = self.mask_token.expand(ids.shape[0], ids.shape[1] - latent.shape[1], -1)
@@ -128,15 +117,13 @@ class FusMAE(nn.Module):
     """A masked autoencoder over modalities that are fused by cross-attention.
 
     Attributes:
-        decode_fraction: share of the removed patches that is decoded, at first the architecture's; it may be changed,
-            for example to draw whole pictures.
         runs: lengths of the runs of a flat patch that targets are normalised over, by modality.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         patch_px, in_chans = architecture.patch_px, architecture.in_chans
-        self.architecture, self.patch_px, self.decode_fraction = architecture, patch_px, architecture.decode_fraction
+        self.architecture, self.patch_px = architecture, patch_px
         self.runs = {
             name: normalised_runs(architecture.target_norm, bands, patch_px)
             for name, bands in architecture.groups.items()
@@ -153,45 +140,26 @@ class FusMAE(nn.Module):
         present = {name: noise[name] for name in self.encoder.in_chans if name in tiles}
         return draw_masks(present, self.architecture.mask_ratio, self.architecture.masking)
 
-    def forward(self, tiles: dict[str, Tensor], masks: dict[str, Mask]) -> dict[str, Reconstruction]:
-        """Encode the visible patches of the modalities in `tiles`, and reconstruct the removed ones.
+    def forward(
+        self, tiles: dict[str, Tensor], masks: dict[str, Mask], decode_fraction: float | None = None
+    ) -> dict[str, Reconstruction]:
+        """Encode the visible patches, and reconstruct the removed ones, of each modality in `tiles`.
 
         Args:
             tiles: normalised tiles `[B, C, H, W]` by modality.
             masks: a mask for each modality in `tiles`, from `draw_masks`.
-
-        Returns:
-            A reconstruction for each modality in `tiles`.
+            decode_fraction: share of the removed patches that is decoded; None for the architecture's.
         """
-        return self.reconstruct(self.encoder(tiles, masks), masks, tiles)
-
-    def reconstruct(
-        self, latents: Latents, masks: Mapping[str, Mask], tiles: Mapping[str, Tensor]
-    ) -> dict[str, Reconstruction]:
-        """Decode visible latents and pair the predictions with their targets.
-
-        Args:
-            latents: latents of the visible patches.
-            masks: masks that `latents` were encoded with, by modality.
-            tiles: normalised tiles `[B, C, H, W]` by modality, from which the targets are made.
-        """
-        visible = latents.tokens if self.latent_fusion is None else self.latent_fusion(latents.tokens)
+        latents = self.encoder(tiles, masks).tokens
+        if self.latent_fusion is not None:
+            latents = self.latent_fusion(latents)
+        decode_fraction = self.architecture.decode_fraction if decode_fraction is None else decode_fraction
         reconstructions = {}
-        for name, latent in visible.items():
-            ids = self._decoded_ids(masks[name])
-            reconstructions[name] = Reconstruction(
-                pred=self.decoders[name](latent, ids),
-                target=self._target(name, tiles[name], ids),
-                mask=masks[name].mask.gather(1, ids),
-                ids=ids,
-            )
+        for name, latent in latents.items():
+            ids = masks[name].first(decode_fraction)
+            pred, target = self.decoders[name](latent, ids), self._target(name, tiles[name], ids)
+            reconstructions[name] = Reconstruction(pred, target, masks[name].mask.gather(1, ids), ids)
         return reconstructions
-
-    def _decoded_ids(self, mask: Mask) -> Tensor:
-        """`[B, L_dec]`: the visible patches, then the first `decode_fraction` of the removed ones, at least one."""
-        visible, removed = mask.ids_keep.shape[1], mask.mask.shape[1] - mask.ids_keep.shape[1]
-        decoded = min(removed, max(1, round(removed * self.decode_fraction)))
-        return mask.ids_shuffle[:, : visible + decoded]
 
     @torch.no_grad()
     def _target(self, name: str, tile: Tensor, ids: Tensor) -> Tensor:
@@ -202,14 +170,9 @@ class FusMAE(nn.Module):
 
     @torch.no_grad()
     def pixels(self, name: str, reconstruction: Reconstruction, tile: Tensor) -> Tensor:
-        """Draw a modality's reconstruction as a tile, for pictures.
+        """Draw the reconstruction of modality `name` as a tile, for pictures; `tile` `[B, C, H, W]` is the true one.
 
         The target normalisation is undone with the true patch's own mean and standard deviation, as MAE does.
-
-        Args:
-            name: name of the modality.
-            reconstruction: reconstruction of that modality.
-            tile: true tile `[B, C, H, W]`, normalised.
 
         Returns:
             Normalised pixels `[B, C, H, W]`, float32: visible patches from the true tile, decoded ones as

@@ -116,11 +116,7 @@ class ClassifierHead(_LinearHead):
 class SegmenterHead(nn.Module):
     """A map from a frozen encoder's tokens: batch norm without parameters, one linear layer for all places, upsampling.
 
-    Args:
-        dim: width D of the tokens.
-        num_classes: number of classes K.
-        side_px: height H and width W of the map in pixels.
-        modalities: names of all modalities in the encoder's order.
+    `side_px` is height H and width W of the map; `modalities` are all of the encoder's, in its order.
     """
 
     def __init__(self, dim: int, num_classes: int, side_px: int, modalities: Sequence[str]) -> None:
@@ -141,28 +137,16 @@ class SegmenterHead(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder, a read-out and a head: tiles to logits.
-
-    Args:
-        encoder: encoder, used without masks.
-        readout: way in which its latents are pooled.
-        head: `ProbeHead` or `ClassifierHead` of width `readout_dim(encoder, readout)`.
-    """
+    """An encoder without masks, a read-out and a head of width `readout_dim(encoder, readout)`: tiles to logits."""
 
     def __init__(self, encoder: Encoder, readout: Readout, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.readout, self.head = encoder, readout, head
 
     def forward(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
-        """Classify tiles.
+        """Logits `[B, num_classes]` of normalised tiles `[B, C, H, W]` by modality.
 
-        Args:
-            tiles: normalised tiles `[B, C, H, W]` by modality.
-            presence: `[B, M]` bool, columns in the encoder's modality order; None if every row has
-                every modality in `tiles`.
-
-        Returns:
-            Logits `[B, num_classes]`.
+        `presence` is `[B, M]` bool, columns in the encoder's order; None if every row has every modality in `tiles`.
         """
         logits: Tensor = self.head(self.embed(tiles, presence))
         return logits

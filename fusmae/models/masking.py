@@ -13,43 +13,37 @@ from fusmae.config.training import Masking
 class Mask:
     """Which patches of one modality are removed, row by row."""
 
-    ids_keep: Tensor  # indices `[B, L_vis]` of the visible patches, in the order in which the encoder gets them
-    ids_restore: Tensor  # rank `[B, L]` of each patch in the drawn order; the visible ones rank first
-    mask: Tensor  # float32 `[B, L]`, 1 = removed, 0 = visible
+    ids: Tensor  # patch indices `[B, L]` in the drawn order: the visible ones first, then the removed ones
+    num_visible: int  # number L_vis of visible patches in each row
 
     @property
-    def ids_shuffle(self) -> Tensor:
-        """Patch indices `[B, L]` in the drawn order: the visible ones first, then the removed ones."""
-        return self.ids_restore.argsort(dim=1)
+    def ids_keep(self) -> Tensor:
+        """Indices `[B, L_vis]` of the visible patches, in the order in which the encoder gets them."""
+        return self.ids[:, : self.num_visible]
 
+    @property
+    def mask(self) -> Tensor:
+        """Float32 `[B, L]` over the grid: 1 = removed, 0 = visible."""
+        return torch.ones(self.ids.shape, device=self.ids.device).scatter(1, self.ids_keep, 0.0)
 
-def num_visible(num_patches: int, mask_ratio: float) -> int:
-    """Number of patches out of L that stay visible: L − round(L · mask_ratio), at least 1."""
-    return max(1, num_patches - round(num_patches * mask_ratio))
+    def first(self, fraction: float) -> Tensor:
+        """Indices `[B, L_dec]`: the visible patches, then the first `fraction` of the removed ones, at least one."""
+        removed = self.ids.shape[1] - self.num_visible
+        return self.ids[:, : self.num_visible + min(removed, max(1, round(removed * fraction)))]
 
 
 def _mask_from_noise(noise: Tensor, mask_ratio: float) -> Mask:
-    """Mask that keeps the patches with the lowest noise `[B, L]`."""
-    visible = num_visible(noise.shape[1], mask_ratio)
+    """Mask that keeps the patches with the lowest noise `[B, L]`: L − round(L · mask_ratio) of them, at least 1."""
+    num_patches = noise.shape[1]
     # The sort is stable, so that equal noise values give the same mask on every device.
-    ids_shuffle = noise.argsort(dim=1, stable=True)
-    ids_restore = ids_shuffle.argsort(dim=1)
-    return Mask(
-        ids_keep=ids_shuffle[:, :visible], ids_restore=ids_restore, mask=(ids_restore >= visible).to(torch.float32)
-    )
+    return Mask(noise.argsort(dim=1, stable=True), max(1, num_patches - round(num_patches * mask_ratio)))
 
 
 def draw_masks(noise: dict[str, Tensor], mask_ratio: Mapping[str, float], masking: Masking) -> dict[str, Mask]:
-    """Turn noise into one mask per modality.
+    """Turn uniform noise `[B, L]` by modality into one mask each: patches with the lowest values stay visible.
 
-    Args:
-        noise: uniform noise `[B, L]` by modality; patches with the lowest values stay visible.
-        mask_ratio: share of patches removed, by modality.
-        masking: way of masking. With `consistent` the first modality's noise is used for all; where ratios
-            differ, the smaller visible set is a subset of the larger one.
-
-    Returns:
-        A mask for each modality in `noise`, in its order.
+    `mask_ratio` is the share of patches removed, by modality. With `consistent` the first modality's noise is used for
+    all; where ratios differ, the smaller visible set is a subset of the larger one.
 
     Raises:
         ValueError: masking is `consistent` and modalities have different numbers of patches.

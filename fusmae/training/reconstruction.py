@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import cast
 
-import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from fusmae.config.training import ModelConfig, PretrainConfig
 from fusmae.data.augment import apply_geometry
@@ -26,55 +23,42 @@ from fusmae.models.masking import Mask
 from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.runs.distributed import ranks
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.guards import refuse_non_finite
-from fusmae.training.optim import parameter_groups, scaled_lr, scheduled
-from fusmae.training.parallel import mean_weight, shard_blocks
+from fusmae.training.objective import EncoderObjective
 
 TEMPERATURE = 0.07
 
 
-class Reconstructor(L.LightningModule):
+class Reconstructor(EncoderObjective):
     """Trains a FusMAE on batches of native-resolution pixels: AdamW with betas (0.9, 0.95)."""
 
+    model: FusMAE
+    recipe: PretrainConfig
+    betas = (0.9, 0.95)
+
     def __init__(self, model: FusMAE, preprocess: Preprocess, recipe: PretrainConfig) -> None:
-        super().__init__()
-        self.model, self.preprocess, self.recipe = model, preprocess, recipe
+        super().__init__(model, preprocess, recipe)
         modalities, dim = tuple(model.encoder.in_chans), model.encoder.dim
         self.contrast = Contrast(modalities, dim) if recipe.contrastive_weight else None
-
-    def configure_model(self) -> None:
-        """Distribute the model's parameters if the processes share the model (`fsdp`)."""
-        shard_blocks(self.model, self.device_mesh)
 
     def masked(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Mask]]:
         """Augmented tiles `[B, C, H, W]` by modality, without a dropped one, and their masks."""
         tiles = apply_geometry(self.preprocess(batch.only(batch.present)), batch.geometry)
         return tiles, self.model.draw_masks(tiles, batch.noise)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch; the loss of each modality is logged."""
-        return self._loss(batch, "train", batch_idx)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss under the fixed masks of epoch 0."""
-        self._loss(batch, "validation", batch_idx)
-
-    def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
+    def loss_of(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
+        """Weighted sum of the terms, each of which is logged; validation has the fixed masks of epoch 0."""
         terms, (tiles, masks) = [], self.masked(batch)
         if self.recipe.reconstruction_weight:
             losses = {key: reconstruction_loss(found) for key, found in self.model(tiles, masks).items()}
             for key, loss in losses.items():
-                refuse_non_finite(loss, f"{split} loss of modality {key}", self, batch_idx)
-                # MLflow allows no plus sign in a name.
-                self._log(f"{split}/loss_{key.replace('+', '-')}", loss, batch)
+                self.log_loss(f"{split}/loss_{key}", loss, f"{split} loss of modality {key}", batch, batch_idx)
             terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
         if self.contrast is not None and len(batch.present) > 1:
             loss = self.contrast(self.model.encoder, tiles, masks, self._of_all_processes)
-            refuse_non_finite(loss, f"{split} contrastive loss", self, batch_idx)
-            self._log(f"{split}/loss_contrastive", loss, batch)
+            self.log_loss(f"{split}/loss_contrastive", loss, f"{split} contrastive loss", batch, batch_idx)
             terms.append(self.recipe.contrastive_weight * loss)
         total = torch.stack(terms).sum()
-        self._log(f"{split}/loss", total, batch, prog_bar=True)
+        self.log_loss(f"{split}/loss", total, f"{split} loss", batch, batch_idx)
         return total
 
     def _of_all_processes(self, rows: Tensor) -> Tensor:
@@ -83,27 +67,12 @@ class Reconstructor(L.LightningModule):
             return rows
         return cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
 
-    def _log(self, name: str, loss: Tensor, batch: Batch, *, prog_bar: bool = False) -> None:
-        """Log the mean over an epoch's pairs of all processes."""
-        weight = mean_weight(len(batch.indices))
-        self.log(name, loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=weight, sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW and its schedule, as Lightning expects them."""
-        recipe = self.recipe
-        lr = scaled_lr(recipe.base_lr, recipe.batch_size)
-        groups = parameter_groups(self, lr=lr, weight_decay=recipe.weight_decay)
-        return scheduled(self, AdamW(groups, betas=(0.9, 0.95)), recipe.warmup_epochs)
-
 
 class Contrast(nn.Module):
     """InfoNCE between the pooled latents of modalities, each of which is encoded alone.
 
-    If the modalities were encoded together, they would attend to one another, and matching them would be trivial.
-
-    Args:
-        modalities: names of the modalities, two or more.
-        dim: width D of the encoder. Each modality has its own projection D → D, which is used in pretraining only.
+    If the modalities were encoded together, they would attend to one another, and matching them would be trivial. Each
+    has its own projection D → D (`dim` is the encoder's width), which is used in pretraining only.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
@@ -118,14 +87,10 @@ class Contrast(nn.Module):
         masks: Mapping[str, Mask],
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Tensor:
-        """The mean loss over all couples of modalities: a float32 scalar.
+        """The mean loss over all couples of two modalities or more: a float32 scalar.
 
-        Args:
-            encoder: encoder whose latents are compared.
-            tiles: normalised tiles `[B, C, H, W]` by modality, two modalities or more.
-            masks: masks by modality.
-            gather: function that turns the rows `[B, D]` of this process into those of all processes, so that each
-                row has the rows of all processes as negatives.
+        Tiles are normalised, `[B, C, H, W]`. `gather` turns the rows `[B, D]` of this process into those of all
+        processes, so that each row has the rows of all processes as negatives.
         """
         views = {}
         for name, tile in tiles.items():

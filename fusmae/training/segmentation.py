@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 
-import lightning as L
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
 from fusmae.data.datamodule import Batch
@@ -16,19 +12,14 @@ from fusmae.data.pixels import NO_CLASS, map_side_px
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import SegmenterHead
 from fusmae.models.preprocess import Preprocess
-from fusmae.training.guards import refuse_non_finite
+from fusmae.training.objective import Objective
 from fusmae.training.optim import scheduled
 
 
-class Segmenter(L.LightningModule):
+class Segmenter(Objective):
     """Trains a head on tokens of a frozen encoder in eval mode, with cross-entropy over pixels that have a class.
 
-    Args:
-        encoder: encoder, which stays bit-identical.
-        preprocess: module that turns native pixels into normalised tiles.
-        setting: modalities that the encoder gets.
-        learning_rate: initial learning rate of AdamW; it falls along a cosine.
-        num_classes: number K of the maps' classes.
+    The encoder gets the modalities of `setting` and stays bit-identical. AdamW's learning rate falls along a cosine.
     """
 
     def __init__(
@@ -59,21 +50,10 @@ class Segmenter(L.LightningModule):
         logits: Tensor = self.head(latents)
         return logits.float()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def loss_of(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
         """Loss of one batch, not augmented."""
-        return self._loss(batch, "train", batch_idx)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the loss of one batch."""
-        self._loss(batch, "validation", batch_idx)
-
-    def _loss(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        loss = pixel_loss(self(batch), _maps_of(batch))
-        refuse_non_finite(loss, f"{split} segmentation loss on {'+'.join(self.setting)}", self, batch_idx)
-        # MLflow allows no plus sign in a name.
-        self.log(
-            f"{split}/loss_{'-'.join(self.setting)}", loss, on_step=False, on_epoch=True, batch_size=len(batch.indices)
-        )
+        loss, setting = pixel_loss(self(batch), _maps_of(batch)), "+".join(self.setting)
+        self.log_loss(f"{split}/loss_{setting}", loss, f"{split} segmentation loss on {setting}", batch, batch_idx)
         return loss
 
     def predict_step(self, batch: Batch) -> Tensor:
@@ -99,45 +79,15 @@ def pixel_loss(logits: Tensor, maps: Tensor) -> Tensor:
 
 
 def pair_confusions(predicted: Tensor, maps: Tensor, num_classes: int) -> Tensor:
-    """Count pixels of each pair by true and predicted class.
+    """Pixels of each pair by true class (rows) and predicted class (columns): `[B, K, K]` int32.
 
-    One call counts all pairs: torchmetrics, called per pair in deterministic mode, takes longer than the predictions.
-
-    Args:
-        predicted: predicted classes `[B, H, W]`.
-        maps: true classes `[B, H, W]`, or `NO_CLASS`.
-        num_classes: number of classes K.
-
-    Returns:
-        `[B, K, K]` int32: true classes in rows, predicted ones in columns.
+    Predicted classes are `[B, H, W]`, and `maps` the true ones, or `NO_CLASS`. One call counts all pairs: torchmetrics,
+    called per pair in deterministic mode, takes longer than the predictions.
     """
     pair = torch.arange(len(maps), device=maps.device)[:, None, None]
     cells = (pair * num_classes + maps) * num_classes + predicted
     counts = torch.bincount(cells[maps != NO_CLASS], minlength=len(maps) * num_classes**2)
     return counts.reshape(len(maps), num_classes, num_classes).int()
-
-
-def segmentation_scores(
-    confusion: NDArray[np.integer], classes: Sequence[str]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores of all pixels that have a class, counted together in `confusion` `[K, K]`, true classes in rows.
-
-    Returns:
-        Scores `miou`, the mean IoU of the classes that have a true pixel, and `accuracy`; then the IoU of each of
-        these classes by name.
-
-    Raises:
-        ValueError: no pixel has a class.
-    """
-    present = np.flatnonzero(confusion.sum(axis=1))
-    if not present.size:
-        raise ValueError("no pixel has a class")
-    true, predicted = (places.ravel() for places in np.indices(confusion.shape))
-    pixels = confusion.ravel()
-    ious = jaccard_score(true, predicted, labels=present, average=None, sample_weight=pixels)
-    accuracy = accuracy_score(true, predicted, sample_weight=pixels)
-    by_name = {classes[int(place)]: float(iou) for place, iou in zip(present, ious, strict=True)}
-    return {"miou": float(np.mean(ious)), "accuracy": float(accuracy)}, by_name
 
 
 def _maps_of(batch: Batch) -> Tensor:

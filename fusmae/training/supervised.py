@@ -1,11 +1,8 @@
 """Finetuning: encoder and head are trained together, with several classes per pair or exactly one."""
 
-import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import AdamW
 
 from fusmae.config.training import FinetuneConfig, LabelKind
 from fusmae.data.augment import apply_geometry
@@ -13,61 +10,42 @@ from fusmae.data.datamodule import Batch
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
-from fusmae.training.guards import refuse_non_finite
-from fusmae.training.optim import parameter_groups, scaled_lr, scheduled
-from fusmae.training.parallel import mean_weight, shard_blocks
+from fusmae.training.objective import EncoderObjective
 
 
-class Finetuner(L.LightningModule):
+class Finetuner(EncoderObjective):
     """Trains a Classifier: AdamW with betas (0.9, 0.999) and layer decay.
 
     The loss is binary cross-entropy per class for `multilabel`, and cross-entropy for `multiclass`.
     """
 
+    model: Classifier
+    recipe: FinetuneConfig
+    betas = (0.9, 0.999)
+
     def __init__(
         self, model: Classifier, preprocess: Preprocess, recipe: FinetuneConfig, kind: LabelKind = "multilabel"
     ) -> None:
-        super().__init__()
-        self.model, self.preprocess, self.recipe, self.kind = model, preprocess, recipe, kind
+        super().__init__(model, preprocess, recipe)
+        self.kind = kind
 
-    def configure_model(self) -> None:
-        """Distribute the model's parameters if the processes share the model (`fsdp`)."""
-        shard_blocks(self.model, self.device_mesh)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one augmented batch, from which a modality may be dropped."""
+    def loss_of(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
+        """Loss of one batch; in training it is augmented, and a modality may be dropped from it."""
         tiles = self.preprocess(batch.only(batch.present))
-        logits = self.model(apply_geometry(tiles, batch.geometry))
-        return self._loss(logits, batch, "train", batch_idx)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss with every modality."""
-        self._loss(self.model(self.preprocess(batch.pixels)), batch, "validation", batch_idx)
-
-    def _loss(self, logits: Tensor, batch: Batch, split: str, batch_idx: int) -> Tensor:
+        logits = self.model(apply_geometry(tiles, batch.geometry) if split == "train" else tiles).float()
         if self.kind == "multilabel":
-            loss = F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+            loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
         else:
-            loss = F.cross_entropy(logits.float(), batch.labels.argmax(dim=1))
-        refuse_non_finite(loss, f"{split} loss on {'+'.join(batch.present)}", self, batch_idx)
-        weight = mean_weight(len(batch.indices))
-        # Logs the mean over an epoch's pairs of all processes.
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
+            loss = F.cross_entropy(logits, batch.labels.argmax(dim=1))
+        self.log_loss(f"{split}/loss", loss, f"{split} loss on {'+'.join(batch.present)}", batch, batch_idx)
         return loss
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with layer decay and its schedule, as Lightning expects them."""
-        recipe, encoder = self.recipe, self.model.encoder
-
-        def lr_scale(name: str) -> float:
-            if not name.startswith("encoder."):
-                return 1.0
-            depth_from_top = encoder.num_layers - encoder.layer_of(name.removeprefix("encoder."))
-            return float(recipe.layer_decay**depth_from_top)
-
-        lr = scaled_lr(recipe.base_lr, recipe.batch_size)
-        groups = parameter_groups(self.model, lr=lr, weight_decay=recipe.weight_decay, lr_scale=lr_scale)
-        return scheduled(self, AdamW(groups, betas=(0.9, 0.999)), recipe.warmup_epochs)
+    def lr_scale(self, name: str) -> float:
+        """Layer decay: the lower a parameter's layer, the smaller its learning rate; the head has the full rate."""
+        encoder, in_encoder = self.model.encoder, name.removeprefix("model.encoder.")
+        if in_encoder == name:
+            return 1.0
+        return float(self.recipe.layer_decay ** (encoder.num_layers - encoder.layer_of(in_encoder)))
 
 
 def start_finetuning(

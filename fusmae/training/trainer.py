@@ -21,10 +21,10 @@ from torch import Tensor
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.data.datamodule import PairDataModule, ResumableLoader
 from fusmae.data.randomness import Purpose, generators
+from fusmae.errors import TrainingError
 from fusmae.files import written_whole
 from fusmae.models.attention import DropPath
 from fusmae.runs.distributed import ranks
-from fusmae.training.guards import FiniteGradients
 from fusmae.training.parallel import PortableOptimizer, SameStart, StopTogether, build_strategy
 
 LAST = "last"
@@ -49,20 +49,34 @@ class KeyedDropPath(Callback):
             path.noise = drawn
 
 
-class CheckpointOnStop(Callback):
-    """Writes the resume checkpoint when a run has to end (SIGTERM), so that no step is computed twice.
+class FiniteGradients(Callback):
+    """Refuses an optimizer step whose gradients are not finite: a finite loss can have them."""
 
-    After an error it writes none, because a run must not resume from the state that led to the error.
-    """
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer: Any) -> None:
+        """Check every gradient before weights change.
 
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Save if the exception is SIGTERM's, which Lightning raises after a finished batch."""
-        if isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(_last(trainer))
+        Raises:
+            TrainingError: gradients are not finite; the message names the step and the parameters.
+        """
+        gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients.values())):
+            return
+        # There is none where all gradients are finite and only the sum of their squares overflowed.
+        if bad := [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]:
+            raise TrainingError(
+                f"Gradients are not finite at step {trainer.global_step}, in {len(bad)} parameters: "
+                f"{', '.join(bad[:3])}.",
+                expected="finite gradients; the last good checkpoint is kept",
+                hint="lower base_lr in params.yaml, then `dvc repro`",
+            )
 
 
 class ResumeCheckpoint(ModelCheckpoint):
-    """Writes an epoch's last step only after the epoch's validation: resuming from before it would skip validation."""
+    """Writes an epoch's last step only after the epoch's validation: resuming from before it would skip validation.
+
+    A run that has to end (SIGTERM) is saved, too, so that no step is computed twice. After an error nothing is written,
+    because a run must not resume from the state that led to the error.
+    """
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,6 +88,11 @@ class ResumeCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save for the epoch's last step."""
         super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save if the exception is SIGTERM's, which Lightning raises after a finished batch."""
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(_last(trainer))
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -93,16 +112,12 @@ class WholeFileIO(TorchCheckpointIO):
 
 
 class History(Callback):
-    """Keeps every logged number by epoch, and the duration of the run; both survive restarts.
-
-    Attributes:
-        points: points (epoch, value) by name of the number, like `train/loss`.
-        seconds: duration of all training batches in seconds, summed over restarts.
-        pairs: number of pairs that this process has trained on, summed over restarts.
-    """
+    """Keeps every logged number by epoch, and the duration of the run; both survive restarts."""
 
     def __init__(self) -> None:
         self.points: dict[str, list[tuple[float, float]]] = {}
+        """Points (epoch, value) by name of the number, like `train/loss`."""
+        # Duration of all training batches, and number of pairs that this process has trained on, over all restarts.
         self.seconds, self.pairs, self._since = 0.0, 0, 0.0
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -145,27 +160,14 @@ def build_trainer(
 ) -> L.Trainer:
     """Build a Trainer with a progress bar, resume checkpoints, and bf16 where the hardware supports it.
 
-    Several processes that torchrun started share each batch.
-
-    Args:
-        runtime: section `runtime` of params.yaml.
-        epochs: number of epochs after which training ends.
-        seed: seed of the run, for drop path.
-        resume_folder: folder of the resume checkpoints.
-        logger: logger of the run's numbers; None for none.
-        callbacks: callbacks that run before those added here.
-        max_steps: number of steps after which training ends earlier; -1 for no such limit.
-        is_validated: whether the validation split is evaluated after each epoch.
+    Several processes that torchrun started share each batch. `seed` is for drop path; `callbacks` run before those
+    added here. Training ends after `max_steps`, if these are fewer than those of all epochs; -1 is no such limit. With
+    `is_validated` the validation split is evaluated after each epoch.
     """
     _silence_hints()
     place = ranks()
-    resume = ResumeCheckpoint(
-        dirpath=resume_folder,
-        filename=LAST,
-        every_n_train_steps=runtime.checkpoint_every_steps,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
+    every = runtime.checkpoint_every_steps
+    resume = ResumeCheckpoint(resume_folder, LAST, every_n_train_steps=every, enable_version_counter=False)
     # Emulated bf16 is slower than float32.
     is_on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
     has_bf16 = is_on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -187,7 +189,6 @@ def build_trainer(
             FiniteGradients(),
             PortableOptimizer(),
             StopTogether(),
-            CheckpointOnStop(),
             RichProgressBar(),
             *([LearningRateMonitor("epoch")] if logger else []),
         ],

@@ -9,9 +9,10 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.errors import TrainingError
+from fusmae.evaluation.metrics import segmentation_scores
 from fusmae.models.encoder import Encoder
 from fusmae.models.preprocess import Preprocess
-from fusmae.training.segmentation import Segmenter, pair_confusions, pixel_loss, segmentation_scores
+from fusmae.training.segmentation import Segmenter, pair_confusions, pixel_loss
 from tests.sections import architecture_of, preprocess_of
 
 MAP_CLASSES = ("dark", "bright", "absent")

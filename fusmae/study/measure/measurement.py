@@ -20,7 +20,7 @@ from fusmae.data.index import Pair, Split
 from fusmae.errors import CheckpointError, ConfigError
 from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
 from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, device_of, features_of
-from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score
+from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score, segmentation_scores
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.predictions import finetuned_probabilities
 from fusmae.evaluation.probe import fit_probe
@@ -32,7 +32,7 @@ from fusmae.rivals.backbones import build_rival
 from fusmae.study.results import FOCUS, Row
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 from fusmae.training.optim import REFERENCE_BATCH
-from fusmae.training.segmentation import Segmenter, segmentation_scores
+from fusmae.training.segmentation import Segmenter
 from fusmae.training.supervised import Finetuner, start_finetuning
 from fusmae.training.trainer import build_trainer, fit
 
