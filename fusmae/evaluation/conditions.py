@@ -102,10 +102,15 @@ def over_split(
 
 
 def clouded(pixels: dict[str, Tensor], indices: Tensor, clouds: Clouds) -> dict[str, Tensor]:
-    """Put opaque clouds with soft edges over a part of each optical tile, the arrays `[B, C, h, w]` of `s2_…` (DN).
+    """Put opaque clouds with soft edges over a part of each optical tile.
 
-    A pair's clouds depend on the seed and the pair alone, whose position in its split is in `indices` `[B]`, not on the
-    rest of the batch, and are the same at every resolution.
+    A pair's clouds depend on the seed and the pair alone, not on the rest of the batch, and are the same at every
+    resolution.
+
+    Args:
+        pixels: arrays `[B, C, h, w]` by input name, in physical units; only `s2_…` (DN) get clouds.
+        indices: positions `[B]` of the pairs in their split.
+        clouds: seed and share of the clouds.
     """
     optical = {name: array for name, array in pixels.items() if name.startswith(f"{CLOUDED}_")}
     if not optical:

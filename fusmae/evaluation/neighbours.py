@@ -13,8 +13,13 @@ def neighbour_probabilities(
     """Each class's share among a row's `k` nearest labelled rows, where nearer rows count more.
 
     Neighbours are found by cosine distance, and weighted by its inverse. So there is no temperature, which would have
-    to fit the features of every model. All N labelled rows, with features `[N, D]` and labels `[N, K]` (0 or 1; one-hot
-    where each row has one class), are neighbours if there are fewer than `k`. Features `[M, D]` give `[M, K]`.
+    to fit the features of every model.
+
+    Args:
+        train_features: features `[N, D]` of the labelled rows.
+        train_labels: labels `[N, K]`, 0 or 1; one-hot where each row has one class.
+        features: features `[M, D]` of the rows to predict; the probabilities are `[M, K]`.
+        k: number of neighbours; all N if there are fewer.
     """
     # The regressor's weighted mean of labels is the probability, for one class per row as well as for several.
     neighbours = KNeighborsRegressor(min(k, len(train_labels)), weights="distance", metric="cosine", algorithm="brute")

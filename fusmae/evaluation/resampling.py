@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn import config_context
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
 from fusmae.data.randomness import Purpose, generators
 from fusmae.errors import SourceError
-from fusmae.evaluation.metrics import average_precisions, class_ious
+from fusmae.evaluation.metrics import average_precisions
 
 METRICS = ("micro_ap", "macro_ap")
 CONFIDENCE = 0.95
@@ -61,8 +63,10 @@ def independent_places(pairs: Sequence[Pair]) -> list[str]:
     rows, columns = np.array(ends, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(ends), np.int8), (rows, columns)), shape=(num_nodes, num_nodes))
     component = connected_components(graph, directed=False)[1]
-    first = {component[node]: name for name, node in reversed(places.items())}
-    return [first[component[places[pair.place]]] for pair in pairs]
+    first: dict[int, str] = {}
+    for name, node in places.items():
+        first.setdefault(int(component[node]), name)
+    return [first[int(component[places[pair.place]])] for pair in pairs]
 
 
 def fewest_places(confidence: float) -> int:
@@ -105,8 +109,9 @@ def headline_draws(
     """
     if kind == "multilabel":
         return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
-    is_right = labels.argmax(axis=1) == probabilities.argmax(axis=1)
-    return np.asarray(weights @ is_right / weights.sum(axis=1), np.float64)
+    truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return np.array([accuracy_score(truth, predicted, sample_weight=row) for row in weights], np.float64)
 
 
 def average_precision_draws(
@@ -114,8 +119,11 @@ def average_precision_draws(
 ) -> dict[str, NDArray[np.float64]]:
     """Average precision `[draws]` by metric, 0 where the draw has no label.
 
-    Labels `[N, K]` are 0 or 1, probabilities `[N, K]` in 0..1, weights `[draws, N]` from `place_resamples`. `micro_ap`
-    is over all (pair, class) decisions, `macro_ap` over the classes in the draw.
+    Args:
+        labels: labels `[N, K]`, 0 or 1.
+        probabilities: probabilities `[N, K]` in 0..1.
+        weights: weights `[draws, N]` from `place_resamples`.
+        metrics: names: micro_ap, over all (pair, class) decisions; macro_ap, over the classes in the draw.
     """
     import torch
 
@@ -154,23 +162,34 @@ def score_intervals(
 
 
 def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean IoU `[draws]`, over the classes that have true pixels in the draw; 0 if none has.
+    """Mean intersection over union `[draws]`, over the classes that have true pixels in the draw; 0 if none has.
 
-    `confusions` are pixel counts `[N, K, K]` of each pair, true classes in rows; weights are from `place_resamples`.
+    Args:
+        confusions: pixel counts `[N, K, K]` of each pair, true classes in rows, predicted ones in columns.
+        weights: weights `[draws, N]` from `place_resamples`.
     """
+    num_classes = confusions.shape[1]
+    # Every couple (true, predicted) appears once, weighted by its number of pixels.
+    truth, predicted = np.indices((num_classes, num_classes)).reshape(2, -1)
     counts = weights.astype(np.float64) @ confusions.reshape(len(confusions), -1)
-    counts = counts.reshape(-1, *confusions.shape[1:])
-    is_present = counts.sum(axis=2) > 0
-    ious = np.where(is_present, class_ious(counts), 0.0)
-    return np.asarray(ious.sum(axis=1) / np.maximum(1, is_present.sum(axis=1)), np.float64)
+    found = np.zeros(len(weights))
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for at, cells in enumerate(counts):
+            present = np.flatnonzero(cells.reshape(num_classes, num_classes).sum(axis=1))
+            if not len(present):
+                continue
+            found[at] = jaccard_score(truth, predicted, labels=present, average="macro", sample_weight=cells)
+    return found
 
 
 def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
     """Means `[B]` over seeds, drawn with replacement on each draw, so that their spread is that of places and seeds.
 
-    With few seeds the spread is too small: the variance between S seeds is (S − 1) / S of the true one. Scores are
-    `[S, B]`, one row per training seed, from the same B resamples of places. With one `seed` for all rows that are
-    compared, a draw has the same training seeds in all.
+    With few seeds the spread is too small: the variance between S seeds is (S − 1) / S of the true one.
+
+    Args:
+        draws: scores `[S, B]`, one row per training seed, from the same B resamples of places.
+        seed: random seed, the same for all rows that are compared, so that a draw has the same training seeds in all.
     """
     num_seeds, num_draws = draws.shape
     chosen = [random.integers(num_seeds, size=num_seeds) for random in _generators(seed, _SEEDS, num_draws)]
