@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, f1_score, precision_recall_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    precision_recall_curve,
+)
 
 from fusmae.config.training import LabelKind
 
@@ -87,13 +94,6 @@ def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.i
     return np.asarray(found, dtype=np.int64)
 
 
-def class_ious(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """IoU `[…, K]` from pixel counts `[…, K, K]`, true classes in rows; 0 for a class without a pixel."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    union = confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits
-    return np.asarray(hits / np.maximum(union, 1), np.float64)
-
-
 def segmentation_scores(confusion: NDArray[Any], classes: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Scores of all pixels that have a class, counted together in `confusion` `[K, K]`, true classes in rows.
 
@@ -107,9 +107,12 @@ def segmentation_scores(confusion: NDArray[Any], classes: Sequence[str]) -> tupl
     present = np.flatnonzero(confusion.sum(axis=1))
     if not present.size:
         raise ValueError("no pixel has a class")
-    ious = class_ious(confusion)[present]
+    true, predicted = (places.ravel() for places in np.indices(confusion.shape))
+    pixels = confusion.ravel()
+    ious = jaccard_score(true, predicted, labels=present, average=None, sample_weight=pixels)
+    accuracy = accuracy_score(true, predicted, sample_weight=pixels)
     by_name = dict(zip((classes[place] for place in present.tolist()), ious.tolist(), strict=True))
-    return {"miou": float(ious.mean()), "accuracy": float(confusion.trace() / confusion.sum())}, by_name
+    return {"miou": float(np.mean(ious)), "accuracy": float(accuracy)}, by_name
 
 
 def headline(kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
