@@ -44,10 +44,10 @@ def test_an_extreme_pixel_stops_the_run_at_its_step(make_reconstructor, make_dat
     reader, read = data.reader("train"), data.reader("train").read
 
     def read_extreme(indices):
-        batch = read(indices)
+        pixels = read(indices)
         if 11 in list(indices):
-            batch.pixels["s1_10m"][list(indices).index(11)] = 3e38
-        return batch
+            pixels["s1_10m"][list(indices).index(11)] = 3e38
+        return pixels
 
     order = list(data.train_dataloader().sampler)
     step = [key.pair for key in order].index(11) // 4
