@@ -112,6 +112,7 @@ def run_stage(name: str, workspace: Workspace, *, is_first: bool) -> None:
                 options += ["--force", "--single-item"]
             code = workspace.run("dvc", "repro", *options, "fetch", **written)
     if not code and name != "fetch":
+        exit_code_file.unlink(missing_ok=True)  # that of fetch
         code = workspace.run("dvc", "repro", *options, name, **written)
     if code:
         error = StageCutOffError if is_worth_another_try(exit_code_file) else StageFailedError

@@ -59,6 +59,18 @@ def test_a_run_that_begins_with_a_later_stage_fetches_while_other_runs_of_the_ho
     assert calls["commands"] == ["lock", "dvc repro fetch", "unlock", "dvc repro pretrain"]
 
 
+def test_a_stage_that_was_up_to_date_is_said_to_be_even_where_its_run_fetched_before(calls, monkeypatch, caplog):
+    def run(self, *command, **variables):
+        if command[-1] == "fetch":
+            Path(variables[EXIT_CODE_FILE]).write_text("0")
+        return 0
+
+    monkeypatch.setattr(Workspace, "run", run)
+    with caplog.at_level(logging.INFO):
+        run_stage.fn("pretrain", calls["workspace"], is_first=True)
+    assert caplog.messages == ["stage pretrain was up to date"]
+
+
 @pytest.mark.parametrize(
     ("ended", "is_tried_again"),
     [
