@@ -1,14 +1,18 @@
 """A flow run's worktree: the host's cache, raw data and resume folders, its own parameters, and nothing left."""
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from flows import workspace as module
 from flows.workspace import open_workspace
 from fusmae.errors import CheckoutError, ConfigError
+from fusmae.runs.git import Worktree
 from fusmae.runs.mlflow_address import sqlite_uri
 from fusmae.runs.resume_folder import RESUME_ROOT
 
@@ -98,6 +102,18 @@ def test_a_killed_run_finds_its_worktree_and_commit_again(checkout, monkeypatch)
     with open_workspace("", ["seed=3"]) as again:
         assert (again.folder / "left").read_text() == "half done"
         assert again.commit == made.commit != git("rev-parse", "HEAD")
+
+
+def test_worktrees_of_killed_runs_go_after_a_week_but_not_those_of_runs_in_progress(checkout):
+    runs = checkout / ".fusmae" / "flow-runs"
+    week_old = time.time() - 8 * 86_400
+    for name in ("killed", "in-progress", "of-today"):
+        Worktree(runs / name, git("rev-parse", "HEAD"), "").make()
+        if name != "of-today":
+            os.utime(runs / name, (week_old, week_old))
+    with FileLock(runs / "in-progress.lock"), open_workspace("HEAD", []):
+        assert {path.name for path in runs.glob("*/")} == {"in-progress", "of-today", "12345678-run"}
+    assert "flow-runs/killed" not in git("worktree", "list")
 
 
 def test_a_run_that_began_on_another_host_works_at_the_commit_that_it_began_at(checkout, monkeypatch):
