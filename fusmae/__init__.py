@@ -4,18 +4,27 @@ The public API is what `__all__` names; everything else may change between two v
 command line, `fusmae --help`.
 """
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fusmae.errors import FusmaeError
 
 if TYPE_CHECKING:
+    from fusmae.data.dataset import open_shards
+    from fusmae.release.embedder import load
+
     __version__: str
 
-__all__ = ["FusmaeError", "__version__"]
+__all__ = ["FusmaeError", "__version__", "load", "open_shards"]
+
+_MODULES = {"load": "fusmae.release.embedder", "open_shards": "fusmae.data.dataset"}
+"""Modules of the functions that need large packages; they are imported when a function is asked for."""
 
 
-def __getattr__(name: str) -> str:
-    """Look up `__version__` when it is asked for: reading it takes longer than importing the package."""
+def __getattr__(name: str) -> Any:
+    """Look up what is imported only when it is asked for, and `__version__`, which takes long to read."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     if name != "__version__":
         raise AttributeError(f"module 'fusmae' has no attribute {name!r}")
     from importlib.metadata import version

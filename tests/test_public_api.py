@@ -12,11 +12,12 @@ from fusmae import errors
 
 
 def test_the_public_api_is_frozen():
-    assert fusmae.__all__ == ["FusmaeError", "__version__"]
+    assert fusmae.__all__ == ["FusmaeError", "__version__", "load", "open_shards"]
+    assert all(getattr(fusmae, name) for name in fusmae.__all__)
     own = {
         name for name, value in vars(fusmae).items() if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert own - {"TYPE_CHECKING"} == {"FusmaeError"}
+    assert own - {"TYPE_CHECKING", "Any"} == {"FusmaeError"}
 
 
 def test_every_error_of_the_package_is_a_fusmae_error():

@@ -1,0 +1,239 @@
+"""An encoder as a function from pixels to features: of a checkpoint, a registered version or an ONNX file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from fusmae.errors import ExportError, InputError
+from fusmae.inference.run_tiles import require_embedding
+from fusmae.inference.session import EMBEDDING, Session
+from fusmae.modalities import ModalityInput
+from fusmae.release.registry.model_file import model_file
+
+if TYPE_CHECKING:
+    from fusmae.training.checkpoint import Checkpoint
+
+Array = Any
+"""A numpy array or a torch tensor."""
+Given = Array | Mapping[int, Array]
+"""A modality's pixels: all bands in one array, or an array per ground sampling distance in metres."""
+
+
+def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
+    """Open an encoder.
+
+    Args:
+        reference: folder of a checkpoint (`models/pretrain/pretrained`), registered version or alias
+            (`models:/fusmae@champion`, `fusmae/3`), or path of an ONNX file.
+        device: torch's name of the device that a checkpoint runs on; an ONNX file runs on the CPU.
+
+    Raises:
+        CheckpointError: the folder has no checkpoint, or a damaged one.
+        RegistryError: there is no such file, version or alias, or the registry does not answer.
+        ExportError: the ONNX file is not from this project, was changed, or gives no embedding.
+    """
+    if Path(reference).is_dir():
+        from fusmae.training.checkpoint import load_checkpoint
+
+        return CheckpointEmbedder(load_checkpoint(Path(reference)), device)
+    found = model_file(str(reference))
+    return GraphEmbedder(Session(found.path), found.label)
+
+
+class Embedder(ABC):
+    """Features of tiles.
+
+    Attributes:
+        label: name of the model: a checkpoint's folder, `fusmae/3`, or a file.
+        inputs: arrays that the model takes: bands, units, ground sampling distance and side of each.
+        dim: D, number of features of a tile.
+    """
+
+    label: str
+    inputs: tuple[ModalityInput, ...]
+    dim: int
+
+    @property
+    def modalities(self) -> dict[str, tuple[str, ...]]:
+        """Bands by modality, in the order in which `embed` takes them."""
+        names = dict.fromkeys(item.modality for item in self.inputs)
+        return {name: sum((item.bands for item in self.inputs if item.modality == name), ()) for name in names}
+
+    @overload
+    def embed(self, *, tokens: Literal[False] = False, **modalities: Given) -> Array: ...
+    @overload
+    def embed(self, *, tokens: Literal[True], **modalities: Given) -> tuple[Array, dict[str, Array]]: ...
+
+    def embed(self, *, tokens: bool = False, **modalities: Given) -> Array | tuple[Array, dict[str, Array]]:
+        """Features of one tile, or of a batch of tiles.
+
+        Args:
+            tokens: whether to return the features of each patch, too.
+            modalities: pixels by modality, as in `embed(s1=…, s2=…)`, in physical units; a modality that is missing is
+                left out. An array is `[C, H, W]` or `[B, C, H, W]`, with all bands of `modalities` on the finest grid;
+                coarser bands are averaged to their own grid. To give bands on their own grids, pass a mapping from the
+                ground sampling distance in metres to an array: `s2={10: …, 20: …, 60: …}`.
+
+        Returns:
+            Features `[D]` of one tile or `[B, D]`, float32: numpy arrays for numpy arrays, tensors for tensors. With
+            `tokens` also, by modality, those of the grid of patches: `[h, w, D']` or `[B, h, w, D']`.
+
+        Raises:
+            InputError: there is no modality, one is unknown, or an array has a wrong shape or no finite pixels.
+            ExportError: `tokens` of a graph, which gives none.
+        """
+        arrays, is_single = self._arrays(modalities)
+        vectors, by_modality = self._run(arrays, tokens)
+        like = next(iter(arrays.values()))
+        made = {name: _like(like, found) for name, found in {"": vectors, **by_modality}.items()}
+        made = {name: found[0] if is_single else found for name, found in made.items()}
+        vector = made.pop("")
+        return (vector, made) if tokens else vector
+
+    @abstractmethod
+    def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
+        """Features `[B, D]`, and tokens `[B, h, w, D']` by modality, of float32 arrays `[B, C, h, w]` by input name."""
+
+    def _arrays(self, given: Mapping[str, Given]) -> tuple[dict[str, Array], bool]:
+        """Arrays `[B, C, h, w]` by input name, and whether one tile was given without the dimension of a batch."""
+        if not given or not set(given) <= set(self.modalities):
+            raise InputError(
+                f"{self.label} takes one modality or more of those that it was trained on.",
+                got=list(given) or "none",
+                expected=f"some of {list(self.modalities)}",
+            )
+        arrays: dict[str, Array] = {}
+        for modality, value in given.items():
+            items = [item for item in self.inputs if item.modality == modality]
+            arrays |= _by_gsd(items, value) if isinstance(value, Mapping) else _from_finest(items, value)
+        return _as_batch(self.inputs, arrays)
+
+
+class CheckpointEmbedder(Embedder):
+    """The encoder of a checkpoint, in torch.
+
+    Features are pooled as the checkpoint's head takes them; without a head, they are the mean over all tokens.
+    """
+
+    def __init__(self, checkpoint: "Checkpoint", device: str) -> None:
+        import torch
+
+        from fusmae.models.heads import readout_dim
+        from fusmae.models.preprocess import Preprocess
+
+        self.label, self.inputs = checkpoint.where, checkpoint.preprocessing.inputs
+        self._device = torch.device(device)
+        self._readout = checkpoint.architecture.readout or "mean"
+        self._preprocess = Preprocess(checkpoint.preprocessing).to(self._device).eval()
+        self._encoder = checkpoint.encoder().requires_grad_(False).to(self._device).eval()
+        self.dim = readout_dim(self._encoder, self._readout)
+
+    def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
+        import torch
+
+        from fusmae.models.heads import pool
+
+        with torch.no_grad():
+            pixels = {name: torch.as_tensor(array, device=self._device) for name, array in arrays.items()}
+            latents = self._encoder(self._preprocess(pixels))
+            vectors = pool(latents, self._readout, tuple(self._encoder.in_chans)).float()
+        if not tokens:
+            return vectors, {}
+        sides = {name: round(found.shape[1] ** 0.5) for name, found in latents.tokens.items()}
+        return vectors, {
+            name: found.float().unflatten(1, (sides[name], sides[name])) for name, found in latents.tokens.items()
+        }
+
+
+class GraphEmbedder(Embedder):
+    """An exported graph, in onnxruntime."""
+
+    def __init__(self, session: Session, label: str) -> None:
+        require_embedding(session, label)
+        self.label, self.inputs, self.dim, self._session = label, session.inputs, session.embedding_dim, session
+
+    def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
+        if tokens:
+            raise ExportError(
+                f"{self.label} is a graph that gives no tokens.",
+                expected="a checkpoint",
+                hint='load the folder of its checkpoint: fusmae.load("models/finetune/pretrained")',
+            )
+        return self._session.run({name: _as_numpy(array) for name, array in arrays.items()})[EMBEDDING], {}
+
+
+def _by_gsd(items: Sequence[ModalityInput], value: Mapping[int, Array]) -> dict[str, Array]:
+    if set(value) != {item.gsd_m for item in items}:
+        raise InputError(
+            f"{items[0].modality} has other ground sampling distances.",
+            got=sorted(value),
+            expected={item.gsd_m: list(item.bands) for item in items},
+        )
+    return {item.name: _as_float(value[item.gsd_m]) for item in items}
+
+
+def _from_finest(items: Sequence[ModalityInput], value: Array) -> dict[str, Array]:
+    """Cut an array of all bands on the finest grid into one per resolution; coarse pixels are means of fine ones."""
+    array, side = _as_float(value), max(item.side_px for item in items)
+    expected = (sum(len(item.bands) for item in items), side, side)
+    if tuple(array.shape[-3:]) != expected:
+        bands = ", ".join(band for item in items for band in item.bands)
+        raise InputError(
+            f"The array of {items[0].modality} has a wrong shape.",
+            got=tuple(array.shape),
+            expected=f"{list(expected)} or [B, {', '.join(map(str, expected))}]: {bands}",
+        )
+    arrays, start = {}, 0
+    for item in items:
+        bands, fine = array[..., start : start + len(item.bands), :, :], side // item.side_px
+        start += len(item.bands)
+        blocks = bands.reshape(*bands.shape[:-2], item.side_px, fine, item.side_px, fine)
+        arrays[item.name] = blocks.mean((-3, -1)) if fine > 1 else bands
+    return arrays
+
+
+def _as_batch(inputs: Sequence[ModalityInput], arrays: dict[str, Array]) -> tuple[dict[str, Array], bool]:
+    """Arrays with the dimension of a batch, once their shapes and pixels are checked; and whether they lacked it."""
+    is_single = next(iter(arrays.values())).ndim == 3
+    batch = {name: array[None] if array.ndim == 3 else array for name, array in arrays.items()}
+    for item in inputs:
+        if item.name not in arrays:
+            continue
+        shape = (len(item.bands), item.side_px, item.side_px)
+        counts = {len(array) for array in batch.values()}
+        if (arrays[item.name].ndim == 3) != is_single or tuple(batch[item.name].shape[1:]) != shape or len(counts) > 1:
+            raise InputError(
+                f"The array of {item.modality} at {item.gsd_m} m has a wrong shape.",
+                got={name: tuple(array.shape) for name, array in arrays.items()},
+                expected=f"{list(shape)}, or [B, {', '.join(map(str, shape))}] with the same B in every array",
+            )
+        values = batch[item.name]
+        # A sum is finite only if every pixel is; sums of pixels in their units are far from overflow.
+        if not abs(float(values.sum())) < np.inf:
+            raise InputError(
+                f"The array of {item.modality} at {item.gsd_m} m has pixels that are NaN or infinite.",
+                expected=f"finite numbers in {item.units}",
+                hint=f"fill them, or leave {item.modality} out",
+            )
+    return batch, is_single
+
+
+def _as_float(array: Array) -> Array:
+    """Float32, as a tensor if it is one."""
+    return array.float() if hasattr(array, "float") else np.asarray(array, np.float32)
+
+
+def _as_numpy(array: Array) -> Array:
+    return array.numpy(force=True) if hasattr(array, "numpy") else array
+
+
+def _like(given: Array, found: Array) -> Array:
+    """Results in the kind of array that was given, and on its device."""
+    if not hasattr(given, "device") or isinstance(given, np.ndarray):
+        return _as_numpy(found)
+    import torch
+
+    return torch.as_tensor(found, device=given.device)
