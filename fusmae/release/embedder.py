@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from fusmae.errors import ExportError, InputError
+from fusmae.errors import CheckpointError, ConfigError, ExportError, InputError
 from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.session import EMBEDDING, Session
 from fusmae.modalities import ModalityInput
-from fusmae.release.registry.model_file import model_file
+from fusmae.release.registry.model_file import REFERENCE, model_file
 
 if TYPE_CHECKING:
     from fusmae.training.checkpoint import Checkpoint
@@ -28,10 +28,11 @@ def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
     Args:
         reference: folder of a checkpoint (`models/pretrain/pretrained`), registered version or alias
             (`models:/fusmae@champion`, `fusmae/3`), or path of an ONNX file.
-        device: torch's name of the device that a checkpoint runs on; an ONNX file runs on the CPU.
+        device: torch's name of the device that a checkpoint runs on, such as `cuda`; an ONNX file runs on the CPU.
 
     Raises:
-        CheckpointError: the folder has no checkpoint, or a damaged one.
+        CheckpointError: there is no such folder, or it has no checkpoint, or a damaged one.
+        ConfigError: the device is not there, or is none for an ONNX file.
         RegistryError: there is no such file, version or alias, or the registry does not answer.
         ExportError: the ONNX file is not from this project, was changed, or gives no embedding.
     """
@@ -39,6 +40,19 @@ def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
         from fusmae.training.checkpoint import load_checkpoint
 
         return CheckpointEmbedder(load_checkpoint(Path(reference)), device)
+    if not (str(reference).endswith(".onnx") or REFERENCE.fullmatch(str(reference))):
+        raise CheckpointError(
+            f"There is no folder {reference}.",
+            expected="the folder of a checkpoint, NAME@ALIAS, NAME/VERSION, or a file that ends in .onnx",
+            hint="dvc repro pretrain",
+        )
+    if device != "cpu":
+        raise ConfigError(
+            f"{reference} is an ONNX file, which runs on the CPU.",
+            got=f"device {device}",
+            expected="cpu, or the folder of a checkpoint",
+            hint='load a checkpoint: fusmae.load("models/finetune/pretrained", device=…)',
+        )
     found = model_file(str(reference))
     return GraphEmbedder(Session(found.path), found.label)
 
@@ -125,7 +139,15 @@ class CheckpointEmbedder(Embedder):
         from fusmae.models.preprocess import Preprocess
 
         self.label, self.inputs = checkpoint.where, checkpoint.preprocessing.inputs
-        self._device = torch.device(device)
+        try:
+            self._device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
+            raise ConfigError(
+                f"torch can't use the device {device!r}.",
+                got=str(error).splitlines()[0],
+                expected="cpu, or a device of this machine",
+                hint="fusmae doctor shows the GPUs that torch sees",
+            ) from error
         self._readout = checkpoint.architecture.readout or "mean"
         self._preprocess = Preprocess(checkpoint.preprocessing).to(self._device).eval()
         self._encoder = checkpoint.encoder().requires_grad_(False).to(self._device).eval()

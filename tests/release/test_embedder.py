@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import fusmae
-from fusmae.errors import CheckpointError, ExportError, InputError, RegistryError
+from fusmae.errors import CheckpointError, ConfigError, ExportError, InputError, RegistryError
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
 from tests.release.conftest import NAME
 from tests.sections import architecture_of
@@ -170,7 +170,28 @@ def test_a_graph_says_where_tokens_are(opened, pixels):
 def test_what_is_no_model_is_refused(tmp_path, checkout):
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         fusmae.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"There is no folder models/absent(?s:.*)next: +dvc repro pretrain"):
+        fusmae.load("models/absent")
     with pytest.raises(RegistryError, match="There is no file"):
         fusmae.load(tmp_path / "absent.onnx")
     with pytest.raises(RegistryError):
         fusmae.load("models:/nothing@champion")
+
+
+def test_a_device_that_is_not_there_is_named(exported, folder):
+    with pytest.raises(ConfigError, match="torch can't use the device 'abacus'"):
+        fusmae.load(folder, device="abacus")
+    with pytest.raises(ConfigError, match=r"which runs on the CPU(?s:.*)got: +device cuda"):
+        fusmae.load(exported.path, device="cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named(folder):
+    with pytest.raises(ConfigError, match="torch can't use the device 'cuda'"):
+        fusmae.load(folder, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_features_on_a_gpu_are_those_of_the_cpu(folder, pixels):
+    found, expected = (fusmae.load(folder, device=device).embed(**pixels) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -22,7 +22,8 @@ RESTORE = (
 """Advice where a file of a version is not the one that was registered."""
 # Folder in which MLflow stores a logged model's extra files.
 _EXTRA_FILES = "extra_files"
-_REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+"""A registered version: `fusmae@champion`, `fusmae/3`, either with `models:/` before it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
         if not Path(reference).is_file():
             raise RegistryError(f"There is no file {reference}.", hint="dvc repro export, or name a registered model")
         return ModelFile(Path(reference), file_sha256(Path(reference)))
-    parts = _REFERENCE.fullmatch(reference)
+    parts = REFERENCE.fullmatch(reference)
     if parts is None:
         raise RegistryError(
             "This is not a reference to a model.",
