@@ -58,17 +58,11 @@ def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
 
 
 class Embedder(ABC):
-    """Features of tiles.
+    """Features of tiles."""
 
-    Attributes:
-        label: name of the model: a checkpoint's folder, `fusmae/3`, or a file.
-        inputs: arrays that the model takes: bands, units, ground sampling distance and side of each.
-        dim: D, number of features of a tile.
-    """
-
-    label: str
-    inputs: tuple[ModalityInput, ...]
-    dim: int
+    label: str  # name of the model: a checkpoint's folder, `fusmae/3`, or a file
+    inputs: tuple[ModalityInput, ...]  # arrays that the model takes: bands, units, ground sampling distance, side
+    dim: int  # number of features D of a tile
 
     @property
     def modalities(self) -> dict[str, tuple[str, ...]]:
