@@ -58,6 +58,14 @@ def test_torch_s_own_loader_makes_batches_of_it(shards):
     assert len(batch["key"]) == 3
 
 
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_worker_processes_read_the_same_tiles(shards, start):
+    samples = open_shards(shards, "test")
+    loader = DataLoader(samples, batch_size=4, num_workers=1, multiprocessing_context=start)
+    found = torch.cat([batch["image_s2"] for batch in loader])
+    assert torch.equal(found, torch.stack([sample["image_s2"] for sample in map(samples.__getitem__, range(6))]))
+
+
 def test_places_are_counted_as_in_a_list(shards):
     samples = open_shards(shards, "test")
     assert samples[-1]["key"] == samples[len(samples) - 1]["key"]
