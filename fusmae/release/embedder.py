@@ -68,7 +68,10 @@ class Embedder(ABC):
     def modalities(self) -> dict[str, tuple[str, ...]]:
         """Bands by modality, in the order in which `embed` takes them."""
         names = dict.fromkeys(item.modality for item in self.inputs)
-        return {name: sum((item.bands for item in self.inputs if item.modality == name), ()) for name in names}
+        return {name: sum((item.bands for item in self._inputs_of(name)), ()) for name in names}
+
+    def _inputs_of(self, modality: str) -> list[ModalityInput]:
+        return [item for item in self.inputs if item.modality == modality]
 
     @overload
     def embed(self, *, tokens: Literal[False] = False, **modalities: Given) -> Array: ...
@@ -115,7 +118,7 @@ class Embedder(ABC):
             )
         arrays: dict[str, Array] = {}
         for modality, value in given.items():
-            items = [item for item in self.inputs if item.modality == modality]
+            items = self._inputs_of(modality)
             arrays |= _by_gsd(items, value) if isinstance(value, Mapping) else _from_finest(items, value)
         return _as_batch(self.inputs, arrays)
 
@@ -129,10 +132,10 @@ class CheckpointEmbedder(Embedder):
     def __init__(self, checkpoint: "Checkpoint", device: str) -> None:
         import torch
 
+        from fusmae.evaluation.features import CheckpointEncoder
         from fusmae.models.heads import readout_dim
-        from fusmae.models.preprocess import Preprocess
+        from fusmae.models.tokens import grid_side
 
-        self.label, self.inputs = checkpoint.where, checkpoint.preprocessing.inputs
         try:
             self._device = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
@@ -142,26 +145,24 @@ class CheckpointEmbedder(Embedder):
                 expected="cpu, or a device of this machine",
                 hint="fusmae doctor shows the GPUs that torch sees",
             ) from error
-        self._readout = checkpoint.architecture.readout or "mean"
-        self._preprocess = Preprocess(checkpoint.preprocessing).to(self._device).eval()
-        self._encoder = checkpoint.encoder().requires_grad_(False).to(self._device).eval()
-        self.dim = readout_dim(self._encoder, self._readout)
+        architecture = checkpoint.architecture
+        self.label, self.inputs = checkpoint.where, checkpoint.preprocessing.inputs
+        self._model = CheckpointEncoder(checkpoint, architecture.readout or "mean").to(self._device)
+        self._grid = (grid_side(architecture.tile_px, architecture.patch_px),) * 2
+        self.dim = readout_dim(architecture, self._model.readout)
 
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
         import torch
 
         from fusmae.models.heads import pool
 
+        model = self._model
         with torch.no_grad():
             pixels = {name: torch.as_tensor(array, device=self._device) for name, array in arrays.items()}
-            latents = self._encoder(self._preprocess(pixels))
-            vectors = pool(latents, self._readout, tuple(self._encoder.in_chans)).float()
-        if not tokens:
-            return vectors, {}
-        sides = {name: round(found.shape[1] ** 0.5) for name, found in latents.tokens.items()}
-        return vectors, {
-            name: found.float().unflatten(1, (sides[name], sides[name])) for name, found in latents.tokens.items()
-        }
+            latents = model.encoder(model.preprocess(pixels))
+            vectors = pool(latents, model.readout, tuple(model.encoder.in_chans)).float()
+        found = latents.tokens if tokens else {}
+        return vectors, {name: own.float().unflatten(1, self._grid) for name, own in found.items()}
 
 
 class GraphEmbedder(Embedder):
@@ -215,11 +216,11 @@ def _as_batch(inputs: Sequence[ModalityInput], arrays: dict[str, Array]) -> tupl
     """Arrays with the dimension of a batch, once their shapes and pixels are checked; and whether they lacked it."""
     is_single = next(iter(arrays.values())).ndim == 3
     batch = {name: array[None] if array.ndim == 3 else array for name, array in arrays.items()}
+    counts = {len(array) for array in batch.values()}
     for item in inputs:
         if item.name not in arrays:
             continue
         shape = (len(item.bands), item.side_px, item.side_px)
-        counts = {len(array) for array in batch.values()}
         if (arrays[item.name].ndim == 3) != is_single or tuple(batch[item.name].shape[1:]) != shape or len(counts) > 1:
             raise InputError(
                 f"The array of {item.modality} at {item.gsd_m} m has a wrong shape.",
