@@ -46,6 +46,7 @@ def test_readme_s_python_gives_the_graph_every_input(monkeypatch):
             return [outputs]
 
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in code)
     exec(block, {})
     assert {name: array.shape for name, array in given.items()} == {**EXPECTED, "presence": (1, 2)}
