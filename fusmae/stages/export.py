@@ -8,6 +8,7 @@ from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
 from fusmae.models.architecture import modality_settings
 from fusmae.models.preprocess import Preprocess
+from fusmae.release.export.devices import on_every_device
 from fusmae.release.export.graph import Deployable, check_parity, describe_graph, export_onnx
 from fusmae.release.export.onnx_file import save_onnx
 from fusmae.runs.provenance import git_state
@@ -24,13 +25,16 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
         partial.mkdir()
         save_onnx(graph, metadata, partial / "model.onnx")
         session = Session(partial / "model.onnx")
-        parity = check_parity(
+        parity = on_every_device(
             session,
-            model.reference,
-            reader.read,
-            len(reader),
-            modality_settings(tuple(checkpoint.architecture.groups)),
-            max_abs_error=section.max_abs_error,
+            lambda graph: check_parity(
+                graph,
+                model.reference,
+                reader.read,
+                len(reader),
+                modality_settings(tuple(checkpoint.architecture.groups)),
+                max_abs_error=section.max_abs_error,
+            ),
         )
         write_json(partial / "parity.json", parity)
         write_json(partial / "preprocessing.json", session.metadata)
