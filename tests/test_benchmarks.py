@@ -53,7 +53,7 @@ def test_the_page_s_matrix_of_runtimes_is_what_was_measured():
     for names, *answers in re.findall(r"^\| (.+?) \| (yes|no) \| (yes|no) \| (yes|no) \|$", page, re.MULTILINE):
         first, *others = names.split(", ")
         names = [first, *(f"{first.split()[0]} {version}" for version in others)]
-        stated |= dict.fromkeys(names, [answer == "yes" for answer in answers])
+        stated |= {name: [answer == "yes" for answer in answers] for name in names}
     found = result("runtimes")["by_runtime_and_opset"]
     assert stated == {name: [rows[opset]["runs"] for opset in ("17", "20", "23")] for name, rows in found.items()}
 
