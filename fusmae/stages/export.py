@@ -10,13 +10,14 @@ from fusmae.models.architecture import modality_settings
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.devices import on_every_device
 from fusmae.release.export.graph import Deployable, check_parity, describe_graph, export_onnx
+from fusmae.release.export.mlm import ITEM, mlm_item
 from fusmae.release.export.onnx_file import save_onnx
 from fusmae.runs.provenance import git_state
 from fusmae.training.checkpoint import load_checkpoint
 
 
 def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, out: Path) -> None:
-    """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec and the parity report."""
+    """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec, parity and STAC item."""
     checkpoint, reader = load_checkpoint(weights), ShardReader(shards, "test")
     model = Deployable(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier())
     graph = export_onnx(model, opset=section.opset)
@@ -37,4 +38,5 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
             ),
         )
         write_json(partial / "parity.json", parity)
+        write_json(partial / ITEM, mlm_item(partial / "model.onnx", "./model.onnx"))
         write_json(partial / "preprocessing.json", session.metadata)

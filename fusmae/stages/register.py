@@ -9,6 +9,7 @@ from fusmae.config.release import RegisterConfig
 from fusmae.data.index import read_index
 from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
+from fusmae.release.export.mlm import ITEM, mlm_item
 from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
 from fusmae.release.registry.card import CardFacts, model_card, short_card
 from fusmae.release.registry.variants import accepted_variants
@@ -54,6 +55,7 @@ def register(
         shutil.copy2(measured / "report.json", partial / "variants.json")
         shutil.copy2(measured / "table.md", partial / "variants.md")
         write_text(partial / "card.md", model_card(facts))
+        write_json(partial / ITEM, mlm_item(graph, "../model.onnx"))  # MLflow keeps these files in a folder beside it
         write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
     kept = [scores, parity, exported / "preprocessing.json", reference, *accepted]
     version = register_graph(
