@@ -13,7 +13,6 @@ from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
 from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift.tiles import describe_tiles, spread_units
-from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -38,7 +37,7 @@ def compare_scenes(
     """
     version = model_file(model)
     session = Session(version.path)
-    require_embedding(session, version.label)
+    session.require_embedding(version.label)
     compared = _reference(version, session, reference)
     scenes = open_scenes(session.inputs, files.paths, files.readings)
     grid = _side_by_side(scenes, session)

@@ -25,16 +25,15 @@ class NeighbourEvidence(Callback):
     `num_pairs` of each split are used, evenly spread over it.
     """
 
-    def __init__(self, data: PairDataModule, num_pairs: int, neighbours: int = 20) -> None:
+    def __init__(self, data: PairDataModule, num_pairs: int) -> None:
         self.data = data
         self.num_pairs = num_pairs
-        self.neighbours = neighbours
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure and log the score."""
         assert isinstance(module, Reconstructor)  # noqa: S101
         (known, known_labels), (asked, labels) = self._sample(module, "train"), self._sample(module, "validation")
-        found = neighbour_probabilities(known, known_labels, asked, k=self.neighbours)
+        found = neighbour_probabilities(known, known_labels, asked)
         _, macro_ap = average_precisions(labels, found)
         # Every process measures the same pairs, so the mean over processes is the number itself.
         weight = mean_weight(1)

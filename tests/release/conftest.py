@@ -16,7 +16,7 @@ from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.graph import DeployableClassifier, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
@@ -50,7 +50,7 @@ def graph_of_version(make_once, inputs, classes, statistics):
             "classes": list(classes),
             "git": {"commit": "c0ffee" * 6, "is_dirty": False},
         }
-        graph = export_onnx(Deployable(preprocess, classifier), opset=17)
+        graph = export_onnx(DeployableClassifier(preprocess, classifier), opset=17)
         save_onnx(graph, metadata, folder / "1.onnx")
         other = onnx.load(folder / "1.onnx")
         other.doc_string = "2"

@@ -81,7 +81,7 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
         PromotionError: it has other classes, or takes other arrays, than the test set has.
     """
     for why, got, expected in (
-        ("its classes are others", tuple(session.metadata["classes"]), reader.classes),
+        ("its classes are others", session.classes, reader.classes),
         ("it takes other arrays", session.inputs, reader.inputs),
     ):
         if got != expected:
@@ -121,7 +121,9 @@ def _scores_of(
 def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
     rows = range(len(reader))
     batches = (reader.read(rows[start : start + _BATCH]) for start in rows[::_BATCH])
-    return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
+    return np.concatenate(
+        [session.run(pixels, setting, outputs=["probabilities"])["probabilities"] for pixels in batches]
+    )
 
 
 def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
