@@ -22,8 +22,8 @@ from fusmae.release.registry.versions import CHALLENGER, champion_number
 from fusmae.reports.verdict import as_text, write_verdict
 from fusmae.runs.provenance import content_sha256, git_state
 
-_REGISTERED = Path("reports/register/version.json")
-"""File in which stage register names the version that it made, as dvc.yaml has it."""
+_REGISTERED = (Path("reports/register/version.json"), Path("reports/register-encoder/version.json"))
+"""Files in which the stages that register name the versions that they made, as dvc.yaml has them."""
 
 
 def promote_version(
@@ -110,15 +110,18 @@ def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> st
             hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
         )
     commit_experiment(experiment, name)
-    made = json.loads(_REGISTERED.read_text(encoding="utf-8"))
-    if made["name"] != name:
+    made = [json.loads(path.read_text(encoding="utf-8")) for path in _REGISTERED if path.exists()]
+    number = next((found["version"] for found in made if found["name"] == name), None)
+    if number is None:
+        others = [f"{found['name']}/{found['version']}" for found in made]
         raise PromotionError(
-            f"Experiment {experiment} registered another model.",
-            got=made["name"],
+            f"Experiment {experiment} registered no version of {name}.",
+            got=", ".join(others) or "no version",
             expected=name,
-            hint=f"fusmae promote {made['name']} --version {made['version']}",
+            hint="; or ".join(f"fusmae promote {other.replace('/', ' --version ')}" for other in others)
+            or "dvc repro, which registers versions",
         )
-    return str(made["version"])
+    return str(number)
 
 
 def _judged(
@@ -131,34 +134,43 @@ def _judged(
 ) -> tuple[Verdict, str]:
     """The gate's verdict, and what the data's origin warns of."""
     reader = ShardReader(shards, "test")
+    is_classifier = bool(Session(challenger.path).classes)
+    thresholds = config.gate if is_classifier else config.encoder_gate
     models, incomparable = [challenger], ""
     if champion:
+        session = Session(champion.path)
         try:
-            require_same(champion, Session(champion.path), reader)
+            require_same(champion, session, reader)
             models.append(champion)
         except PromotionError as error:  # it has other classes or bands; it can still be replaced
             incomparable = f"champion {str(error).splitlines()[0]}"
-    measured = score_models(models, reader, threshold=config.evaluate.threshold)
+    measured = score_models(models, shards, config.evaluate)
     new, old = measured[0], measured[1] if len(measured) > 1 else None
-    difference = None
+    places = read_places(index, reader.keys)
+    differences = {}
     if old:
-        difference = paired_differences(
-            new.probabilities[new.every_modality],
-            old.probabilities[new.every_modality],
-            reader.labels,
-            places=read_places(index, reader.keys),
-            resamples=config.gate.bootstrap_resamples,
-            confidence=config.gate.confidence,
-            seed=config.seed,
-        )[config.gate.metric]
+        differences = {
+            row: paired_differences(
+                new.answers.probabilities[row],
+                old.answers.probabilities[row],
+                reader.labels,
+                places=places,
+                resamples=thresholds.bootstrap_resamples,
+                confidence=thresholds.confidence,
+                seed=config.seed,
+            )[thresholds.metric]
+            for row in new.answers.compared
+            if row in new.answers.probabilities
+        }
     facts = {
         "num_pairs": len(reader),
+        "num_places": len(set(places)),
         "test_set": f"sha256:{content_sha256(shards)}",
         "data": reader.origin.described,
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "thresholds": config.gate.model_dump(),
+        "thresholds": thresholds.model_dump(),
         "models": [model.to_json() for model in measured],
     }
-    judged = judge(new, old, difference, config.gate, facts, origin=origin, incomparable=incomparable)
+    judged = judge(new, old, differences, thresholds, facts, origin=origin, incomparable=incomparable)
     return judged, reader.origin.warning

@@ -43,7 +43,7 @@ class NeighbourEvidence(Callback):
     def _sample(self, module: Reconstructor, split: Split) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Features `[N, D]` and labels `[N, K]` of some pairs."""
         encoder, reader, parts = module.model.encoder, self.data.reader(split), []
-        rows = np.unique(np.linspace(0, len(reader) - 1, min(self.num_pairs, len(reader))).astype(int)).tolist()
+        rows = reader.spread(self.num_pairs)
         for batch in self.data.batches(split, rows):
             pixels = batch.only(tuple(encoder.in_chans))
             tiles = module.preprocess({name: array.to(module.device) for name, array in pixels.items()})
