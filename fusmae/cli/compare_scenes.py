@@ -76,7 +76,8 @@ def _reference(model: ModelFile, session: Session, path: Path | None) -> Referen
             raise InputError(
                 f"{model.label} was registered without a reference.",
                 expected=f"{REFERENCE} among its files",
-                hint="dvc repro reference, then --reference models/reference.npz; or register a new version",
+                hint="dvc repro reference, then --reference models/reference.npz (of an encoder "
+                "models/encoder/reference.npz); or register a new version",
             )
         return load_reference(fetched, model.sha256, session.inputs)
 

@@ -22,9 +22,6 @@ from fusmae.release.registry.versions import CHALLENGER, champion_number
 from fusmae.reports.verdict import as_text, write_verdict
 from fusmae.runs.provenance import content_sha256, git_state
 
-_REGISTERED = (Path("reports/register/version.json"), Path("reports/register-encoder/version.json"))
-"""Files in which the stages that register name the versions that they made, as dvc.yaml has them."""
-
 
 def promote_version(
     config: Config,
@@ -60,7 +57,7 @@ def promote_version(
             expected='--reason "agreed with A. Person: flood response needs it today"',
         )
     if experiment:
-        version = _committed(experiment, name, version, dry_run=dry_run)
+        version = _committed(experiment, name, version, config.register_as.encoder_name, dry_run=dry_run)
         config = load_config(params)
     require_committed(name, params)
     require_locked(index, shards, verdict)
@@ -101,7 +98,7 @@ def promote_version(
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
-def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> str:
+def _committed(experiment: str, name: str, version: str, encoder_name: str, *, dry_run: bool) -> str:
     """Commit an experiment; the number of the version that it registered."""
     if dry_run or version:
         raise PromotionError(
@@ -109,19 +106,17 @@ def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> st
             f"{'--dry-run' if dry_run else '--version'}.",
             hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
         )
-    commit_experiment(experiment, name)
-    made = [json.loads(path.read_text(encoding="utf-8")) for path in _REGISTERED if path.exists()]
-    number = next((found["version"] for found in made if found["name"] == name), None)
-    if number is None:
-        others = [f"{found['name']}/{found['version']}" for found in made]
+    stage = "register-encoder" if name == encoder_name else "register"
+    commit_experiment(experiment, name, stage)
+    made = json.loads((Path("reports") / stage / "version.json").read_text(encoding="utf-8"))
+    if made["name"] != name:
         raise PromotionError(
-            f"Experiment {experiment} registered no version of {name}.",
-            got=", ".join(others) or "no version",
+            f"Experiment {experiment} registered another model.",
+            got=made["name"],
             expected=name,
-            hint="; or ".join(f"fusmae promote {other.replace('/', ' --version ')}" for other in others)
-            or "dvc repro, which registers versions",
+            hint=f"fusmae promote {made['name']} --version {made['version']}",
         )
-    return str(number)
+    return str(made["version"])
 
 
 def _judged(

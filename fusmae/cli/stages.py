@@ -173,8 +173,8 @@ def measure_encoder(exported: Exported, initial: Initial, shards: Shards, index:
 
     They learn from labels of train; the weights before pretraining are scored likewise.
 
-    Example: fusmae measure-encoder --exported models/encoder --initial models/pretrain/random --shards data/shards
-    --index data/index.parquet --out reports/encoder
+    Example: fusmae measure-encoder --exported models/encoder/export --initial models/pretrain/random
+    --shards data/shards --index data/index.parquet --out reports/encoder
     """
     config = stage_params()
     from fusmae.stages.measure_encoder import measure_encoder as run_stage
@@ -278,8 +278,8 @@ def register_encoder(
 
     Its card, its lineage and its checkpoint are registered with it; no label is needed.
 
-    Example: fusmae register-encoder --weights models/pretrain/pretrained --exported models/encoder
-    --reference models/encoder_reference.npz --scores reports/encoder/scores.json --report reports/examine
+    Example: fusmae register-encoder --weights models/pretrain/pretrained --exported models/encoder/export
+    --reference models/encoder/reference.npz --scores reports/encoder/scores.json --report reports/examine
     --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run-file reports/runs/pretrain.json --out reports/register-encoder
     """
