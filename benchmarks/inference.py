@@ -246,11 +246,11 @@ def noise(session: Session, size: int) -> dict[str, Any]:
 def trained(weights: Path) -> Any:
     """The model of a checkpoint of stage finetune."""
     from fusmae.models.preprocess import Preprocess
-    from fusmae.release.export.graph import Deployable
+    from fusmae.release.export.graph import DeployableClassifier
     from fusmae.training.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
-    return Deployable(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier()).eval()
+    return DeployableClassifier(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier()).eval()
 
 
 def untrained(size: str, session: Session) -> Any:
@@ -263,14 +263,14 @@ def untrained(size: str, session: Session) -> Any:
     from fusmae.models.encoder import Encoder
     from fusmae.models.heads import Classifier, ClassifierHead
     from fusmae.models.preprocess import Preprocess, Preprocessing
-    from fusmae.release.export.graph import Deployable
+    from fusmae.release.export.graph import DeployableClassifier
 
     torch.manual_seed(0)
     section = ModelConfig(**yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8")))
     preprocessing = Preprocessing(inputs=session.inputs, statistics=session.metadata["statistics"])
     encoder = Encoder(Architecture.of(section, preprocessing))
     classifier = Classifier(encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
-    return Deployable(Preprocess(preprocessing), classifier).eval()
+    return DeployableClassifier(Preprocess(preprocessing), classifier).eval()
 
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:

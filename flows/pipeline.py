@@ -49,7 +49,7 @@ evaluate = _flow_of("evaluate", "Score every model over the whole test set.", "e
 release = _flow_of(
     "release",
     "Export to ONNX, check parity, describe the training data, make smaller variants and register the challenger.",
-    *("export", "reference", "variants", "register"),
+    *("export", "reference", "variants", "register", "measure-encoder", "register-encoder"),
 )
 
 

@@ -1,6 +1,6 @@
 """What a modality is: its bands by name, their ground sampling distance and units."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -131,3 +131,11 @@ def modality_inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[Mo
             name = f"{key}_{group.gsd_m}m"
             inputs.append(ModalityInput(name=name, modality=key, units=modality.units, side_px=side_px, **dict(group)))
     return tuple(inputs)
+
+
+def by_modality(inputs: Iterable[ModalityInput]) -> dict[str, tuple[ModalityInput, ...]]:
+    """The arrays of each modality, both in their order."""
+    found: dict[str, tuple[ModalityInput, ...]] = {}
+    for item in inputs:
+        found[item.modality] = (*found.get(item.modality, ()), item)
+    return found

@@ -22,7 +22,7 @@ from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.graph import DeployableClassifier, DeployableEncoder, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
@@ -75,7 +75,7 @@ class Exported:
             "modalities": ["s1", "s2"],
             "classes": ["a", "b", "c"],
         }
-        model = Deployable(self.preprocess, self.classifier)
+        model = DeployableClassifier(self.preprocess, self.classifier)
         self.reference = model.reference
 
         def export(folder):
@@ -195,6 +195,25 @@ def statistics(shards: Path) -> Statistics:
 @pytest.fixture(scope="session")
 def exported(make_once: MakeOnce) -> Exported:
     return Exported(make_once)
+
+
+class ExportedEncoder:
+    """The encoder of the tiny classifier alone, in torch and as an ONNX file."""
+
+    def __init__(self, exported: Exported, make_once: MakeOnce) -> None:
+        model = DeployableEncoder(exported.preprocess, exported.classifier.encoder)
+        metadata = exported.metadata | {"classes": [], "outputs": model.outputs}
+        self.reference, self.pixels = model.reference, exported.pixels
+        graph = make_once(
+            "encoder", lambda folder: save_onnx(export_onnx(model, opset=17), metadata, folder / "model.onnx")
+        )
+        self.path = graph / "model.onnx"
+        self.session = Session(self.path)
+
+
+@pytest.fixture(scope="session")
+def exported_encoder(exported: Exported, make_once: MakeOnce) -> ExportedEncoder:
+    return ExportedEncoder(exported, make_once)
 
 
 @pytest.fixture

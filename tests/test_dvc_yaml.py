@@ -11,7 +11,11 @@ import yaml
 from fusmae.config.source import SourceConfig
 
 ROOT = Path(__file__).parents[1]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# Of stages that run for each of several items, what they do.
+STAGES = {
+    name: stage.get("do", stage)
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
+}
 SOURCES = [get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(SourceConfig)[0])]
 # What no stage depends on, for it can't change a number.
 CHANGES_NO_NUMBER = {
@@ -27,6 +31,10 @@ CHANGES_NO_NUMBER = {
 }
 # How a run uses the machine; no result depends on it.
 NO_RESULT_DEPENDS_ON = {"runtime"}
+
+
+def module_of(stage):
+    return stage.replace("-", "_")
 
 
 def is_within(path, rooms):
@@ -68,7 +76,7 @@ def sources_of(stage):
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_code_dependencies_are_closed_under_import(stage, graph):
     for source in sources_of(stage):
-        files = imported_files(graph, [f"fusmae.stages.{stage}"], source)
+        files = imported_files(graph, [f"fusmae.stages.{module_of(stage)}"], source)
         assert [
             file for file in sorted(files) if not is_within(file, [*listed(stage, source), *CHANGES_NO_NUMBER])
         ] == []
@@ -76,7 +84,9 @@ def test_code_dependencies_are_closed_under_import(stage, graph):
 
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_no_code_is_listed_that_a_stage_does_not_import(stage, graph):
-    files = set().union(*(imported_files(graph, [f"fusmae.stages.{stage}"], name) for name in sources_of(stage)))
+    files = set().union(
+        *(imported_files(graph, [f"fusmae.stages.{module_of(stage)}"], name) for name in sources_of(stage))
+    )
     rooms = {path for name in sources_of(stage) for path in listed(stage, name)}
     assert [room for room in sorted(rooms) if not any(is_within(file, [room]) for file in files)] == []
 
@@ -107,8 +117,12 @@ def given(stage, file="stages.py"):
     ]
     nodes = [node for text in texts for node in ast.parse(text).body]
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    command, found = functions[stage], set()
-    helpers = [functions[node.id] for node in ast.walk(command) if getattr(node, "id", "") in functions.keys() - STAGES]
+    command, found = functions[module_of(stage)], set()
+    helpers = [
+        functions[node.id]
+        for node in ast.walk(command)
+        if getattr(node, "id", "") in functions.keys() - set(map(module_of, STAGES))
+    ]
     for node in (node for function in (command, *helpers) for node in ast.walk(function)):
         names, inner = [], node
         while isinstance(inner, ast.Attribute):
@@ -127,13 +141,15 @@ def test_every_section_that_a_stage_is_given_is_listed(stage):
 
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_a_stage_is_given_sections_and_never_all_parameters(stage):
-    assert "fusmae.config.params" not in (ROOT / "fusmae" / "stages" / f"{stage}.py").read_text(encoding="utf-8")
+    assert "fusmae.config.params" not in (ROOT / "fusmae" / "stages" / f"{module_of(stage)}.py").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_stage_has_a_module_and_a_command():
     modules = {path.stem for path in (ROOT / "fusmae" / "stages").glob("*.py")} - {"__init__"}
     # Those of a study are in study/dvc.yaml.
-    assert {name for name in modules if not name.startswith("study_")} == set(STAGES)
+    assert {name for name in modules if not name.startswith("study_")} == set(map(module_of, STAGES))
     for name, stage in STAGES.items():
         # These two can be started as several processes.
         run = "train" if name in ("pretrain", "finetune") else "run"
@@ -147,7 +163,9 @@ def test_no_stage_depends_on_a_run_file():
 
 def test_stages_are_short():
     for name in STAGES:
-        assert len((ROOT / "fusmae" / "stages" / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
+        assert (
+            len((ROOT / "fusmae" / "stages" / f"{module_of(name)}.py").read_text(encoding="utf-8").splitlines()) <= 80
+        )
 
 
 def test_the_lock_names_no_index_and_pins_every_package_by_hash():

@@ -13,7 +13,6 @@ from fusmae.errors import InputError
 from fusmae.inference.drift.distance import judge_scene
 from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift.tiles import describe_tiles, spread_units
-from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -46,7 +45,7 @@ def compare_scenes(
     """
     version = model_file(model)
     session = Session(version.path, device=device)
-    require_embedding(session, version.label)
+    session.require_embedding(version.label)
     compared = _reference(version, session, reference)
     scenes = open_scenes(session.inputs, files.paths, files.readings)
     grid = _side_by_side(scenes, session)
@@ -85,7 +84,8 @@ def _reference(model: ModelFile, session: Session, path: Path | None) -> Referen
             raise InputError(
                 f"{model.label} was registered without a reference.",
                 expected=f"{REFERENCE} among its files",
-                hint="dvc repro reference, then --reference models/reference.npz; or register a new version",
+                hint="dvc repro reference, then --reference models/reference.npz (of an encoder "
+                "models/encoder/reference.npz); or register a new version",
             )
         return load_reference(fetched, model.sha256, session.inputs)
 

@@ -25,17 +25,18 @@ def summary(reports: Annotated[Path, typer.Option(help="Folder of reports.")] = 
     """
     begin("summary")
     table, version = reports / "evaluate" / "table.md", reports / "register" / "version.json"
+    encoder = reports / "register-encoder" / "version.json"
     if not (table.exists() and version.exists()):
         raise FusmaeError(f"There are no finished reports in {reports}.", hint="make pipeline")
-    facts = json.loads(version.read_text(encoding="utf-8"))
+    versions = [json.loads(path.read_text(encoding="utf-8")) for path in (version, encoder) if path.exists()]
     pictures = sorted((reports / "reconstructions").glob("*.png"))
     lines = [
         table.read_text(encoding="utf-8"),
         f"metrics table   {table}",
         f"PR curves       {reports / 'evaluate' / 'pr.png'}   (or: dvc plots show)",
         f"reconstructions {reports / 'reconstructions'}/  ({len(pictures)} pictures)",
-        f"model card      {reports / 'register' / 'card.md'}",
-        f"registered      models:/{facts['name']}@{facts['alias']}, version {facts['version']}",
+        f"model cards     {reports / 'register' / 'card.md'}, {encoder.parent / 'card.md'}",
+        *(f"registered      models:/{made['name']}@{made['alias']}, version {made['version']}" for made in versions),
         "MLflow UI       make ui, then open http://127.0.0.1:5000",
     ]
     typer.echo("\n".join(lines))

@@ -22,9 +22,6 @@ from fusmae.release.registry.versions import CHALLENGER, champion_number
 from fusmae.reports.verdict import as_text, write_verdict
 from fusmae.runs.provenance import content_sha256, git_state
 
-_REGISTERED = Path("reports/register/version.json")
-"""File in which stage register names the version that it made, as dvc.yaml has it."""
-
 
 def promote_version(
     config: Config,
@@ -60,7 +57,7 @@ def promote_version(
             expected='--reason "agreed with A. Person: flood response needs it today"',
         )
     if experiment:
-        version = _committed(experiment, name, version, dry_run=dry_run)
+        version = _committed(experiment, name, version, config.register_as.encoder_name, dry_run=dry_run)
         config = load_config(params)
     require_committed(name, params)
     require_locked(index, shards, verdict)
@@ -101,7 +98,7 @@ def promote_version(
     return f"{summary}{sentence(entry)}\nlast entry of the ledger: {entry.sha256}"
 
 
-def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> str:
+def _committed(experiment: str, name: str, version: str, encoder_name: str, *, dry_run: bool) -> str:
     """Commit an experiment; the number of the version that it registered."""
     if dry_run or version:
         raise PromotionError(
@@ -109,8 +106,9 @@ def _committed(experiment: str, name: str, version: str, *, dry_run: bool) -> st
             f"{'--dry-run' if dry_run else '--version'}.",
             hint=f"leave one of them out: fusmae promote {name} --experiment {experiment}",
         )
-    commit_experiment(experiment, name)
-    made = json.loads(_REGISTERED.read_text(encoding="utf-8"))
+    stage = "register-encoder" if name == encoder_name else "register"
+    commit_experiment(experiment, name, stage)
+    made = json.loads((Path("reports") / stage / "version.json").read_text(encoding="utf-8"))
     if made["name"] != name:
         raise PromotionError(
             f"Experiment {experiment} registered another model.",
@@ -131,34 +129,43 @@ def _judged(
 ) -> tuple[Verdict, str]:
     """The gate's verdict, and what the data's origin warns of."""
     reader = ShardReader(shards, "test")
+    is_classifier = bool(Session(challenger.path).classes)
+    thresholds = config.gate if is_classifier else config.encoder_gate
     models, incomparable = [challenger], ""
     if champion:
+        session = Session(champion.path)
         try:
-            require_same(champion, Session(champion.path), reader)
+            require_same(champion, session, reader)
             models.append(champion)
         except PromotionError as error:  # it has other classes or bands; it can still be replaced
             incomparable = f"champion {str(error).splitlines()[0]}"
-    measured = score_models(models, reader, threshold=config.evaluate.threshold)
+    measured = score_models(models, shards, config.evaluate)
     new, old = measured[0], measured[1] if len(measured) > 1 else None
-    difference = None
+    places = read_places(index, reader.keys)
+    differences = {}
     if old:
-        difference = paired_differences(
-            new.probabilities[new.every_modality],
-            old.probabilities[new.every_modality],
-            reader.labels,
-            places=read_places(index, reader.keys),
-            resamples=config.gate.bootstrap_resamples,
-            confidence=config.gate.confidence,
-            seed=config.seed,
-        )[config.gate.metric]
+        differences = {
+            row: paired_differences(
+                new.answers.probabilities[row],
+                old.answers.probabilities[row],
+                reader.labels,
+                places=places,
+                resamples=thresholds.bootstrap_resamples,
+                confidence=thresholds.confidence,
+                seed=config.seed,
+            )[thresholds.metric]
+            for row in new.answers.compared
+            if row in new.answers.probabilities
+        }
     facts = {
         "num_pairs": len(reader),
+        "num_places": len(set(places)),
         "test_set": f"sha256:{content_sha256(shards)}",
         "data": reader.origin.described,
         "commit": git_state()["commit"],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "thresholds": config.gate.model_dump(),
+        "thresholds": thresholds.model_dump(),
         "models": [model.to_json() for model in measured],
     }
-    judged = judge(new, old, difference, config.gate, facts, origin=origin, incomparable=incomparable)
+    judged = judge(new, old, differences, thresholds, facts, origin=origin, incomparable=incomparable)
     return judged, reader.origin.warning

@@ -61,7 +61,7 @@ def predict(
         is_checked=check,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
     )
-    typer.echo(_summary(made, session.metadata["classes"]))
+    typer.echo(_summary(made, session.classes))
 
 
 def _summary(made: "Map", classes: Sequence[str]) -> str:

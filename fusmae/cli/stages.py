@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Downloads = Annotated[Path, typer.Option(help="Folder of archives, downloaded or put there by hand.")]
 Pictures = Annotated[Path, typer.Option(help="Folder for reconstruction pictures.")]
 Models = Annotated[Path, typer.Option(help="Folder with probe/ and finetune/ checkpoints.")]
+Initial = Annotated[Path, typer.Option(help="Checkpoint folder of the weights before pretraining.")]
+Reference = Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")]
+Scores = Annotated[Path, typer.Option(help="scores.json that `fusmae evaluate` or `measure-encoder` wrote.")]
+Examined = Annotated[Path, typer.Option(help="Folder of the examination's report.")]
+TrainingRun = Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")]
 VariantReport = Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")]
 
 
@@ -151,9 +156,9 @@ def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs)
 
 
 def export(weights: Weights, shards: Shards, out: Out) -> None:
-    """Export a finetuned model to ONNX, compared with torch.
+    """Export a finetuned model or an encoder to ONNX, compared with torch.
 
-    They are compared on every test pair.
+    They are compared on every test pair. A pretrained checkpoint is exported as an encoder.
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """
@@ -161,6 +166,29 @@ def export(weights: Weights, shards: Shards, out: Out) -> None:
     from fusmae.stages.export import export as run_stage
 
     run_stage(config.export, tile_m=config.data.tile_m, weights=weights, shards=shards, out=out)
+
+
+def measure_encoder(exported: Exported, initial: Initial, shards: Shards, index: Index, out: Out) -> None:
+    """Score the exported encoder by kNN and a probe.
+
+    They learn from labels of train; the weights before pretraining are scored likewise.
+
+    Example: fusmae measure-encoder --exported models/encoder/export --initial models/pretrain/random
+    --shards data/shards --index data/index.parquet --out reports/encoder
+    """
+    config = stage_params()
+    from fusmae.stages.measure_encoder import measure_encoder as run_stage
+
+    run_stage(
+        config.evaluate,
+        config.runtime,
+        seed=config.seed,
+        exported=exported,
+        initial=initial,
+        shards=shards,
+        index=index,
+        out=out,
+    )
 
 
 def variants(exported: Exported, shards: Shards, index: Index, out: Out, report: VariantReport) -> None:
@@ -195,14 +223,14 @@ def register(
     exported: Exported,
     variants: Annotated[Path, typer.Option(help="Folder of variants that `fusmae variants` wrote.")],
     measured: Annotated[Path, typer.Option(help="Folder of the report that `fusmae variants` wrote.")],
-    reference: Annotated[Path, typer.Option(help="File that `fusmae reference` wrote.")],
-    scores: Annotated[Path, typer.Option(help="scores.json of `fusmae evaluate`.")],
+    reference: Reference,
+    scores: Scores,
     curves: Annotated[Path, typer.Option(help="Picture of precision-recall curves that `fusmae evaluate` made.")],
-    report: Annotated[Path, typer.Option(help="Folder of the examination's report.")],
+    report: Examined,
     index: Index,
     receipt: Receipt,
-    pictures: Annotated[Path, typer.Option(help="Folder of reconstruction pictures.")],
-    run: Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")],
+    pictures: Pictures,
+    run: TrainingRun,
     out: Out,
 ) -> None:
     """Register the exported model in MLflow as `challenger`.
@@ -234,5 +262,47 @@ def register(
     )
 
 
-COMMANDS = (fetch, index, shard, examine, pretrain, probe, finetune, evaluate, export, variants, reference, register)
+def register_encoder(
+    weights: Weights,
+    exported: Exported,
+    reference: Reference,
+    scores: Scores,
+    report: Examined,
+    index: Index,
+    receipt: Receipt,
+    pictures: Pictures,
+    run: TrainingRun,
+    out: Out,
+) -> None:
+    """Register the exported encoder in MLflow as `challenger`.
+
+    Its card, its lineage and its checkpoint are registered with it; no label is needed.
+
+    Example: fusmae register-encoder --weights models/pretrain/pretrained --exported models/encoder/export
+    --reference models/encoder/reference.npz --scores reports/encoder/scores.json --report reports/examine
+    --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
+    --run-file reports/runs/pretrain.json --out reports/register-encoder
+    """
+    config = stage_params()
+    from fusmae.stages.register_encoder import register_encoder as run_stage
+
+    run_stage(
+        config.register_as,
+        weights=weights,
+        exported=exported,
+        reference=reference,
+        scores=scores,
+        report=report,
+        index=index,
+        receipt=receipt,
+        pictures=pictures,
+        run_file=run,
+        out=out,
+    )
+
+
+COMMANDS = (
+    *(fetch, index, shard, examine, pretrain, probe, finetune, evaluate),
+    *(export, measure_encoder, variants, reference, register, register_encoder),
+)
 """The commands of this file, in the order of the pipeline."""

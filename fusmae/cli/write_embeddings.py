@@ -16,7 +16,7 @@ from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
 from fusmae.inference.geoparquet import embedding_table, write_tables
-from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, require_embedding, setting_name
+from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -64,7 +64,7 @@ def write_embeddings(
         )
     version = model_file(model)
     session = Session(version.path, device=device)
-    require_embedding(session, version.label)
+    session.require_embedding(version.label)
     if shards:
         rows, notes = _embed_pairs(version, session, shards, split or "test", index, out)
     else:
@@ -132,7 +132,7 @@ def _pair_tables(
             "labels": pa.array(labels, pa.list_(pa.string())),  # all may be empty
             **_facts([setting] * len(rows), model),
         }
-        embeddings = session.run(reader.read(rows))[EMBEDDING]
+        embeddings = session.run(reader.read(rows), outputs=[EMBEDDING])[EMBEDDING]
         yield embedding_table(columns, embeddings, None if places is None else places[list(rows)])
 
 

@@ -1,4 +1,4 @@
-"""The sections `gate` and `drift` of params.yaml; no stage reads them."""
+"""The sections `gate`, `encoder_gate` and `drift` of params.yaml; no stage reads them."""
 
 from typing import Literal
 
@@ -7,22 +7,27 @@ from pydantic import Field
 from fusmae.config.section import Count, Rate, Section, Share
 
 
-class Thresholds(Section):
-    """What a challenger must reach to become champion; no stage reads it."""
+class EncoderThresholds(Section):
+    """What a challenger among encoders must reach to become champion; no stage reads it."""
 
     metric: Literal["micro_ap", "macro_ap"]  # name of the score that must not drop
     bootstrap_resamples: Count  # number of paired bootstrap draws over test pairs
     confidence: float = Field(gt=0.5, lt=1.0)  # confidence level of the difference's interval
     max_loss: Share  # largest drop of the metric below the champion's that the interval may include
     min_by_setting: dict[str, Share]  # lowest value of the metric, by the modalities that are given, such as `s1+s2`
-    min_class_ap: Share  # lowest average precision of each class
-    min_class_pairs: Count  # number of test pairs below which a class is not judged
-    class_floors: dict[str, Share]  # lowest average precision of some classes by name, in place of `min_class_ap`
     max_parity_error: Rate  # largest difference between the outputs of ONNX and torch
-    max_calibration_error: Share  # largest expected calibration error
     max_latency_ms: Rate  # longest median latency of one pair in milliseconds, on the machine that runs the gate
     max_latency_ratio: Rate  # largest ratio of the latency to the champion's, both measured in turns
     max_size_mb: Rate  # largest size of the ONNX file in MB
+
+
+class Thresholds(EncoderThresholds):
+    """What a challenger among classifiers must reach to become champion; no stage reads it."""
+
+    min_class_ap: Share  # lowest average precision of each class
+    min_class_pairs: Count  # number of test pairs below which a class is not judged
+    class_floors: dict[str, Share]  # lowest average precision of some classes by name, in place of `min_class_ap`
+    max_calibration_error: Share  # largest expected calibration error
 
 
 class DriftThresholds(Section):

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fusmae.config.data import DataConfig
-from fusmae.config.gate import DriftThresholds, Thresholds
+from fusmae.config.gate import DriftThresholds, EncoderThresholds, Thresholds
 from fusmae.config.release import ExportConfig, ReferenceConfig, RegisterConfig, VariantsConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.section import Section
@@ -36,6 +36,7 @@ class Config(Section):
     reference: ReferenceConfig
     register_as: RegisterConfig
     gate: Thresholds
+    encoder_gate: EncoderThresholds
     drift: DriftThresholds
     runtime: RuntimeConfig
     # Only the stages of a study check it (`fusmae.study.variants`): no other stage shall depend on its content.

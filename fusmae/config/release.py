@@ -36,4 +36,5 @@ class RegisterConfig(Section):
     """Where a version is registered."""
 
     model_name: str = Field(min_length=1)  # name of the registered model in MLflow
+    encoder_name: str = Field(min_length=1)  # name of the registered encoder
     experiment: str = Field(min_length=1)  # name of the MLflow experiment

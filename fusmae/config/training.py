@@ -126,5 +126,7 @@ class EvaluateConfig(Section):
 
     batch_size: Count  # number of pairs in a batch
     neighbours: Count  # number k of neighbours of kNN
+    # Maximum number of pairs of train, and of validation, that kNN and probe of an exported encoder learn from.
+    encoder_pairs: Count
     threshold: Share  # probability from which a class counts as predicted, for F1
     bootstrap_resamples: int = Field(ge=0)  # number of bootstrap draws over places; 0 for no intervals

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ShardError
+from fusmae.modalities import by_modality
 
 Sample = dict[str, Any]
 
@@ -48,8 +49,7 @@ class TileDataset(Dataset[Sample]):
     def __init__(self, reader: ShardReader, transforms: Callable[[Sample], Sample] | None) -> None:
         self._reader, self._transforms = reader, transforms
         self.classes, self.map_classes = reader.classes, reader.map_classes
-        names = dict.fromkeys(item.modality for item in reader.inputs)
-        self._inputs = {name: [item for item in reader.inputs if item.modality == name] for name in names}
+        self._inputs = by_modality(reader.inputs)
         self.bands = {name: sum((item.bands for item in items), ()) for name, items in self._inputs.items()}
 
     def __len__(self) -> int:

@@ -102,6 +102,11 @@ class PairReader:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def spread(self, most: int) -> list[int]:
+        """Indices of all pairs, or of `most` of them, evenly spread over the split."""
+        rows: list[int] = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)).tolist()
+        return rows
+
     @property
     def has_maps(self) -> bool:
         """Whether there are land-cover maps."""

@@ -25,16 +25,15 @@ class NeighbourEvidence(Callback):
     `num_pairs` of each split are used, evenly spread over it.
     """
 
-    def __init__(self, data: PairDataModule, num_pairs: int, neighbours: int = 20) -> None:
+    def __init__(self, data: PairDataModule, num_pairs: int) -> None:
         self.data = data
         self.num_pairs = num_pairs
-        self.neighbours = neighbours
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure and log the score."""
         assert isinstance(module, Reconstructor)  # noqa: S101
         (known, known_labels), (asked, labels) = self._sample(module, "train"), self._sample(module, "validation")
-        found = neighbour_probabilities(known, known_labels, asked, k=self.neighbours)
+        found = neighbour_probabilities(known, known_labels, asked)
         _, macro_ap = average_precisions(labels, found)
         # Every process measures the same pairs, so the mean over processes is the number itself.
         weight = mean_weight(1)
@@ -44,7 +43,7 @@ class NeighbourEvidence(Callback):
     def _sample(self, module: Reconstructor, split: Split) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Features `[N, D]` and labels `[N, K]` of some pairs."""
         encoder, reader, parts = module.model.encoder, self.data.reader(split), []
-        rows = np.unique(np.linspace(0, len(reader) - 1, min(self.num_pairs, len(reader))).astype(int)).tolist()
+        rows = reader.spread(self.num_pairs)
         for batch in self.data.batches(split, rows):
             pixels = batch.only(tuple(encoder.in_chans))
             tiles = module.preprocess({name: array.to(module.device) for name, array in pixels.items()})

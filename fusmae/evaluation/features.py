@@ -13,6 +13,7 @@ from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
 from fusmae.errors import ConfigError
 from fusmae.evaluation.conditions import Condition, over_split
+from fusmae.models.encoder import Latents
 from fusmae.models.heads import pool
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
@@ -46,10 +47,19 @@ class CheckpointEncoder(nn.Module):
         self.num_parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
         self.eval()
 
-    @torch.no_grad()
     def features(self, pixels: dict[str, Tensor], setting: Sequence[str]) -> Tensor:
         """See `FrozenEncoder`; where the readout has a part per modality, that of an absent one is zero."""
-        return pool(self.encoder(self.preprocess(pixels)), self.readout, tuple(self.encoder.in_chans)).float()
+        return self.pooled(self.latents(pixels))
+
+    @torch.no_grad()
+    def latents(self, pixels: dict[str, Tensor]) -> Latents:
+        """Latents of every patch of physical pixels `[B, C, h, w]` by input name."""
+        latents: Latents = self.encoder(self.preprocess(pixels))
+        return latents
+
+    def pooled(self, latents: Latents) -> Tensor:
+        """Features `[B, D]` float32 of latents."""
+        return pool(latents, self.readout, tuple(self.encoder.in_chans)).float()
 
 
 def features_of(

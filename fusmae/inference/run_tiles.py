@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.errors import ExportError, InputError
+from fusmae.errors import InputError
 from fusmae.inference.scene.grid import Unit
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.tiles import TileBatch, UnitView, cut_batches, read_strips
@@ -66,7 +66,7 @@ def run_batches(
             rows = {}
         else:
             setting = setting_name(item.modalities)
-            values = session.run(item.pixels, item.modalities)[output]
+            values = session.run(item.pixels, item.modalities, outputs=[output])[output]
             rows |= {column: (setting, row) for column, row in zip(item.columns, values, strict=True)}
 
 
@@ -87,16 +87,6 @@ def embedded_units(session: Session, reader: SceneReader, units: Sequence[Unit])
             rows = dict(sorted(rows.items()))
             embeddings = np.array([row for _, row in rows.values()], np.float32).reshape(-1, session.embedding_dim)
             yield EmbeddedUnit(view.unit, tuple(rows), tuple(setting for setting, _ in rows.values()), embeddings)
-
-
-def require_embedding(session: Session, label: str) -> None:
-    """Raise ExportError for a graph without an output of embeddings, as older versions exported it."""
-    if not session.embedding_dim:
-        raise ExportError(
-            f"{label} gives no embedding: it was exported by an older version.",
-            expected=f"an output `{EMBEDDING}` [B, D]",
-            hint="export again: dvc repro export register",
-        )
 
 
 def no_tile(where: str, got: str | None = None) -> InputError:

@@ -1,4 +1,4 @@
-"""Runs an exported graph in onnxruntime: it takes arrays in physical units and returns probabilities."""
+"""Runs an exported graph in onnxruntime: it takes arrays in physical units, and returns probabilities or features."""
 
 import hashlib
 import json
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.errors import ConfigError, ExportError, InputError
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, by_modality
 from fusmae.runs.environment import ONNXRUNTIME_GPU
 
 PRESENCE, EMBEDDING = "presence", "embedding"
+TOKENS = "tokens_"
+"""Prefix of the name of an output with a modality's tokens, as `tokens_s2`."""
 PART = 2
 """Number of tiles that run in one call, whatever the number of threads: rounding may depend on the size of a call.
 
@@ -50,7 +52,9 @@ class Session:
         device: `cpu` or `cuda`, where the graph runs.
         metadata: modalities, inputs (bands, units, gsd), tile side, classes, commit.
         inputs: pixel arrays that the graph takes.
+        classes: names of the classes; none for an encoder.
         embedding_dim: D, width of the embedding; 0 if the graph has no such output.
+        tokens: names of the outputs with tokens `[B, h, w, D]`, by modality; only encoders have them.
 
     A batch is split into parts that run in parallel. Threads that share the operators of one call wait for one another
     after each operator. Therefore a batch with at least one part per thread runs each part in one thread, and a smaller
@@ -82,7 +86,8 @@ class Session:
         try:
             self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            num_classes, num_modalities = len(self.metadata["classes"]), len(self.metadata["modalities"])
+            self.classes, num_modalities = tuple(self.metadata["classes"]), len(self.metadata["modalities"])
+            self.tokens = {} if self.classes else {name: f"{TOKENS}{name}" for name in self.metadata["modalities"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
@@ -92,11 +97,14 @@ class Session:
             _check_digest(path, properties.get(DIGEST_KEY, ""))
         # Shapes of all arrays, without the dimension of the batch.
         stated: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in self.inputs}
-        stated |= {PRESENCE: (num_modalities,), "logits": (num_classes,), "probabilities": (num_classes,)}
+        stated[PRESENCE] = (num_modalities,)
+        stated |= {name: (len(self.classes),) for name in ("logits", "probabilities") if self.classes}
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
         # The embedding's width is the model's; a graph may lack this output.
         (self.embedding_dim,) = graph.pop(EMBEDDING, (0,))
+        # So is the grid of patches.
+        stated |= {name: (*graph.get(name, ())[:2], self.embedding_dim) for name in self.tokens.values()}
         if graph != stated:
             raise ExportError(
                 f"{path} has metadata of another graph.",
@@ -125,18 +133,51 @@ class Session:
                 hint="bring the data set that the model was trained on, or one made with the same `modalities`",
             )
 
+    def require_classes(self, label: str) -> None:
+        """Refuse an encoder where probabilities are needed; `label` names the model in the error.
+
+        Raises:
+            ExportError: the graph is an encoder.
+        """
+        if not self.classes:
+            raise ExportError(
+                f"{label} is an encoder: it gives embeddings, but no probabilities.",
+                expected="the graph of a finetuned classifier",
+                hint="name a classifier, such as fusmae@champion; `fusmae embed` and `/embed` give embeddings",
+            )
+
+    def require_embedding(self, label: str) -> None:
+        """Refuse a graph without an output of embeddings; `label` names the model in the error.
+
+        Raises:
+            ExportError: the graph was exported by an older version.
+        """
+        if not self.embedding_dim:
+            raise ExportError(
+                f"{label} gives no embedding: it was exported by an older version.",
+                expected=f"an output `{EMBEDDING}` [B, D]",
+                hint="export again: dvc repro export register",
+            )
+
     def run(
-        self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None, *, on_one_core: bool = False
+        self,
+        pixels: Mapping[str, NDArray[Any]],
+        modalities: Sequence[str] | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+        on_one_core: bool = False,
     ) -> dict[str, NDArray[np.float32]]:
         """Run a batch.
 
         Args:
             pixels: `[B, C, h, w]` by input name, in physical units; a missing modality's arrays may be left out.
             modalities: modalities that are present; None for those whose arrays are given.
+            outputs: names of the outputs to compute; None for all.
             on_one_core: whether to compute in the calling thread alone.
 
         Returns:
-            `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives it.
+            Of a classifier `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives
+            it; of an encoder `embedding` and tokens `[B, h, w, D]` by modality, named as in `tokens`.
 
         Raises:
             InputError: there is no modality, one is unknown, an array is missing or has a wrong shape, or pixels are
@@ -153,7 +194,7 @@ class Session:
         }
         row = [float(key in present) for key in self.metadata["modalities"]]
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
-        names = [output.name for output in self._session.get_outputs()]
+        names = outputs or [output.name for output in self._session.get_outputs()]
         starts = range(0, batch, self._part)
         parts = [{name: array[start : start + self._part] for name, array in feeds.items()} for start in starts]
         session = self._single if on_one_core or len(parts) >= self._num_threads else self._session
@@ -166,38 +207,52 @@ class Session:
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
         """Refuse arrays that `run` can't take, with its errors; returns the modalities that are present."""
-        known = self.metadata["modalities"]
-        present = set(modalities) if modalities is not None else {i.modality for i in self.inputs if i.name in pixels}
-        if not present or not present <= set(known):
+        return check_arrays(self.inputs, pixels, modalities)
+
+
+def check_arrays(
+    inputs: Sequence[ModalityInput], pixels: Mapping[str, Any], modalities: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Refuse arrays or tensors `[B, C, h, w]` that a model with these inputs can't take; returns what is present.
+
+    The other arguments are those of `Session.run`.
+
+    Raises:
+        InputError: see `Session.run`.
+    """
+    known = tuple(by_modality(inputs))
+    present = set(modalities) if modalities is not None else {item.modality for item in inputs if item.name in pixels}
+    if not present or not present <= set(known):
+        raise InputError(
+            "A tile needs one modality at least, and known ones only.",
+            got=f"modalities {sorted(present)} with arrays {sorted(pixels)}",
+            expected=f"some of {list(known)} with arrays {[item.name for item in inputs]}",
+        )
+    counts = {len(array) for array in pixels.values()}
+    for item in inputs:
+        if item.modality not in present:
+            continue
+        if item.name not in pixels:
+            raise InputError(f"Array {item.name} is missing.", got=sorted(pixels), expected=f"{item.name} {item.bands}")
+        values = pixels[item.name]
+        if tuple(values.shape[1:]) != _shape(item) or len(counts) > 1:
             raise InputError(
-                "A tile needs one modality at least, and known ones only.",
-                got=f"modalities {sorted(present)} with arrays {sorted(pixels)}",
-                expected=f"some of {known} with arrays {[item.name for item in self.inputs]}",
+                f"Array {item.name} has a wrong shape.",
+                got={name: tuple(array.shape) for name, array in pixels.items()},
+                expected=f"[B, {', '.join(map(str, _shape(item)))}] with the same B in every array",
             )
-        counts = {len(array) for array in pixels.values()}
-        for item in self.inputs:
-            if item.modality not in present:
-                continue
-            if item.name not in pixels:
-                raise InputError(
-                    f"Array {item.name} is missing.", got=sorted(pixels), expected=f"{item.name} {item.bands}"
-                )
-            if pixels[item.name].shape[1:] != _shape(item) or len(counts) > 1:
-                raise InputError(
-                    f"Array {item.name} has a wrong shape.",
-                    got={name: array.shape for name, array in pixels.items()},
-                    expected=f"[B, {', '.join(map(str, _shape(item)))}] with the same B in every array",
-                )
-            with np.errstate(over="ignore"):  # in float32, as in the graph: numbers that are too large become infinite
-                values = np.asarray(pixels[item.name], np.float32)
-            # If any pixel is NaN, so are minimum and maximum; this check creates no further array.
-            if values.size and not (values.min() > -_MAX_PIXEL and values.max() < _MAX_PIXEL):
-                raise InputError(
-                    f"Array {item.name} has NaN or infinite pixels, or some beyond {_MAX_PIXEL:g}.",
-                    expected="pixels in the model's units",
-                    hint=f"fill them, or leave {item.modality} out",
-                )
-        return tuple(key for key in known if key in present)
+        if isinstance(values, np.ndarray):
+            # In float32, as in the graph: numbers that are too large become infinite.
+            with np.errstate(over="ignore"):
+                values = np.asarray(values, np.float32)
+        # If any pixel is NaN, so are minimum and maximum; this check creates no further array.
+        if len(values) and not (values.min() > -_MAX_PIXEL and values.max() < _MAX_PIXEL):
+            raise InputError(
+                f"Array {item.name} has NaN or infinite pixels, or some beyond {_MAX_PIXEL:g}.",
+                expected=f"finite numbers in {item.units}",
+                hint=f"fill them, or leave {item.modality} out",
+            )
+    return tuple(name for name in known if name in present)
 
 
 def digest_entry(digest: str) -> bytes:

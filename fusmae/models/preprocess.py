@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from fusmae.modalities import ModalityInput, Statistics
+from fusmae.modalities import ModalityInput, Statistics, by_modality
 
 
 class Preprocessing(BaseModel):
@@ -27,14 +27,12 @@ class Preprocessing(BaseModel):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities that are read, in order."""
-        return tuple(dict.fromkeys(item.modality for item in self.inputs))
+        return tuple(by_modality(self.inputs))
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Number of bands in each band group of a tile, by modality; a stack is one modality."""
-        groups = {
-            name: tuple(len(item.bands) for item in self.inputs if item.modality == name) for name in self.modalities
-        }
+        groups = {name: tuple(len(item.bands) for item in items) for name, items in by_modality(self.inputs).items()}
         return {"+".join(groups): sum(groups.values(), ())} if self.is_stacked else groups
 
 
@@ -71,8 +69,7 @@ class Preprocess(nn.Module):
         if unknown:
             raise ValueError(f"unknown arrays {sorted(unknown)}, expected {[item.name for item in self.inputs]}")
         tiles = {}
-        for modality in self.preprocessing.modalities:
-            items = [item for item in self.inputs if item.modality == modality]
+        for modality, items in by_modality(self.inputs).items():
             absent = [item.name for item in items if item.name not in pixels]
             if absent and len(absent) < len(items):
                 raise ValueError(f"{modality} lacks {absent}: give all of its arrays, or none")
@@ -83,9 +80,7 @@ class Preprocess(nn.Module):
     def _stacked(self, tiles: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stack tiles `[B, C, H, W]` by modality into one tile of all bands; a missing modality's bands are zeros."""
         given = next(iter(tiles.values()))
-        bands: dict[str, int] = {}
-        for item in self.inputs:
-            bands[item.modality] = bands.get(item.modality, 0) + len(item.bands)
+        bands = {name: sum(len(item.bands) for item in items) for name, items in by_modality(self.inputs).items()}
         parts = [
             tiles[name] if name in tiles else given.new_zeros(len(given), count, *given.shape[2:])
             for name, count in bands.items()

@@ -93,5 +93,5 @@ def _describe(
         pixels = reader.read([row_of[key] for key in keys[start : start + _BATCH]])
         quantiles.append(tile_quantiles(pixels, session.inputs))
         for setting in session.settings:
-            embeddings[setting_name(setting)].append(session.run(pixels, setting)[EMBEDDING])
+            embeddings[setting_name(setting)].append(session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING])
     return np.concatenate(quantiles), {name: np.concatenate(parts) for name, parts in embeddings.items()}

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from fusmae.errors import CheckpointError, ConfigError, ExportError, InputError
-from fusmae.inference.run_tiles import require_embedding
-from fusmae.inference.session import EMBEDDING, Session
-from fusmae.modalities import ModalityInput
+from fusmae.inference.session import EMBEDDING, Session, check_arrays
+from fusmae.modalities import ModalityInput, by_modality
 from fusmae.release.registry.model_file import REFERENCE, model_file
 
 if TYPE_CHECKING:
@@ -60,11 +59,8 @@ class Embedder(ABC):
     @property
     def modalities(self) -> dict[str, tuple[str, ...]]:
         """Bands by modality, in the order in which `embed` takes them."""
-        names = dict.fromkeys(item.modality for item in self.inputs)
-        return {name: sum((item.bands for item in self._inputs_of(name)), ()) for name in names}
-
-    def _inputs_of(self, modality: str) -> list[ModalityInput]:
-        return [item for item in self.inputs if item.modality == modality]
+        items = by_modality(self.inputs)
+        return {name: sum((item.bands for item in of_name), ()) for name, of_name in items.items()}
 
     @overload
     def embed(self, *, tokens: Literal[False] = False, **modalities: Given) -> Array: ...
@@ -111,9 +107,9 @@ class Embedder(ABC):
             )
         arrays: dict[str, Array] = {}
         for modality, value in given.items():
-            items = self._inputs_of(modality)
+            items = by_modality(self.inputs)[modality]
             arrays |= _by_gsd(items, value) if isinstance(value, Mapping) else _from_finest(items, value)
-        return _as_batch(self.inputs, arrays)
+        return _as_batch(arrays)
 
 
 class CheckpointEmbedder(Embedder):
@@ -147,32 +143,33 @@ class CheckpointEmbedder(Embedder):
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
         import torch
 
-        from fusmae.models.heads import pool
-
-        model = self._model
-        with torch.no_grad():
-            pixels = {name: torch.as_tensor(array, device=self._device) for name, array in arrays.items()}
-            latents = model.encoder(model.preprocess(pixels))
-            vectors = pool(latents, model.readout, tuple(model.encoder.in_chans)).float()
-        found = latents.tokens if tokens else {}
-        return vectors, {name: own.float().unflatten(1, self._grid) for name, own in found.items()}
+        check_arrays(self.inputs, arrays)
+        latents = self._model.latents(
+            {name: torch.as_tensor(array, device=self._device) for name, array in arrays.items()}
+        )
+        found = {name: own.float().reshape(len(own), *self._grid, -1) for name, own in latents.tokens.items()}
+        return self._model.pooled(latents), found if tokens else {}
 
 
 class GraphEmbedder(Embedder):
     """An exported graph, in onnxruntime."""
 
     def __init__(self, session: Session, label: str) -> None:
-        require_embedding(session, label)
+        session.require_embedding(label)
         self.label, self.inputs, self.dim, self._session = label, session.inputs, session.embedding_dim, session
 
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
-        if tokens:
+        if tokens and not self._session.tokens:
             raise ExportError(
-                f"{self.label} is a graph that gives no tokens.",
-                expected="a checkpoint",
-                hint='load the folder of its checkpoint: fusmae.load("models/finetune/pretrained")',
+                f"{self.label} is the graph of a classifier, which gives no tokens.",
+                expected="an encoder: its graph, or the folder of a checkpoint",
+                hint='fusmae.load("fusmae-encoder@challenger"), or fusmae.load("models/finetune/pretrained")',
             )
-        return self._session.run({name: _as_numpy(array) for name, array in arrays.items()})[EMBEDDING], {}
+        present = {item.modality for item in self.inputs if item.name in arrays}
+        outputs = {name: output for name, output in self._session.tokens.items() if tokens and name in present}
+        pixels = {name: _as_numpy(array) for name, array in arrays.items()}
+        found = self._session.run(pixels, outputs=[EMBEDDING, *outputs.values()])
+        return found[EMBEDDING], {name: found[output] for name, output in outputs.items()}
 
 
 def _by_gsd(items: Sequence[ModalityInput], value: Mapping[int, Array]) -> dict[str, Array]:
@@ -205,30 +202,10 @@ def _from_finest(items: Sequence[ModalityInput], value: Array) -> dict[str, Arra
     return arrays
 
 
-def _as_batch(inputs: Sequence[ModalityInput], arrays: dict[str, Array]) -> tuple[dict[str, Array], bool]:
-    """Arrays with the dimension of a batch, once their shapes and pixels are checked; and whether they lacked it."""
-    is_single = next(iter(arrays.values())).ndim == 3
-    batch = {name: array[None] if array.ndim == 3 else array for name, array in arrays.items()}
-    counts = {len(array) for array in batch.values()}
-    for item in inputs:
-        if item.name not in arrays:
-            continue
-        shape = (len(item.bands), item.side_px, item.side_px)
-        if (arrays[item.name].ndim == 3) != is_single or tuple(batch[item.name].shape[1:]) != shape or len(counts) > 1:
-            raise InputError(
-                f"The array of {item.modality} at {item.gsd_m} m has a wrong shape.",
-                got={name: tuple(array.shape) for name, array in arrays.items()},
-                expected=f"{list(shape)}, or [B, {', '.join(map(str, shape))}] with the same B in every array",
-            )
-        values = batch[item.name]
-        # A sum is finite only if every pixel is; sums of pixels in their units are far from overflow.
-        if not abs(float(values.sum())) < np.inf:
-            raise InputError(
-                f"The array of {item.modality} at {item.gsd_m} m has pixels that are NaN or infinite.",
-                expected=f"finite numbers in {item.units}",
-                hint=f"fill them, or leave {item.modality} out",
-            )
-    return batch, is_single
+def _as_batch(arrays: dict[str, Array]) -> tuple[dict[str, Array], bool]:
+    """Arrays with the dimension of a batch, and whether all of them lacked it."""
+    is_single = all(array.ndim == 3 for array in arrays.values())
+    return {name: array[None] if is_single else array for name, array in arrays.items()}, is_single
 
 
 def _as_float(array: Array) -> Array:

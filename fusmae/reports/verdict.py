@@ -77,7 +77,8 @@ def _side_by_side(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, li
     for name in models[0]["per_class_ap"]:
         yield f"AP, {name}", [model["per_class_ap"].get(name) for model in models]
     for label, key in (("calibration error", "calibration_error"), ("ms per pair", "latency_ms"), ("MB", "size_mb")):
-        yield label, [model[key] for model in models]
+        if models[0][key] is not None:
+            yield label, [model[key] for model in models]
 
 
 def _shown(value: object) -> str:

@@ -14,14 +14,25 @@ class ModelName(BaseModel):
     sha256: str = Field(description="SHA-256 of the ONNX file")
 
 
-class Prediction(BaseModel):
-    """Probabilities of a request's tiles, in the request's order."""
+class Answer(BaseModel):
+    """What every answer about a request's tiles states."""
 
     model: ModelName
     modalities: list[str] = Field(examples=[["s1", "s2"]], description="modalities of the request")
+    warnings: list[str] = Field(examples=[[]], description="unusual findings that one tile can't prove")
+
+
+class Prediction(Answer):
+    """Probabilities of a request's tiles, in the request's order."""
+
     classes: list[str] = Field(examples=[["Urban fabric", "Pastures", "Inland waters"]])
     probabilities: list[list[float]] = Field(examples=[[[0.02, 0.91, 0.13]]], description="[B, K]: one row per tile")
-    warnings: list[str] = Field(examples=[[]], description="unusual findings that one tile can't prove")
+
+
+class Embeddings(Answer):
+    """Embeddings of a request's tiles, in the request's order."""
+
+    embeddings: list[list[float]] = Field(examples=[[[0.31, -1.2, 0.05]]], description="[B, D]: one row per tile")
 
 
 class ModelDescription(ModelName):
@@ -30,7 +41,7 @@ class ModelDescription(ModelName):
     inputs: list[dict[str, Any]] = Field(description="arrays by name: modality, units, gsd_m, bands, side_px")
     modalities: list[str]
     tile_m: int
-    classes: list[str]
+    classes: list[str] = Field(description="empty for an encoder, which answers /embed only")
     data: str
     git: dict[str, Any]
 
@@ -61,9 +72,10 @@ class Refusal(BaseModel):
     text: str = Field(examples=["Tile 0, band VV looks like linear power, not dB.\n  got: …\n  expected: …\n  next: …"])
 
 
-DESCRIPTION = """Land cover of tiles. `GET /model` names the arrays that the model takes, with their units: S1 is in dB,
-S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an absent modality are left out.
-Each answer names the model version that gave it. The service has no authentication: put a proxy before it."""
+DESCRIPTION = """Land cover of tiles, and their embeddings. `GET /model` names the arrays that the model takes, with
+their units: S1 is in dB, S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an
+absent modality are left out. Each answer names the model version that gave it. The service has no authentication: put
+a proxy before it."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "The body is too large; it was not read."},

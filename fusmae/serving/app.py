@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from copy import deepcopy
 from ipaddress import ip_address
 from time import perf_counter
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -21,12 +22,13 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError, InputError
-from fusmae.inference.session import Device
+from fusmae.inference.session import EMBEDDING, Device
 from fusmae.modalities import ModalityInput
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,
     REFUSALS,
+    Embeddings,
     Health,
     ModelDescription,
     Prediction,
@@ -39,7 +41,7 @@ from fusmae.serving.loaded import LoadedModel, Watcher, find_model
 from fusmae.serving.metrics import Metrics, RequestCounter
 from fusmae.serving.tile import Upload, read_tile
 
-_ROUTES = frozenset({"/predict", "/predict/geotiff", "/model", "/health", "/metrics"})
+_ROUTES = frozenset({"/predict", "/predict/geotiff", "/embed", "/embed/geotiff", "/model", "/health", "/metrics"})
 _NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
 _MAX_FILES = 16
 # Reads a request's arrays by name, and gives warnings about them.
@@ -77,20 +79,40 @@ class Service:
         self._threads.shutdown()
 
     async def predict(self, read: _Read) -> Prediction:
-        """Answer a request whose arrays by name, with warnings about them, `read` gives for the model's inputs.
+        """Probabilities for a request whose arrays by name, with warnings about them, `read` gives for the inputs.
 
         Raises:
-            FusmaeError: the model can't be run on these arrays.
+            FusmaeError: the model is an encoder, or can't be run on these arrays.
         """
+        model = self.watcher.current
+        model.session.require_classes(model.file.label)
+        probabilities, facts = await self._run(read, model, "probabilities")
+        return Prediction(classes=list(model.session.classes), probabilities=probabilities, **facts)
+
+    async def embed(self, read: _Read) -> Embeddings:
+        """Embeddings for a request; see `predict`.
+
+        Raises:
+            FusmaeError: the model gives no embedding, or can't be run on these arrays.
+        """
+        model = self.watcher.current
+        model.session.require_embedding(model.file.label)
+        embeddings, facts = await self._run(read, model, EMBEDDING)
+        return Embeddings(embeddings=embeddings, **facts)
+
+    async def _run(self, read: _Read, model: LoadedModel, output: str) -> tuple[list[list[float]], dict[str, Any]]:
+        """One output's rows, and what every answer states."""
         is_alone = not self._num_running
         self._num_running += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._answer, read, self.watcher.current, is_alone)
+            return await loop.run_in_executor(self._threads, self._answer, read, model, output, is_alone)
         finally:
             self._num_running -= 1
 
-    def _answer(self, read: _Read, model: LoadedModel, is_alone: bool) -> Prediction:
+    def _answer(
+        self, read: _Read, model: LoadedModel, output: str, is_alone: bool
+    ) -> tuple[list[list[float]], dict[str, Any]]:
         session = model.session
         pixels, warnings = read(session.inputs)
         modalities = session.check(pixels)
@@ -104,16 +126,10 @@ class Service:
             )
         warnings = warnings + check_units(pixels, session.inputs)
         begun = perf_counter()
-        probabilities = session.run(pixels, modalities, on_one_core=not is_alone)["probabilities"]
+        rows = session.run(pixels, modalities, outputs=[output], on_one_core=not is_alone)[output]
         self.metrics.tiles.observe(num_tiles)
         self.metrics.model_seconds.observe(perf_counter() - begun)
-        return Prediction(
-            model=model.identity,
-            modalities=list(modalities),
-            classes=session.metadata["classes"],
-            probabilities=probabilities.tolist(),
-            warnings=warnings,
-        )
+        return rows.tolist(), {"model": model.identity, "modalities": list(modalities), "warnings": warnings}
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
@@ -126,17 +142,15 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
     app = FastAPI(title="fusmae", description=DESCRIPTION, lifespan=service.answering, responses=REFUSALS)
     form_body = geotiff_body(first.session.metadata["modalities"])
 
-    @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Tiles as arrays")
-    async def predict(request: Request) -> Prediction:
+    async def arrays_of(request: Request) -> _Read:
         body, media_type = await request.body(), _media_type(request)
         if media_type == "application/json":
-            return await service.predict(lambda inputs: (read_json(body, inputs), []))
+            return lambda inputs: (read_json(body, inputs), [])
         if media_type in _NPZ_TYPES:
-            return await service.predict(lambda inputs: (read_npz(body, inputs, limits.max_batch), []))
+            return lambda inputs: (read_npz(body, inputs, limits.max_batch), [])
         raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
-    @app.post("/predict/geotiff", openapi_extra=form_body, summary="One tile as GeoTIFFs")
-    async def predict_geotiff(request: Request) -> Prediction:
+    async def files_of(request: Request) -> _Read:
         if _media_type(request) != "multipart/form-data":
             await request.body()
             raise HTTPException(415, "Send the files as multipart/form-data, in fields named after their modality.")
@@ -145,7 +159,23 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
             for modality, file in form.multi_items():
                 if not isinstance(file, str):
                     files[modality].append(Upload(file.filename or modality, await file.read()))
-        return await service.predict(lambda inputs: read_tile(files, inputs))
+        return lambda inputs: read_tile(files, inputs)
+
+    @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Probabilities of tiles as arrays")
+    async def predict(request: Request) -> Prediction:
+        return await service.predict(await arrays_of(request))
+
+    @app.post("/predict/geotiff", openapi_extra=form_body, summary="Probabilities of one tile as GeoTIFFs")
+    async def predict_geotiff(request: Request) -> Prediction:
+        return await service.predict(await files_of(request))
+
+    @app.post("/embed", openapi_extra=ARRAYS_BODY, summary="Embeddings of tiles as arrays")
+    async def embed(request: Request) -> Embeddings:
+        return await service.embed(await arrays_of(request))
+
+    @app.post("/embed/geotiff", openapi_extra=form_body, summary="Embedding of one tile as GeoTIFFs")
+    async def embed_geotiff(request: Request) -> Embeddings:
+        return await service.embed(await files_of(request))
 
     @app.get("/model", summary="Inputs that the model takes")
     async def model() -> ModelDescription:

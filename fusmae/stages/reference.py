@@ -6,7 +6,6 @@ from fusmae.config.release import ReferenceConfig
 from fusmae.data.index import read_index
 from fusmae.files import file_sha256
 from fusmae.inference.drift.reference import save_reference
-from fusmae.inference.run_tiles import require_embedding
 from fusmae.inference.session import Session
 from fusmae.release.drift_reference import make_reference
 
@@ -15,6 +14,6 @@ def reference(section: ReferenceConfig, *, seed: int, exported: Path, shards: Pa
     """Describe the data that `exported/model.onnx` was trained on; `out` is a file that accompanies the model."""
     graph = exported / "model.onnx"
     session = Session(graph)
-    require_embedding(session, str(graph))
+    session.require_embedding(str(graph))
     made = make_reference(session, file_sha256(graph), shards, read_index(index), **section.model_dump(), seed=seed)
     save_reference(made, out)

@@ -1,19 +1,14 @@
-"""Stage register: add the exported graph to MLflow as a model version, with its card, lineage and variants."""
+"""Stage register: add the exported classifier to MLflow as a model version, with its card, lineage and variants."""
 
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 from fusmae.config.release import RegisterConfig
 from fusmae.data.index import read_index
-from fusmae.files import write_json, write_text, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.export.mlm import ITEM, mlm_item
-from fusmae.release.lineage.record import LINEAGE, record_lineage, version_tags
-from fusmae.release.registry.card import CardFacts, model_card, short_card
+from fusmae.release.lineage.record import record_lineage
+from fusmae.release.registry.card import ClassifierFacts
+from fusmae.release.registry.publish import publish, read_json
 from fusmae.release.registry.variants import accepted_variants
-from fusmae.release.registry.versions import CHALLENGER, MAX_DESCRIPTION, register_graph
 
 
 def register(
@@ -35,41 +30,19 @@ def register(
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
     session, accepted = Session(graph), accepted_variants(variants, measured, graph)
-    lineage = record_lineage(section.model_name, graph, session.metadata, scores, receipt)
-    facts = CardFacts(
+    facts = ClassifierFacts(
         metadata=session.metadata,
-        scores=_json(scores),
-        parity=_json(parity),
-        report=_json(report / "report.json"),
+        scores=read_json(scores),
+        parity=read_json(parity),
+        report=read_json(report / "report.json"),
         pairs=read_index(index),
-        lineage=lineage,
+        lineage=record_lineage(section.model_name, graph, session.metadata, scores, receipt),
         accepted=accepted,
         variants_table=(measured / "table.md").read_text(encoding="utf-8").rstrip(),
         curves=curves,
         reconstructions=drawn,
     )
-    with written_whole(out) as partial:
-        partial.mkdir()
-        for picture in (curves, *drawn):
-            shutil.copy2(picture, partial)
-        shutil.copy2(measured / "report.json", partial / "variants.json")
-        shutil.copy2(measured / "table.md", partial / "variants.md")
-        write_text(partial / "card.md", model_card(facts))
-        write_json(partial / ITEM, mlm_item(graph, "../model.onnx"))  # MLflow keeps these files in a folder beside it
-        write_text(partial / LINEAGE, lineage.model_dump_json(indent=2) + "\n")
+    beside_card = {path.name: path for path in (curves, *drawn)}
+    beside_card |= {"variants.json": measured / "report.json", "variants.md": measured / "table.md"}
     kept = [scores, parity, exported / "preprocessing.json", reference, *accepted]
-    version = register_graph(
-        section.model_name,
-        graph,
-        extra_files=[*sorted(out.iterdir()), *kept],
-        tags=version_tags(lineage),
-        experiment=section.experiment,
-        run_file=run_file,
-        description=short_card(facts, MAX_DESCRIPTION),
-    )
-    known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
-    write_json(out / "version.json", known)
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    publish(facts, graph, out, experiment=section.experiment, run_file=run_file, beside_card=beside_card, kept=kept)

@@ -14,6 +14,12 @@ def predict(exported, out, *arguments):
     return CliRunner().invoke(app, command)
 
 
+def test_an_encoder_makes_no_map_and_leaves_nothing(tmp_path, exported_encoder):
+    found = predict(exported_encoder, tmp_path / "map.tif", "--s1", tmp_path / "s1.tif")
+    assert "is an encoder" in str(found.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "address", ["https://example.org/VV.tif?sig=a%2Fb", "s3://bucket//VV.tif", "/vsicurl/http://a//b.tif"]
 )

@@ -174,9 +174,9 @@ def test_running_mean_does_not_change_what_is_trained(run, tmp_path):
 def test_validation_and_the_score_judge_the_running_mean(run, make_data, tmp_path, monkeypatch):
     judged = []
 
-    def look(known, known_labels, asked, k):
+    def look(known, known_labels, asked):
         judged.append(torch.from_numpy(asked))
-        return neighbour_probabilities(known, known_labels, asked, k=k)
+        return neighbour_probabilities(known, known_labels, asked)
 
     monkeypatch.setattr(evidence, "neighbour_probabilities", look)
     module, trainer = run(tmp_path, epochs=1, ema_decay=0.9, evidence_pairs=17)

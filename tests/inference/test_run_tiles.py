@@ -8,7 +8,7 @@ import pytest
 import rasterio
 
 from fusmae.errors import ExportError, InputError
-from fusmae.inference.run_tiles import embedded_units, require_embedding, scene_batches
+from fusmae.inference.run_tiles import embedded_units, scene_batches
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -161,7 +161,7 @@ def test_who_stops_early_leaves_no_thread_behind(scenes, model):
 
 
 def test_a_graph_without_an_embedding_is_refused(exported, tmp_path):
-    require_embedding(exported.session, "tiny/1")
+    exported.session.require_embedding("tiny/1")
     graph = onnx.load(exported.path)
     (output,) = (item for item in graph.graph.output if item.name == "embedding")
     graph.graph.output.remove(output)
@@ -169,4 +169,4 @@ def test_a_graph_without_an_embedding_is_refused(exported, tmp_path):
     older = Session(tmp_path / "older.onnx")
     assert older.embedding_dim == 0
     with pytest.raises(ExportError, match=r"fusmae/3 gives no embedding(.|\n)*dvc repro export"):
-        require_embedding(older, "fusmae/3")
+        older.require_embedding("fusmae/3")

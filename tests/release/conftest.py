@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -16,7 +17,7 @@ from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.graph import DeployableClassifier, DeployableEncoder, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
@@ -24,7 +25,7 @@ from tests.conftest import turned
 from tests.sections import architecture_of, preprocess_of
 
 ROOT = Path(__file__).parents[2]
-NAME = "tiny"
+NAME, ENCODER = "tiny", "tiny-encoder"
 
 
 def git(*arguments, cwd):
@@ -34,7 +35,10 @@ def git(*arguments, cwd):
 
 @pytest.fixture(scope="session")
 def graph_of_version(make_once, inputs, classes, statistics):
-    """Graphs by number: 1, 2 (the same weights in another file), 3 (every logit with the other sign: worse)."""
+    """Graphs by number: 1, 2 (the same weights in another file), 3 (every logit with the other sign: worse).
+
+    Of the encoder as `e1`, and `e2`, whose features are the same for every tile.
+    """
 
     def export(folder):
         torch.manual_seed(0)
@@ -50,15 +54,23 @@ def graph_of_version(make_once, inputs, classes, statistics):
             "classes": list(classes),
             "git": {"commit": "c0ffee" * 6, "is_dirty": False},
         }
-        graph = export_onnx(Deployable(preprocess, classifier), opset=17)
+        graph = export_onnx(DeployableClassifier(preprocess, classifier), opset=17)
         save_onnx(graph, metadata, folder / "1.onnx")
         other = onnx.load(folder / "1.onnx")
         other.doc_string = "2"
         write_graph(other, folder / "2.onnx")
         turned(folder / "1.onnx", folder / "3.onnx")
+        model = DeployableEncoder(preprocess, encoder)
+        of_encoder = metadata | {"classes": [], "outputs": model.outputs}
+        save_onnx(export_onnx(model, opset=17), of_encoder, folder / "e1.onnx")
+        blind = onnx.load(folder / "e1.onnx")
+        for weight in blind.graph.initializer:
+            if weight.name.startswith("encoder.embed."):  # pixels no longer matter
+                weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros(weight.dims, np.float32), weight.name))
+        write_graph(blind, folder / "e2.onnx")
 
     folder = make_once("versions", export)
-    return {number: folder / f"{number}.onnx" for number in (1, 2, 3)}
+    return {number: folder / f"{number}.onnx" for number in (1, 2, 3, "e1", "e2")}
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +81,10 @@ def registry_template(tmp_path_factory, graph_of_version):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         write_json(Path("parity.json"), {"checks": [{"max_abs_error": 1e-6}]})
-        for graph in graph_of_version.values():
+        for number, graph in graph_of_version.items():
             shutil.copy(graph, "model.onnx")
             register_graph(
-                NAME,
+                ENCODER if number in ("e1", "e2") else NAME,
                 Path("model.onnx"),
                 extra_files=[Path("parity.json")],
                 tags={},
@@ -116,6 +128,7 @@ def checkout(registry_template, shards, pairs, tmp_path, monkeypatch):
     Path("dvc.lock").write_text(lock(*made), encoding="utf-8")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["gate"] |= GATE
+    params["encoder_gate"] |= {key: value for key, value in GATE.items() if key in params["encoder_gate"]}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     git("init", "-q", cwd=folder)
     git("config", "user.email", "a.person@example.org", cwd=folder)

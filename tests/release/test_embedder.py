@@ -34,8 +34,9 @@ def pretrained(exported, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(exported, folder, pretrained):
+def opened(exported, exported_encoder, folder, pretrained):
     return {
+        "encoder": fusmae.load(exported_encoder.path),
         "graph": fusmae.load(exported.path),
         "checkpoint": fusmae.load(folder),
         "pretrained": fusmae.load(pretrained),
@@ -101,21 +102,23 @@ def test_tensors_give_tensors_and_arrays_arrays(opened, pixels, kind):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
-def test_tokens_lie_on_the_grid_of_patches_and_their_mean_is_the_vector(opened, pixels):
-    vectors, tokens = opened["pretrained"].embed(**pixels, tokens=True)
+@pytest.mark.parametrize("kind", ["pretrained", "encoder"])
+def test_tokens_lie_on_the_grid_of_patches_and_their_mean_is_the_vector(opened, pixels, kind):
+    vectors, tokens = opened[kind].embed(**pixels, tokens=True)
     assert {name: found.shape for name, found in tokens.items()} == {"s1": (5, 3, 3, 16), "s2": (5, 3, 3, 16)}
     mean = np.mean([found.mean(axis=(1, 2)) for found in tokens.values()], axis=0)
     np.testing.assert_allclose(mean, vectors, atol=1e-5)
     one = {name: {gsd: array[2] for gsd, array in arrays.items()} for name, arrays in pixels.items()}
-    _, own = opened["pretrained"].embed(**one, tokens=True)
+    _, own = opened[kind].embed(**one, tokens=True)
     np.testing.assert_allclose(own["s2"], tokens["s2"][2], atol=1e-5)
 
 
-def test_the_place_of_a_token_is_that_of_its_pixels(opened, pixels):
+@pytest.mark.parametrize("kind", ["pretrained", "encoder"])
+def test_the_place_of_a_token_is_that_of_its_pixels(opened, pixels, kind):
     s2 = {gsd: array[:1].copy() for gsd, array in pixels["s2"].items()}
-    _, before = opened["pretrained"].embed(s2=s2, tokens=True)
+    _, before = opened[kind].embed(s2=s2, tokens=True)
     s2[10][..., 0:8, 16:24] += 2000  # the patch in row 0, column 2
-    _, after = opened["pretrained"].embed(s2=s2, tokens=True)
+    _, after = opened[kind].embed(s2=s2, tokens=True)
     change = np.abs(after["s2"] - before["s2"]).sum(axis=-1)[0]
     assert np.unravel_index(change.argmax(), change.shape) == (0, 2)
 
@@ -150,10 +153,10 @@ def test_a_sample_of_the_shards_is_taken_as_its_pixels_are(checkout, shards):
         ({"s1": np.zeros((2, 24, 25))}, "\\[2, 24, 24\\] or \\[B, 2, 24, 24\\]"),
         ({"s1": np.zeros((24, 24))}, "The array of s1 has a wrong shape"),
         ({"s2": {10: np.zeros((2, 24, 24))}}, "other ground sampling distances"),
-        ({"s2": {10: np.zeros((2, 24, 24)), 20: np.zeros((1, 24, 24))}}, "s2 at 20 m has a wrong shape"),
+        ({"s2": {10: np.zeros((2, 24, 24)), 20: np.zeros((1, 24, 24))}}, "Array s2_20m has a wrong shape"),
         ({"s1": np.zeros((2, 2, 24, 24)), "s2": np.zeros((1, 3, 24, 24))}, "the same B in every array"),
         ({"s1": np.zeros((2, 2, 24, 24)), "s2": np.zeros((3, 24, 24))}, "the same B in every array"),
-        ({"s1": np.full((2, 24, 24), np.nan)}, "s1 at 10 m has pixels that are NaN"),
+        ({"s1": np.full((2, 24, 24), np.nan)}, "Array s1_10m has NaN"),
         ({"s1": np.full((2, 24, 24), -np.inf)}, "leave s1 out"),
     ],
 )
@@ -162,7 +165,17 @@ def test_what_a_model_can_t_take_is_named(opened, kind, given, said):
         opened[kind].embed(**given)
 
 
-def test_a_graph_says_where_tokens_are(opened, pixels):
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_encoder_s_graph_gives_the_tokens_of_its_checkpoint(opened, pixels, setting):
+    given = {name: pixels[name] for name in setting}
+    (one, expected), (two, found) = (opened[kind].embed(**given, tokens=True) for kind in ("pretrained", "encoder"))
+    assert tuple(found) == tuple(expected) == setting
+    np.testing.assert_allclose(two, one, atol=1e-4)
+    for name in setting:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+
+
+def test_the_graph_of_a_classifier_says_where_tokens_are(opened, pixels):
     with pytest.raises(ExportError, match=r"gives no tokens(?s:.*)fusmae\.load\(.models/finetune/pretrained.\)"):
         opened["graph"].embed(**pixels, tokens=True)
 

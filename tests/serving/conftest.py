@@ -61,7 +61,10 @@ class Client(httpx.Client):
     """Asks one service."""
 
     def ask(self, arrays):
-        return self.post("/predict", content=npz_of(arrays), headers={"Content-Type": "application/x-npz"})
+        return self.ask_at("/predict", arrays)
+
+    def ask_at(self, route, arrays):
+        return self.post(route, content=npz_of(arrays), headers={"Content-Type": "application/x-npz"})
 
     def metric(self, name):
         """A sample's value; None where there is none."""
@@ -82,11 +85,11 @@ def limits():
 
 @pytest.fixture
 def start(exported, limits):
-    """Starts services on free ports, in threads; gives a client of each."""
+    """Starts services on free ports, in threads, of the tiny model unless another is named; gives a client of each."""
     with_service = []
 
-    def begin(**changes):
-        app = make_app(str(exported.path), find_model(str(exported.path)), limits(**changes))
+    def begin(path=exported.path, **changes):
+        app = make_app(str(path), find_model(str(path)), limits(**changes))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
         thread = threading.Thread(target=server.run)
         thread.start()

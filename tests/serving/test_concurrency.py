@@ -28,13 +28,13 @@ def test_requests_at_once_each_get_their_own_answer(start, exported):
 def test_a_request_alone_uses_all_cores_and_one_beside_another_uses_one(start, exported, monkeypatch):
     first_runs, second_runs, own, calls = Event(), Event(), Session.run, []
 
-    def run(session, pixels, modalities=None, *, on_one_core=False):
+    def run(session, pixels, modalities=None, *, outputs=None, on_one_core=False):
         calls.append(on_one_core)
         first_runs.set()
         if len(calls) == 1:
             assert second_runs.wait(30)
         second_runs.set()
-        return own(session, pixels, modalities, on_one_core=on_one_core)
+        return own(session, pixels, modalities, outputs=outputs, on_one_core=on_one_core)
 
     monkeypatch.setattr("fusmae.serving.app.os.cpu_count", lambda: 2)
     client = start()

@@ -54,7 +54,7 @@ def describe_tiles(
                 advance()
                 continue
             quantiles.append(tile_quantiles(item.pixels, session.inputs))
-            embeddings.append(session.run(item.pixels, item.modalities)[EMBEDDING])
+            embeddings.append(session.run(item.pixels, item.modalities, outputs=[EMBEDDING])[EMBEDDING])
             settings += [setting_name(item.modalities)] * len(item.columns)
             corners += [(item.unit.lefts_m[column], item.unit.top_m) for column in item.columns]
     if not settings:

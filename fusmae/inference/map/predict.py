@@ -73,9 +73,11 @@ def predict_map(
         taken: date of the scenes; None to find it in file names, else in the files' time of change.
 
     Raises:
+        ExportError: the model is an encoder.
         InputError: the scenes can't be used; no file of this run is left behind.
         StorageError: the disk is full, and what was predicted is kept for the next run; or another run writes this map.
     """
+    model.session.require_classes(model.label)
     inputs = model.session.inputs
     scenes = open_scenes(inputs, paths, readings or {})
     grid = lay_grid(scenes, inputs, stride_m)
@@ -105,7 +107,7 @@ def predict_map(
             "datetime_from": date_source,
         }
         with _disk_named(out):
-            written, counts = _publish(grid, work, out, model.session.metadata["classes"], date, facts)
+            written, counts = _publish(grid, work, out, model.session.classes, date, facts)
     return Map(written, grid, num_tiles, num_kept, counts, nodata)
 
 
@@ -113,7 +115,7 @@ def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
     """Predict and store the units that are not done; returns how many were done before."""
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
-    num_classes, saved = len(session.metadata["classes"]), None
+    num_classes, saved = len(session.classes), None
     with (
         ThreadPoolExecutor(1) as writer,
         _progress(len(units), len(units) - len(todo)) as advance,

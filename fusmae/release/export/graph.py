@@ -1,11 +1,13 @@
-"""Exports the ONNX graph, from physical units to probabilities, and checks that it gives the same results as torch.
+"""Exports an ONNX graph that takes physical units, and checks that it gives the same results as torch.
 
 Upsampling and normalisation are inside the graph.
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.errors import ExportError
-from fusmae.inference.session import EMBEDDING, PRESENCE, Session
-from fusmae.models.heads import Classifier
+from fusmae.inference.session import EMBEDDING, PRESENCE, TOKENS, Session
+from fusmae.models.encoder import Encoder
+from fusmae.models.heads import Classifier, pool
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.operators import translations, with_onnx_attention
 from fusmae.training.checkpoint import Checkpoint
@@ -31,37 +34,96 @@ _ADDED_IN_18 = {
 }
 
 
-class Deployable(nn.Module):
-    """Preprocessing and classifier behind one positional signature, as ONNX needs it."""
+class Deployable(nn.Module, ABC):
+    """Preprocessing and a model behind one positional signature, as ONNX needs it."""
 
-    def __init__(self, preprocess: Preprocess, classifier: Classifier) -> None:
+    outputs: dict[str, str]  # shape and meaning of each output, by name and in order
+
+    def __init__(self, preprocess: Preprocess, encoder: Encoder) -> None:
         super().__init__()
         self.preprocess = preprocess
-        self.classifier = classifier
-        self.inputs = preprocess.inputs
+        self.inputs, self.modalities = preprocess.inputs, tuple(encoder.in_chans)
 
-    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and probabilities `[B, K]`, and the embedding `[B, D]` that they come from.
+    @abstractmethod
+    def results(self, tiles: dict[str, Tensor], presence: Tensor | None) -> dict[str, Tensor]:
+        """Outputs by name; normalised tiles and `presence` are those of `Encoder.forward`.
+
+        There is no output for a modality that is not in `tiles`.
+        """
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """The outputs in the order of `outputs`.
 
         Arrays are one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
         """
         *pixels, presence = arrays
         tiles = self.preprocess({item.name: array for item, array in zip(self.inputs, pixels, strict=True)})
-        embedding = self.classifier.embed(tiles, presence > 0.5)
-        logits = self.classifier.head(embedding)
-        return logits, torch.sigmoid(logits), embedding
+        found = self.results(tiles, presence > 0.5)
+        return tuple(found[name] for name in self.outputs)
 
     @torch.no_grad()
-    def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
-        """Torch's logits `[B, K]`, to check parity: tokens of absent modalities are left out here, not masked."""
+    def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Torch's outputs, to check parity: absent modalities' tokens are left out here, not masked."""
         present = {item.name: torch.from_numpy(batch[item.name]) for item in self.inputs if item.modality in setting}
-        return np.asarray(self.classifier(self.preprocess(present)))
+        return {name: np.asarray(found) for name, found in self.results(self.preprocess(present), None).items()}
 
 
-def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mapping[str, Any]) -> dict[str, Any]:
+class DeployableClassifier(Deployable):
+    """Tiles to probabilities, and the embedding that they come from."""
+
+    def __init__(self, preprocess: Preprocess, classifier: Classifier) -> None:
+        super().__init__(preprocess, classifier.encoder)
+        self.classifier = classifier
+        self.outputs = {
+            "logits": "[B, K]",
+            "probabilities": "[B, K], sigmoid of logits",
+            EMBEDDING: "[B, D], the tile as the classifier's head sees it",
+        }
+
+    def results(self, tiles: dict[str, Tensor], presence: Tensor | None) -> dict[str, Tensor]:
+        """Logits and probabilities `[B, K]`, and the embedding `[B, D]`."""
+        embedding = self.classifier.embed(tiles, presence)
+        logits = self.classifier.head(embedding)
+        return {"logits": logits, "probabilities": torch.sigmoid(logits), EMBEDDING: embedding}
+
+
+class DeployableEncoder(Deployable):
+    """Tiles to the mean of all tokens, and to the tokens of each modality."""
+
+    def __init__(self, preprocess: Preprocess, encoder: Encoder) -> None:
+        super().__init__(preprocess, encoder)
+        self.encoder = encoder
+        self.outputs = {EMBEDDING: "[B, D], mean of the tokens of all modalities that are there"} | {
+            f"{TOKENS}{name}": "[B, h, w, D], one token per patch, rows from the north; 0 where the modality is absent"
+            for name in self.modalities
+        }
+
+    def results(self, tiles: dict[str, Tensor], presence: Tensor | None) -> dict[str, Tensor]:
+        """The embedding `[B, D]`, and tokens `[B, h, w, D]` by modality."""
+        latents = self.encoder(tiles, presence=presence)
+        found = {EMBEDDING: pool(latents, "mean", self.modalities)}
+        for name, tokens in latents.tokens.items():
+            if presence is not None:
+                tokens = torch.where(presence[:, self.modalities.index(name), None, None], tokens, 0.0)
+            found[f"{TOKENS}{name}"] = tokens.unflatten(1, (isqrt(tokens.shape[1]), -1))
+        return found
+
+
+def deployable(checkpoint: Checkpoint) -> Deployable:
+    """What is exported of a checkpoint: a finetuned classifier, or the encoder of one without a head."""
+    preprocess = Preprocess(checkpoint.preprocessing)
+    if checkpoint.architecture.readout is None:
+        return DeployableEncoder(preprocess, checkpoint.encoder().eval())
+    return DeployableClassifier(preprocess, checkpoint.finetuned_classifier())
+
+
+def describe_graph(
+    checkpoint: Checkpoint, outputs: Mapping[str, str], *, tile_m: int, data: str, git: Mapping[str, Any]
+) -> dict[str, Any]:
     """Metadata of a graph: all that is needed to feed it, to interpret its outputs and to trace its origin.
 
-    `tile_m` is the side of a tile in metres, `data` the source's name and licence, `git` commit and dirty flag now.
+    `outputs` are those of the `Deployable`, `tile_m` is the side of a tile in metres, `data` the source's name and
+    licence, `git` commit and dirty flag now.
     """
     return {
         **checkpoint.preprocessing.model_dump(mode="json"),
@@ -70,11 +132,7 @@ def describe_graph(checkpoint: Checkpoint, *, tile_m: int, data: str, git: Mappi
         "tile_m": tile_m,
         "tile_px": checkpoint.architecture.tile_px,
         "classes": list(checkpoint.classes),
-        "outputs": {
-            "logits": "[B, K]",
-            "probabilities": "[B, K], sigmoid of logits",
-            EMBEDDING: "[B, D], the tile as the classifier's head sees it",
-        },
+        "outputs": dict(outputs),
         "precision": "fp32",
         "git": dict(git),
         "trained": dict(checkpoint.provenance),
@@ -88,7 +146,7 @@ def export_onnx(model: Deployable, *, opset: int) -> Any:
     The model is put in eval mode.
     """
     example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in model.inputs]
-    example.append(torch.ones(2, len(model.classifier.encoder.in_chans)))
+    example.append(torch.ones(2, len(model.modalities)))
     batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
         # The warning is about inputs that share one batch dimension, which is intended.
@@ -97,7 +155,7 @@ def export_onnx(model: Deployable, *, opset: int) -> Any:
             with_onnx_attention(model.eval(), opset),
             tuple(example),
             input_names=[*(item.name for item in model.inputs), PRESENCE],
-            output_names=["logits", "probabilities", EMBEDDING],
+            output_names=list(model.outputs),
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             opset_version=max(opset, _EXPORTERS_OLDEST),
             dynamo=True,
@@ -144,32 +202,31 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def check_parity(
     session: Session,
-    reference: Callable[[Arrays, Sequence[str]], NDArray[np.float32]],
+    reference: Callable[[Arrays, Sequence[str]], Mapping[str, NDArray[np.float32]]],
     read: Callable[[Sequence[int]], Arrays],
     num_pairs: int,
     settings: Sequence[Sequence[str]],
     *,
     max_abs_error: float,
 ) -> dict[str, Any]:
-    """Compare logits and probabilities with torch's on every pair; report the largest difference by setting and size.
+    """Compare a graph's outputs with torch's on every pair; report the largest difference by setting and batch size.
 
-    `reference` computes torch's logits `[B, K]` from pixels and the modalities that are present; `read` reads pairs by
+    `reference` computes torch's outputs by name from pixels and the modalities that are present; `read` reads pairs by
     their indices and returns arrays by input name. `settings` are the modalities that are present, in each case;
-    `max_abs_error` is allowed in logits and in probabilities.
+    `max_abs_error` is allowed in each output.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.
     """
 
     def difference(batch: Arrays, setting: Sequence[str]) -> float:
-        found, logits = session.run(batch, setting), reference(batch, setting)
-        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
-        return float(np.max(np.abs([found["logits"] - logits, found["probabilities"] - probabilities])))
+        found, expected = session.run(batch, setting), reference(batch, setting)
+        # np.max keeps a NaN, which Python's max would drop.
+        return float(np.max([np.abs(found[name] - values).max() for name, values in expected.items()]))
 
     checks, pairs = [], range(num_pairs)
     for setting, batch_size in product(settings, BATCH_SIZES):
         batches = (read(pairs[start : start + batch_size]) for start in pairs[::batch_size])
-        # np.max keeps a NaN, which Python's max would drop.
         worst = float(np.max([difference(batch, setting) for batch in batches]))
         checks.append({"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst})
         if not worst <= max_abs_error:

@@ -13,7 +13,6 @@ from fusmae.files import file_sha256
 from fusmae.inference.session import METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
 
-ITEM = "mlm.json"
 _FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 # A model is of no date: STAC asks for a range, and MLM recommends the widest one.
 _ALWAYS = {"start_datetime": "1900-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}

@@ -89,8 +89,8 @@ def shown(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NUM_SHOWN])}{more}"
 
 
-def commit_experiment(name: str, model: str) -> None:
-    """Commit parameters and results of an experiment, or of the `workspace`, and bring its stages up to date.
+def commit_experiment(name: str, model: str, stage: str) -> None:
+    """Commit parameters and results of an experiment, or of the `workspace`, and bring up to date what `stage` needs.
 
     Its results come from the cache or the remote; only missing ones are computed. A refused experiment changes nothing.
 
@@ -114,7 +114,7 @@ def commit_experiment(name: str, model: str) -> None:
         _commit(f"Keep the parameters and results of experiment {name}", texts)
         _dvc(["checkout", "--quiet", "--allow-missing"], again)
     has_remote = not subprocess.run([_DVC, "remote", "default"], capture_output=True, check=False).returncode
-    _dvc(["repro", *(["--pull"] if has_remote else []), "register"], f"fusmae promote {model} --experiment {WORKSPACE}")
+    _dvc(["repro", *(["--pull"] if has_remote else []), stage], f"fusmae promote {model} --experiment {WORKSPACE}")
     _commit("Lock the results")
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fusmae.config.gate import Thresholds
+from fusmae.config.gate import EncoderThresholds, Thresholds
 from fusmae.evaluation.resampling import Difference
 from fusmae.release.promotion.model_scores import ModelScores
 
@@ -40,7 +40,7 @@ class Verdict:
     challenger: str  # name and version of the challenger, as `fusmae/4`
     champion: str  # name and version of the champion, as `fusmae/3`; "" if there is none
     checks: tuple[GateCheck, ...]  # all checks with their results
-    difference: Difference | None  # difference between the two in the primary metric; None without a champion
+    differences: Mapping[str, Difference]  # differences between the two in the metric, by row; empty without a champion
     facts: Mapping[str, Any]  # facts that the checks are based on: test set, measured models, thresholds, commit
 
     @property
@@ -61,41 +61,49 @@ class Verdict:
 def judge(
     challenger: ModelScores,
     champion: ModelScores | None,
-    difference: Difference | None,
-    thresholds: Thresholds,
+    differences: Mapping[str, Difference],
+    thresholds: EncoderThresholds,
     facts: Mapping[str, Any],
     *,
     origin: Sequence[GateCheck] = (),
     incomparable: str = "",
 ) -> Verdict:
-    """Run every check on two models that were measured on the same pairs; for difference and facts, see `Verdict`.
+    """Run every check on two models that were measured on the same pairs; for differences and facts, see `Verdict`.
 
     `champion` is None if there is none yet, or if it can't be judged on these pairs; `incomparable` is the reason then.
-    `origin` has the results of `check_origin`.
+    `origin` has the results of `check_origin`. Classes and calibration are judged by the `Thresholds` of a classifier.
     """
-    bad = f"{challenger.num_bad} are not, and count as wrong" if challenger.num_bad else ""
-    metric, floors = thresholds.metric, thresholds.min_by_setting
-    scores = {setting: getattr(challenger.scores.get(setting), metric, None) for setting in floors}
-    checks = (
+    num_bad = challenger.answers.num_bad
+    bad = f"{num_bad} are not, and count as wrong" if num_bad else ""
+    checks = [
         *origin,
-        GateCheck.of("finite", not bad, bad or "all of them", "every probability a number from 0 to 1"),
-        _better(difference, thresholds, incomparable),
-        *(_at_least(f"modalities {setting}", scores[setting], floor, metric) for setting, floor in floors.items()),
-        *_classes(challenger, thresholds),
+        GateCheck.of("finite", not bad, bad or "all of them", "every number finite, and every probability from 0 to 1"),
+        *(_better(row, differences.get(row), thresholds, incomparable) for row in challenger.answers.compared),
+        *_modalities(challenger, thresholds),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
-        _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
         _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms per pair, median", ".1f"),
         _slower(challenger, champion, thresholds),
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
-    )
-    return Verdict(challenger.label, champion.label if champion else "", checks, difference, facts)
+    ]
+    if isinstance(thresholds, Thresholds):
+        checks += [
+            *_classes(challenger, thresholds),
+            _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
+        ]
+    return Verdict(challenger.label, champion.label if champion else "", tuple(checks), differences, facts)
 
 
-def _better(difference: Difference | None, thresholds: Thresholds, incomparable: str) -> GateCheck:
+def _protocol(row: str) -> str:
+    """The protocol of a row such as `knn s1+s2`; "" for a classifier's, such as `s1+s2`."""
+    return row.rpartition(" ")[0]
+
+
+def _better(row: str, difference: Difference | None, thresholds: EncoderThresholds, incomparable: str) -> GateCheck:
+    name = f"metric {_protocol(row)}".strip()
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
     if difference is None:
         is_passed = False if incomparable else None
-        return GateCheck.of("metric", is_passed, incomparable or "no champion to compare with", expected)
+        return GateCheck.of(name, is_passed, incomparable or "no champion to compare with", expected)
     if difference.low is None:
         got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
     else:
@@ -103,23 +111,33 @@ def _better(difference: Difference | None, thresholds: Thresholds, incomparable:
             f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
             f"({difference.confidence:.0%}, {difference.resamples} paired draws of {difference.num_places} places)"
         )
-    return GateCheck.of("metric", difference.loses_at_most(thresholds.max_loss), got, expected)
+    return GateCheck.of(name, difference.loses_at_most(thresholds.max_loss), got, expected)
+
+
+def _modalities(challenger: ModelScores, thresholds: EncoderThresholds) -> Iterator[GateCheck]:
+    """A floor per modality setting; of an encoder, for each protocol."""
+    unknown = "not measured" if challenger.scores else "not measured: train or test has no labels"
+    for setting, floor in thresholds.min_by_setting.items():
+        for compared in challenger.answers.compared:
+            row = f"{_protocol(compared)} {setting}".strip()
+            value = getattr(challenger.scores.get(row), thresholds.metric, None)
+            yield _at_least(f"modalities {row}", value, floor, thresholds.metric, unknown)
 
 
 def _classes(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:
-    scores, fewest = challenger.scores[challenger.every_modality], thresholds.min_class_pairs
+    fewest = thresholds.min_class_pairs
     for name, count in challenger.class_pairs.items():
         floor = thresholds.class_floors.get(name, thresholds.min_class_ap)
         if count < fewest:
             yield GateCheck.of(f"{CLASS}{name}", None, f"{count} test pairs", f"{fewest} pairs to judge by")
         else:
-            yield _at_least(f"{CLASS}{name}", scores.per_class_ap[name], floor, "AP")
+            yield _at_least(f"{CLASS}{name}", challenger.per_class_ap[name], floor, "AP")
     for name in sorted(set(thresholds.class_floors) - set(challenger.class_pairs)):
         expected = "a class of the test set in gate.class_floors"
         yield GateCheck.of(f"{CLASS}{name}", False, "no class of that name", expected)
 
 
-def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: Thresholds) -> GateCheck:
+def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: EncoderThresholds) -> GateCheck:
     expected = f"at most {thresholds.max_latency_ratio:g} × the champion's, measured by turns"
     if champion is None:
         return GateCheck.of("latency ratio", None, "no champion to compare with", expected)
@@ -134,8 +152,8 @@ def _slower(challenger: ModelScores, champion: ModelScores | None, thresholds: T
     return GateCheck.of("latency ratio", is_passed, got, expected)
 
 
-def _at_least(name: str, value: float | None, floor: float, what: str) -> GateCheck:
-    got = "not measured" if value is None else f"{value:.3f}"
+def _at_least(name: str, value: float | None, floor: float, what: str, unknown: str = "not measured") -> GateCheck:
+    got = unknown if value is None else f"{value:.3f}"
     return GateCheck.of(name, value is not None and value >= floor, got, f"{what} of at least {floor:g}")
 
 

@@ -4,19 +4,31 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.training import EvaluateConfig
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
-from fusmae.inference.session import Session
+from fusmae.inference.session import EMBEDDING, Session
+from fusmae.release.encoder_scores import KNN, PROBE, frozen_probabilities
 from fusmae.release.latency import times_by_turns
 from fusmae.release.registry.model_file import ModelFile, read_artifact
 
 _BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answers on the test set."""
+
+    probabilities: Mapping[str, NDArray[Any]]  # `[N, K]` by row: a modality setting, of an encoder as `knn s1+s2`
+    compared: tuple[str, ...]  # names of the rows in which a challenger must not be worse than the champion
+    num_bad: int  # number of probabilities or features that are no valid numbers; they are replaced by 0
 
 
 @dataclass(frozen=True)
@@ -27,12 +39,11 @@ class ModelScores:
     sha256: str  # SHA-256 of the ONNX file
     commit: str | None  # commit at which the graph was exported; None if it is not recorded
     is_dirty: bool  # whether there were uncommitted changes at the export
-    probabilities: Mapping[str, NDArray[np.float32]]  # `[N, K]` by modality setting
-    num_bad: int  # number of probabilities that were not numbers from 0 to 1; they are replaced by 0 here
-    scores: Mapping[str, Scores]  # scores by modality setting
-    every_modality: str  # name of the setting with all modalities
-    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class
-    calibration_error: float  # expected calibration error over all (pair, class) decisions, with every modality
+    answers: Answers  # probabilities on the test set
+    scores: Mapping[str, Scores]  # scores by row
+    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class; empty for an encoder
+    # Expected calibration error over all (pair, class) decisions, with every modality; None for an encoder.
+    calibration_error: float | None
     # Milliseconds of one pair's run with every modality, one per round, in which each model runs once.
     times_ms: tuple[float, ...]
     size_mb: float  # size of the ONNX file in MiB
@@ -43,45 +54,50 @@ class ModelScores:
         """Median time of one pair's run in milliseconds."""
         return statistics.median(self.times_ms)
 
+    @property
+    def per_class_ap(self) -> Mapping[str, float]:
+        """AP by class with every modality; empty for an encoder."""
+        return self.scores[self.answers.compared[0]].per_class_ap if self.class_pairs else {}
+
     def to_json(self) -> dict[str, Any]:
         """The part that a verdict states, as JSON values."""
         origin = {"model": self.label, "sha256": self.sha256, "commit": self.commit, "is_dirty": self.is_dirty}
-        numbers = ("num_bad", "calibration_error", "latency_ms", "size_mb", "parity_error")
+        numbers = ("calibration_error", "latency_ms", "size_mb", "parity_error")
         return {
             **origin,
+            "num_bad": self.answers.num_bad,
             **{name: getattr(self, name) for name in numbers},
-            "micro_ap": {setting: found.micro_ap for setting, found in self.scores.items()},
-            "macro_ap": {setting: found.macro_ap for setting, found in self.scores.items()},
-            "per_class_ap": self.scores[self.every_modality].per_class_ap,
+            "micro_ap": {row: found.micro_ap for row, found in self.scores.items()},
+            "macro_ap": {row: found.macro_ap for row, found in self.scores.items()},
+            "per_class_ap": self.per_class_ap,
         }
 
 
-def score_models(models: Sequence[ModelFile], reader: ShardReader, *, threshold: float) -> list[ModelScores]:
-    """Run models on the same pairs; latencies are measured in turns, so that a busy machine slows all alike.
-
-    For F1, a class counts as predicted from the probability `threshold` on.
+def score_models(models: Sequence[ModelFile], shards: Path, section: EvaluateConfig) -> list[ModelScores]:
+    """Run models on the same test pairs; latencies are measured in turns, so that a busy machine slows all alike.
 
     Raises:
         PromotionError: a model has other classes, or takes other arrays, than the test set has.
+        ShardError: the shards can't be read.
     """
-    sessions = [Session(model.path) for model in models]
+    reader, sessions = ShardReader(shards, "test"), [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
         require_same(model, session, reader)
     times_ms = times_by_turns(sessions, reader.read([0]), _ROUNDS)
     return [
-        _scores_of(model, session, reader, tuple(times.tolist()), threshold)
+        _scores_of(model, session, shards, section, tuple(times.tolist()))
         for model, session, times in zip(models, sessions, times_ms, strict=True)
     ]
 
 
 def require_same(model: ModelFile, session: Session, reader: ShardReader) -> None:
-    """Refuse a model that can't be run on a test set.
+    """Refuse a model that can't be run on a test set; an encoder may have learned from data with other classes.
 
     Raises:
         PromotionError: it has other classes, or takes other arrays, than the test set has.
     """
     for why, got, expected in (
-        ("its classes are others", tuple(session.metadata["classes"]), reader.classes),
+        ("its classes are others", session.classes or reader.classes, reader.classes),
         ("it takes other arrays", session.inputs, reader.inputs),
     ):
         if got != expected:
@@ -94,34 +110,54 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
 
 
 def _scores_of(
-    model: ModelFile, session: Session, reader: ShardReader, times_ms: tuple[float, ...], threshold: float
+    model: ModelFile, session: Session, shards: Path, section: EvaluateConfig, times_ms: tuple[float, ...]
 ) -> ModelScores:
+    reader = ShardReader(shards, "test", verify=False)
     labels, git = np.asarray(reader.labels), session.metadata.get("git") or {}
-    raw = {"+".join(setting): _probabilities(session, reader, setting) for setting in session.settings}
-    bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
-    found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
-    every = "+".join(session.settings[0])
+    answers = _of_classifier(session, reader) if session.classes else _of_encoder(session, shards, section)
+    counts = dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True))
     return ModelScores(
         label=model.label,
         sha256=model.sha256,
         commit=git.get("commit"),
         is_dirty=bool(git.get("is_dirty")),
-        probabilities=found,
-        num_bad=int(sum(where.sum() for where in bad.values())),
-        scores={name: score(labels, values, reader.classes, threshold) for name, values in found.items()},
-        every_modality=every,
-        class_pairs=dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True)),
-        calibration_error=calibration_error(labels, found[every]),
+        answers=answers,
+        scores={
+            row: score(labels, found, reader.classes, section.threshold) for row, found in answers.probabilities.items()
+        },
+        class_pairs=counts if session.classes else {},
+        calibration_error=calibration_error(labels, answers.probabilities[answers.compared[0]])
+        if session.classes
+        else None,
         times_ms=times_ms,
         size_mb=model.path.stat().st_size / 2**20,
         parity_error=_parity_error(model),
     )
 
 
-def _probabilities(session: Session, reader: ShardReader, setting: Sequence[str]) -> NDArray[np.float32]:
+def _of_classifier(session: Session, reader: ShardReader) -> Answers:
     rows = range(len(reader))
-    batches = (reader.read(rows[start : start + _BATCH]) for start in rows[::_BATCH])
-    return np.concatenate([session.run(pixels, setting)["probabilities"] for pixels in batches])
+    raw = {}
+    for setting in session.settings:
+        batches = (reader.read(rows[start : start + _BATCH]) for start in rows[::_BATCH])
+        outputs = [session.run(pixels, setting, outputs=["probabilities"]) for pixels in batches]
+        raw["+".join(setting)] = np.concatenate([values["probabilities"] for values in outputs])
+    bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
+    found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
+    return Answers(found, ("+".join(session.settings[0]),), int(sum(where.sum() for where in bad.values())))
+
+
+def _of_encoder(session: Session, shards: Path, section: EvaluateConfig) -> Answers:
+    found, num_bad = frozen_probabilities(
+        lambda pixels, setting: session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING],
+        shards,
+        session.settings,
+        neighbours=section.neighbours,
+        max_pairs=section.encoder_pairs,
+    )
+    by_row = {f"{protocol} {setting}": values for (protocol, setting), values in found.items()}
+    every = "+".join(session.settings[0])
+    return Answers(by_row, (f"{KNN} {every}", f"{PROBE} {every}"), num_bad)
 
 
 def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fusmae.data.index import SPLITS, Pair
 from fusmae.evaluation.report import as_markdown
@@ -20,25 +20,29 @@ _STATUSES = {"warns": "warns", "tolerated": "was tolerated", "skipped": "can’t
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The facts that a card is written from."""
+    """The facts that the card of an encoder is written from."""
+
+    template: ClassVar[str] = "encoder_card.md"
 
     metadata: Mapping[str, Any]  # metadata of the graph
-    scores: Mapping[str, Any]  # content of `scores.json`, which `fusmae evaluate` wrote
+    scores: Mapping[str, Any]  # content of `scores.json`, which `fusmae evaluate` or `measure-encoder` wrote
     parity: Mapping[str, Any]  # report on parity
     report: Mapping[str, Any]  # report of the examination
     pairs: Sequence[Pair]  # pairs of the index
     lineage: Lineage  # lineage of the model
-    accepted: Sequence[Path]  # ONNX files of the accepted variants
-    variants_table: str  # measurements of all variants, in Markdown
-    curves: Path  # picture of the precision-recall curves
     reconstructions: Sequence[Path]  # pictures of the reconstructions
+
+    @property
+    def measured(self) -> tuple[str, str]:
+        """Protocol and initial weights of the rows in `scores` that are this model's own."""
+        return "probe", "pretrained"
 
     def with_computed(self) -> dict[str, Any]:
         """All that the templates name: these facts, and what is computed from them."""
-        protocol, initialisation = self.metadata["trained"]["stage"].split("-", 1)
-        by_weights = self.scores["rows"][protocol]
-        rows, random = by_weights[initialisation], by_weights.get("random", {})
-        best = rows[max(rows, key=lambda setting: setting.count("+"))]
+        protocol, initialisation = self.measured
+        by_weights = self.scores["rows"].get(protocol, {})
+        rows, random = by_weights.get(initialisation, {}), by_weights.get("random", {})
+        best = rows[max(rows, key=lambda setting: setting.count("+"))] if rows else {}
         covered = {split: _coverage([pair for pair in self.pairs if pair.split == split]) for split in SPLITS}
         num_splits = Counter(place for found in covered.values() for place in found["places"])
         return vars(self) | {
@@ -50,13 +54,32 @@ class CardFacts:
             "rows": rows,
             "random": random,
             "best": best,
-            "failures": _known_failures(rows, best, random, self.scores["absent_classes"], self.report),
+            "failures": [
+                *(_known_failures(rows, best, random, self.scores["absent_classes"], self.report) if rows else ()),
+                *_of_examination(self.report),
+            ],
         }
+
+
+@dataclass(frozen=True)
+class ClassifierFacts(CardFacts):
+    """The facts that the card of a classifier is written from."""
+
+    template: ClassVar[str] = "card.md"
+    accepted: Sequence[Path]  # ONNX files of the accepted variants
+    variants_table: str  # measurements of all variants, in Markdown
+    curves: Path  # picture of the precision-recall curves
+
+    @property
+    def measured(self) -> tuple[str, str]:
+        """The training that made the weights, as `finetune` from `pretrained`."""
+        protocol, _, initialisation = self.metadata["trained"]["stage"].partition("-")
+        return protocol, initialisation
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown; pictures are linked by their file names, so they must lie in the card's folder."""
-    return fill(_TEMPLATES / "card.md", **facts.with_computed())
+    return fill(_TEMPLATES / facts.template, **facts.with_computed())
 
 
 def short_card(facts: CardFacts, max_chars: int) -> str:
@@ -132,8 +155,12 @@ def _known_failures(
             if setting in random and ap <= random[setting]["micro_ap"]
         ],
     }
-    sentences = [f"{problem}: {'; '.join(names)}." for problem, names in found.items() if names]
-    return sentences + [
+    return [f"{problem}: {'; '.join(names)}." for problem, names in found.items() if names]
+
+
+def _of_examination(report: Mapping[str, Any]) -> list[str]:
+    """What the examination of the data found, as sentences."""
+    return [
         f"The examination’s check `{check['name']}` {_STATUSES[check['status']]}: {check['got']}."
         for check in report["checks"]
         if check["status"] in _STATUSES

@@ -80,7 +80,7 @@ def find_by_reference(name: str, *, alias: str | None = None, number: str | None
                 raise
             raise RegistryError(
                 f"The registry at {shown_uri()} has no {what}: {error.message}",
-                hint="`make ui` shows what there is; `dvc repro register` registers, `fusmae promote` sets champion",
+                hint="`make ui` shows what there is; `dvc repro` registers, `fusmae promote` sets champion",
             ) from error
     if HASH_TAG not in found.tags:
         raise RegistryError(

@@ -26,7 +26,7 @@ def test_graph_agrees_with_torch_in_every_setting_and_batch_size(exported):
 
 def test_parity_fails_on_a_model_that_differs_a_little(exported):
     def shifted(batch, setting):
-        return exported.reference(batch, setting) + 2e-4
+        return {name: array + 2e-4 for name, array in exported.reference(batch, setting).items()}
 
     with pytest.raises(ExportError, match=r"differ on s1\+s2 at batch size 1"):
         parity(exported, shifted, 3)
@@ -46,7 +46,7 @@ def test_the_embedding_is_what_the_head_sees_in_torch(exported):
 
 def test_parity_fails_on_nan(exported):
     def broken(batch, setting):
-        return exported.reference(batch, setting) * np.nan
+        return {name: array * np.nan for name, array in exported.reference(batch, setting).items()}
 
     with pytest.raises(ExportError):
         parity(exported, broken, 3)
@@ -79,7 +79,31 @@ def test_rows_of_a_batch_may_differ_in_what_is_present(exported):
     mixed = exported.session._session.run(["logits"], feeds)[0]
     for row, setting in enumerate(SETTINGS):
         alone = exported.reference({name: array[row : row + 1] for name, array in pixels.items()}, setting)
-        np.testing.assert_allclose(mixed[row : row + 1], alone, atol=1e-4)
+        np.testing.assert_allclose(mixed[row : row + 1], alone["logits"], atol=1e-4)
+
+
+def test_an_encoder_agrees_with_torch_in_embedding_and_tokens(exported_encoder):
+    session, pixels = exported_encoder.session, exported_encoder.pixels(3)
+    assert (session.classes, session.embedding_dim) == ((), 16)
+    assert session.tokens == {"s1": "tokens_s1", "s2": "tokens_s2"}
+    for setting in SETTINGS:
+        expected = exported_encoder.reference(pixels, setting)
+        assert set(expected) == {"embedding", *(f"tokens_{name}" for name in setting)}
+        found = session.run(pixels, setting)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, atol=1e-4)
+        for name in {"s1", "s2"} - set(setting):
+            np.testing.assert_array_equal(found[f"tokens_{name}"], np.zeros((3, 3, 3, 16)))
+
+
+def test_only_the_outputs_that_are_asked_for_are_given(exported_encoder):
+    assert list(exported_encoder.session.run(exported_encoder.pixels(1), outputs=["embedding"])) == ["embedding"]
+
+
+def test_an_encoder_is_refused_where_probabilities_are_needed(exported, exported_encoder):
+    exported.session.require_classes("tiny/1")
+    with pytest.raises(ExportError, match=r"tiny-encoder/1 is an encoder(?s:.*)next: +name a classifier"):
+        exported_encoder.session.require_classes("tiny-encoder/1")
 
 
 def test_weights_are_in_the_one_file(exported):

@@ -18,6 +18,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from fusmae.files import file_sha256
 from fusmae.inference.session import METADATA_KEY
 from fusmae.release.export.mlm import mlm_item
+from fusmae.release.registry.publish import registered_item
 
 
 def saved(exported, kind, path):
@@ -135,3 +136,11 @@ def test_a_classifier_has_classes_and_an_encoder_none(exported, tmp_path):
         "data_type": "float32",
     }
     assert "classification:classes" not in tokens
+
+
+def test_the_registered_item_links_the_graph_from_mlflow_s_folder_of_further_files(item, tmp_path):
+    (tmp_path / "mlm.json").write_text(json.dumps(item), encoding="utf-8")
+    registered = registered_item(tmp_path / "mlm.json")
+    assert registered["assets"]["model"]["href"] == "../model.onnx"
+    registered["assets"]["model"]["href"] = "./model.onnx"
+    assert registered == item

@@ -19,7 +19,7 @@ from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import Deployable, export_onnx
+from fusmae.release.export.graph import DeployableClassifier, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.export.variant_comparison import (
     Latency,
@@ -45,7 +45,7 @@ def save_source(path, inputs, statistics, classes, opset):
     encoder = Encoder(architecture_of(preprocess.preprocessing, depth=4))
     classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes)))
     torch.nn.init.normal_(classifier.head.linear.weight)
-    model = Deployable(preprocess, classifier)
+    model = DeployableClassifier(preprocess, classifier)
     described = preprocess.preprocessing.model_dump(mode="json")
     metadata = {**described, "modalities": ["s1", "s2"], "classes": list(classes), "precision": "fp32"}
     save_onnx(export_onnx(model, opset=opset), metadata, path)

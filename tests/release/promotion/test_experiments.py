@@ -84,12 +84,12 @@ def state():
 def refused(name, match):
     before = state()
     with pytest.raises(PromotionError, match=match):
-        commit_experiment(name, "tiny")
+        commit_experiment(name, "tiny", "register")
     assert state() == before
 
 
 def test_what_was_run_last_is_committed_with_what_it_changes_and_not_run_again(project):
-    commit_experiment(WORKSPACE, "tiny")
+    commit_experiment(WORKSPACE, "tiny", "register")
     assert git("status", "--porcelain") == ""
     assert git("log", "-1", "--format=%B").splitlines() == [
         "Keep the parameters and results of the workspace",
@@ -99,7 +99,7 @@ def test_what_was_run_last_is_committed_with_what_it_changes_and_not_run_again(p
     assert git("diff", "--name-only", "HEAD~1").split() == ["dvc.lock", "params.yaml"]
     assert registered() == "3"
     assert Path("runs.txt").read_text() == "1\n3\n"
-    commit_experiment(WORKSPACE, "tiny")  # nothing is left to commit
+    commit_experiment(WORKSPACE, "tiny", "register")  # nothing is left to commit
     assert git("rev-list", "--count", "HEAD") == "2"
 
 
@@ -107,7 +107,7 @@ def test_an_experiment_is_brought_back_by_its_name_from_the_cache(project):
     git("checkout", "-q", "params.yaml", "dvc.lock")
     dvc("checkout", "-q")
     assert registered() == "1"
-    commit_experiment("longer", "tiny")
+    commit_experiment("longer", "tiny", "register")
     assert registered() == "3"
     assert git("status", "--porcelain") == ""
     assert "epochs: 3" in git("show", "HEAD:params.yaml")
@@ -116,7 +116,7 @@ def test_an_experiment_is_brought_back_by_its_name_from_the_cache(project):
 
 def test_what_was_not_run_yet_is_run_at_its_commit(project):
     Path("params.yaml").write_text("seed: 0\npretrain:\n  epochs: 4\n", encoding="utf-8")
-    commit_experiment(WORKSPACE, "tiny")
+    commit_experiment(WORKSPACE, "tiny", "register")
     assert (registered(), git("status", "--porcelain")) == ("4", "")
     assert "epochs: 4" in git("show", "HEAD:dvc.lock")
 
@@ -161,7 +161,7 @@ def test_an_experiment_on_other_code_is_not_mixed_with_this_one(project):
     git("commit", "-q", "-a", "-m", "another stage")
     refused("longer", r"code has changed since(.|\n)*fusmae/stage\.py(.|\n)*git switch -c longer-branch")
     git("switch", "-q", "-c", "longer-branch", experiments()[0].baseline)  # as the error says
-    commit_experiment("longer", "tiny")
+    commit_experiment("longer", "tiny", "register")
     assert registered() == "3"
 
 
@@ -175,5 +175,5 @@ def test_an_experiment_with_changed_code_is_to_be_looked_at_first(project):
     dvc("exp", "branch", "tried", "tried-branch")  # as the error says
     git("switch", "-q", "tried-branch")
     dvc("checkout", "-q")
-    commit_experiment(WORKSPACE, "tiny")
+    commit_experiment(WORKSPACE, "tiny", "register")
     assert registered() == "6"

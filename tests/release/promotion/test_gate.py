@@ -10,7 +10,7 @@ from fusmae.config.params import load_config
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.resampling import paired_differences
 from fusmae.release.promotion.gate import GateCheck, judge
-from fusmae.release.promotion.model_scores import ModelScores, calibration_error
+from fusmae.release.promotion.model_scores import Answers, ModelScores, calibration_error
 from fusmae.reports.verdict import as_text, write_verdict
 
 ROOT = Path(__file__).parents[3]
@@ -34,22 +34,27 @@ def scores_of(probabilities=GOOD, **changes):
         sha256="",
         commit="c0ffee",
         is_dirty=False,
-        probabilities={},
-        num_bad=0,
+        answers=Answers({"s1+s2": probabilities, "s1": probabilities}, ("s1+s2",), 0),
         scores={"s1+s2": scores, "s1": scores},
-        every_modality="s1+s2",
         class_pairs={"water": 40, "forest": 40},
         calibration_error=0.1,
         times_ms=(10.0,) * 30,
         size_mb=5.0,
         parity_error=1e-6,
     )
+    if "num_bad" in changes:
+        changes["answers"] = replace(made.answers, num_bad=changes.pop("num_bad"))
     return replace(made, **changes)
 
 
-def failed(challenger, thresholds, champion=None, difference=None):
-    facts = {"num_pairs": 80}
-    return [check.name for check in judge(challenger, champion, difference, thresholds, facts).failed]
+def judged(challenger, thresholds, champion=None, difference=None, facts=None):
+    """The verdict on a classifier, of which one row is compared."""
+    differences = {"s1+s2": difference} if difference else {}
+    return judge(challenger, champion, differences, thresholds, {"num_pairs": 80, "num_places": 80} | (facts or {}))
+
+
+def failed(*arguments):
+    return [check.name for check in judged(*arguments).failed]
 
 
 def difference(challenger, champion, **changes):
@@ -59,7 +64,7 @@ def difference(challenger, champion, **changes):
 
 
 def test_a_good_challenger_without_a_champion_passes(thresholds):
-    verdict = judge(scores_of(), None, None, thresholds, {"num_pairs": 80})
+    verdict = judged(scores_of(), thresholds)
     assert verdict.is_passed
     assert {check.name for check in verdict.checks if check.status == "skipped"} == {"metric", "latency ratio"}
 
@@ -102,19 +107,64 @@ def test_a_floor_of_a_class_that_is_none_fails(thresholds):
 def test_few_places_can_show_no_difference_and_the_challenger_must_show_one(thresholds):
     champion = scores_of(label="m/1")
     few = difference(GOOD, GOOD, places=[f"{number % 5}" for number in range(80)])
-    (check,) = judge(scores_of(), champion, few, thresholds, {"num_pairs": 80}).failed
+    (check,) = judged(scores_of(), thresholds, champion, few).failed
     assert check.name == "metric"
     assert check.got == "+0.000, but 5 places are too few for a 95% interval, which needs 6"
     enough = difference(GOOD, GOOD, places=[f"{number % 6}" for number in range(80)])
-    assert judge(scores_of(), champion, enough, thresholds, {"num_pairs": 80}).is_passed
+    assert judged(scores_of(), thresholds, champion, enough).is_passed
 
 
 def test_a_class_with_few_pairs_is_not_judged(thresholds):
     few = scores_of(class_pairs={"water": 40, "forest": 3})
     strict = thresholds.model_copy(update={"class_floors": {"forest": 1.0}})
-    verdict = judge(few, None, None, strict, {"num_pairs": 80})
+    verdict = judged(few, strict)
     assert verdict.is_passed
     assert next(check for check in verdict.checks if check.name == "class forest").status == "skipped"
+
+
+def encoder_scores(**changes):
+    """An encoder's scores: kNN and probe by modality setting, no classes, no calibration."""
+    rows = {f"{protocol} {setting}": GOOD for protocol in ("knn", "probe") for setting in ("s1+s2", "s1")}
+    answers = Answers(rows | changes, ("knn s1+s2", "probe s1+s2"), 0)
+    scores = {row: score(LABELS, found, CLASSES, 0.5) for row, found in answers.probabilities.items()}
+    return scores_of(answers=answers, scores=scores, class_pairs={}, calibration_error=None)
+
+
+@pytest.fixture(scope="module")
+def encoder_thresholds():
+    found = load_config(ROOT / "params.yaml").encoder_gate
+    return found.model_copy(update={"min_by_setting": {"s1+s2": 0.8, "s1": 0.8}})
+
+
+def test_an_encoder_is_judged_by_knn_and_probe_and_by_no_class(encoder_thresholds):
+    verdict = judge(encoder_scores(), None, {}, encoder_thresholds, {})
+    assert verdict.is_passed
+    assert [check.name for check in verdict.checks] == [
+        *("finite", "metric knn", "metric probe"),
+        *("modalities knn s1+s2", "modalities probe s1+s2", "modalities knn s1", "modalities probe s1"),
+        *("parity", "latency", "latency ratio", "size"),
+    ]
+
+
+@pytest.mark.parametrize("row", ["knn s1+s2", "probe s1+s2", "knn s1", "probe s1"])
+def test_a_protocol_below_the_floor_of_a_setting_fails_an_encoder(row, encoder_thresholds):
+    verdict = judge(encoder_scores(**{row: POOR}), None, {}, encoder_thresholds, {})
+    assert [check.name for check in verdict.failed] == [f"modalities {row}"]
+
+
+def test_an_encoder_must_not_lose_in_either_protocol(encoder_thresholds):
+    differences = {"knn s1+s2": difference(GOOD, GOOD), "probe s1+s2": difference(POOR, GOOD)}
+    verdict = judge(encoder_scores(), encoder_scores(), differences, encoder_thresholds, {})
+    assert [check.name for check in verdict.failed] == ["metric probe"]
+
+
+def test_without_labels_an_encoder_fails_and_the_reason_is_said(encoder_thresholds):
+    nothing = scores_of(
+        answers=Answers({}, ("knn s1+s2", "probe s1+s2"), 0), scores={}, class_pairs={}, calibration_error=None
+    )
+    found = judge(nothing, None, {}, encoder_thresholds, {}).failed
+    assert {check.got for check in found} == {"not measured: train or test has no labels"}
+    assert len(found) == 4
 
 
 def test_a_loss_that_the_interval_cannot_rule_out_fails(thresholds):
@@ -127,7 +177,7 @@ def test_a_loss_that_the_interval_cannot_rule_out_fails(thresholds):
 def latency_ratio(challenger_ms, champion_ms, thresholds):
     scored = scores_of()
     challenger, champion = replace(scored, times_ms=challenger_ms), replace(scored, times_ms=champion_ms)
-    verdict = judge(challenger, champion, None, thresholds, {"num_pairs": 80})
+    verdict = judged(challenger, thresholds, champion)
     return next(check for check in verdict.checks if check.name == "latency ratio")
 
 
@@ -179,8 +229,8 @@ def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thres
     found = scores_of(is_dirty=True, label="m<2>")
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {"max_loss": 0.02}}
     origin = [GateCheck("source", "failed", "made from a checkout with uncommitted changes", "a commit")]
-    facts |= {"num_pairs": 80, "models": [found.to_json()]}
-    verdict = judge(found, None, None, thresholds, facts, origin=origin)
+    facts |= {"num_pairs": 80, "num_places": 10, "models": [found.to_json()]}
+    verdict = judge(found, None, {}, thresholds, facts, origin=origin)
     write_verdict(tmp_path, verdict, "SYNTHETIC data")
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     assert "It must not become champion." in html
@@ -199,7 +249,7 @@ def test_answers_come_first_and_questions_without_one_are_folded_below_with_thei
     names = [f"kind {number}, dry" for number in range(18)]
     found = scores_of(class_pairs={"water": 40, "forest": 40} | dict.fromkeys(names, 3))
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
-    verdict = judge(found, None, None, thresholds, facts | {"num_pairs": 80, "models": [found.to_json()]})
+    verdict = judged(found, thresholds, facts=facts | {"models": [found.to_json()]})
     write_verdict(tmp_path, verdict)
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     shown, folded = html.split("<details>")
@@ -222,7 +272,7 @@ def test_the_page_says_that_too_few_places_are_why(tmp_path, thresholds):
     few = difference(GOOD, GOOD, places=[f"{number % 3}" for number in range(80)])
     facts = {"data": "made up", "test_set": "", "commit": "c0ffee", "when": "", "thresholds": {}}
     models = [found.to_json(), champion.to_json()]
-    verdict = judge(found, champion, few, thresholds, facts | {"num_pairs": 80, "models": models})
+    verdict = judged(found, thresholds, champion, few, facts | {"num_places": 3, "models": models})
     write_verdict(tmp_path, verdict)
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     assert "on 80 test pairs of 3 places" in html

@@ -1,0 +1,76 @@
+"""Stage measure_encoder: score the exported encoder, and its initial weights, by kNN and a probe over the test set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusmae.config.runtime import RuntimeConfig
+from fusmae.config.training import EvaluateConfig
+from fusmae.data.shards import ShardReader
+from fusmae.evaluation.features import CheckpointEncoder, device_of
+from fusmae.evaluation.metrics import score
+from fusmae.evaluation.report import ScoreRow, as_markdown, as_report
+from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
+from fusmae.files import write_json, write_text
+from fusmae.inference.session import EMBEDDING, Session
+from fusmae.release.encoder_scores import Embed, frozen_probabilities
+from fusmae.training.checkpoint import load_checkpoint
+
+
+def measure_encoder(
+    section: EvaluateConfig,
+    runtime: RuntimeConfig,
+    *,
+    seed: int,
+    exported: Path,
+    initial: Path,
+    shards: Path,
+    index: Path,
+    out: Path,
+) -> None:
+    """Score `exported/model.onnx` and the checkpoint folder `initial`; `out` gets scores and their table.
+
+    Without labels in train or test there is nothing to score, and the table states it.
+    """
+    reader, session = ShardReader(shards, "test"), Session(exported / "model.onnx")
+    labels, places = np.asarray(reader.labels), read_places(index, reader.keys)
+    weights = place_resamples(places, section.bootstrap_resamples, seed)
+    embeds: dict[str, Embed] = {
+        "pretrained": lambda pixels, setting: session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING],
+        "random": _in_torch(initial, device_of(runtime.accelerator)),
+    }
+    rows = []
+    for initialisation, embed in embeds.items():
+        found, _ = frozen_probabilities(
+            embed, shards, session.settings, neighbours=section.neighbours, max_pairs=section.encoder_pairs
+        )
+        for (protocol, setting), probabilities in found.items():
+            scores = score(labels, probabilities, reader.classes, section.threshold)
+            intervals = score_intervals(labels, probabilities, places, weights)
+            rows.append(ScoreRow(protocol, initialisation, setting, scores, intervals))
+    report = as_report(
+        rows,
+        num_pairs=len(reader),
+        num_places=len(set(places)),
+        resamples=section.bootstrap_resamples,
+        seed=seed,
+        warning=reader.origin.warning,
+    )
+    write_json(out / "scores.json", report)
+    write_text(out / "table.md", as_markdown(report))
+
+
+def _in_torch(folder: Path, device: torch.device) -> Embed:
+    """The same for a checkpoint: means of all tokens, as the graph's embedding is."""
+    encoder = CheckpointEncoder(load_checkpoint(folder), "mean").to(device)
+
+    def embed(pixels: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> NDArray[np.float32]:
+        present = [item.name for item in encoder.preprocess.inputs if item.modality in setting]
+        tensors = {name: torch.from_numpy(pixels[name]).to(device) for name in present}
+        return encoder.features(tensors, setting).numpy(force=True)
+
+    return embed
