@@ -79,7 +79,7 @@ COMPILE := uv pip compile --universal --generate-hashes --no-header --no-emit-in
 
 # The service's lock holds the very versions that the tests run on.
 lock: ## write requirements.lock and those of the images anew (needs uv)
-	$(COMPILE) --all-extras -o requirements.lock
+	$(COMPILE) $(addprefix --extra ,train rivals serve servers dev) -o requirements.lock
 	$(COMPILE) --extra serve --constraints requirements.lock -o requirements-serve.lock
 	$(COMPILE) --extra servers --constraints requirements.lock -o deploy/requirements.lock
 

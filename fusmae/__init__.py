@@ -12,13 +12,18 @@ from fusmae.errors import FusmaeError
 if TYPE_CHECKING:
     from fusmae.data.dataset import open_shards
     from fusmae.release.embedder import load
+    from fusmae.release.hub import PretrainedEncoder
 
     __version__: str
 
-__all__ = ["FusmaeError", "__version__", "load", "open_shards"]
+__all__ = ["FusmaeError", "PretrainedEncoder", "__version__", "load", "open_shards"]
 
-_MODULES = {"load": "fusmae.release.embedder", "open_shards": "fusmae.data.dataset"}
-"""Modules of the functions that need large packages; they are imported when a function is asked for."""
+_MODULES = {
+    "PretrainedEncoder": "fusmae.release.hub",
+    "load": "fusmae.release.embedder",
+    "open_shards": "fusmae.data.dataset",
+}
+"""Modules of what needs large packages; they are imported when it is asked for."""
 
 
 def __getattr__(name: str) -> Any:

@@ -47,6 +47,17 @@ def test_the_rewritten_attention_is_faster_than_torch_s_own_export():
             assert row[size]["ratio"] > 1.1
 
 
+def test_the_page_s_matrix_of_runtimes_is_what_was_measured():
+    page = (ROOT / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    stated = {}
+    for names, *answers in re.findall(r"^\| (.+?) \| (yes|no) \| (yes|no) \| (yes|no) \|$", page, re.MULTILINE):
+        first, *others = names.split(", ")
+        names = [first, *(f"{first.split()[0]} {version}" for version in others)]
+        stated |= {name: [answer == "yes" for answer in answers] for name in names}
+    found = result("runtimes")["by_runtime_and_opset"]
+    assert stated == {name: [rows[opset]["runs"] for opset in ("17", "20", "23")] for name, rows in found.items()}
+
+
 def test_batching_in_the_service_was_no_faster_than_requests_side_by_side_on_a_core_each():
     for by_clients in result("serving")["by_model"].values():
         for name in ("throughput", "latency", "cpu"):

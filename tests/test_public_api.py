@@ -12,7 +12,7 @@ from fusmae import errors
 
 
 def test_the_public_api_is_frozen():
-    assert fusmae.__all__ == ["FusmaeError", "__version__", "load", "open_shards"]
+    assert fusmae.__all__ == ["FusmaeError", "PretrainedEncoder", "__version__", "load", "open_shards"]
     assert all(getattr(fusmae, name) for name in fusmae.__all__)
     own = {
         name for name, value in vars(fusmae).items() if not name.startswith("_") and not isinstance(value, ModuleType)

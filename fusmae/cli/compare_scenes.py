@@ -17,13 +17,20 @@ from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene, open_scenes
-from fusmae.inference.session import Session
+from fusmae.inference.session import Device, Session
 from fusmae.release.registry.model_file import ModelFile, fetch_artifact, model_file
 from fusmae.reports.drift import Findings, as_text, write_drift_report
 
 
 def compare_scenes(
-    config: Config, *, model: str, files: SceneFiles, out: Path, reference: Path | None, is_checked: bool
+    config: Config,
+    *,
+    model: str,
+    files: SceneFiles,
+    out: Path,
+    reference: Path | None,
+    is_checked: bool,
+    device: Device = "cpu",
 ) -> tuple[bool, str]:
     """Compare scenes with the reference that travels with a model; see the options of `fusmae drift`.
 
@@ -31,12 +38,13 @@ def compare_scenes(
 
     Raises:
         RegistryError: there is no such model.
+        ConfigError: the device can't be used.
         ExportError: its graph gives no embedding.
         InputError: scenes that can't be used, or no reference.
         StorageError: the disk is full.
     """
     version = model_file(model)
-    session = Session(version.path)
+    session = Session(version.path, device=device)
     session.require_embedding(version.label)
     compared = _reference(version, session, reference)
     scenes = open_scenes(session.inputs, files.paths, files.readings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusmae.cli.call import begin, global_options, load_params
-from fusmae.cli.options import AsJson, Host, Index, ModelName, ModelVersion, Port, Shards, Verdict
+from fusmae.cli.options import AsJson, Device, Host, Index, ModelName, ModelVersion, Port, Shards, Verdict
 from fusmae.errors import LineageError
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def serve(
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest body in MB; larger ones get 413.")] = 16.0,
     poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries of the alias.")] = 30.0,
     stop_s: Annotated[int, typer.Option(min=0, help="Seconds to finish requests after a signal to stop.")] = 30,
+    device: Device = "auto",
 ) -> None:
     """Answer requests with tiles over HTTP.
 
@@ -188,4 +189,4 @@ def serve(
     from fusmae.serving.app import serve as run_service
     from fusmae.serving.limits import Limits
 
-    run_service(model, host, port, Limits(max_batch, max_requests, max_body_mb, poll_s, stop_s))
+    run_service(model, host, port, Limits(max_batch, max_requests, max_body_mb, poll_s, stop_s), device)

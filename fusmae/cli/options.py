@@ -1,7 +1,7 @@
 """Options that several commands have: each is written once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,11 @@ RunFile = Annotated[Path, typer.Option("--run-file", help="JSON that gets the ML
 Model = Annotated[str, typer.Option(help="NAME@ALIAS, NAME/VERSION, or an ONNX file.")]
 ModelName = Annotated[str, typer.Argument(help="Registered model, as `register_as.model_name` has it.")]
 ModelVersion = Annotated[str, typer.Argument(help="A registered version: NAME@ALIAS or NAME/VERSION.")]
+
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where the model runs; auto is a GPU if onnxruntime can use one."),
+]
 
 # Scenes; those that name them are in `scene_files`.
 RefuseOddPixels = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fusmae.cli.call import begin, load_params
-from fusmae.cli.options import Model, RefuseOddPixels
+from fusmae.cli.options import Device, Model, RefuseOddPixels
 from fusmae.cli.scene_files import SceneFiles, takes_scenes
 from fusmae.errors import InputError
 
@@ -30,6 +30,7 @@ def predict(
         datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
     ] = None,
     check: RefuseOddPixels = True,
+    device: Device = "auto",
 ) -> None:
     """Map a scene: class probabilities and confidence.
 
@@ -50,7 +51,7 @@ def predict(
     if out.suffix.lower() not in (".tif", ".tiff") or out.is_dir():
         raise InputError("A map is a GeoTIFF.", got=f"--out {out}", expected="a file name that ends in .tif")
     file = model_file(model)
-    session = Session(file.path)
+    session = Session(file.path, device=device)
     made = predict_map(
         MapModel(session, file.label, file.sha256),
         files.paths,
@@ -90,6 +91,7 @@ def embed(
         Literal["train", "validation", "test"] | None, typer.Option(help="Which of its splits; test where absent.")
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Its index, which says where the pairs are.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Embed a scene's tiles or a data set's pairs, as a table.
 
@@ -104,7 +106,15 @@ def embed(
     from fusmae.cli.write_embeddings import write_embeddings
 
     summary = write_embeddings(
-        model=model, files=files, out=out, stride=stride, is_checked=check, shards=shards, split=split, index=index
+        model=model,
+        files=files,
+        out=out,
+        stride=stride,
+        is_checked=check,
+        shards=shards,
+        split=split,
+        index=index,
+        device=device,
     )
     typer.echo(summary)
 
@@ -118,6 +128,7 @@ def drift(
     reference: Annotated[
         Path | None, typer.Option(help="What to compare with, instead of what was registered with the model.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Compare new scenes with what a model learned from.
 
@@ -131,7 +142,9 @@ def drift(
     begin("drift", looks_up=model)
     from fusmae.cli.compare_scenes import compare_scenes
 
-    is_drift, text = compare_scenes(config, model=model, files=files, out=out, reference=reference, is_checked=check)
+    is_drift, text = compare_scenes(
+        config, model=model, files=files, out=out, reference=reference, is_checked=check, device=device
+    )
     typer.echo(text)
     if is_drift:
         raise typer.Exit(DRIFT_EXIT)

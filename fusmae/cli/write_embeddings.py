@@ -21,7 +21,7 @@ from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
-from fusmae.inference.session import EMBEDDING, Session
+from fusmae.inference.session import EMBEDDING, Device, Session
 from fusmae.release.registry.model_file import ModelFile, model_file
 
 _BATCH = 16
@@ -37,6 +37,7 @@ def write_embeddings(
     shards: Path | None,
     split: Split | None,
     index: Path | None,
+    device: Device = "cpu",
 ) -> str:
     """Write a table of embeddings, of scenes or of a data set's pairs; see the options of `fusmae embed`.
 
@@ -44,6 +45,7 @@ def write_embeddings(
 
     Raises:
         RegistryError: there is no such model.
+        ConfigError: the device can't be used.
         ExportError: its graph gives no embedding.
         InputError: scenes that can't be used, shards of other bands, or options that don't go together.
         ShardError: shards that can't be read.
@@ -61,7 +63,7 @@ def write_embeddings(
             expected="no --stride, and none of --bands, --units, --offset and their short forms such as --s1-bands",
         )
     version = model_file(model)
-    session = Session(version.path)
+    session = Session(version.path, device=device)
     session.require_embedding(version.label)
     if shards:
         rows, notes = _embed_pairs(version, session, shards, split or "test", index, out)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusmae.doctor.finding import Finding, described, judged, listed
+from fusmae.runs.environment import ONNXRUNTIME_GPU, installed_version
 
 PYPROJECT, LOCK = Path("pyproject.toml"), Path("requirements.lock")
 SHOWN = ("torch", "torchvision", "lightning", "mlflow", "prefect", "dvc", "fastapi", "onnx", "onnxruntime")
@@ -41,6 +42,7 @@ def check_packages() -> Iterator[Finding]:
     versions = ", ".join(f"{name} {version}" for name in SHOWN if (version := _installed(name)))
     yield from list(filter(None, map(_against, wanted))) or [Finding("packages", "ok", versions)]
     yield from _check_torchvision()
+    yield from _check_onnxruntime()
     yield _check_lock()
 
 
@@ -90,7 +92,7 @@ def _project() -> dict[str, Any]:
 
 def _installed(name: str) -> str | None:
     try:
-        return metadata.version(name)
+        return installed_version(name)
     except metadata.PackageNotFoundError:
         return None
 
@@ -116,6 +118,14 @@ def _check_torchvision() -> Iterator[Finding]:
         if requirement.name == "torch" and not requirement.specifier.contains(torch or "", prereleases=True):
             found = f"torchvision {torchvision} with torch {torch}: {_BREAKS['torchvision']}"
             yield Finding("torch pair", "error", found, f"torch{requirement.specifier}", reinstall())
+
+
+def _check_onnxruntime() -> Iterator[Finding]:
+    """Check that only one of the packages is installed that hold onnxruntime: each overwrites the other's files."""
+    if all(any(metadata.distributions(name=name)) for name in ("onnxruntime", "onnxruntime-gpu")):
+        mend = f"pip uninstall --yes onnxruntime onnxruntime-gpu && pip install '{ONNXRUNTIME_GPU}'"
+        found = "onnxruntime and onnxruntime-gpu are both installed, in the same folder"
+        yield Finding("onnxruntime", "error", found, "one of them: onnxruntime-gpu runs on the CPU, too", mend)
 
 
 def _check_lock() -> Finding:

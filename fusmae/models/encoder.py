@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from fusmae.models.architecture import Architecture
 from fusmae.models.attention import LAYER_NORM, TOKEN_STD, XAttnEncoder, initialise, key_mask_of, self_attention_block
 from fusmae.models.masking import Mask
-from fusmae.models.tokens import PatchEmbed
+from fusmae.models.tokens import PatchEmbed, grid_side
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Encoder(nn.Module):
     Block 0 is the XAttnEncoder (`early_fusion`) or an ordinary joint block. CLS joins after block 0 in
     both, so that the switch changes the cross-attention and nothing else; depth − 1 joint blocks follow.
 
-    `drop_path` is the rate of the last block; it grows linearly from 0 at block 0. The attribute `in_chans` has the
-    number of bands C by modality, in the modality order.
+    `drop_path` is the rate of the last block; it grows linearly from 0 at block 0.
+
+    Attributes:
+        in_chans: number of bands C by modality, in the modality order.
+        feature_info: for each block its module's name, width D (`num_chs`) and pixels per patch (`reduction`), as
+            timm's models have them; timm's own wrappers read it and `forward_intermediates`.
     """
 
     def __init__(self, architecture: Architecture, *, drop_path: float = 0.0) -> None:
@@ -54,6 +59,9 @@ class Encoder(nn.Module):
         rates = [drop_path * index / (depth - 1) for index in range(1, depth)]
         self.blocks = nn.ModuleList([self_attention_block(dim, num_heads, rate) for rate in rates])
         self.norm = LAYER_NORM(dim)
+        self._grid = (grid_side(architecture.tile_px, architecture.patch_px),) * 2
+        modules = ["first_block", *(f"blocks.{index}" for index in range(depth - 1))]
+        self.feature_info = [{"module": name, "num_chs": dim, "reduction": architecture.patch_px} for name in modules]
         self.apply(initialise)
         nn.init.normal_(self.cls_token, std=TOKEN_STD)
 
@@ -100,6 +108,64 @@ class Encoder(nn.Module):
         Raises:
             ValueError: `tiles` has no modality or an unknown one, or shapes don't fit the model.
         """
+        return self._encode(tiles, masks, presence)
+
+    def forward_features(self, tiles: dict[str, Tensor]) -> Tensor:
+        """Latents of every token of whole tiles, CLS first, then patches by modality, as timm's models give them.
+
+        `[B, C, H, W]` by modality → `[B, 1 + L, D]`.
+        """
+        latents = self(tiles)
+        return torch.cat([latents.cls[:, None], *latents.tokens.values()], dim=1)
+
+    def forward_intermediates(
+        self,
+        tiles: dict[str, Tensor],
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Outputs of blocks for whole tiles, as timm's models give them.
+
+        Args:
+            tiles: normalised tiles `[B, C, H, W]` by modality; one may be missing.
+            indices: numbers of blocks from 0, or a count of the last ones; None for all.
+            norm: whether the final norm is applied to each.
+            output_fmt: `NCHW` for maps `[B, D, h, w]`, each the mean over the modalities in `tiles`, which share a grid
+                of patches; `NLC` for all patches `[B, L, D]`, by modality. CLS is left out.
+            intermediates_only: whether to leave out what `forward_features` returns.
+
+        Returns:
+            A list of the blocks' outputs; with `forward_features`' before it, unless left out.
+
+        Raises:
+            ValueError: `output_fmt` is another, or as of `forward`.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ValueError(f"got output_fmt {output_fmt!r}, expected NCHW or NLC")
+        taken, _ = feature_take_indices(self.depth, indices)
+        outputs: list[Tensor] = []
+        latents = self._encode(tiles, None, None, outputs)
+        found = []
+        for index in taken:
+            tokens = outputs[index] if index == 0 else outputs[index][:, 1:]  # CLS joins after block 0
+            own = self.norm(tokens) if norm else tokens
+            if output_fmt == "NCHW":
+                own = own.unflatten(1, (len(latents.tokens), *self._grid)).mean(1).permute(0, 3, 1, 2).contiguous()
+            found.append(own)
+        if intermediates_only:
+            return found
+        return torch.cat([latents.cls[:, None], *latents.tokens.values()], dim=1), found
+
+    def _encode(
+        self,
+        tiles: dict[str, Tensor],
+        masks: dict[str, Mask] | None,
+        presence: Tensor | None,
+        outputs: list[Tensor] | None = None,
+    ) -> Latents:
+        """See `forward`; each block's output is appended to `outputs`, if a list is given."""
         names = self._names(tiles, presence)
         present = None
         if presence is not None:
@@ -114,7 +180,9 @@ class Encoder(nn.Module):
             joined = self.first_block(tokens, present)
         else:
             joined = self.first_block(torch.cat(list(tokens.values()), dim=1), attn_mask=attn_mask)
-        normed = self._trunk(joined, attn_mask)
+        if outputs is not None:
+            outputs.append(joined)
+        normed = self._trunk(joined, attn_mask, outputs)
         cls, *parts = torch.split(normed, [1, *(own.shape[1] for own in tokens.values())], dim=1)
         return Latents(cls=cls.squeeze(1), tokens=dict(zip(names, parts, strict=True)), presence=presence)
 
@@ -130,12 +198,14 @@ class Encoder(nn.Module):
             )
         return names
 
-    def _trunk(self, joined: Tensor, attn_mask: Tensor | None) -> Tensor:
+    def _trunk(self, joined: Tensor, attn_mask: Tensor | None, outputs: list[Tensor] | None) -> Tensor:
         """Prepend CLS to tokens `[B, L, D]`, run the joint blocks and the final norm: `[B, 1 + L, D]`."""
         sequence = torch.cat([self.cls_token.expand(joined.shape[0], -1, -1), joined], dim=1)
         if attn_mask is not None:
             attn_mask = nn.functional.pad(attn_mask, (1, 0), value=True)
         for block in self.blocks:
             sequence = block(sequence, attn_mask=attn_mask)
+            if outputs is not None:
+                outputs.append(sequence)
         normed: Tensor = self.norm(sequence)
         return normed

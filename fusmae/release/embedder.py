@@ -27,11 +27,11 @@ def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
     Args:
         reference: folder of a checkpoint (`models/pretrain/pretrained`), registered version or alias
             (`models:/fusmae@champion`, `fusmae/3`), or path of an ONNX file.
-        device: torch's name of the device that a checkpoint runs on, such as `cuda`; an ONNX file runs on the CPU.
+        device: `cpu`, `cuda`, or `auto` for a GPU where one can be used; a checkpoint takes any name that torch knows.
 
     Raises:
         CheckpointError: there is no such folder, or it has no checkpoint, or a damaged one.
-        ConfigError: the device is not there, or is none for an ONNX file.
+        ConfigError: the device is not there, or can't be used.
         RegistryError: there is no such file, version or alias, or the registry does not answer.
         ExportError: the ONNX file is not from this project, was changed, or gives no embedding.
     """
@@ -45,15 +45,8 @@ def load(reference: str | Path, *, device: str = "cpu") -> "Embedder":
             expected="the folder of a checkpoint, NAME@ALIAS, NAME/VERSION, or a file that ends in .onnx",
             hint="dvc repro pretrain",
         )
-    if device != "cpu":
-        raise ConfigError(
-            f"{reference} is an ONNX file, which runs on the CPU.",
-            got=f"device {device}",
-            expected="cpu, or the folder of a checkpoint",
-            hint='load a checkpoint: fusmae.load("models/finetune/pretrained", device=…)',
-        )
     found = model_file(str(reference))
-    return GraphEmbedder(Session(found.path), found.label)
+    return GraphEmbedder(Session(found.path, device=device), found.label)
 
 
 class Embedder(ABC):
@@ -128,17 +121,17 @@ class CheckpointEmbedder(Embedder):
     def __init__(self, checkpoint: "Checkpoint", device: str) -> None:
         import torch
 
-        from fusmae.evaluation.features import CheckpointEncoder
+        from fusmae.evaluation.features import CheckpointEncoder, device_of
         from fusmae.models.heads import readout_dim
         from fusmae.models.tokens import grid_side
 
         try:
-            self._device = torch.empty(0, device=device).device
+            self._device = torch.empty(0, device=device_of(device) if device == "auto" else device).device
         except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
             raise ConfigError(
                 f"torch can't use the device {device!r}.",
                 got=str(error).splitlines()[0],
-                expected="cpu, or a device of this machine",
+                expected="auto, cpu, or a device of this machine",
                 hint="fusmae doctor shows the GPUs that torch sees",
             ) from error
         architecture = checkpoint.architecture

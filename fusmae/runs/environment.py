@@ -4,11 +4,30 @@ import atexit
 import ctypes
 import gc
 import os
+from importlib import metadata
 from pathlib import Path
 from urllib.request import getproxies_environment, proxy_bypass
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """Host names of servers on this machine."""
+
+
+ONNXRUNTIME_GPU = "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32"
+"""onnxruntime for NVIDIA GPUs with CUDA's libraries, as pip installs it: the extra `gpu`."""
+
+
+def installed_version(package: str) -> str:
+    """Version of an installed package; onnxruntime has another name where it is built for GPUs.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        if package != "onnxruntime":
+            raise
+        return metadata.version("onnxruntime-gpu")
 
 
 def keep_caches_inside(folder: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from fusmae.files import file_sha256
 from fusmae.runs.dvc_lock import locked_outs
+from fusmae.runs.environment import installed_version
 from fusmae.runs.git import git
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def provenance(stage: str, inputs: Sequence[Path], seed: int) -> dict[str, Any]:
         "git": git_state(),
         "inputs": {str(path): dvc_hash(path) or f"sha256:{content_sha256(path)}" for path in inputs},
         "seed": seed,
-        "versions": {name: version(name) for name in VERSIONED},
+        "versions": {name: installed_version(name) for name in VERSIONED},
     }
 
 

@@ -1,7 +1,7 @@
 """The service's answers, and the texts and examples of its OpenAPI document."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -60,6 +60,7 @@ class Health(BaseModel):
     reference: str = Field(examples=["fusmae@champion"])
     model: ModelName
     loaded: str = Field(examples=["2026-01-31T12:00:00+00:00"])
+    device: Literal["cpu", "cuda"]  # where the model runs
     registry: RegistryHealth
 
 

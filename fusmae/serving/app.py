@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError, InputError
-from fusmae.inference.session import EMBEDDING
+from fusmae.inference.session import EMBEDDING, Device
 from fusmae.modalities import ModalityInput
 from fusmae.serving.answers import (
     ARRAYS_BODY,
@@ -186,7 +186,12 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
         is_ready, model, registry = service.is_ready, watcher.current, watcher.registry
         response.status_code = 200 if is_ready else 503
         return Health(
-            is_ready=is_ready, reference=reference, model=model.identity, loaded=model.loaded, registry=registry
+            is_ready=is_ready,
+            reference=reference,
+            model=model.identity,
+            loaded=model.loaded,
+            device=model.session.device,
+            registry=registry,
         )
 
     @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
@@ -219,17 +224,18 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return JSONResponse(Refusal(error=kind, text=text).model_dump(), status, headers)
 
 
-def serve(model: str, host: str, port: int, limits: Limits) -> None:
+def serve(model: str, host: str, port: int, limits: Limits, device: Device = "auto") -> None:
     """Load the model, then answer requests until SIGTERM or SIGINT; requests in progress are finished first.
 
     The model is an alias, a version or an ONNX file. Port 0 is any free one, which the log names.
 
     Raises:
         RegistryError: there is no such model.
+        ConfigError: the device can't be used.
         ExportError: the file was not exported by this project.
         FusmaeError: the address can't be listened on.
     """
-    first = find_model(model)
+    first = find_model(model, device)
     logs = deepcopy(LOGGING_CONFIG)
     logs["loggers"]["fusmae.serving"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     config = uvicorn.Config(
@@ -243,7 +249,9 @@ def serve(model: str, host: str, port: int, limits: Limits) -> None:
             f"{host}:{port} can't be listened on: {error}", hint="name another --port (0 takes any free one) or --host"
         ) from error
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    _log.info("%s answers on %s, sha256 %s", first.file.label, url, first.file.sha256)
+    _log.info(
+        "%s answers on %s, on the device %s, sha256 %s", first.file.label, url, first.session.device, first.file.sha256
+    )
     if not ip_address(listening.getsockname()[0]).is_loopback:
         _log.warning("%s is open to others, and the service asks for no password: put a proxy before it", host)
     uvicorn.Server(config).run(sockets=[listening])

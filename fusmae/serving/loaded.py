@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from fusmae.inference.session import Session
+from fusmae.inference.session import Device, Session
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.serving.answers import ModelDescription, ModelName, RegistryHealth
 from fusmae.serving.metrics import Metrics
@@ -45,20 +45,21 @@ class LoadedModel:
         )
 
 
-def load_model(file: ModelFile) -> LoadedModel:
+def load_model(file: ModelFile, device: Device = "cpu") -> LoadedModel:
     """Load a version and run it once, so that a version that can't run never replaces another.
 
     Raises:
+        ConfigError: the device can't be used.
         ExportError: the file was not exported by this project.
     """
-    session = Session(file.path)
+    session = Session(file.path, device=device)
     session.run({i.name: np.zeros((1, len(i.bands), i.side_px, i.side_px), np.float32) for i in session.inputs})
     return LoadedModel(file, session)
 
 
-def find_model(reference: str) -> LoadedModel:
+def find_model(reference: str, device: Device = "cpu") -> LoadedModel:
     """Load the version that a reference means now; its errors are those of `model_file` and `load_model`."""
-    return load_model(model_file(reference))
+    return load_model(model_file(reference), device)
 
 
 class Watcher:
@@ -101,7 +102,7 @@ class Watcher:
             found = model_file(self.reference)
             before = self.current.file
             if (found.version, found.sha256) != (before.version, before.sha256):
-                self.current = load_model(found)
+                self.current = load_model(found, self.current.session.device)
                 self._metrics.show_model(self.current.identity)
                 self._metrics.reloads.inc()
                 _log.info("%s is %s now, no longer %s", self.reference, found.label, before.label)

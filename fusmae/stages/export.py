@@ -7,14 +7,16 @@ from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
 from fusmae.models.architecture import modality_settings
+from fusmae.release.export.devices import on_every_device
 from fusmae.release.export.graph import check_parity, deployable, describe_graph, export_onnx
+from fusmae.release.export.mlm import mlm_item
 from fusmae.release.export.onnx_file import save_onnx
 from fusmae.runs.provenance import git_state
 from fusmae.training.checkpoint import load_checkpoint
 
 
 def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, out: Path) -> None:
-    """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec and the parity report.
+    """Export the checkpoint folder `weights`; `out` gets the graph, its preprocessing spec, parity and STAC item.
 
     A checkpoint without a head is exported as an encoder. All test pairs are compared.
     """
@@ -27,13 +29,17 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
         partial.mkdir()
         save_onnx(graph, metadata, partial / "model.onnx")
         session = Session(partial / "model.onnx")
-        parity = check_parity(
+        parity = on_every_device(
             session,
-            model.reference,
-            reader.read,
-            len(reader),
-            modality_settings(tuple(checkpoint.architecture.groups)),
-            max_abs_error=section.max_abs_error,
+            lambda opened: check_parity(
+                opened,
+                model.reference,
+                reader.read,
+                len(reader),
+                modality_settings(tuple(checkpoint.architecture.groups)),
+                max_abs_error=section.max_abs_error,
+            ),
         )
         write_json(partial / "parity.json", parity)
+        write_json(partial / "mlm.json", mlm_item(partial / "model.onnx", "./model.onnx"))
         write_json(partial / "preprocessing.json", session.metadata)

@@ -24,6 +24,8 @@ from fusmae.models.weights import load_weights
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 CARD = "checkpoint.json"
+HUB_CARD = "config.json"
+"""Name of the same file in a folder of the Hugging Face hub (fusmae/release/hub.py)."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoint:
-    """Read a checkpoint folder that `save_checkpoint` wrote.
+    """Read a checkpoint folder that `save_checkpoint` wrote, or a folder of the Hugging Face hub.
 
     `model` is the section of params.yaml that the model must have; None to take any.
 
@@ -127,6 +129,8 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoin
         CheckpointError: the checkpoint is absent, damaged, of another format or of another model.
     """
     card_path, weights_path = folder / CARD, folder / WEIGHTS
+    if not card_path.exists() and (folder / HUB_CARD).exists():
+        card_path = folder / HUB_CARD
     for path in (card_path, weights_path):
         if not path.exists():
             raise CheckpointError(f"There is no checkpoint in {folder}: {path.name} is missing.", hint="dvc repro")
@@ -139,7 +143,7 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoin
     got = file_sha256(weights_path)
     if got != card.get("sha256"):
         raise CheckpointError(
-            f"The checksum of {weights_path} is wrong: it is damaged, or not the one that {CARD} describes.",
+            f"The checksum of {weights_path} is wrong: it is damaged, or not the one that {card_path.name} describes.",
             got=got,
             expected=card.get("sha256"),
             hint="dvc checkout --force, or dvc repro --force pretrain",

@@ -59,6 +59,20 @@ def test_a_package_that_is_missing_is_named(project, installed):
     assert found["package onnxruntime"].found == "onnxruntime is not installed"
 
 
+def test_both_packages_of_onnxruntime_at_once_are_an_error(project, monkeypatch):
+    monkeypatch.setattr(metadata, "distributions", lambda name: ["there"])
+    found = {finding.name: finding for finding in check_packages()}
+    assert found["onnxruntime"].status == "error"
+    assert "both installed" in found["onnxruntime"].found
+    assert "pip install 'onnxruntime-gpu" in found["onnxruntime"].mend
+
+
+def test_onnxruntime_for_gpus_in_place_of_that_for_the_cpu_is_right(project, installed, monkeypatch):
+    monkeypatch.setattr(metadata, "distributions", lambda name: ["there"] if name == "onnxruntime-gpu" else [])
+    installed(onnxruntime=None, **{"onnxruntime-gpu": version("onnxruntime")})
+    assert set(statuses(check_packages()).values()) == {"ok"}
+
+
 def test_a_version_that_pyproject_allows_and_the_lock_does_not_pin_is_a_warning(project, installed):
     installed(lightning="2.6.0")
     found = {finding.name: finding for finding in check_packages()}

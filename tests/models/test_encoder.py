@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from fusmae.models.encoder import Encoder
@@ -197,3 +198,35 @@ def test_depth_of_one_is_refused(make_encoder: MakeEncoder):
 def test_one_modality_alone_is_a_model(make_encoder: MakeEncoder, tiles: Tiles):
     encoder = make_encoder(groups={"s2": (2, 3)}, early_fusion=False)
     assert encoder({"s2": tiles["s2"]}).tokens["s2"].shape == (3, 16, 16)
+
+
+@EARLY
+def test_features_in_timm_s_form_are_the_latents(make_encoder: MakeEncoder, tiles: Tiles, early_fusion):
+    encoder = make_encoder(early_fusion=early_fusion).eval()
+    latents, features = encoder(tiles), encoder.forward_features(tiles)
+    assert torch.equal(features, torch.cat([latents.cls[:, None], latents.tokens["s1"], latents.tokens["s2"]], dim=1))
+    final, found = encoder.forward_intermediates(tiles, output_fmt="NLC", norm=True)
+    assert torch.equal(final, features)
+    assert len(found) == len(encoder.feature_info) == encoder.depth
+    assert torch.equal(found[-1], features[:, 1:])
+
+
+@EARLY
+@pytest.mark.parametrize("names", [("s1", "s2"), ("s2",)])
+def test_timm_s_own_wrapper_gives_a_map_per_block_that_is_the_mean_of_its_modalities(
+    make_encoder: MakeEncoder, tiles: Tiles, early_fusion, names
+):
+    encoder, given = make_encoder(early_fusion=early_fusion).eval(), {name: tiles[name] for name in names}
+    wrapped = FeatureGetterNet(encoder, out_indices=[0, -1])
+    assert wrapped.feature_info.channels() == [encoder.dim, encoder.dim]
+    assert wrapped.feature_info.reduction() == [4, 4]
+    modules = dict(encoder.named_modules())
+    assert all(info["module"] in modules for info in encoder.feature_info)
+    first, last = wrapped(given)
+    side = tiles["s1"].shape[-1] // 4
+    assert first.shape == last.shape == (3, encoder.dim, side, side)
+    patches = encoder.forward_intermediates(given, [encoder.depth - 1], output_fmt="NLC", intermediates_only=True)[0]
+    by_modality = patches.reshape(3, len(names), side, side, encoder.dim)
+    torch.testing.assert_close(last[:, :, 1, 2], by_modality[:, :, 1, 2].mean(1))
+    with pytest.raises(ValueError, match="expected NCHW or NLC"):
+        encoder.forward_intermediates(given, output_fmt="NHWC")

@@ -264,7 +264,12 @@ def test_logged_model_holds_card_parity_report_and_preprocessing_spec(finished):
         "print(json.dumps([str(p.relative_to(folder)) for p in folder.rglob('*')]))"
     )
     files = json.loads(finished.python(script).splitlines()[-1])
-    assert {"extra_files/card.md", "extra_files/parity.json", "extra_files/preprocessing.json"} <= set(files)
+    assert {
+        "extra_files/card.md",
+        "extra_files/parity.json",
+        "extra_files/preprocessing.json",
+        "extra_files/mlm.json",
+    } <= set(files)
 
 
 def test_registering_the_same_graph_again_gives_the_same_version(finished):

@@ -16,9 +16,10 @@ print("all examples ran with", fusmae.__all__)
 
 
 def test_every_example_of_the_page_runs(finished):
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 9
     printed = finished.python("\n".join([*EXAMPLES, SHOWN]))
     assert "s2 20 DN ('B05', 'B06', 'B07', 'B8A', 'B11', 'B12') 60" in printed
+    assert "ONNX [('s1_10m', ['VV', 'VH'])," in printed
     assert "all examples ran with" in printed
 
 

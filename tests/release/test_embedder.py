@@ -194,14 +194,22 @@ def test_what_is_no_model_is_refused(tmp_path, checkout):
 def test_a_device_that_is_not_there_is_named(exported, folder):
     with pytest.raises(ConfigError, match="torch can't use the device 'abacus'"):
         fusmae.load(folder, device="abacus")
-    with pytest.raises(ConfigError, match=r"which runs on the CPU(?s:.*)got: +device cuda"):
-        fusmae.load(exported.path, device="cuda")
+    with pytest.raises(ConfigError, match=r"onnxruntime has no device 'abacus'(?s:.*)expected: +auto, cpu, cuda"):
+        fusmae.load(exported.path, device="abacus")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_named(folder):
     with pytest.raises(ConfigError, match="torch can't use the device 'cuda'"):
         fusmae.load(folder, device="cuda")
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu_for_each_kind_of_reference(exported, folder, pixels):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for reference in (exported.path, folder):
+        found, expected = (fusmae.load(reference, device=device).embed(**pixels) for device in ("auto", "cpu"))
+        assert np.array_equal(found, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 
 import httpx
 import pytest
 import requests
 
-from fusmae.runs.environment import THIS_MACHINE, exclude_this_machine, sent_to_proxy
+from fusmae.runs.environment import THIS_MACHINE, exclude_this_machine, installed_version, sent_to_proxy
 from tests.doctor.conftest import answering, nobody  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -102,3 +103,17 @@ COMMAND = "from fusmae.cli import main\ntry:\n    main(['--help'])\nexcept Syste
 def test_threads_are_told_to_sleep_before_torch_is_imported(program):
     assert environment_after(program) == "policy: passive False"
     assert environment_after(program, OMP_WAIT_POLICY="active") == "policy: active False"
+
+
+def test_the_version_of_onnxruntime_is_found_under_its_name_for_gpus(monkeypatch):
+    versions = {"onnxruntime-gpu": "1.31.0", "numpy": "2.0"}
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert [installed_version(name) for name in ("onnxruntime", "numpy")] == ["1.31.0", "2.0"]
+    with pytest.raises(metadata.PackageNotFoundError, match="torch"):
+        installed_version("torch")

@@ -10,6 +10,7 @@ def test_health_names_the_version_and_that_a_file_is_not_watched(client, exporte
     assert found["is_ready"]
     assert found["model"]["name"] == "model.onnx"
     assert found["registry"] == {"status": "not watched", "error": ""}
+    assert found["device"] == "cpu"
 
 
 def test_health_is_not_ready_when_the_service_has_stopped(client, monkeypatch):

@@ -82,7 +82,7 @@ def predict_map(
     scenes = open_scenes(inputs, paths, readings or {})
     grid = lay_grid(scenes, inputs, stride_m)
     date, date_source = (taken, "--date") if taken is not None else _date(scenes)
-    work = Work(out, work_key(model.sha256, scenes, grid))
+    work = Work(out, work_key(model.sha256, model.session.device, scenes, grid))
     # The claim begins when there is something to store, and lasts until the map is written, after the reader is closed.
     with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:

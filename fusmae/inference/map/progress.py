@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.inference.scene.scene import Scene
+from fusmae.runs.environment import installed_version
 
 _HEAD_BYTES = 2**16
 _KEY_DIGITS = 16
@@ -98,15 +98,17 @@ class Work:
         return self.folder / f"unit-{unit.number:06d}.npz"
 
 
-def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
-    """The key of one map's work: another model, scene, setting or code has another.
+def work_key(model_sha256: str, device: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
+    """The key of one map's work: another model, device, scene, setting or code has another.
 
-    Scenes are too large to hash whole: their files count by path, size, time of change and first 64 KiB.
+    A CPU and a GPU round differently: a map that one began and the other ended would be neither's. Scenes are too large
+    to hash whole: their files count by path, size, time of change and first 64 KiB.
     """
     package = Path(__file__).parents[2]
     rooms = [file for room in ("inference", "rasters") for file in (package / room).rglob("*.py")]
     facts = {
         "model": model_sha256,
+        "device": device,
         "scenes": {
             modality: {
                 "bands": {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()},
@@ -118,7 +120,7 @@ def work_key(model_sha256: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
         "grid": repr(grid),
         # What a unit's pixels and probabilities depend on.
         "code": [file_sha256(file) for file in sorted([*package.glob("*.py"), *rooms])],
-        "versions": [version(name) for name in ("onnxruntime", "rasterio", "numpy")],
+        "versions": [installed_version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 

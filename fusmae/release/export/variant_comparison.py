@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from fusmae.inference.session import Session
 from fusmae.release.export.variants import Precision
 from fusmae.release.latency import times_by_turns
 from fusmae.release.markdown import fill
+from fusmae.runs.environment import installed_version
 
 _TABLES = Path(__file__).parent / "templates" / "variants.md"
 
@@ -150,7 +150,7 @@ def as_report(
     for variant in variants:
         faults = variant.faults(max_ap_loss)
         rows[variant.precision] = {**asdict(variant), "is_accepted": not faults, "why_not": faults}
-    runtime = {"machine": platform.machine(), "onnxruntime": version("onnxruntime")}
+    runtime = {"machine": platform.machine(), "onnxruntime": installed_version("onnxruntime")}
     return {
         "variants": rows,
         "measured_on": {"num_threads": num_threads, **runtime},

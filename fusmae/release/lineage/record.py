@@ -8,7 +8,6 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from fusmae.files import file_sha256
 from fusmae.release.registry.versions import refusals_named
 from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, outs_of, read_lock
+from fusmae.runs.environment import installed_version
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
 
@@ -187,7 +187,7 @@ def _changed(paths: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
 
 def installed_versions() -> dict[str, str]:
     """Installed versions of Python and of the libraries on which results may depend, by name."""
-    return {**{name: version(name) for name in VERSIONED}, "python": platform.python_version()}
+    return {**{name: installed_version(name) for name in VERSIONED}, "python": platform.python_version()}
 
 
 def is_run_file(path: str) -> bool:

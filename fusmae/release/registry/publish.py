@@ -24,8 +24,9 @@ def publish(
 ) -> None:
     """Register `graph` under the name in the facts' lineage and the alias `challenger`.
 
-    The folder `out` gets the card and what lies beside it (files by their name there), the lineage, and `version.json`;
-    all but the last, and the files `kept`, are stored with the version. For the others see `register_graph`.
+    The folder `out` gets the card and what lies beside it (files by their name there), STAC item, lineage and
+    `version.json`; all but the last, and the files `kept`, are stored with the version. For the others see
+    `register_graph`.
 
     Raises:
         RegistryError: MLflow refuses.
@@ -35,6 +36,7 @@ def publish(
         for name, path in beside_card.items():
             shutil.copy2(path, partial / name)
         write_text(partial / "card.md", model_card(facts))
+        write_json(partial / "mlm.json", registered_item(graph.with_name("mlm.json")))
         write_text(partial / LINEAGE, facts.lineage.model_dump_json(indent=2) + "\n")
     version = register_graph(
         facts.lineage.name,
@@ -47,6 +49,14 @@ def publish(
     )
     known = {"name": version.name, "version": version.number, "alias": CHALLENGER, "onnx_sha256": version.sha256}
     write_json(out / "version.json", known)
+
+
+def registered_item(path: Path) -> dict[str, Any]:
+    """The STAC item of an exported graph, with a link that fits MLflow: it keeps such files in a folder beside it."""
+    item: dict[str, Any] = read_json(path)
+    model = item["assets"]["model"]
+    model["href"] = f"../{Path(model['href']).name}"
+    return item
 
 
 def read_json(path: Path) -> Any:

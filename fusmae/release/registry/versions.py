@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
+from fusmae.runs.environment import installed_version
 from fusmae.runs.mlflow_address import shown_uri
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
 
@@ -197,7 +197,9 @@ def register_graph(
                     name="model",
                     signature=_signature(model.graph),
                     extra_files=[str(path) for path in extra_files],
-                    pip_requirements=[f"{package}=={installed(package)}" for package in ("onnxruntime", "numpy")],
+                    pip_requirements=[
+                        f"{package}=={installed_version(package)}" for package in ("onnxruntime", "numpy")
+                    ],
                     save_as_external_data=False,
                 )
             version = mlflow.register_model(logged.model_uri, name, tags={**tags, HASH_TAG: sha256})

@@ -17,19 +17,20 @@ from fusmae.inference.scene.scene import Reading, open_scenes
 from tests.inference.conftest import make_scenes
 
 
-def key(scenes, model, sha256="0", stride_m=None, **readings):
+def key(scenes, model, sha256="0", stride_m=None, device="cpu", **readings):
     opened = open_scenes(model.session.inputs, scenes.paths, readings)
-    return work_key(sha256, opened, lay_grid(opened, model.session.inputs, stride_m))
+    return work_key(sha256, device, opened, lay_grid(opened, model.session.inputs, stride_m))
 
 
 def test_the_same_map_has_the_same_key(scenes, model):
     assert key(scenes, model) == key(scenes, model)
 
 
-def test_another_model_scene_or_setting_is_another_key(tmp_path, scenes, model):
+def test_another_model_device_scene_or_setting_is_another_key(tmp_path, scenes, model):
     keys = [
         key(scenes, model),
         key(scenes, model, sha256="1"),
+        key(scenes, model, device="cuda"),
         key(scenes, model, stride_m=60),
         key(scenes, model, s2=Reading(offset=0)),
         key(make_scenes(tmp_path / "others"), model),
