@@ -30,6 +30,15 @@ class Preprocessing(BaseModel):
         return tuple(dict.fromkeys(item.modality for item in self.inputs))
 
     @property
+    def bands(self) -> dict[str, tuple[str, ...]]:
+        """Names of a tile's bands in their order, by modality; a stack is one modality."""
+        bands = {
+            name: tuple(band for item in self.inputs if item.modality == name for band in item.bands)
+            for name in self.modalities
+        }
+        return {"+".join(bands): sum(bands.values(), ())} if self.is_stacked else bands
+
+    @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Number of bands in each band group of a tile, by modality; a stack is one modality."""
         groups = {
