@@ -96,7 +96,7 @@ def read_start(folder: Path | None, reference: str) -> Start | None:
             f"{folder} does not hold the weights to start from.",
             got=facts.get("reference") or "none",
             expected=reference,
-            hint=f"fusmae start --stage {folder.name} --out {folder}",
+            hint="dvc repro, which runs `fusmae start` with the present params.yaml",
         )
     # Another build or project may have made these files: making them again here is no help.
     return Start(load_checkpoint(folder, hint="set `start` in params.yaml to other weights, then `dvc repro`"), facts)
