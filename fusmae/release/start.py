@@ -51,7 +51,7 @@ def _copy(path: Path, out: Path) -> str:
             f"{path} is no file of weights that a training can start from.",
             got=f"a file that ends in {path.suffix or 'nothing'}",
             expected=_EXPECTED,
-            hint="name the checkpoint that the file was made of, such as models/pretrain/pretrained",
+            hint="name the folder of a checkpoint, such as models/pretrain/pretrained",
         )
     # Refused here, where the message names the files that the user knows.
     read_card(weights, hint=f"copy {weights.name} and its {CARD} here once more, from where they were made")

@@ -329,6 +329,25 @@ def test_what_a_shared_out_model_cannot_do_is_refused(values, name):
     assert parse_config(values, "params.yaml").runtime.strategy == "ddp"
 
 
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_parameters_of_before_there_was_a_start_are_accepted_and_mean_none(values, section):
+    del values[section]["start"]
+    assert getattr(parse_config(values, "params.yaml"), section).start == ""
+
+
+def test_no_epoch_is_accepted_where_there_are_weights_to_start_from(values):
+    values["pretrain"] |= {"start": "fusmae-encoder@champion", "epochs": 0}
+    assert parse_config(values, "params.yaml").pretrain.epochs == 0
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_a_study_refuses_weights_to_start_from(values, section):
+    values |= {"study": {"title": "any"}}
+    assert parse_config(values, "params.yaml").study
+    values[section]["start"] = "mine"
+    assert f"{section}.start: got mine with a study" in message(values)
+
+
 def test_a_warm_up_may_end_within_an_epoch(values):
     values["finetune"]["warmup_epochs"] = 0.5
     assert parse_config(values, "params.yaml").finetune.warmup_epochs == 0.5
