@@ -21,29 +21,28 @@ from fusmae.release.export.mlm import mlm_item
 from fusmae.release.registry.publish import registered_item
 
 
-def saved(exported, kind, path):
-    """The exported graph with statistics of its bands; an encoder has tokens in place of classes."""
-    model, metadata = onnx.load(exported.path), dict(exported.metadata)
-    metadata["runtime"] = {"opset": 17}
+def saved(model, statistics, path):
+    """An exported graph with statistics of its bands."""
+    graph, metadata = onnx.load(model.path), dict(model.session.metadata)
     metadata["statistics"] = {
-        modality: {band: vars(found) for band, found in by_band.items()}
-        for modality, by_band in exported.preprocess.preprocessing.statistics.items()
+        modality: {band: vars(found) for band, found in by_band.items()} for modality, by_band in statistics.items()
     }
-    if kind == "encoder":
-        del metadata["classes"]
-        embedding = next(output for output in model.graph.output if output.name == "embedding")
-        tokens = onnx.helper.make_tensor_value_info("tokens_s2", onnx.TensorProto.FLOAT, ["batch", 3, 3, 16])
-        del model.graph.output[:]
-        model.graph.output.extend([embedding, tokens])
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
-    onnx.save(model, path)
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(metadata)})
+    onnx.save(graph, path)
     return path
 
 
-@pytest.fixture(scope="module", params=["classifier", "encoder"])
-def graph(request, exported, tmp_path_factory):
-    return saved(exported, request.param, tmp_path_factory.mktemp("mlm") / "model.onnx")
+@pytest.fixture(scope="module")
+def graphs(exported, exported_encoder, tmp_path_factory):
+    folder, statistics = tmp_path_factory.mktemp("mlm"), exported.preprocess.preprocessing.statistics
+    models = {"classifier": exported, "encoder": exported_encoder}
+    return {kind: saved(model, statistics, folder / f"{kind}.onnx") for kind, model in models.items()}
+
+
+@pytest.fixture(params=["classifier", "encoder"])
+def graph(request, graphs):
+    return graphs[request.param]
 
 
 @pytest.fixture
@@ -120,22 +119,23 @@ def test_the_facts_are_those_of_the_file(item, graph, exported):
     assert mlm_item(graph, "./model.onnx") == item
 
 
-def test_a_classifier_has_classes_and_an_encoder_none(exported, tmp_path):
-    found = mlm_item(saved(exported, "classifier", tmp_path / "classifier.onnx"), "./classifier.onnx")
+def test_a_classifier_has_classes_and_an_encoder_none(graphs):
+    found = mlm_item(graphs["classifier"], "./model.onnx")
     outputs = {output["name"]: output for output in found["properties"]["mlm:output"]}
     assert found["properties"]["fusmae:runtime"]["opset"] == 17
     assert [entry["description"] for entry in outputs["logits"]["classification:classes"]] == ["a", "b", "c"]
     assert outputs["embedding"]["result"]["dim_order"] == ["batch", "embedding"]
-    encoder = mlm_item(saved(exported, "encoder", tmp_path / "encoder.onnx"), "./encoder.onnx")
+    encoder = mlm_item(graphs["encoder"], "./model.onnx")
     assert encoder["properties"]["mlm:name"] == "Fus-MAE encoder"
     assert encoder["properties"]["mlm:tasks"] == ["similarity-search"]
-    tokens = encoder["properties"]["mlm:output"][1]
-    assert tokens["result"] == {
+    outputs = {output["name"]: output for output in encoder["properties"]["mlm:output"]}
+    assert list(outputs) == ["embedding", "tokens_s1", "tokens_s2"]
+    assert outputs["tokens_s2"]["result"] == {
         "shape": [-1, 3, 3, 16],
         "dim_order": ["batch", "row", "column", "embedding"],
         "data_type": "float32",
     }
-    assert "classification:classes" not in tokens
+    assert not any("classification:classes" in output for output in outputs.values())
 
 
 def test_the_registered_item_links_the_graph_from_mlflow_s_folder_of_further_files(item, tmp_path):
