@@ -43,8 +43,10 @@ preprocess = _flow_of(
     "Fetch the source, index its pairs, pack them into shards and examine them.",
     *("fetch", "index", "shard", "examine"),
 )
-pretrain = _flow_of("pretrain", "Pretrain the encoder by masked reconstruction.", "pretrain")
-finetune = _flow_of("finetune", "Probe and finetune, from pretrained and from initial weights.", "probe", "finetune")
+pretrain = _flow_of("pretrain", "Pretrain the encoder by masked reconstruction.", "start", "pretrain")
+finetune = _flow_of(
+    "finetune", "Probe and finetune, from pretrained and from initial weights.", "start", "probe", "finetune"
+)
 evaluate = _flow_of("evaluate", "Score every model over the whole test set.", "evaluate")
 release = _flow_of(
     "release",

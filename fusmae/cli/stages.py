@@ -1,7 +1,7 @@
 """One command per DVC stage; a stage's code is imported when it runs, for `--help` must answer at once."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ Reference = Annotated[Path, typer.Option(help="File that `fusmae reference` wrot
 Scores = Annotated[Path, typer.Option(help="scores.json that `fusmae evaluate` or `measure-encoder` wrote.")]
 Examined = Annotated[Path, typer.Option(help="Folder of the examination's report.")]
 TrainingRun = Annotated[Path, typer.Option("--run-file", help="Run file of the training run.")]
+Start = Annotated[
+    Path | None, typer.Option(help="Folder that `fusmae start` wrote, where the parameter `start` is set.")
+]
 VariantReport = Annotated[Path, typer.Option(help="Folder for the measurements of all variants.")]
 
 
@@ -82,15 +85,38 @@ def training_stage(config: "Config") -> "TrainingStage":
     return TrainingStage(config.model, config.data, config.runtime, config.seed, config.register_as.experiment)
 
 
+def start(
+    stage: Annotated[Literal["pretrain", "finetune"], typer.Option(help="Stage whose parameter `start` counts.")],
+    out: Out,
+) -> None:
+    """Bring the weights that a training starts from.
+
+    The parameter names a checkpoint's folder, a registered version, or nothing; then only start.json is written.
+
+    Example: fusmae start --stage pretrain --out models/start/pretrain
+    """
+    config = stage_params()
+    from fusmae.stages.start import start as run_stage
+
+    run_stage(config.pretrain.start if stage == "pretrain" else config.finetune.start, out=out)
+
+
 def pretrain(
-    shards: Shards, verdict: Verdict, statistics: Statistics, out: Out, pictures: Pictures, run: RunFile
+    shards: Shards,
+    verdict: Verdict,
+    statistics: Statistics,
+    out: Out,
+    pictures: Pictures,
+    run: RunFile,
+    start: Start = None,
 ) -> None:
     """Pretrain by masked reconstruction.
 
     A killed run continues where it stopped.
 
     Example: fusmae pretrain --shards data/shards --verdict data/verdict.json --statistics data/statistics.json
-    --out models/pretrain --pictures reports/reconstructions --run-file reports/runs/pretrain.json
+    --start models/start/pretrain --out models/pretrain --pictures reports/reconstructions
+    --run-file reports/runs/pretrain.json
     """
     config = stage_params()
     from fusmae.stages.pretrain import pretrain as run_stage
@@ -104,6 +130,7 @@ def pretrain(
         out=out,
         pictures=pictures,
         run_file=run,
+        start=start,
     )
 
 
@@ -119,16 +146,18 @@ def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
     run_stage(config.probe, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
 
 
-def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
+def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile, start: Start = None) -> None:
     """Train encoder and head together.
 
-    Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --out models/finetune/pretrained
-    --run-file reports/runs/finetune-pretrained.json
+    Example: fusmae finetune --weights models/pretrain/pretrained --shards data/shards --start models/start/finetune
+    --out models/finetune/pretrained --run-file reports/runs/finetune-pretrained.json
     """
     config = stage_params()
     from fusmae.stages.finetune import finetune as run_stage
 
-    run_stage(config.finetune, training_stage(config), weights=weights, shards=shards, out=out, run_file=run)
+    run_stage(
+        config.finetune, training_stage(config), weights=weights, shards=shards, out=out, run_file=run, start=start
+    )
 
 
 def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs) -> None:
@@ -302,7 +331,7 @@ def register_encoder(
 
 
 COMMANDS = (
-    *(fetch, index, shard, examine, pretrain, probe, finetune, evaluate),
+    *(fetch, index, shard, examine, start, pretrain, probe, finetune, evaluate),
     *(export, measure_encoder, variants, reference, register, register_encoder),
 )
 """The commands of this file, in the order of the pipeline."""

@@ -54,6 +54,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_study_starts_from_initial_weights(self) -> "Config":
+        for name in ("pretrain", "finetune"):
+            if self.study is not None and (start := getattr(self, name).start):
+                raise ValueError(
+                    f'{name}.start: got {start} with a study; expected "": a study compares variants that it trains '
+                    "itself, and its graph does not take other weights"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _model_fits_data(self) -> "Config":
         tile_px, model = self.data.tile_px, self.model
         if tile_px % model.patch_px:

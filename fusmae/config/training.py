@@ -55,6 +55,9 @@ class AugmentConfig(Section):
 class _EncoderTrainingConfig(Section):
     """Parameters of every training that changes the encoder: AdamW, linear warm-up, then half a cosine per step."""
 
+    # Weights to start from: a checkpoint's folder, a registered version or alias, or a file of weights beside its
+    # checkpoint.json; "" for none (docs/start.md).
+    start: str = ""
     epochs: Count  # number of passes over the training pairs
     batch_size: Count  # number of pairs in a batch of all processes together
     base_lr: Rate  # learning rate at a batch size of 256; it grows with the batch size (Goyal et al. 2017)
@@ -65,7 +68,7 @@ class _EncoderTrainingConfig(Section):
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "_EncoderTrainingConfig":
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"got warmup_epochs {self.warmup_epochs:g}; expected fewer than epochs, {self.epochs}")
         return self
 
@@ -73,6 +76,7 @@ class _EncoderTrainingConfig(Section):
 class PretrainConfig(_EncoderTrainingConfig):
     """Masked reconstruction, and the terms that can be added to its loss."""
 
+    epochs: int = Field(ge=0)  # number of passes over the training pairs; 0 keeps the weights of `start` as they are
     num_pictures: int = Field(ge=0)  # number of reconstructions to draw
     reconstruction_weight: float = Field(ge=0.0)  # weight of the reconstruction loss; 0 leaves it out
     contrastive_weight: float = Field(ge=0.0)  # weight of the contrastive term between modalities; 0 leaves it out
@@ -83,6 +87,8 @@ class PretrainConfig(_EncoderTrainingConfig):
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> "PretrainConfig":
+        if not self.epochs and not self.start:
+            raise ValueError("got epochs 0 without start; expected 1 or more, or weights to start from")
         if not self.reconstruction_weight and not self.contrastive_weight:
             raise ValueError("got reconstruction_weight 0 and contrastive_weight 0; expected one above 0")
         if not self.reconstruction_weight and self.modality_drop:

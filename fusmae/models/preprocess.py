@@ -30,6 +30,15 @@ class Preprocessing(BaseModel):
         return tuple(by_modality(self.inputs))
 
     @property
+    def bands(self) -> dict[str, tuple[str, ...]]:
+        """Names of a tile's bands in their order, by modality; a stack is one modality."""
+        bands = {
+            name: tuple(band for item in items for band in item.bands)
+            for name, items in by_modality(self.inputs).items()
+        }
+        return {"+".join(bands): sum(bands.values(), ())} if self.is_stacked else bands
+
+    @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Number of bands in each band group of a tile, by modality; a stack is one modality."""
         groups = {name: tuple(len(item.bands) for item in items) for name, items in by_modality(self.inputs).items()}

@@ -18,7 +18,8 @@ from fusmae.errors import CheckpointError
 from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.models.heads import pool
 from fusmae.release.markdown import fill
-from fusmae.training.checkpoint import CARD, HUB_CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fusmae.training.checkpoint_card import CARD, HUB_CARD, WEIGHTS
 
 _TEMPLATE = Path(__file__).parent / "templates" / "hub_card.md"
 README = "README.md"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -74,6 +75,24 @@ def broken_links(stages: Iterable[LockedStage]) -> list[str]:
         for path, md5 in stage.inputs.items()
         if made.get(path, md5) != md5
     ]
+
+
+def copy_from_cache(md5: str, cache: Path, folder: Path) -> bool:
+    """Copy an output that is a folder from DVC's cache `cache`, by its hash; False where the cache lacks some of it."""
+    listing = _cached(cache, md5)
+    if not listing.exists():
+        return False
+    files = {entry["relpath"]: _cached(cache, entry["md5"]) for entry in json.loads(listing.read_text())}
+    if not all(file.exists() for file in files.values()):
+        return False
+    for name, file in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
+    return True
+
+
+def _cached(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]
 
 
 def dvc_md5(path: Path) -> str:

@@ -39,6 +39,10 @@ class Run:
         """Log every file of a folder (pictures, tables) as artifacts under the folder's name."""
         mlflow.log_artifacts(str(folder), folder.name, run_id=self.run_id)
 
+    def log_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Log a value as an artifact, a JSON file of this name."""
+        mlflow.log_dict(dict(value), name, run_id=self.run_id)
+
 
 @contextmanager
 def stage_run(

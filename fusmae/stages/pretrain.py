@@ -13,6 +13,7 @@ from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import save_checkpoint
 from fusmae.training.reconstruction import start_pretraining
 from fusmae.training.stage import TrainingStage
+from fusmae.training.start import facts_of, read_start, take_weights
 
 
 def pretrain(
@@ -25,21 +26,31 @@ def pretrain(
     out: Path,
     pictures: Path,
     run_file: Path,
+    start: Path | None = None,
 ) -> None:
-    """Train on `shards` with an examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`."""
+    """Train on `shards` with an examination's `verdict`; write `out/pretrained`, `out/random` and `pictures`.
+
+    The folder `start` has the weights that `section.start` means; without any, training starts from the random ones.
+    """
+    other = read_start(start, section.start)
     require_verdict(verdict, shards)
     model, modalities = stage.model, stage.tiles.modalities
     data = stage.pairs(shards, section, tuple(modalities), model.num_patches(stage.tiles.tile_px))
     reader = data.reader("train")
     preprocessing = Preprocessing(inputs=reader.inputs, statistics=read_statistics(statistics))
     module, initial = start_pretraining(model, preprocessing, section, stage.seed)
+    taken = take_weights(other, initial) if other else None
+    if taken:
+        module.model.load_state_dict(taken.weights)
     params = {"model": model.model_dump(), "pretrain": section.model_dump()}
-    with stage.run("pretrain", params, stage_code("pretrain"), [shards, statistics], run_file, data) as run:
+    inputs = [shards, statistics, *([start] if start and taken else [])]
+    with stage.run("pretrain", params, stage_code("pretrain"), inputs, run_file, data) as run:
+        facts = facts_of(run, taken)
         trained = stage.fit(module, data, run, section.epochs, pretraining_callbacks(data, section))
         if not run.is_first:
             return
         random = replace(initial, provenance=run.facts)
-        pretrained = replace(random, weights=trained)
+        pretrained = replace(random, provenance=facts, weights=trained)
         save_checkpoint(out / "pretrained", pretrained)
         save_checkpoint(out / "random", random)
         keys = data.reader("validation").keys[: section.num_pictures]

@@ -1,6 +1,5 @@
 """Published checkpoints, and the models in them: weights as safetensors, everything else as JSON; no pickle."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +19,7 @@ from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
 from fusmae.models.preprocess import Preprocessing
 from fusmae.models.weights import load_weights
-
-FORMAT = 1
-WEIGHTS = "model.safetensors"
-CARD = "checkpoint.json"
-HUB_CARD = "config.json"
-"""Name of the same file in a folder of the Hugging Face hub (fusmae/release/hub.py)."""
+from fusmae.training.checkpoint_card import CARD, FORMAT, WEIGHTS, card_of, read_card
 
 
 @dataclass(frozen=True)
@@ -120,38 +114,22 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_json(partial / CARD, {**card, "sha256": file_sha256(partial / WEIGHTS)})
 
 
-def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoint:
+def load_checkpoint(folder: Path, model: ModelConfig | None = None, *, hint: str = "") -> Checkpoint:
     """Read a checkpoint folder that `save_checkpoint` wrote, or a folder of the Hugging Face hub.
 
-    `model` is the section of params.yaml that the model must have; None to take any.
+    `model` is the section of params.yaml that the model must have; None to take any. `hint` is the advice where the
+    files are not a checkpoint that this build can read, in place of those for one that the pipeline made.
 
     Raises:
         CheckpointError: the checkpoint is absent, damaged, of another format or of another model.
     """
-    card_path, weights_path = folder / CARD, folder / WEIGHTS
-    if not card_path.exists() and (folder / HUB_CARD).exists():
-        card_path = folder / HUB_CARD
-    for path in (card_path, weights_path):
-        if not path.exists():
-            raise CheckpointError(f"There is no checkpoint in {folder}: {path.name} is missing.", hint="dvc repro")
-    try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{card_path} is damaged: {error}", hint="dvc checkout --force") from error
-    if card.get("format") != FORMAT:
-        raise CheckpointError(f"{card_path} is of another format.", got=card.get("format"), expected=FORMAT)
-    got = file_sha256(weights_path)
-    if got != card.get("sha256"):
-        raise CheckpointError(
-            f"The checksum of {weights_path} is wrong: it is damaged, or not the one that {card_path.name} describes.",
-            got=got,
-            expected=card.get("sha256"),
-            hint="dvc checkout --force, or dvc repro --force pretrain",
-        )
+    weights_path = folder / WEIGHTS
+    card_path = card_of(weights_path)
+    card = read_card(weights_path, hint=hint)
     try:
         weights = load_file(weights_path)
     except SafetensorError as error:
-        raise CheckpointError(f"{weights_path} is damaged: {error}", hint="dvc checkout --force") from error
+        raise CheckpointError(f"{weights_path} is damaged: {error}", hint=hint or "dvc checkout --force") from error
     try:
         # Not strict: JSON has lists where tuples are meant.
         architecture = Architecture.model_validate(card.get("architecture"), strict=False)
@@ -161,7 +139,7 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> Checkpoin
             f"{card_path} does not describe a model that this build knows: {error.error_count()} values are wrong.",
             got=", ".join(".".join(map(str, item["loc"])) or item["msg"] for item in error.errors()[:3]),
             expected="architecture and preprocessing, as this build's checkpoints have them",
-            hint="dvc checkout --force, or dvc repro --force pretrain",
+            hint=hint or "dvc checkout --force, or dvc repro --force pretrain",
         ) from error
     found, expected = architecture.model_dump(), model.model_dump() if model else {}
     differing = [key for key, value in expected.items() if found[key] != value]

@@ -111,13 +111,18 @@ def info_nce(one: Tensor, other: Tensor) -> Tensor:
     return (F.cross_entropy(similarity, truth) + F.cross_entropy(similarity.T, truth)) / 2
 
 
-def start_pretraining(
-    section: ModelConfig, preprocessing: Preprocessing, recipe: PretrainConfig, seed: int
-) -> tuple[Reconstructor, Checkpoint]:
-    """The module to train, and a checkpoint of its initial weights, which depend on architecture and seed alone."""
+def initial_autoencoder(section: ModelConfig, preprocessing: Preprocessing, seed: int) -> tuple[FusMAE, Checkpoint]:
+    """An autoencoder and a checkpoint of its initial weights, which depend on architecture and seed alone."""
     architecture = Architecture.of(section, preprocessing)
     torch.manual_seed(seed)
     model = FusMAE(architecture)
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    module = Reconstructor(model, Preprocess(preprocessing), recipe)
-    return module, Checkpoint(architecture, preprocessing, (), {}, initial)
+    return model, Checkpoint(architecture, preprocessing, (), {}, initial)
+
+
+def start_pretraining(
+    section: ModelConfig, preprocessing: Preprocessing, recipe: PretrainConfig, seed: int
+) -> tuple[Reconstructor, Checkpoint]:
+    """The module to train, and a checkpoint of its initial weights."""
+    model, initial = initial_autoencoder(section, preprocessing, seed)
+    return Reconstructor(model, Preprocess(preprocessing), recipe), initial

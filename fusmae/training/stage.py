@@ -70,7 +70,12 @@ class TrainingStage:
         epochs: int,
         callbacks: Sequence["Callback"] = (),
     ) -> dict[str, Tensor]:
-        """Train in the stage's run, from where it was interrupted; the weights of the module's `model` by name."""
+        """Train in the stage's run, from where it was interrupted; the weights of the module's `model` by name.
+
+        With 0 epochs these are the weights that it has.
+        """
+        if not epochs:
+            return part_of(module.state_dict(), "model.")
         # Lightning takes seconds to import, and stage probe has no use for it.
         from lightning.pytorch.loggers import MLFlowLogger
 

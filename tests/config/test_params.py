@@ -111,7 +111,8 @@ def test_config_can_not_be_changed(values):
         ("pretrain.epochs", "3", "pretrain.epochs: got '3'; expected: Input should be a valid integer"),
         ("pretrain.epochs", 2.0, "pretrain.epochs: got 2.0; expected: Input should be a valid integer"),
         ("pretrain.augment.flip", 1, "pretrain.augment.flip: got 1; expected: Input should be a valid boolean"),
-        ("pretrain.epochs", 0, "pretrain.epochs: got 0; expected: Input should be greater than 0"),
+        ("pretrain.epochs", 0, "pretrain: got epochs 0 without start; expected 1 or more, or weights"),
+        ("finetune.epochs", 0, "finetune.epochs: got 0; expected: Input should be greater than 0"),
         ("finetune.modality_drop", 1.5, "finetune.modality_drop: got 1.5; expected: Input should be less than"),
         ("model.mask_ratio.s1", 1.0, "model.mask_ratio.s1: got 1.0; expected: Input should be less than 1"),
         ("probe.epochs", 20, "probe: got epochs; expected batch_size and readout alone"),
@@ -326,6 +327,25 @@ def test_what_a_shared_out_model_cannot_do_is_refused(values, name):
     assert f"pretrain.{name}: got 0.5 with fsdp; expected 0, or ddp" in message(values)
     values["runtime"]["strategy"] = "ddp"
     assert parse_config(values, "params.yaml").runtime.strategy == "ddp"
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_parameters_of_before_there_was_a_start_are_accepted_and_mean_none(values, section):
+    del values[section]["start"]
+    assert getattr(parse_config(values, "params.yaml"), section).start == ""
+
+
+def test_no_epoch_is_accepted_where_there_are_weights_to_start_from(values):
+    values["pretrain"] |= {"start": "fusmae-encoder@champion", "epochs": 0}
+    assert parse_config(values, "params.yaml").pretrain.epochs == 0
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_a_study_refuses_weights_to_start_from(values, section):
+    values |= {"study": {"title": "any"}}
+    assert parse_config(values, "params.yaml").study
+    values[section]["start"] = "mine"
+    assert f"{section}.start: got mine with a study" in message(values)
 
 
 def test_a_warm_up_may_end_within_an_epoch(values):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -18,15 +19,41 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 REDUCED = {
     "model": {"patch_px": 24, "dim": 32, "depth": 2, "num_heads": 2, "decoder_dim": 32, "decoder_depth": 1}
     | {"decoder_num_heads": 2},
-    "pretrain": {"epochs": 2, "warmup_epochs": 0, "num_pictures": 1},
+    "pretrain": {"start": "mine", "epochs": 2, "warmup_epochs": 0, "num_pictures": 1},
     "finetune": {"epochs": 2, "warmup_epochs": 0},
     "evaluate": {"bootstrap_resamples": 10},
     "variants": {"rounds": 3, "bootstrap_resamples": 10, "calibration_pairs": 16},
 }
 CHECKOUT = Path(".fusmae/reproduce/fusmae-1")
-STAGES = {"fetch", "index", "shard", "examine", "pretrain", "evaluate", "export"} | {
-    f"{stage}@{weights}" for stage in ("probe", "finetune") for weights in ("pretrained", "random")
+STAGES = {
+    "fetch",
+    "index",
+    "shard",
+    "examine",
+    "pretrain",
+    "evaluate",
+    "export",
+    "start@pretrain",
+    "start@finetune",
+} | {f"{stage}@{weights}" for stage in ("probe", "finetune") for weights in ("pretrained", "random")}
+# Weights to start from, of a model of another tile side that lacks bands of the sample; they are gone afterwards.
+MINE = """
+from pathlib import Path
+from fusmae.config.params import load_config
+from fusmae.modalities import BandGroup, Modality, modality_inputs, BandStatistics
+from fusmae.models.preprocess import Preprocessing
+from fusmae.training.checkpoint import save_checkpoint
+from fusmae.training.reconstruction import initial_autoencoder
+bands = {"s1": ("VV", "VH"), "s2": ("B04", "B03", "B02")}
+modalities = {
+    key: Modality(units="dB" if key == "s1" else "DN", groups=(BandGroup(gsd_m=10, bands=names),))
+    for key, names in bands.items()
 }
+statistics = {key: {name: BandStatistics(mean=0, std=1) for name in names} for key, names in bands.items()}
+preprocessing = Preprocessing(inputs=modality_inputs(modalities, 480), statistics=statistics)
+_, made = initial_autoencoder(load_config(Path("params.yaml")).model, preprocessing, seed=5)
+save_checkpoint(Path("mine"), made)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +65,9 @@ def made(new_workspace, examined, tmp_path_factory):
     for section, values in REDUCED.items():
         params[section] |= values
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    workspace.python(MINE)
     workspace.run(".venv/bin/dvc", "repro", "register", **ONE_THREAD, FUSMAE_FLOW_RUN_ID="flow-7")
+    shutil.rmtree(workspace.folder / "mine")
     return workspace
 
 
@@ -78,6 +107,17 @@ def test_lineage_reaches_back_to_the_wheels_and_names_every_run_and_the_flow(mad
     assert all(found["receipt"]["files"].values())
     assert found["params"]["pretrain"]["epochs"] == 2
     assert found["git"] == {"commit": made.run("git", "rev-parse", "HEAD").stdout.strip(), "is_dirty": True}
+
+
+def test_lineage_names_the_weights_that_pretraining_started_from(made):
+    printed = fusmae(made, "lineage", "fusmae@challenger").stdout
+    sha256 = json.loads((made.folder / "models/start/pretrain/checkpoint.json").read_text(encoding="utf-8"))["sha256"]
+    assert f"sha256:{sha256}  {made.folder / 'mine'}, as mine, copied to models/start/pretrain" in printed
+    card = json.loads((made.folder / "models/pretrain/pretrained/checkpoint.json").read_text(encoding="utf-8"))
+    stated = card["provenance"]["start"]
+    assert stated["sha256"] == sha256
+    assert "encoder.embed.s2.proj.weight [B02, B03, B04]" in stated["taken"]
+    assert stated["unused"] == []
 
 
 def test_every_picture_that_the_card_links_lies_beside_it_in_the_registry(made):
@@ -159,9 +199,16 @@ def test_a_version_is_made_again_bit_for_bit_from_where_it_was_cut_off(made, mad
     ran = set(re.findall(r"Running stage '(.*?)'", made_again))
     assert "pretrain" in ran
     assert "fetch" not in ran, "what was done before is not done again"
+    assert "start@pretrain" not in ran, "weights from outside come from the cache: they are gone from where they were"
     assert "fusmae/1: reproduced" in made_again
     assert "required: the same bits" in made_again
-    for path in ("data/shards", "models/pretrain/pretrained", "models/finetune/pretrained", "models/export"):
+    for path in (
+        "data/shards",
+        "models/start/pretrain",
+        "models/pretrain/pretrained",
+        "models/finetune/pretrained",
+        "models/export",
+    ):
         assert re.search(rf"│ {path} +│ (\w+) +│ \1 +│ same", made_again), path
 
 

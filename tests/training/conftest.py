@@ -20,6 +20,9 @@ from fusmae.training.reconstruction import Reconstructor
 from fusmae.training.supervised import Finetuner
 from fusmae.training.trainer import build_trainer, fit
 from tests.sections import architecture_of, finetune_section, pretrain_section, runtime_section
+from tests.study.conftest import compose, tiny, tiny_config
+
+__all__ = ["compose", "tiny", "tiny_config"]
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from fusmae.runs.dvc_lock import LockedStage, ancestors, broken_links, dvc_md5, 
 from fusmae.runs.environment import installed_version
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.provenance import FLOW_RUN_TAG, VERSIONED, flow_run, git_state
+from fusmae.training.checkpoint_card import CARD, START
 
 LINEAGE = "lineage.json"
 FORMAT = 1
@@ -90,6 +91,8 @@ class Lineage(BaseModel):
     stages: tuple[LockedStage, ...] = ()  # entries in dvc.lock of all stages that lead to the model, in their order
     receipt: dict[str, Any] = {}  # description of the raw data, with the archives' checksums
     weights: dict[str, str] = {}  # SHA-256 of the weights of each checkpoint that led to the model, by folder
+    # Weights from outside that a training started from, by the folder of their copy: content of `start.json`.
+    starts: dict[str, dict[str, str]] = {}
     runs: tuple[RunFacts, ...] = ()  # MLflow runs of its training stages
     # Id of Prefect's flow run that registered it; "" without one, None if it was not recorded.
     flow_run: str | None = None
@@ -148,6 +151,7 @@ def record_lineage(name: str, graph: Path, metadata: Mapping[str, Any], metrics:
         stages=stages,
         receipt={} if str(receipt) in changed else json.loads(receipt.read_text(encoding="utf-8")),
         weights=weights_of(Path(), [path for path in notes if path not in changed]),
+        starts=_starts_of([path for path in notes if path not in changed]),
         runs=runs,
         flow_run=flow_run(),
         gaps=(*gaps, *(f"not used: {found}" for found in changed.values())),
@@ -201,8 +205,14 @@ def weights_of(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     return {path: json.loads(note.read_text(encoding="utf-8"))["sha256"] for path, note in notes.items()}
 
 
+def _starts_of(paths: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What each of the paths that has weights from outside states of them."""
+    notes = {path: note for path in paths if (note := Path(path, START)).exists()}
+    return {path: json.loads(note.read_text(encoding="utf-8")) for path, note in notes.items()}
+
+
 def _note(folder: Path, path: str) -> Path:
-    return folder / path / "checkpoint.json"
+    return folder / path / CARD
 
 
 def run_facts(named: Mapping[str, Any], client: Any) -> RunFacts:

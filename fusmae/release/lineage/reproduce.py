@@ -1,4 +1,7 @@
-"""Makes a registered version again from its commit and parameters, with nothing restored from a cache."""
+"""Makes a registered version again from its commit and parameters, with nothing restored from a cache.
+
+Only weights that a training starts from are, like raw data, not made again: where they came from, others may be by now.
+"""
 
 import json
 import os
@@ -17,7 +20,7 @@ from fusmae.release.lineage.compare import Made, ModelComparison, compare
 from fusmae.release.lineage.record import Lineage, RunFacts, installed_versions, is_run_file, run_facts, weights_of
 from fusmae.release.lineage.trace import Traced
 from fusmae.release.registry.model_file import read_artifact
-from fusmae.runs.dvc_lock import locked_outs
+from fusmae.runs.dvc_lock import copy_from_cache, locked_outs
 from fusmae.runs.git import Worktree, git
 from fusmae.runs.mlflow_address import DATABASE, STORE, sqlite_uri
 from fusmae.runs.process_group import own_programs_first, run_in_group
@@ -154,6 +157,31 @@ def set_up(folder: Path, lineage: Lineage) -> None:
     for path in _at_hand(lineage.receipt):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).symlink_to(path.absolute())
+    _bring_starts(folder, lineage)
+
+
+def _bring_starts(folder: Path, lineage: Lineage) -> None:
+    """Put the weights that trainings started from into the checkout, and into its dvc.lock: no stage looks them up.
+
+    Raises:
+        LineageError: this clone's cache lacks them, or DVC does not take them.
+    """
+    from dvc.repo import Repo
+
+    if not lineage.starts:
+        return
+    with Repo() as repo:
+        cache = Path(repo.cache.local.path)
+    for stage in lineage.stages:
+        for path in lineage.starts.keys() & stage.outs.keys():
+            if not copy_from_cache(stage.outs[path], cache, folder / path):
+                raise LineageError(
+                    f"DVC's cache lacks the weights that the training started from: {lineage.starts[path]['origin']}.",
+                    got=f"no {stage.outs[path]} in {cache}",
+                    expected=f"the content of {path} as it was",
+                    hint="dvc fetch --all-commits, where a remote has them",
+                )
+            _dvc(folder, "commit", "--force", stage.name)
 
 
 def require_code(folder: Path, traced: Traced) -> None:
@@ -202,10 +230,14 @@ def _run_stages(folder: Path, lineage: Lineage) -> None:
     threads = {run.num_threads for run in lineage.runs}
     if len(threads) == 1 and (count := threads.pop()):
         environment |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-    dvc, names = str(Path(sys.executable).with_name("dvc")), (stage.name for stage in lineage.stages)
-    command = [dvc, "repro", "--no-run-cache", *names]
+    _dvc(folder, "repro", "--no-run-cache", *(stage.name for stage in lineage.stages), environment=environment)
+
+
+def _dvc(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run DVC in a checkout."""
+    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
     if code := run_in_group(command, folder=folder, environment=environment, stdout=sys.stderr):
         raise LineageError(
-            f"A stage failed in {folder}: `dvc repro` ended with exit code {code}.",
+            f"A stage failed in {folder}: `dvc {arguments[0]}` ended with exit code {code}.",
             hint="the output above states the cause; correct it and run the same command again, which continues there",
         )

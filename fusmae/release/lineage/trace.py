@@ -128,6 +128,7 @@ def _lines(traced: Traced) -> Iterator[str]:
         "parameters": (f"{key}: {value}" for key, value in dotted(seed | found.params).items()),
         "stages, from the raw data on (DVC's MD5)": _stages(found.stages),
         "raw archives": _archives(found),
+        **({"weights that it starts from": _starts(found)} if found.starts else {}),
         "MLflow runs": (line for run in found.runs for line in _run(run, run.run_id in traced.here)),
     }
     for title, lines in sections.items():
@@ -151,6 +152,11 @@ def _archives(found: Lineage) -> Iterator[str]:
         yield f"{checksum}  {name}"
     if "licence" in found.receipt:
         yield f"licence: {found.receipt['licence']}"
+
+
+def _starts(found: Lineage) -> Iterator[str]:
+    for path, start in found.starts.items():
+        yield f"sha256:{start['sha256']}  {start['origin']}, as {start['reference']}, copied to {path}"
 
 
 def _run(run: RunFacts, is_here: bool) -> Iterator[str]:

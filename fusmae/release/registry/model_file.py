@@ -57,16 +57,8 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
         if not Path(reference).is_file():
             raise RegistryError(f"There is no file {reference}.", hint="dvc repro export, or name a registered model")
         return ModelFile(Path(reference), file_sha256(Path(reference)))
-    parts = REFERENCE.fullmatch(reference)
-    if parts is None:
-        raise RegistryError(
-            "This is not a reference to a model.",
-            got=reference,
-            expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx",
-        )
-    version = find_by_reference(parts["name"], alias=parts["alias"], number=parts["number"])
-    path, sha256 = cache / version.sha256 / "model.onnx", version.sha256
-    model = ModelFile(path, sha256, version.name, version.number)
+    model = registered_version(reference, cache)
+    path, sha256 = model.path, model.sha256
     if _sha256(path) == sha256:
         return model
     try:
@@ -78,6 +70,23 @@ def model_file(reference: str, cache: Path = CACHE) -> ModelFile:
         if _sha256(path) != sha256:  # another process may have downloaded it while this one waited
             _download(model)
     return model
+
+
+def registered_version(reference: str, cache: Path = CACHE) -> ModelFile:
+    """The registered version that a reference means; its ONNX file may not be downloaded yet.
+
+    Raises:
+        RegistryError: there is no such model, version or alias; or the registry does not answer.
+    """
+    parts = REFERENCE.fullmatch(reference)
+    if parts is None:
+        raise RegistryError(
+            "This is not a reference to a model.",
+            got=reference,
+            expected="NAME@ALIAS, NAME/VERSION or a file that ends in .onnx",
+        )
+    version = find_by_reference(parts["name"], alias=parts["alias"], number=parts["number"])
+    return ModelFile(cache / version.sha256 / "model.onnx", version.sha256, version.name, version.number)
 
 
 def _sha256(path: Path) -> str:

@@ -136,6 +136,7 @@ def test_a_record_reaches_from_the_model_back_to_the_archives(project):
     assert found.weights["models/pretrain"] == "weights of models/pretrain"
     assert found.lock_sha256 == file_sha256(Path("dvc.lock"))
     assert found.gaps == ()
+    assert found.starts == {}
 
 
 def test_a_record_names_the_runs_of_all_its_ancestors_and_no_others(project):
@@ -208,6 +209,25 @@ def test_a_checkpoint_that_was_changed_is_not_believed(project):
     assert gap.startswith("not used: models/pretrain was ")
 
 
+def test_the_lineage_names_the_weights_that_a_training_started_from(project, exported, monkeypatch):
+    path = "models/start/pretrain"
+    facts = {"reference": "fusmae-encoder@champion", "origin": "fusmae-encoder/3", "sha256": "5e11a"}
+    write_json(Path(path, "checkpoint.json"), {"sha256": "5e11a"})
+    write_json(Path(path, "start.json"), facts)
+    monkeypatch.setitem(STAGES, "start@pretrain", ([], [path]))
+    monkeypatch.setitem(STAGES, "pretrain", ([*STAGES["pretrain"][0], path], STAGES["pretrain"][1]))
+    write_lock()
+    found = recorded(project)
+    assert found.starts == {path: facts}
+    assert found.weights[path] == "5e11a"
+    assert found.outs[path] == dvc_md5(Path(path))
+    assert "start@pretrain" in {stage.name for stage in found.stages}
+    register(exported, project)
+    printed = lineage_text(trace("tiny@challenger"))
+    assert f"sha256:5e11a  fusmae-encoder/3, as fusmae-encoder@champion, copied to {path}" in printed
+    assert trace("tiny@challenger").to_json()["starts"] == {path: facts}
+
+
 def test_changes_that_nobody_wrote_down_are_unknown_and_not_called_clean(project, exported):
     from mlflow import MlflowClient
 
@@ -254,6 +274,7 @@ def test_lineage_prints_everything_that_it_was_asked_for(project, exported):
         *(f"{run_id}   in this store" for run_id in run_ids),
     ):
         assert wanted in printed
+    assert "starts from" not in printed
     found = json.loads(json.dumps(trace("tiny/1").to_json()))
     assert [run["run_id"] for run in found["runs"]] == run_ids
     assert {run["is_in_this_store"] for run in found["runs"]} == {True}

@@ -1,6 +1,8 @@
 """The checkout that a version is made again in: its commit, its code, its parameters, raw data from here."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from fusmae.release.lineage.record import GitState, Lineage
 from fusmae.release.lineage.reproduce import make_again, require_code, require_commit, set_up
 from fusmae.release.lineage.trace import Traced
 from fusmae.release.registry.model_file import ModelFile
-from fusmae.runs.dvc_lock import LockedStage, dvc_md5
+from fusmae.runs.dvc_lock import LockedStage, dvc_md5, locked_outs
 from fusmae.runs.git import Worktree
 
 PARAMS = {"seed": 7, "data": {"source": {"name": "folder"}, "tile_m": 1200}}
@@ -149,6 +151,67 @@ def test_what_is_cheap_to_have_is_made_anew(project, worktree):
     Path("data/raw/sample").mkdir()
     set_up(worktree.folder, traced(receipt=receipt).lineage)
     assert not (worktree.folder / "data/raw").exists()
+
+
+START = "models/start/pretrain"
+FACTS = {"reference": "mine", "origin": "/there/mine", "sha256": "5e11a"}
+GRAPH = """
+stages:
+  start:
+    matrix: {stage: [pretrain]}
+    cmd: exit 1
+    params: ["${item.stage}.start"]
+    outs:
+      - models/start/${item.stage}
+"""
+
+
+def dvc(*arguments, cwd=None):
+    program = str(Path(sys.executable).with_name("dvc"))
+    return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture
+def started(project):
+    """Hash of weights that a training started from, which are in DVC's cache and nowhere else; their stage fails."""
+    assert dvc("init", "-q").returncode == 0
+    Path("dvc.yaml").write_text(GRAPH, encoding="utf-8")
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"pretrain": {"start": "mine"}}), encoding="utf-8")
+    Path(".gitignore").write_text("/data\n/.fusmae\n/models\n", encoding="utf-8")
+    git("add", ".")
+    git("commit", "-q", "-m", "second")
+    Path("dvc.lock").unlink()
+    write_json(Path(START, "start.json"), FACTS)
+    Path(START, "model.safetensors").write_bytes(b"weights")
+    assert dvc("commit", "--force", "start@pretrain").returncode == 0
+    shutil.rmtree("models")
+    return locked_outs()[START]
+
+
+def traced_start(md5):
+    stage = LockedStage(name="start@pretrain", code={}, inputs={}, outs={START: md5}, params={"pretrain.start": "mine"})
+    return traced(stages=(stage,), params=stage.params, starts={START: FACTS}).lineage
+
+
+def test_weights_that_a_training_started_from_come_from_the_cache_and_are_not_looked_up(started):
+    made = Worktree(Path(".fusmae/reproduce/tiny-3"), git("rev-parse", "HEAD"), "tiny")
+    made.make()
+    set_up(made.folder, traced_start(started))
+    assert (made.folder / START / "model.safetensors").read_bytes() == b"weights"
+    assert dvc_md5(made.folder / START) == started == locked_outs(made.folder / "dvc.lock")[START]
+    done = dvc("repro", "--no-run-cache", "start@pretrain", cwd=made.folder)
+    assert done.returncode == 0, done.stderr
+    assert "didn't change" in done.stdout
+
+
+def test_weights_to_start_from_that_the_cache_lacks_are_named(started):
+    shutil.rmtree(".dvc/cache")
+    made = Worktree(Path(".fusmae/reproduce/tiny-3"), git("rev-parse", "HEAD"), "tiny")
+    made.make()
+    with pytest.raises(
+        LineageError, match=r"lacks the weights that the training started from: /there/mine(.|\n)*dvc fetch"
+    ):
+        set_up(made.folder, traced_start(started))
 
 
 def test_code_that_is_in_no_commit_is_refused_by_name(project, worktree):

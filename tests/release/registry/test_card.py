@@ -172,6 +172,14 @@ def test_what_does_not_fail_is_not_said_to(facts):
     assert section(model_card(ClassifierFacts(**facts)), "Known failures").strip() == "None that these scores show."
 
 
+def test_weights_that_training_started_from_are_named_where_there_are_some(facts):
+    assert "other weights" not in model_card(ClassifierFacts(**facts))
+    start = {"reference": "europe@champion", "origin": "europe/3", "sha256": "5e11a"}
+    facts["lineage"] = facts["lineage"].model_copy(update={"starts": {"models/start/pretrain": start}})
+    comes_from = section(model_card(ClassifierFacts(**facts)), "Where it comes from")
+    assert "- training started from other weights, `europe/3` (`sha256:5e11a`)" in comes_from
+
+
 def test_time_is_that_of_the_runs_and_energy_only_where_it_was_measured(facts):
     assert "| pretrain | 2026-01-02 00:00 | 90 s | a processor | 2 | not measured |" in model_card(
         ClassifierFacts(**facts)
