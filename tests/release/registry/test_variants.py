@@ -14,6 +14,7 @@ from fusmae.data.index import SPLITS, Pair, write_index
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.session import Session
+from fusmae.release.export.mlm import mlm_item
 from fusmae.release.export.onnx_file import save_onnx
 from fusmae.release.registry.model_file import fetch_artifact, model_file, read_artifact
 from fusmae.release.registry.variants import accepted_variants
@@ -99,6 +100,7 @@ def register_all():
         GRAPH.with_name("parity.json"), {"num_pairs": 1, "max_abs_error_allowed": 1, "checks": [{"max_abs_error": 0}]}
     )
     write_json(GRAPH.with_name("preprocessing.json"), {})
+    write_json(GRAPH.with_name("mlm.json"), mlm_item(GRAPH, "./model.onnx"))
     date = datetime(2017, 6, 1, tzinfo=UTC)
     write_index([Pair(split, {"s1": split}, ("a",), split, split, date) for split in SPLITS], Path("index.parquet"))
     Path("pictures").mkdir()
@@ -121,6 +123,8 @@ def test_a_version_holds_the_accepted_variants_and_what_was_measured_of_all(made
     assert fetch_artifact(model, "fp16.onnx", tmp_path / "fetched") is None
     assert read_artifact(model, "variants.json") == (MEASURED / "report.json").read_text()
     assert read_artifact(model, "variants.md") == (MEASURED / "table.md").read_text()
+    item = json.loads(read_artifact(model, "mlm.json"))
+    assert item["assets"]["model"]["href"] == "../model.onnx"
     card = read_artifact(model, "card.md")
     assert re.search(r"^## Variants\n\nAccepted, .* folder `extra_files`: `int8.onnx`\.\n\n", card, re.MULTILINE)
     assert "| int8 | yes |" in card
