@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from fusmae.config.training import Readout
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
-from fusmae.errors import ConfigError
 from fusmae.evaluation.conditions import Condition, over_split
 from fusmae.models.encoder import Latents
 from fusmae.models.heads import pool
@@ -68,19 +67,3 @@ def features_of(
     """Features of a split under each condition, by the condition's name."""
     encoder.to(device)
     return over_split(lambda batch, setting: encoder.features(batch.pixels, setting), data, split, conditions, device)
-
-
-def device_of(accelerator: str) -> torch.device:
-    """The device that measurements run on: a GPU where there is one, unless the accelerator is `cpu`.
-
-    Raises:
-        ConfigError: the accelerator is `gpu`, and torch sees none.
-    """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            "runtime.accelerator asks for a GPU, and torch sees none.",
-            got=f"torch {torch.__version__}, {torch.cuda.device_count()} GPUs",
-            expected="a GPU that torch can use",
-            hint="fusmae doctor says what is missing; or runtime.accelerator: auto",
-        )
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

@@ -126,9 +126,10 @@ class CheckpointEmbedder(Embedder):
     def __init__(self, checkpoint: "Checkpoint", device: str) -> None:
         import torch
 
-        from fusmae.evaluation.features import CheckpointEncoder, device_of
+        from fusmae.evaluation.features import CheckpointEncoder
         from fusmae.models.heads import readout_dim
         from fusmae.models.tokens import grid_side
+        from fusmae.runs.device import device_of
 
         try:
             self._device = torch.empty(0, device=device_of(device) if device == "auto" else device).device

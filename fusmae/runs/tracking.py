@@ -13,6 +13,7 @@ import mlflow
 import torch
 
 from fusmae.files import write_json
+from fusmae.runs.device import device_of
 from fusmae.runs.distributed import ranks
 from fusmae.runs.mlflow_store import connect, find_run, known_run, open_experiment
 from fusmae.runs.provenance import HOSTS_TAG, dotted, flow_tags, provenance, resume_key, with_host
@@ -102,7 +103,7 @@ def log_to_run(run_file: Path, metrics: Mapping[str, float], folder: Path) -> No
 
 def describe_hardware(accelerator: str) -> dict[str, str]:
     """Device, threads and processes, as tags of a run: why results of two machines differ in their last bits."""
-    is_on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    is_on_gpu = device_of(accelerator).type == "cuda"
     return {
         "fusmae.device": torch.cuda.get_device_name() if is_on_gpu else _cpu_name(),
         "fusmae.num_threads": str(torch.get_num_threads()),

@@ -11,7 +11,6 @@ from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import EvaluateConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.conditions import conditions_of
-from fusmae.evaluation.features import device_of
 from fusmae.evaluation.figures import save_precision_recall
 from fusmae.evaluation.metrics import precision_recall, score
 from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities, frozen_probabilities
@@ -19,6 +18,7 @@ from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_repor
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.models.preprocess import Preprocess
+from fusmae.runs.device import device_of
 from fusmae.runs.tracking import log_to_run
 from fusmae.training.checkpoint import load_checkpoint
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import EvaluateConfig
 from fusmae.data.shards import ShardReader
-from fusmae.evaluation.features import CheckpointEncoder, device_of
+from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.evaluation.metrics import score
 from fusmae.evaluation.report import ScoreRow, as_markdown, as_report
 from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
 from fusmae.files import write_json, write_text
 from fusmae.inference.session import EMBEDDING, Session
 from fusmae.release.encoder_scores import Embed, frozen_probabilities
+from fusmae.runs.device import device_of
 from fusmae.training.checkpoint import load_checkpoint
 
 

@@ -8,8 +8,9 @@ from fusmae.config.training import ProbeConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Split
 from fusmae.evaluation.conditions import conditions_of
-from fusmae.evaluation.features import CheckpointEncoder, device_of, features_of
+from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.probe import fit_probe
+from fusmae.runs.device import device_of
 from fusmae.runs.distributed import require_one_process
 from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint

@@ -24,6 +24,7 @@ from fusmae.data.randomness import Purpose, generators
 from fusmae.errors import TrainingError
 from fusmae.files import written_whole
 from fusmae.models.attention import DropPath
+from fusmae.runs.device import device_of
 from fusmae.runs.distributed import ranks
 from fusmae.training.parallel import PortableOptimizer, SameStart, StopTogether, build_strategy
 
@@ -169,7 +170,7 @@ def build_trainer(
     every = runtime.checkpoint_every_steps
     resume = ResumeCheckpoint(resume_folder, LAST, every_n_train_steps=every, enable_version_counter=False)
     # Emulated bf16 is slower than float32.
-    is_on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
+    is_on_gpu = device_of(runtime.accelerator).type == "cuda"
     has_bf16 = is_on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return L.Trainer(
         accelerator=runtime.accelerator,

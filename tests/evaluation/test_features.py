@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.errors import CheckpointError, ConfigError
+from fusmae.errors import CheckpointError
 from fusmae.evaluation.conditions import Clouds, conditions_of, seen
-from fusmae.evaluation.features import CheckpointEncoder, device_of, features_of
+from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.models.heads import pool
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import part_of
@@ -161,10 +161,3 @@ def test_weights_of_another_model_are_refused(tiny):
     mixed = type(checkpoint)(checkpoint.architecture, checkpoint.preprocessing, (), {}, other.weights)
     with pytest.raises(CheckpointError):
         CheckpointEncoder(mixed, "mean")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_asked_for_and_not_there_is_an_error_and_with_auto_the_cpu():
-    assert device_of("auto") == device_of("cpu") == CPU
-    with pytest.raises(ConfigError, match=r"asks for a GPU(?s:.*)runtime.accelerator: auto"):
-        device_of("gpu")

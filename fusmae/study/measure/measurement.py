@@ -19,7 +19,7 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, Split
 from fusmae.errors import CheckpointError, ConfigError
 from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
-from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, device_of, features_of
+from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, features_of
 from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score, segmentation_scores
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.predictions import finetuned_probabilities
@@ -29,6 +29,7 @@ from fusmae.evaluation.subsets import label_subset
 from fusmae.files import file_sha256
 from fusmae.models.preprocess import Preprocess
 from fusmae.rivals.backbones import build_rival
+from fusmae.runs.device import device_of
 from fusmae.study.results import FOCUS, Row
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 from fusmae.training.optim import REFERENCE_BATCH
