@@ -13,7 +13,7 @@ COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 SECOND_TIER = {
     "pipeline": "runs the pipeline or a study in a copy of this checkout",
-    "servers": "starts a server of MLflow, Prefect or PostgreSQL as a process",
+    "servers": "starts a server of MLflow, Prefect, PostgreSQL or STAC as a process",
     "browser": "opens a page in Chromium",
     "installs": "installs packages from the package index",
     "slow": "takes about a minute or more of one core",
@@ -48,6 +48,7 @@ BY_FIXTURE: dict[str, dict[str, str]] = {
     "postgres": {"servers": "PostgreSQL"},
     "tracking": {"servers": "MLflow's tracking server"},
     "scoring": {"servers": "MLflow's scoring server"},
+    "stac_api": {"servers": "a STAC API to search in"},
 }
 """Reasons by marker, of the tests that use a fixture, wherever they are."""
 

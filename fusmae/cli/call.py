@@ -69,9 +69,9 @@ def _make_ready() -> None:
 
 
 _NEEDED = {
-    "predict": ("onnxruntime", "rasterio", "pystac", "matplotlib"),
-    "embed": ("onnxruntime", "rasterio", "pyarrow", "shapely"),
-    "drift": ("onnxruntime", "rasterio"),
+    "predict": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely", "matplotlib"),
+    "embed": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely", "pyarrow"),
+    "drift": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely"),
     "serve": ("onnxruntime", "rasterio", "fastapi", "uvicorn", "multipart", "prometheus_client"),
 }
 

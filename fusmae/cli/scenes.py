@@ -27,7 +27,7 @@ def predict(
     files: SceneFiles,
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; half a tile where absent.")] = None,
     date: Annotated[
-        datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
+        datetime | None, typer.Option(help="When the scene was taken, where neither STAC nor file names tell.")
     ] = None,
     check: RefuseOddPixels = True,
     device: Device = "auto",
@@ -41,6 +41,11 @@ def predict(
     tiles of 1200 m shows nothing finer than that, however small the stride.
 
     Example: fusmae predict --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out map.tif
+
+    Example: fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif
+
+    Example: fusmae predict --model fusmae@champion --search https://earth-search.aws.element84.com/v1
+    --collection sentinel-2-l2a --bbox 13.3,48.1,13.5,48.3 --datetime 2024-06-01/2024-06-30 --out map.tif
     """
     begin("predict", looks_up=model)
     from fusmae.inference.map.predict import Model as MapModel
@@ -52,6 +57,7 @@ def predict(
         raise InputError("A map is a GeoTIFF.", got=f"--out {out}", expected="a file name that ends in .tif")
     file = model_file(model)
     session = Session(file.path, device=device)
+    files = files.with_found(session.inputs)
     made = predict_map(
         MapModel(session, file.label, file.sha256),
         files.paths,
@@ -60,6 +66,7 @@ def predict(
         stride_m=stride,
         is_checked=check,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
+        bbox=files.bbox,
     )
     typer.echo(_summary(made, session.classes))
 
@@ -99,6 +106,8 @@ def embed(
 
     Example: fusmae embed --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out embeddings.parquet
 
+    Example: fusmae embed --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out embeddings.parquet
+
     Example: fusmae embed --model fusmae@champion --shards data/shards --split train --index data/index.parquet
     --out train.parquet
     """
@@ -137,6 +146,8 @@ def drift(
     Exit code 0: alike; 3: drift, the report says in what; 1: an error, nothing was compared.
 
     Example: fusmae drift --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out reports/drift
+
+    Example: fusmae drift --model fusmae@champion --s2 item.json --out reports/drift
     """
     config = load_params()
     begin("drift", looks_up=model)

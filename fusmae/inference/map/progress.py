@@ -19,6 +19,7 @@ from fusmae.files import file_sha256, storage_error, written_whole
 from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.inference.scene.scene import Scene
+from fusmae.inference.scene.stac_assets import ItemAsset
 from fusmae.runs.environment import installed_version
 
 _HEAD_BYTES = 2**16
@@ -111,7 +112,7 @@ def work_key(model_sha256: str, device: str, scenes: Mapping[str, Scene], grid: 
         "device": device,
         "scenes": {
             modality: {
-                "bands": {name: [str(band.path.absolute()), band.index] for name, band in scene.bands.items()},
+                "bands": {name: [_place(band.path), band.index] for name, band in scene.bands.items()},
                 "reading": repr(scene.reading),
                 "files": [_identity(path) for path in scene.files],
             }
@@ -125,7 +126,15 @@ def work_key(model_sha256: str, device: str, scenes: Mapping[str, Scene], grid: 
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 
 
-def _identity(path: Path) -> list[Any]:
+def _place(path: Path | ItemAsset) -> Any:
+    return path.identity if isinstance(path, ItemAsset) else str(path.absolute())
+
+
+def _identity(path: Path | ItemAsset) -> list[Any]:
+    if isinstance(path, ItemAsset):
+        if path.file is None:  # an object of a catalogue does not change
+            return path.identity
+        path = path.file
     stored = stored_in(path)  # for a file in an archive, it is the archive that counts
     state = stored.stat()
     with stored.open("rb") as file:

@@ -63,7 +63,7 @@ def print_warnings(warnings: Sequence[str]) -> None:
 
 def _check_backscatter(modality: str, bands: Samples, scene: Scene, unit: Unit) -> list[str]:
     """Refuse a scene in another unit than its reader was given, with unstated nodata or with swapped polarisations."""
-    units, warnings = scene.reading.units, list[str]()
+    units, warnings = scene.units, list[str]()
     said = {band.stated_units for band in scene.bands.values()} - {None}
     stated = next((linear for linear in FACTOR if said == {linear}), None)
     if units == "dB":
