@@ -22,7 +22,7 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.geometry import lon_lat
+from fusmae.rasters.geometry import cell_column, cell_row, lon_lat
 from fusmae.rasters.raster_file import touched
 from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
@@ -33,7 +33,7 @@ from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
 
 _ENDINGS = (".tif", ".tiff")
-_CELL_DEGREES = 10_000 / 111_195
+_CELL_M = 10_000
 # A younger file's hash isn't stored: the file may be rewritten without a change of its time.
 _SETTLED_NS = 2_000_000_000
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
@@ -236,10 +236,8 @@ def _position(path: Path) -> tuple[float, float] | None:
 
 def _cell(lon: float, lat: float) -> str:
     """Return the name of the cell, about 10 by 10 km at any latitude, that is the place where the table states none."""
-    row = math.floor(lat / _CELL_DEGREES)
-    # All cells of a row have one width; otherwise neighbouring cells would not meet.
-    shrinking = math.cos(math.radians((row + 0.5) * _CELL_DEGREES))
-    return f"10km_{row}_{math.floor(lon * shrinking / _CELL_DEGREES)}"
+    row = cell_row(lat, _CELL_M)
+    return f"10km_{row}_{cell_column(lon, row, _CELL_M)}"
 
 
 def _drawn_split(place: str) -> Split:
