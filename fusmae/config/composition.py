@@ -96,7 +96,7 @@ class DescribedFolder(ConfigSource):  # type: ignore[misc, unused-ignore]
         path = Path(self.path, DESCRIPTION)
         section = _mapping_in(path)
         if "${" in str(section):  # it may come with somebody else's pairs, and must not read variables of this process
-            raise ConfigLoadError(f"{path} has ${{…}} in it, which would be replaced by another value: write the value.")
+            raise ConfigLoadError(f"{path} has ${{…}} in it, which would be replaced: write the value.")
         content = OmegaConf.create({"data": section})
         return ConfigResult(self.provider, self.full_path(), content, header={"package": "_global_"})
 
