@@ -17,12 +17,12 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
+from fusmae.config.source import FOLDER_DESCRIPTION
+
 PRIMARY = "overrides"
 """Name of the file in `conf/` that params.yaml is composed from."""
 GROUPS = ("data", "model", "runtime")
 """Folders of `conf/`; each is named like the section that its files replace."""
-DESCRIPTION = "folder.yaml"
-"""Name of the file in a folder of a user's own pairs that has their section `data`: classes, bands, a tile's side."""
 _UNCHANGED = "unchanged"
 _DESCRIBED = "data/folder"
 
@@ -93,7 +93,7 @@ class DescribedFolder(ConfigSource):  # type: ignore[misc, unused-ignore]
         Raises:
             ConfigLoadError: the file contains no mapping, or would be replaced by other values where it is read.
         """
-        path = Path(self.path, DESCRIPTION)
+        path = Path(self.path, FOLDER_DESCRIPTION)
         section = _mapping_in(path)
         if "${" in str(section):  # it may come with somebody else's pairs, and must not read variables of this process
             raise ConfigLoadError(f"{path} has ${{…}} in it, which would be replaced: write the value.")
@@ -106,7 +106,7 @@ class DescribedFolder(ConfigSource):  # type: ignore[misc, unused-ignore]
 
     def is_config(self, config_path: str) -> bool:
         """Whether the path is the choice `data=folder`, and the folder describes itself."""
-        return config_path.removesuffix(".yaml") == _DESCRIBED and Path(self.path, DESCRIPTION).is_file()
+        return config_path.removesuffix(".yaml") == _DESCRIBED and Path(self.path, FOLDER_DESCRIPTION).is_file()
 
     def available(self) -> bool:
         """Always true: a folder that does not describe itself has no choice here."""

@@ -50,6 +50,9 @@ def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
 PROVIDED_BY_USER = ("folder",)
 """Sources whose raw files a user may change at any time; those of the others are fetched and stay."""
 
+FOLDER_DESCRIPTION = "folder.yaml"
+"""Name of the file in a folder of a user's own pairs that has their section `data`: classes, bands, a tile's side."""
+
 
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
