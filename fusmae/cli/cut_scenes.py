@@ -48,7 +48,7 @@ def cut_scenes(
         StorageError: the disk is full.
     """
     settings = CutSettings(
-        name=_checked_name(name or _name_of(files)),
+        name=_checked_name(name) if name else "",
         modalities=_without(config.data.modalities, without),
         tile_m=side or config.data.tile_m,
         seed=config.seed,
@@ -132,17 +132,6 @@ def _parsed_shares(text: str) -> tuple[float, ...]:
     return tuple(number / sum(numbers) for number in numbers)
 
 
-def _name_of(files: SceneFiles) -> str:
-    """The name of the first file or folder that is given, S2 before others, as a part of file names."""
-    given = [*files.paths.get("s2", ()), *(path for paths in files.paths.values() for path in paths)]
-    stem = (
-        re.sub(r"(\.(tiff?|jp2|vrt|zip|tar|SAFE))+$", "", Path(str(given[0])).name, flags=re.IGNORECASE)
-        if given
-        else ""
-    )
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", composed(stem)).strip("._-") or "scene"
-
-
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(
@@ -157,7 +146,7 @@ def _print(cut: Cut, out: Path) -> None:
     lines = [
         f"{scene.num_pairs:,} pairs of {content.tiles.tile_m} m from {scene.name}"
         + (f"; no pairs: {', '.join(left_out)}" if left_out else ""),
-        *scene.notes,
+        *cut.notes,
     ]
     if not scene.date:
         lines.append("its date is unknown: no file name has one, and --date was not given")

@@ -4,6 +4,7 @@ Scenes are read strip by strip, so that memory does not depend on their size. Ti
 hidden folder until all are there; the table of pairs, which makes them pairs, is written last.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,17 +19,18 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS
 from fusmae.errors import InputError
 from fusmae.inference.map.progress import Work, disk_named, work_key
-from fusmae.inference.pairs.blocks import Blocks, require_room, side_for, tile_centres
+from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
 from fusmae.inference.pairs.folder import Content, CutScene, Tiles, data_section, read_content, work_text, write_content
 from fusmae.inference.pairs.labels import LabelFile, Labels, open_labels
 from fusmae.inference.pairs.picture import picture_side_m, save_picture
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, Unit, lay_grid
 from fusmae.inference.scene.reader import SceneReader
-from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
+from fusmae.inference.scene.scene import Reading, Scene, open_scenes, richest_first, scene_date
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, Strip, fill_nodata, look_at, read_strips
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 from fusmae.rasters.raster_file import Flags, Floats, touched
+from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.pairs_table import TABLE, PairRow
 
 NODATA, UNLABELLED, BETWEEN = "without data", "without a label", "near another split"
@@ -37,6 +39,8 @@ OUTCOMES = (*SPLITS, NODATA, UNLABELLED, BETWEEN)
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 DEFAULT_MIN_SHARE = 0.05
+# What stands at the end of a file's name for a band or a resolution.
+_BAND_ENDING = re.compile(r"((^|[_.-])(B\d{1,2}A?|V[VH]|H[VH]|\d0m))+$", re.IGNORECASE)
 _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,7 +48,7 @@ _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 class CutSettings:
     """How to cut a scene."""
 
-    name: str  # name that the keys of the pairs begin with
+    name: str  # name that the keys of the pairs begin with; "" for that of the scene's files
     modalities: Mapping[str, Modality]  # bands to cut, by modality; those that the folder has, where it has pairs
     tile_m: int  # side of a tile
     seed: int  # random seed that shifts which blocks belong to which split
@@ -79,6 +83,7 @@ class Cut:
     scene: CutScene
     picture: Path  # path of the picture of the grid
     num_kept: int  # number of strips that an interrupted run had cut
+    notes: tuple[str, ...]  # sentences on the pixels without data, and the labels, that this run read and did not use
 
 
 def cut_pairs(
@@ -103,10 +108,12 @@ def cut_pairs(
     modalities = _taken_modalities(settings.modalities, paths, before)
     inputs = _inputs(modalities, settings.tile_m)
     scenes = open_scenes(inputs, paths, readings)
+    settings = replace(settings, name=settings.name or _name_of(scenes))
+    _require_new(before, settings, out)
     grid = _whole_tiles(lay_grid(scenes, inputs, settings.tile_m, has_cells=False))
     gap_m = settings.tile_m if settings.gap_m is None else settings.gap_m
     blocks = Blocks(settings.block_m or side_for(grid), gap_m, settings.seed, settings.shares)
-    require_room(blocks, settings.tile_m)
+    tiles = split_tiles(grid, blocks, before.placed if before else ())
     finest_m = min(item.gsd_m for item in inputs)
     labels = open_labels(settings.labels, grid, finest_m) if settings.labels else None
     work = Work(out / TABLE, work_key(_facts(settings, blocks, labels), scenes, grid), CutUnit)
@@ -119,12 +126,11 @@ def cut_pairs(
             todo = [unit for unit in units if not work.is_done(unit)]
             with disk_named(out, "what was cut is kept"):
                 for strip in _with_progress(reader, todo, len(units)):
-                    work.save(strip.unit, _cut(strip, grid, inputs, blocks, labels, settings, work.folder, side_m))
+                    work.save(strip.unit, _cut(strip, grid, inputs, tiles, labels, settings, work.folder, side_m))
             done = {unit: work.load(unit) for unit in units}
-            scene = _summary(
-                settings, scenes, done.values(), [*reader.nodata_sentences(), *(labels.notes() if labels else ())]
-            )
-            rows = _rows(settings, scene, grid, blocks, done, labels.names if labels else ())
+            notes = (*reader.nodata_sentences(), *(labels.notes() if labels else ()))
+            scene = _summary(settings, grid, scenes, done.values(), notes)
+            rows = _rows(settings, scene, grid, tiles, done, labels.names if labels else ())
             content = _joined(before, settings, modalities, blocks, scene, rows, labels.names if labels else ())
             data_section(content)  # nothing that params.yaml would refuse is written
             with disk_named(out, "what was cut is kept"):
@@ -134,7 +140,7 @@ def cut_pairs(
                 save_picture(picture, look, outcomes, grid, blocks, scene, OUTCOMES)
                 _move_tiles(work.folder, out, modalities)
                 write_content(out, content)
-    return Cut(content, scene, picture, len(units) - len(todo))
+    return Cut(content, scene, picture, len(units) - len(todo), notes)
 
 
 def _with_those_of(before: Content | None, settings: CutSettings, out: Path) -> CutSettings:
@@ -147,13 +153,6 @@ def _with_those_of(before: Content | None, settings: CutSettings, out: Path) -> 
             got=", ".join(scene.name for scene in before.tiles.scenes),
             expected="a new folder, or --append to add this scene to it",
             hint="--append; or --out NEW_FOLDER; or remove the folder to cut it anew",
-        )
-    if settings.name in (names := [scene.name for scene in before.tiles.scenes]):
-        raise InputError(
-            f"{out} holds pairs of {settings.name} already.",
-            got=", ".join(names),
-            expected="another name for another scene or date",
-            hint="--name NEW_NAME; or remove the folder to cut this scene anew",
         )
     tiles = before.tiles
     for option, asked, there in (
@@ -176,6 +175,27 @@ def _with_those_of(before: Content | None, settings: CutSettings, out: Path) -> 
         seed=tiles.seed,
         shares=tuple(tiles.shares),
     )
+
+
+def _require_new(before: Content | None, settings: CutSettings, out: Path) -> None:
+    names = [scene.name for scene in before.tiles.scenes] if before else []
+    if settings.name in names:
+        raise InputError(
+            f"{out} holds pairs of {settings.name} already.",
+            got=", ".join(names),
+            expected="another name for another scene or date",
+            hint="--name NEW_NAME; or remove the folder to cut this scene anew",
+        )
+
+
+def _name_of(scenes: Mapping[str, Scene]) -> str:
+    """The name of the scene with the most bands, as a part of file names: that of its first file without the band's."""
+    file = richest_first(scenes)[0].files[0]
+    for name in (file.stem, file.parent.name):
+        found = re.sub(r"[^A-Za-z0-9.-]+", "_", composed(_BAND_ENDING.sub("", name))).strip("._-")
+        if found:
+            return found
+    return "scene"
 
 
 def _taken_modalities(
@@ -257,14 +277,14 @@ def _with_progress(reader: SceneReader, todo: Sequence[Unit], num_units: int) ->
     console, num_done = Console(stderr=True), num_units - len(todo)
     if num_done:
         console.print(f"{num_done} of {num_units} strips were cut before: goes on with the next")
-    yield from track(read_strips(reader, todo), "cutting", num_units, completed=num_done, console=console)
+    yield from track(read_strips(reader, todo), "cutting", len(todo), console=console)
 
 
 def _cut(
     strip: Strip,
     grid: Grid,
     inputs: Sequence[ModalityInput],
-    blocks: Blocks,
+    tiles: SplitTiles,
     labels: Labels | None,
     settings: CutSettings,
     folder: Path,
@@ -277,8 +297,10 @@ def _cut(
     is_label = (shares > 0) & (shares >= settings.min_share)
     needs_label = labels is not None and not settings.keeps_unlabelled
     outcomes = np.empty(num_tiles, np.int8)
-    for column, split in enumerate(blocks.splits_of(grid, unit)):
-        outcome: str = split or BETWEEN
+    row, first = _tile_number(grid, unit)
+    for column in range(num_tiles):
+        number = int(tiles.splits[row, first + column])
+        outcome = BETWEEN if number < 0 else OUTCOMES[number]
         if is_empty[column]:
             outcome = NODATA
         elif needs_label and not is_label[column].any():
@@ -291,7 +313,13 @@ def _cut(
 
 def key_of(name: str, grid: Grid, unit: Unit, column: int) -> str:
     """The key of the pair of a unit's tile: the scene's name, the tile's row and column."""
-    return f"{name}_{unit.top_m // grid.tile_m:04d}_{unit.lefts_m[column] // grid.tile_m:04d}"
+    row, first = _tile_number(grid, unit)
+    return f"{name}_{row:04d}_{first + column:04d}"
+
+
+def _tile_number(grid: Grid, unit: Unit) -> tuple[int, int]:
+    """Row and column of a unit's first tile among all tiles."""
+    return unit.top_m // grid.tile_m, unit.left_m // grid.tile_m
 
 
 def _nodata_shares(strip: Strip, inputs: Sequence[ModalityInput]) -> NDArray[np.float64]:
@@ -351,7 +379,9 @@ def _stored(pixels: Floats, item: ModalityInput) -> tuple[NDArray[Any], float]:
     return np.where(np.isnan(pixels), top, numbers).astype(item.unit.dtype), top
 
 
-def _summary(settings: CutSettings, scenes: Mapping[str, Scene], done: Any, notes: Sequence[str]) -> CutScene:
+def _summary(
+    settings: CutSettings, grid: Grid, scenes: Mapping[str, Scene], done: Any, notes: Sequence[str]
+) -> CutScene:
     counts = Counter(OUTCOMES[number] for unit in done for number in unit.outcomes.tolist())
     left_out = {reason: counts[reason] for reason in OUTCOMES[len(SPLITS) :]}
     num_pairs = sum(counts[split] for split in SPLITS)
@@ -376,7 +406,9 @@ def _summary(settings: CutSettings, scenes: Mapping[str, Scene], done: Any, note
         files=files,
         num_pairs=num_pairs,
         left_out=left_out,
-        notes=list(notes),
+        crs=grid.crs.to_wkt(),
+        left=grid.left,
+        top=grid.top,
     )
 
 
@@ -384,18 +416,18 @@ def _rows(
     settings: CutSettings,
     scene: CutScene,
     grid: Grid,
-    blocks: Blocks,
+    tiles: SplitTiles,
     done: Mapping[Unit, CutUnit],
     names: Sequence[str],
 ) -> list[PairRow]:
     date = datetime.fromisoformat(scene.date) if scene.date else _UNKNOWN_DATE
     rows = []
     for unit, cut in done.items():
-        centres = tile_centres(grid, unit)
+        row, first = _tile_number(grid, unit)
         for column, number in enumerate(cut.outcomes.tolist()):
             if number < len(SPLITS):
                 labels = tuple(name for name, is_label in zip(names, cut.labels[column], strict=True) if is_label)
-                key, place = key_of(settings.name, grid, unit, column), blocks.name_of(*centres[column])
+                key, place = key_of(settings.name, grid, unit, column), tiles.places[row][first + column]
                 rows.append(PairRow(key, labels, OUTCOMES[number], place, date, ""))
     return sorted(rows)
 
@@ -429,8 +461,8 @@ def _outcomes(grid: Grid, done: Mapping[Unit, CutUnit]) -> NDArray[np.int8]:
     """What became of each tile, `[rows, columns]`."""
     found = np.zeros((grid.height_m // grid.tile_m, grid.width_m // grid.tile_m), np.int8)
     for unit, cut in done.items():
-        column = unit.left_m // grid.tile_m
-        found[unit.top_m // grid.tile_m, column : column + len(cut.outcomes)] = cut.outcomes
+        row, column = _tile_number(grid, unit)
+        found[row, column : column + len(cut.outcomes)] = cut.outcomes
     return found
 
 

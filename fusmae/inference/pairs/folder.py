@@ -12,18 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
+from rasterio.crs import CRS
 
 from fusmae.config.data import DataConfig
 from fusmae.config.params import checked
 from fusmae.config.source import FOLDER_DESCRIPTION as DESCRIPTION
-from fusmae.data.index import SPLITS
+from fusmae.data.index import SPLITS, Split
 from fusmae.errors import InputError
 from fusmae.files import write_json, write_text
-from fusmae.inference.pairs.blocks import Blocks
+from fusmae.inference.pairs.blocks import PlacedTiles
 from fusmae.modalities import Modality
 from fusmae.runs.utf8 import read_utf8
 from fusmae.sources.folder.pairs_table import TABLE, PairRow, read_pairs_table
@@ -41,7 +43,9 @@ class CutScene(BaseModel):
     files: list[str]  # names of its files
     num_pairs: int  # number of pairs
     left_out: dict[str, int]  # number of tiles that are no pairs, by reason
-    notes: list[str]  # sentences on nodata and on labels that were not used
+    crs: str  # CRS of its tiles, as WKT
+    left: float  # x of the first tile's left edge
+    top: float  # y of the first tile's upper edge
 
 
 class Tiles(BaseModel):
@@ -54,11 +58,6 @@ class Tiles(BaseModel):
     shares: list[float]  # shares of the blocks by split
     scenes: list[CutScene]
 
-    @property
-    def blocks(self) -> Blocks:
-        """The blocks that gave each tile its split."""
-        return Blocks(self.block_m, self.gap_m, self.seed, tuple(self.shares))
-
 
 @dataclass(frozen=True)
 class Content:
@@ -68,6 +67,21 @@ class Content:
     classes: Sequence[str]  # names of the classes, in the order of a label vector
     modalities: Mapping[str, Modality]  # bands of the pairs, by modality
     rows: Sequence[PairRow]  # the pairs
+
+    @property
+    def placed(self) -> list[PlacedTiles]:
+        """The tiles of each scene that was cut, by the numbers in the keys of its pairs."""
+        found = []
+        for scene in self.tiles.scenes:
+            own = [row for row in self.rows if row.key.rsplit("_", 2)[0] == scene.name]
+            numbers = np.array([row.key.rsplit("_", 2)[1:] for row in own], np.float64).reshape(-1, 2)
+            metres = numbers * self.tiles.tile_m
+            splits = np.array([SPLITS.index(cast(Split, row.split)) for row in own], np.int8)
+            place = CRS.from_wkt(scene.crs)
+            found.append(
+                PlacedTiles(place, scene.left + metres[:, 1], scene.top - metres[:, 0], splits, self.tiles.tile_m)
+            )
+        return found
 
 
 def read_content(folder: Path) -> Content | None:
@@ -176,8 +190,7 @@ def _for_people(content: Content) -> str:
     for scene in tiles.scenes:
         left_out = ", ".join(f"{reason} {number:,}" for reason, number in scene.left_out.items() if number)
         lines.append(f"| {_cell(scene.name)} | {scene.date or 'unknown'} | {scene.num_pairs:,} | {left_out or '–'} |")
-    notes = [f"- {scene.name}: {note}" for scene in tiles.scenes for note in scene.notes]
-    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

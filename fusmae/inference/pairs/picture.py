@@ -19,8 +19,10 @@ from fusmae.rasters.raster_file import Floats
 
 # Blue, orange and vermilion are told apart by people who can't tell red from green, too. Then what is no pair: without
 # data, without a label, near another split.
-_COLOURS = ("#0072b2", "#f0a000", "#d0341b", "#6b6b6b", "#202020", "#ffffff")
-_OPACITY = (0.62, 0.7, 0.7, 0.85, 0.6, 0.6)
+_COLOURS = ("#0072b2", "#f0a000", "#d0341b", "#000000", "#707070", "#ffffff")
+_OPACITY = (0.62, 0.7, 0.7, 1.0, 0.85, 0.75)
+# The scene under the tiles has little contrast, so that it is not taken for a colour.
+_DARKEST, _BRIGHTEST = 0.35, 0.85
 _PANEL_IN, _FIGURE_IN, _DPI = 5.2, 12.0, 140
 # Lines between tiles are drawn where a tile has as many pixels of the picture, at least.
 _LEAST_LINED_PX = 6
@@ -71,7 +73,9 @@ def save_picture(
     shown.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
     shown.set_title("scene", fontsize=10)
     grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1)
-    splits.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
+    splits.imshow(
+        _DARKEST + (_BRIGHTEST - _DARKEST) * grey, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto"
+    )
     colours = np.array([to_rgba(colour, opacity) for colour, opacity in zip(_COLOURS, _OPACITY, strict=True)])
     splits.imshow(colours[outcomes], extent=extent, interpolation="nearest")
     if splits_px := _PANEL_IN * _DPI / max(rows, columns) >= _LEAST_LINED_PX:
