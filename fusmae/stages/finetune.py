@@ -15,7 +15,7 @@ def finetune(
     """Train a classifier from the checkpoint folder `weights`; write it to `out`."""
     start = load_checkpoint(weights, stage.model)
     data = stage.pairs(shards, section, tuple(stage.tiles.modalities))
-    classes = data.reader("train").classes
+    classes = data.classes()
     module = start_finetuning(start, section, len(classes), stage.seed)
     name, params = f"finetune-{weights.name}", {"model": stage.model.model_dump(), "finetune": section.model_dump()}
     with stage.run(name, params, stage_code("finetune"), [weights, shards], run_file, data) as run:
