@@ -19,7 +19,7 @@ from fusmae.data.augment import draw_geometry
 from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generator, generators
 from fusmae.data.shards import ShardReader
-from fusmae.errors import TrainingError
+from fusmae.errors import ShardError, TrainingError
 from fusmae.modalities import by_modality
 from fusmae.runs.distributed import ranks
 
@@ -244,6 +244,20 @@ class PairDataModule:
         if split not in self._readers:
             self._readers[split] = ShardReader(self.shards, split, verify=ranks().is_first)
         return self._readers[split]
+
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the shards, in the order of the label columns.
+
+        Raises:
+            ShardError: there are none.
+        """
+        if not (classes := self.reader("train").classes):
+            raise ShardError(
+                f"The pairs in {self.shards} have no labels, so that only pretraining can learn from them.",
+                expected="classes in data.source.classes, and labels of pairs",
+                hint="`dvc repro pretrain` needs no labels; `fusmae tile --labels` cuts pairs with them",
+            )
+        return classes
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training split."""

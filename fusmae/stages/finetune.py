@@ -41,7 +41,7 @@ def finetune(
         preprocessing = begun.preprocessing.model_copy(update={"may_lack_groups": True})
         begun = replace(begun, preprocessing=preprocessing)
     data = stage.pairs(shards, section, tuple(stage.tiles.modalities))
-    classes = data.reader("train").classes
+    classes = data.classes()
     module = start_finetuning(begun, section, len(classes), stage.seed)
     name, params = f"finetune-{weights.name}", {"model": stage.model.model_dump(), "finetune": section.model_dump()}
     inputs = [weights, shards, *([start] if start and taken else [])]

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
-from fusmae.errors import StorageError
-from fusmae.files import storage_error, write_json
+from fusmae.files import write_json
 from fusmae.inference.map.blend import blended
-from fusmae.inference.map.progress import Result, Work, work_key
+from fusmae.inference.map.progress import Result, Work, disk_named, work_key
 from fusmae.inference.map.quicklook import save_quicklook
 from fusmae.inference.map.rasters import stac_item, write_rasters
 from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
@@ -86,7 +84,8 @@ def predict_map(
     scenes = open_scenes(inputs, paths, readings or {}, bbox)
     grid = lay_grid(scenes, inputs, stride_m)
     date, date_source = (taken, "--date") if taken is not None else _date(scenes)
-    work = Work(out, work_key(model.sha256, model.session.device, scenes, grid))
+    # A CPU and a GPU round differently: a map that one began and the other ended would be neither's.
+    work = Work(out, work_key(f"{model.sha256} on {model.session.device}", scenes, grid), Result)
     # The claim begins when there is something to store, and lasts until the map is written, after the reader is closed.
     with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:
@@ -110,13 +109,13 @@ def predict_map(
             f"{grid.tile_m} m that cover it, not of the pixel alone",
             "datetime_from": date_source,
         }
-        with _disk_named(out):
+        with disk_named(out, "what was predicted is kept"):
             sources = [scene.item.link_from(out.parent) for scene in scenes.values() if scene.item is not None]
             written, counts = _publish(grid, work, out, model.session.classes, date, facts, sources)
     return Map(written, grid, num_tiles, num_kept, counts, nodata)
 
 
-def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
+def _predict_units(session: Session, reader: SceneReader, work: Work[Result]) -> int:
     """Predict and store the units that are not done; returns how many were done before."""
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
@@ -155,23 +154,9 @@ def _progress(num_units: int, num_done: int) -> Iterator[Callable[[int], None]]:
         yield lambda tiles: progress.update(task.id, advance=1, tiles=task.fields["tiles"] + tiles)
 
 
-@contextmanager
-def _disk_named(out: Path) -> Iterator[None]:
-    kept = "what was predicted is kept"
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(out, error, kept) from error
-    except RasterioError as error:
-        raise StorageError(
-            f"{out} could not be written: {error.__cause__ or error}; {kept}.",
-            hint="make room on the disk, then run the same command again",
-        ) from error
-
-
 def _publish(
     grid: Grid,
-    work: Work,
+    work: Work[Result],
     out: Path,
     classes: Sequence[str],
     date: datetime,

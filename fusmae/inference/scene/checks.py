@@ -20,6 +20,7 @@ from fusmae.rasters.s1_units import (
     HOW_TO_TELL,
     LinearUnits,
     S1Units,
+    contradiction,
     conversion_to_decibels,
     doubt_of_decibels,
     is_scaled,
@@ -116,12 +117,10 @@ def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: Lin
     negative = max(float((pixels < 0).mean()) for pixels in bands.values())
     require_linear(modality, negative, units, of="band")
     evidence = weigh(bands)
-    (other,) = FACTOR.keys() - {units}
     if evidence.is_uncalibrated:  # `_refuse_no_backscatter` refuses it for its level
         return []
-    signs = (evidence.sure, stated)
-    if other in signs and units not in signs:
-        reason = f"{other} is {evidence.how_sure}" if evidence.sure else f"the files say {other}"
+    if reason := contradiction(evidence, units, stated):
+        (other,) = FACTOR.keys() - {units}
         raise InputError(
             f"The {modality} scene looks like {other}, not {units}.",
             got=evidence.described,

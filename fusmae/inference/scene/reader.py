@@ -39,7 +39,7 @@ from fusmae.rasters.raster_file import (
     statement_of,
     zero_is_nodata,
 )
-from fusmae.rasters.s1_units import FACTOR, require_linear
+from fusmae.rasters.s1_units import require_linear, to_decibels
 
 # Size of GDAL's cache of blocks. It holds a row of blocks in every band of Sentinel-2, so that each is read once.
 _CACHE_BYTES = 256 * 2**20
@@ -373,10 +373,7 @@ def _in_units(pixels: Floats, scene: Scene) -> Floats:
     units = scene.units
     if units != "dB":
         require_linear(scene.modality, float((pixels < 0).mean()), units, of="tile")
-        # 0 in one band is a measurement of no power, which has no logarithm: the pixel has no data.
-        np.copyto(pixels, np.nan, where=(pixels <= 0).any(axis=0))
-        np.log10(pixels, out=pixels)
-        pixels *= FACTOR[units]
+        to_decibels(pixels, units)
     if scene.reading.offset:
         pixels -= scene.reading.offset
         # Atmospheric correction makes the darkest water a little less than 0.
