@@ -48,7 +48,7 @@ def compare_scenes(
     session.require_embedding(version.label)
     compared = _reference(version, session, reference)
     files = files.with_found(session.inputs)
-    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox)
+    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox, session.groups)
     grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:

@@ -79,7 +79,7 @@ def _embed_scenes(
 ) -> tuple[str, tuple[str, ...]]:
     """What the rows are, and sentences on nodata."""
     files = files.with_found(session.inputs)
-    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox)
+    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox, session.groups)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
     grid = lay_grid(scenes, session.inputs, stride or tile_m, has_cells=False)

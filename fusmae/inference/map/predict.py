@@ -81,7 +81,7 @@ def predict_map(
     """
     model.session.require_classes(model.label)
     inputs = model.session.inputs
-    scenes = open_scenes(inputs, paths, readings or {}, bbox)
+    scenes = open_scenes(inputs, paths, readings or {}, bbox, model.session.groups)
     grid = lay_grid(scenes, inputs, stride_m)
     date, date_source = (taken, "--date") if taken is not None else _date(scenes)
     # A CPU and a GPU round differently: a map that one began and the other ended would be neither's.

@@ -14,7 +14,7 @@ from fusmae.errors import InputError
 from fusmae.inference.scene.files import scene_files, stored_in
 from fusmae.inference.scene.stac_assets import ItemAsset, contradiction, item_assets
 from fusmae.inference.scene.stac_item import SceneItem, scene_item
-from fusmae.rasters.band_names import names_in, other_modality
+from fusmae.rasters.band_names import names_in, needed_bands, other_modality
 from fusmae.rasters.raster_file import data_bands
 from fusmae.rasters.s1_units import S1Units, stated_units
 
@@ -62,6 +62,7 @@ def find_bands(
     wanted: Mapping[str, int],
     given: Sequence[str] | None = None,
     units: S1Units | None = None,
+    optional: Sequence[Sequence[str]] = (),
 ) -> FoundBands:
     """Find the bands of a scene, which is given as files, folders and archives, or as one STAC item.
 
@@ -71,14 +72,15 @@ def find_bands(
     are None: `Sigma0_VV_db`.
 
     `wanted` is the ground sampling distance in metres by band name, as the model takes it. `given` are names of all
-    bands, in the order of the files and of the bands in them; they replace the files' names.
+    bands, in the order of the files and of the bands in them; they replace the files' names. `optional` are groups of
+    bands that may all be missing.
 
     Raises:
         InputError: a file or an item is missing or can't be opened, or bands are missing or ambiguous.
     """
     item = scene_item(modality, paths)
     if item is not None:
-        assets = item_assets(item, modality, wanted)
+        assets = item_assets(item, modality, wanted, optional)
         bands = [band for asset in assets for band in _bands_of(asset, modality, wanted, units)]
     else:
         files = [path for path in paths if not isinstance(path, SceneItem)]
@@ -93,8 +95,10 @@ def find_bands(
             if band.names and names and not set(band.names) & set(names)
         ]
         bands = [replace(band, names=names) for band, names in zip(bands, told, strict=True)]
-    _require_all(modality, bands, wanted)
-    found = {name: _nearest(modality, name, gsd_m, bands, units or "dB") for name, gsd_m in wanted.items()}
+    known = {band.names[0] for band in bands if len(band.names) == 1}
+    needed = {name: wanted[name] for name in needed_bands(wanted, known, optional)}
+    _require_all(modality, bands, needed)
+    found = {name: _nearest(modality, name, gsd_m, bands, units or "dB") for name, gsd_m in needed.items()}
     names_of = {band: name for name, band in found.items()}
     return FoundBands(
         modality=modality,

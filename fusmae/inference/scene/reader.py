@@ -275,12 +275,14 @@ def _has_all(values: Floats, number: float) -> bool:
 class SceneReader(ExitStack):
     """Reads windows of scenes onto a grid, co-registered by georeference. One thread at a time may use it.
 
-    `inputs` are the arrays that the model takes, without those of absent modalities.
+    `inputs` are the arrays that the model takes, without those of absent modalities and resolutions.
     """
 
     def __init__(self, scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], grid: Grid) -> None:
         super().__init__()
-        self.inputs = tuple(item for item in inputs if item.modality in scenes)
+        given = [item for item in inputs if item.modality in scenes]
+        self.inputs = tuple(item for item in given if set(item.bands) <= scenes[item.modality].bands.keys())
+        self._absent = [item for item in given if item not in self.inputs]
         self.grid = grid
         self._tallies: dict[str, Counter[str]] = {item.name: Counter() for item in self.inputs}
         self._scenes = scenes
@@ -351,7 +353,10 @@ class SceneReader(ExitStack):
 
     def nodata_sentences(self) -> tuple[str, ...]:
         """Describe the pixels without data that `read_counted` found, by input, and what may be unexpected."""
-        found = []
+        found = [
+            f"{item.name}: the scene has no {', '.join(item.bands)}; the model goes on without them"
+            for item in self._absent
+        ]
         for name, tally in self._tallies.items():
             if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:
                 share = sum(tally[reason] for reason in _REASONS) / tally[_PIXELS]

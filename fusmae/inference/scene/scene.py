@@ -1,7 +1,7 @@
 """One modality's scene, of files or of a STAC item: its bands, where it lies, and what its pixels mean."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -77,11 +77,13 @@ def open_scenes(
     paths: Mapping[str, Sequence[str | Path | SceneItem]],
     readings: Mapping[str, Reading],
     bbox: Box | None = None,
+    groups: Collection[str] = (),
 ) -> dict[str, Scene]:
     """Find the bands of each scene, by modality, and where it lies.
 
     A scene is given as files, folders and archives, or as one STAC item: a file, an address, or an item that a search
-    found. `bbox` is the part that is wanted of all scenes: left, bottom, right and top in degrees.
+    found. `bbox` is the part that is wanted of all scenes: left, bottom, right and top in degrees. `groups` are names
+    of the inputs that a scene may lack, while it has others of the modality (`Session.groups`).
 
     Raises:
         InputError: there is no scene at all, the model does not take a modality, a reading is of an absent modality or
@@ -115,7 +117,9 @@ def open_scenes(
                     hint=f"leave out --{option} for {item.modality}",
                 )
     return {
-        modality: replace(_open(modality, inputs, given[modality], readings.get(modality, Reading())), bbox=bbox)
+        modality: replace(
+            _open(modality, inputs, given[modality], readings.get(modality, Reading()), groups), bbox=bbox
+        )
         for modality in known
         if modality in given
     }
@@ -161,11 +165,16 @@ def scene_date(scenes: Mapping[str, Scene]) -> datetime | None:
 
 
 def _open(
-    modality: str, inputs: Sequence[ModalityInput], paths: Sequence[str | Path | SceneItem], reading: Reading
+    modality: str,
+    inputs: Sequence[ModalityInput],
+    paths: Sequence[str | Path | SceneItem],
+    reading: Reading,
+    groups: Collection[str],
 ) -> Scene:
     wanted = {band: item.gsd_m for item in inputs if item.modality == modality for band in item.bands}
-    found = find_bands(modality, paths, wanted, reading.bands, reading.units)
-    finest = min(wanted, key=lambda name: (wanted[name], found.bands[name].pixel))
+    optional = [item.bands for item in inputs if item.modality == modality and item.name in groups]
+    found = find_bands(modality, paths, wanted, reading.bands, reading.units, optional)
+    finest = min(found.bands, key=lambda name: (wanted[name], found.bands[name].pixel))
     boxes, transforms, has_offset = [], [], False
     units = next(item.units for item in inputs if item.modality == modality)
     quantity = UNITS[units].quantity

@@ -19,7 +19,7 @@ from fusmae.errors import InputError
 from fusmae.inference.scene.files import ENDINGS, PICTURE
 from fusmae.inference.scene.stac_item import WEB, SceneItem
 from fusmae.modalities import Units
-from fusmae.rasters.band_names import names_in
+from fusmae.rasters.band_names import names_in, needed_bands
 from fusmae.rasters.raster_file import in_units
 from fusmae.rasters.s1_units import S1Units, stated_units
 from fusmae.rasters.s2_offset import StatedOffset, is_offset_applied, offset_by_properties
@@ -169,11 +169,13 @@ class DescribedRaster:
         self._dataset.close()
 
 
-def item_assets(item: SceneItem, modality: str, wanted: Collection[str]) -> list[ItemAsset]:
+def item_assets(
+    item: SceneItem, modality: str, wanted: Collection[str], optional: Sequence[Collection[str]] = ()
+) -> list[ItemAsset]:
     """The assets of an item that hold wanted bands of a modality; of several for a band, those that are read best.
 
-    An asset on this machine or on the web goes before one that can't be read, and a GeoTIFF before JPEG 2000, of which
-    much more is read for a part.
+    Of `optional` groups of bands the item may have none. An asset on this machine or on the web goes before one that
+    can't be read, and a GeoTIFF before JPEG 2000, of which much more is read for a part.
 
     Raises:
         InputError: bands are missing, or their assets can't be read from where they are.
@@ -195,7 +197,8 @@ def item_assets(item: SceneItem, modality: str, wanted: Collection[str]) -> list
         if holding := [key for key in rasters if any(name in band.names for band in bands[key])]:
             best = max(map(rank, holding))
             chosen |= {key for key in holding if rank(key) == best}
-    missing = [name for name in wanted if not any((name,) == band.names for key in chosen for band in bands[key])]
+    known = {band.names[0] for key in chosen for band in bands[key] if len(band.names) == 1}
+    missing = [name for name in needed_bands(wanted, known, optional) if name not in known]
     if missing:
         raise InputError(
             f"The {modality} item {item.id} lacks {'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}.",

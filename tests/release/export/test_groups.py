@@ -1,17 +1,23 @@
 """One graph takes tiles with and without some resolutions, if the model learned from such tiles; others need all."""
 
 import json
+from functools import partial
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
 import fusmae
+from fusmae.cli.scene_files import SceneFiles
+from fusmae.cli.write_embeddings import write_embeddings
 from fusmae.errors import InputError
+from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
 from fusmae.release.export.graph import DeployableEncoder, check_parity, export_onnx
 from fusmae.release.export.onnx_file import save_onnx
+from tests.inference.conftest import band, make_scenes
 from tests.sections import architecture_of, preprocess_of
 
 
@@ -108,3 +114,34 @@ def test_in_python_a_resolution_may_be_left_out(graph, session, exported):
 
 def test_metadata_name_the_columns_of_presence(session):
     assert json.loads(json.dumps(session.metadata))["presence_columns"] == ["s1_10m", "s2_10m", "s2_20m"]
+
+
+def test_a_scene_without_a_resolution_is_embedded_as_its_tiles_are_without_it(tmp_path, graph, session):
+    scenes = make_scenes(tmp_path / "scenes")
+    next(scenes.s2.glob("*_B05.tif")).unlink()
+    embed = partial(write_embeddings, stride=None, is_checked=True, shards=None, split=None, index=None)
+    files = SceneFiles({"s1": (scenes.s1,), "s2": (scenes.s2,)})
+    said = embed(model=str(graph), files=files, out=tmp_path / "tiles.parquet")
+    assert "s2_20m: the scene has no B05; the model goes on without them" in said
+    table = pyarrow.parquet.read_table(tmp_path / "tiles.parquet")
+    first = {
+        "s1_10m": np.stack([band(name, 720, 960)[:24, :24] for name in ("VV", "VH")])[None],
+        "s2_10m": np.stack([band(name, 720, 960)[:24, :24] for name in ("B02", "B03")])[None],
+    }
+    np.testing.assert_allclose(table["embedding"][0].as_py(), session.run(first)["embedding"][0], atol=1e-4)
+
+
+def test_a_scene_that_lacks_a_part_of_a_resolution_or_all_bands_is_refused(tmp_path, session, exported):
+    scenes = make_scenes(tmp_path / "scenes")
+    b03 = next(scenes.s2.glob("*_B03.tif"))
+    b03.unlink()
+    with pytest.raises(InputError, match="lacks band B03"):
+        open_scenes(session.inputs, {"s2": [scenes.s2]}, {}, groups=session.groups)
+    next(scenes.s2.glob("*_B02.tif")).unlink()
+    found = open_scenes(session.inputs, {"s2": [scenes.s2]}, {}, groups=session.groups)
+    assert list(found["s2"].bands) == ["B05"]
+    with pytest.raises(InputError, match="lacks bands B02, B03"):
+        open_scenes(exported.session.inputs, {"s2": [scenes.s2]}, {}, groups=exported.session.groups)
+    next(scenes.s2.glob("*_B05.tif")).rename(scenes.s2 / "other.tif")
+    with pytest.raises(InputError, match="lacks bands B02, B03, B05"):
+        open_scenes(session.inputs, {"s2": [scenes.s2]}, {}, groups=session.groups)
