@@ -65,7 +65,7 @@ def cut_scenes(
     )
     if files.search:
         files = files.with_found(modality_inputs(settings.modalities, settings.tile_m))
-    _print(cut_pairs(files.paths, files.readings, out, settings, files.bbox), out)
+    _print(cut_pairs(files.paths, files.readings, out, settings, files.bbox), out, is_first=not appends)
 
 
 def class_names(given: Sequence[str]) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _print(cut: Cut, out: Path) -> None:
+def _print(cut: Cut, out: Path, *, is_first: bool) -> None:
     scene, content, console = cut.scene, cut.content, Console()
     left_out = [f"{number:,} {reason}" for reason, number in scene.left_out.items() if number]
     lines = [
@@ -168,5 +168,7 @@ def _print(cut: Cut, out: Path) -> None:
         advice += "with smaller blocks (--block) or another seed in params.yaml"
         console.print(advice, markup=False, highlight=False, soft_wrap=True)
     elif out == _STANDARD_OUT:
+        # DVC does not watch raw files: it would see new ones only if classes are new, too.
         command = "next: dvc exp run -S data=folder examine"
+        command = command if is_first else "next: dvc exp run -f -S data=folder fetch, then dvc repro examine"
         console.print(command, markup=False, highlight=False, soft_wrap=True)

@@ -166,7 +166,7 @@ def tile(
     files: SceneFiles,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Polygons or points (GeoPackage, GeoJSON, …), or a raster of class numbers, in any CRS."),
+        typer.Option(help="Polygons or points, as in a GeoPackage, or a raster of class numbers; in any CRS."),
     ] = None,
     class_column: Annotated[str, typer.Option(help="Column with the class of each polygon or point.")] = "",
     layer: Annotated[str, typer.Option(help="Layer of the labels, where their file has several.")] = "",
