@@ -74,5 +74,5 @@ def architecture_of(preprocessing: Preprocessing, **changes: Any) -> Architectur
     return Architecture.of(model_section(**changes), preprocessing)
 
 
-def preprocess_of(inputs: Sequence[ModalityInput], statistics: Statistics, *, is_stacked: bool = False) -> Preprocess:
-    return Preprocess(Preprocessing(inputs=tuple(inputs), statistics=statistics, is_stacked=is_stacked))
+def preprocess_of(inputs: Sequence[ModalityInput], statistics: Statistics, **changes: bool) -> Preprocess:
+    return Preprocess(Preprocessing(inputs=tuple(inputs), statistics=statistics, **changes))

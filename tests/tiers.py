@@ -13,7 +13,7 @@ COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 SECOND_TIER = {
     "pipeline": "runs the pipeline or a study in a copy of this checkout",
-    "servers": "starts a server of MLflow, Prefect or PostgreSQL as a process",
+    "servers": "starts a server of MLflow, Prefect, PostgreSQL or STAC as a process",
     "browser": "opens a page in Chromium",
     "installs": "installs packages from the package index",
     "slow": "takes about a minute or more of one core",
@@ -31,6 +31,9 @@ BY_PATH: dict[str, dict[str, str]] = {
     "tests/operations": {"servers": "compose.yaml's services as processes, and the files that they are made of"},
     "tests/study/test_report_browser.py": {"browser": "charts, sorting and comparisons are the page's own code"},
     "tests/cli/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
+    "tests/inference/pairs/test_cut.py::test_memory_does_not_grow_with_the_scene": {
+        "slow": "cuts scenes of 640 square kilometres, in processes of their own"
+    },
     "tests/release/export/test_operator_sets.py": {
         "installs": "an onnxruntime of 2024",
         "slow": "exports a graph for each of four operator sets",
@@ -48,6 +51,7 @@ BY_FIXTURE: dict[str, dict[str, str]] = {
     "postgres": {"servers": "PostgreSQL"},
     "tracking": {"servers": "MLflow's tracking server"},
     "scoring": {"servers": "MLflow's scoring server"},
+    "stac_api": {"servers": "a STAC API to search in"},
 }
 """Reasons by marker, of the tests that use a fixture, wherever they are."""
 

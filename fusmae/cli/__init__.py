@@ -27,7 +27,7 @@ _PANELS: dict[str, Sequence[Callable[..., None]]] = {
     "Pipeline stages": stages.COMMANDS,
     "Whole pipeline": (project.update, project.summary),
     "Models": (models.promote, models.rollback, models.ledger, models.lineage, models.reproduce, models.serve),
-    "Scenes": (scenes.predict, scenes.embed, scenes.drift),
+    "Scenes": (scenes.predict, scenes.embed, scenes.drift, scenes.tile),
     "Study": (study.study, study.study_pretrain, study.study_measure, study.study_report),
     "Help": (project.doctor, project.ui),
 }

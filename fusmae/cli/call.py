@@ -69,20 +69,28 @@ def _make_ready() -> None:
 
 
 _NEEDED = {
-    "predict": ("onnxruntime", "rasterio", "pystac", "matplotlib"),
-    "embed": ("onnxruntime", "rasterio", "pyarrow", "shapely"),
-    "drift": ("onnxruntime", "rasterio"),
+    "predict": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely", "matplotlib"),
+    "embed": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely", "pyarrow"),
+    "drift": ("onnxruntime", "rasterio", "pystac", "pystac_client", "requests", "shapely"),
+    "tile": ("rasterio", "shapely", "pyogrio", "pystac", "pystac_client", "requests", "matplotlib", "rich"),
     "serve": ("onnxruntime", "rasterio", "fastapi", "uvicorn", "multipart", "prometheus_client"),
 }
 
 
 def require_packages(command: str) -> None:
-    """Refuse a command whose packages are not all installed; only commands on models in use need some.
+    """Refuse a command whose packages are not all installed; only commands on scenes and models in use need some.
 
     Raises:
         ConfigError: names what is missing.
     """
     missing = [name for name in _NEEDED.get(command, ()) if find_spec(name) is None]
+    if missing and command == "tile":
+        raise ConfigError(
+            f"`fusmae {command}` needs packages that are not installed.",
+            got=f"no {', '.join(missing)}",
+            expected="the packages of the extra `train`: it makes data to train on",
+            hint="make check",
+        )
     if missing:
         raise ConfigError(
             f"`fusmae {command}` needs packages that are not installed.",

@@ -47,7 +47,8 @@ def compare_scenes(
     session = Session(version.path, device=device)
     session.require_embedding(version.label)
     compared = _reference(version, session, reference)
-    scenes = open_scenes(session.inputs, files.paths, files.readings)
+    files = files.with_found(session.inputs)
+    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox, session.groups)
     grid = _side_by_side(scenes, session)
     units = spread_units(grid, config.drift.max_tiles)
     with SceneReader(scenes, session.inputs, grid) as reader:

@@ -1,4 +1,4 @@
-"""The commands on scenes: a map, embeddings, and whether a scene is unlike what a model learned from."""
+"""The commands on scenes: a map, embeddings, whether a scene is unlike what a model learned from, pairs to train on."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def predict(
     files: SceneFiles,
     stride: Annotated[int | None, typer.Option(help="Metres from tile to tile; half a tile where absent.")] = None,
     date: Annotated[
-        datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
+        datetime | None, typer.Option(help="When the scene was taken, where neither STAC nor file names tell.")
     ] = None,
     check: RefuseOddPixels = True,
     device: Device = "auto",
@@ -41,6 +41,11 @@ def predict(
     tiles of 1200 m shows nothing finer than that, however small the stride.
 
     Example: fusmae predict --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out map.tif
+
+    Example: fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif
+
+    Example: fusmae predict --model fusmae@champion --search https://earth-search.aws.element84.com/v1
+    --collection sentinel-2-l2a --bbox 13.3,48.1,13.5,48.3 --datetime 2024-06-01/2024-06-30 --out map.tif
     """
     begin("predict", looks_up=model)
     from fusmae.inference.map.predict import Model as MapModel
@@ -52,6 +57,7 @@ def predict(
         raise InputError("A map is a GeoTIFF.", got=f"--out {out}", expected="a file name that ends in .tif")
     file = model_file(model)
     session = Session(file.path, device=device)
+    files = files.with_found(session.inputs)
     made = predict_map(
         MapModel(session, file.label, file.sha256),
         files.paths,
@@ -60,6 +66,7 @@ def predict(
         stride_m=stride,
         is_checked=check,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
+        bbox=files.bbox,
     )
     typer.echo(_summary(made, session.classes))
 
@@ -99,6 +106,8 @@ def embed(
 
     Example: fusmae embed --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out embeddings.parquet
 
+    Example: fusmae embed --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out embeddings.parquet
+
     Example: fusmae embed --model fusmae@champion --shards data/shards --split train --index data/index.parquet
     --out train.parquet
     """
@@ -137,6 +146,8 @@ def drift(
     Exit code 0: alike; 3: drift, the report says in what; 1: an error, nothing was compared.
 
     Example: fusmae drift --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out reports/drift
+
+    Example: fusmae drift --model fusmae@champion --s2 item.json --out reports/drift
     """
     config = load_params()
     begin("drift", looks_up=model)
@@ -148,3 +159,94 @@ def drift(
     typer.echo(text)
     if is_drift:
         raise typer.Exit(DRIFT_EXIT)
+
+
+@takes_scenes
+def tile(
+    files: SceneFiles,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Polygons or points, as in a GeoPackage, or a raster of class numbers; in any CRS."),
+    ] = None,
+    class_column: Annotated[str, typer.Option(help="Column with the class of each polygon or point.")] = "",
+    layer: Annotated[str, typer.Option(help="Layer of the labels, where their file has several.")] = "",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VALUE=NAME",
+            help="Class name of a value of the column or the raster, or a JSON file of such names; other values are no "
+            "labels. May be given several times.",
+        ),
+    ] = None,
+    min_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of a tile that a class covers if it is a label.")
+    ] = 0.05,
+    keep_unlabelled: Annotated[
+        bool, typer.Option("--keep-unlabelled", help="Keep tiles without a label, too, to pretrain on.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the pairs.")] = Path("data/raw/folder"),
+    append: Annotated[bool, typer.Option("--append", help="Add another scene to the pairs that are there.")] = False,
+    name: Annotated[str, typer.Option(help="What the pairs' names begin with; the S2 file's name where absent.")] = "",
+    date: Annotated[
+        datetime | None, typer.Option(help="When the scene was taken, where file names don't tell.")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(min=1, help="Side of a tile in metres; data.tile_m of params.yaml where absent.")
+    ] = None,
+    without: Annotated[str, typer.Option(metavar="BANDS", help="Bands that the scene lacks: B01,B09.")] = "",
+    max_nodata: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of a tile that may lack data, in each modality.")
+    ] = 0.1,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side in metres of blocks of ground that are in one split; by the scene's size if absent."
+        ),
+    ] = None,
+    gap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Least distance in metres of tiles of two splits; a tile's side if absent."),
+    ] = None,
+    shares: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "70,15,15",
+    check: RefuseOddPixels = True,
+) -> None:
+    """Cut a scene into pairs to train on.
+
+    Tiles side by side become pairs in the layout of docs/folder.md, with labels if there are some. Ground is split by
+    blocks, so that no tile is near one of another split; scenes that are added later agree. Bands are those that
+    data.modalities in params.yaml has. A command that was killed goes on where it was.
+
+    `dvc exp run -S data=folder` takes classes, bands and the tile's side from the folder.
+
+    Example: fusmae tile --s1 scenes/s1.tif --s2 scenes/s2 --labels fields.gpkg --class-column crop
+
+    Example: fusmae tile --s1 may/s1.tif --s2 may/s2 --labels cover.tif --classes 1=water --classes 2=forest
+    --append --name may --s1-units power --s2-offset 1000
+    """
+    config = load_params()
+    begin("tile")
+    from fusmae.cli.cut_scenes import class_names, cut_scenes
+    from fusmae.inference.pairs.labels import LabelFile
+
+    if labels is None and (class_column or layer or classes):
+        raise InputError(
+            "Options say how to read labels, but there are none.", hint="add --labels PATH, or leave them out"
+        )
+    cut_scenes(
+        config,
+        files,
+        out,
+        name=name,
+        side=side,
+        block=block,
+        gap=gap,
+        shares=shares,
+        without=without,
+        labels=LabelFile(labels, class_column, layer, class_names(classes or ())) if labels else None,
+        max_nodata=max_nodata,
+        min_share=min_share,
+        keeps_unlabelled=keep_unlabelled,
+        date=date,
+        appends=append,
+        is_checked=check,
+    )

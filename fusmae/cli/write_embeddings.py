@@ -51,16 +51,18 @@ def write_embeddings(
         ShardError: shards that can't be read.
         StorageError: the disk is full.
     """
-    if bool(files.paths) == bool(shards):
+    if files.is_empty != bool(shards):
         raise InputError(
-            "Embeddings are of scenes or of shards.", expected="--scene for one modality or more, or --shards alone"
+            "Embeddings are of scenes or of shards.",
+            expected="--scene for one modality or more, --search, or --shards alone",
         )
     if not shards and (split or index):
         raise InputError("--split and --index are of shards.", got="scenes", hint="leave them out")
     if shards and (stride is not None or files != SceneFiles()):
         raise InputError(
             "Shards say themselves what they hold.",
-            expected="no --stride, and none of --bands, --units, --offset and their short forms such as --s1-bands",
+            expected="no --stride or --bbox, and none of --bands, --units, --offset and their short forms such as "
+            "--s1-bands",
         )
     version = model_file(model)
     session = Session(version.path, device=device)
@@ -76,7 +78,8 @@ def _embed_scenes(
     model: ModelFile, session: Session, files: SceneFiles, stride: int | None, is_checked: bool, out: Path
 ) -> tuple[str, tuple[str, ...]]:
     """What the rows are, and sentences on nodata."""
-    scenes = open_scenes(session.inputs, files.paths, files.readings)
+    files = files.with_found(session.inputs)
+    scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox, session.groups)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
     tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
     grid = lay_grid(scenes, session.inputs, stride or tile_m, has_cells=False)

@@ -1,23 +1,30 @@
 """Apply overrides to params.yaml as it is: those of `dvc exp run -S …` and of a Prefect flow alike.
 
 DVC composes params.yaml with Hydra from `conf/overrides.yaml`, whose search path names params.yaml itself. So a section
-keeps its values unless an override names it; a config group, `data=folder`, replaces its section as a whole.
+keeps its values unless an override names it; a config group, `data=folder`, replaces its section as a whole. Where
+`data/raw/folder` describes itself in `folder.yaml`, as `fusmae tile` writes it, `data=folder` means that file.
 """
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
+
+from fusmae.config.source import FOLDER_DESCRIPTION
 
 PRIMARY = "overrides"
 """Name of the file in `conf/` that params.yaml is composed from."""
 GROUPS = ("data", "model", "runtime")
 """Folders of `conf/`; each is named like the section that its files replace."""
 _UNCHANGED = "unchanged"
+_DESCRIBED = "data/folder"
 
 
 class ParamsFile(ConfigSource):  # type: ignore[misc, unused-ignore]
@@ -44,10 +51,7 @@ class ParamsFile(ConfigSource):  # type: ignore[misc, unused-ignore]
                 f"There is no {path} in {Path.cwd()}: overrides are laid over it. Run this in the project's folder; "
                 f"`git checkout {path}` brings the file back."
             )
-        # Read as in load_config: OmegaConf's own reader takes more texts for numbers.
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(params, dict):
-            raise ConfigLoadError(f"{path} holds no sections.")
+        params = _mapping_in(path)
         group = config_path.rpartition("/")[0]
         if group:
             found = {name: params[name] for name in params if name == group}
@@ -75,6 +79,64 @@ class ParamsFile(ConfigSource):  # type: ignore[misc, unused-ignore]
         return [*groups, *([_UNCHANGED] if is_asked else [])]
 
 
+class DescribedFolder(ConfigSource):  # type: ignore[misc, unused-ignore]
+    """The choice `data=folder` where the folder of pairs describes itself: the section `data` in its `folder.yaml`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of `described://data/raw/folder` in Hydra's search path."""
+        return "described"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The folder's section `data`.
+
+        Raises:
+            ConfigLoadError: the file contains no mapping, or would be replaced by other values where it is read.
+        """
+        path = Path(self.path, FOLDER_DESCRIPTION)
+        section = _mapping_in(path)
+        if "${" in str(section):  # it may come with somebody else's pairs, and must not read variables of this process
+            raise ConfigLoadError(f"{path} has ${{…}} in it, which would be replaced: write the value.")
+        content = OmegaConf.create({"data": section})
+        return ConfigResult(self.provider, self.full_path(), content, header={"package": "_global_"})
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether Hydra may look for choices there."""
+        return config_path in ("", "data")
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether the path is the choice `data=folder`, and the folder describes itself."""
+        return config_path.removesuffix(".yaml") == _DESCRIBED and Path(self.path, FOLDER_DESCRIPTION).is_file()
+
+    def available(self) -> bool:
+        """Always true: a folder that does not describe itself has no choice here."""
+        return True
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """No choices: `conf/data/folder.yaml` is listed already."""
+        return []
+
+
+class DescribedFirst(SearchPathPlugin):  # type: ignore[misc, unused-ignore]
+    """Makes Hydra look into the folder of pairs before it looks into `conf/`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put the folder of pairs first."""
+        search_path.prepend(provider="pairs", path=f"{DescribedFolder.scheme()}://data/raw/folder")
+
+
+PLUGINS = (ParamsFile, DescribedFolder, DescribedFirst)
+"""What DVC finds through `conf/hydra_plugins`, and `compose` registers."""
+
+
+def _mapping_in(path: Path) -> dict[str, Any]:
+    # Read as in load_config: OmegaConf's own reader takes more texts for numbers.
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ConfigLoadError(f"{path} holds no sections.")
+    return values
+
+
 def compose(folder: Path, overrides: Sequence[str]) -> None:
     """Apply overrides to a checkout's params.yaml, as `dvc exp run -S …` does; a refused override leaves it unchanged.
 
@@ -89,7 +151,8 @@ def compose(folder: Path, overrides: Sequence[str]) -> None:
     from dvc.utils.hydra import compose_and_dump
     from hydra.core.plugins import Plugins
 
-    Plugins.instance().register(ParamsFile)
+    for plugin in PLUGINS:
+        Plugins.instance().register(plugin)
     with contextlib.chdir(folder):
         conf = str(folder / "conf")
         compose_and_dump(folder / "params.yaml", conf, None, PRIMARY, conf, list(overrides))

@@ -50,6 +50,9 @@ def _band_fault(band: str, gsd_m: int, known: Mapping[str, int]) -> str:
 PROVIDED_BY_USER = ("folder",)
 """Sources whose raw files a user may change at any time; those of the others are fetched and stay."""
 
+FOLDER_DESCRIPTION = "folder.yaml"
+"""Name of the file in a folder of a user's own pairs that has their section `data`: classes, bands, a tile's side."""
+
 
 class SampleConfig(_SourceSection):
     """60 real BigEarthNet-MM pairs from the Python package index."""
@@ -91,9 +94,20 @@ class FolderConfig(_SourceSection):
     """A user's own pairs of GeoTIFFs in `data/raw/folder`."""
 
     name: Literal["folder"]
-    classes: list[str] = Field(min_length=1)  # names of the classes, in the order of a label vector
+    # Names of the classes, in the order of a label vector; an empty list where no pair has a label.
+    classes: list[str]
     # Offset that the products add to every S2 digital number, if it was not subtracted: 1000 from baseline 04.00 on.
     s2_offset: int = Field(ge=0)
+    # Units of the files of backscatter, by modality: power and amplitude are converted to dB. dB where none are named.
+    units: dict[str, Literal["dB", "power", "amplitude"]] = Field(default_factory=dict)
+
+    def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
+        """Messages about linear units of what is no backscatter, or no modality."""
+        for key, units in self.units.items():
+            known = modalities.get(key)
+            if units != "dB" and (known is None or known.unit.quantity != "backscatter"):
+                is_other = "data.modalities lacks it" if known is None else f"its pixels are {known.unit.noun}"
+                yield f"source.units.{key}: got {units}; expected that of a modality with backscatter in dB: {is_other}"
 
     @field_validator("classes")
     @classmethod

@@ -64,6 +64,9 @@ class _EncoderTrainingConfig(Section):
     weight_decay: float = Field(ge=0.0)  # weight decay of all parameters except tokens and 1-D parameters
     warmup_epochs: float = Field(ge=0.0)  # duration of the warm-up in epochs; it may be a fraction
     modality_drop: Share  # probability that one modality of a batch is left out
+    # Probability of each resolution group (the bands of one ground sampling distance) to be hidden in a batch; at least
+    # one group of a modality is left. Above 0, the model also takes tiles that lack some groups.
+    group_drop: Share = 0.0
     augment: AugmentConfig  # geometric augmentation
 
     @model_validator(mode="after")

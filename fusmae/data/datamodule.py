@@ -19,7 +19,8 @@ from fusmae.data.augment import draw_geometry
 from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generator, generators
 from fusmae.data.shards import ShardReader
-from fusmae.errors import TrainingError
+from fusmae.errors import ShardError, TrainingError
+from fusmae.modalities import by_modality
 from fusmae.runs.distributed import ranks
 
 
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     geometry: Tensor  # affine maps `[B, 2, 3]` of the augmentation
     noise: dict[str, Tensor]  # uniform noise `[B, L]` by modality, for masking
     dropped: str  # name of the modality that is left out for this batch; "" for none
+    lacking: tuple[str, ...] = ()  # names of the inputs that are hidden from the model in this batch
     maps: Tensor | None = None  # uint8 `[B, h, w]`, positions in `map_classes` or `NO_CLASS`; None if not asked for
 
     @property
@@ -108,6 +110,7 @@ class Draws:
     modalities: tuple[str, ...]  # names of the modalities, in order
     num_patches: int  # number L of patches of one modality
     modality_drop: float = 0.0  # probability that one modality is dropped from a batch
+    group_drop: float = 0.0  # probability of each resolution group to be hidden in a batch
     augment: Mapping[str, Any] | None = None  # keyword arguments of `draw_geometry`; None for no augmentation
 
 
@@ -132,6 +135,7 @@ class PairDataset(Dataset[Batch]):
             geometry=torch.from_numpy(self._geometry(keys)),
             noise=dict(zip(self.draws.modalities, torch.from_numpy(self._noise(keys)).unbind(1), strict=True)),
             dropped=self._dropped(keys[0]),
+            lacking=self._lacking(keys[0]),
             maps=torch.from_numpy(self.reader.read_maps(rows)) if self.with_maps else None,
         )
 
@@ -154,6 +158,17 @@ class PairDataset(Dataset[Batch]):
         if len(self.draws.modalities) < 2 or random.random() >= self.draws.modality_drop:
             return ""
         return self.draws.modalities[random.integers(len(self.draws.modalities))]
+
+    def _lacking(self, key: Key) -> tuple[str, ...]:
+        """Names of the inputs to hide: of each modality some, but never all."""
+        lacking: list[str] = []
+        random = generator(self.draws.seed, Purpose.GROUP_DROP, key.epoch, key.first)
+        for items in by_modality(self.reader.inputs).values():
+            is_hidden = random.random(len(items)) < self.draws.group_drop
+            if is_hidden.all():
+                is_hidden[random.integers(len(items))] = False
+            lacking += [item.name for item, hidden in zip(items, is_hidden, strict=True) if hidden]
+        return tuple(lacking)
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -214,7 +229,7 @@ class PairDataModule:
     shards: Path  # folder with `manifest.json`
     _: KW_ONLY
     batch_size: int  # number of pairs in a batch of all ranks together
-    draws: Draws  # random draws in training; validation has no augmentation and drops no modality
+    draws: Draws  # random draws in training; validation has no augmentation and drops nothing
     num_workers: int = 0  # number of threads that make batches in advance; it changes no result
     train_rows: Sequence[int] | None = None  # positions in the training split that are trained on; None for all
     with_maps: bool = False  # whether batches contain land-cover maps
@@ -229,6 +244,20 @@ class PairDataModule:
         if split not in self._readers:
             self._readers[split] = ShardReader(self.shards, split, verify=ranks().is_first)
         return self._readers[split]
+
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the shards, in the order of the label columns.
+
+        Raises:
+            ShardError: there are none.
+        """
+        if not (classes := self.reader("train").classes):
+            raise ShardError(
+                f"The pairs in {self.shards} have no labels, so that only pretraining can learn from them.",
+                expected="classes in data.source.classes, and labels of pairs",
+                hint="`dvc repro pretrain` needs no labels; `fusmae tile --labels` cuts pairs with them",
+            )
+        return classes
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training split."""
@@ -250,7 +279,7 @@ class PairDataModule:
             yield pairs.__getitems__([Key(0, at, 0) for at in range(start, min(start + size, len(rows)))])
 
     def _plain(self, split: Split, rows: Sequence[int] | None = None) -> PairDataset:
-        draws = replace(self.draws, modality_drop=0.0, augment=None)
+        draws = replace(self.draws, modality_drop=0.0, group_drop=0.0, augment=None)
         return PairDataset(self.reader(split), draws, rows, self.with_maps)
 
     def _loader(self, pairs: PairDataset, *, is_training: bool) -> ResumableLoader:

@@ -18,6 +18,8 @@ class Purpose(enum.IntEnum):
     LABEL_SUBSET = 5
     CLOUD = 6
     RESAMPLE = 7
+    BLOCKS = 8
+    GROUP_DROP = 9
 
 
 def generator(seed: int, purpose: enum.IntEnum, epoch: int, index: int = 0) -> np.random.Generator:

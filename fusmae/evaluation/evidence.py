@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fusmae.config.training import PretrainConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
+from fusmae.errors import TrainingError
 from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.models.heads import pool
@@ -68,9 +69,24 @@ class RunningMean(EMAWeightAveraging):
 
 
 def pretraining_callbacks(data: PairDataModule, recipe: PretrainConfig) -> list[Callback]:
-    """Callbacks that observe pretraining; validation and the kNN score measure the running mean if there is one."""
+    """Callbacks that observe pretraining; validation and the kNN score measure the running mean if there is one.
+
+    Without labels there is no kNN score.
+
+    Raises:
+        TrainingError: training is to stop by the score, and there are no labels.
+    """
+    has_labels = all(data.reader(split).labels.any() for split in ("train", "validation"))
+    if recipe.patience and not has_labels:
+        raise TrainingError(
+            "Pretraining can't stop by the kNN score, because no pair of train or of validation has a label.",
+            got=f"pretrain.patience {recipe.patience}",
+            expected="0",
+            hint="-S pretrain.patience=0",
+        )
     # The evidence comes first, because the running mean restores the trained weights at the end of validation.
-    callbacks: list[Callback] = [NeighbourEvidence(data, recipe.evidence_pairs)] if recipe.evidence_pairs else []
+    is_measured = recipe.evidence_pairs and has_labels
+    callbacks: list[Callback] = [NeighbourEvidence(data, recipe.evidence_pairs)] if is_measured else []
     if recipe.patience:
         callbacks.append(StopWithoutProgress(METRIC, mode="max", patience=recipe.patience))
     if recipe.ema_decay:

@@ -201,6 +201,11 @@ def check_maps(data: Dataset) -> Result:
 @question("warns", needs_shards=False)
 def check_classes(data: Dataset) -> Result:
     """Every class has a pair in train."""
+    if not data.classes:
+        got = (
+            f"{counted(len(data.pairs), 'pair')} without labels: enough to pretrain, not to probe, finetune or evaluate"
+        )
+        return Result(0, got, "labels, if there shall be a classifier", is_skipped=True)
     counts = class_counts(data.pairs, data.classes)
     absent = [name for name in data.classes if not counts[name]["train"]]
     unmeasured = [name for name in data.classes if counts[name]["train"] and not counts[name]["test"]]

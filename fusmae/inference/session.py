@@ -54,6 +54,7 @@ class Session:
         inputs: pixel arrays that the graph takes.
         classes: names of the classes; none for an encoder.
         embedding_dim: D, width of the embedding; 0 if the graph has no such output.
+        groups: names of the inputs that a tile may lack while it has others of the modality; often none.
         tokens: names of the outputs with tokens `[B, h, w, D]`, by modality; only encoders have them.
 
     A batch is split into parts that run in parallel. Threads that share the operators of one call wait for one another
@@ -86,7 +87,10 @@ class Session:
         try:
             self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            self.classes, num_modalities = tuple(self.metadata["classes"]), len(self.metadata["modalities"])
+            self.classes = tuple(self.metadata["classes"])
+            # Older versions have a column per modality.
+            self._columns = tuple(self.metadata.get("presence_columns") or self.metadata["modalities"])
+            self.groups = tuple(name for name in self._columns if name in self._shared_names())
             self.tokens = {} if self.classes else {name: f"{TOKENS}{name}" for name in self.metadata["modalities"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
@@ -97,7 +101,7 @@ class Session:
             _check_digest(path, properties.get(DIGEST_KEY, ""))
         # Shapes of all arrays, without the dimension of the batch.
         stated: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in self.inputs}
-        stated[PRESENCE] = (num_modalities,)
+        stated[PRESENCE] = (len(self._columns),)
         stated |= {name: (len(self.classes),) for name in ("logits", "probabilities") if self.classes}
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
@@ -188,11 +192,12 @@ class Session:
         batch = len(next(iter(pixels.values())))
         feeds = {
             item.name: np.asarray(pixels[item.name], np.float32)
-            if item.modality in present
+            if item.modality in present and item.name in pixels
             else np.zeros((batch, *_shape(item)), np.float32)
             for item in self.inputs
         }
-        row = [float(key in present) for key in self.metadata["modalities"]]
+        known = {*present, *(item.name for item in self.inputs if item.modality in present and item.name in pixels)}
+        row = [float(name in known) for name in self._columns]
         feeds[PRESENCE] = np.tile(np.array(row, np.float32), (batch, 1))
         names = outputs or [output.name for output in self._session.get_outputs()]
         starts = range(0, batch, self._part)
@@ -207,15 +212,23 @@ class Session:
 
     def check(self, pixels: Mapping[str, NDArray[Any]], modalities: Sequence[str] | None = None) -> tuple[str, ...]:
         """Refuse arrays that `run` can't take, with its errors; returns the modalities that are present."""
-        return check_arrays(self.inputs, pixels, modalities)
+        return check_arrays(self.inputs, pixels, modalities, may_lack_groups=bool(self.groups))
+
+    def _shared_names(self) -> set[str]:
+        """Names of the inputs of modalities that have several."""
+        return {item.name for items in by_modality(self.inputs).values() if len(items) > 1 for item in items}
 
 
 def check_arrays(
-    inputs: Sequence[ModalityInput], pixels: Mapping[str, Any], modalities: Sequence[str] | None = None
+    inputs: Sequence[ModalityInput],
+    pixels: Mapping[str, Any],
+    modalities: Sequence[str] | None = None,
+    *,
+    may_lack_groups: bool = False,
 ) -> tuple[str, ...]:
     """Refuse arrays or tensors `[B, C, h, w]` that a model with these inputs can't take; returns what is present.
 
-    The other arguments are those of `Session.run`.
+    `may_lack_groups` is whether one array of a modality is enough; the other arguments are those of `Session.run`.
 
     Raises:
         InputError: see `Session.run`.
@@ -233,7 +246,15 @@ def check_arrays(
         if item.modality not in present:
             continue
         if item.name not in pixels:
-            raise InputError(f"Array {item.name} is missing.", got=sorted(pixels), expected=f"{item.name} {item.bands}")
+            if may_lack_groups and any(other.name in pixels for other in inputs if other.modality == item.modality):
+                continue
+            raise InputError(
+                f"Array {item.name} is missing.",
+                got=sorted(pixels),
+                expected=f"{item.name} {item.bands}",
+                hint=f"give all arrays of {item.modality}, or none; a model that is trained with pretrain.group_drop "
+                "above 0 takes some of them",
+            )
         values = pixels[item.name]
         if tuple(values.shape[1:]) != _shape(item) or len(counts) > 1:
             raise InputError(

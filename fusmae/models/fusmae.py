@@ -141,7 +141,11 @@ class FusMAE(nn.Module):
         return draw_masks(present, self.architecture.mask_ratio, self.architecture.masking)
 
     def forward(
-        self, tiles: dict[str, Tensor], masks: dict[str, Mask], decode_fraction: float | None = None
+        self,
+        tiles: dict[str, Tensor],
+        masks: dict[str, Mask],
+        decode_fraction: float | None = None,
+        truth: dict[str, Tensor] | None = None,
     ) -> dict[str, Reconstruction]:
         """Encode the visible patches, and reconstruct the removed ones, of each modality in `tiles`.
 
@@ -149,6 +153,7 @@ class FusMAE(nn.Module):
             tiles: normalised tiles `[B, C, H, W]` by modality.
             masks: a mask for each modality in `tiles`, from `draw_masks`.
             decode_fraction: share of the removed patches that is decoded; None for the architecture's.
+            truth: tiles that targets are made from, where some bands are hidden in `tiles`; None for `tiles`.
         """
         latents = self.encoder(tiles, masks).tokens
         if self.latent_fusion is not None:
@@ -157,7 +162,7 @@ class FusMAE(nn.Module):
         reconstructions = {}
         for name, latent in latents.items():
             ids = masks[name].first(decode_fraction)
-            pred, target = self.decoders[name](latent, ids), self._target(name, tiles[name], ids)
+            pred, target = self.decoders[name](latent, ids), self._target(name, (truth or tiles)[name], ids)
             reconstructions[name] = Reconstruction(pred, target, masks[name].mask.gather(1, ids), ids)
         return reconstructions
 

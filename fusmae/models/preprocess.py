@@ -18,6 +18,8 @@ class Preprocessing(BaseModel):
     # Whether all modalities are stacked into one, named like `s1+s2`, with their bands in order (SatViT's channel
     # stack).
     is_stacked: bool = False
+    # Whether a tile may lack resolution groups of a modality: the model learned from tiles without some of them.
+    may_lack_groups: bool = False
 
     @property
     def tile_px(self) -> int:
@@ -69,10 +71,11 @@ class Preprocess(nn.Module):
 
         Returns:
             Tiles `[B, C, H, W]`, float32, by modality. A modality without arrays is left out; in a stack it is
-            zeros, which stand for each band's mean.
+            zeros, which stand for each band's mean. So are arrays that are missing, if a tile may lack some.
 
         Raises:
-            ValueError: an array is unknown or has another shape, or a modality has only some of its arrays.
+            ValueError: an array is unknown or has another shape, or a modality has only some of its arrays and needs
+                all.
         """
         unknown = set(pixels) - {item.name for item in self.inputs}
         if unknown:
@@ -80,11 +83,35 @@ class Preprocess(nn.Module):
         tiles = {}
         for modality, items in by_modality(self.inputs).items():
             absent = [item.name for item in items if item.name not in pixels]
-            if absent and len(absent) < len(items):
+            if len(absent) == len(items):
+                continue
+            if absent and not self.preprocessing.may_lack_groups:
                 raise ValueError(f"{modality} lacks {absent}: give all of its arrays, or none")
-            if not absent:
-                tiles[modality] = torch.cat([self._standardise(item, pixels[item.name]) for item in items], dim=1)
+            given = next(pixels[item.name] for item in items if item.name in pixels)
+            parts = [
+                self._standardise(item, pixels[item.name]) if item.name in pixels else self._nothing(item, given)
+                for item in items
+            ]
+            tiles[modality] = torch.cat(parts, dim=1)
         return self._stacked(tiles) if self.preprocessing.is_stacked else tiles
+
+    def hide(self, tiles: dict[str, Tensor], present: Tensor) -> dict[str, Tensor]:
+        """Tiles in which the bands of absent arrays are zeros, which stand for each band's mean.
+
+        Args:
+            tiles: normalised tiles `[B, C, H, W]` by modality; a hidden band's pixels never matter, not even NaN.
+            present: `[B, G]` or `[1, G]` bool, a column for each of `inputs`.
+        """
+        columns = zip(self.inputs, present.unbind(1), strict=True)
+        of_bands = torch.cat([column[:, None].expand(-1, len(item.bands)) for item, column in columns], dim=1)
+        sizes = {name: sum(groups) for name, groups in self.preprocessing.groups.items()}
+        flags = dict(zip(sizes, torch.split(of_bands, list(sizes.values()), dim=1), strict=True))
+        return {name: torch.where(flags[name][..., None, None], tile, 0.0) for name, tile in tiles.items()}
+
+    def _nothing(self, item: ModalityInput, given: Tensor) -> Tensor:
+        """Zeros `[B, C_g, H, W]`, as many rows as `given`, in place of an array that is missing."""
+        scale = self.get_buffer(f"{item.name}_scale")
+        return scale.new_zeros(len(given), len(item.bands), self.tile_px, self.tile_px)
 
     def _stacked(self, tiles: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stack tiles `[B, C, H, W]` by modality into one tile of all bands; a missing modality's bands are zeros."""

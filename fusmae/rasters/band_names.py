@@ -67,3 +67,13 @@ def other_modality(modality: str, texts: Collection[str]) -> str:
 def _product_pattern(name: str) -> re.Pattern[str]:
     without_zero = re.sub(r"^([A-Za-z]+)0(?=\d)", r"\g<1>0?", re.escape(name))
     return re.compile(f"{_BEFORE}{without_zero}{_AFTER}", re.IGNORECASE)
+
+
+def needed_bands(wanted: Iterable[str], known: Collection[str], optional: Iterable[Collection[str]]) -> list[str]:
+    """The bands that a scene with `known` ones must have: all wanted, without optional groups of which it has none.
+
+    If it has none of the wanted bands at all, it must have all of them.
+    """
+    absent = {name for group in optional if not set(group) & set(known) for name in group}
+    wanted = list(wanted)
+    return [name for name in wanted if name not in absent] or wanted

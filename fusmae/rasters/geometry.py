@@ -14,6 +14,7 @@ Box = tuple[float, float, float, float]
 # Maximum relative difference between a metre of a CRS and a metre on the ground; in UTM it is within 0.1 %.
 _MAX_SCALE_ERROR = 0.01
 _EARTH_RADIUS_M = 6_371_000.0
+_M_PER_DEGREE = 111_195
 
 
 def is_turned(transform: Any) -> bool:
@@ -55,6 +56,19 @@ def lon_lat(crs: Any, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[fl
     except (RasterioError, CPLE_BaseError):  # it raises GDAL's own errors
         return None
     return (lons, lats) if all(map(math.isfinite, (*lons, *lats))) else None
+
+
+def cell_row(lat: float, side_m: int) -> int:
+    """Return the row, counted from the equator, of the cells of some `side_m` that a latitude is in."""
+    return math.floor(lat / (side_m / _M_PER_DEGREE))
+
+
+def cell_column(lon: float, row: int, side_m: int) -> int:
+    """Return the column, counted from Greenwich, of the cell of a row that a longitude is in."""
+    side = side_m / _M_PER_DEGREE
+    # All cells of a row have one width; otherwise neighbouring cells would not meet.
+    shrinking = math.cos(math.radians((row + 0.5) * side))
+    return math.floor(lon * shrinking / side)
 
 
 def utm_code(lon: float, lat: float) -> int:

@@ -108,13 +108,13 @@ def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int
                 expected="a scale above 0",
                 hint=_unstate(name, units),
             )
-    in_units = [_in_units(*pair, units) for pair in stated]
+    converted = [in_units(*pair, units) for pair in stated]
     flags = dataset.mask_flag_enums[0]
     return Statement(
         indexes=chosen,
         nodata=tuple(dataset.nodatavals[index - 1] for index in chosen),
-        factors=tuple(factor for factor, _ in in_units),
-        offsets=tuple(offset for _, offset in in_units),
+        factors=tuple(factor for factor, _ in converted),
+        offsets=tuple(offset for _, offset in converted),
         text="; ".join(dict.fromkeys(texts)) if any(pair != (1.0, 0.0) for pair in stated) else "",
         alpha=_alpha_band(dataset),
         has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
@@ -158,6 +158,15 @@ def _as_float32(values: NDArray[Any]) -> Floats:
         return values.astype(np.float32)
 
 
+def in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
+    """Return a stated scale and offset as those that lead from stored numbers to a modality's units."""
+    per_quantity = UNITS[units].per_quantity
+    if per_quantity != 1 and scale < MAX_QUANTITY_STEP:
+        # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
+        return float(f"{scale * per_quantity:.12g}"), float(f"{offset * per_quantity:.12g}")
+    return scale, offset
+
+
 def zero_is_nodata(nodata: Sequence[float | None], units: Units) -> bool:
     """Return whether a pixel that is 0 in all bands of a modality is nodata, by the values that each band states."""
     when = UNITS[units].zero_is_nodata
@@ -188,8 +197,11 @@ def nowhere_but(value: float, arrays: Sequence[NDArray[Any]]) -> list[Flags]:
     ]
 
 
-def require_possible(name: object, samples: Sequence[Bands], units: Units) -> None:
-    """Raise InputError for pixels, from windows of a file, that its stated scale or offset makes impossible."""
+def require_possible(name: object, samples: Sequence[Bands], units: Units, hint: str = "") -> None:
+    """Raise InputError for pixels, from windows of a file, that its stated scale or offset makes impossible.
+
+    `hint` says how the statement is mended where it is not in the file.
+    """
     statement, unit = samples[0].statement, UNITS[units]
     if not statement.is_scaled:
         return
@@ -214,7 +226,7 @@ def require_possible(name: object, samples: Sequence[Bands], units: Units) -> No
             f"{name} states a scale or an offset that its numbers can't have.",
             got=f"{statement.text}: stored {middle:.4g} becomes {median:.4g}, 98 % from {low:.4g} to {high:.4g}",
             expected=f"{unit.quantity}, in {unit.description}: {unit.expected}",
-            hint=_unstate(name, units),
+            hint=hint or _unstate(name, units),
         )
 
 
@@ -236,14 +248,6 @@ def _alpha_band(dataset: Any) -> int | None:
         if kind is ColorInterp.alpha and (not text or "alpha" in text.lower()):
             return int(index)
     return None
-
-
-def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
-    per_quantity = UNITS[units].per_quantity
-    if per_quantity != 1 and scale < MAX_QUANTITY_STEP:
-        # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
-        return float(f"{scale * per_quantity:.12g}"), float(f"{offset * per_quantity:.12g}")
-    return scale, offset
 
 
 def _unstate(name: object, units: Units) -> str:

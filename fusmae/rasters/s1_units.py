@@ -110,6 +110,15 @@ def require_linear(modality: str, negative: float, units: LinearUnits, *, of: st
         )
 
 
+def to_decibels(pixels: NDArray[np.float32], units: LinearUnits) -> NDArray[np.float32]:
+    """Convert linear pixels `[C, h, w]` to dB, in place; where one band is not positive, all become NaN."""
+    # 0 in one band is a measurement of no power, which has no logarithm: the pixel has no data.
+    np.copyto(pixels, np.nan, where=(pixels <= 0).any(axis=0))
+    np.log10(pixels, out=pixels)
+    pixels *= FACTOR[units]
+    return pixels
+
+
 def weigh(bands: Mapping[str, NDArray[np.float32]]) -> UnitsEvidence:
     """Compare both readings of linear pixels, of which those that are not positive say nothing, with ground."""
     levels = {name: np.log10(pixels[pixels > 0]) * 10 for name, pixels in bands.items() if (pixels > 0).any()}
@@ -122,6 +131,18 @@ def weigh(bands: Mapping[str, NDArray[np.float32]]) -> UnitsEvidence:
     if fits[first] == -inf:
         return UnitsEvidence(None, 1.0, medians_db)
     return UnitsEvidence(first, exp(min(fits[first] - fits[second], 700.0)), medians_db)
+
+
+def contradiction(evidence: UnitsEvidence, units: LinearUnits, stated: LinearUnits | None = None) -> str:
+    """Return why linear pixels have the other unit than `units`; "" where nothing speaks for the other alone.
+
+    `stated` are the units that the files state. Of uncalibrated numbers it says nothing: they have neither unit.
+    """
+    (other,) = FACTOR.keys() - {units}
+    signs = (evidence.sure, stated)
+    if evidence.is_uncalibrated or other not in signs or units in signs:
+        return ""
+    return f"{other} is {evidence.how_sure}" if evidence.sure else f"the files say {other}"
 
 
 def conversion_to_decibels(

@@ -9,7 +9,8 @@ is unknown.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +38,16 @@ _BASELINE = re.compile(r"(?<![A-Za-z0-9])S2[A-D]?_(?:\w*?_)?N(\d{4})(?![A-Za-z0-
 _OFFSET_BASELINE = 400
 # Baseline in the names of products that were not made by the agency's processor, such as those of BigEarthNet v2.
 _NO_BASELINE = 9999
+# Properties of STAC items: whether an archive took the offset off, and the processing baseline.
+_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+_BASELINES = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version")
+
+
+class StatedOffset(NamedTuple):
+    """The number that a product states was added to all digital numbers, 0 for none; and where, in words for people."""
+
+    offset: int
+    source: str
 
 
 def dark_level(floors: ArrayLike) -> NDArray[np.float32]:
@@ -82,6 +93,30 @@ def named_baseline(names: Iterable[str]) -> tuple[int, str] | None:
 def adds_offset(baseline: int) -> bool:
     """Return whether products of a processing baseline contain the offset when the agency delivers them."""
     return baseline >= _OFFSET_BASELINE
+
+
+def offset_of_baseline(baseline: int, place: object) -> StatedOffset:
+    """Return the offset that a processing baseline stated at a place means."""
+    text = f"processing baseline {baseline // 100:02d}.{baseline % 100:02d} in {place}"
+    return StatedOffset(OFFSET * adds_offset(baseline), text)
+
+
+def is_offset_applied(properties: Mapping[str, Any]) -> bool | None:
+    """Return whether an archive states in a STAC item that it took the offset off; None where it states neither."""
+    return next((properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)), None)
+
+
+def offset_by_properties(
+    properties: Mapping[str, Any], names: Iterable[str] = (), place: object = "the item"
+) -> StatedOffset | None:
+    """Return the offset that a STAC item's properties state, else the baseline in names of the product."""
+    if is_offset_applied(properties):
+        return StatedOffset(0, f"{next(key for key in _APPLIED if key in properties)} in {place}")
+    for key in _BASELINES:
+        if found := re.fullmatch(r"(\d{2})\.(\d{2})", str(properties.get(key))):
+            return offset_of_baseline(int(found[1] + found[2]), place)
+    named = named_baseline(names)
+    return named and offset_of_baseline(named[0], f"the name {named[1]}")
 
 
 def _ordered(floors: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

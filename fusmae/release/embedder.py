@@ -55,6 +55,7 @@ class Embedder(ABC):
     label: str  # name of the model: a checkpoint's folder, `fusmae/3`, or a file
     inputs: tuple[ModalityInput, ...]  # arrays that the model takes: bands, units, ground sampling distance, side
     dim: int  # number of features D of a tile
+    may_lack_groups: bool  # whether some of a modality's resolutions are enough
 
     @property
     def modalities(self) -> dict[str, tuple[str, ...]]:
@@ -75,7 +76,8 @@ class Embedder(ABC):
             modalities: pixels by modality, as in `embed(s1=…, s2=…)`, in physical units; a modality that is missing is
                 left out. An array is `[C, H, W]` or `[B, C, H, W]`, with all bands of `modalities` on the finest grid;
                 coarser bands are averaged to their own grid. To give bands on their own grids, pass a mapping from the
-                ground sampling distance in metres to an array: `s2={10: …, 20: …, 60: …}`.
+                ground sampling distance in metres to an array: `s2={10: …, 20: …, 60: …}`. Some of them may be missing
+                if the model learned from such tiles (`may_lack_groups`).
 
         Returns:
             Features `[D]` of one tile or `[B, D]`, float32: numpy arrays for numpy arrays, tensors for tensors. With
@@ -108,7 +110,10 @@ class Embedder(ABC):
         arrays: dict[str, Array] = {}
         for modality, value in given.items():
             items = by_modality(self.inputs)[modality]
-            arrays |= _by_gsd(items, value) if isinstance(value, Mapping) else _from_finest(items, value)
+            if isinstance(value, Mapping):
+                arrays |= _by_gsd(items, value, may_lack_groups=self.may_lack_groups)
+            else:
+                arrays |= _from_finest(items, value)
         return _as_batch(arrays)
 
 
@@ -137,6 +142,7 @@ class CheckpointEmbedder(Embedder):
             ) from error
         architecture = checkpoint.architecture
         self.label, self.inputs = checkpoint.where, checkpoint.preprocessing.inputs
+        self.may_lack_groups = checkpoint.preprocessing.may_lack_groups
         self._model = CheckpointEncoder(checkpoint, architecture.readout or "mean").to(self._device)
         self._grid = (grid_side(architecture.tile_px, architecture.patch_px),) * 2
         self.dim = readout_dim(architecture, self._model.readout)
@@ -144,7 +150,7 @@ class CheckpointEmbedder(Embedder):
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
         import torch
 
-        check_arrays(self.inputs, arrays)
+        check_arrays(self.inputs, arrays, may_lack_groups=self.may_lack_groups)
         latents = self._model.latents(
             {name: torch.as_tensor(array, device=self._device) for name, array in arrays.items()}
         )
@@ -158,6 +164,7 @@ class GraphEmbedder(Embedder):
     def __init__(self, session: Session, label: str) -> None:
         session.require_embedding(label)
         self.label, self.inputs, self.dim, self._session = label, session.inputs, session.embedding_dim, session
+        self.may_lack_groups = bool(session.groups)
 
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
         if tokens and not self._session.tokens:
@@ -173,14 +180,15 @@ class GraphEmbedder(Embedder):
         return found[EMBEDDING], {name: found[output] for name, output in outputs.items()}
 
 
-def _by_gsd(items: Sequence[ModalityInput], value: Mapping[int, Array]) -> dict[str, Array]:
-    if set(value) != {item.gsd_m for item in items}:
+def _by_gsd(items: Sequence[ModalityInput], value: Mapping[int, Array], *, may_lack_groups: bool) -> dict[str, Array]:
+    known = {item.gsd_m for item in items}
+    if not value or not set(value) <= known or (set(value) != known and not may_lack_groups):
         raise InputError(
             f"{items[0].modality} has other ground sampling distances.",
             got=sorted(value),
             expected={item.gsd_m: list(item.bands) for item in items},
         )
-    return {item.name: _as_float(value[item.gsd_m]) for item in items}
+    return {item.name: _as_float(value[item.gsd_m]) for item in items if item.gsd_m in value}
 
 
 def _from_finest(items: Sequence[ModalityInput], value: Array) -> dict[str, Array]:

@@ -6,7 +6,6 @@ from fusmae.config.release import ExportConfig
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
-from fusmae.models.architecture import modality_settings
 from fusmae.release.export.devices import on_every_device
 from fusmae.release.export.graph import check_parity, deployable, describe_graph, export_onnx
 from fusmae.release.export.mlm import mlm_item
@@ -24,7 +23,7 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
     model = deployable(checkpoint)
     graph = export_onnx(model, opset=section.opset)
     data, git = reader.origin.described, git_state()
-    metadata = describe_graph(checkpoint, model.outputs, tile_m=tile_m, data=data, git=git)
+    metadata = describe_graph(checkpoint, model, tile_m=tile_m, data=data, git=git)
     with written_whole(out) as partial:
         partial.mkdir()
         save_onnx(graph, metadata, partial / "model.onnx")
@@ -32,12 +31,7 @@ def export(section: ExportConfig, *, tile_m: int, weights: Path, shards: Path, o
         parity = on_every_device(
             session,
             lambda opened: check_parity(
-                opened,
-                model.reference,
-                reader.read,
-                len(reader),
-                modality_settings(tuple(checkpoint.architecture.groups)),
-                max_abs_error=section.max_abs_error,
+                opened, model.reference, reader.read, len(reader), max_abs_error=section.max_abs_error
             ),
         )
         write_json(partial / "parity.json", parity)

@@ -37,8 +37,11 @@ def finetune(
         _, initial = initial_autoencoder(stage.model, begun.preprocessing, stage.seed)
         taken = take_weights(other, encoder_alone(initial))
         begun = replace(begun, weights=taken.weights)
+    if section.group_drop:
+        preprocessing = begun.preprocessing.model_copy(update={"may_lack_groups": True})
+        begun = replace(begun, preprocessing=preprocessing)
     data = stage.pairs(shards, section, tuple(stage.tiles.modalities))
-    classes = data.reader("train").classes
+    classes = data.classes()
     module = start_finetuning(begun, section, len(classes), stage.seed)
     name, params = f"finetune-{weights.name}", {"model": stage.model.model_dump(), "finetune": section.model_dump()}
     inputs = [weights, shards, *([start] if start and taken else [])]

@@ -37,7 +37,9 @@ def pretrain(
     model, modalities = stage.model, stage.tiles.modalities
     data = stage.pairs(shards, section, tuple(modalities), model.num_patches(stage.tiles.tile_px))
     reader = data.reader("train")
-    preprocessing = Preprocessing(inputs=reader.inputs, statistics=read_statistics(statistics))
+    preprocessing = Preprocessing(
+        inputs=reader.inputs, statistics=read_statistics(statistics), may_lack_groups=section.group_drop > 0
+    )
     module, initial = start_pretraining(model, preprocessing, section, stage.seed)
     taken = take_weights(other, initial) if other else None
     if taken:

@@ -26,6 +26,7 @@ def probe(
     require_one_process("probe")
     start, modalities = load_checkpoint(weights, stage.model), tuple(stage.tiles.modalities)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=Draws(stage.seed, modalities, num_patches=1))
+    classes = data.classes()
     encoder, conditions = CheckpointEncoder(start, section.readout), conditions_of(modalities, modalities)
     device = device_of(stage.runtime.accelerator)
     name, params = f"probe-{weights.name}", {"model": stage.model.model_dump(), "probe": section.model_dump()}
@@ -43,5 +44,5 @@ def probe(
         for name, found in fitted.items():
             kept |= {f"heads.{name}.{part}": tensor for part, tensor in found.head().state_dict().items()}
         facts = {**run.facts, "chosen": chosen}
-        save_checkpoint(out, start.with_head(section.readout, data.reader("train").classes, facts, kept))
+        save_checkpoint(out, start.with_head(section.readout, classes, facts, kept))
         run.log_metrics({f"{name}/{key}": value for name, values in chosen.items() for key, value in values.items()})

@@ -65,6 +65,13 @@ class EncoderObjective(Objective):
         """Distribute the model's parameters if the processes share the model (`fsdp`)."""
         shard_blocks(self.model, self.device_mesh)
 
+    def seen(self, tiles: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Tiles `[B, C, H, W]` without the resolution groups that are hidden in this batch."""
+        if not batch.lacking:
+            return tiles
+        is_there = [item.name not in batch.lacking for item in self.preprocess.inputs]
+        return self.preprocess.hide(tiles, torch.tensor([is_there], device=self.device))
+
     def lr_scale(self, name: str) -> float:
         """Factor on a parameter's learning rate."""
         return 1.0

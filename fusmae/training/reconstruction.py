@@ -49,12 +49,14 @@ class Reconstructor(EncoderObjective):
         """Weighted sum of the terms, each of which is logged; validation has the fixed masks of epoch 0."""
         terms, (tiles, masks) = [], self.masked(batch)
         if self.recipe.reconstruction_weight:
-            losses = {key: reconstruction_loss(found) for key, found in self.model(tiles, masks).items()}
+            reconstructions = self.model(self.seen(tiles, batch), masks, truth=tiles)
+            losses = {key: reconstruction_loss(found) for key, found in reconstructions.items()}
             for key, loss in losses.items():
                 self.log_loss(f"{split}/loss_{key}", loss, f"{split} loss of modality {key}", batch, batch_idx)
             terms.append(self.recipe.reconstruction_weight * torch.stack(list(losses.values())).sum())
         if self.contrast is not None and len(batch.present) > 1:
-            loss = self.contrast(self.model.encoder, tiles, masks, self._of_all_processes)
+            seen = self.seen(tiles, batch)
+            loss = self.contrast(self.model.encoder, seen, masks, self._of_all_processes)
             self.log_loss(f"{split}/loss_contrastive", loss, f"{split} contrastive loss", batch, batch_idx)
             terms.append(self.recipe.contrastive_weight * loss)
         total = torch.stack(terms).sum()

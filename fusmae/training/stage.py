@@ -37,7 +37,9 @@ class TrainingStage:
         self, shards: Path, recipe: PretrainConfig | FinetuneConfig, modalities: tuple[str, ...], num_patches: int = 1
     ) -> PairDataModule:
         """The pairs of `shards`, with the recipe's augmentation and modality drop in training."""
-        draws = Draws(self.seed, modalities, num_patches, recipe.modality_drop, recipe.augment.model_dump())
+        draws = Draws(
+            self.seed, modalities, num_patches, recipe.modality_drop, recipe.group_drop, recipe.augment.model_dump()
+        )
         return PairDataModule(shards, batch_size=recipe.batch_size, draws=draws, num_workers=self.runtime.num_workers)
 
     def run(

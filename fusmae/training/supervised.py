@@ -30,8 +30,8 @@ class Finetuner(EncoderObjective):
         self.kind = kind
 
     def loss_of(self, batch: Batch, split: str, batch_idx: int) -> Tensor:
-        """Loss of one batch; in training it is augmented, and a modality may be dropped from it."""
-        tiles = self.preprocess(batch.only(batch.present))
+        """Loss of one batch; in training it is augmented, and a modality or some resolutions may be left out of it."""
+        tiles = self.seen(self.preprocess(batch.only(batch.present)), batch)
         logits = self.model(apply_geometry(tiles, batch.geometry) if split == "train" else tiles).float()
         if self.kind == "multilabel":
             loss = F.binary_cross_entropy_with_logits(logits, batch.labels)

@@ -47,7 +47,7 @@ def test_commands_stand_in_groups():
     assert tuple(name for name in found if name != "Options") == PANELS
     names = {panel: [line.split()[0] for line in found[panel]] for panel in PANELS}
     assert names["Models"] == ["promote", "rollback", "ledger", "lineage", "reproduce", "serve"]
-    assert names["Scenes"] == ["predict", "embed", "drift"]
+    assert names["Scenes"] == ["predict", "embed", "drift", "tile"]
     assert names["Study"] == ["study", "study-pretrain", "study-measure", "study-report"]
     assert [name for panel in PANELS for name in names[panel]] == COMMANDS
 

@@ -169,3 +169,49 @@ def test_dvc_exp_run_lays_values_over_the_parameters_that_are_there(tmp_path, pr
     refused = run("dvc", "exp", "run", "-S", "pretrain.epoch=41", check=False)
     assert "pretrain.epoch" in refused
     assert params(folder) == expected
+
+
+DESCRIBED = {
+    "source": {"name": "folder", "classes": ["1e-4", "maize, sweet"], "s2_offset": 0, "units": {}},
+    "tile_m": 600,
+    "shard_pairs": 10,
+    "modalities": {"s2": {"units": "DN", "groups": [{"gsd_m": 10, "bands": ["B02"]}]}},
+    "tolerated": {},
+}
+
+
+@pytest.fixture
+def described(checkout):
+    """A checkout whose folder of pairs describes itself."""
+    path = checkout / "data" / "raw" / "folder" / "folder.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(DESCRIBED, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_data_folder_is_what_the_folder_says_of_itself(checkout, described):
+    compose(checkout, ["data=folder"])
+    assert params(checkout) == PARAMS | {"data": DESCRIBED}
+    compose(checkout, ["data=folder", "data.tile_m=1200"])
+    assert params(checkout)["data"] == DESCRIBED | {"tile_m": 1200}
+
+
+def test_a_described_folder_changes_nothing_unless_it_is_asked_for(checkout, described):
+    compose(checkout, ["pretrain.epochs=3"])
+    assert params(checkout)["data"] == PARAMS["data"]
+    compose(checkout, ["data=synthetic"])
+    assert params(checkout)["data"]["source"]["name"] == "synthetic"
+
+
+def test_without_a_description_data_folder_is_the_file_in_conf(checkout, described):
+    described.unlink()
+    compose(checkout, ["data=folder"])
+    assert params(checkout)["data"] == stated_by("data", "folder")
+
+
+@pytest.mark.parametrize("text", ["- a list", "source: {name: folder, classes: ['${oc.env:HOME}']}"])
+def test_a_description_that_is_no_section_or_reads_variables_is_refused(checkout, described, text):
+    described.write_text(text, encoding="utf-8")
+    with pytest.raises(Exception, match=r"holds no sections|would be replaced"):
+        compose(checkout, ["data=folder"])
+    assert params(checkout) == PARAMS

@@ -177,3 +177,34 @@ def test_noise_is_uniform_from_0_to_1():
     draws = generator(0, Purpose.MASK, 0, 0).random(10_000, dtype=np.float32)
     assert 0 <= draws.min() < 0.01
     assert 0.99 < draws.max() < 1
+
+
+def test_groups_are_hidden_by_batch_and_epoch_and_of_each_modality_one_is_left(make_data):
+    loader = make_data(group_drop=0.5).train_dataloader()
+    lacking = [batch.lacking for epoch in range(20) for batch in epoch_of(loader, epoch)]
+    again = [
+        batch.lacking for epoch in range(20) for batch in epoch_of(make_data(group_drop=0.5).train_dataloader(), epoch)
+    ]
+    assert lacking == again
+    s2 = {"s2_10m", "s2_20m", "s2_60m"}
+    assert set().union(*lacking) == s2
+    assert not any(s2 <= set(names) for names in lacking)
+    assert {len(names) for names in lacking} == {0, 1, 2}
+
+
+def test_all_groups_but_one_are_hidden_at_most_and_none_without_the_setting_or_in_validation(make_data):
+    always = make_data(group_drop=1.0)
+    assert {len(batch.lacking) for batch in epoch_of(always.train_dataloader(), 0)} == {2}
+    assert {batch.lacking for batch in always.loader("validation")} == {()}
+    assert {batch.lacking for batch in epoch_of(make_data().train_dataloader(), 0)} == {()}
+
+
+def test_hiding_groups_changes_no_other_draw(make_data):
+    for one, other in zip(
+        epoch_of(make_data(modality_drop=0.5).train_dataloader(), 3),
+        epoch_of(make_data(modality_drop=0.5, group_drop=0.5).train_dataloader(), 3),
+        strict=True,
+    ):
+        assert one.dropped == other.dropped
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.noise["s2"], other.noise["s2"])

@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +10,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.shard_writer import write_shards
+from fusmae.errors import ShardError, TrainingError
 from fusmae.evaluation import evidence
 from fusmae.evaluation.evidence import METRIC, NeighbourEvidence, pretraining_callbacks
 from fusmae.evaluation.neighbours import neighbour_probabilities
@@ -112,6 +116,17 @@ def macro_ap(module: Reconstructor, data, train_rows: Sequence[int], rows: Seque
 
 def test_without_anything_to_look_at_there_is_nothing(make_data):
     assert pretraining_callbacks(make_data(), pretrain_section()) == []
+
+
+def test_without_labels_there_is_no_score_and_training_can_t_stop_by_it(tmp_path, pairs, read_pair, inputs):
+    bare = [replace(pair, labels=()) for pair in pairs]
+    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, classes=(), shard_pairs=50)
+    data = PairDataModule(tmp_path / "shards", batch_size=4, draws=Draws(0, ("s1", "s2"), num_patches=1))
+    assert pretraining_callbacks(data, pretrain_section(evidence_pairs=1000)) == []
+    with pytest.raises(TrainingError, match=r"(?s)no pair of train or of validation has a label.*pretrain.patience=0"):
+        pretraining_callbacks(data, pretrain_section(evidence_pairs=1000, patience=3))
+    with pytest.raises(ShardError, match="only pretraining can learn from them"):
+        data.classes()
 
 
 def test_the_score_is_logged_as_the_macro_ap_of_neighbours_of_mean_tokens(run, make_data, tmp_path):

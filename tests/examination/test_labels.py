@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fusmae.examination.check import Dataset
+from fusmae.examination.examine import examine_index
 from fusmae.examination.index import check_labels, check_maps
 from fusmae.examination.observe import merge
 from fusmae.sources.shared.source import Facts
@@ -80,6 +81,15 @@ def test_classes_that_are_all_there_pass(ask, pairs):
 def test_pairs_without_any_class_are_counted(ask, pairs):
     check = ask("classes", sharded=[replace(pairs[0], labels=()), *pairs[1:]])
     assert "1 pair without any class" in check.got
+
+
+def test_without_classes_there_is_nothing_to_check_and_nothing_blocks(pairs):
+    bare = [replace(pair, labels=()) for pair in pairs]
+    checks = examine_index(bare, (), Facts())
+    (check,) = (check for check in checks if check.name == "classes")
+    assert check.status == "skipped"
+    assert "without labels: enough to pretrain" in check.got
+    assert not any(check.blocks for check in checks)
 
 
 def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_has_them_by_place(pairs, classes):

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fusmae.modalities import BandGroup, BandStatistics, Modality, Statistics, modality_inputs
+from fusmae.modalities import BandGroup, BandStatistics, Modality, Statistics, by_modality, modality_inputs
 from tests.sections import preprocess_of
 
 MODALITIES = {
@@ -126,3 +126,32 @@ def test_a_part_of_a_modality_is_refused_in_a_stack_too() -> None:
     del pixels["s2_20m"]
     with pytest.raises(ValueError, match=r"lacks .*s2_20m"):
         preprocess_of(INPUTS, STATISTICS, is_stacked=True)(pixels)
+
+
+def test_bands_of_an_array_that_is_missing_are_zeros_where_a_tile_may_lack_it() -> None:
+    preprocess = preprocess_of(INPUTS, STATISTICS, may_lack_groups=True)
+    pixels = _pixels()
+    whole = preprocess(pixels)
+    several = next(items for items in by_modality(INPUTS).values() if len(items) > 1)
+    start = 0
+    for item in several:
+        tile = preprocess({name: array for name, array in pixels.items() if name != item.name})[item.modality]
+        kept = torch.ones(tile.shape[1], dtype=torch.bool)
+        kept[start : start + len(item.bands)] = False
+        assert not tile[:, ~kept].any()
+        assert torch.equal(tile[:, kept], whole[item.modality][:, kept])
+        start += len(item.bands)
+
+
+@pytest.mark.parametrize("is_stacked", [False, True])
+def test_hidden_arrays_are_those_that_are_missing_even_where_they_are_nan(is_stacked: bool) -> None:
+    preprocess = preprocess_of(INPUTS, STATISTICS, is_stacked=is_stacked, may_lack_groups=True)
+    pixels = _pixels()
+    hidden = next(items for items in by_modality(INPUTS).values() if len(items) > 1)[-1].name
+    expected = preprocess({name: array for name, array in pixels.items() if name != hidden})
+    present = torch.tensor([[item.name != hidden for item in INPUTS]])
+    broken = pixels | {hidden: torch.full(pixels[hidden].shape, torch.nan)}
+    found = preprocess.hide(preprocess(broken), present)
+    assert found.keys() == expected.keys()
+    for name, tile in expected.items():
+        assert torch.equal(found[name], tile)

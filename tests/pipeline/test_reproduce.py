@@ -39,6 +39,8 @@ STAGES = {
 # Weights to start from, of a model of another tile side that lacks bands of the sample; they are gone afterwards.
 MINE = """
 from pathlib import Path
+from fusmae.runs.environment import keep_caches_inside
+keep_caches_inside(Path.cwd())
 from fusmae.config.params import load_config
 from fusmae.modalities import BandGroup, Modality, modality_inputs, BandStatistics
 from fusmae.models.preprocess import Preprocessing

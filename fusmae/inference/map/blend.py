@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.map.progress import Work
+from fusmae.inference.map.progress import Result, Work
 from fusmae.inference.scene.grid import Grid, Unit
 
 _LEAST_WEIGHT = 1e-12
@@ -24,7 +24,7 @@ class Rows:
     look: NDArray[np.float32]
 
 
-def blended(grid: Grid, work: Work) -> Iterator[Rows]:
+def blended(grid: Grid, work: Work[Result]) -> Iterator[Rows]:
     """Yield the map's rows from top to bottom, from every unit's stored result; memory holds a few rows of tiles."""
     units: dict[int, list[Unit]] = defaultdict(list)
     for unit in grid.units():
@@ -75,7 +75,7 @@ def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[
 
 
 def _row_of_tiles(
-    units: Sequence[Unit], work: Work, tiles: NDArray[np.int64], weights: NDArray[np.float64]
+    units: Sequence[Unit], work: Work[Result], tiles: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """A row of tiles blended along the row: `[columns, K + 1]`, weighted probabilities and the sum of the weights."""
     found = np.concatenate([work.load(unit).probabilities for unit in units]).astype(np.float64)

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
-from fusmae.errors import StorageError
-from fusmae.files import storage_error, write_json
+from fusmae.files import write_json
 from fusmae.inference.map.blend import blended
-from fusmae.inference.map.progress import Result, Work, work_key
+from fusmae.inference.map.progress import Result, Work, disk_named, work_key
 from fusmae.inference.map.quicklook import save_quicklook
 from fusmae.inference.map.rasters import stac_item, write_rasters
 from fusmae.inference.run_tiles import no_tile, run_batches, scene_batches
@@ -24,8 +22,10 @@ from fusmae.inference.scene.files import stored_in
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
+from fusmae.inference.scene.stac_item import SceneItem
 from fusmae.inference.scene.tiles import look_side_m
 from fusmae.inference.session import Session
+from fusmae.rasters.geometry import Box
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ class Map:
 
 def predict_map(
     model: Model,
-    paths: Mapping[str, Sequence[str | Path]],
+    paths: Mapping[str, Sequence[str | Path | SceneItem]],
     out: Path,
     *,
     readings: Mapping[str, Reading] | None = None,
     stride_m: int | None = None,
     is_checked: bool = True,
     taken: datetime | None = None,
+    bbox: Box | None = None,
 ) -> Map:
     """Predict every tile of a scene and write a map beside its picture and its STAC item.
 
@@ -65,12 +66,13 @@ def predict_map(
 
     Args:
         model: a tile classifier.
-        paths: files, folders and archives by modality; one modality is enough.
+        paths: files, folders and archives, or one STAC item, by modality; one modality is enough.
         out: path of the map, `….tif`; the other files are named after it.
         readings: how to interpret the files, by modality.
         stride_m: distance from tile to tile; None for half a tile.
         is_checked: whether to refuse pixels that look like other units.
-        taken: date of the scenes; None to find it in file names, else in the files' time of change.
+        taken: date of the scenes; None to find it in a STAC item, in file names, or in the files' time of change.
+        bbox: left, bottom, right and top of the map in degrees; None for all that the scenes cover.
 
     Raises:
         ExportError: the model is an encoder.
@@ -79,10 +81,11 @@ def predict_map(
     """
     model.session.require_classes(model.label)
     inputs = model.session.inputs
-    scenes = open_scenes(inputs, paths, readings or {})
+    scenes = open_scenes(inputs, paths, readings or {}, bbox, model.session.groups)
     grid = lay_grid(scenes, inputs, stride_m)
     date, date_source = (taken, "--date") if taken is not None else _date(scenes)
-    work = Work(out, work_key(model.sha256, model.session.device, scenes, grid))
+    # A CPU and a GPU round differently: a map that one began and the other ended would be neither's.
+    work = Work(out, work_key(f"{model.sha256} on {model.session.device}", scenes, grid), Result)
     # The claim begins when there is something to store, and lasts until the map is written, after the reader is closed.
     with ExitStack() as claim:
         with SceneReader(scenes, inputs, grid) as reader:
@@ -106,12 +109,13 @@ def predict_map(
             f"{grid.tile_m} m that cover it, not of the pixel alone",
             "datetime_from": date_source,
         }
-        with _disk_named(out):
-            written, counts = _publish(grid, work, out, model.session.classes, date, facts)
+        with disk_named(out, "what was predicted is kept"):
+            sources = [scene.item.link_from(out.parent) for scene in scenes.values() if scene.item is not None]
+            written, counts = _publish(grid, work, out, model.session.classes, date, facts, sources)
     return Map(written, grid, num_tiles, num_kept, counts, nodata)
 
 
-def _predict_units(session: Session, reader: SceneReader, work: Work) -> int:
+def _predict_units(session: Session, reader: SceneReader, work: Work[Result]) -> int:
     """Predict and store the units that are not done; returns how many were done before."""
     units = reader.grid.units()
     todo = [unit for unit in units if not work.is_done(unit)]
@@ -150,22 +154,14 @@ def _progress(num_units: int, num_done: int) -> Iterator[Callable[[int], None]]:
         yield lambda tiles: progress.update(task.id, advance=1, tiles=task.fields["tiles"] + tiles)
 
 
-@contextmanager
-def _disk_named(out: Path) -> Iterator[None]:
-    kept = "what was predicted is kept"
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(out, error, kept) from error
-    except RasterioError as error:
-        raise StorageError(
-            f"{out} could not be written: {error.__cause__ or error}; {kept}.",
-            hint="make room on the disk, then run the same command again",
-        ) from error
-
-
 def _publish(
-    grid: Grid, work: Work, out: Path, classes: Sequence[str], date: datetime, facts: Mapping[str, Any]
+    grid: Grid,
+    work: Work[Result],
+    out: Path,
+    classes: Sequence[str],
+    date: datetime,
+    facts: Mapping[str, Any],
+    sources: Sequence[str],
 ) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
     """Write every file into the work folder, then move all of them to their final places, the map last."""
     name = out.stem
@@ -175,7 +171,8 @@ def _publish(
     modalities = "+".join(facts["modalities"])
     title = f"{name}: {facts['model']} on {modalities}, tiles of {grid.tile_m} m every {grid.stride_m} m"
     save_quicklook(picture, rasters, classes, grid, title)
-    write_json(item, stac_item(name, grid, classes, date, {f"fusmae:{key}": value for key, value in facts.items()}))
+    properties = {f"fusmae:{key}": value for key, value in facts.items()}
+    write_json(item, stac_item(name, grid, classes, date, properties, sources))
     aux = rasters.classes.with_name(f"{rasters.classes.name}.aux.xml")
     made = [aux, rasters.classes, picture, item, rasters.probabilities]
     return tuple(path.replace(out.with_name(path.name)) for path in made)[::-1], rasters.counts
@@ -183,7 +180,7 @@ def _publish(
 
 def _date(scenes: Mapping[str, Scene]) -> tuple[datetime, str]:
     """When the scenes were taken, and where this was found."""
-    if named := scene_date(scenes):
-        return named, "file names"
-    newest = max(stored_in(path).stat().st_mtime for scene in scenes.values() for path in scene.files)
+    if found := scene_date(scenes):
+        return found, "STAC item" if any(scene.item for scene in scenes.values()) else "file names"
+    newest = max(stored_in(path).stat().st_mtime for scene in scenes.values() for path in scene.local_files)
     return datetime.fromtimestamp(newest, UTC), "time of the files' last change: their names tell no date"

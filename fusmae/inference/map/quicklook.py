@@ -14,7 +14,8 @@ from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.tiles import LOOK_PX
 
 _MAX_NAMED = 14
-_BLANK = 0.86
+BLANK = 0.86
+"""Grey of pixels without data."""
 _PANEL_IN, _FIGURE_IN = 4.6, 15.0
 _DPI = 140
 
@@ -25,14 +26,14 @@ def save_quicklook(path: Path, rasters: Rasters, classes: Sequence[str], grid: G
 
     look, look_m, numbers, sure = _reduced(rasters, grid)
     height, width = numbers.shape
-    palette = np.array([(_BLANK * 255,) * 3, *class_colours(classes)]) / 255
+    palette = np.array([(BLANK * 255,) * 3, *class_colours(classes)]) / 255
     legend = _legend(rasters.counts, classes, palette)
     panel_in = _PANEL_IN * min(2.0, height / width)
     figure = Figure(figsize=(_FIGURE_IN, panel_in + 0.9 + 0.11 * len(legend)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 3)
     extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)
-    axes[0].imshow(_stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
+    axes[0].imshow(stretched(look), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
     shows = "natural colour" if len(look) == 3 else "first band"
     axes[0].set_title(f"scene ({shows}, pixels of {look_m:g} m)", fontsize=10)
     axes[1].imshow(palette[numbers], extent=extent, interpolation="nearest")
@@ -72,11 +73,11 @@ def _on_screen(shape: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-def _stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:
+def stretched(look: NDArray[np.float32]) -> NDArray[np.float32]:
     """Stretch bands `[C, h, w]` to `[h, w, C]` (`[h, w]` for one band) from 0 to 1, in the same way for all bands."""
     is_known = np.isfinite(look)
     low, high = np.percentile(look[is_known], [1, 98]) if is_known.any() else (0.0, 1.0)
-    shown = np.where(is_known, np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), _BLANK).astype(np.float32)
+    shown = np.where(is_known, np.clip((look - low) / max(float(high - low), 1e-6), 0, 1), BLANK).astype(np.float32)
     return np.moveaxis(shown, 0, -1) if len(look) == 3 else np.asarray(shown[0])
 
 

@@ -145,10 +145,18 @@ _EXTENSIONS = (
 
 
 def stac_item(
-    name: str, grid: Grid, classes: Sequence[str], taken: datetime, properties: Mapping[str, Any]
+    name: str,
+    grid: Grid,
+    classes: Sequence[str],
+    taken: datetime,
+    properties: Mapping[str, Any],
+    sources: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The item as JSON values, with properties besides those of the projection; its assets lie beside it."""
-    from pystac import Item
+    """The item as JSON values, with properties besides those of the projection; its assets lie beside it.
+
+    `sources` are addresses or files of the STAC items that the map was made from; the item links to them.
+    """
+    from pystac import Item, Link, RelType
 
     left, bottom, right, top = box = (grid.left, grid.top - grid.height_m, grid.left + grid.width_m, grid.top)
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
@@ -170,6 +178,7 @@ def stac_item(
         stac_extensions=list(_EXTENSIONS),
         assets=_assets(name, classes),
     )
+    item.add_links([Link(RelType.DERIVED_FROM, source, "application/geo+json") for source in sources])
     found: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
     return found
 

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from rasterio.errors import RasterioError
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.files import scene_files, stored_in
-from fusmae.rasters.band_names import names_in, other_modality
+from fusmae.inference.scene.stac_assets import ItemAsset, contradiction, item_assets
+from fusmae.inference.scene.stac_item import SceneItem, scene_item
+from fusmae.rasters.band_names import names_in, needed_bands, other_modality
 from fusmae.rasters.raster_file import data_bands
 from fusmae.rasters.s1_units import S1Units, stated_units
 
@@ -25,9 +27,9 @@ _MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class BandFile:
-    """One band on disk."""
+    """One band of a scene."""
 
-    path: Path  # path of the file
+    path: Path | ItemAsset  # path of the file, or the asset of a STAC item
     index: int  # number of the band in the file, from 1
     pixel: float  # side of a pixel in units of the file's own CRS
     stated_units: S1Units | None = None  # units that the band's name, its tags or the file's name state
@@ -51,29 +53,38 @@ class FoundBands:
     order: tuple[str, ...]
     names: frozenset[str]  # product names of bands that the files state, whether the model takes them or not
     overruled: tuple[str, ...]  # bands that the files name differently, as `coastal.tif[1], B01, as B02`
+    item: SceneItem | None = field(default=None, kw_only=True)  # STAC item of the scene; None for one of files
 
 
 def find_bands(
     modality: str,
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path | SceneItem],
     wanted: Mapping[str, int],
     given: Sequence[str] | None = None,
-    units: S1Units = "dB",
+    units: S1Units | None = None,
+    optional: Sequence[Sequence[str]] = (),
 ) -> FoundBands:
-    """Find the bands of a scene.
+    """Find the bands of a scene, which is given as files, folders and archives, or as one STAC item.
 
     A band is recognised by its description, else by its tags, else (in a file of one band) by the file's name:
     `T33UUP_20170613T101031_B02.tif`. `B2` and `blue` are `B02`. If several files hold a band, the one whose pixel size
-    is nearest to the model's is used, and among files in several units the one in the given units: `Sigma0_VV_db` for
-    dB.
+    is nearest to the model's is used, and among files in several units the one in the given units, or in dB if they
+    are None: `Sigma0_VV_db`.
 
     `wanted` is the ground sampling distance in metres by band name, as the model takes it. `given` are names of all
-    bands, in the order of the files and of the bands in them; they replace the files' names.
+    bands, in the order of the files and of the bands in them; they replace the files' names. `optional` are groups of
+    bands that may all be missing.
 
     Raises:
-        InputError: a file is missing or can't be opened, or bands are missing or ambiguous.
+        InputError: a file or an item is missing or can't be opened, or bands are missing or ambiguous.
     """
-    bands = [band for path in scene_files(modality, paths) for band in _bands_in(modality, path, wanted)]
+    item = scene_item(modality, paths)
+    if item is not None:
+        assets = item_assets(item, modality, wanted, optional)
+        bands = [band for asset in assets for band in _bands_of(asset, modality, wanted, units)]
+    else:
+        files = [path for path in paths if not isinstance(path, SceneItem)]
+        bands = [band for path in scene_files(modality, files) for band in _bands_in(modality, path, wanted)]
     overruled: list[str] = []
     if given is not None:
         _require_fitting(modality, bands, given)
@@ -84,8 +95,10 @@ def find_bands(
             if band.names and names and not set(band.names) & set(names)
         ]
         bands = [replace(band, names=names) for band, names in zip(bands, told, strict=True)]
-    _require_all(modality, bands, wanted)
-    found = {name: _nearest(modality, name, gsd_m, bands, units) for name, gsd_m in wanted.items()}
+    known = {band.names[0] for band in bands if len(band.names) == 1}
+    needed = {name: wanted[name] for name in needed_bands(wanted, known, optional)}
+    _require_all(modality, bands, needed)
+    found = {name: _nearest(modality, name, gsd_m, bands, units or "dB") for name, gsd_m in needed.items()}
     names_of = {band: name for name, band in found.items()}
     return FoundBands(
         modality=modality,
@@ -93,23 +106,43 @@ def find_bands(
         order=tuple(names_of.get(band, UNNEEDED) for band in bands),
         names=frozenset(band.names[0] for band in bands if len(band.names) == 1),
         overruled=tuple(overruled),
+        item=item,
     )
 
 
 @contextmanager
-def raster(path: Path) -> Iterator[Any]:
+def raster(path: Path | ItemAsset) -> Iterator[Any]:
     """Open a raster for reading; raises InputError if it does not exist or can't be read, now or while it is open."""
-    if not stored_in(path).exists():
-        raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
     try:
-        with rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             yield dataset
     except RasterioError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error) from cause_of(path, error)
 
 
-def unreadable(path: str | Path, error: Exception) -> InputError:
-    """The error for a file that GDAL can't read."""
+def open_raster(path: Path | ItemAsset) -> Any:
+    """Open a raster for reading, until it is closed.
+
+    Raises:
+        InputError: it does not exist, is an asset that can't be opened, or contradicts its STAC item.
+        rasterio.errors.RasterioError: it is a file that can't be opened.
+    """
+    if isinstance(path, ItemAsset):
+        return path.open()
+    if not stored_in(path).exists():
+        raise InputError(f"There is no file {path}.", hint="check the paths of the scenes")
+    return rasterio.open(path)
+
+
+def cause_of(path: Path | ItemAsset, error: Exception) -> Exception | None:
+    """The error to chain to `unreadable`; none for an asset, whose address GDAL writes out with its signature."""
+    return None if isinstance(path, ItemAsset) else error
+
+
+def unreadable(path: Path | ItemAsset, error: Exception) -> InputError:
+    """The error for a raster that GDAL can't read."""
+    if isinstance(path, ItemAsset):
+        return path.unreadable(error)
     # rasterio's own text only points to the GDAL error that it wraps.
     return InputError(
         f"{path} can't be read: {error.__cause__ or error}",
@@ -137,6 +170,24 @@ def _bands_in(modality: str, path: Path, wanted: Collection[str]) -> list[BandFi
     # The names of the file and of its folder (the product) apply to all bands alike.
     stated = stated_units((path.stem,)) or stated_units((path.parent.name,))
     return [replace(band, stated_units=stated) for band in found]
+
+
+def _bands_of(asset: ItemAsset, modality: str, wanted: Collection[str], units: S1Units | None) -> list[BandFile]:
+    """The bands of an item's asset, as the item names them; what the file names too must agree."""
+    found = []
+    with raster(asset) as dataset:
+        pixel = (abs(dataset.res[0]) + abs(dataset.res[1])) / 2
+        for index in data_bands(dataset):
+            stated = asset.band(index)
+            description, unit = dataset.descriptions[index - 1] or "", dataset.units[index - 1] or ""
+            named, in_file = names_in(modality, (description,), wanted), stated_units((unit, description))
+            if named and stated.names and not set(named) & set(stated.names):
+                raise contradiction(asset, f"band {index} {'/'.join(named)}", "/".join(stated.names))
+            if units is None and in_file and stated.units and in_file != stated.units:
+                choice = f"--units {modality}={in_file} or {modality}={stated.units} says which is right"
+                raise contradiction(asset, in_file, stated.units, choice)
+            found.append(BandFile(asset, index, pixel, stated.units or in_file, stated.names, (description,)))
+    return found
 
 
 def _require_fitting(modality: str, bands: Sequence[BandFile], given: Sequence[str]) -> None:

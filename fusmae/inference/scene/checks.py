@@ -20,6 +20,7 @@ from fusmae.rasters.s1_units import (
     HOW_TO_TELL,
     LinearUnits,
     S1Units,
+    contradiction,
     conversion_to_decibels,
     doubt_of_decibels,
     is_scaled,
@@ -63,7 +64,7 @@ def print_warnings(warnings: Sequence[str]) -> None:
 
 def _check_backscatter(modality: str, bands: Samples, scene: Scene, unit: Unit) -> list[str]:
     """Refuse a scene in another unit than its reader was given, with unstated nodata or with swapped polarisations."""
-    units, warnings = scene.reading.units, list[str]()
+    units, warnings = scene.units, list[str]()
     said = {band.stated_units for band in scene.bands.values()} - {None}
     stated = next((linear for linear in FACTOR if said == {linear}), None)
     if units == "dB":
@@ -116,12 +117,10 @@ def _check_linear(modality: str, bands: Samples, units: LinearUnits, stated: Lin
     negative = max(float((pixels < 0).mean()) for pixels in bands.values())
     require_linear(modality, negative, units, of="band")
     evidence = weigh(bands)
-    (other,) = FACTOR.keys() - {units}
     if evidence.is_uncalibrated:  # `_refuse_no_backscatter` refuses it for its level
         return []
-    signs = (evidence.sure, stated)
-    if other in signs and units not in signs:
-        reason = f"{other} is {evidence.how_sure}" if evidence.sure else f"the files say {other}"
+    if reason := contradiction(evidence, units, stated):
+        (other,) = FACTOR.keys() - {units}
         raise InputError(
             f"The {modality} scene looks like {other}, not {units}.",
             got=evidence.described,

@@ -15,7 +15,7 @@ ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
 # Files in a Sentinel-2 product's quality folder are named after bands, too.
 _QUALITY = "QI_DATA"
 # Names of pictures of a scene: they are not bands, though their names may contain a band's name.
-_PICTURE = re.compile(
+PICTURE = re.compile(
     r"(?<![A-Za-z0-9])(thumb(nail)?s?|overviews?|previews?|quick-?looks?|ql|browse|tci|pvi|visual)(?![A-Za-z0-9])", re.I
 )
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar"}
@@ -43,6 +43,14 @@ def stored_in(path: Path) -> Path:
     return Path(member[2]) if member else path
 
 
+def is_there(text: str) -> bool:
+    """Whether a text is the path of a file or folder; an address may be too long for one."""
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
+
+
 def _files_of(modality: str, given: str | Path) -> list[Path]:
     text = str(given)
     if text.startswith("/vsi"):
@@ -50,7 +58,7 @@ def _files_of(modality: str, given: str | Path) -> list[Path]:
         # A raster that is given itself is always taken, as outside of archives.
         is_raster = inside.lower().endswith(ENDINGS)
         return [_member(kind, archive, inside)] if is_raster else _listed_archive(modality, kind, archive, inside)
-    if _SCHEME.match(text) and not Path(text).exists():
+    if _SCHEME.match(text) and not is_there(text):
         parts = urlsplit(text)
         if parts.scheme.lower() != "file":
             raise _elsewhere(text, parts.scheme.lower())
@@ -113,7 +121,7 @@ def _bands_among(modality: str, given: Path, rasters: Mapping[PurePath, Path]) -
     bands = [
         file
         for inside, file in rasters.items()
-        if not any(part == _QUALITY or _PICTURE.search(part) for part in inside.parts)
+        if not any(part == _QUALITY or PICTURE.search(part) for part in inside.parts)
     ]
     if not bands:
         raise InputError(

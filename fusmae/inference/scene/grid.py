@@ -22,6 +22,7 @@ from fusmae.rasters.raster_file import Flags
 # A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
 _CELLS_PER_STRIDE = 5
 _ROUNDING_M = 1e-3
+_DEGREES = "EPSG:4326"
 # In pixels, cells or degrees.
 _ROUNDING = 1e-6
 # Width in metres of the columns of tiles that are read at once; it bounds memory whatever the scene's width.
@@ -137,6 +138,7 @@ def lay_grid(
             "The scenes have less ground in common than a tile." if len(scenes) > 1 else "The scene is too small.",
             got=f"{max(0, right - left):.0f} x {max(0, top - bottom):.0f} m",
             expected=f"{tile_m} x {tile_m} m at least, which the model sees at once",
+            hint="a larger --bbox, if the scenes have more ground" if main.bbox else "",
         )
     ground_m = (grid_top - top, left - grid_left, grid_top - bottom, right - grid_left)
     return Grid(crs, grid_left, grid_top, tile_m, stride_m, cell_m, width_m, height_m, ground_m)
@@ -180,6 +182,21 @@ def _common_box(scenes: Mapping[str, Scene], crs: Any) -> Box:
             "south; if one of them has the wrong one, `rio edit-info FILE --crs EPSG:…` mends it"
             if len({lats[0] < 0 for _, lats in places.values()}) > 1
             else "bring scenes of one place; `rio bounds FILE` shows where each lies",
+        )
+    bbox = next(iter(scenes.values())).bbox
+    return (left, bottom, right, top) if bbox is None else _wanted_part((left, bottom, right, top), bbox, crs)
+
+
+def _wanted_part(ground: Box, bbox: Box, crs: Any) -> Box:
+    """The part of the ground, in `crs`, that is in a box in degrees."""
+    sides = list(zip(ground, transform_bounds(_DEGREES, crs, *bbox), strict=True))
+    left, bottom, right, top = *map(max, sides[:2]), *map(min, sides[2:])
+    if left >= right or bottom >= top:
+        raise InputError(
+            "What --bbox asks for is not on the scenes.",
+            got=",".join(f"{side:g}" for side in bbox),
+            expected=f"a part of {','.join(f'{side:.4f}' for side in transform_bounds(crs, _DEGREES, *ground))}: west, "
+            "south, east and north in degrees",
         )
     return left, bottom, right, top
 

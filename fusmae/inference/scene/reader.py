@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,9 +20,10 @@ from rasterio.warp import reproject, transform, transform_bounds
 from rasterio.windows import Window
 
 from fusmae.errors import InputError
-from fusmae.inference.scene.bands import unreadable
+from fusmae.inference.scene.bands import cause_of, open_raster, unreadable
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.scene import Scene
+from fusmae.inference.scene.stac_assets import MEND, ItemAsset
 from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.geometry import box_of, north_up, steps_north_up
 from fusmae.rasters.raster_file import (
@@ -37,7 +39,7 @@ from fusmae.rasters.raster_file import (
     statement_of,
     zero_is_nodata,
 )
-from fusmae.rasters.s1_units import FACTOR, require_linear
+from fusmae.rasters.s1_units import require_linear, to_decibels
 
 # Size of GDAL's cache of blocks. It holds a row of blocks in every band of Sentinel-2, so that each is read once.
 _CACHE_BYTES = 256 * 2**20
@@ -99,16 +101,20 @@ class _Block:
 class _Lattice:
     """Bands of one modality whose files have the same pixels, stored in any order of rows and columns.
 
-    `files` are open datasets of rasterio, each with the number of each band, from 1, by the band's name.
+    `files` are rasters, each with its open dataset of rasterio and the number of each band, from 1, by the band's name.
     `is_zero_nodata` is whether a pixel that is 0 in all bands of the modality has no data.
     """
 
     def __init__(
-        self, files: Sequence[tuple[Any, dict[str, int]]], units: Units, grid: Grid, is_zero_nodata: bool
+        self,
+        files: Sequence[tuple[Path | ItemAsset, Any, dict[str, int]]],
+        units: Units,
+        grid: Grid,
+        is_zero_nodata: bool,
     ) -> None:
         self._files, self._units, self._grid, self._is_zero_nodata = files, units, grid, is_zero_nodata
-        self.names = tuple(name for _, indexes in files for name in indexes)
-        dataset, _ = files[0]
+        self.names = tuple(name for *_, indexes in files for name in indexes)
+        _, dataset, _ = files[0]
         self._crs, self._height, self._width = dataset.crs, dataset.height, dataset.width
         self._is_in_crs = self._crs == grid.crs
         self._stored = dataset.transform
@@ -156,15 +162,15 @@ class _Lattice:
         window = Window(column, row, block.width, block.height)
         found: dict[str, Floats] = {}
         reasons: dict[str, Any] = {}
-        for dataset, indexes in self._files:
+        for path, dataset, indexes in self._files:
             chosen = {name: index for name, index in indexes.items() if name in names}
             if not chosen:
                 continue
-            statement = statement_of(dataset.name, dataset, self._units, tuple(chosen.values()))
+            statement = statement_of(path, dataset, self._units, tuple(chosen.values()))
             try:
                 bands = read_bands(dataset, statement, window)
             except RasterioError as error:
-                raise unreadable(dataset.name, error) from error
+                raise unreadable(path, error) from cause_of(path, error)
             found.update(zip(chosen, north_up(bands.in_units(self._units), self._stored), strict=True))
             for reason, flags in bands.why.items():
                 reasons[reason] = reasons.get(reason, False) | north_up(flags, self._stored)[block.inner].any(axis=0)
@@ -269,12 +275,14 @@ def _has_all(values: Floats, number: float) -> bool:
 class SceneReader(ExitStack):
     """Reads windows of scenes onto a grid, co-registered by georeference. One thread at a time may use it.
 
-    `inputs` are the arrays that the model takes, without those of absent modalities.
+    `inputs` are the arrays that the model takes, without those of absent modalities and resolutions.
     """
 
     def __init__(self, scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], grid: Grid) -> None:
         super().__init__()
-        self.inputs = tuple(item for item in inputs if item.modality in scenes)
+        given = [item for item in inputs if item.modality in scenes]
+        self.inputs = tuple(item for item in given if set(item.bands) <= scenes[item.modality].bands.keys())
+        self._absent = [item for item in given if item not in self.inputs]
         self.grid = grid
         self._tallies: dict[str, Counter[str]] = {item.name: Counter() for item in self.inputs}
         self._scenes = scenes
@@ -288,11 +296,11 @@ class SceneReader(ExitStack):
 
     def _opened(self, scene: Scene, units: Units) -> list[_Lattice]:
         """A modality's lattices; their files are open until the reader is closed."""
-        files: dict[Any, list[tuple[Any, dict[str, int]]]] = defaultdict(list)
+        files: dict[Any, list[tuple[Path | ItemAsset, Any, dict[str, int]]]] = defaultdict(list)
         nodata: list[float | None] = []
         for path in scene.files:
             indexes = {name: band.index for name, band in scene.bands.items() if band.path == path}
-            dataset = self.enter_context(rasterio.open(path))
+            dataset = self.enter_context(open_raster(path))
             statement = statement_of(path, dataset, units, tuple(indexes.values()))
             if scene.reading.offset and any(statement.offsets):
                 raise InputError(
@@ -301,11 +309,11 @@ class SceneReader(ExitStack):
                     expected="one of the two",
                     hint="leave out --offset",
                 )
-            if statement.is_scaled and scene.reading.units != "power":
+            if statement.is_scaled and scene.units != "power":
                 samples = [read_bands(dataset, statement, window) for window in sample_windows(dataset)]
-                require_possible(path, samples, units)
+                require_possible(path, samples, units, MEND if isinstance(path, ItemAsset) else "")
             nodata += statement.nodata
-            files[dataset.crs.to_wkt(), tuple(dataset.transform), dataset.shape].append((dataset, indexes))
+            files[dataset.crs.to_wkt(), tuple(dataset.transform), dataset.shape].append((path, dataset, indexes))
         return [_Lattice(same, units, self.grid, zero_is_nodata(nodata, units)) for same in files.values()]
 
     def read(self, item: ModalityInput, *box_m: int, tally: Counter[str] | None = None) -> Floats:
@@ -345,7 +353,10 @@ class SceneReader(ExitStack):
 
     def nodata_sentences(self) -> tuple[str, ...]:
         """Describe the pixels without data that `read_counted` found, by input, and what may be unexpected."""
-        found = []
+        found = [
+            f"{item.name}: the scene has no {', '.join(item.bands)}; the model goes on without them"
+            for item in self._absent
+        ]
         for name, tally in self._tallies.items():
             if reasons := [f"{tally[reason]:,} {reason}" for reason in _REASONS if tally[reason]]:
                 share = sum(tally[reason] for reason in _REASONS) / tally[_PIXELS]
@@ -364,13 +375,10 @@ class SceneReader(ExitStack):
 
 
 def _in_units(pixels: Floats, scene: Scene) -> Floats:
-    units = scene.reading.units
+    units = scene.units
     if units != "dB":
         require_linear(scene.modality, float((pixels < 0).mean()), units, of="tile")
-        # 0 in one band is a measurement of no power, which has no logarithm: the pixel has no data.
-        np.copyto(pixels, np.nan, where=(pixels <= 0).any(axis=0))
-        np.log10(pixels, out=pixels)
-        pixels *= FACTOR[units]
+        to_decibels(pixels, units)
     if scene.reading.offset:
         pixels -= scene.reading.offset
         # Atmospheric correction makes the darkest water a little less than 0.

@@ -6,7 +6,7 @@ Pixels are evidence, and so is what the product states in its file names, its XM
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from fusmae.inference.scene.scene import Scene
 from fusmae.rasters.s2_offset import (
     FLOOR_QUANTILE,
     OFFSET,
-    adds_offset,
+    StatedOffset,
     dark_level,
     is_overshot_water,
     judge_floors,
     named_baseline,
+    offset_by_properties,
+    offset_of_baseline,
 )
 
 # A band with fewer pixels in a tile has no dark floor.
@@ -59,13 +61,6 @@ class _Item(BaseModel):
     properties: dict[str, Any]
 
 
-class StatedOffset(NamedTuple):
-    """The number that a product states was added to all digital numbers, 0 for none; and where, in words for people."""
-
-    offset: int
-    source: str
-
-
 def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> list[str]:
     """Warnings about what pixels alone can't show of a scene, whose tiles are as they are in its files.
 
@@ -76,7 +71,8 @@ def check_product(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
 
 
 def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> str:
-    stated, option, told = stated_offset(scene.files), f"--offset {modality}=", scene.reading.offset
+    stated = scene.stated_offset if scene.item else stated_offset(scene.local_files)
+    option, told = f"--offset {modality}=", scene.reading.offset
     names = list(dict.fromkeys(name for tile in tiles for name in tile.bands))
     floors = _floors(tiles, names)
     verdicts = np.where(dark_level(floors) > _CLOUD_DN, 0, judge_floors(floors))
@@ -126,7 +122,8 @@ def _check_offset(modality: str, tiles: Sequence[SampledTile], scene: Scene) -> 
             f"The {modality} scene does not hold an offset of {told}.",
             got=got,
             expected=f"hardly a pixel far below {told}",
-            hint="leave out --offset; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
+            hint=("leave out --offset" if scene.item is None else f"{option}0 if the item is wrong")
+            + "; if its dark pixels are nodata, say so: rio edit-info FILE --nodata VALUE",
         )
     if says_none:
         return f"The {modality} scene may hold no offset ({got}): {told} is taken off all the same"
@@ -196,7 +193,12 @@ def _where(tiles: Sequence[SampledTile], verdicts: NDArray[np.int8]) -> str:
 
 def _check_level(modality: str, scene: Scene) -> str:
     """Warn about another level than the training data's: L1C if the model takes B10, else L2A is assumed."""
-    stated = stated_level(scene.files, scene.names)
+    if scene.item is None:
+        stated = stated_level(scene.local_files, scene.names)
+    else:
+        properties = scene.item.properties
+        texts = (properties.get("processing:level"), properties.get("s2:product_uri"), scene.item.id)
+        stated = next(filter(None, (_level_in(str(text), "the item says") for text in texts)), None)
     if stated is None or (stated[0] == "L1C") == ("B10" in scene.bands):
         return ""
     level, source = stated
@@ -212,25 +214,24 @@ def stated_offset(files: Sequence[Path]) -> StatedOffset | None:
     if found := next(filter(None, (read(file) for read in (_in_xml, _in_item) for file in files)), None):
         return found
     named = named_baseline(name for file in files for name in reversed(file.absolute().parts))
-    return named and _of_baseline(named[0], f"the name {named[1]}")
-
-
-def _of_baseline(baseline: int, place: object) -> StatedOffset:
-    text = f"processing baseline {baseline // 100:02d}.{baseline % 100:02d} in {place}"
-    return StatedOffset(OFFSET * adds_offset(baseline), text)
+    return named and offset_of_baseline(named[0], f"the name {named[1]}")
 
 
 def stated_level(files: Sequence[Path], bands: frozenset[str]) -> tuple[str, str] | None:
     """The processing level that names or XML state, or that band B10 shows, and where it was found."""
     for file in files:
         for name in (file.name, *reversed(file.absolute().parts[-_MOST_FOLDERS - 1 : -1])):
-            levels = {"".join(groups).upper() for groups in _LEVEL.findall(name)}
-            if len(levels) == 1:
-                return levels.pop(), f"the name {name}"
+            if level := _level_in(name, "the name"):
+                return level
         for path in _xml_files(file):
             return ("L1C" if "L1C" in path.name else "L2A"), str(path)
     # Atmospheric correction removes the cirrus band, so that only L1C has it.
     return ("L1C", "band B10 beside the others") if "B10" in bands else None
+
+
+def _level_in(text: str, where: str) -> tuple[str, str] | None:
+    levels = {"".join(groups).upper() for groups in _LEVEL.findall(text)}
+    return (levels.pop(), f"{where} {text}") if len(levels) == 1 else None
 
 
 def _in_xml(file: Path) -> StatedOffset | None:
@@ -240,7 +241,7 @@ def _in_xml(file: Path) -> StatedOffset | None:
         if len(offsets) == 1:
             return StatedOffset(offsets.pop(), str(path))
         baseline = _XML_BASELINE.search(text)
-        if not offsets and baseline and not (found := _of_baseline(int(baseline[1] + baseline[2]), path)).offset:
+        if not offsets and baseline and not (found := offset_of_baseline(int(baseline[1] + baseline[2]), path)).offset:
             return found
     return None
 
@@ -251,10 +252,8 @@ def _in_item(file: Path) -> StatedOffset | None:
             properties = _Item.model_validate_json(_text_of(path)).properties
         except ValueError:
             continue
-        if properties.get("earthsearch:boa_offset_applied") is True:
-            return StatedOffset(0, f"earthsearch:boa_offset_applied in {path}")
-        if baseline := re.fullmatch(r"(\d{2})\.(\d{2})", str(properties.get("s2:processing_baseline"))):
-            return _of_baseline(int(baseline[1] + baseline[2]), path)
+        if found := offset_by_properties(properties, place=path):
+            return found
     return None
 
 

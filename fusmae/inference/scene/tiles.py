@@ -96,7 +96,7 @@ def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
     It is the least one from the scene's own pixel to the cell with which the picture has at most `LOOK_PX`, else the
     cell's. It divides a cell, so that a cell is a whole number of the picture's pixels.
     """
-    gsd_m = _look_input(inputs).gsd_m
+    gsd_m = look_input(inputs).gsd_m
     sides = (side for side in range(gsd_m, grid.cell_m, gsd_m) if grid.cell_m % side == 0)
     return next((side for side in sides if max(grid.height_m, grid.width_m) <= LOOK_PX * side), grid.cell_m)
 
@@ -117,7 +117,7 @@ def cut_batches(
         for modalities, columns in sorted(settings.items()):
             for start in range(0, len(columns), BATCH_SIZE):
                 yield _batch(strip, inputs, modalities, tuple(columns[start : start + BATCH_SIZE]))
-        yield UnitView(strip.unit, _has_data(strip, inputs, cell_m), _look(strip, inputs, look_m or cell_m))
+        yield UnitView(strip.unit, _has_data(strip, inputs, cell_m), look_at(strip, inputs, look_m or cell_m))
 
 
 def _present(strip: Strip, inputs: tuple[ModalityInput, ...]) -> list[tuple[str, ...]]:
@@ -183,13 +183,17 @@ def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> F
     return found
 
 
-def _look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
+def look_input(inputs: Sequence[ModalityInput]) -> ModalityInput:
+    """The array whose bands show the scene: the one with natural colour, else the first."""
     return next((item for item in inputs if set(NATURAL_COLOUR) <= set(item.bands)), inputs[0])
 
 
-def _look(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Floats:
-    """Mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data."""
-    item = _look_input(inputs)
+def look_at(strip: Strip, inputs: Sequence[ModalityInput], cell_m: int) -> Floats:
+    """The scene for people, `[3, h, w]` in natural colour or `[1, h, w]` of the first band.
+
+    It is the mean of the scene's pixels in each pixel of side `cell_m`; NaN where the scene has no data.
+    """
+    item = look_input(inputs)
     bands = [item.bands.index(name) for name in NATURAL_COLOUR] if set(NATURAL_COLOUR) <= set(item.bands) else [0]
     shares = _cell_means((~strip.empty(item)).astype(np.float32)[None], strip.unit, item, cell_m)
     values = np.nan_to_num(strip.pixels[item.name][bands])

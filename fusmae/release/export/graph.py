@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from fusmae.errors import ExportError
 from fusmae.inference.session import EMBEDDING, PRESENCE, TOKENS, Session
+from fusmae.modalities import by_modality
+from fusmae.models.architecture import modality_settings
 from fusmae.models.encoder import Encoder
 from fusmae.models.heads import Classifier, pool
 from fusmae.models.preprocess import Preprocess
@@ -43,6 +45,9 @@ class Deployable(nn.Module, ABC):
         super().__init__()
         self.preprocess = preprocess
         self.inputs, self.modalities = preprocess.inputs, tuple(encoder.in_chans)
+        self.may_lack_groups = preprocess.preprocessing.may_lack_groups
+        self.columns = tuple(item.name for item in self.inputs) if self.may_lack_groups else self.modalities
+        """Names of what a column of `presence` is about: each input, or each modality."""
 
     @abstractmethod
     def results(self, tiles: dict[str, Tensor], presence: Tensor | None) -> dict[str, Tensor]:
@@ -54,18 +59,24 @@ class Deployable(nn.Module, ABC):
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """The outputs in the order of `outputs`.
 
-        Arrays are one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence `[B, M]`, 1 or 0.
+        Arrays are one `[B, C, h, w]` float32 per input in the order of `inputs`, then presence, 1 or 0: `[B, G]` with a
+        column per input where a tile may lack resolution groups, else `[B, M]` with one per modality.
         """
         *pixels, presence = arrays
         tiles = self.preprocess({item.name: array for item, array in zip(self.inputs, pixels, strict=True)})
-        found = self.results(tiles, presence > 0.5)
+        present = presence > 0.5
+        if self.may_lack_groups:
+            tiles = self.preprocess.hide(tiles, present)
+            sizes = [len(groups) for groups in self.preprocess.preprocessing.groups.values()]
+            present = torch.stack([columns.any(dim=1) for columns in torch.split(present, sizes, dim=1)], dim=1)
+        found = self.results(tiles, present)
         return tuple(found[name] for name in self.outputs)
 
     @torch.no_grad()
-    def reference(self, batch: Mapping[str, NDArray[Any]], setting: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Torch's outputs, to check parity: absent modalities' tokens are left out here, not masked."""
-        present = {item.name: torch.from_numpy(batch[item.name]) for item in self.inputs if item.modality in setting}
-        return {name: np.asarray(found) for name, found in self.results(self.preprocess(present), None).items()}
+    def reference(self, pixels: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Torch's outputs for the arrays that a tile has: tokens of absent modalities are left out, not masked."""
+        tiles = self.preprocess({name: torch.from_numpy(array) for name, array in pixels.items()})
+        return {name: np.asarray(found) for name, found in self.results(tiles, None).items()}
 
 
 class DeployableClassifier(Deployable):
@@ -118,21 +129,22 @@ def deployable(checkpoint: Checkpoint) -> Deployable:
 
 
 def describe_graph(
-    checkpoint: Checkpoint, outputs: Mapping[str, str], *, tile_m: int, data: str, git: Mapping[str, Any]
+    checkpoint: Checkpoint, model: Deployable, *, tile_m: int, data: str, git: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Metadata of a graph: all that is needed to feed it, to interpret its outputs and to trace its origin.
 
-    `outputs` are those of the `Deployable`, `tile_m` is the side of a tile in metres, `data` the source's name and
+    `model` is what is exported of the checkpoint, `tile_m` the side of a tile in metres, `data` the source's name and
     licence, `git` commit and dirty flag now.
     """
     return {
         **checkpoint.preprocessing.model_dump(mode="json"),
         "modalities": list(checkpoint.architecture.groups),
-        "presence": f"one graph for every setting: input `{PRESENCE}` [B, M] is 1 where a modality is there",
+        "presence": f"one graph for every setting: input `{PRESENCE}` is 1 where a tile has what a column names",
+        "presence_columns": list(model.columns),
         "tile_m": tile_m,
         "tile_px": checkpoint.architecture.tile_px,
         "classes": list(checkpoint.classes),
-        "outputs": dict(outputs),
+        "outputs": model.outputs,
         "precision": "fp32",
         "git": dict(git),
         "trained": dict(checkpoint.provenance),
@@ -146,7 +158,7 @@ def export_onnx(model: Deployable, *, opset: int) -> Any:
     The model is put in eval mode.
     """
     example = [torch.zeros(2, len(item.bands), item.side_px, item.side_px) for item in model.inputs]
-    example.append(torch.ones(2, len(model.modalities)))
+    example.append(torch.ones(2, len(model.columns)))
     batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
         # The warning is about inputs that share one batch dimension, which is intended.
@@ -202,36 +214,48 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def check_parity(
     session: Session,
-    reference: Callable[[Arrays, Sequence[str]], Mapping[str, NDArray[np.float32]]],
+    reference: Callable[[Arrays], Mapping[str, NDArray[np.float32]]],
     read: Callable[[Sequence[int]], Arrays],
     num_pairs: int,
-    settings: Sequence[Sequence[str]],
     *,
     max_abs_error: float,
 ) -> dict[str, Any]:
     """Compare a graph's outputs with torch's on every pair; report the largest difference by setting and batch size.
 
-    `reference` computes torch's outputs by name from pixels and the modalities that are present; `read` reads pairs by
-    their indices and returns arrays by input name. `settings` are the modalities that are present, in each case;
-    `max_abs_error` is allowed in each output.
+    Settings are all modalities, each alone, and, if a tile may lack resolution groups, all without one group. All pairs
+    are compared.
+
+    Args:
+        session: session of the graph.
+        reference: function that computes torch's outputs by name, from the arrays of what is present.
+        read: function that reads pairs by their indices, and returns arrays by input name.
+        num_pairs: number of pairs.
+        max_abs_error: largest absolute difference allowed in each output.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.
     """
 
-    def difference(batch: Arrays, setting: Sequence[str]) -> float:
-        found, expected = session.run(batch, setting), reference(batch, setting)
+    def difference(batch: Arrays, lacking: str, setting: Sequence[str]) -> float:
+        given = [item.name for item in session.inputs if item.modality in setting and item.name != lacking]
+        pixels = {name: batch[name] for name in given}
+        found, expected = session.run(pixels), reference(pixels)
         # np.max keeps a NaN, which Python's max would drop.
         return float(np.max([np.abs(found[name] - values).max() for name, values in expected.items()]))
 
+    every = tuple(by_modality(session.inputs))
+    settings = [("", setting) for setting in modality_settings(every)]
+    settings += [(name, every) for name in session.groups]
     checks, pairs = [], range(num_pairs)
-    for setting, batch_size in product(settings, BATCH_SIZES):
+    for (lacking, setting), batch_size in product(settings, BATCH_SIZES):
         batches = (read(pairs[start : start + batch_size]) for start in pairs[::batch_size])
-        worst = float(np.max([difference(batch, setting) for batch in batches]))
-        checks.append({"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst})
+        worst = float(np.max([difference(batch, lacking, setting) for batch in batches]))
+        row = {"modalities": list(setting), "batch_size": batch_size, "max_abs_error": worst}
+        checks.append(row | ({"without": lacking} if lacking else {}))
         if not worst <= max_abs_error:
             raise ExportError(
-                f"ONNX and torch differ on {'+'.join(setting)} at batch size {batch_size}.",
+                f"ONNX and torch differ on {'+'.join(setting)}{f' without {lacking}' if lacking else ''} at batch size "
+                f"{batch_size}.",
                 got=worst,
                 expected=f"at most {max_abs_error}",
                 hint="look for an operator that the exporter changed; nothing was exported",

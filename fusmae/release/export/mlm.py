@@ -111,12 +111,12 @@ def _presence(metadata: Mapping[str, Any], shape: list[int]) -> Any:
     from pystac.extensions.mlm import InputStructure, ModelInput
     from pystac.extensions.raster import DataType
 
-    columns = ", ".join(metadata["modalities"])
+    columns = ", ".join(metadata.get("presence_columns") or metadata["modalities"])
     return ModelInput.create(
         PRESENCE,
         [],
-        InputStructure.create(shape, ["batch", "modality"], DataType.FLOAT32),
-        description=f"1 where a tile has the modality, else 0; columns: {columns}",
+        InputStructure.create(shape, ["batch", "column"], DataType.FLOAT32),
+        description=f"1 where a tile has what a column names, else 0; columns: {columns}",
     )
 
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import math
 import re
 import time
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -22,10 +22,12 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.geometry import lon_lat
+from fusmae.rasters.geometry import cell_column, cell_row, lon_lat
 from fusmae.rasters.raster_file import touched
+from fusmae.rasters.s1_units import LinearUnits, S1Units
 from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
+from fusmae.sources.folder.backscatter import decibels_of, require_stated
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
 from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
@@ -33,9 +35,11 @@ from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 from fusmae.units import UNITS, Unit
 
 _ENDINGS = (".tif", ".tiff")
-_CELL_DEGREES = 10_000 / 111_195
+_CELL_M = 10_000
 # A younger file's hash isn't stored: the file may be rewritten without a change of its time.
 _SETTLED_NS = 2_000_000_000
+# Number of pairs, approximately, whose levels show whether linear units are stated rightly.
+_SAMPLED_PAIRS = 24
 _TRAIN_BELOW, _VALIDATION_BELOW = 0.70, 0.85
 
 
@@ -49,19 +53,28 @@ class FolderSource(Source):
     name = "folder"
     licence = "as its owner states"
 
-    def __init__(self, classes: Sequence[str], s2_offset: int = 0, inputs: Sequence[ModalityInput] = ()) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        s2_offset: int = 0,
+        inputs: Sequence[ModalityInput] = (),
+        units: Mapping[str, S1Units] | None = None,
+    ) -> None:
         self.classes = tuple(composed(name) for name in classes)
         self._s2_offset = s2_offset
+        self._linear: dict[str, LinearUnits] = {key: kind for key, kind in (units or {}).items() if kind != "dB"}
         self._inputs = tuple(inputs)
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
-        read_pairs_table(raw / TABLE, self.classes)
+        rows = read_pairs_table(raw / TABLE, self.classes)
         folders = modality_folders(raw)
         for item in self._inputs:
             if raw / item.modality not in folders:
                 problem = f"There is no GeoTIFF in {raw / item.modality}."
                 raise SourceError(problem, expected=f"{item.modality}/<key>.tif", hint=LAYOUT_HINT)
+        for modality, linear in self._linear.items():
+            require_stated(modality, self._sampled(raw, rows, modality), linear)
         rasters = [path for folder in folders for path in sorted(chain(*rasters_by_key(folder).values()))]
         hashes = file_hashes(raw, rasters)
         listed = [f"{path.relative_to(raw).as_posix()} {found}" for path, found in zip(rasters, hashes, strict=True)]
@@ -90,7 +103,10 @@ class FolderSource(Source):
         for modality, files in rasters.items():
             for raster in files:
                 _check_names(pair.key, raster, bands)
-                pixels = _in_units(pair.key, modality, UNITS[units[modality]], raster, files)
+                if linear := self._linear.get(modality):
+                    pixels: NDArray[Any] = decibels_of(pair.key, modality, raster, linear)
+                else:
+                    pixels = _in_units(pair.key, modality, UNITS[units[modality]], raster, files)
                 bands |= zip(raster.names, pixels, strict=True)
         return bands
 
@@ -100,10 +116,20 @@ class FolderSource(Source):
         paths = _find_rasters(folder, key, [item.gsd_m for item in inputs])
         if paths[0] is None:
             raise absent_raster(folder, key)
-        rasters = [read_raster(path, key, hint=LAYOUT_HINT, units=inputs[0].units) for path in filter(None, paths)]
+        is_linear = modality in self._linear
+        rasters = [
+            read_raster(path, key, hint=LAYOUT_HINT, units=inputs[0].units, is_linear=is_linear)
+            for path in filter(None, paths)
+        ]
         for raster in rasters:
             require_ground(key, raster, inputs)
         return rasters
+
+    def _sampled(self, raw: Path, rows: Sequence[PairRow], modality: str) -> Iterator[Raster]:
+        """Read files of pairs from all over the table; stages that use them refuse those that can't be read."""
+        for row in rows[:: max(1, len(rows) // _SAMPLED_PAIRS)]:
+            with suppress(PairError):
+                yield from self._rasters(raw, row.key, modality)
 
     def facts(self, raw: Path) -> Facts:
         """Return the offset of the settings; nothing else is known about a user's data."""
@@ -236,10 +262,8 @@ def _position(path: Path) -> tuple[float, float] | None:
 
 def _cell(lon: float, lat: float) -> str:
     """Return the name of the cell, about 10 by 10 km at any latitude, that is the place where the table states none."""
-    row = math.floor(lat / _CELL_DEGREES)
-    # All cells of a row have one width; otherwise neighbouring cells would not meet.
-    shrinking = math.cos(math.radians((row + 0.5) * _CELL_DEGREES))
-    return f"10km_{row}_{math.floor(lon * shrinking / _CELL_DEGREES)}"
+    row = cell_row(lat, _CELL_M)
+    return f"10km_{row}_{cell_column(lon, row, _CELL_M)}"
 
 
 def _drawn_split(place: str) -> Split:

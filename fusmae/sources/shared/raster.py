@@ -70,12 +70,19 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_raster(
-    path: Path, key: str, *, hint: str, bands: Sequence[int] | None = None, units: Units | None = None
+    path: Path,
+    key: str,
+    *,
+    hint: str,
+    bands: Sequence[int] | None = None,
+    units: Units | None = None,
+    is_linear: bool = False,
 ) -> Raster:
     """Read bands of a georeferenced file, and the metadata that the file states.
 
     `bands` are numbers counted from 1, None for all except alpha. Numbers without `units`, such as class ids, are read
-    unchanged. Errors name the pair by its key; `hint` advises the user where the file is absent or damaged.
+    unchanged. Backscatter that `is_linear` is not compared with the levels of dB. Errors name the pair by its key;
+    `hint` advises the user where the file is absent or damaged.
 
     Raises:
         PairError: the file is absent, cannot be read, has no georeference, or states a scale that can't be right.
@@ -93,7 +100,8 @@ def read_raster(
                 return Raster(path, pixels, names, crs, bounds, transform=transform)
             statement = statement_of(path, dataset, units, chosen)
             found = read_bands(dataset, statement)
-            require_possible(path, [found], units)
+            if not is_linear:
+                require_possible(path, [found], units)
     except RasterioError as error:
         # The message of rasterio's error only refers to the GDAL error that it wraps.
         reason = error.__cause__ or error

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fusmae.errors import SourceError
 from fusmae.files import write_json
-from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses, shown, without_secrets
+from fusmae.runs.address import shown, without_secrets
+from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses
 from fusmae.sources.transfer.segments import Segments
 from fusmae.sources.transfer.server import (
     CHUNK_BYTES,

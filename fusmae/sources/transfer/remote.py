@@ -1,6 +1,5 @@
 """Files and archives that can be downloaded, and the settings of their transfer."""
 
-import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -38,14 +37,3 @@ def addresses(file: RemoteFile, options: DownloadOptions) -> tuple[str, ...]:
     """Return every address of a file, in the order in which they are tried; the last one is its own."""
     mirrors = [(split, split.path.rstrip("/")) for split in map(urlsplit, options.mirrors)]
     return (*(urlunsplit(split._replace(path=f"{path}/{quote(file.name)}")) for split, path in mirrors), file.address)
-
-
-def shown(address: str) -> str:
-    """Return an address for messages: without the password or the token that it may contain."""
-    split = urlsplit(address)
-    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2], query="…" if split.query else ""))
-
-
-def without_secrets(text: str) -> str:
-    """Return a message of a server or library without the passwords and queries of the addresses in it."""
-    return re.sub(r"\?[^\s'\")]+", "?…", re.sub(r"://[^\s/]*@", "://", text))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fusmae.files import remove, storage_error, write_json
-from fusmae.sources.transfer.remote import shown
+from fusmae.runs.address import shown
 from fusmae.sources.transfer.server import RefusedError, RemoteOffer
 
 SEGMENT_BYTES = 64 * 2**20

@@ -258,7 +258,7 @@ class Measurement:
                     self.book.add_maps(share, condition, counts, classes)
 
     def _draws(self, modality_drop: float = 0.0, augment: Mapping[str, Any] | None = None) -> Draws:
-        return Draws(self.seed, self.opened.encoder.modalities, 1, modality_drop, augment)
+        return Draws(self.seed, self.opened.encoder.modalities, 1, modality_drop, augment=augment)
 
     def _task(self, name: str, share: float, steps: StepsConfig, draws: Draws) -> Task:
         folder = self.resume_folder / f"{name}-{share:g}"

@@ -16,7 +16,7 @@ def make_grid(stride_m=600, height_m=4800, width_m=6000):
 
 def blend(grid, tmp_path, predict, has_data=lambda unit, shape: np.ones(shape, bool)):
     """Blend tiles whose probabilities are `predict(top_m, left_m)`; `[K, rows, columns]`."""
-    work = Work(tmp_path / "map.tif", "key")
+    work = Work(tmp_path / "map.tif", "key", Result)
     for unit in grid.units():
         shape = unit.height_m // grid.cell_m, unit.width_m // grid.cell_m
         values = np.array([predict(unit.top_m, left) for left in unit.lefts_m], np.float32)

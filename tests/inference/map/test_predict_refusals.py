@@ -15,7 +15,7 @@ from rasterio.warp import transform
 
 from fusmae.errors import InputError, StorageError
 from fusmae.inference.map.predict import predict_map
-from fusmae.inference.map.progress import Work
+from fusmae.inference.map.progress import Result, Work
 from fusmae.inference.scene.scene import Reading
 from tests.inference.conftest import band, make_scenes, write_raster
 from tests.inference.test_session import edited
@@ -107,7 +107,7 @@ def predict(model_path, scenes, folder):
 def test_a_run_that_is_refused_keeps_what_another_one_has_predicted(tmp_path, model):
     scenes = make_scenes(tmp_path / "in", compress="deflate", tiled=True, blockxsize=16, blockysize=16)
     out = tmp_path / "out" / "map.tif"
-    other = Work(out, OTHER).folder
+    other = Work(out, OTHER, Result).folder
     other.mkdir(parents=True)
     (other / "unit-000000.npz").write_bytes(b"of another run")
     with pytest.raises(InputError, match="offset of 1000"):

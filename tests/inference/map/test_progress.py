@@ -19,7 +19,7 @@ from tests.inference.conftest import make_scenes
 
 def key(scenes, model, sha256="0", stride_m=None, device="cpu", **readings):
     opened = open_scenes(model.session.inputs, scenes.paths, readings)
-    return work_key(sha256, device, opened, lay_grid(opened, model.session.inputs, stride_m))
+    return work_key(f"{sha256} on {device}", opened, lay_grid(opened, model.session.inputs, stride_m))
 
 
 def test_the_same_map_has_the_same_key(scenes, model):
@@ -60,7 +60,7 @@ def test_another_archive_of_the_same_name_is_another_key(tmp_path, scenes, model
 def test_what_was_kept_comes_back_to_the_bit(tmp_path, scenes, model):
     opened = open_scenes(model.session.inputs, scenes.paths, {})
     unit = lay_grid(opened, model.session.inputs, None).units()[1]
-    work = Work(tmp_path / "map.tif", "key")
+    work = Work(tmp_path / "map.tif", "key", Result)
     assert not work.is_done(unit)
     values = np.random.default_rng(0).random((5, 3), np.float32)
     values[2] = np.nan
@@ -91,14 +91,14 @@ def beside(out):
 
 def test_a_map_that_is_done_removes_all_work_for_it_and_no_other(out):
     before = beside(out)
-    with Work(out, KEYS[0]).claimed():
+    with Work(out, KEYS[0], Result).claimed():
         assert beside(out) == before | {f".{out.name}.lock"}
     assert beside(out) == before - {f".{out.name}.{key}" for key in KEYS}
 
 
 def test_scenes_that_can_not_be_used_remove_the_work_on_them_alone(out):
     before = beside(out)
-    with pytest.raises(InputError), Work(out, KEYS[0]).claimed():
+    with pytest.raises(InputError), Work(out, KEYS[0], Result).claimed():
         raise InputError("cut short")
     assert beside(out) == before - {f".{out.name}.{KEYS[0]}"}
 
@@ -106,19 +106,19 @@ def test_scenes_that_can_not_be_used_remove_the_work_on_them_alone(out):
 @pytest.mark.parametrize("error", [StorageError("the disk is full"), KeyboardInterrupt(), RuntimeError()])
 def test_what_is_no_fault_of_the_scenes_removes_nothing(out, error):
     before = beside(out)
-    with pytest.raises(type(error)), Work(out, KEYS[0]).claimed():
+    with pytest.raises(type(error)), Work(out, KEYS[0], Result).claimed():
         raise error
     assert beside(out) == before
 
 
 def test_one_run_at_a_time_has_a_map_and_the_next_one_gets_it(out):
-    with Work(out, KEYS[0]).claimed():
-        with pytest.raises(StorageError, match="Another run is writing"), Work(out, KEYS[1]).claimed():
+    with Work(out, KEYS[0], Result).claimed():
+        with pytest.raises(StorageError, match="Another run is writing"), Work(out, KEYS[1], Result).claimed():
             raise AssertionError("two runs at once")
-        with Work(out.with_name("other.tif"), KEYS[0]).claimed():
+        with Work(out.with_name("other.tif"), KEYS[0], Result).claimed():
             pass
         assert (out.parent / f".{out.name}.lock").exists()
-    with Work(out, KEYS[1]).claimed():
+    with Work(out, KEYS[1], Result).claimed():
         pass
 
 
@@ -128,7 +128,7 @@ def test_a_lock_that_is_removed_while_others_try_for_it_is_never_held_twice(tmp_
     def claim():
         nonlocal most, num_claims
         for _ in range(200):
-            with suppress(StorageError), Work(tmp_path / "map.tif", KEYS[0]).claimed():
+            with suppress(StorageError), Work(tmp_path / "map.tif", KEYS[0], Result).claimed():
                 holders.append(1)
                 most, num_claims = max(most, len(holders)), num_claims + 1
                 time.sleep(0.0005)

@@ -117,6 +117,7 @@ def test_a_path_into_an_archive_may_begin_in_this_folder(archives, monkeypatch):
     "address",
     [
         "https://example.org/a%20b/VV.tif?sig=1&x=2",
+        f"https://example.org/VV.tif?sig={'x' * 5000}",
         "http://example.org/VV.tif",
         "s3://bucket/VV.tif",
         "gs://bucket/VV.tif",

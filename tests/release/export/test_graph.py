@@ -9,13 +9,18 @@ from fusmae.release.export.graph import BATCH_SIZES, check_parity
 SETTINGS = (("s1", "s2"), ("s1",), ("s2",))
 
 
+def only(pixels, modalities):
+    """The arrays of some modalities."""
+    return {name: array for name, array in pixels.items() if name.partition("_")[0] in modalities}
+
+
 def parity(exported, reference, count):
     pixels = exported.pixels(count)
 
     def read(indices):
         return {name: array[list(indices)] for name, array in pixels.items()}
 
-    return check_parity(exported.session, reference, read, count, SETTINGS, max_abs_error=1e-4)
+    return check_parity(exported.session, reference, read, count, max_abs_error=1e-4)
 
 
 def test_graph_agrees_with_torch_in_every_setting_and_batch_size(exported):
@@ -25,8 +30,8 @@ def test_graph_agrees_with_torch_in_every_setting_and_batch_size(exported):
 
 
 def test_parity_fails_on_a_model_that_differs_a_little(exported):
-    def shifted(batch, setting):
-        return {name: array + 2e-4 for name, array in exported.reference(batch, setting).items()}
+    def shifted(batch):
+        return {name: array + 2e-4 for name, array in exported.reference(batch).items()}
 
     with pytest.raises(ExportError, match=r"differ on s1\+s2 at batch size 1"):
         parity(exported, shifted, 3)
@@ -45,8 +50,8 @@ def test_the_embedding_is_what_the_head_sees_in_torch(exported):
 
 
 def test_parity_fails_on_nan(exported):
-    def broken(batch, setting):
-        return {name: array * np.nan for name, array in exported.reference(batch, setting).items()}
+    def broken(batch):
+        return {name: array * np.nan for name, array in exported.reference(batch).items()}
 
     with pytest.raises(ExportError):
         parity(exported, broken, 3)
@@ -78,7 +83,7 @@ def test_rows_of_a_batch_may_differ_in_what_is_present(exported):
     feeds = {**pixels, "presence": np.array([[1, 1], [1, 0], [0, 1]], np.float32)}
     mixed = exported.session._session.run(["logits"], feeds)[0]
     for row, setting in enumerate(SETTINGS):
-        alone = exported.reference({name: array[row : row + 1] for name, array in pixels.items()}, setting)
+        alone = exported.reference(only({name: array[row : row + 1] for name, array in pixels.items()}, setting))
         np.testing.assert_allclose(mixed[row : row + 1], alone["logits"], atol=1e-4)
 
 
@@ -87,7 +92,7 @@ def test_an_encoder_agrees_with_torch_in_embedding_and_tokens(exported_encoder):
     assert (session.classes, session.embedding_dim) == ((), 16)
     assert session.tokens == {"s1": "tokens_s1", "s2": "tokens_s2"}
     for setting in SETTINGS:
-        expected = exported_encoder.reference(pixels, setting)
+        expected = exported_encoder.reference(only(pixels, setting))
         assert set(expected) == {"embedding", *(f"tokens_{name}" for name in setting)}
         found = session.run(pixels, setting)
         for name, values in expected.items():

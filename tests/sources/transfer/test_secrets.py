@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from fusmae.errors import SourceError
+from fusmae.runs.address import shown, without_secrets
 from fusmae.sources.transfer.fetch import fetch_file
-from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, shown, without_secrets
+from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile
 from fusmae.sources.transfer.segments import Segments
 from fusmae.sources.transfer.server import RemoteOffer
 

@@ -1,0 +1,493 @@
+"""Cuts scenes into pairs to train on, in the layout of docs/folder.md; a run that was killed goes on where it was.
+
+Scenes are read strip by strip, so that memory does not depend on their size. Tiles and what is known of them wait in a
+hidden folder until all are there; the table of pairs, which makes them pairs, is written last.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from fusmae.data.index import SPLITS
+from fusmae.errors import InputError
+from fusmae.inference.map.progress import Work, disk_named, work_key
+from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
+from fusmae.inference.pairs.folder import Content, CutScene, Tiles, data_section, read_content, work_text, write_content
+from fusmae.inference.pairs.labels import LabelFile, Labels, open_labels
+from fusmae.inference.pairs.picture import picture_side_m, save_picture
+from fusmae.inference.scene.checks import check_pixels, print_warnings
+from fusmae.inference.scene.grid import Grid, Unit, lay_grid
+from fusmae.inference.scene.reader import SceneReader
+from fusmae.inference.scene.scene import Reading, Scene, open_scenes, richest_first, scene_date
+from fusmae.inference.scene.stac_item import SceneItem
+from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, Strip, fill_nodata, look_at, read_strips
+from fusmae.modalities import Modality, ModalityInput, modality_inputs
+from fusmae.rasters.geometry import Box
+from fusmae.rasters.raster_file import Flags, Floats, touched
+from fusmae.runs.utf8 import composed
+from fusmae.sources.folder.pairs_table import TABLE, PairRow
+
+NODATA, UNLABELLED, BETWEEN = "without data", "without a label", "near another split"
+OUTCOMES = (*SPLITS, NODATA, UNLABELLED, BETWEEN)
+"""What becomes of a tile: its split, or the reason why it is no pair."""
+
+DEFAULT_SHARES = (0.7, 0.15, 0.15)
+DEFAULT_MIN_SHARE = 0.05
+# What stands at the end of a file's name for a band or a resolution.
+_BAND_ENDING = re.compile(r"((^|[_.-])(B\d{1,2}A?|V[VH]|H[VH]|\d0m))+$", re.IGNORECASE)
+_UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """How to cut a scene."""
+
+    name: str  # name that the keys of the pairs begin with; "" for that of the scene's files
+    modalities: Mapping[str, Modality]  # bands to cut, by modality; those that the folder has, where it has pairs
+    tile_m: int  # side of a tile
+    seed: int  # random seed that shifts which blocks belong to which split
+    block_m: int | None = (
+        None  # side of the blocks of ground that belong to one split; None for one that fits the scene
+    )
+    gap_m: int | None = None  # least distance of tiles of two splits; None for a tile's side
+    shares: tuple[float, ...] = DEFAULT_SHARES  # shares of the blocks by split
+    max_nodata: float = MAX_EMPTY_SHARE  # largest share of a modality's pixels in a tile that may have no data
+    min_share: float = DEFAULT_MIN_SHARE  # least share of a tile that a class covers if it is a label
+    labels: LabelFile | None = None  # labels; None for pairs without any
+    keeps_unlabelled: bool = False  # whether tiles without a label are pairs, too, where there are labels
+    taken: datetime | None = None  # date of the scene; None to find it in file names
+    appends: bool = False  # whether the folder may have pairs of other scenes
+    is_checked: bool = True  # whether to refuse pixels that look like other units
+
+
+@dataclass(frozen=True)
+class CutUnit:
+    """What becomes of a unit's tiles."""
+
+    outcomes: NDArray[np.int8]  # `[tiles]`, positions in `OUTCOMES`
+    labels: NDArray[np.bool_]  # `[tiles, K]`, true for classes that are labels
+    look: Floats  # `[1 or 3, h, w]`, the scene for people
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A scene that was cut."""
+
+    content: Content  # all that the folder holds now
+    scene: CutScene
+    picture: Path  # path of the picture of the grid
+    num_kept: int  # number of strips that an interrupted run had cut
+    notes: tuple[str, ...]  # sentences on the pixels without data, and the labels, that this run read and did not use
+
+
+def cut_pairs(
+    paths: Mapping[str, Sequence[str | Path | SceneItem]],
+    readings: Mapping[str, Reading],
+    out: Path,
+    settings: CutSettings,
+    bbox: Box | None = None,
+) -> Cut:
+    """Cut one scene into pairs, and add them to the folder `out`.
+
+    If a run is killed at any time, the same call continues it.
+
+    Args:
+        paths: files, folders and archives, or a STAC item, by modality.
+        readings: how to interpret the files, by modality.
+        out: folder of the pairs.
+        settings: how to cut them.
+        bbox: left, bottom, right and top in degrees of the part to cut; None for all of the scene.
+
+    Raises:
+        InputError: scenes, labels or settings can't be used, or no tile is left; nothing of this run is left behind.
+        StorageError: the disk is full, and what was cut is kept for the next run; or another run writes this folder.
+    """
+    before = read_content(out)
+    settings = _with_those_of(before, settings, out)
+    modalities = _taken_modalities(settings.modalities, paths, before)
+    inputs = _inputs(modalities, settings.tile_m)
+    scenes = open_scenes(inputs, paths, readings, bbox)
+    settings = replace(settings, name=settings.name or _name_of(scenes))
+    _require_new(before, settings, out)
+    grid = _whole_tiles(lay_grid(scenes, inputs, settings.tile_m, has_cells=False))
+    gap_m = settings.tile_m if settings.gap_m is None else settings.gap_m
+    blocks = Blocks(settings.block_m or side_for(grid), gap_m, settings.seed, settings.shares)
+    tiles = split_tiles(grid, blocks, before.placed if before else ())
+    finest_m = min(item.gsd_m for item in inputs)
+    labels = open_labels(settings.labels, grid, finest_m) if settings.labels else None
+    work = Work(out / TABLE, work_key(_facts(settings, blocks, labels), scenes, grid), CutUnit)
+    side_m = picture_side_m(grid, inputs)
+    with SceneReader(scenes, inputs, grid) as reader:
+        if settings.is_checked:
+            print_warnings(check_pixels(reader, scenes))
+        with work.claimed():
+            units = grid.units()
+            todo = [unit for unit in units if not work.is_done(unit)]
+            with disk_named(out, "what was cut is kept"):
+                for strip in _with_progress(reader, todo, len(units)):
+                    work.save(strip.unit, _cut(strip, grid, inputs, tiles, labels, settings, work.folder, side_m))
+            done = {unit: work.load(unit) for unit in units}
+            notes = (*reader.nodata_sentences(), *(labels.notes() if labels else ()))
+            scene = _summary(settings, grid, scenes, done.values(), notes)
+            rows = _rows(settings, scene, grid, tiles, done, labels.names if labels else ())
+            content = _joined(before, settings, modalities, blocks, scene, rows, labels.names if labels else ())
+            data_section(content)  # nothing that params.yaml would refuse is written
+            with disk_named(out, "what was cut is kept"):
+                picture = out / f"tiles_{settings.name}.png"
+                outcomes = _outcomes(grid, done)
+                look = _look(grid, done, side_m)
+                save_picture(picture, look, outcomes, grid, blocks, scene, OUTCOMES)
+                _move_tiles(work.folder, out, modalities)
+                write_content(out, content)
+    return Cut(content, scene, picture, len(units) - len(todo), notes)
+
+
+def _with_those_of(before: Content | None, settings: CutSettings, out: Path) -> CutSettings:
+    """The settings, with those of the pairs that are there: only equal tiles can be learned from together."""
+    if before is None:
+        return settings
+    if not settings.appends:
+        raise InputError(
+            f"{out} holds {len(before.rows):,} pairs already.",
+            got=", ".join(scene.name for scene in before.tiles.scenes),
+            expected="a new folder, or --append to add this scene to it",
+            hint="--append; or --out NEW_FOLDER; or remove the folder to cut it anew",
+        )
+    tiles = before.tiles
+    for option, asked, there in (
+        ("--block", settings.block_m, tiles.block_m),
+        ("--gap", settings.gap_m, tiles.gap_m),
+    ):
+        if asked not in (None, there):
+            raise InputError(
+                f"{option} differs from that of the pairs in {out}.",
+                got=f"{asked} m",
+                expected=f"{there} m, or the same ground could be in two splits",
+                hint=f"leave out {option}; or cut all scenes into a new folder",
+            )
+    return replace(
+        settings,
+        tile_m=tiles.tile_m,
+        modalities=before.modalities,
+        block_m=tiles.block_m,
+        gap_m=tiles.gap_m,
+        seed=tiles.seed,
+        shares=tuple(tiles.shares),
+    )
+
+
+def _require_new(before: Content | None, settings: CutSettings, out: Path) -> None:
+    names = [scene.name for scene in before.tiles.scenes] if before else []
+    if settings.name in names:
+        raise InputError(
+            f"{out} holds pairs of {settings.name} already.",
+            got=", ".join(names),
+            expected="another name for another scene or date",
+            hint="--name NEW_NAME; or remove the folder to cut this scene anew",
+        )
+
+
+def _name_of(scenes: Mapping[str, Scene]) -> str:
+    """The name of the scene with the most bands, as a part of file names: the item's, or the first file's stem."""
+    scene = richest_first(scenes)[0]
+    file = next(iter(scene.local_files), Path())
+    names = (scene.item.id,) if scene.item else (file.stem, file.parent.name)
+    for name in names:
+        found = re.sub(r"[^A-Za-z0-9.-]+", "_", composed(_BAND_ENDING.sub("", name))).strip("._-")
+        if found:
+            return found
+    return "scene"
+
+
+def _taken_modalities(
+    known: Mapping[str, Modality], paths: Mapping[str, Sequence[str | Path | SceneItem]], before: Content | None
+) -> dict[str, Modality]:
+    given = [key for key, files in paths.items() if files]
+    if unknown := [key for key in given if key not in known]:
+        raise InputError(
+            f"No bands of {unknown[0]} are known.",
+            got=", ".join(given),
+            expected=f"some of {', '.join(known)}, which "
+            + ("the pairs have that are there" if before else "data.modalities in params.yaml has"),
+            hint=f"add {unknown[0]} to data.modalities: CONTRIBUTING.md, Add a modality"
+            if not before
+            else "cut all scenes into a new folder, with all of these modalities",
+        )
+    if before and (missing := [key for key in known if key not in given]):
+        raise InputError(
+            f"The pairs that are there have {missing[0]}, too.",
+            got=", ".join(given) or None,
+            expected=", ".join(known),
+            hint=f"add --scene {missing[0]}=PATH",
+        )
+    return {key: modality for key, modality in known.items() if key in given}
+
+
+def _inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[ModalityInput, ...]:
+    if not modalities:
+        raise InputError("There is no scene.", expected="--scene MODALITY=PATH for each modality, or --s1 and --s2")
+    try:
+        return modality_inputs(modalities, tile_m)
+    except ValueError as error:
+        step_m = int(np.lcm.reduce([group.gsd_m for modality in modalities.values() for group in modality.groups]))
+        raise InputError(
+            f"Tiles of {tile_m} m can't be cut: {error}.",
+            expected=f"a multiple of {step_m} m",
+            hint=f"--side {max(1, round(tile_m / step_m)) * step_m}",
+        ) from error
+
+
+def _whole_tiles(grid: Grid) -> Grid:
+    """The grid with whole tiles side by side that lie on the scenes' ground, from its first whole pixel on."""
+    step_m, tile_m = grid.cell_m, grid.tile_m
+    top_m, left_m, bottom_m, right_m = grid.ground_m or (0, 0, grid.height_m, grid.width_m)
+    starts, sizes = [], []
+    for first_m, last_m, whole_m in ((top_m, bottom_m, grid.height_m), (left_m, right_m, grid.width_m)):
+        start_m = -int(-(first_m - 1e-3) // step_m) * step_m
+        if last_m - start_m < tile_m - 1e-3:  # less than a pixel of the first tile lies beyond the ground
+            start_m = 0
+        starts.append(start_m)
+        sizes.append(int(min(last_m + 1e-3, whole_m) - start_m) // tile_m * tile_m or tile_m)
+    (start_top_m, start_left_m), (height_m, width_m) = starts, sizes
+    return replace(
+        grid,
+        left=grid.left + start_left_m,
+        top=grid.top - start_top_m,
+        height_m=height_m,
+        width_m=width_m,
+        ground_m=None,
+    )
+
+
+def _facts(settings: CutSettings, blocks: Blocks, labels: Labels | None) -> str:
+    """All that pairs depend on besides scenes and grid."""
+    stated = asdict(settings) | {"blocks": asdict(blocks), "names": labels.names if labels else ()}
+    for name in ("is_checked", "appends", "modalities"):
+        del stated[name]
+    if settings.labels:
+        state = settings.labels.path.stat()
+        stated["labels_state"] = [str(settings.labels.path.absolute()), state.st_size, state.st_mtime_ns]
+    bands = {key: modality.model_dump() for key, modality in settings.modalities.items()}
+    return work_text(stated | {"bands": bands})
+
+
+def _with_progress(reader: SceneReader, todo: Sequence[Unit], num_units: int) -> Iterator[Strip]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console, num_done = Console(stderr=True), num_units - len(todo)
+    if num_done:
+        console.print(f"{num_done} of {num_units} strips were cut before: goes on with the next")
+    yield from track(read_strips(reader, todo), "cutting", len(todo), console=console)
+
+
+def _cut(
+    strip: Strip,
+    grid: Grid,
+    inputs: Sequence[ModalityInput],
+    tiles: SplitTiles,
+    labels: Labels | None,
+    settings: CutSettings,
+    folder: Path,
+    look_m: int,
+) -> CutUnit:
+    """Decide on each tile of a strip, and write those that become pairs."""
+    unit, num_tiles = strip.unit, len(strip.unit.lefts_m)
+    is_empty = _nodata_shares(strip, inputs) > settings.max_nodata
+    shares = labels.shares(unit) if labels else np.zeros((num_tiles, 0))
+    is_label = (shares > 0) & (shares >= settings.min_share)
+    needs_label = labels is not None and not settings.keeps_unlabelled
+    outcomes = np.empty(num_tiles, np.int8)
+    row, first = _tile_number(grid, unit)
+    for column in range(num_tiles):
+        number = int(tiles.splits[row, first + column])
+        outcome = BETWEEN if number < 0 else OUTCOMES[number]
+        if is_empty[column]:
+            outcome = NODATA
+        elif needs_label and not is_label[column].any():
+            outcome = UNLABELLED
+        outcomes[column] = OUTCOMES.index(outcome)
+        if outcome in SPLITS:
+            _write_tile(strip, grid, inputs, column, folder, key_of(settings.name, grid, unit, column))
+    return CutUnit(outcomes, is_label, look_at(strip, inputs, look_m))
+
+
+def key_of(name: str, grid: Grid, unit: Unit, column: int) -> str:
+    """The key of the pair of a unit's tile: the scene's name, the tile's row and column."""
+    row, first = _tile_number(grid, unit)
+    return f"{name}_{row:04d}_{first + column:04d}"
+
+
+def _tile_number(grid: Grid, unit: Unit) -> tuple[int, int]:
+    """Row and column of a unit's first tile among all tiles."""
+    return unit.top_m // grid.tile_m, unit.left_m // grid.tile_m
+
+
+def _nodata_shares(strip: Strip, inputs: Sequence[ModalityInput]) -> NDArray[np.float64]:
+    """The share `[tiles]` of each tile that lacks data, in the modality and resolution that lacks most."""
+    found = np.zeros(len(strip.unit.lefts_m))
+    for modality in dict.fromkeys(item.modality for item in inputs):
+        own = [item for item in inputs if item.modality == modality]
+        empty = [strip.empty(item) for item in own]
+        if not any(flags.any() for flags in empty):
+            continue
+        for item in own:  # where one resolution has no data, the pair has none in the others
+            flags: Flags = np.logical_or.reduce([touched(other, empty[own.index(item)].shape) for other in empty])
+            found = np.maximum(found, flags.reshape(item.side_px, len(found), item.side_px).mean(axis=(0, 2)))
+    return found
+
+
+def _write_tile(strip: Strip, grid: Grid, inputs: Sequence[ModalityInput], column: int, folder: Path, key: str) -> None:
+    """Write one file per modality and resolution, as the layout names them."""
+    left_m, top_m = strip.unit.lefts_m[column], strip.unit.top_m
+    for item in inputs:
+        finest_m = min(other.gsd_m for other in inputs if other.modality == item.modality)
+        ending = "" if item.gsd_m == finest_m else f"_{item.gsd_m}m"
+        path = folder / item.modality / f"{key}{ending}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = (left_m - strip.unit.left_m) // item.gsd_m
+        pixels, nodata = _stored(strip.pixels[item.name][:, :, start : start + item.side_px], item)
+        place = rasterio.transform.from_origin(grid.left + left_m, grid.top - top_m, item.gsd_m, item.gsd_m)
+        profile = {"count": len(pixels), "height": item.side_px, "width": item.side_px, "dtype": pixels.dtype}
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            crs=grid.crs,
+            transform=place,
+            nodata=nodata,
+            compress="DEFLATE",
+            predictor=3 if pixels.dtype.kind == "f" else 2,
+            interleave="band",
+            photometric="MINISBLACK",
+            **profile,
+        ) as dataset:
+            dataset.write(pixels)
+            dataset.descriptions = item.bands
+
+
+def _stored(pixels: Floats, item: ModalityInput) -> tuple[NDArray[Any], float]:
+    """Pixels as a file stores them, and the value of nodata.
+
+    Units with decimals have no nodata in shards: it is filled with each band's mean, as it is for predictions.
+    """
+    if item.unit.dtype == "float32":
+        pixels = pixels.copy()
+        fill_nodata(pixels)
+        return pixels, np.nan
+    top = int(np.iinfo(item.unit.dtype).max)
+    numbers = np.clip(np.rint(pixels), 0, top - 1)
+    return np.where(np.isnan(pixels), top, numbers).astype(item.unit.dtype), top
+
+
+def _summary(
+    settings: CutSettings, grid: Grid, scenes: Mapping[str, Scene], done: Any, notes: Sequence[str]
+) -> CutScene:
+    counts = Counter(OUTCOMES[number] for unit in done for number in unit.outcomes.tolist())
+    left_out = {reason: counts[reason] for reason in OUTCOMES[len(SPLITS) :]}
+    num_pairs = sum(counts[split] for split in SPLITS)
+    files = sorted({path.name for scene in scenes.values() for path in scene.files})
+    if not num_pairs:
+        hints = {
+            NODATA: "--max-nodata allows more of it; the scenes may be nodata where they overlap",
+            UNLABELLED: f"--min-share takes classes that cover less than {settings.min_share:g} of a tile; "
+            "--keep-unlabelled keeps tiles without a label",
+            BETWEEN: "larger blocks (--block) or a smaller --gap leave more tiles",
+        }
+        raise InputError(
+            "No tile is left.",
+            got="; ".join([*(f"{number:,} {reason}" for reason, number in left_out.items() if number), *notes]),
+            expected="tiles with data, a label and a distance from other splits",
+            hint=hints[max(left_out, key=lambda reason: left_out[reason])],
+        )
+    taken = settings.taken or scene_date(scenes)
+    return CutScene(
+        name=settings.name,
+        date=taken.isoformat() if taken else "",
+        files=files,
+        num_pairs=num_pairs,
+        left_out=left_out,
+        crs=grid.crs.to_wkt(),
+        left=grid.left,
+        top=grid.top,
+    )
+
+
+def _rows(
+    settings: CutSettings,
+    scene: CutScene,
+    grid: Grid,
+    tiles: SplitTiles,
+    done: Mapping[Unit, CutUnit],
+    names: Sequence[str],
+) -> list[PairRow]:
+    date = datetime.fromisoformat(scene.date) if scene.date else _UNKNOWN_DATE
+    rows = []
+    for unit, cut in done.items():
+        row, first = _tile_number(grid, unit)
+        for column, number in enumerate(cut.outcomes.tolist()):
+            if number < len(SPLITS):
+                labels = tuple(name for name, is_label in zip(names, cut.labels[column], strict=True) if is_label)
+                key, place = key_of(settings.name, grid, unit, column), tiles.places[row][first + column]
+                rows.append(PairRow(key, labels, OUTCOMES[number], place, date, ""))
+    return sorted(rows)
+
+
+def _joined(
+    before: Content | None,
+    settings: CutSettings,
+    modalities: Mapping[str, Modality],
+    blocks: Blocks,
+    scene: CutScene,
+    rows: Sequence[PairRow],
+    names: Sequence[str],
+) -> Content:
+    """What the folder holds with the new pairs: classes of earlier pairs keep their places, new ones follow."""
+    labelled = {label for row in rows for label in row.labels}
+    classes = dict.fromkeys([*(before.classes if before else ()), *(name for name in names if name in labelled)])
+    scenes = [*(before.tiles.scenes if before else ()), scene]
+    tiles = Tiles(
+        tile_m=settings.tile_m,
+        block_m=blocks.side_m,
+        gap_m=blocks.gap_m,
+        seed=blocks.seed,
+        shares=list(blocks.shares),
+        scenes=scenes,
+    )
+    all_rows = [*(before.rows if before else ()), *rows]
+    return Content(tiles=tiles, classes=list(classes), modalities=dict(modalities), rows=all_rows)
+
+
+def _outcomes(grid: Grid, done: Mapping[Unit, CutUnit]) -> NDArray[np.int8]:
+    """What became of each tile, `[rows, columns]`."""
+    found = np.zeros((grid.height_m // grid.tile_m, grid.width_m // grid.tile_m), np.int8)
+    for unit, cut in done.items():
+        row, column = _tile_number(grid, unit)
+        found[row, column : column + len(cut.outcomes)] = cut.outcomes
+    return found
+
+
+def _look(grid: Grid, done: Mapping[Unit, CutUnit], side_m: int) -> Floats:
+    """The whole scene for people, `[1 or 3, h, w]`."""
+    num_bands = len(next(iter(done.values())).look)
+    found = np.full((num_bands, grid.height_m // side_m, grid.width_m // side_m), np.nan, np.float32)
+    for unit, cut in done.items():
+        row, column = unit.top_m // side_m, unit.left_m // side_m
+        found[:, row : row + cut.look.shape[1], column : column + cut.look.shape[2]] = cut.look
+    return found
+
+
+def _move_tiles(work: Path, out: Path, modalities: Mapping[str, Modality]) -> None:
+    for modality in modalities:
+        folder = out / modality
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted((work / modality).glob("*.tif")):
+            path.replace(folder / path.name)
