@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fusmae.errors import CheckpointError
 from fusmae.evaluation.features import CheckpointEncoder
-from fusmae.models.heads import pool
 from fusmae.release.markdown import fill
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fusmae.training.checkpoint_card import CARD, HUB_CARD, WEIGHTS
@@ -52,8 +51,7 @@ class PretrainedEncoder(
 
     def forward(self, pixels: dict[str, Tensor]) -> Tensor:
         """Features `[B, D]` of tiles, pooled as `fusmae.load(…).embed` pools them."""
-        latents = self.encoder(self.preprocess(pixels))
-        return pool(latents, self.readout, tuple(self.encoder.in_chans))
+        return self.pooled(self.encoder(self.preprocess(pixels)))  # not `latents`, which keeps no gradients
 
     def forward_features(self, pixels: dict[str, Tensor]) -> Tensor:
         """See `Encoder.forward_features`."""
