@@ -138,6 +138,7 @@ def _elsewhere(text: str, kind: str) -> InputError:
     copying = f": {_COPY[kind]} {shlex.quote(text)}{' .' * (kind in ('s3', 'gs'))}" if kind in _COPY else ""
     return InputError(
         f"{text} is not on this machine.",
-        expected="a file, folder or archive here (a map reads its scene many times), or /vsizip/ and /vsitar/ to one",
+        expected="a file, folder or archive here (a map reads its scene many times), /vsizip/ and /vsitar/ to one, or "
+        "a STAC item, whose assets may be elsewhere",
         hint=f"copy it first, then give the copy{copying}",
     )
