@@ -38,6 +38,9 @@ _FEW_PIXELS = 500
 # Atmospheric correction makes dark pixels a little less than the lowest possible; more pixels have a wrong offset.
 _MAX_OVERSHOOT_DN, _MAX_FAR_BELOW_SHARE = 300.0, 0.05
 _SAMPLE_PX = 128
+_STATE = (
+    "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (%g,) * d.count; d.close()\" %s"
+)
 _UNSTATE = (
     "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (1,) * d.count; "
     'd.offsets = (0,) * d.count; d.close()" FILE'
@@ -244,6 +247,12 @@ def _in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
         # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
         return float(f"{scale * per_quantity:.12g}"), float(f"{offset * per_quantity:.12g}")
     return scale, offset
+
+
+def how_to_state_quantity(name: object, units: Units) -> str:
+    """Return the step that makes a file's floats, which are the quantity itself, be read in its units."""
+    unit = UNITS[units]
+    return f"if they are {unit.quantity} itself, state the scale in each file: {_STATE % (unit.per_quantity, name)}"
 
 
 def _unstate(name: object, units: Units) -> str:
