@@ -317,6 +317,19 @@ def test_a_scene_in_degrees_is_cut_in_metres(tmp_path):
     assert len(source.pairs(tmp_path / "out")) == made.scene.num_pairs > 10
 
 
+def test_any_modality_of_the_parameters_is_cut(small, tmp_path):
+    dem = Modality(units="m", groups=(BandGroup(gsd_m=30, bands=("height",)),))
+    heights = np.random.default_rng(0).uniform(200, 900, (1, 40, 40)).astype(np.float32)
+    path = write_raster(tmp_path / "dem.tif", heights, names=("height",), gsd_m=30)
+    cut(
+        small, tmp_path / "out", paths={**small.paths, "dem": [path]}, modalities={**MODALITIES, "dem": dem}, gap_m=0
+    )  # fmt: skip
+    source, _ = source_of(tmp_path / "out")
+    pair = source.pairs(tmp_path / "out")[6]
+    assert pair.key.endswith("0001_0001")
+    np.testing.assert_array_equal(source.read(tmp_path / "out", pair)["height"], heights[0, 8:16, 8:16])
+
+
 def test_tiles_begin_at_the_first_whole_pixel_of_the_common_ground(tmp_path):
     scene = make_scenes(tmp_path / "scene")
     shifted = np.stack([band("VV", 720, 960), band("VH", 720, 960)])
