@@ -18,8 +18,9 @@ from fusmae.data.pixels import stack_bands
 from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256
 from fusmae.inference.map.progress import Work
-from fusmae.inference.pairs.cut import CutSettings, cut_pairs
+from fusmae.inference.pairs.cut import cut_pairs
 from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.settings import CutSettings
 from fusmae.inference.scene.scene import Reading
 from fusmae.modalities import BandGroup, Modality
 from fusmae.sources import open_source
@@ -349,7 +350,8 @@ from fusmae.inference.pairs import picture
 # What bounds memory at any size, here at sizes that a test can reach.
 grid._STRIP_M, reader._CACHE_BYTES, picture.LOOK_PX = 4_000, 8 * 2**20, 100
 from tests.inference.pairs.test_cut import SETTINGS
-from fusmae.inference.pairs.cut import CutSettings, cut_pairs
+from fusmae.inference.pairs.cut import cut_pairs
+from fusmae.inference.pairs.settings import CutSettings
 folder = Path(sys.argv[1])
 # Few tiles become pairs: writing them takes time, not memory.
 settings = CutSettings(**(SETTINGS | {"tile_m": 480, "gap_m": 2400}))
