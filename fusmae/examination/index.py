@@ -151,7 +151,7 @@ def _against_shards(data: Dataset) -> dict[str, list[str]]:
 def _columns(labels: Sequence[Sequence[str]], data: Dataset) -> NDArray[np.bool_]:
     """Label columns `[N, K]`; names outside the class table are ignored."""
     rows = [[name in names for name in data.classes] for names in labels]
-    return np.array(rows, np.bool_).reshape(-1, len(data.classes))
+    return np.array(rows, np.bool_).reshape(len(rows), len(data.classes))
 
 
 def _likeness(expected: Sequence[Sequence[str]], got: NDArray[np.bool_], data: Dataset) -> str:

@@ -38,6 +38,9 @@ _FEW_PIXELS = 500
 # Atmospheric correction makes dark pixels a little less than the lowest possible; more pixels have a wrong offset.
 _MAX_OVERSHOOT_DN, _MAX_FAR_BELOW_SHARE = 300.0, 0.05
 _SAMPLE_PX = 128
+_STATE = (
+    "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (%g,) * d.count; d.close()\" %s"
+)
 _UNSTATE = (
     "python -c \"import rasterio, sys; d = rasterio.open(sys.argv[1], 'r+'); d.scales = (1,) * d.count; "
     'd.offsets = (0,) * d.count; d.close()" FILE'
@@ -248,6 +251,12 @@ def _alpha_band(dataset: Any) -> int | None:
         if kind is ColorInterp.alpha and (not text or "alpha" in text.lower()):
             return int(index)
     return None
+
+
+def how_to_state_quantity(name: object, units: Units) -> str:
+    """Return the step that makes a file's floats, which are the quantity itself, be read in its units."""
+    unit = UNITS[units]
+    return f"if they are {unit.quantity} itself, state the scale in each file: {_STATE % (unit.per_quantity, name)}"
 
 
 def _unstate(name: object, units: Units) -> str:

@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fusmae.data.shard_writer import write_shards
 from fusmae.examination.check import Dataset
-from fusmae.examination.examine import examine_index
+from fusmae.examination.examine import examine_data
 from fusmae.examination.index import check_labels, check_maps
 from fusmae.examination.observe import merge
+from fusmae.reports.examination import write_report
 from fusmae.sources.shared.source import Facts
 
 
@@ -83,13 +85,17 @@ def test_pairs_without_any_class_are_counted(ask, pairs):
     assert "1 pair without any class" in check.got
 
 
-def test_without_classes_there_is_nothing_to_check_and_nothing_blocks(pairs):
+def test_without_classes_nothing_blocks_and_the_report_says_what_is_missing(tmp_path, pairs, read_pair, inputs):
     bare = [replace(pair, labels=()) for pair in pairs]
-    checks = examine_index(bare, (), Facts())
-    (check,) = (check for check in checks if check.name == "classes")
-    assert check.status == "skipped"
-    assert "without labels: enough to pretrain" in check.got
-    assert not any(check.blocks for check in checks)
+    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, classes=(), shard_pairs=7)
+    diagnosis = examine_data(bare, (), Facts(), shards=tmp_path / "shards", tolerated={})
+    checks = {check.name: check for check in diagnosis.checks}
+    assert checks["classes"].status == "skipped"
+    assert "without labels: enough to pretrain" in checks["classes"].got
+    assert checks["labels"].passed
+    assert not diagnosis.blocks
+    write_report(tmp_path / "report", diagnosis, title="bare", is_synthetic=False)
+    assert "without labels: enough to pretrain" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
 def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_has_them_by_place(pairs, classes):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS
@@ -21,17 +20,19 @@ from fusmae.errors import InputError
 from fusmae.inference.map.progress import Work, disk_named, work_key
 from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
 from fusmae.inference.pairs.folder import Content, CutScene, Tiles, data_section, read_content, work_text, write_content
-from fusmae.inference.pairs.labels import LabelFile, Labels, open_labels
+from fusmae.inference.pairs.labels import Labels, open_labels
 from fusmae.inference.pairs.picture import picture_side_m, save_picture
+from fusmae.inference.pairs.settings import CutSettings, inputs_of, require_new, taken_modalities, with_those_of
+from fusmae.inference.pairs.tile_files import move_tiles, nodata_shares, write_tile
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, Unit, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, richest_first, scene_date
 from fusmae.inference.scene.stac_item import SceneItem
-from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, Strip, fill_nodata, look_at, read_strips
-from fusmae.modalities import Modality, ModalityInput, modality_inputs
+from fusmae.inference.scene.tiles import Strip, look_at, read_strips
+from fusmae.modalities import Modality, ModalityInput
 from fusmae.rasters.geometry import Box
-from fusmae.rasters.raster_file import Flags, Floats, touched
+from fusmae.rasters.raster_file import Floats
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.pairs_table import TABLE, PairRow
 
@@ -39,33 +40,9 @@ NODATA, UNLABELLED, BETWEEN = "without data", "without a label", "near another s
 OUTCOMES = (*SPLITS, NODATA, UNLABELLED, BETWEEN)
 """What becomes of a tile: its split, or the reason why it is no pair."""
 
-DEFAULT_SHARES = (0.7, 0.15, 0.15)
-DEFAULT_MIN_SHARE = 0.05
 # What stands at the end of a file's name for a band or a resolution.
 _BAND_ENDING = re.compile(r"((^|[_.-])(B\d{1,2}A?|V[VH]|H[VH]|\d0m))+$", re.IGNORECASE)
 _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class CutSettings:
-    """How to cut a scene."""
-
-    name: str  # name that the keys of the pairs begin with; "" for that of the scene's files
-    modalities: Mapping[str, Modality]  # bands to cut, by modality; those that the folder has, where it has pairs
-    tile_m: int  # side of a tile
-    seed: int  # random seed that shifts which blocks belong to which split
-    block_m: int | None = (
-        None  # side of the blocks of ground that belong to one split; None for one that fits the scene
-    )
-    gap_m: int | None = None  # least distance of tiles of two splits; None for a tile's side
-    shares: tuple[float, ...] = DEFAULT_SHARES  # shares of the blocks by split
-    max_nodata: float = MAX_EMPTY_SHARE  # largest share of a modality's pixels in a tile that may have no data
-    min_share: float = DEFAULT_MIN_SHARE  # least share of a tile that a class covers if it is a label
-    labels: LabelFile | None = None  # labels; None for pairs without any
-    keeps_unlabelled: bool = False  # whether tiles without a label are pairs, too, where there are labels
-    taken: datetime | None = None  # date of the scene; None to find it in file names
-    appends: bool = False  # whether the folder may have pairs of other scenes
-    is_checked: bool = True  # whether to refuse pixels that look like other units
 
 
 @dataclass(frozen=True)
@@ -111,12 +88,12 @@ def cut_pairs(
         StorageError: the disk is full, and what was cut is kept for the next run; or another run writes this folder.
     """
     before = read_content(out)
-    settings = _with_those_of(before, settings, out)
-    modalities = _taken_modalities(settings.modalities, paths, before)
-    inputs = _inputs(modalities, settings.tile_m)
+    settings = with_those_of(before, settings, out)
+    modalities = taken_modalities(settings.modalities, paths, before)
+    inputs = inputs_of(modalities, settings.tile_m)
     scenes = open_scenes(inputs, paths, readings, bbox)
     settings = replace(settings, name=settings.name or _name_of(scenes))
-    _require_new(before, settings, out)
+    require_new(before, settings.name, out)
     grid = _whole_tiles(lay_grid(scenes, inputs, settings.tile_m, has_cells=False))
     gap_m = settings.tile_m if settings.gap_m is None else settings.gap_m
     blocks = Blocks(settings.block_m or side_for(grid), gap_m, settings.seed, settings.shares)
@@ -129,6 +106,8 @@ def cut_pairs(
         if settings.is_checked:
             print_warnings(check_pixels(reader, scenes))
         with work.claimed():
+            if read_content(out) != before:
+                raise InputError(f"Another run has changed {out} in the meantime.", hint="run the same command again")
             units = grid.units()
             todo = [unit for unit in units if not work.is_done(unit)]
             with disk_named(out, "what was cut is kept"):
@@ -145,54 +124,9 @@ def cut_pairs(
                 outcomes = _outcomes(grid, done)
                 look = _look(grid, done, side_m)
                 save_picture(picture, look, outcomes, grid, blocks, scene, OUTCOMES)
-                _move_tiles(work.folder, out, modalities)
+                move_tiles(work.folder, out, modalities)
                 write_content(out, content)
     return Cut(content, scene, picture, len(units) - len(todo), notes)
-
-
-def _with_those_of(before: Content | None, settings: CutSettings, out: Path) -> CutSettings:
-    """The settings, with those of the pairs that are there: only equal tiles can be learned from together."""
-    if before is None:
-        return settings
-    if not settings.appends:
-        raise InputError(
-            f"{out} holds {len(before.rows):,} pairs already.",
-            got=", ".join(scene.name for scene in before.tiles.scenes),
-            expected="a new folder, or --append to add this scene to it",
-            hint="--append; or --out NEW_FOLDER; or remove the folder to cut it anew",
-        )
-    tiles = before.tiles
-    for option, asked, there in (
-        ("--block", settings.block_m, tiles.block_m),
-        ("--gap", settings.gap_m, tiles.gap_m),
-    ):
-        if asked not in (None, there):
-            raise InputError(
-                f"{option} differs from that of the pairs in {out}.",
-                got=f"{asked} m",
-                expected=f"{there} m, or the same ground could be in two splits",
-                hint=f"leave out {option}; or cut all scenes into a new folder",
-            )
-    return replace(
-        settings,
-        tile_m=tiles.tile_m,
-        modalities=before.modalities,
-        block_m=tiles.block_m,
-        gap_m=tiles.gap_m,
-        seed=tiles.seed,
-        shares=tuple(tiles.shares),
-    )
-
-
-def _require_new(before: Content | None, settings: CutSettings, out: Path) -> None:
-    names = [scene.name for scene in before.tiles.scenes] if before else []
-    if settings.name in names:
-        raise InputError(
-            f"{out} holds pairs of {settings.name} already.",
-            got=", ".join(names),
-            expected="another name for another scene or date",
-            hint="--name NEW_NAME; or remove the folder to cut this scene anew",
-        )
 
 
 def _name_of(scenes: Mapping[str, Scene]) -> str:
@@ -205,44 +139,6 @@ def _name_of(scenes: Mapping[str, Scene]) -> str:
         if found:
             return found
     return "scene"
-
-
-def _taken_modalities(
-    known: Mapping[str, Modality], paths: Mapping[str, Sequence[str | Path | SceneItem]], before: Content | None
-) -> dict[str, Modality]:
-    given = [key for key, files in paths.items() if files]
-    if unknown := [key for key in given if key not in known]:
-        raise InputError(
-            f"No bands of {unknown[0]} are known.",
-            got=", ".join(given),
-            expected=f"some of {', '.join(known)}, which "
-            + ("the pairs have that are there" if before else "data.modalities in params.yaml has"),
-            hint=f"add {unknown[0]} to data.modalities: CONTRIBUTING.md, Add a modality"
-            if not before
-            else "cut all scenes into a new folder, with all of these modalities",
-        )
-    if before and (missing := [key for key in known if key not in given]):
-        raise InputError(
-            f"The pairs that are there have {missing[0]}, too.",
-            got=", ".join(given) or None,
-            expected=", ".join(known),
-            hint=f"add --scene {missing[0]}=PATH",
-        )
-    return {key: modality for key, modality in known.items() if key in given}
-
-
-def _inputs(modalities: Mapping[str, Modality], tile_m: int) -> tuple[ModalityInput, ...]:
-    if not modalities:
-        raise InputError("There is no scene.", expected="--scene MODALITY=PATH for each modality, or --s1 and --s2")
-    try:
-        return modality_inputs(modalities, tile_m)
-    except ValueError as error:
-        step_m = int(np.lcm.reduce([group.gsd_m for modality in modalities.values() for group in modality.groups]))
-        raise InputError(
-            f"Tiles of {tile_m} m can't be cut: {error}.",
-            expected=f"a multiple of {step_m} m",
-            hint=f"--side {max(1, round(tile_m / step_m)) * step_m}",
-        ) from error
 
 
 def _whole_tiles(grid: Grid) -> Grid:
@@ -301,7 +197,7 @@ def _cut(
 ) -> CutUnit:
     """Decide on each tile of a strip, and write those that become pairs."""
     unit, num_tiles = strip.unit, len(strip.unit.lefts_m)
-    is_empty = _nodata_shares(strip, inputs) > settings.max_nodata
+    is_empty = nodata_shares(strip, inputs) > settings.max_nodata
     shares = labels.shares(unit) if labels else np.zeros((num_tiles, 0))
     is_label = (shares > 0) & (shares >= settings.min_share)
     needs_label = labels is not None and not settings.keeps_unlabelled
@@ -316,7 +212,7 @@ def _cut(
             outcome = UNLABELLED
         outcomes[column] = OUTCOMES.index(outcome)
         if outcome in SPLITS:
-            _write_tile(strip, grid, inputs, column, folder, key_of(settings.name, grid, unit, column))
+            write_tile(strip, grid, inputs, column, folder, key_of(settings.name, grid, unit, column))
     return CutUnit(outcomes, is_label, look_at(strip, inputs, look_m))
 
 
@@ -329,63 +225,6 @@ def key_of(name: str, grid: Grid, unit: Unit, column: int) -> str:
 def _tile_number(grid: Grid, unit: Unit) -> tuple[int, int]:
     """Row and column of a unit's first tile among all tiles."""
     return unit.top_m // grid.tile_m, unit.left_m // grid.tile_m
-
-
-def _nodata_shares(strip: Strip, inputs: Sequence[ModalityInput]) -> NDArray[np.float64]:
-    """The share `[tiles]` of each tile that lacks data, in the modality and resolution that lacks most."""
-    found = np.zeros(len(strip.unit.lefts_m))
-    for modality in dict.fromkeys(item.modality for item in inputs):
-        own = [item for item in inputs if item.modality == modality]
-        empty = [strip.empty(item) for item in own]
-        if not any(flags.any() for flags in empty):
-            continue
-        for item in own:  # where one resolution has no data, the pair has none in the others
-            flags: Flags = np.logical_or.reduce([touched(other, empty[own.index(item)].shape) for other in empty])
-            found = np.maximum(found, flags.reshape(item.side_px, len(found), item.side_px).mean(axis=(0, 2)))
-    return found
-
-
-def _write_tile(strip: Strip, grid: Grid, inputs: Sequence[ModalityInput], column: int, folder: Path, key: str) -> None:
-    """Write one file per modality and resolution, as the layout names them."""
-    left_m, top_m = strip.unit.lefts_m[column], strip.unit.top_m
-    for item in inputs:
-        finest_m = min(other.gsd_m for other in inputs if other.modality == item.modality)
-        ending = "" if item.gsd_m == finest_m else f"_{item.gsd_m}m"
-        path = folder / item.modality / f"{key}{ending}.tif"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        start = (left_m - strip.unit.left_m) // item.gsd_m
-        pixels, nodata = _stored(strip.pixels[item.name][:, :, start : start + item.side_px], item)
-        place = rasterio.transform.from_origin(grid.left + left_m, grid.top - top_m, item.gsd_m, item.gsd_m)
-        profile = {"count": len(pixels), "height": item.side_px, "width": item.side_px, "dtype": pixels.dtype}
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            crs=grid.crs,
-            transform=place,
-            nodata=nodata,
-            compress="DEFLATE",
-            predictor=3 if pixels.dtype.kind == "f" else 2,
-            interleave="band",
-            photometric="MINISBLACK",
-            **profile,
-        ) as dataset:
-            dataset.write(pixels)
-            dataset.descriptions = item.bands
-
-
-def _stored(pixels: Floats, item: ModalityInput) -> tuple[NDArray[Any], float]:
-    """Pixels as a file stores them, and the value of nodata.
-
-    Units with decimals have no nodata in shards: it is filled with each band's mean, as it is for predictions.
-    """
-    if item.unit.dtype == "float32":
-        pixels = pixels.copy()
-        fill_nodata(pixels)
-        return pixels, np.nan
-    top = int(np.iinfo(item.unit.dtype).max)
-    numbers = np.clip(np.rint(pixels), 0, top - 1)
-    return np.where(np.isnan(pixels), top, numbers).astype(item.unit.dtype), top
 
 
 def _summary(
@@ -483,11 +322,3 @@ def _look(grid: Grid, done: Mapping[Unit, CutUnit], side_m: int) -> Floats:
         row, column = unit.top_m // side_m, unit.left_m // side_m
         found[:, row : row + cut.look.shape[1], column : column + cut.look.shape[2]] = cut.look
     return found
-
-
-def _move_tiles(work: Path, out: Path, modalities: Mapping[str, Modality]) -> None:
-    for modality in modalities:
-        folder = out / modality
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted((work / modality).glob("*.tif")):
-            path.replace(folder / path.name)

@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fusmae.errors import InputError
+from fusmae.inference.scene.bands import raster
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.s2_checks import check_product
 from fusmae.inference.scene.sample import OVERRIDE, Samples, pooled, sample_tiles
 from fusmae.inference.scene.scene import Scene
+from fusmae.modalities import Units
+from fusmae.rasters.raster_file import how_to_state_quantity
 from fusmae.rasters.s1_units import (
     CROSSED_DB,
     FACTOR,
@@ -28,7 +31,7 @@ from fusmae.rasters.s1_units import (
     weigh,
 )
 from fusmae.rasters.unit_check import Mistake, find_mistake, find_strange, judge
-from fusmae.units import Unit
+from fusmae.units import UNITS, Unit
 
 
 def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
@@ -39,6 +42,7 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
             error names the option that corrects it.
     """
     units = {item.modality: item.unit for item in reader.inputs}
+    named = {item.modality: item.units for item in reader.inputs}
     warnings = [
         f"--bands {modality} overrules what the files say: {'; '.join(scene.overruled)}"
         for modality, scene in scenes.items()
@@ -50,7 +54,7 @@ def check_pixels(reader: SceneReader, scenes: Mapping[str, Scene]) -> list[str]:
             warnings += _check_backscatter(modality, bands, scene, unit)
             continue
         if mistake := find_strange(bands, unit) or find_mistake(bands, unit):
-            raise _refusal(modality, mistake)
+            raise _refusal(modality, mistake, _how_to_state(bands, scene, named[modality]))
         if unit.quantity == "reflectance":
             warnings += check_product(modality, tiles, scene)
     return warnings
@@ -154,10 +158,22 @@ def _refuse_no_backscatter(modality: str, bands: Samples, units: S1Units, unit: 
         )
 
 
-def _refusal(modality: str, mistake: Mistake) -> InputError:
+def _how_to_state(bands: Samples, scene: Scene, units: Units) -> str:
+    """The step for floats that are the quantity itself and don't state it; "" for others."""
+    kinds, unit = set(), UNITS[units]
+    for path in scene.files:
+        with raster(path) as dataset:
+            kinds |= {(np.dtype(kind).kind, scale) for kind, scale in zip(dataset.dtypes, dataset.scales, strict=True)}
+    is_quantity = unit.per_quantity != 1 and judge(bands.values(), unit) == unit.lookalikes[0].name
+    if not (is_quantity and kinds == {("f", 1.0)}):
+        return ""
+    return f"; or, {how_to_state_quantity('FILE', units)}"
+
+
+def _refusal(modality: str, mistake: Mistake, more: str = "") -> InputError:
     return InputError(
         f"The {modality} scene {mistake.what}.",
         got=mistake.got,
         expected=mistake.expected,
-        hint=f"{mistake.hint}; {OVERRIDE}",
+        hint=f"{mistake.hint}{more}; {OVERRIDE}",
     )

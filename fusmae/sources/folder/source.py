@@ -21,9 +21,9 @@ from rasterio.errors import RasterioError
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, Units
 from fusmae.rasters.geometry import cell_column, cell_row, lon_lat
-from fusmae.rasters.raster_file import touched
+from fusmae.rasters.raster_file import how_to_state_quantity, touched
 from fusmae.rasters.s1_units import LinearUnits, S1Units
 from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
@@ -106,7 +106,7 @@ class FolderSource(Source):
                 if linear := self._linear.get(modality):
                     pixels: NDArray[Any] = decibels_of(pair.key, modality, raster, linear)
                 else:
-                    pixels = _in_units(pair.key, modality, UNITS[units[modality]], raster, files)
+                    pixels = _in_units(pair.key, modality, units[modality], raster, files)
                 bands |= zip(raster.names, pixels, strict=True)
         return bands
 
@@ -285,11 +285,12 @@ def _check_names(key: str, raster: Raster, known: Collection[str]) -> None:
         )
 
 
-def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequence[Raster]) -> NDArray[Any]:
+def _in_units(key: str, modality: str, units: Units, raster: Raster, files: Sequence[Raster]) -> NDArray[Any]:
     """Return pixels `[C, h, w]` in the unit's type: what has no data is NaN, or 0 in a unit of whole numbers.
 
     Where one of a modality's files has no data, whole numbers of the others become 0 too.
     """
+    unit = UNITS[units]
     if unit.dtype == "float32":
         return _with_decimals(key, modality, unit, raster)
     found = np.rint(raster.pixels) if raster.scale else raster.pixels
@@ -300,7 +301,10 @@ def _in_units(key: str, modality: str, unit: Unit, raster: Raster, files: Sequen
         is_right |= raster.nodata
     if not is_right.all():
         expected = "whole numbers from {:g} to {:g}".format(*unit.limits)
-        raise _wrong_units(key, raster, expected, f"store {unit.description} as {unit.stored}")
+        hint = f"store {unit.description} as {unit.stored}"
+        if raster.pixels.dtype.kind == "f" and unit.per_quantity != 1 and not raster.scale:
+            hint = f"{hint}; or, {how_to_state_quantity(raster.path, units)}"
+        raise _wrong_units(key, raster, expected, hint)
     for other in files:
         if other.nodata is None:
             continue

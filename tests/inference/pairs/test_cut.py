@@ -18,8 +18,9 @@ from fusmae.data.pixels import stack_bands
 from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256
 from fusmae.inference.map.progress import Work
-from fusmae.inference.pairs.cut import CutSettings, cut_pairs
+from fusmae.inference.pairs.cut import cut_pairs
 from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.settings import CutSettings
 from fusmae.inference.scene.scene import Reading
 from fusmae.modalities import BandGroup, Modality
 from fusmae.sources import open_source
@@ -317,6 +318,19 @@ def test_a_scene_in_degrees_is_cut_in_metres(tmp_path):
     assert len(source.pairs(tmp_path / "out")) == made.scene.num_pairs > 10
 
 
+def test_any_modality_of_the_parameters_is_cut(small, tmp_path):
+    dem = Modality(units="m", groups=(BandGroup(gsd_m=30, bands=("height",)),))
+    heights = np.random.default_rng(0).uniform(200, 900, (1, 40, 40)).astype(np.float32)
+    path = write_raster(tmp_path / "dem.tif", heights, names=("height",), gsd_m=30)
+    cut(
+        small, tmp_path / "out", paths={**small.paths, "dem": [path]}, modalities={**MODALITIES, "dem": dem}, gap_m=0
+    )  # fmt: skip
+    source, _ = source_of(tmp_path / "out")
+    pair = source.pairs(tmp_path / "out")[6]
+    assert pair.key.endswith("0001_0001")
+    np.testing.assert_array_equal(source.read(tmp_path / "out", pair)["height"], heights[0, 8:16, 8:16])
+
+
 def test_tiles_begin_at_the_first_whole_pixel_of_the_common_ground(tmp_path):
     scene = make_scenes(tmp_path / "scene")
     shifted = np.stack([band("VV", 720, 960), band("VH", 720, 960)])
@@ -336,7 +350,8 @@ from fusmae.inference.pairs import picture
 # What bounds memory at any size, here at sizes that a test can reach.
 grid._STRIP_M, reader._CACHE_BYTES, picture.LOOK_PX = 4_000, 8 * 2**20, 100
 from tests.inference.pairs.test_cut import SETTINGS
-from fusmae.inference.pairs.cut import CutSettings, cut_pairs
+from fusmae.inference.pairs.cut import cut_pairs
+from fusmae.inference.pairs.settings import CutSettings
 folder = Path(sys.argv[1])
 # Few tiles become pairs: writing them takes time, not memory.
 settings = CutSettings(**(SETTINGS | {"tile_m": 480, "gap_m": 2400}))

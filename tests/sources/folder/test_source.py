@@ -726,3 +726,14 @@ def test_a_table_that_is_no_csv_is_named_with_its_line(raw: Path):
     (raw / "pairs.csv").write_text("key,labels\na," + "w" * 200_000 + "\n", encoding="utf-8")
     with pytest.raises(SourceError, match=r"pairs.csv, line 2: no CSV: field larger than"):
         SOURCE.pairs(raw)
+
+
+def test_reflectance_of_which_no_scale_is_stated_is_refused_with_the_command_that_states_it(raw):
+    path = raw / "s2" / "a.tif"
+    numbers = np.random.default_rng(0).integers(1, 9000, (2, 120, 120))
+    write_raster(path, BANDS["s2"], dtype="float32", pixels=numbers / 10_000)
+    with pytest.raises(PairError, match=r"d\.scales = \(10000,\)") as refusal:
+        SOURCE.read(raw, only_pair(raw))
+    command = re.search(r"state the scale in each file: python (-c .*)$", str(refusal.value), re.MULTILINE)[1]
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    np.testing.assert_array_equal(SOURCE.read(raw, only_pair(raw))["B03"], numbers[1])
