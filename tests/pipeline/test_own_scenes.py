@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 
-# A pretraining of two epochs and two finetunings of some, on 160 tiles of 600 m.
+# A pretraining of two epochs and two finetunings of 40, on 28 tiles of 600 m: two minutes.
 pytestmark = [pytest.mark.xdist_group("copies of the pipeline"), pytest.mark.timeout(1500)]
 UTM, TOP, SIDE_M, STRIPE_M = "EPSG:32633", 5_340_000, 6000, 2000
 LEFTS = {"a": 400_000, "b": 440_000}
@@ -73,7 +73,7 @@ def walked(new_workspace, untouched, tmp_path_factory):
         "append": run(f"fusmae tile --s1 scenes/b/s1.tif --s2 scenes/b/s2 {tile} --name b --append"),
         "run": run(
             "dvc exp run -S data=folder -S pretrain.start=fusmae-encoder@challenger -S pretrain.epochs=2 "
-            "-S pretrain.warmup_epochs=1 -S finetune.epochs=12"
+            "-S pretrain.warmup_epochs=1 -S finetune.epochs=40"
         ),
         "promote": run("fusmae promote fusmae --experiment workspace"),
         "encoder": run("fusmae promote fusmae-encoder --experiment workspace"),
@@ -113,4 +113,4 @@ def test_the_map_shows_what_the_polygons_say(walked):
     middles = [third[:, third.shape[1] // 4 : -third.shape[1] // 4] for third in thirds]
     names = json.loads((walked.folder / "models/export/preprocessing.json").read_text(encoding="utf-8"))["classes"]
     for cover, middle in zip(COVERS, middles, strict=True):
-        assert (middle == names.index(cover)).mean() > 0.9, cover
+        assert (middle == names.index(cover) + 1).mean() > 0.9, cover  # 0 stands for no data
