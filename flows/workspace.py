@@ -118,6 +118,10 @@ def _set_up(made: Workspace, overrides: Sequence[str]) -> None:
         if made.run("dvc", "config", "--local", option, value):
             raise CheckoutError(f"DVC does not take {option} = {value} in {made.folder}.")
     if overrides:
+        # `data=folder` means what the folder of pairs says of itself.
+        pairs = Path("data/raw/folder")
+        if (made.home / pairs).is_dir():
+            _link(made.folder / pairs, made.home / pairs)
         lay_over(made.folder, overrides)
     _share_raw_data(made.home, made.folder)
     # Data that the cache lacks is computed by its stage, or comes from the remote.
@@ -253,8 +257,13 @@ def _share_raw_data(home: Path, folder: Path) -> None:
     files = home / raw if is_of_checkout else _raw_of_host(home, source) / raw.name
     for link, target in ((raw, files), (downloads, home / downloads)):
         target.mkdir(parents=True, exist_ok=True)
-        (folder / link).parent.mkdir(parents=True, exist_ok=True)
-        (folder / link).symlink_to(target.absolute(), target_is_directory=True)
+        _link(folder / link, target)
+
+
+def _link(link: Path, target: Path) -> None:
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target.absolute(), target_is_directory=True)
 
 
 def fetch_lock(home: Path, folder: Path) -> FileLock:

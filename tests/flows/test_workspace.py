@@ -144,3 +144,14 @@ def test_a_user_s_own_pairs_are_those_of_the_checkout_whatever_that_was_run_with
     own.write_text("key,labels\n")
     with open_workspace("", ["data=folder"]) as made:
         assert (made.folder / "data/raw/folder/pairs.csv").read_text() == own.read_text()
+
+
+def test_a_run_of_a_user_s_own_pairs_takes_what_they_say_of_themselves(checkout):
+    described = checkout / "data/raw/folder/folder.yaml"
+    described.parent.mkdir(parents=True)
+    section = yaml.safe_load((checkout / "conf/data/folder.yaml").read_text(encoding="utf-8"))
+    section["source"]["classes"] = ["maize", "wheat"]
+    described.write_text(yaml.safe_dump(section), encoding="utf-8")
+    with open_workspace("", ["data=folder"]) as made:
+        params = yaml.safe_load((made.folder / "params.yaml").read_text(encoding="utf-8"))
+    assert params["data"] == section
