@@ -135,7 +135,7 @@ def pretrain(
 
 
 def probe(weights: Weights, shards: Shards, out: Out, run: RunFile) -> None:
-    """Fit logistic regressions on the features of a frozen encoder.
+    """Fit logistic regressions on frozen features.
 
     Example: fusmae probe --weights models/pretrain/pretrained --shards data/shards --out models/probe/pretrained
     --run-file reports/runs/probe-pretrained.json
@@ -185,9 +185,10 @@ def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs)
 
 
 def export(weights: Weights, shards: Shards, out: Out) -> None:
-    """Export a finetuned model or an encoder to ONNX, compared with torch.
+    """Export a model to ONNX, compared with torch.
 
-    They are compared on every test pair. A pretrained checkpoint is exported as an encoder.
+    They are compared on every test pair. A finetuned checkpoint is exported as a classifier, a pretrained one as an
+    encoder.
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
     """

@@ -89,6 +89,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
                     cells += [f"{values[name]:.3f}", interval or "–"]
                 cells += [f"{values['micro_f1']:.3f}", f"{values['macro_f1']:.3f}"]
                 lines.append("| " + " | ".join(cells) + " |")
+    if not report["rows"]:
+        return "Nothing was scored: train or test has no labels.\n"
     absent = "; ".join(report["absent_classes"]) or "none"
     lines += [
         "",

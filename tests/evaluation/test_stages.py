@@ -52,7 +52,7 @@ def measured(tiny, tmp_path_factory, classes):
                 run_file=Path("runs", f"probe-{name}.json"),
             )
         evaluate(
-            EvaluateConfig(batch_size=4, neighbours=3, threshold=0.5, bootstrap_resamples=20),
+            EvaluateConfig(batch_size=4, neighbours=3, encoder_pairs=100, threshold=0.5, bootstrap_resamples=20),
             own.data,
             own.runtime,
             seed=1,

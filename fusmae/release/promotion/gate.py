@@ -74,12 +74,17 @@ def judge(
     `origin` has the results of `check_origin`. Classes and calibration are judged by the `Thresholds` of a classifier.
     """
     num_bad = challenger.answers.num_bad
+    unmeasured = "not measured" if challenger.scores else "not measured: train or test has no labels"
+    unknown = unmeasured if champion else "no champion to compare with"
     bad = f"{num_bad} are not, and count as wrong" if num_bad else ""
     checks = [
         *origin,
         GateCheck.of("finite", not bad, bad or "all of them", "every number finite, and every probability from 0 to 1"),
-        *(_better(row, differences.get(row), thresholds, incomparable) for row in challenger.answers.compared),
-        *_modalities(challenger, thresholds),
+        *(
+            _better(row, differences.get(row), thresholds, incomparable or unknown, bool(incomparable))
+            for row in challenger.answers.compared
+        ),
+        *_modalities(challenger, thresholds, unmeasured),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms per pair, median", ".1f"),
         _slower(challenger, champion, thresholds),
@@ -98,12 +103,14 @@ def _protocol(row: str) -> str:
     return row.rpartition(" ")[0]
 
 
-def _better(row: str, difference: Difference | None, thresholds: EncoderThresholds, incomparable: str) -> GateCheck:
+def _better(
+    row: str, difference: Difference | None, thresholds: EncoderThresholds, why_none: str, is_failure: bool
+) -> GateCheck:
+    """Whether a row loses little enough; `why_none` says why there is no difference, which may be a failure."""
     name = f"metric {_protocol(row)}".strip()
     expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
     if difference is None:
-        is_passed = False if incomparable else None
-        return GateCheck.of(name, is_passed, incomparable or "no champion to compare with", expected)
+        return GateCheck.of(name, False if is_failure else None, why_none, expected)
     if difference.low is None:
         got = f"{difference.difference:+.3f}, but {difference.why_no_interval}"
     else:
@@ -114,14 +121,13 @@ def _better(row: str, difference: Difference | None, thresholds: EncoderThreshol
     return GateCheck.of(name, difference.loses_at_most(thresholds.max_loss), got, expected)
 
 
-def _modalities(challenger: ModelScores, thresholds: EncoderThresholds) -> Iterator[GateCheck]:
+def _modalities(challenger: ModelScores, thresholds: EncoderThresholds, unmeasured: str) -> Iterator[GateCheck]:
     """A floor per modality setting; of an encoder, for each protocol."""
-    unknown = "not measured" if challenger.scores else "not measured: train or test has no labels"
     for setting, floor in thresholds.min_by_setting.items():
         for compared in challenger.answers.compared:
             row = f"{_protocol(compared)} {setting}".strip()
             value = getattr(challenger.scores.get(row), thresholds.metric, None)
-            yield _at_least(f"modalities {row}", value, floor, thresholds.metric, unknown)
+            yield _at_least(f"modalities {row}", value, floor, thresholds.metric, unmeasured)
 
 
 def _classes(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:
