@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fusmae.modalities import ModalityInput, Statistics, by_modality
@@ -19,7 +19,8 @@ class Preprocessing(BaseModel):
     # stack).
     is_stacked: bool = False
     # Whether a tile may lack resolution groups of a modality: the model learned from tiles without some of them.
-    may_lack_groups: bool = False
+    # It is stored only where it is true, so that earlier checkpoints are saved again as the same bytes.
+    may_lack_groups: bool = Field(default=False, exclude_if=lambda may_lack: not may_lack)
 
     @property
     def tile_px(self) -> int:
