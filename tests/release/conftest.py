@@ -11,6 +11,7 @@ import torch
 import yaml
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_stores
 
+from fusmae.cli.promote_version import promote_version
 from fusmae.config.params import load_config
 from fusmae.data.index import write_index
 from fusmae.data.verdict import write_verdict
@@ -135,6 +136,17 @@ def checkout(registry_template, shards, pairs, tmp_path, monkeypatch):
     git("add", ".", cwd=folder)
     git("commit", "-q", "-m", "first", cwd=folder)
     return folder
+
+
+def promoted_version(config, name, version, **changes):
+    """Promote a version in the checkout; options of `fusmae promote` may be given."""
+    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "experiment": ""}
+    settings |= {
+        "shards": Path("data/shards"),
+        "index": Path("data/index.parquet"),
+        "verdict": Path("data/verdict.json"),
+    }
+    return promote_version(config, name=name, version=version, reports=Path("reports/gate"), **settings | changes)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from fusmae.cli.promote_version import promote_version
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
@@ -28,19 +27,13 @@ from fusmae.release.registry.versions import champion_number
 from fusmae.runs.dvc_lock import dvc_md5
 from fusmae.runs.exit_code import TEMPORARY
 from fusmae.runs.mlflow_store import connect
-from tests.release.conftest import git, lock
+from tests.release.conftest import git, lock, promoted_version
 
 NAME = "tiny"
 
 
 def promoted(config, version, **changes):
-    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "experiment": ""}
-    settings |= {
-        "shards": Path("data/shards"),
-        "index": Path("data/index.parquet"),
-        "verdict": Path("data/verdict.json"),
-    }
-    return promote_version(config, name=NAME, version=version, reports=Path("reports/gate"), **settings | changes)
+    return promoted_version(config, NAME, version, **changes)
 
 
 def forced(config, version):

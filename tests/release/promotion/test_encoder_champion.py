@@ -5,24 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from fusmae.cli.promote_version import promote_version
 from fusmae.config.params import load_config
 from fusmae.errors import PromotionError
 from fusmae.release.promotion.ledger import checked_ledger
 from fusmae.release.registry.versions import champion_number
-from tests.release.conftest import ENCODER, NAME, git
+from tests.release.conftest import ENCODER, NAME, git, promoted_version
 
 ROWS = [f"{protocol} {setting}" for protocol in ("knn", "probe") for setting in ("s1+s2", "s1", "s2")]
 
 
-def promoted(config, version, **changes):
-    settings = {"force": False, "reason": "", "dry_run": False, "params": Path("params.yaml"), "experiment": ""}
-    settings |= {
-        "shards": Path("data/shards"),
-        "index": Path("data/index.parquet"),
-        "verdict": Path("data/verdict.json"),
-    }
-    return promote_version(config, name=ENCODER, version=version, reports=Path("reports/gate"), **settings | changes)
+def promoted(config, version):
+    return promoted_version(config, ENCODER, version)
 
 
 def verdict_of(checkout, version):
