@@ -208,3 +208,17 @@ def _shown(row, name):
 
 def _short(score):
     return f"{score:.3f}".removeprefix("0")
+
+
+def test_the_page_on_embeddings_has_the_shares_that_were_measured():
+    found = result("embedding_search")
+    text = " ".join((ROOT / "docs" / "embeddings.md").read_text(encoding="utf-8").split())
+    pretrained, random = found["rows"]["pretrained"], found["rows"]["random"]
+    for what in (pretrained["share"], random["share"]):
+        low, high = what["interval"]
+        assert f"{what['mean']:.0%} ({low:.0%} to {high:.0%}".replace("%", " %").replace(" % to", " to") in text
+    low, high = pretrained["above_chance"]["interval"]
+    assert f"{100 * pretrained['above_chance']['mean']:.0f} points more ({100 * low:.0f} to {100 * high:.0f})" in text
+    assert f"{found['chance']['mean']:.0%}".replace("%", " %") in text
+    assert {row["num_seeds"] for row in found["rows"].values()} == {3}
+    assert f"{found['num_test_pairs']} test pairs" in text
