@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -22,8 +22,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError, InputError
-from fusmae.inference.session import EMBEDDING, Device
-from fusmae.modalities import ModalityInput
+from fusmae.inference.session import EMBEDDING, Device, Session
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,
@@ -45,7 +44,7 @@ _ROUTES = frozenset({"/predict", "/predict/geotiff", "/embed", "/embed/geotiff",
 _NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
 _MAX_FILES = 16
 # Reads a request's arrays by name, and gives warnings about them.
-_Read = Callable[[Sequence[ModalityInput]], tuple[Arrays, list[str]]]
+_Read = Callable[[Session], tuple[Arrays, list[str]]]
 _log = logging.getLogger("fusmae.serving")
 
 
@@ -79,7 +78,7 @@ class Service:
         self._threads.shutdown()
 
     async def predict(self, read: _Read) -> Prediction:
-        """Probabilities for a request whose arrays by name, with warnings about them, `read` gives for the inputs.
+        """Probabilities for a request whose arrays by name, with warnings about them, `read` gives for a session.
 
         Raises:
             FusmaeError: the model is an encoder, or can't be run on these arrays.
@@ -114,7 +113,7 @@ class Service:
         self, read: _Read, model: LoadedModel, output: str, is_alone: bool
     ) -> tuple[list[list[float]], dict[str, Any]]:
         session = model.session
-        pixels, warnings = read(session.inputs)
+        pixels, warnings = read(session)
         modalities = session.check(pixels)
         num_tiles = len(next(iter(pixels.values())))
         if not 0 < num_tiles <= self._max_batch:
@@ -145,9 +144,9 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
     async def arrays_of(request: Request) -> _Read:
         body, media_type = await request.body(), _media_type(request)
         if media_type == "application/json":
-            return lambda inputs: (read_json(body, inputs), [])
+            return lambda session: (read_json(body, session.inputs), [])
         if media_type in _NPZ_TYPES:
-            return lambda inputs: (read_npz(body, inputs, limits.max_batch), [])
+            return lambda session: (read_npz(body, session.inputs, limits.max_batch), [])
         raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
     async def files_of(request: Request) -> _Read:
@@ -159,7 +158,7 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
             for modality, file in form.multi_items():
                 if not isinstance(file, str):
                     files[modality].append(Upload(file.filename or modality, await file.read()))
-        return lambda inputs: read_tile(files, inputs)
+        return lambda session: read_tile(files, session.inputs, session.groups)
 
     @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Probabilities of tiles as arrays")
     async def predict(request: Request) -> Prediction:

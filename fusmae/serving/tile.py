@@ -1,6 +1,6 @@
 """Reads the uploaded GeoTIFFs of one tile: checks bands, CRS, grid and ground, and resamples to the model's grids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fusmae.errors import InputError
 from fusmae.inference.scene.scene import require_real
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
 from fusmae.modalities import ModalityInput
-from fusmae.rasters.band_names import names_in
+from fusmae.rasters.band_names import names_in, needed_bands
 from fusmae.rasters.geometry import box_of, is_turned, north_up
 from fusmae.rasters.raster_file import nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
 from fusmae.sources.shared.raster import Raster, check_same_ground
@@ -37,14 +37,14 @@ class Upload:
 
 
 def read_tile(
-    files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput]
+    files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput], groups: Collection[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Read one tile's files into finite arrays `[1, C, h, w]`, with warnings.
 
     A modality may come in several files. Bands are found by their description; a band that is alone in its file and has
     none is found by the end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it.
     As in a map, a little nodata is filled with the tile's own means, and a modality with more than a tenth of nodata is
-    absent.
+    absent. `groups` are names of inputs that a tile may lack, while it has others of the modality.
 
     Raises:
         InputError: the model lacks a modality; a file is not a GeoTIFF, has complex pixels, no CRS in metres, or
@@ -65,8 +65,14 @@ def read_tile(
         if zero_is_nodata([value for _, stated in files_read for value in stated], wanted[0].units):
             _empty_zeros(found, wanted)
         rasters |= {f"file {number} of {modality}": raster for number, raster in enumerate(found, 1)}
-        bands = _bands(modality, found, wanted)
-        read = {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands]) for i in wanted}
+        bands = _bands(modality, found, wanted, groups)
+        given = [item for item in wanted if set(item.bands) <= bands.keys()]
+        warnings += [
+            f"{modality} has no {', '.join(item.bands)}: the tile is answered without them"
+            for item in wanted
+            if item not in given
+        ]
+        read = {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands]) for i in given}
         share = _fill(read)
         if share <= MAX_EMPTY_SHARE:
             arrays |= {name: array[None] for name, array in read.items()}
@@ -196,9 +202,12 @@ def _product_name(text: str, wanted: Sequence[ModalityInput]) -> str:
     return found[0] if len(found) == 1 else text
 
 
-def _bands(modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> dict[str, NDArray[Any]]:
+def _bands(
+    modality: str, rasters: Sequence[Raster], wanted: Sequence[ModalityInput], groups: Collection[str]
+) -> dict[str, NDArray[Any]]:
     names = [name for raster in rasters for name in raster.names]
-    expected = [band for item in wanted for band in item.bands]
+    optional = [item.bands for item in wanted if item.name in groups]
+    expected = needed_bands((band for item in wanted for band in item.bands), names, optional)
     missing = [band for band in expected if band not in names]
     twice = sorted({name for name in names if names.count(name) > 1 and name})
     if missing or twice:

@@ -17,8 +17,10 @@ from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
 from fusmae.release.export.graph import DeployableEncoder, check_parity, export_onnx
 from fusmae.release.export.onnx_file import save_onnx
+from fusmae.serving.tile import Upload, read_tile
 from tests.inference.conftest import band, make_scenes
 from tests.sections import architecture_of, preprocess_of
+from tests.serving.test_tile import geotiff
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +147,18 @@ def test_a_scene_that_lacks_a_part_of_a_resolution_or_all_bands_is_refused(tmp_p
     next(scenes.s2.glob("*_B05.tif")).rename(scenes.s2 / "other.tif")
     with pytest.raises(InputError, match="lacks bands B02, B03, B05"):
         open_scenes(session.inputs, {"s2": [scenes.s2]}, {}, groups=session.groups)
+
+
+def test_the_service_takes_tiles_without_a_resolution_and_says_so(session, exported):
+    pixels = exported.pixels(1)
+    s1 = geotiff(dict(zip(("VV", "VH"), pixels["s1_10m"][0], strict=True)))
+    s2 = geotiff(dict(zip(("B02", "B03"), pixels["s2_10m"][0], strict=True)))
+    files = {"s1": [Upload("s1.tif", s1)], "s2": [Upload("s2.tif", s2)]}
+    arrays, warnings = read_tile(files, session.inputs, session.groups)
+    assert set(arrays) == {"s1_10m", "s2_10m"}
+    assert warnings == ["s2 has no B05: the tile is answered without them"]
+    np.testing.assert_allclose(
+        session.run(arrays)["embedding"], session.run(without(pixels, "s2_20m"))["embedding"], atol=1e-5
+    )
+    with pytest.raises(InputError, match="s2 lacks B05"):
+        read_tile(files, exported.inputs)
