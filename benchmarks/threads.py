@@ -86,7 +86,11 @@ def train_here(epochs: int, data: Path) -> None:
     section = config.pretrain
     num_patches = config.model.num_patches(config.data.tile_px)
     draws = Draws(
-        config.seed, tuple(config.data.modalities), num_patches, section.modality_drop, section.augment.model_dump()
+        config.seed,
+        tuple(config.data.modalities),
+        num_patches,
+        section.modality_drop,
+        augment=section.augment.model_dump(),
     )
     pairs = PairDataModule(data / "shards", batch_size=section.batch_size, draws=draws, num_workers=0)
     inputs, known = pairs.reader("train").inputs, read_statistics(data / "statistics.json")

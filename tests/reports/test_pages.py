@@ -58,8 +58,12 @@ def write_verdict(folder):
     model |= {"per_class_ap": dict.fromkeys(CLASSES, 0.4), "calibration_error": 0.1, "latency_ms": 9.0, "size_mb": 8.0}
     checks = tuple(GateCheck(CLASS + name, "failed", "0.3", "0.4") for name in CLASSES)
     skipped = GateCheck("metric", "skipped", f"no champion {NAME}", "")
-    facts = dict.fromkeys(("data", "test_set", "commit", "when"), "f" * 64) | {"thresholds": {NAME: 1}, "num_pairs": 80}
-    found = Verdict(NAME, "", (*checks, skipped), None, facts | {"models": [model, model]})
+    facts = dict.fromkeys(("data", "test_set", "commit", "when"), "f" * 64) | {
+        "thresholds": {NAME: 1},
+        "num_pairs": 80,
+        "num_places": 9,
+    }
+    found = Verdict(NAME, "", (*checks, skipped), {}, facts | {"models": [model, model]})
     verdict.write_verdict(folder, found, f"SYNTHETIC {NAME}")
     return folder / "verdict.html"
 

@@ -132,7 +132,7 @@ def test_other_rows_have_no_influence(make_finetuner, shards, tmp_path, train, p
 
 
 def test_some_pairs_come_in_the_order_asked_for_not_augmented(shards):
-    draws = Draws(0, ("s1", "s2"), 9, 1.0, {"flip": True, "turn": True, "min_crop": 0.8})
+    draws = Draws(0, ("s1", "s2"), 9, 1.0, augment={"flip": True, "turn": True, "min_crop": 0.8})
     data = PairDataModule(shards, batch_size=2, draws=draws, train_rows=[1])
     rows = [4, 0, 3, 16, 0]
     batches = list(data.batches("train", rows))

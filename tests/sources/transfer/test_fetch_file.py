@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from fusmae.errors import SourceError, StorageError
+from fusmae.runs.address import shown
 from fusmae.sources.transfer import segments
 from fusmae.sources.transfer.fetch import fetch_file
-from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses, shown
+from fusmae.sources.transfer.remote import DownloadOptions, RemoteFile, addresses
 
 LINE = DownloadOptions(num_connections=3)
 

@@ -35,7 +35,7 @@ def task(tiny, tmp_path):
             tiny.shards,
             np.asarray(rows),
             StepsConfig(steps=steps, batch_size=4, learning_rate=1e-2),
-            Draws(seed, BOTH, 1, 0.3, augment),
+            Draws(seed, BOTH, 1, 0.3, augment=augment),
             runtime_section(checkpoint_every_steps=1000),
             tmp_path / f"{len(rows)}-{steps}-{seed}",
         )
