@@ -32,7 +32,7 @@ STAGES = {
     "examine",
     "pretrain",
     "evaluate",
-    "export",
+    "export@classifier",
     "start@pretrain",
     "start@finetune",
 } | {f"{stage}@{weights}" for stage in ("probe", "finetune") for weights in ("pretrained", "random")}
