@@ -24,8 +24,9 @@ NOT_RUN = {
     "prefect deployment run pipeline/pipeline -p overrides='[\"pretrain.epochs=3\"]'": "tests/team runs it",
     "dvc exp run -S data=bigearthnet -S 'data.source.countries=[Austria]' examine": "110 GB",
     "fusmae tile --s1 s1.tif --s2 s2_folder --labels fields.gpkg --class-column crop": "tests/cli/test_tile.py runs it",
-    "fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif": "needs an item of a "
-    "scene there; tests/cli/test_stac.py runs it",
+    "fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif": (
+        "needs an item of a scene there; tests/cli/test_stac.py runs the command"
+    ),
     "dvc repro": "trains on the 200 synthetic pairs before it for half an hour",
     "dvc remote add --default storage s3://bucket/fusmae": "needs a bucket; tests/pipeline/test_remote.py has one",
     "dvc remote modify storage verify true": "as above",
