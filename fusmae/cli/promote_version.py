@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fusmae.config.params import Config, load_config
+from fusmae.data.index import SPLITS, Split
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.resampling import paired_differences, read_places
@@ -128,18 +129,24 @@ def _judged(
     origin: Sequence[GateCheck],
 ) -> tuple[Verdict, str]:
     """The gate's verdict, and what the data's origin warns of."""
-    reader = ShardReader(shards, "test")
     is_classifier = bool(Session(challenger.path).classes)
     thresholds = config.gate if is_classifier else config.encoder_gate
+    # A classifier needs no other split, and each is compared with its checksums once.
+    splits: tuple[Split, ...] = ("test",) if is_classifier else SPLITS
+    readers = {split: ShardReader(shards, split) for split in splits}
+    reader = readers["test"]
     models, incomparable = [challenger], ""
     if champion:
         session = Session(champion.path)
         try:
             require_same(champion, session, reader)
-            models.append(champion)
+            if bool(session.classes) == is_classifier:
+                models.append(champion)
+            else:
+                incomparable = f"champion {champion.label} is {'a classifier' if session.classes else 'an encoder'}"
         except PromotionError as error:  # it has other classes or bands; it can still be replaced
             incomparable = f"champion {str(error).splitlines()[0]}"
-    measured = score_models(models, shards, config.evaluate)
+    measured = score_models(models, readers, config.evaluate)
     new, old = measured[0], measured[1] if len(measured) > 1 else None
     places = read_places(index, reader.keys)
     differences = {}

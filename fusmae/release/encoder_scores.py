@@ -1,13 +1,12 @@
 """Measures an encoder through its embeddings: kNN and a probe learn from labelled pairs, and are scored on test."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.data.index import SPLITS
+from fusmae.data.index import Split
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.neighbours import neighbour_probabilities
 from fusmae.evaluation.probe import fit_probe
@@ -19,18 +18,19 @@ Embed = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], NDArray[np.float32
 
 
 def frozen_probabilities(
-    embed: Embed, shards: Path, settings: Sequence[Sequence[str]], *, neighbours: int, max_pairs: int
+    embed: Embed,
+    readers: Mapping[Split, ShardReader],
+    settings: Sequence[Sequence[str]],
+    *,
+    neighbours: int,
+    max_pairs: int,
 ) -> tuple[dict[tuple[str, str], NDArray[Any]], int]:
     """Probabilities `[N, K]` of all test pairs by protocol and setting (`s1+s2`), and the number of bad numbers.
 
     Neighbours and probe learn from train, and the probe's strength is chosen on validation: from `max_pairs` of each at
     most, evenly spread over the split. There are no probabilities where train or test has no label. Numbers that are
-    not finite are bad, and are replaced by 0.
-
-    Raises:
-        ShardError: the shards can't be read.
+    not finite are bad, and are replaced by 0. `readers` are of all splits.
     """
-    readers = {split: ShardReader(shards, split) for split in SPLITS}
     rows = {split: reader.spread(len(reader) if split == "test" else max_pairs) for split, reader in readers.items()}
     labels = {split: np.asarray(readers[split].labels)[chosen] for split, chosen in rows.items()}
     if not (labels["train"].any() and labels["test"].any()):

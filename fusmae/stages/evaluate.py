@@ -3,7 +3,6 @@
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from rich.progress import track
 
 from fusmae.config.data import DataConfig
@@ -12,10 +11,10 @@ from fusmae.config.training import EvaluateConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.figures import save_precision_recall
-from fusmae.evaluation.metrics import precision_recall, score
+from fusmae.evaluation.metrics import precision_recall
 from fusmae.evaluation.predictions import Probabilities, finetuned_probabilities, frozen_probabilities
-from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
-from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
+from fusmae.evaluation.report import as_markdown, as_metrics
+from fusmae.evaluation.scoring import Scoring
 from fusmae.files import write_json, write_text
 from fusmae.models.preprocess import Preprocess
 from fusmae.runs.device import device_of
@@ -39,9 +38,7 @@ def evaluate(
     draws = Draws(seed, tuple(tiles.modalities), num_patches=1)
     data = PairDataModule(shards, batch_size=section.batch_size, draws=draws)
     reader, device = data.reader("test"), device_of(runtime.accelerator)
-    labels, conditions = np.asarray(reader.labels), conditions_of(draws.modalities, draws.modalities)
-    places = read_places(index, reader.keys)
-    weights = place_resamples(places, section.bootstrap_resamples, seed)
+    conditions, scoring = conditions_of(draws.modalities, draws.modalities), Scoring(section, reader, index, seed)
     predicted: dict[str, dict[str, Probabilities]] = {"knn": {}, "probe": {}, "finetune": {}}
     for folder in track(sorted((models / "probe").iterdir()), description="frozen"):
         predicted["knn"][folder.name], predicted["probe"][folder.name] = frozen_probabilities(
@@ -55,21 +52,12 @@ def evaluate(
     for protocol, by_weights in predicted.items():
         for initialisation, by_setting in by_weights.items():
             for setting, found in by_setting.items():
-                scores = score(labels, found, reader.classes, section.threshold)
-                intervals = score_intervals(labels, found, places, weights)
-                row = ScoreRow(protocol, initialisation, setting, scores, intervals)
+                row = scoring.row(protocol, initialisation, setting, found)
                 rows.append(row)
                 tracked[f"{row.stage}-{row.initialisation}.json"] |= row.tracked
-                curves[row.name] = precision_recall(labels, found)
+                curves[row.name] = precision_recall(scoring.labels, found)
                 write_json(out / "pr" / f"{row.name.replace('/', '-')}.json", curves[row.name])
-    report = as_report(
-        rows,
-        num_pairs=len(reader),
-        num_places=len(set(places)),
-        resamples=section.bootstrap_resamples,
-        seed=seed,
-        warning=reader.origin.warning,
-    )
+    report = scoring.report(rows)
     write_json(out / "scores.json", report)
     write_json(out / "metrics.json", as_metrics(report))
     write_text(out / "table.md", as_markdown(report))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.training import EvaluateConfig
+from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
 from fusmae.evaluation.features import CheckpointEncoder
-from fusmae.evaluation.metrics import score
-from fusmae.evaluation.report import ScoreRow, as_markdown, as_report
-from fusmae.evaluation.resampling import place_resamples, read_places, score_intervals
+from fusmae.evaluation.report import ScoreRow, as_markdown
+from fusmae.evaluation.scoring import Scoring
 from fusmae.files import write_json, write_text
 from fusmae.inference.session import EMBEDDING, Session
 from fusmae.release.encoder_scores import Embed, frozen_probabilities
@@ -37,30 +37,21 @@ def measure_encoder(
 
     Without labels in train or test there is nothing to score, and the table states it.
     """
-    reader, session = ShardReader(shards, "test"), Session(exported / "model.onnx")
-    labels, places = np.asarray(reader.labels), read_places(index, reader.keys)
-    weights = place_resamples(places, section.bootstrap_resamples, seed)
+    readers, session = {split: ShardReader(shards, split) for split in SPLITS}, Session(exported / "model.onnx")
+    scoring = Scoring(section, readers["test"], index, seed)
     embeds: dict[str, Embed] = {
         "pretrained": lambda pixels, setting: session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING],
         "random": _in_torch(initial, device_of(runtime.accelerator)),
     }
-    rows = []
+    rows: list[ScoreRow] = []
     for initialisation, embed in embeds.items():
         found, _ = frozen_probabilities(
-            embed, shards, session.settings, neighbours=section.neighbours, max_pairs=section.encoder_pairs
+            embed, readers, session.settings, neighbours=section.neighbours, max_pairs=section.encoder_pairs
         )
-        for (protocol, setting), probabilities in found.items():
-            scores = score(labels, probabilities, reader.classes, section.threshold)
-            intervals = score_intervals(labels, probabilities, places, weights)
-            rows.append(ScoreRow(protocol, initialisation, setting, scores, intervals))
-    report = as_report(
-        rows,
-        num_pairs=len(reader),
-        num_places=len(set(places)),
-        resamples=section.bootstrap_resamples,
-        seed=seed,
-        warning=reader.origin.warning,
-    )
+        rows += [
+            scoring.row(protocol, initialisation, setting, values) for (protocol, setting), values in found.items()
+        ]
+    report = scoring.report(rows)
     write_json(out / "scores.json", report)
     write_text(out / "table.md", as_markdown(report))
 

@@ -4,13 +4,13 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.config.training import EvaluateConfig
+from fusmae.data.index import Split
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
 from fusmae.evaluation.metrics import Scores, score
@@ -73,19 +73,22 @@ class ModelScores:
         }
 
 
-def score_models(models: Sequence[ModelFile], shards: Path, section: EvaluateConfig) -> list[ModelScores]:
+def score_models(
+    models: Sequence[ModelFile], readers: Mapping[Split, ShardReader], section: EvaluateConfig
+) -> list[ModelScores]:
     """Run models on the same test pairs; latencies are measured in turns, so that a busy machine slows all alike.
+
+    `readers` has that of the test set, and for encoders those of the splits that kNN and probe learn from.
 
     Raises:
         PromotionError: a model has other classes, or takes other arrays, than the test set has.
-        ShardError: the shards can't be read.
     """
-    reader, sessions = ShardReader(shards, "test"), [Session(model.path) for model in models]
+    reader, sessions = readers["test"], [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
         require_same(model, session, reader)
     times_ms = times_by_turns(sessions, reader.read([0]), _ROUNDS)
     return [
-        _scores_of(model, session, shards, section, tuple(times.tolist()))
+        _scores_of(model, session, readers, section, tuple(times.tolist()))
         for model, session, times in zip(models, sessions, times_ms, strict=True)
     ]
 
@@ -110,11 +113,15 @@ def require_same(model: ModelFile, session: Session, reader: ShardReader) -> Non
 
 
 def _scores_of(
-    model: ModelFile, session: Session, shards: Path, section: EvaluateConfig, times_ms: tuple[float, ...]
+    model: ModelFile,
+    session: Session,
+    readers: Mapping[Split, ShardReader],
+    section: EvaluateConfig,
+    times_ms: tuple[float, ...],
 ) -> ModelScores:
-    reader = ShardReader(shards, "test", verify=False)
+    reader = readers["test"]
     labels, git = np.asarray(reader.labels), session.metadata.get("git") or {}
-    answers = _of_classifier(session, reader) if session.classes else _of_encoder(session, shards, section)
+    answers = _of_classifier(session, reader) if session.classes else _of_encoder(session, readers, section)
     counts = dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True))
     return ModelScores(
         label=model.label,
@@ -147,10 +154,10 @@ def _of_classifier(session: Session, reader: ShardReader) -> Answers:
     return Answers(found, ("+".join(session.settings[0]),), int(sum(where.sum() for where in bad.values())))
 
 
-def _of_encoder(session: Session, shards: Path, section: EvaluateConfig) -> Answers:
+def _of_encoder(session: Session, readers: Mapping[Split, ShardReader], section: EvaluateConfig) -> Answers:
     found, num_bad = frozen_probabilities(
         lambda pixels, setting: session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING],
-        shards,
+        readers,
         session.settings,
         neighbours=section.neighbours,
         max_pairs=section.encoder_pairs,

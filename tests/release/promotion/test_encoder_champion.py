@@ -7,8 +7,9 @@ import pytest
 
 from fusmae.config.params import load_config
 from fusmae.errors import PromotionError
+from fusmae.files import write_json
 from fusmae.release.promotion.ledger import checked_ledger
-from fusmae.release.registry.versions import champion_number
+from fusmae.release.registry.versions import champion_number, register_graph
 from tests.release.conftest import ENCODER, NAME, git, promoted_version
 
 ROWS = [f"{protocol} {setting}" for protocol in ("knn", "probe") for setting in ("s1+s2", "s1", "s2")]
@@ -52,3 +53,20 @@ def test_a_floor_of_one_modality_refuses_an_encoder(checkout, config):
     git("commit", "-q", "-a", "-m", "floor", cwd=checkout)
     with pytest.raises(PromotionError, match=r"modalities knn s2: 0\.\d+; asked for: macro_ap of at least 1"):
         promoted(load_config(Path("params.yaml")), "1")
+
+
+def test_a_classifier_that_is_champion_of_the_name_can_not_be_compared_and_the_reason_is_said(
+    checkout, config, graph_of_version
+):
+    write_json(Path("reports/parity.json"), {"checks": [{"max_abs_error": 1e-6}]})
+    register_graph(
+        ENCODER,
+        graph_of_version[1],
+        extra_files=[Path("reports/parity.json")],
+        tags={},
+        experiment="test",
+        run_file=Path("none.json"),
+    )
+    promoted(config, "3")
+    with pytest.raises(PromotionError, match=rf"metric knn: champion {ENCODER}/3 is a classifier"):
+        promoted(config, "1")
