@@ -6,12 +6,14 @@ from pydantic import Field, model_validator
 
 from fusmae.config.section import Count, Section
 from fusmae.config.source import SourceConfig
+from fusmae.config.task import Kind
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 
 
 class DataConfig(Section):
     """The dataset, and how its tiles are cut."""
 
+    kind: Kind = "multilabel"  # kind of labels, of those that the dataset offers
     source: SourceConfig  # name and settings of the raw dataset
     tile_m: Count  # side of a tile in metres
     shard_pairs: Count  # number of pairs in one shard folder
@@ -29,6 +31,20 @@ class DataConfig(Section):
     def _source_has_bands(self) -> "DataConfig":
         if faults := list(self.source.faults(self.modalities)):
             raise ValueError("; ".join(faults))
+        return self
+
+    @model_validator(mode="after")
+    def _source_offers_kind(self) -> "DataConfig":
+        if self.kind not in self.source.kinds:
+            hint = ""
+            if self.source.name == "folder":
+                hint = "; a regression needs data.source.value and no classes, the other kinds classes and no value"
+            raise ValueError(
+                f"kind: got {self.kind}; expected {' or '.join(self.source.kinds)}, which {self.source.name} offers "
+                f"with these settings{hint}"
+            )
+        if self.kind in ("multiclass", "segmentation") and len(getattr(self.source, "classes", (0, 1))) == 1:
+            raise ValueError(f"kind: got {self.kind} with one class in source.classes; expected two or more")
         return self
 
     @property

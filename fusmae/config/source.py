@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fusmae.config.section import Section
+from fusmae.config.task import KINDS, Kind, Value
 from fusmae.modalities import BIGEARTHNET, SEN12MS, Modality
 from fusmae.runs.utf8 import composed
 
@@ -17,6 +18,11 @@ class _SourceSection(Section):
 
     on_disk: ClassVar[Mapping[str, Modality]] = {}  # what it has, by modality; empty where the user's files decide that
     name: str  # name of the dataset
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of labels that it offers."""
+        return ("multilabel",)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,6 +76,11 @@ class BigEarthNetConfig(_SourceSection):
     countries: list[str]  # names of the countries, as the dataset's table spells them; an empty list for all
     snow_and_clouds: bool  # whether pairs with seasonal snow, cloud or cloud shadow are taken too
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Version 2 has reference maps."""
+        return ("multilabel", "segmentation") if self.version == 2 else ("multilabel",)
+
 
 class Sen12msConfig(_SourceSection):
     """SEN12MS."""
@@ -78,7 +89,21 @@ class Sen12msConfig(_SourceSection):
     name: Literal["sen12ms"]
     seasons: list[Literal["spring", "summer", "fall", "winter"]]  # names of the archives to take; an empty list for all
     validation_share: float = Field(gt=0.0, lt=1.0)  # share of the training scenes that is split off for validation
-    labels: Literal["multi", "single"]  # every IGBP class that covers a share of 0.1 or more, or the largest class
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Every IGBP class that covers a share of 0.1 or more, the largest class, or the land-cover maps."""
+        return ("multilabel", "multiclass", "segmentation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_says_which_labels(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "labels" in values:
+            kind = {"multi": "multilabel", "single": "multiclass"}.get(str(values["labels"]), "multilabel")
+            raise ValueError(
+                f"got labels {values['labels']}; expected no such key: delete it, and write data.kind: {kind}"
+            )
+        return values
 
 
 class SyntheticConfig(_SourceSection):
@@ -88,18 +113,45 @@ class SyntheticConfig(_SourceSection):
     name: Literal["synthetic"]
     num_pairs: int = Field(ge=50)  # number of pairs
     seed: int = Field(ge=0)  # random seed; another seed gives another world
+    value_per: Literal["tile", "pixel"] = "pixel"  # what has one number where the kind is regression
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """All of them."""
+        return KINDS
 
 
 class FolderConfig(_SourceSection):
     """A user's own pairs of GeoTIFFs in `data/raw/folder`."""
 
     name: Literal["folder"]
-    # Names of the classes, in the order of a label vector; an empty list where no pair has a label.
+    # Names of the classes, in the order of a label vector; an empty list where no pair has a label, or for a value.
     classes: list[str]
+    # Numbers of the classes in the maps of a segmentation, in the order of `classes`; 0, 1, … where the list is empty.
+    class_values: list[int] = Field(default_factory=list)
+    # Numbers of pixels without a class in the maps, besides what a map states as nodata.
+    ignore_values: list[int] = Field(default_factory=lambda: [255])
+    value: Value | None = None  # quantity of a regression; None for labels that are classes
     # Offset that the products add to every S2 digital number, if it was not subtracted: 1000 from baseline 04.00 on.
     s2_offset: int = Field(ge=0)
     # Units of the files of backscatter, by modality: power and amplitude are converted to dB. dB where none are named.
     units: dict[str, Literal["dB", "power", "amplitude"]] = Field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """A value makes a regression; classes make the others."""
+        return ("regression",) if self.value is not None else ("multilabel", "multiclass", "segmentation")
+
+    @model_validator(mode="after")
+    def _labels_are_of_one_sort(self) -> "FolderConfig":
+        if self.value is not None and self.classes:
+            raise ValueError(f"got value {self.value.name} and classes {self.classes}; expected one: leave classes: []")
+        values = self.class_values
+        if values and (len(values) != len(self.classes) or len(set(values)) < len(values)):
+            raise ValueError(f"got class_values {values}; expected a number of its own for each of {self.classes}")
+        if both := set(values or range(len(self.classes))) & set(self.ignore_values):
+            raise ValueError(f"got {sorted(both)} as ignore_values and as numbers of classes; expected either")
+        return self
 
     def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
         """Messages about linear units of what is no backscatter, or no modality."""

@@ -1,4 +1,4 @@
-"""Flips, quarter turns and mild crops, the same for every modality of a pair."""
+"""Flips, quarter turns and mild crops, the same for every modality of a pair and for its map."""
 
 from collections.abc import Iterable
 
@@ -29,6 +29,18 @@ def draw_geometry(
     mirror = np.where(flip & (mirrored < 0.5), -1, 1)
     columns = [cos * mirror, -sin, (1 - scale) * (2 * x - 1), sin * mirror, cos, (1 - scale) * (2 * y - 1)]
     return np.stack(columns, axis=1).reshape(-1, 2, 3).astype(np.float32)
+
+
+def apply_to_maps(maps: Tensor, geometry: Tensor) -> Tensor:
+    """Move maps `[B, h, w]` as `apply_geometry` moves their tiles; each pixel takes the nearest one, so none are mixed.
+
+    The type stays as it is; a pixel beyond the edge takes the one at the edge.
+    """
+    size = (len(maps), 1, *maps.shape[1:])
+    with torch.autocast(maps.device.type, enabled=False):
+        grid = F.affine_grid(geometry, list(size), align_corners=False)
+        moved = F.grid_sample(maps[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
+    return moved[:, 0].to(maps.dtype)
 
 
 def apply_geometry(tiles: dict[str, Tensor], geometry: Tensor) -> dict[str, Tensor]:

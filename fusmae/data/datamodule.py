@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fusmae.config.task import Task
 from fusmae.data.augment import draw_geometry
 from fusmae.data.index import Split
 from fusmae.data.randomness import Purpose, generator, generators
@@ -28,13 +29,14 @@ class Batch(NamedTuple):
     """Pairs with the random draws that belong to them."""
 
     pixels: dict[str, Tensor]  # arrays `[B, C, h, w]` by input name, in physical units at native resolution
-    labels: Tensor  # float32 `[B, K]`, 1 where the pair has the class
+    labels: Tensor  # float32 `[B, K]`, 1 where the pair has the class; `[B, 1]`, a value
     indices: Tensor  # positions `[B]` of the pairs in the split
     geometry: Tensor  # affine maps `[B, 2, 3]` of the augmentation
     noise: dict[str, Tensor]  # uniform noise `[B, L]` by modality, for masking
     dropped: str  # name of the modality that is left out for this batch; "" for none
     lacking: tuple[str, ...] = ()  # names of the inputs that are hidden from the model in this batch
-    maps: Tensor | None = None  # uint8 `[B, h, w]`, positions in `map_classes` or `NO_CLASS`; None if not asked for
+    # `[B, h, w]` at 10 m, uint8 positions in `map_classes` or `NO_CLASS`, or float32 values or NaN; None if not asked for.
+    maps: Tensor | None = None
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -121,7 +123,7 @@ class PairDataset(Dataset[Batch]):
     reader: ShardReader  # reader of the split
     draws: Draws  # settings of the random draws
     rows: Sequence[int] | None  # positions in the split, which `Key.pair` counts through; None for the whole split
-    with_maps: bool  # whether batches contain land-cover maps
+    with_maps: bool  # whether batches contain maps
 
     def __len__(self) -> int:
         return len(self.reader if self.rows is None else self.rows)
@@ -232,7 +234,7 @@ class PairDataModule:
     draws: Draws  # random draws in training; validation has no augmentation and drops nothing
     num_workers: int = 0  # number of threads that make batches in advance; it changes no result
     train_rows: Sequence[int] | None = None  # positions in the training split that are trained on; None for all
-    with_maps: bool = False  # whether batches contain land-cover maps
+    with_maps: bool = False  # whether batches contain maps
     _readers: dict[Split, ShardReader] = field(default_factory=dict, init=False)
 
     def reader(self, split: Split) -> ShardReader:
@@ -245,19 +247,19 @@ class PairDataModule:
             self._readers[split] = ShardReader(self.shards, split, verify=ranks().is_first)
         return self._readers[split]
 
-    def classes(self) -> tuple[str, ...]:
-        """The classes of the shards, in the order of the label columns.
+    def task(self) -> Task:
+        """What the labels of the shards are.
 
         Raises:
             ShardError: there are none.
         """
-        if not (classes := self.reader("train").classes):
+        if not (task := self.reader("train").task).num_outputs:
             raise ShardError(
                 f"The pairs in {self.shards} have no labels, so that only pretraining can learn from them.",
-                expected="classes in data.source.classes, and labels of pairs",
+                expected="classes in data.source.classes, or data.source.value; and labels of pairs",
                 hint="`dvc repro pretrain` needs no labels; `fusmae tile --labels` cuts pairs with them",
             )
-        return classes
+        return task
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training split."""

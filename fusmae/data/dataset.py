@@ -37,18 +37,20 @@ class TileDataset(Dataset[Sample]):
     """Samples with an image per modality.
 
     A sample has `image_s1`, `image_s2` and so on, float32 `[C, H, W]` in physical units on the finest grid of the
-    modality, where each pixel of a coarser band is repeated; `label` `[K]` int64, 1 where the pair has the class; the
-    pair's `key`; and `mask` `[h, w]` int64 where the source has land-cover maps, 255 where a pixel has no class.
+    modality, where each pixel of a coarser band is repeated; `label` `[K]` int64, 1 where the pair has the class, or
+    float32 `[1]` for a value; the pair's `key`; and, where the source has maps, `mask` `[h, w]` at 10 m, int64 with 255
+    where a pixel has no class, or float32 with NaN where it has no value.
 
     Attributes:
-        classes: names of the columns of `label`.
+        task: what the labels are: their kind, and classes or value.
+        classes: names of the columns of `label`; empty for a value.
         map_classes: names of the values of `mask`; empty where there are no maps.
         bands: names of the channels by modality.
     """
 
     def __init__(self, reader: ShardReader, transforms: Callable[[Sample], Sample] | None) -> None:
         self._reader, self._transforms = reader, transforms
-        self.classes, self.map_classes = reader.classes, reader.map_classes
+        self.task, self.classes, self.map_classes = reader.task, reader.classes, reader.map_classes
         self._inputs = by_modality(reader.inputs)
         self.bands = {name: sum((item.bands for item in items), ()) for name, items in self._inputs.items()}
 
@@ -62,11 +64,17 @@ class TileDataset(Dataset[Sample]):
             side = max(item.side_px for item in items)
             bands = [_repeated(pixels[item.name][0], side // item.side_px) for item in items]
             sample[f"image_{name}"] = torch.from_numpy(np.concatenate(bands).astype(np.float32))
-        sample["label"] = torch.from_numpy(self._reader.labels[row]).long()
+        sample["label"] = _label(self._reader.labels[row])
         sample["key"] = self._reader.keys[row]
-        if self.map_classes:
-            sample["mask"] = torch.from_numpy(self._reader.read_maps([row])[0]).long()
+        if self._reader.has_maps:
+            sample["mask"] = _label(self._reader.read_maps([row])[0])
         return sample if self._transforms is None else self._transforms(sample)
+
+
+def _label(array: NDArray[Any]) -> torch.Tensor:
+    """Classes as int64, as losses expect them; values as they are."""
+    tensor = torch.from_numpy(array)
+    return tensor if array.dtype.kind == "f" else tensor.long()
 
 
 def _repeated(bands: NDArray[Any], times: int) -> NDArray[Any]:

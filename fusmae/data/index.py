@@ -1,12 +1,13 @@
 """The index: every pair of a dataset with its labels, split and place, as one parquet file."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fusmae.config.task import Task
 from fusmae.errors import Fault, PairError, SourceError, first_three
 from fusmae.files import written_whole
 
@@ -20,7 +21,7 @@ class Pair:
 
     key: str  # unique name of the pair
     files: Mapping[str, str]  # location of each modality's tile, in a form that only the source interprets
-    labels: tuple[str, ...]  # class names, spelled as in the class table
+    labels: tuple[str, ...]  # class names, spelled as in the class table; empty where only maps have them
     split: Split  # name of the split: train, validation or test
     place: str  # name of the place; tiles of one place are never in two splits
     date: datetime  # acquisition time (UTC); that of the optical tile where there is one
@@ -29,6 +30,7 @@ class Pair:
     is_cloudy: bool = False  # whether the source reports cloud or cloud shadow
     lon: float | None = None  # longitude of the tile's centre in degrees (WGS 84); None where the source has none
     lat: float | None = None  # latitude, likewise
+    value: float | None = None  # number of a regression per tile, in its unit; None where there is none
 
     @property
     def acquisition(self) -> tuple[datetime, Hashable]:
@@ -41,19 +43,21 @@ class Pair:
         return self.date, (round(self.lon), round(self.lat))
 
 
-def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
+def validate_index(pairs: Sequence[Pair], task: Task) -> None:
     """Refuse an index that training must not see.
 
     Raises:
-        PairError: a key appears twice, a pair has no files, or a label is not in the class table.
+        PairError: a key appears twice, a pair has no files, or its labels are not those of the task.
         SourceError: a place is in two splits, or a split is empty.
     """
     times = Counter(pair.key for pair in pairs)
     twice = [key for key, number in times.items() if number > 1]
     bare = [pair.key for pair in pairs if not pair.files]
+    classes = task.classes
     stray = [pair.key for pair in pairs if not set(pair.labels) <= set(classes)]
     strange = sorted({name for pair in pairs for name in pair.labels} - set(classes))
     faults: list[tuple[list[str], Fault, str, object]] = [
+        *_faults_of_kind(pairs, task),
         (twice, "labels", "stand in the index more than once", "each key once"),
         (bare, "incomplete", "have no file of any modality", "a file per modality"),
         (stray, "labels", f"have labels outside the class table: {strange}", list(classes)),
@@ -74,6 +78,24 @@ def validate_index(pairs: Sequence[Pair], classes: Sequence[str]) -> None:
         raise SourceError(
             f"The index has no pair in {', '.join(empty)}.", expected=f"pairs in each of {', '.join(SPLITS)}"
         )
+
+
+def _faults_of_kind(pairs: Sequence[Pair], task: Task) -> Iterator[tuple[list[str], Fault, str, object]]:
+    """Pairs whose labels a kind does not have, as `validate_index` lists them."""
+    if task.kind == "multiclass" and any(pair.labels for pair in pairs):
+        # Without any labels there is still something to pretrain on; some pairs without would be taken for a class.
+        wrong = [pair for pair in pairs if len(pair.labels) != 1]
+        got = f" (the first has {list(wrong[0].labels)})" if wrong else ""
+        yield [pair.key for pair in wrong], "labels", f"don't have one class{got}", "one class per pair: data.kind"
+        names = {name for pair in pairs if pair.split == "train" for name in pair.labels}
+        alone = [pair.key for pair in pairs if pair.split == "train"] if len(names) == 1 else []
+        yield alone, "labels", f"are all of train and have one class, {''.join(names)}", "two classes or more in train"
+    if task.value is not None and not task.is_dense and any(pair.value is not None for pair in pairs):
+        bare = [pair.key for pair in pairs if pair.value is None]
+        yield bare, "labels", f"have no {task.value.name}", "a number for every pair"
+        numbers = {pair.value for pair in pairs if pair.split == "train"}
+        alone = [pair.key for pair in pairs if pair.split == "train"] if len(numbers) == 1 else []
+        yield alone, "labels", f"are all of train and have one {task.value.name}, {numbers}", "numbers that differ"
 
 
 def leaking_places(pairs: Iterable[Pair]) -> dict[str, list[Split]]:
@@ -112,9 +134,10 @@ def read_index(path: Path) -> list[Pair]:
             expected="a column `files`, with the files of each pair by modality",
             hint="dvc repro index",
         )
-    # Where only some pairs have a position, pandas reads the missing ones as NaN: make them None again.
-    positions = frame[["lon", "lat"]]
-    frame[["lon", "lat"]] = positions.astype(object).where(positions.notna(), None)
+    # Where only some pairs have a number, pandas reads the missing ones as NaN: make them None again.
+    columns = [name for name in ("lon", "lat", "value") if name in frame]  # older tables have no values
+    numbers = frame[columns]
+    frame[columns] = numbers.astype(object).where(numbers.notna(), None)
     rows: Iterable[Any] = frame.itertuples(index=False)
     return [
         Pair(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Value
 from fusmae.errors import PairError
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.band_names import PRODUCT_NAMES
@@ -16,9 +17,13 @@ from fusmae.rasters.unit_check import find_mistake
 from fusmae.units import Unit
 
 NO_CLASS = 255
-"""Value of a land-cover map's pixel that has no class."""
+"""Value of a pixel without a class in a map of classes; where it has no value in a map of values, it is NaN."""
 
-_MAP_GSD_M = 10
+MIN_PRESENCE = 0.01
+"""Share of a map's pixels that have a class which one class must cover to be a label of the whole tile."""
+
+MAP_GSD_M = 10
+"""Side of a map's pixels in metres."""
 
 _PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 
@@ -125,29 +130,85 @@ def _is_whole(band: NDArray[Any]) -> bool:
 
 
 def map_side_px(inputs: Sequence[ModalityInput]) -> int:
-    """Height and width of a tile's land-cover map in pixels: always on a 10 m grid, whatever the bands' resolution."""
-    return inputs[0].side_px * inputs[0].gsd_m // _MAP_GSD_M
+    """Height and width of a tile's map in pixels: always on a 10 m grid, whatever the bands' resolution."""
+    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M
 
 
-def check_map(key: str, land_cover: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:
-    """Return a pair's land-cover map `[h, w]` as uint8 after checking its size and its class numbers.
+def check_map(key: str, pixels: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:
+    """Return a pair's map of classes `[h, w]` as uint8 after checking its size and its class numbers.
 
     Raises:
         PairError: the map has another size, or a number that belongs to no class.
     """
-    if land_cover.shape != (side_px, side_px):
-        raise PairError(
-            "grid",
-            f"Pair {key}: the land-cover map has another size.",
-            got=f"{land_cover.shape} px",
-            expected=f"{(side_px, side_px)} px at {_MAP_GSD_M} m",
-        )
-    unknown = np.setdiff1d(land_cover, [*range(num_classes), NO_CLASS])
+    _check_side(key, pixels, side_px)
+    unknown, counts = np.unique(pixels[(pixels >= num_classes) & (pixels != NO_CLASS)], return_counts=True)
     if unknown.size:
         raise PairError(
             "labels",
-            f"Pair {key}: the land-cover map has numbers of no class.",
-            got=unknown[:5].tolist(),
+            f"Pair {key}: the map has numbers of no class.",
+            got=", ".join(f"{number} in {count:,} px" for number, count in zip(unknown[:5], counts, strict=False)),
             expected=f"below {num_classes}, or {NO_CLASS} for no class",
         )
-    return land_cover.astype(np.uint8, copy=False)
+    return pixels.astype(np.uint8, copy=False)
+
+
+def check_value_map(key: str, pixels: NDArray[Any], side_px: int, value: Value) -> NDArray[np.float32]:
+    """Return a pair's map of values `[h, w]` as float32, NaN where there is none, after checking size and numbers.
+
+    Raises:
+        PairError: the map has another size, no value at all, or one that its quantity can't have.
+    """
+    _check_side(key, pixels, side_px)
+    require_possible_values(f"Pair {key}: the map", pixels[np.isfinite(pixels)], value)
+    if not np.isfinite(pixels).any():
+        raise _empty_map(key, "value")
+    return pixels.astype(np.float32, copy=False)
+
+
+def require_possible_values(where: str, numbers: NDArray[Any], value: Value) -> None:
+    """Refuse numbers that a quantity can't have; `where` begins the error's sentence.
+
+    Raises:
+        PairError: some are out of the limits.
+    """
+    low, high = (-np.inf if value.min is None else value.min), (np.inf if value.max is None else value.max)
+    wrong = numbers[(numbers < low) | (numbers > high)]
+    if wrong.size:
+        raise PairError(
+            "labels",
+            f"{where} has numbers that {value.name} can't have.",
+            got=f"{wrong.size:,} of {numbers.size:,}, such as {wrong.min() if low > wrong.min() else wrong.max():g}",
+            expected=f"{value.range} {value.unit}, as data.source.value states".replace("  ", " "),
+            hint="mark pixels without data as nodata in the file, or state other limits; then `fusmae update`",
+        )
+
+
+def classes_in(key: str, pixels: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
+    """Which classes a map `[h, w]` has: `[K]`, 1 where a class covers `MIN_PRESENCE` of the pixels that have one.
+
+    Raises:
+        PairError: no pixel has a class.
+    """
+    counts = np.bincount(pixels.ravel(), minlength=NO_CLASS + 1)[:num_classes]
+    if not counts.any():
+        raise _empty_map(key, "class")
+    return (counts >= MIN_PRESENCE * counts.sum()).astype(np.uint8)
+
+
+def _empty_map(key: str, what: str) -> PairError:
+    return PairError(
+        "labels",
+        f"Pair {key}: no pixel of the map has a {what}.",
+        expected=f"some pixels with a {what}",
+        hint="leave the pair out of the table, or go on without such pairs by data.tolerated.labels",
+    )
+
+
+def _check_side(key: str, pixels: NDArray[Any], side_px: int) -> None:
+    if pixels.shape != (side_px, side_px):
+        raise PairError(
+            "grid",
+            f"Pair {key}: the map has another size.",
+            got=f"{pixels.shape} px",
+            expected=f"{(side_px, side_px)} px at {MAP_GSD_M} m",
+        )

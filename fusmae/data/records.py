@@ -38,9 +38,9 @@ def to_physical(stored: NDArray[Any], unit: Unit) -> NDArray[Any]:
     return stored if unit.step is None else stored * np.float32(unit.step)
 
 
-def map_dtype(side_px: int) -> np.dtype[Any]:
-    """Type of one pair's land-cover map: a record without fields."""
-    return np.dtype((np.uint8, (side_px, side_px)))
+def map_dtype(side_px: int, pixel: str = "uint8") -> np.dtype[Any]:
+    """Type of one pair's map, whose pixels have the type `pixel`: a record without fields."""
+    return np.dtype((np.dtype(pixel), (side_px, side_px)))
 
 
 def first_record(path: Path, count: int, dtype: np.dtype[Any]) -> int:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair
-from fusmae.data.pixels import check_map, map_side_px, stack_bands
+from fusmae.data.pixels import check_map, check_value_map, classes_in, map_side_px, stack_bands
 from fusmae.data.records import map_dtype, record_dtype, to_stored
 from fusmae.data.shards import FORMAT, LABELS, MANIFEST, MAPS, PIXELS, LeftOut, Origin, manifest_sha256, read_manifest
 from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
@@ -30,10 +31,15 @@ ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Maps:
-    """Land-cover maps of pairs."""
+    """Maps of pairs, whose pixels have a class or, in a regression per pixel, a value."""
 
-    classes: tuple[str, ...]  # class names in the order of their numbers
-    read: Callable[[Pair], NDArray[np.uint8]]  # returns a pair's map `[h, w]` at 10 m; it is sent to other processes
+    classes: tuple[str, ...]  # class names in the order of their numbers; empty for values
+    read: Callable[[Pair], NDArray[Any]]  # returns a pair's map `[h, w]` at 10 m; it is sent to other processes
+
+    @property
+    def dtype(self) -> str:
+        """Type of a map's pixels."""
+        return "uint8" if self.classes else "float32"
 
 
 @dataclass(frozen=True)
@@ -44,17 +50,17 @@ class ShardJob:
     pairs: tuple[Pair, ...]  # pairs in the order of the shard's rows
     read: ReadPair  # returns a pair's arrays `[h, w]` by band name, at native resolution
     inputs: tuple[ModalityInput, ...]  # descriptions of the arrays to store
-    classes: tuple[str, ...]  # class names in the order of the label columns
-    maps: Maps | None = None  # land-cover maps to store; None for none
+    task: Task  # what the labels are
+    maps: Maps | None = None  # maps to store; None for none
 
     @property
     def identity(self) -> str:
         """SHA-256 of all that decides the shard's content: another pair, label, band or class gives another one."""
         facts = [
             FORMAT,
-            [(pair.key, *pair.files.values(), pair.labels) for pair in self.pairs],
+            [(pair.key, *pair.files.values(), pair.labels, pair.value) for pair in self.pairs],
             [item.model_dump(mode="json") for item in self.inputs],
-            self.classes,
+            self.task.model_dump(mode="json"),
             self.maps and self.maps.classes,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -75,7 +81,7 @@ def write_shards(
     folder: Path,
     *,
     inputs: Sequence[ModalityInput],
-    classes: Sequence[str],
+    task: Task,
     shard_pairs: int,
     maps: Maps | None = None,
     origin: Origin = Origin(),  # noqa: B008 — frozen
@@ -98,7 +104,7 @@ def write_shards(
         members = [pair for pair in pairs if pair.split == split]
         for number, start in enumerate(range(0, len(members), shard_pairs)):
             part = tuple(members[start : start + shard_pairs])
-            jobs.append(ShardJob(folder / split / f"{number:05d}", part, read, tuple(inputs), tuple(classes), maps))
+            jobs.append(ShardJob(folder / split / f"{number:05d}", part, read, tuple(inputs), task, maps))
     _remove_partial(folder)
     written: list[WrittenShard] = list(run(write_shard, jobs))
     _remove_partial(folder)  # left by workers that the cluster took for lost
@@ -110,7 +116,7 @@ def write_shards(
         "format": FORMAT,
         "origin": asdict(origin),
         "inputs": [item.model_dump(mode="json") for item in inputs],
-        "classes": list(classes),
+        "task": task.model_dump(mode="json"),
         "map_classes": list(maps.classes if maps else ()),
         "left_out": [asdict(item) for item in left_out],
         "splits": splits,
@@ -159,25 +165,51 @@ def write_shard(job: ShardJob) -> WrittenShard:
     if (kept := _finished(job)) is not None:
         return kept
     count, side_px = len(job.pairs), map_side_px(job.inputs)
-    files = {PIXELS: np.empty(count, record_dtype(job.inputs)), LABELS: np.zeros((count, len(job.classes)), np.uint8)}
+    files: dict[str, NDArray[Any]] = {
+        PIXELS: np.empty(count, record_dtype(job.inputs)),
+        LABELS: np.zeros((count, job.task.num_outputs), np.float32 if job.task.value else np.uint8),
+    }
     if job.maps:
-        files[MAPS] = np.empty(count, map_dtype(side_px))
+        files[MAPS] = np.empty(count, map_dtype(side_px, job.maps.dtype))
     keys: list[str] = []
     left_out: list[LeftOut] = []
     for pair in job.pairs:
         try:
             arrays = stack_bands(pair.key, job.read(pair), job.inputs)
-            if job.maps:
-                files[MAPS][len(keys)] = check_map(pair.key, job.maps.read(pair), side_px, len(job.maps.classes))
+            pixels = _map_of(pair, job, side_px)
+            labels = _labels_of(pair, pixels, job.task)
         except PairError as error:
             left_out.append(LeftOut(pair.key, error.fault, str(error)))
             continue
         for item in job.inputs:
             files[PIXELS][item.name][len(keys)] = to_stored(arrays[item.name], item.unit)
-        files[LABELS][len(keys), [job.classes.index(label) for label in pair.labels]] = 1
+        files[LABELS][len(keys)] = labels
+        if pixels is not None:
+            files[MAPS][len(keys)] = pixels
         keys.append(pair.key)
     _save(job, keys, {name: array[: len(keys)] for name, array in files.items()}, left_out)
     return WrittenShard(len(keys), file_sha256(job.path / MANIFEST), tuple(left_out))
+
+
+def _map_of(pair: Pair, job: ShardJob, side_px: int) -> NDArray[Any] | None:
+    """A pair's checked map `[h, w]`; None where no maps are stored."""
+    if job.maps is None:
+        return None
+    pixels = job.maps.read(pair)
+    if job.task.value is not None:
+        return check_value_map(pair.key, pixels, side_px, job.task.value)
+    return check_map(pair.key, pixels, side_px, len(job.maps.classes))
+
+
+def _labels_of(pair: Pair, pixels: NDArray[Any] | None, task: Task) -> NDArray[Any]:
+    """A pair's row of labels `[K]`; where the map `[h, w]` has the labels, those of the tile as a whole."""
+    if task.is_dense and pixels is not None:
+        if task.value is not None:
+            return np.array([np.nanmean(pixels, dtype=np.float64)], np.float32)
+        return classes_in(pair.key, pixels, len(task.classes))
+    if task.value is not None:
+        return np.array([np.nan if pair.value is None else pair.value], np.float32)
+    return np.array([name in pair.labels for name in task.classes], np.uint8)
 
 
 def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_out: list[LeftOut]) -> None:
@@ -195,6 +227,7 @@ def _save(job: ShardJob, keys: list[str], files: dict[str, NDArray[Any]], left_o
             "keys": keys,
             "left_out": [item.key for item in left_out],
             "files": {name: file_sha256(own / name) for name in files},
+            **({"map_dtype": job.maps.dtype} if job.maps else {}),
         }
         write_json(own / MANIFEST, manifest)
         _take_place(own, job)

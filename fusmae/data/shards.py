@@ -5,12 +5,12 @@ A shard is a folder of about a thousand pairs of one split:
     train/00000/
     ├── pixels.npy     [N] records; one record is a pair: s1_10m [2, 120, 120] int16 in 0.01 dB, s2_10m [4, 120, 120]
     │                  uint16 DN, s2_20m [6, 60, 60] uint16, …: one field per modality and resolution
-    ├── labels.npy     [N, K] uint8
-    ├── maps.npy       [N, h, w] uint8, classes of a land-cover map at 10 m; only where the source has maps
+    ├── labels.npy     [N, K] uint8, 1 where the pair has the class; [N, 1] float32 for the value of a regression
+    ├── maps.npy       [N, h, w] at 10 m, uint8 classes or float32 values; only where the source has maps
     └── manifest.json  inputs, keys in order, SHA-256 of each file
 
 One system call reads a record straight into the batch. No file is memory-mapped, so memory is bounded by the batch,
-whatever the dataset's size. `manifest.json` beside the splits' folders lists inputs, classes, classes of maps, origin,
+whatever the dataset's size. `manifest.json` beside the splits' folders lists inputs, task, classes of maps, origin,
 pairs left out, the number of pairs and the SHA-256 of the manifest of each shard, and the SHA-256 of all of that.
 """
 
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, Split
 from fusmae.data.pixels import map_side_px
 from fusmae.data.records import WHOLE, Files, damaged, first_record, map_dtype, read_records, record_dtype, to_physical
@@ -77,7 +78,9 @@ class _Shard:
         self.inputs = _inputs_of(manifest)
         self.keys: list[str] = manifest["keys"]
         self.files: dict[str, str] = manifest["files"]
-        self.dtypes = {PIXELS: record_dtype(self.inputs), MAPS: map_dtype(map_side_px(self.inputs))}
+        # Shards of older versions have maps of classes only.
+        pixel = manifest.get("map_dtype", "uint8")
+        self.dtypes = {PIXELS: record_dtype(self.inputs), MAPS: map_dtype(map_side_px(self.inputs), pixel)}
         self.starts = {
             name: first_record(path / name, len(self.keys), dtype)
             for name, dtype in self.dtypes.items()
@@ -109,12 +112,15 @@ class PairReader:
 
     @property
     def has_maps(self) -> bool:
-        """Whether there are land-cover maps."""
+        """Whether there are maps."""
         return any(MAPS in shard.files for shard in self._shards)
 
     @cached_property
-    def labels(self) -> NDArray[np.uint8]:
-        """Labels of all pairs, `[N, K]`: 1 where the pair has the class."""
+    def labels(self) -> NDArray[Any]:
+        """Labels of all pairs: uint8 `[N, K]`, 1 where the pair has the class; or float32 `[N, 1]`, a value.
+
+        Where maps have the labels, these are the classes or the mean value of each map. NaN is no value.
+        """
         return np.concatenate([np.load(shard.path / LABELS) for shard in self._shards])
 
     def read(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
@@ -122,8 +128,8 @@ class PairReader:
         stored = self._gather(PIXELS, indices)
         return {item.name: to_physical(stored[item.name], item.unit) for item in self.inputs}
 
-    def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Land-cover maps `[B, h, w]`: positions in the `map_classes` of the shards, or `NO_CLASS`."""
+    def read_maps(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Maps `[B, h, w]`: uint8 positions in the `map_classes` of the shards, or `NO_CLASS`; float32 values or NaN."""
         return self._gather(MAPS, indices)[WHOLE]
 
     def _gather(self, name: str, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
@@ -155,7 +161,9 @@ class ShardFolder:
         if (got := manifest_sha256(manifest)) != expected:
             raise damaged(folder / MANIFEST, got, expected)
         self.inputs = _inputs_of(manifest)
-        self.classes: tuple[str, ...] = tuple(manifest["classes"])  # in the order of the label columns
+        # Shards of older versions have several labels per tile.
+        stated = manifest.get("task") or {"kind": "multilabel", "classes": manifest["classes"]}
+        self.task = Task.model_validate(stated)  # what the labels are; classes in the order of the label columns
         self.map_classes: tuple[str, ...] = tuple(manifest["map_classes"])  # by number; empty where there are no maps
         self.origin = Origin(**manifest["origin"])
         self.left_out = [LeftOut(**item) for item in manifest["left_out"]]
@@ -189,18 +197,24 @@ class ShardReader(PairReader):
             raise ShardError(
                 f"Split {split} in {folder} is empty.", expected="at least one pair", hint="dvc repro shard"
             )
-        self.classes, self.map_classes, self.origin = shards.classes, shards.map_classes, shards.origin
+        self.task, self.map_classes, self.origin = shards.task, shards.map_classes, shards.origin
+        self.classes = self.task.classes
 
-    def read_maps(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Land-cover maps `[B, h, w]`: positions in `map_classes`, or `NO_CLASS`.
+    @property
+    def has_labels(self) -> bool:
+        """Whether some pair has a label."""
+        return bool(np.isfinite(self.labels).any() if self.task.value is not None else self.labels.any())
+
+    def read_maps(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Maps `[B, h, w]`: uint8 positions in `map_classes`, or `NO_CLASS`; or float32 values, NaN where there is none.
 
         Raises:
             ShardError: these shards have none.
         """
-        if not self.map_classes:
+        if not self.has_maps:
             raise ShardError(
-                f"The shards of {self.origin.name or 'this dataset'} have no land-cover maps.",
-                expected="a dataset that has some: BigEarthNet v2, SEN12MS or the synthetic world",
+                f"The shards of {self.origin.name or 'this dataset'} have no maps.",
+                expected="a dataset that has some: BigEarthNet v2, SEN12MS, the synthetic world, or your own",
                 hint="choose another data.source in params.yaml",
             )
         return super().read_maps(indices)

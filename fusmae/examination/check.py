@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair
 from fusmae.data.shards import LeftOut
 from fusmae.errors import CHECK_OF_FAULT
@@ -25,11 +26,16 @@ class Dataset:
     """What checks look at."""
 
     pairs: Sequence[Pair]  # pairs of the index
-    classes: Sequence[str]  # class names, in the order of the label columns
+    task: Task  # what the labels are; classes in the order of the label columns
     facts: Facts  # facts that the dataset states about itself
     observed: Observation  # observation of the shards; without pairs where only the index is examined
     left_out: Sequence[LeftOut] = ()  # pairs of the index that are in no shard
-    map_classes: Sequence[str] = ()  # classes of the land-cover maps, in the order of their numbers
+    map_classes: Sequence[str] = ()  # classes of the maps, in the order of their numbers
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; empty for values."""
+        return self.task.classes
 
     def left_out_for(self, check: str) -> dict[str, list[str]]:
         """Keys of the pairs with a fault that belongs to a check, by the first one's problem; for `findings`."""

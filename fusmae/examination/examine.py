@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut, ShardFolder
@@ -78,7 +79,7 @@ class Diagnosis:
 
 def examine_data(
     pairs: Sequence[Pair],
-    classes: Sequence[str],
+    task: Task,
     facts: Facts,
     *,
     shards: Path,
@@ -97,11 +98,11 @@ def examine_data(
     _require_known(tolerated)
     folder = ShardFolder(shards)
     observed = merge(run(observe, folder.paths()))
-    data = Dataset(pairs, classes, facts, observed, folder.left_out, folder.map_classes)
+    data = Dataset(pairs, task, facts, observed, folder.left_out, folder.map_classes)
     return Diagnosis(
         checks=tuple(question.ask(data, tolerated.get(question.name, 0)) for question in _QUESTIONS),
         num_pairs=Counter(pair.split for pair in pairs),
-        class_counts=index.class_counts(pairs, classes),
+        class_counts=index.class_counts(pairs, task.classes),
         bands=tuple(
             BandSummary(band, totals, data.published(band))
             for band, totals in zip(observed.bands, observed.totals, strict=True)
@@ -112,7 +113,7 @@ def examine_data(
 
 
 def examine_index(
-    pairs: Sequence[Pair], classes: Sequence[str], facts: Facts, *, tolerated: Mapping[str, int] | None = None
+    pairs: Sequence[Pair], task: Task, facts: Facts, *, tolerated: Mapping[str, int] | None = None
 ) -> list[Check]:
     """Run the checks of an index that need no imagery; arguments are those of `examine_data`.
 
@@ -121,7 +122,7 @@ def examine_index(
     """
     tolerated = tolerated or {}
     _require_known(tolerated)
-    data = Dataset(pairs, classes, facts, merge([]))
+    data = Dataset(pairs, task, facts, merge([]))
     return [question.ask(data, tolerated.get(question.name, 0)) for question in _QUESTIONS if not question.needs_shards]
 
 

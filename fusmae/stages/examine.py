@@ -22,11 +22,11 @@ def examine(
     Raises:
         ExaminationError: a check fails, and `data.tolerated` does not allow for that.
     """
-    source = open_source(data.source.name, data.source.settings)
+    source = open_source(data.source.name, data.source.settings, kind=data.kind)
     with open_cluster(runtime.scheduler, runtime.num_dask_workers) as run:
         diagnosis = examine_data(
             read_index(index),
-            source.classes,
+            source.task,
             source.facts(raw / source.name),
             shards=shards.absolute(),
             tolerated=data.tolerated,

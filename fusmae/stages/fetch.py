@@ -15,7 +15,7 @@ def fetch(data: DataConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Pat
 
     DVC tracks the receipt, because millions of raw files would make it too slow.
     """
-    source = open_source(data.source.name, data.source.settings, data.inputs)
+    source = open_source(data.source.name, data.source.settings, data.inputs, data.kind)
     options = DownloadOptions(tuple(runtime.mirrors), runtime.num_connections)
     files = source.fetch(downloads, raw / source.name, options)
     write_json(receipt, receipt_of(data.source, files))

@@ -16,11 +16,11 @@ def index(data: DataConfig, *, raw: Path, out: Path) -> None:
         ExaminationError: counts, labels or places are not those that the dataset states. It comes before sharding, to
             save time.
     """
-    source = open_source(data.source.name, data.source.settings, data.inputs)
+    source = open_source(data.source.name, data.source.settings, data.inputs, data.kind)
     pairs = source.pairs(raw / source.name)
-    validate_index(pairs, source.classes)
+    validate_index(pairs, source.task)
     facts = source.facts(raw / source.name)
-    checks = examine_index(pairs, source.classes, facts, tolerated=data.tolerated)
+    checks = examine_index(pairs, source.task, facts, tolerated=data.tolerated)
     if any(check.blocks for check in checks):
         raise ExaminationError(summarise(checks))
     write_index(pairs, out)

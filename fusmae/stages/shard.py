@@ -20,7 +20,7 @@ def shard(
     data: DataConfig, runtime: RuntimeConfig, *, raw: Path, receipt: Path, index: Path, out: Path, statistics: Path
 ) -> None:
     """Write shards with every pair in `index` to `out`, then the `statistics` of the train split."""
-    source, pairs = open_source(data.source.name, data.source.settings, data.inputs), read_index(index)
+    source, pairs = open_source(data.source.name, data.source.settings, data.inputs, data.kind), read_index(index)
     folder = (raw / source.name).absolute()
     require_as_received(data.source, folder, receipt)
     # DVC deletes a stage's outputs before it runs it: shards that a killed run has finished are kept beside them.
@@ -35,9 +35,11 @@ def shard(
             partial(source.read, folder),
             unfinished.absolute(),
             inputs=data.inputs,
-            classes=source.classes,
+            task=source.task,
             shard_pairs=data.shard_pairs,
-            maps=Maps(source.map_classes, partial(source.read_map, folder)) if source.map_classes else None,
+            maps=Maps(() if source.task.value else source.map_classes, partial(source.read_map, folder))
+            if source.map_classes or source.task.is_dense
+            else None,
             origin=Origin(source.name, source.licence, source.is_synthetic),
             run=run,
         )

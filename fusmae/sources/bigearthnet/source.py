@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import ClassKind, Task
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import SourceError, first_three
 from fusmae.runs.utf8 import read_utf8
@@ -98,10 +99,11 @@ class BigEarthNetSource(Source):
     """
 
     name = "bigearthnet"
-    classes = CLASSES
     licence = "BigEarthNet (Technische Universität Berlin): CDLA-Permissive-1.0"
 
-    def __init__(self, version: int, countries: Sequence[str], snow_and_clouds: bool) -> None:
+    def __init__(
+        self, version: int, countries: Sequence[str], snow_and_clouds: bool, kind: ClassKind = "multilabel"
+    ) -> None:
         hint = "correct data.source in params.yaml"
         if version == 1 and countries:
             problem = "Countries of BigEarthNet can only be chosen in version 2: version 1 does not state them."
@@ -109,6 +111,7 @@ class BigEarthNetSource(Source):
         if version == 1 and snow_and_clouds:
             problem = "Only version 2 has pairs with snow or clouds: version 1's official lists leave them out."
             raise SourceError(problem, got="data.source.snow_and_clouds: true", expected="false", hint=hint)
+        self.task = Task(kind=kind, classes=CLASSES)
         self.map_classes = CLASSES if version == 2 else ()
         self._version, self._countries, self._snow_and_clouds = version, tuple(countries), snow_and_clouds
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from fusmae.config.task import Kind, Task, Value
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
@@ -59,15 +60,20 @@ class FolderSource(Source):
         s2_offset: int = 0,
         inputs: Sequence[ModalityInput] = (),
         units: Mapping[str, S1Units] | None = None,
+        class_values: Sequence[int] = (),
+        ignore_values: Sequence[int] = (),
+        value: Mapping[str, Any] | None = None,
+        kind: Kind = "multilabel",
     ) -> None:
-        self.classes = tuple(composed(name) for name in classes)
+        classes = tuple(composed(name) for name in classes)
+        self.task = Task(kind=kind, classes=classes, value=None if value is None else Value.model_validate(value))
         self._s2_offset = s2_offset
         self._linear: dict[str, LinearUnits] = {key: kind for key, kind in (units or {}).items() if kind != "dB"}
         self._inputs = tuple(inputs)
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
-        rows = read_pairs_table(raw / TABLE, self.classes)
+        rows = read_pairs_table(raw / TABLE, self.task.classes)
         folders = modality_folders(raw)
         for item in self._inputs:
             if raw / item.modality not in folders:
@@ -83,7 +89,7 @@ class FolderSource(Source):
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return the pair of every row of pairs.csv; places and splits that it lacks are derived from coordinates."""
-        rows = read_pairs_table(raw / TABLE, self.classes)
+        rows = read_pairs_table(raw / TABLE, self.task.classes)
         folders = modality_folders(raw)
         for row in rows:
             for item in self._inputs:

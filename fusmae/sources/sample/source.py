@@ -21,6 +21,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.files import file_sha256, written_whole
@@ -82,7 +83,7 @@ class SampleSource(Source):
     """The 60 real pairs, enough to run and test the whole pipeline; see `Source` for the methods."""
 
     name = "sample"
-    classes = CLASSES
+    task = Task(classes=CLASSES)
     licence = "BigEarthNet: CDLA-Permissive-1.0; carried by bigearthnet-common (Apache-2.0) and configilm (MIT)"
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:

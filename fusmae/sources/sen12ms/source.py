@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import ClassKind, Task
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, first_three
 from fusmae.modalities import SEN12MS
@@ -119,13 +120,14 @@ class Sen12msSource(Source):
     """SEN12MS; see `Source` for the methods and `Sen12msConfig` for the settings."""
 
     name = "sen12ms"
-    classes = map_classes = land_cover.CLASSES
+    map_classes = land_cover.CLASSES
     licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
 
-    def __init__(self, seasons: Sequence[str], validation_share: float, labels: land_cover.LabelMode) -> None:
+    def __init__(self, seasons: Sequence[str], validation_share: float, kind: ClassKind = "multilabel") -> None:
+        self.task = Task(kind=kind, classes=land_cover.CLASSES)
         self._seasons = tuple(season for season in _MID_SEASON if season in seasons or not seasons)
         self._validation_share = validation_share
-        self._mode: land_cover.LabelMode = labels
+        self._mode: land_cover.LabelMode = "single" if kind == "multiclass" else "multi"
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError
 from fusmae.modalities import BandStatistics, Statistics
@@ -34,8 +34,9 @@ class Source(Protocol):
     """One raw dataset; its settings in `params.yaml` are the arguments of its constructor."""
 
     name: str  # name of the source in `params.yaml`
-    classes: tuple[str, ...]  # class names, in the order of a label vector
-    map_classes: tuple[str, ...] = ()  # classes of the land-cover maps, in the order of their numbers
+    task: Task  # what the labels are, of the kind that was asked for
+    # Classes of the maps, in the order of their numbers; empty where there are no maps, or maps of values.
+    map_classes: tuple[str, ...] = ()
     licence: str  # licence of the imagery and of the dataset that distributes it
     is_synthetic: bool = False  # whether the pixels are made up; shown with them and with models trained on them
 
@@ -58,6 +59,8 @@ class Source(Protocol):
     def pairs(self, raw: Path) -> list[Pair]:
         """Return every pair that should be in `raw`, in the order of keys, with splits that share no place.
 
+        A pair has labels or a value; where maps have the labels, it has none.
+
         Raises:
             SourceError: `raw` is absent, damaged or not this dataset.
         """
@@ -73,15 +76,16 @@ class Source(Protocol):
         """
         ...
 
-    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Read a pair's land-cover map on the 10 m grid: `[h, w]` positions in `map_classes`, or `NO_CLASS`.
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[Any]:
+        """Read a pair's map on the 10 m grid, `[h, w]`.
+
+        Its pixels are positions in `map_classes`, or `NO_CLASS`; in a regression per pixel float32 values in the unit of
+        the task, or NaN.
 
         Raises:
             PairError: the map is absent, unreadable, in another place, or of another size or type, or there are none.
         """
-        raise PairError(
-            "incomplete", f"Pair {pair.key} has no land-cover map: {self.name} with these settings has none."
-        )
+        raise PairError("incomplete", f"Pair {pair.key} has no map: {self.name} with these settings has none.")
 
     def facts(self, raw: Path) -> Facts:
         """Return what the dataset states about the pairs that these settings select.

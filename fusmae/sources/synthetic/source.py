@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from rasterio.io import MemoryFile
 from rich.console import Console
 from rich.progress import track
 
+from fusmae.config.task import Kind, Task
 from fusmae.data.index import SPLITS, Pair
 from fusmae.errors import SourceError
 from fusmae.files import remove, write_json, write_text, written_whole
@@ -56,11 +57,14 @@ class SyntheticSource(Source):
     """Made-up pairs in BigEarthNet v2's layout; see `Source` for the methods, `SyntheticConfig` for the settings."""
 
     name = "synthetic"
-    classes = map_classes = CLASSES
     is_synthetic = True
     licence = "made up by fusmae (Apache-2.0): no imagery of any real place"
 
-    def __init__(self, num_pairs: int, seed: int) -> None:
+    def __init__(
+        self, num_pairs: int, seed: int, value_per: Literal["tile", "pixel"] = "pixel", kind: Kind = "multilabel"
+    ) -> None:
+        self.task = Task(kind=kind, classes=CLASSES)
+        self.map_classes = CLASSES
         self._world = World(num_pairs, seed)
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
