@@ -53,7 +53,7 @@ def class_weights(reader: ShardReader) -> NDArray[np.float64]:
 
 
 def positive_weights(reader: ShardReader) -> NDArray[np.float64]:
-    """Weight `[K]` of pairs that have a class, in a multilabel loss: the number of pairs without it per pair with it."""
+    """Weight `[K]` of pairs that have a class, in a multilabel loss: pairs without it per pair with it."""
     counts = reader.labels.sum(axis=0, dtype=np.float64)
     return np.where(counts > 0, (len(reader) - counts) / counts.clip(min=1), 1.0).clip(1.0, _MOST_WEIGHT)
 
