@@ -28,8 +28,8 @@ import typer
 from benchmarks import command_line as cli
 from benchmarks.rounds import medians, with_range
 from benchmarks.scene_data import make_scene
-from fusmae.config.task import Task
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.scene.grid import lay_grid
@@ -263,7 +263,7 @@ def untrained(size: str, session: Session) -> Any:
     from fusmae.models.architecture import Architecture
     from fusmae.models.encoder import Encoder
     from fusmae.models.heads import ClassifierHead
-from fusmae.models.predictors import TilePredictor
+    from fusmae.models.predictors import TilePredictor
     from fusmae.models.preprocess import Preprocess, Preprocessing
     from fusmae.release.export.graph import DeployablePredictor
 
