@@ -14,6 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
@@ -183,7 +184,7 @@ def shards(
 ) -> Path:
     """Shards of the tiny dataset; to be read, never changed."""
     folder = tmp_path_factory.mktemp("tiny") / "shards"
-    write_shards(pairs, read_pair, folder, inputs=inputs, classes=CLASSES, shard_pairs=SHARD_PAIRS)
+    write_shards(pairs, read_pair, folder, inputs=inputs, task=Task(classes=CLASSES), shard_pairs=SHARD_PAIRS)
     return folder
 
 

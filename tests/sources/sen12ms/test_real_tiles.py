@@ -17,7 +17,7 @@ from fusmae.sources.sen12ms.source import Sen12msSource
 
 FOLDERS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 NAME = "ROIs1868_summer_s2_19_p30.tif"
-SOURCE = Sen12msSource([], 0.1, "multi")
+SOURCE = Sen12msSource([], 0.1)
 INPUTS = modality_inputs(ON_DISK, 2560)
 
 
