@@ -73,7 +73,7 @@ def test_every_pair_passes_the_checks_of_pixels(made):
 
 def test_fetch_names_what_makes_the_world(made):
     identity = made.source.fetch(made.raw.parent, made.raw)
-    assert identity == {"synthetic": "seed=7 num_pairs=60 version=2"}
+    assert identity == {"synthetic": "seed=7 num_pairs=60 version=3"}
 
 
 def test_another_seeds_folder_is_not_read(made):
