@@ -13,7 +13,6 @@ from fusmae.config.gate import DriftThresholds, EncoderThresholds, Thresholds
 from fusmae.config.release import ExportConfig, ReferenceConfig, RegisterConfig, VariantsConfig
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.section import Section
-from fusmae.config.source import Sen12msConfig
 from fusmae.config.training import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig, ProbeConfig
 from fusmae.errors import ConfigError
 from fusmae.runs.utf8 import read_utf8
@@ -43,13 +42,12 @@ class Config(Section):
     study: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _labels_fit_what_is_trained(self) -> "Config":
-        is_single = isinstance(self.data.source, Sen12msConfig) and self.data.source.labels == "single"
-        if is_single and (self.study or {}).get("kind") != "multiclass":
+    def _loss_fits_labels(self) -> "Config":
+        fitting = {"focal": ("multiclass", "segmentation"), "dice": ("segmentation",)}.get(self.finetune.loss)
+        if fitting and self.data.kind not in fitting:
             raise ValueError(
-                "data.source.labels: got single; expected multi: finetune, probe, evaluate, export and the gate take "
-                "any number of classes per pair, and would train and judge with the wrong loss and scores where each "
-                "has exactly one (a study with `kind: multiclass` takes single)"
+                f"finetune.loss: got {self.finetune.loss} with data.kind {self.data.kind}; expected cross_entropy, or "
+                f"kind {' or '.join(fitting)}"
             )
         return self
 

@@ -13,8 +13,9 @@ TargetNorm = Literal["patch", "group", "band"]
 """patch: normalised per patch over all its values (MAE). group: normalised per patch and band group (as MAESTRO).
 band: the band-standardised values unchanged, without normalisation per patch."""
 
-LabelKind = Literal["multilabel", "multiclass"]
-"""Kind of label vector: any number of classes per pair, or exactly one."""
+SupervisedLoss = Literal["cross_entropy", "focal", "dice"]
+"""cross_entropy: as the kind of labels has it. focal: less weight on what is sure already (multiclass, segmentation).
+dice: cross-entropy plus Dice, which counts each class alike however small (segmentation)."""
 
 Readout = Literal["mean", "cls", "concat", "spread"]
 """mean: mean of all present tokens. cls: the CLS latent. concat: each modality's mean, side by side. spread: each
@@ -127,7 +128,11 @@ class FinetuneConfig(_EncoderTrainingConfig):
 
     layer_decay: PositiveShare  # factor on the learning rate from each layer of the encoder to the one below; 1 is off
     drop_path: ShareBelowOne  # drop path rate of the encoder's last block; it grows linearly from 0 at block 0
-    readout: Readout  # way in which tokens become the head's input
+    readout: Readout  # way in which tokens become the head's input; maps have a head of their own
+    # Form of the loss of classes; values have a Huber loss.
+    loss: SupervisedLoss = "cross_entropy"
+    # Weights of classes in the loss: equal, or inverse to how often train has them.
+    class_weights: Literal["equal", "balanced"] = "equal"
 
 
 class EvaluateConfig(Section):

@@ -35,7 +35,8 @@ class Batch(NamedTuple):
     noise: dict[str, Tensor]  # uniform noise `[B, L]` by modality, for masking
     dropped: str  # name of the modality that is left out for this batch; "" for none
     lacking: tuple[str, ...] = ()  # names of the inputs that are hidden from the model in this batch
-    # `[B, h, w]` at 10 m, uint8 positions in `map_classes` or `NO_CLASS`, or float32 values or NaN; None if not asked for.
+    # Maps `[B, h, w]` at 10 m: uint8 positions in `map_classes` or `NO_CLASS`, or float32 values or NaN; None if not
+    # asked for.
     maps: Tensor | None = None
 
     @property

@@ -192,7 +192,7 @@ def classes_in(key: str, pixels: NDArray[np.uint8], num_classes: int) -> NDArray
     counts = np.bincount(pixels.ravel(), minlength=NO_CLASS + 1)[:num_classes]
     if not counts.any():
         raise _empty_map(key, "class")
-    return (counts >= MIN_PRESENCE * counts.sum()).astype(np.uint8)
+    return np.asarray(counts >= MIN_PRESENCE * counts.sum(), np.uint8)
 
 
 def _empty_map(key: str, what: str) -> PairError:

@@ -129,7 +129,7 @@ class PairReader:
         return {item.name: to_physical(stored[item.name], item.unit) for item in self.inputs}
 
     def read_maps(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Maps `[B, h, w]`: uint8 positions in the `map_classes` of the shards, or `NO_CLASS`; float32 values or NaN."""
+        """Maps `[B, h, w]`: uint8 positions in `map_classes`, or `NO_CLASS`; or float32 values, or NaN."""
         return self._gather(MAPS, indices)[WHOLE]
 
     def _gather(self, name: str, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
@@ -206,7 +206,7 @@ class ShardReader(PairReader):
         return bool(np.isfinite(self.labels).any() if self.task.value is not None else self.labels.any())
 
     def read_maps(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Maps `[B, h, w]`: uint8 positions in `map_classes`, or `NO_CLASS`; or float32 values, NaN where there is none.
+        """Maps `[B, h, w]`: uint8 positions in `map_classes`, or `NO_CLASS`; or float32 values, or NaN.
 
         Raises:
             ShardError: these shards have none.

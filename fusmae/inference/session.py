@@ -1,4 +1,4 @@
-"""Runs an exported graph in onnxruntime: it takes arrays in physical units, and returns probabilities or features."""
+"""Runs an exported graph in onnxruntime: it takes arrays in physical units, and returns predictions or features."""
 
 import hashlib
 import json
@@ -14,11 +14,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Kind, Task
 from fusmae.errors import ConfigError, ExportError, InputError
 from fusmae.modalities import ModalityInput, by_modality
 from fusmae.runs.environment import ONNXRUNTIME_GPU
 
 PRESENCE, EMBEDDING = "presence", "embedding"
+OUTPUTS: dict[Kind, str] = {
+    "multilabel": "probabilities",
+    "multiclass": "probabilities",
+    "segmentation": "map",
+    "regression": "value",
+}
+"""Name of the output that answers a task, by its kind."""
+MAP_GSD_M = 10
+"""Side in metres of a pixel of `map`, and of `value` per pixel."""
 TOKENS = "tokens_"
 """Prefix of the name of an output with a modality's tokens, as `tokens_s2`."""
 PART = 2
@@ -52,7 +62,9 @@ class Session:
         device: `cpu` or `cuda`, where the graph runs.
         metadata: modalities, inputs (bands, units, gsd), tile side, classes, commit.
         inputs: pixel arrays that the graph takes.
-        classes: names of the classes; none for an encoder.
+        task: what the graph predicts; None for an encoder.
+        classes: names of the classes; none for an encoder or a value.
+        output: name of the output that answers the task: `probabilities`, `map` or `value`; "" for an encoder.
         embedding_dim: D, width of the embedding; 0 if the graph has no such output.
         groups: names of the inputs that a tile may lack while it has others of the modality; often none.
         tokens: names of the outputs with tokens `[B, h, w, D]`, by modality; only encoders have them.
@@ -87,11 +99,13 @@ class Session:
         try:
             self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            self.classes = tuple(self.metadata["classes"])
+            self.task = _task_of(self.metadata)
+            self.classes = self.task.classes if self.task else ()
+            self.output = OUTPUTS[self.task.kind] if self.task else ""
             # Older versions have a column per modality.
             self._columns = tuple(self.metadata.get("presence_columns") or self.metadata["modalities"])
             self.groups = tuple(name for name in self._columns if name in self._shared_names())
-            self.tokens = {} if self.classes else {name: f"{TOKENS}{name}" for name in self.metadata["modalities"]}
+            self.tokens = {} if self.task else {name: f"{TOKENS}{name}" for name in self.metadata["modalities"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
                 f"{path} has fusmae metadata that can't be read: {error!r}", hint="dvc repro -f -s export"
@@ -102,7 +116,7 @@ class Session:
         # Shapes of all arrays, without the dimension of the batch.
         stated: dict[str, tuple[int, ...]] = {item.name: _shape(item) for item in self.inputs}
         stated[PRESENCE] = (len(self._columns),)
-        stated |= {name: (len(self.classes),) for name in ("logits", "probabilities") if self.classes}
+        stated |= self._answers()
         arrays = [*self._session.get_inputs(), *self._session.get_outputs()]
         graph = {item.name: tuple(item.shape[1:]) for item in arrays}
         # The embedding's width is the model's; a graph may lack this output.
@@ -137,18 +151,19 @@ class Session:
                 hint="bring the data set that the model was trained on, or one made with the same `modalities`",
             )
 
-    def require_classes(self, label: str) -> None:
-        """Refuse an encoder where probabilities are needed; `label` names the model in the error.
+    def require_task(self, label: str) -> Task:
+        """What the graph predicts; an encoder is refused, whose name in the error is `label`.
 
         Raises:
             ExportError: the graph is an encoder.
         """
-        if not self.classes:
+        if self.task is None:
             raise ExportError(
-                f"{label} is an encoder: it gives embeddings, but no probabilities.",
-                expected="the graph of a finetuned classifier",
-                hint="name a classifier, such as fusmae@champion; `fusmae embed` and `/embed` give embeddings",
+                f"{label} is an encoder: it gives embeddings, but predicts nothing.",
+                expected="the graph of a finetuned model",
+                hint="name such a model, as fusmae@champion; `fusmae embed` and `/embed` give embeddings",
             )
+        return self.task
 
     def require_embedding(self, label: str) -> None:
         """Refuse a graph without an output of embeddings; `label` names the model in the error.
@@ -180,8 +195,9 @@ class Session:
             on_one_core: whether to compute in the calling thread alone.
 
         Returns:
-            Of a classifier `logits` and `probabilities`, both `[B, K]`, and `embedding` `[B, D]` where the graph gives
-            it; of an encoder `embedding` and tokens `[B, h, w, D]` by modality, named as in `tokens`.
+            By kind of the task `logits` and `probabilities`, both `[B, K]`; `map`, probabilities `[B, K, h, w]` per
+            pixel of 10 m; or `value` `[B, 1]` or `[B, 1, h, w]` in its unit; and `embedding` `[B, D]` where the graph
+            gives it. Of an encoder `embedding` and tokens `[B, h, w, D]` by modality, named as in `tokens`.
 
         Raises:
             InputError: there is no modality, one is unknown, an array is missing or has a wrong shape, or pixels are
@@ -214,9 +230,24 @@ class Session:
         """Refuse arrays that `run` can't take, with its errors; returns the modalities that are present."""
         return check_arrays(self.inputs, pixels, modalities, may_lack_groups=bool(self.groups))
 
+    def _answers(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the outputs that the task has, by name, without the dimension of the batch."""
+        if self.task is None:
+            return {}
+        side_px = self.inputs[0].side_px * self.inputs[0].gsd_m // MAP_GSD_M
+        shape = (self.task.num_outputs, *((side_px, side_px) if self.task.is_dense else ()))
+        return dict.fromkeys((self.output, *(["logits"] if self.output == "probabilities" else [])), shape)
+
     def _shared_names(self) -> set[str]:
         """Names of the inputs of modalities that have several."""
         return {item.name for items in by_modality(self.inputs).values() if len(items) > 1 for item in items}
+
+
+def _task_of(metadata: Mapping[str, Any]) -> Task | None:
+    """What a graph predicts; graphs of older versions that have classes have several per tile."""
+    if "task" in metadata:
+        return Task.model_validate(metadata["task"]) if metadata["task"] else None
+    return Task(classes=tuple(metadata["classes"])) if metadata["classes"] else None
 
 
 def check_arrays(

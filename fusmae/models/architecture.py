@@ -14,8 +14,9 @@ class Architecture(ModelConfig):
     tile_px: int  # side of a tile on the finest grid, in pixels
     # Number of bands in each band group, by modality; the order of its keys is the modality order.
     groups: dict[str, tuple[int, ...]]
-    num_classes: int | None = None  # number of classes K; None without a head
+    num_classes: int | None = None  # number K of classes, 1 for a value; None without a head
     readout: Readout | None = None  # way in which tokens become the head's input; None without a head
+    map_px: int | None = None  # side of the map that a dense head makes, in pixels; None for one answer per tile
 
     @classmethod
     def of(cls, section: ModelConfig, preprocessing: Preprocessing) -> Self:

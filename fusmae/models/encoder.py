@@ -1,6 +1,6 @@
 """The encoder: embed each modality, fuse early, then one trunk over all tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +109,21 @@ class Encoder(nn.Module):
             ValueError: `tiles` has no modality or an unknown one, or shapes don't fit the model.
         """
         return self._encode(tiles, masks, presence)
+
+    def forward_blocks(
+        self, tiles: dict[str, Tensor], blocks: Sequence[int], presence: Tensor | None = None
+    ) -> tuple[Latents, list[dict[str, Tensor]]]:
+        """Latents of whole tiles, and the tokens `[B, L, D]` by modality after each of some blocks, the last one among
+        them, whose tokens are those of the latents, after the final norm; other arguments are those of `forward`.
+        """
+        outputs: list[Tensor] = []
+        latents = self._encode(tiles, None, presence, outputs)
+        sizes = [tokens.shape[1] for tokens in latents.tokens.values()]
+        found = []
+        for block in blocks[:-1]:
+            tokens = outputs[block] if block == 0 else outputs[block][:, 1:]  # CLS joins after block 0
+            found.append(dict(zip(latents.tokens, torch.split(tokens, sizes, dim=1), strict=True)))
+        return latents, [*found, latents.tokens]
 
     def forward_features(self, tiles: dict[str, Tensor]) -> Tensor:
         """Latents of every token of whole tiles, CLS first, then patches by modality, as timm's models give them.

@@ -1,10 +1,8 @@
-"""From latents to labels and maps: read-outs, heads and the classifier that joins them to an encoder."""
+"""From latents to one vector per tile, and from that to labels: read-outs and linear heads."""
 
 from collections.abc import Sequence
-from math import isqrt
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusmae.config.training import Readout
@@ -74,17 +72,6 @@ def _spread(tokens: Tensor, present: Tensor) -> Tensor:
     return torch.where(present > 0, (variance + _SPREAD_FLOOR).sqrt(), 0.0)
 
 
-def place_means(latents: Latents, modalities: Sequence[str]) -> Tensor:
-    """At each place of the grid, the mean `[B, L, D]` of the present modalities' tokens, in `patchify`'s order.
-
-    Latents are of every patch, without masks; a missing modality never enters the mean.
-    """
-    present = _row_presence(latents, modalities)
-    total = torch.stack(list(present.values())).sum(dim=0).clamp(min=1)
-    own = [torch.where(there[..., None] > 0, latents.tokens[name], 0.0) for name, there in present.items()]
-    return torch.stack(own).sum(dim=0) / total[..., None]
-
-
 class _LinearHead(nn.Module):
     """A norm and a linear layer."""
 
@@ -107,50 +94,7 @@ class ProbeHead(_LinearHead):
 
 
 class ClassifierHead(_LinearHead):
-    """Layer norm and a linear layer, to finetune together with the encoder."""
+    """Layer norm and a linear layer to logits or a value, to finetune together with the encoder."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__(LAYER_NORM(dim), dim, num_classes)
-
-
-class SegmenterHead(nn.Module):
-    """A map from a frozen encoder's tokens: batch norm without parameters, one linear layer for all places, upsampling.
-
-    `side_px` is height H and width W of the map; `modalities` are all of the encoder's, in its order.
-    """
-
-    def __init__(self, dim: int, num_classes: int, side_px: int, modalities: Sequence[str]) -> None:
-        super().__init__()
-        self.side_px, self.modalities = side_px, tuple(modalities)
-        self.norm = nn.BatchNorm1d(dim, affine=False, eps=PROBE_EPS)
-        # Applied at each place of the grid of patches, like a 1 × 1 convolution.
-        self.linear = nn.Linear(dim, num_classes)
-        self.apply(initialise)
-
-    def forward(self, latents: Latents) -> Tensor:
-        """Latents of every patch to logits `[B, K, H, W]`."""
-        places = place_means(latents, self.modalities).float().transpose(1, 2)
-        logits: Tensor = self.linear(self.norm(places).transpose(1, 2)).transpose(1, 2)
-        grid_side = isqrt(logits.shape[2])
-        grid = logits.reshape(*logits.shape[:2], grid_side, grid_side)
-        return F.interpolate(grid, size=(self.side_px, self.side_px), mode="bilinear", align_corners=False)
-
-
-class Classifier(nn.Module):
-    """An encoder without masks, a read-out and a head of width `readout_dim(encoder, readout)`: tiles to logits."""
-
-    def __init__(self, encoder: Encoder, readout: Readout, head: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.readout, self.head = encoder, readout, head
-
-    def forward(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
-        """Logits `[B, num_classes]` of normalised tiles `[B, C, H, W]` by modality.
-
-        `presence` is `[B, M]` bool, columns in the encoder's order; None if every row has every modality in `tiles`.
-        """
-        logits: Tensor = self.head(self.embed(tiles, presence))
-        return logits
-
-    def embed(self, tiles: dict[str, Tensor], presence: Tensor | None = None) -> Tensor:
-        """The head's input: pooled latents `[B, readout_dim(…)]`; the arguments are those of `forward`."""
-        return pool(self.encoder(tiles, presence=presence), self.readout, tuple(self.encoder.in_chans))

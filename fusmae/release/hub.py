@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 from torch import Tensor
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError
 from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.release.markdown import fill
@@ -71,9 +72,9 @@ class PretrainedEncoder(
         weights = {f"encoder.{name}": tensor.detach().cpu() for name, tensor in self.encoder.state_dict().items()}
         if all(torch.equal(tensor, former.weights[name]) for name, tensor in weights.items()):
             return former
-        architecture = former.architecture.model_copy(update={"num_classes": None})
+        architecture = former.architecture.model_copy(update={"num_classes": None, "map_px": None})
         changed: Mapping[str, Any] = {**former.provenance, "changed": "trained on outside of fusmae's stages"}
-        return replace(former, architecture=architecture, classes=(), provenance=changed, weights=weights)
+        return replace(former, architecture=architecture, task=Task(), provenance=changed, weights=weights)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write weights, `config.json` and, where there is none yet, the model card; other files there are kept.
@@ -110,7 +111,7 @@ class PretrainedEncoder(
             architecture=checkpoint.architecture,
             inputs=checkpoint.preprocessing.inputs,
             provenance=checkpoint.provenance,
-            classes=checkpoint.classes,
+            task=checkpoint.task,
             readout=self.readout,
             num_parameters=self.num_parameters,
         )

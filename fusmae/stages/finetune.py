@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusmae.config.training import FinetuneConfig
+from fusmae.models.predictors import PixelPredictor
 from fusmae.runs.provenance import stage_code
 from fusmae.training.checkpoint import load_checkpoint, save_checkpoint
 from fusmae.training.reconstruction import initial_autoencoder
@@ -25,7 +26,7 @@ def finetune(
     run_file: Path,
     start: Path | None = None,
 ) -> None:
-    """Train a classifier from the checkpoint folder `weights`; write it to `out`.
+    """Train a predictor of the labels' kind from the checkpoint folder `weights`; write it to `out`.
 
     The folder `start` has the weights that `section.start` means, which take the place of those in `weights`, but not
     of the random ones.
@@ -40,13 +41,13 @@ def finetune(
     if section.group_drop:
         preprocessing = begun.preprocessing.model_copy(update={"may_lack_groups": True})
         begun = replace(begun, preprocessing=preprocessing)
-    data = stage.pairs(shards, section, tuple(stage.tiles.modalities))
-    classes = data.classes()
-    module = start_finetuning(begun, section, len(classes), stage.seed)
+    data = stage.pairs(shards, section, tuple(stage.tiles.modalities), with_labels=True)
+    module = start_finetuning(begun, section, data.reader("train"), stage.seed)
     name, params = f"finetune-{weights.name}", {"model": stage.model.model_dump(), "finetune": section.model_dump()}
     inputs = [weights, shards, *([start] if start and taken else [])]
     with stage.run(name, params, stage_code("finetune"), inputs, run_file, data) as run:
         facts = facts_of(run, taken)
         trained = stage.fit(module, data, run, section.epochs)
         if run.is_first:
-            save_checkpoint(out, begun.with_head(section.readout, classes, facts, trained))
+            map_px = module.model.head.map_px if isinstance(module.model, PixelPredictor) else None
+            save_checkpoint(out, begun.with_head(section.readout, module.model.task, facts, trained, map_px))

@@ -10,13 +10,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fusmae.config.task import Task
 from fusmae.config.training import ModelConfig, Readout
 from fusmae.errors import CheckpointError
 from fusmae.files import file_sha256, write_json, written_whole
 from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.heads import ProbeHead, readout_dim
+from fusmae.models.predictors import Predictor, build_predictor
 from fusmae.models.preprocess import Preprocessing
 from fusmae.models.weights import load_weights
 from fusmae.training.checkpoint_card import CARD, FORMAT, WEIGHTS, card_of, read_card
@@ -28,18 +30,24 @@ class Checkpoint:
 
     architecture: Architecture  # switches and sizes of the model
     preprocessing: Preprocessing  # inputs and band statistics
-    classes: tuple[str, ...]  # class names in the order of the logits; empty before a head is trained
+    task: Task  # what the head predicts, with the classes in the order of its logits; without any before it is trained
     provenance: Mapping[str, Any]  # commit, inputs, seed and versions that the weights come from
     weights: Mapping[str, Tensor]  # tensors by parameter name
     # Origin of the weights for an error message: the folder that they were read from.
     where: str = field(default="this run", compare=False)
 
     def with_head(
-        self, readout: Readout, classes: tuple[str, ...], provenance: Mapping[str, Any], weights: Mapping[str, Tensor]
+        self,
+        readout: Readout,
+        task: Task,
+        provenance: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        map_px: int | None = None,
     ) -> "Checkpoint":
         """The checkpoint of this encoder after a head was trained on it, or together with it."""
-        architecture = self.architecture.model_copy(update={"num_classes": len(classes), "readout": readout})
-        return replace(self, architecture=architecture, classes=classes, provenance=provenance, weights=weights)
+        sizes = {"num_classes": task.num_outputs, "readout": readout, "map_px": map_px}
+        architecture = self.architecture.model_copy(update=sizes)
+        return replace(self, architecture=architecture, task=task, provenance=provenance, weights=weights)
 
     def autoencoder(self) -> FusMAE:
         """The pretrained autoencoder, in eval mode.
@@ -57,11 +65,11 @@ class Checkpoint:
         load_weights(encoder, part_of(self.weights, "encoder."), self.where)
         return encoder
 
-    def finetuned_classifier(self) -> Classifier:
-        """The classifier of a finetune checkpoint, in eval mode."""
-        readout, num_classes = self._head()
+    def predictor(self) -> Predictor:
+        """The encoder and the head of a finetune checkpoint, in eval mode."""
+        readout, _ = self._head()
         encoder = Encoder(self.architecture)
-        model = Classifier(encoder, readout, ClassifierHead(readout_dim(encoder, readout), num_classes))
+        model = build_predictor(self.architecture, self.task, readout, self.architecture.map_px, encoder)
         load_weights(model, self.weights, self.where)
         return model.eval()
 
@@ -78,7 +86,7 @@ class Checkpoint:
         return self._head()[0]
 
     def _head(self) -> tuple[Readout, int]:
-        """The head's readout and number of classes."""
+        """The head's readout and number of outputs."""
         readout, num_classes = self.architecture.readout, self.architecture.num_classes
         if readout is None or num_classes is None:
             raise CheckpointError(f"The checkpoint in {self.where} has no head.", expected="one of probe or finetune")
@@ -100,7 +108,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "architecture": checkpoint.architecture.model_dump(mode="json", exclude_none=True),
         "preprocessing": checkpoint.preprocessing.model_dump(mode="json"),
-        "classes": list(checkpoint.classes),
+        "classes": list(checkpoint.task.classes),
+        "task": checkpoint.task.model_dump(mode="json"),
         "provenance": checkpoint.provenance,
     }
     with written_whole(folder) as partial:
@@ -134,6 +143,8 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None, *, hint: str
         # Not strict: JSON has lists where tuples are meant.
         architecture = Architecture.model_validate(card.get("architecture"), strict=False)
         preprocessing = Preprocessing.model_validate(card.get("preprocessing"), strict=False)
+        # Cards of older checkpoints have classes only, several per tile.
+        task = Task.model_validate(card.get("task") or {"classes": card["classes"]})
     except ValidationError as error:
         raise CheckpointError(
             f"{card_path} does not describe a model that this build knows: {error.error_count()} values are wrong.",
@@ -154,4 +165,4 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None, *, hint: str
     order = preprocessing.modalities
     if set(order) == set(architecture.groups):
         architecture = architecture.model_copy(update={"groups": {key: architecture.groups[key] for key in order}})
-    return Checkpoint(architecture, preprocessing, tuple(card["classes"]), card["provenance"], weights, str(folder))
+    return Checkpoint(architecture, preprocessing, task, card["provenance"], weights, str(folder))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusmae.config.task import Task
 from fusmae.config.training import ModelConfig, PretrainConfig
 from fusmae.data.augment import apply_geometry
 from fusmae.data.datamodule import Batch
@@ -119,7 +120,7 @@ def initial_autoencoder(section: ModelConfig, preprocessing: Preprocessing, seed
     torch.manual_seed(seed)
     model = FusMAE(architecture)
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return model, Checkpoint(architecture, preprocessing, (), {}, initial)
+    return model, Checkpoint(architecture, preprocessing, Task(), {}, initial)
 
 
 def start_pretraining(

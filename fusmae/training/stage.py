@@ -34,13 +34,27 @@ class TrainingStage:
     experiment: str
 
     def pairs(
-        self, shards: Path, recipe: PretrainConfig | FinetuneConfig, modalities: tuple[str, ...], num_patches: int = 1
+        self,
+        shards: Path,
+        recipe: PretrainConfig | FinetuneConfig,
+        modalities: tuple[str, ...],
+        num_patches: int = 1,
+        *,
+        with_labels: bool = False,
     ) -> PairDataModule:
-        """The pairs of `shards`, with the recipe's augmentation and modality drop in training."""
+        """The pairs of `shards`, with the recipe's augmentation and modality drop in training.
+
+        `with_labels` is whether labels are learned from, so that batches have maps where these are the labels.
+
+        Raises:
+            ShardError: labels are asked for, and there are none.
+        """
         draws = Draws(
             self.seed, modalities, num_patches, recipe.modality_drop, recipe.group_drop, recipe.augment.model_dump()
         )
-        return PairDataModule(shards, batch_size=recipe.batch_size, draws=draws, num_workers=self.runtime.num_workers)
+        data = PairDataModule(shards, batch_size=recipe.batch_size, draws=draws, num_workers=self.runtime.num_workers)
+        data.with_maps = with_labels and data.task().is_dense
+        return data
 
     def run(
         self,

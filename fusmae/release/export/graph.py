@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.errors import ExportError
-from fusmae.inference.session import EMBEDDING, PRESENCE, TOKENS, Session
+from fusmae.inference.session import EMBEDDING, OUTPUTS, PRESENCE, TOKENS, Session
 from fusmae.modalities import by_modality
 from fusmae.models.architecture import modality_settings
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, pool
+from fusmae.models.heads import pool
+from fusmae.models.predictors import Predictor
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.export.operators import translations, with_onnx_attention
 from fusmae.training.checkpoint import Checkpoint
@@ -79,23 +80,32 @@ class Deployable(nn.Module, ABC):
         return {name: np.asarray(found) for name, found in self.results(tiles, None).items()}
 
 
-class DeployableClassifier(Deployable):
-    """Tiles to probabilities, and the embedding that they come from."""
+class DeployablePredictor(Deployable):
+    """Tiles to what a task asks for, and the embedding that it comes from."""
 
-    def __init__(self, preprocess: Preprocess, classifier: Classifier) -> None:
-        super().__init__(preprocess, classifier.encoder)
-        self.classifier = classifier
-        self.outputs = {
-            "logits": "[B, K]",
-            "probabilities": "[B, K], sigmoid of logits",
-            EMBEDDING: "[B, D], the tile as the classifier's head sees it",
-        }
+    def __init__(self, preprocess: Preprocess, predictor: Predictor) -> None:
+        super().__init__(preprocess, predictor.encoder)
+        # Names of a graph's nodes begin with this attribute's; they are the same as in graphs of earlier versions.
+        self.classifier = predictor
+        self.output, task = OUTPUTS[predictor.task.kind], predictor.task
+        if self.output == "probabilities":
+            function = "sigmoid" if task.kind == "multilabel" else "softmax"
+            self.outputs = {"logits": "[B, K]", "probabilities": f"[B, K], {function} of logits"}
+        elif task.value is None:
+            self.outputs = {"map": "[B, K, h, w], probability of each class at each pixel of 10 m, rows from the north"}
+        else:
+            shape = "[B, 1, h, w], at each pixel of 10 m" if task.is_dense else "[B, 1]"
+            self.outputs = {"value": f"{shape}, {task.value.title}"}
+        meaning = "the tile as the classifier's head sees it"
+        if task.is_dense:
+            meaning = "mean of the tokens of all modalities that are there"
+        self.outputs |= {EMBEDDING: f"[B, D], {meaning}"}
 
     def results(self, tiles: dict[str, Tensor], presence: Tensor | None) -> dict[str, Tensor]:
-        """Logits and probabilities `[B, K]`, and the embedding `[B, D]`."""
-        embedding = self.classifier.embed(tiles, presence)
-        logits = self.classifier.head(embedding)
-        return {"logits": logits, "probabilities": torch.sigmoid(logits), EMBEDDING: embedding}
+        """The answer, which `outputs` describes, with the logits of classes per tile; and the embedding `[B, D]`."""
+        raw, embedding = self.classifier.raw(tiles, presence)
+        found = {self.output: self.classifier.answer(raw), EMBEDDING: embedding}
+        return found | ({"logits": raw} if "logits" in self.outputs else {})
 
 
 class DeployableEncoder(Deployable):
@@ -121,11 +131,11 @@ class DeployableEncoder(Deployable):
 
 
 def deployable(checkpoint: Checkpoint) -> Deployable:
-    """What is exported of a checkpoint: a finetuned classifier, or the encoder of one without a head."""
+    """What is exported of a checkpoint: a finetuned predictor, or the encoder of one without a head."""
     preprocess = Preprocess(checkpoint.preprocessing)
     if checkpoint.architecture.readout is None:
         return DeployableEncoder(preprocess, checkpoint.encoder().eval())
-    return DeployableClassifier(preprocess, checkpoint.finetuned_classifier())
+    return DeployablePredictor(preprocess, checkpoint.predictor())
 
 
 def describe_graph(
@@ -143,13 +153,21 @@ def describe_graph(
         "presence_columns": list(model.columns),
         "tile_m": tile_m,
         "tile_px": checkpoint.architecture.tile_px,
-        "classes": list(checkpoint.classes),
+        "classes": list(checkpoint.task.classes),
+        "task": checkpoint.task.model_dump(mode="json") if checkpoint.task.num_outputs else None,
         "outputs": model.outputs,
+        **_scale_of(model),
         "precision": "fp32",
         "git": dict(git),
         "trained": dict(checkpoint.provenance),
         "data": data,
     }
+
+
+def _scale_of(model: Deployable) -> dict[str, float]:
+    """Standard deviation of the training values, for a model of values."""
+    scale = model.classifier.scale if isinstance(model, DeployablePredictor) else None
+    return {} if scale is None else {"value_std": float(scale.std)}
 
 
 def export_onnx(model: Deployable, *, opset: int) -> Any:
@@ -230,18 +248,22 @@ def check_parity(
         reference: function that computes torch's outputs by name, from the arrays of what is present.
         read: function that reads pairs by their indices, and returns arrays by input name.
         num_pairs: number of pairs.
-        max_abs_error: largest absolute difference allowed in each output.
+        max_abs_error: largest absolute difference allowed in each output; of a value, in standard deviations.
 
     Raises:
         ExportError: a difference is larger; the error states setting and batch size.
     """
+    # A value may be of any size: it is compared in standard deviations of the training values.
+    scale = {"value": session.metadata["value_std"]} if session.output == "value" else {}
 
     def difference(batch: Arrays, lacking: str, setting: Sequence[str]) -> float:
         given = [item.name for item in session.inputs if item.modality in setting and item.name != lacking]
         pixels = {name: batch[name] for name in given}
         found, expected = session.run(pixels), reference(pixels)
         # np.max keeps a NaN, which Python's max would drop.
-        return float(np.max([np.abs(found[name] - values).max() for name, values in expected.items()]))
+        return float(
+            np.max([np.abs(found[name] - values).max() / scale.get(name, 1.0) for name, values in expected.items()])
+        )
 
     every = tuple(by_modality(session.inputs))
     settings = [("", setting) for setting in modality_settings(every)]

@@ -79,8 +79,8 @@ class Source(Protocol):
     def read_map(self, raw: Path, pair: Pair) -> NDArray[Any]:
         """Read a pair's map on the 10 m grid, `[h, w]`.
 
-        Its pixels are positions in `map_classes`, or `NO_CLASS`; in a regression per pixel float32 values in the unit of
-        the task, or NaN.
+        Its pixels are positions in `map_classes`, or `NO_CLASS`; in a regression per pixel float32 values in the unit
+        of the task, or NaN.
 
         Raises:
             PairError: the map is absent, unreadable, in another place, or of another size or type, or there are none.
