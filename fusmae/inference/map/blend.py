@@ -1,4 +1,7 @@
-"""Blends the answers of overlapping tiles into cells, weighted by a squared cosine, 1 at a tile's centre, 0 at its edge."""
+"""Blends the answers of overlapping tiles into cells.
+
+The weight is a squared cosine that is 1 at a tile's centre and 0 at its edge.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

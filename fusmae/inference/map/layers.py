@@ -49,16 +49,15 @@ def map_layers(task: Task, *, has_probabilities: bool = False) -> tuple[Layer, .
     `has_probabilities` is whether a segmentation has a raster of all probabilities; maps of classes per tile always do.
     """
     if task.value is not None:
-        bands = (task.value.name,)
-        make = partial(_within, task.value)
-        return (Layer("values", "", task.value.title, bands, "float32", np.nan, make, unit=task.value.unit),)
+        make, value = partial(_within, task.value), task.value
+        return (Layer("values", "", value.title, (value.name,), "float32", np.nan, make, unit=value.unit),)
     if task.kind == "segmentation":
         names = {f"CLASS_{number}": name for number, name in enumerate(task.classes, start=1)}
         top = "probability of the most probable class"
         main = _classes(task, "", names)
         layers = (main, Layer("certainty", None, top, (top,), "uint8", NODATA, _certainty, STEP))
-        title, bands = "probability of each class", task.classes
-        every = Layer("probabilities", "_probabilities", title, bands, "uint8", NODATA, stored, STEP)
+        title = "probability of each class"
+        every = Layer("probabilities", "_probabilities", title, task.classes, "uint8", NODATA, stored, STEP)
         return (*layers, every) if has_probabilities else layers
     make_both = partial(_with_confidence, task.kind == "multiclass")
     title, bands = "probability of each class, and confidence", (*task.classes, "confidence")

@@ -36,9 +36,8 @@ R = TypeVar("R")
 class TileResult:
     """The answers of a unit's tiles, where a tile has one answer."""
 
-    answers: NDArray[
-        np.float32
-    ]  # `[tiles, K]`, probabilities of classes, or a value; NaN for tiles where no modality has enough data
+    # `[tiles, K]`, probabilities of classes or a value; NaN for tiles where no modality has enough data.
+    answers: NDArray[np.float32]
     has_data: NDArray[np.bool_]  # `[rows, columns]`, true for cells with data, of the cells that belong to the unit
     look: NDArray[np.float32]  # `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side
 
