@@ -33,7 +33,7 @@ def summary(reports: Annotated[Path, typer.Option(help="Folder of reports.")] = 
     lines = [
         table.read_text(encoding="utf-8"),
         f"metrics table   {table}",
-        f"PR curves       {reports / 'evaluate' / 'pr.png'}   (or: dvc plots show)",
+        f"figures         {reports / 'evaluate' / 'figures'}   (or: dvc plots show)",
         f"reconstructions {reports / 'reconstructions'}/  ({len(pictures)} pictures)",
         f"model cards     {reports / 'register' / 'card.md'}, {encoder.parent / 'card.md'}",
         *(f"registered      models:/{made['name']}@{made['alias']}, version {made['version']}" for made in versions),
