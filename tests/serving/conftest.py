@@ -29,6 +29,7 @@ LIMITS = {
     "max_batch": 8,
     "max_requests": 32,
     "max_body_mb": 2.0,
+    "max_answer_mb": 8.0,
     "poll_s": 0.2,
     "stop_s": 20,
 }
