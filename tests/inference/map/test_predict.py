@@ -16,8 +16,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError, StorageError
+from fusmae.inference.map.layers import STEP
 from fusmae.inference.map.predict import predict_map
-from fusmae.inference.map.rasters import STEP
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.scene import Reading
 from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
@@ -39,7 +39,7 @@ def test_a_map_and_its_companions_are_all_that_is_left(tmp_path, scenes, model):
     assert sorted(contents(tmp_path / "out")) == sorted(f"map{ending}" for ending in ENDINGS)
     assert {path.name for path in made.files} == set(contents(tmp_path / "out"))
     assert made.num_tiles == len(made.grid.tile_tops_m) * len(made.grid.tile_lefts_m)
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
 
 
 def test_a_scene_of_one_tile_gets_the_models_own_answer(tmp_path, model):
@@ -58,7 +58,7 @@ def test_a_scene_of_one_tile_gets_the_models_own_answer(tmp_path, model):
 @pytest.mark.parametrize("modality", ["s1", "s2"])
 def test_one_sensor_alone_makes_a_map_of_its_own(tmp_path, scenes, model, modality):
     made = predict_map(model, {modality: scenes.paths[modality]}, tmp_path / "one.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     predict_map(model, scenes.paths, tmp_path / "both.tif")
     assert (read(tmp_path / "one.tif") != read(tmp_path / "both.tif")).any()
 
@@ -113,7 +113,7 @@ def test_what_is_not_finite_makes_the_same_map_as_0(tmp_path, model, value):
         changed_s1(scenes, first_rows(number))
         made = predict_map(model, {"s1": [scenes.s1]}, tmp_path / f"{number}.tif")
         maps.append(read(tmp_path / f"{number}.tif"))
-        assert made.counts[0] > 0
+        assert made.contents.counts[0] > 0
     assert np.array_equal(*maps)
     assert len(made.nodata) == 1
 
@@ -124,7 +124,7 @@ def test_one_infinite_pixel_ends_no_map_and_is_counted(tmp_path, scenes, model):
 
     changed_s1(scenes, change)
     made = predict_map(model, scenes.paths, tmp_path / "map.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == (f"s1_10m: 0.0% of {72 * 96:,} pixels have no data: 1 not finite",)
 
 
@@ -181,7 +181,7 @@ def test_what_a_mask_or_an_alpha_band_hides_is_nodata_in_the_map(tmp_path, scene
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "mask"), rasterio.open(path, "r+") as dataset:
             dataset.write_mask(valid)
     made = predict_map(model, {"s1": [path]}, tmp_path / "b.tif")
-    assert made.counts[0] > 0
+    assert made.contents.counts[0] > 0
     assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
     assert "masked" in made.nodata[0]
 
@@ -200,19 +200,19 @@ def dark_water(scenes, value, nodata=None):
 @pytest.mark.parametrize("nodata", [None, 65535])
 def test_water_that_is_clipped_to_0_in_some_bands_is_mapped(tmp_path, scenes, model, nodata):
     made = predict_map(model, dark_water(scenes, 0, nodata), tmp_path / "map.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == ()
 
 
 def test_water_of_0_that_the_files_state_as_nodata_is_told_with_the_command_that_mends_it(tmp_path, scenes, model):
     paths = dark_water(scenes, 0, 0)
     made = predict_map(model, paths, tmp_path / "hole.tif")
-    assert made.counts[0] > 0
+    assert made.contents.counts[0] > 0
     (command,) = {re.search(r"rio (edit-info FILE --unset-nodata)", line)[1] for line in made.nodata if "rio" in line}
     for path in scenes.s2.iterdir():
         rio = Path(sys.executable).with_name("rio")
         subprocess.run([rio, *command.replace("FILE", str(path)).split()], check=True)
-    assert predict_map(model, paths, tmp_path / "map.tif").counts[0] == 0
+    assert predict_map(model, paths, tmp_path / "map.tif").contents.counts[0] == 0
 
 
 def test_pixels_of_1_in_all_bands_are_named(tmp_path, scenes, model):
@@ -233,7 +233,7 @@ def test_every_pixel_of_a_scene_is_in_the_map(tmp_path, model, height_m, width_m
         assert dataset.bounds.right >= LEFT + width_m
         assert dataset.bounds.bottom <= TOP - height_m
         assert dataset.bounds.right - LEFT - width_m < made.grid.cell_m
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == ()
 
 
