@@ -29,6 +29,7 @@ from benchmarks import command_line as cli
 from benchmarks.rounds import medians, with_range
 from benchmarks.scene_data import make_scene
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.files import file_sha256, write_json
 from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.scene.grid import lay_grid
@@ -246,11 +247,11 @@ def noise(session: Session, size: int) -> dict[str, Any]:
 def trained(weights: Path) -> Any:
     """The model of a checkpoint of stage finetune."""
     from fusmae.models.preprocess import Preprocess
-    from fusmae.release.export.graph import DeployableClassifier
+    from fusmae.release.export.graph import DeployablePredictor
     from fusmae.training.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
-    return DeployableClassifier(Preprocess(checkpoint.preprocessing), checkpoint.finetuned_classifier()).eval()
+    return DeployablePredictor(Preprocess(checkpoint.preprocessing), checkpoint.predictor()).eval()
 
 
 def untrained(size: str, session: Session) -> Any:
@@ -261,16 +262,17 @@ def untrained(size: str, session: Session) -> Any:
     from fusmae.config.training import ModelConfig
     from fusmae.models.architecture import Architecture
     from fusmae.models.encoder import Encoder
-    from fusmae.models.heads import Classifier, ClassifierHead
+    from fusmae.models.heads import ClassifierHead
+    from fusmae.models.predictors import TilePredictor
     from fusmae.models.preprocess import Preprocess, Preprocessing
-    from fusmae.release.export.graph import DeployableClassifier
+    from fusmae.release.export.graph import DeployablePredictor
 
     torch.manual_seed(0)
     section = ModelConfig(**yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8")))
     preprocessing = Preprocessing(inputs=session.inputs, statistics=session.metadata["statistics"])
     encoder = Encoder(Architecture.of(section, preprocessing))
-    classifier = Classifier(encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
-    return DeployableClassifier(Preprocess(preprocessing), classifier).eval()
+    classifier = TilePredictor(Task(), encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
+    return DeployablePredictor(Preprocess(preprocessing), classifier).eval()
 
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:

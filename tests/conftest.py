@@ -14,6 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
@@ -21,8 +22,9 @@ from fusmae.data.statistics import measure_statistics
 from fusmae.inference.session import Session
 from fusmae.modalities import BandGroup, BandStatistics, Modality, ModalityInput, Statistics, modality_inputs
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import DeployableClassifier, DeployableEncoder, export_onnx
+from fusmae.models.heads import ClassifierHead, readout_dim
+from fusmae.models.predictors import TilePredictor
+from fusmae.release.export.graph import DeployableEncoder, DeployablePredictor, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
@@ -69,13 +71,13 @@ class Exported:
         }
         self.preprocess = preprocess_of(self.inputs, statistics)
         encoder = Encoder(architecture_of(self.preprocess.preprocessing))
-        self.classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), 3)).eval()
+        self.classifier = TilePredictor(Task(), encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), 3)).eval()
         self.metadata = {
             "inputs": [item.model_dump(mode="json") for item in self.inputs],
             "modalities": ["s1", "s2"],
             "classes": ["a", "b", "c"],
         }
-        model = DeployableClassifier(self.preprocess, self.classifier)
+        model = DeployablePredictor(self.preprocess, self.classifier)
         self.reference = model.reference
 
         def export(folder):
@@ -183,7 +185,7 @@ def shards(
 ) -> Path:
     """Shards of the tiny dataset; to be read, never changed."""
     folder = tmp_path_factory.mktemp("tiny") / "shards"
-    write_shards(pairs, read_pair, folder, inputs=inputs, classes=CLASSES, shard_pairs=SHARD_PAIRS)
+    write_shards(pairs, read_pair, folder, inputs=inputs, task=Task(classes=CLASSES), shard_pairs=SHARD_PAIRS)
     return folder
 
 

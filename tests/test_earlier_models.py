@@ -15,9 +15,10 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from fusmae.cli import app
+from fusmae.config.task import Task
 from fusmae.inference.session import Session
 from fusmae.models.fusmae import reconstruction_loss
-from fusmae.models.heads import Classifier
+from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess
 from fusmae.release.registry.versions import register_graph
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -128,8 +129,11 @@ def test_earlier_classifiers_give_the_same_logits(setting):
     assert finetuned.classes == probed.classes == ("water", "forest", "town")
     name = "+".join(setting)
     for classifier, expected in (
-        (finetuned.finetuned_classifier(), EXPECTED["finetuned"][name]),
-        (Classifier(probed.encoder(), probed.readout, probed.probe_head(name)).eval(), EXPECTED["probed"][name]),
+        (finetuned.predictor(), EXPECTED["finetuned"][name]),
+        (
+            TilePredictor(Task(), probed.encoder(), probed.readout, probed.probe_head(name)).eval(),
+            EXPECTED["probed"][name],
+        ),
     ):
         np.testing.assert_allclose(classifier(tiles_of(finetuned, setting)).numpy(), expected, atol=1e-6)
 

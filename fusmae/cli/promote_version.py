@@ -15,7 +15,7 @@ from fusmae.inference.session import Session
 from fusmae.release.promotion.champion import move_champion
 from fusmae.release.promotion.commit_checks import check_origin, require_committed, require_locked, require_origin
 from fusmae.release.promotion.experiments import commit_experiment
-from fusmae.release.promotion.gate import GateCheck, Verdict, judge
+from fusmae.release.promotion.gate import GateCheck, Verdict, compared_metric, judge
 from fusmae.release.promotion.ledger import Ledger, require_recorded, sentence
 from fusmae.release.promotion.model_scores import require_same, score_models
 from fusmae.release.registry.model_file import ModelFile, add_artifacts, model_file
@@ -129,10 +129,10 @@ def _judged(
     origin: Sequence[GateCheck],
 ) -> tuple[Verdict, str]:
     """The gate's verdict, and what the data's origin warns of."""
-    is_classifier = bool(Session(challenger.path).classes)
-    thresholds = config.gate if is_classifier else config.encoder_gate
-    # A classifier needs no other split, and each is compared with its checksums once.
-    splits: tuple[Split, ...] = ("test",) if is_classifier else SPLITS
+    is_encoder = Session(challenger.path).task is None
+    thresholds = config.encoder_gate if is_encoder else config.gate
+    # A finetuned model needs no other split, and each is compared with its checksums once.
+    splits: tuple[Split, ...] = SPLITS if is_encoder else ("test",)
     readers = {split: ShardReader(shards, split) for split in splits}
     reader = readers["test"]
     models, incomparable = [challenger], ""
@@ -140,11 +140,11 @@ def _judged(
         session = Session(champion.path)
         try:
             require_same(champion, session, reader)
-            if bool(session.classes) == is_classifier:
+            if (session.task is None) == is_encoder:
                 models.append(champion)
             else:
-                incomparable = f"champion {champion.label} is {'a classifier' if session.classes else 'an encoder'}"
-        except PromotionError as error:  # it has other classes or bands; it can still be replaced
+                incomparable = f"champion {champion.label} is {'a finetuned model' if session.task else 'an encoder'}"
+        except PromotionError as error:  # it has another task or other bands; it can still be replaced
             incomparable = f"champion {str(error).splitlines()[0]}"
     measured = score_models(models, readers, config.evaluate)
     new, old = measured[0], measured[1] if len(measured) > 1 else None
@@ -153,16 +153,16 @@ def _judged(
     if old:
         differences = {
             row: paired_differences(
-                new.answers.probabilities[row],
-                old.answers.probabilities[row],
-                reader.labels,
+                new.scorer,
+                new.answers.found[row],
+                old.answers.found[row],
                 places=places,
                 resamples=thresholds.bootstrap_resamples,
                 confidence=thresholds.confidence,
                 seed=config.seed,
-            )[thresholds.metric]
+            )[compared_metric(new, thresholds)]
             for row in new.answers.compared
-            if row in new.answers.probabilities
+            if row in new.answers.found
         }
     facts = {
         "num_pairs": len(reader),

@@ -163,7 +163,7 @@ def finetune(weights: Weights, shards: Shards, out: Out, run: RunFile, start: St
 def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs) -> None:
     """Score every model over the whole test set.
 
-    Frozen encoders are scored by kNN and by their probe; all models with and without each modality.
+    Frozen encoders are scored by kNN and by their probe, on labels of tiles; all models with and without each modality.
 
     Example: fusmae evaluate --models models --shards data/shards --index data/index.parquet --out reports/evaluate
     --runs reports/runs
@@ -187,7 +187,7 @@ def evaluate(models: Models, shards: Shards, index: Index, out: Out, runs: Runs)
 def export(weights: Weights, shards: Shards, out: Out) -> None:
     """Export a model to ONNX, compared with torch.
 
-    They are compared on every test pair. A finetuned checkpoint is exported as a classifier, a pretrained one as an
+    They are compared on every test pair. A finetuned checkpoint is exported with its head, a pretrained one as an
     encoder.
 
     Example: fusmae export --weights models/finetune/pretrained --shards data/shards --out models/export
@@ -255,7 +255,7 @@ def register(
     measured: Annotated[Path, typer.Option(help="Folder of the report that `fusmae variants` wrote.")],
     reference: Reference,
     scores: Scores,
-    curves: Annotated[Path, typer.Option(help="Picture of precision-recall curves that `fusmae evaluate` made.")],
+    figures: Annotated[Path, typer.Option(help="Folder of the pictures that `fusmae evaluate` made.")],
     report: Examined,
     index: Index,
     receipt: Receipt,
@@ -268,7 +268,7 @@ def register(
     Its card, its lineage and its variants are registered with it.
 
     Example: fusmae register --exported models/export --variants models/variants --measured reports/variants
-    --reference models/reference.npz --scores reports/evaluate/scores.json --curves reports/evaluate/pr.png
+    --reference models/reference.npz --scores reports/evaluate/scores.json --figures reports/evaluate/figures
     --report reports/examine --index data/index.parquet --receipt data/raw.json --pictures reports/reconstructions
     --run-file reports/runs/finetune-pretrained.json --out reports/register
     """
@@ -282,7 +282,7 @@ def register(
         measured=measured,
         reference=reference,
         scores=scores,
-        curves=curves,
+        figures=figures,
         report=report,
         index=index,
         receipt=receipt,

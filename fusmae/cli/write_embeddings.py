@@ -129,10 +129,14 @@ def _pair_tables(
     setting = setting_name(session.metadata["modalities"])
     for start in starts:
         rows = range(start, min(start + _BATCH, len(reader)))
-        labels = [[reader.classes[k] for k in np.flatnonzero(reader.labels[row])] for row in rows]
+        if reader.task.value is not None:
+            labels = {"value": reader.labels[list(rows), 0]}
+        else:
+            names = [[reader.classes[k] for k in np.flatnonzero(reader.labels[row])] for row in rows]
+            labels = {"labels": pa.array(names, pa.list_(pa.string()))}  # all may be empty
         columns = {
             "key": [reader.keys[row] for row in rows],
-            "labels": pa.array(labels, pa.list_(pa.string())),  # all may be empty
+            **labels,
             **_facts([setting] * len(rows), model),
         }
         embeddings = session.run(reader.read(rows), outputs=[EMBEDDING])[EMBEDDING]

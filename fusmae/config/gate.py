@@ -10,7 +10,8 @@ from fusmae.config.section import Count, Rate, Section, Share
 class EncoderThresholds(Section):
     """What a challenger among encoders must reach to become champion; no stage reads it."""
 
-    metric: Literal["micro_ap", "macro_ap"]  # name of the score that must not drop
+    # Name of the score that must not drop; primary is micro AP, top-1 accuracy, mean IoU or R², by the kind of labels.
+    metric: Literal["primary", "micro_ap", "macro_ap", "accuracy", "balanced_accuracy", "miou", "pixel_accuracy", "r2"]
     bootstrap_resamples: Count  # number of paired bootstrap draws over test pairs
     confidence: float = Field(gt=0.5, lt=1.0)  # confidence level of the difference's interval
     max_loss: Share  # largest drop of the metric below the champion's that the interval may include
@@ -22,12 +23,12 @@ class EncoderThresholds(Section):
 
 
 class Thresholds(EncoderThresholds):
-    """What a challenger among classifiers must reach to become champion; no stage reads it."""
+    """What a challenger among finetuned models must reach to become champion; no stage reads it."""
 
-    min_class_ap: Share  # lowest average precision of each class
+    min_class_score: Share  # lowest score of each class: AP, recall or IoU, by the kind of labels
     min_class_pairs: Count  # number of test pairs below which a class is not judged
-    class_floors: dict[str, Share]  # lowest average precision of some classes by name, in place of `min_class_ap`
-    max_calibration_error: Share  # largest expected calibration error
+    class_floors: dict[str, Share]  # lowest score of some classes by name, in place of `min_class_score`
+    max_calibration_error: Share  # largest expected calibration error; values have none
 
 
 class DriftThresholds(Section):

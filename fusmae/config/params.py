@@ -52,6 +52,25 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _gates_compare_scores_of_the_kind(self) -> "Config":
+        known = {
+            "multilabel": ("micro_ap", "macro_ap"),
+            "multiclass": ("accuracy", "balanced_accuracy"),
+            "segmentation": ("miou", "pixel_accuracy"),
+            "regression": ("r2",),
+        }
+        # An encoder is measured on labels of tiles: the classes that a map has.
+        of_tiles = "multilabel" if self.data.kind == "segmentation" else self.data.kind
+        for name, kind in (("gate", self.data.kind), ("encoder_gate", of_tiles)):
+            metric = getattr(self, name).metric
+            if metric not in ("primary", *known[kind]):
+                raise ValueError(
+                    f"{name}.metric: got {metric} with data.kind {self.data.kind}; expected primary, or "
+                    f"{' or '.join(known[kind])}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _a_study_starts_from_initial_weights(self) -> "Config":
         for name in ("pretrain", "finetune"):
             if self.study is not None and (start := getattr(self, name).start):

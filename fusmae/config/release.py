@@ -9,7 +9,8 @@ class ExportConfig(Section):
     """The ONNX graph and how closely it must follow torch."""
 
     opset: int = Field(ge=17, le=25)  # ONNX operator set; the older it is, the more runtimes can run the graph
-    max_abs_error: Rate  # largest absolute difference of logits and of probabilities to those of torch
+    # Largest absolute difference of outputs to those of torch; of values, in their standard deviations.
+    max_abs_error: Rate
 
 
 class VariantsConfig(Section):
@@ -20,7 +21,8 @@ class VariantsConfig(Section):
     rounds: Count  # number of runs of each graph when its latency is measured
     bootstrap_resamples: Count  # number of paired bootstrap draws over test pairs
     confidence: float = Field(gt=0.5, lt=1.0)  # confidence level of a difference's interval
-    max_ap_loss: Share  # largest drop of average precision below the fp32 graph's that the interval may include
+    # Largest drop of a score (AP, accuracy, IoU, R²) below the fp32 graph's that the interval may include.
+    max_loss: Share
 
 
 class ReferenceConfig(Section):

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.config.section import Count, Rate, Section, Share
-from fusmae.config.training import LabelKind, Readout
+from fusmae.config.task import Kind
+from fusmae.config.training import Readout
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]
@@ -45,7 +46,7 @@ class StudyConfig(Section):
     """What is compared, and how."""
 
     title: str = Field(min_length=1)  # title of the report
-    kind: LabelKind  # kind of label vector: several classes, or exactly one
+    kind: Kind  # kind of label vector: several classes, or exactly one
     focus: FocusConfig | None  # classes for which the questions are also answered separately; `multilabel` only
     variants: dict[str, VariantConfig]  # ways to get an encoder, by name
     run: list[str] = Field(min_length=1)  # names of the variants that are run

@@ -1,26 +1,27 @@
 """Evidence during pretraining: how well the labels can be predicted from the latents' nearest neighbours."""
 
+from typing import Any
+
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.config.training import PretrainConfig
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Split
 from fusmae.errors import TrainingError
-from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.metrics import headline, headline_of
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.models.heads import pool
 from fusmae.training.parallel import mean_weight
 from fusmae.training.reconstruction import Reconstructor
 
-METRIC = "validation/knn_macro_ap"
-
 
 class NeighbourEvidence(Callback):
-    """Logs, after each epoch, the macro AP of a kNN classifier on validation; features are the mean of all tokens.
+    """Logs, after each epoch, how well kNN predicts labels of tiles on validation; features are the mean of all tokens.
 
     The score uses labels, but training doesn't: weights depend on labels only if this score stops the training.
     `num_pairs` of each split are used, evenly spread over it.
@@ -34,14 +35,16 @@ class NeighbourEvidence(Callback):
         """Measure and log the score."""
         assert isinstance(module, Reconstructor)  # noqa: S101
         (known, known_labels), (asked, labels) = self._sample(module, "train"), self._sample(module, "validation")
-        found = neighbour_probabilities(known, known_labels, asked)
-        _, macro_ap = average_precisions(labels, found)
+        found = neighbour_answers(known, known_labels, asked)
+        task = self.data.task().of_tiles
         # Every process measures the same pairs, so the mean over processes is the number itself.
         weight = mean_weight(1)
-        module.log(METRIC, macro_ap, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
+        score = headline(task, labels, found)
+        name = metric_of(task)
+        module.log(name, score, on_step=False, on_epoch=True, prog_bar=True, batch_size=weight, sync_dist=True)
 
     @torch.no_grad()
-    def _sample(self, module: Reconstructor, split: Split) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _sample(self, module: Reconstructor, split: Split) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Features `[N, D]` and labels `[N, K]` of some pairs."""
         encoder, reader, parts = module.model.encoder, self.data.reader(split), []
         rows = reader.spread(self.num_pairs)
@@ -50,6 +53,11 @@ class NeighbourEvidence(Callback):
             tiles = module.preprocess({name: array.to(module.device) for name, array in pixels.items()})
             parts.append(pool(encoder(tiles), "mean", tuple(encoder.in_chans)).float().cpu())
         return torch.cat(parts).numpy(), reader.labels[rows]
+
+
+def metric_of(task: Task) -> str:
+    """Name of the kNN score in the logs, such as `validation/knn_macro_ap`."""
+    return f"validation/knn_{headline_of(task)}"
 
 
 class StopWithoutProgress(EarlyStopping):
@@ -76,7 +84,7 @@ def pretraining_callbacks(data: PairDataModule, recipe: PretrainConfig) -> list[
     Raises:
         TrainingError: training is to stop by the score, and there are no labels.
     """
-    has_labels = all(data.reader(split).labels.any() for split in ("train", "validation"))
+    has_labels = all(data.reader(split).has_labels for split in ("train", "validation"))
     if recipe.patience and not has_labels:
         raise TrainingError(
             "Pretraining can't stop by the kNN score, because no pair of train or of validation has a label.",
@@ -88,7 +96,7 @@ def pretraining_callbacks(data: PairDataModule, recipe: PretrainConfig) -> list[
     is_measured = recipe.evidence_pairs and has_labels
     callbacks: list[Callback] = [NeighbourEvidence(data, recipe.evidence_pairs)] if is_measured else []
     if recipe.patience:
-        callbacks.append(StopWithoutProgress(METRIC, mode="max", patience=recipe.patience))
+        callbacks.append(StopWithoutProgress(metric_of(data.task().of_tiles), mode="max", patience=recipe.patience))
     if recipe.ema_decay:
         # Buffers are constants and need no running mean.
         callbacks.append(RunningMean(decay=recipe.ema_decay, use_buffers=False))

@@ -98,7 +98,7 @@ def save_images(
         for axis, (heading, image) in zip(axes[row], images.items(), strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[], title="" if row else heading)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], warning: str = "") -> None:
@@ -115,9 +115,10 @@ def save_precision_recall(path: Path, curves: Mapping[str, Sequence[Mapping[str,
     axis.legend(fontsize=7)
     figure.suptitle(warning, fontsize=9, color="firebrick")
     axis.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib as a PNG, whole or not at all."""
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110, format="png")

@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn import config_context
-from sklearn.metrics import accuracy_score, jaccard_score
 
-from fusmae.config.training import LabelKind
 from fusmae.data.index import Pair, read_index
 from fusmae.data.randomness import Purpose, generators
 from fusmae.errors import SourceError
-from fusmae.evaluation.metrics import average_precisions
+from fusmae.evaluation.scorers import Scorer
 
-METRICS = ("micro_ap", "macro_ap")
 CONFIDENCE = 0.95
 """Confidence of intervals that have no parameter for it."""
 
@@ -100,86 +96,18 @@ def place_resamples(places: Sequence[str], draws: int, seed: int) -> NDArray[np.
     return weights
 
 
-def headline_draws(
-    kind: LabelKind, labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """The headline score `[draws]`: macro AP over the classes in the draw (0 if it has none), or accuracy.
-
-    Arguments are those of `average_precision_draws`; labels of `multiclass`, whose headline is accuracy, are one-hot.
-    """
-    if kind == "multilabel":
-        return average_precision_draws(labels, probabilities, weights, ("macro_ap",))["macro_ap"]
-    truth, predicted = labels.argmax(axis=1), probabilities.argmax(axis=1)
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        return np.array([accuracy_score(truth, predicted, sample_weight=row) for row in weights], np.float64)
-
-
-def average_precision_draws(
-    labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32], metrics: Sequence[str] = METRICS
-) -> dict[str, NDArray[np.float64]]:
-    """Average precision `[draws]` by metric, 0 where the draw has no label.
-
-    Args:
-        labels: labels `[N, K]`, 0 or 1.
-        probabilities: probabilities `[N, K]` in 0..1.
-        weights: weights `[draws, N]` from `place_resamples`.
-        metrics: names: micro_ap, over all (pair, class) decisions; macro_ap, over the classes in the draw.
-    """
-    import torch
-
-    # scikit-learn's function accepts weights but takes three times as long, mostly to check its arguments.
-    from torchmetrics.functional.classification import multilabel_average_precision
-
-    # At least float32, because sorting half precision is slow on a CPU.
-    chances = torch.from_numpy(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)))
-    truth = torch.from_numpy(labels > 0).long()
-    found = {name: np.zeros(len(weights)) for name in metrics}
-    for at, row in enumerate(weights):
-        pairs = torch.from_numpy(np.repeat(np.arange(len(row)), row))
-        drawn, given = truth[pairs], chances[pairs]
-        present = drawn.any(dim=0).nonzero().flatten()
-        if not len(present):
-            continue
-        for name, scores in found.items():
-            # Micro AP includes absent classes, because predictions of them are wrong.
-            columns = present if name == "macro_ap" else torch.arange(truth.shape[1])
-            how: Any = {"num_labels": len(columns), "average": name.removesuffix("_ap"), "validate_args": False}
-            scores[at] = multilabel_average_precision(given[:, columns], drawn[:, columns], **how)
-    return found
-
-
 def score_intervals(
-    labels: NDArray[Any], probabilities: NDArray[Any], places: Sequence[str], weights: NDArray[np.int32]
+    scorer: Scorer, found: NDArray[Any], places: Sequence[str], weights: NDArray[np.int32]
 ) -> dict[str, tuple[float, float]]:
-    """Ends (low, high) of the 95 % interval of micro and macro AP; empty for too few `places` (`[N]`) or no draws.
+    """Ends (low, high) of the 95 % interval of each of the scorer's metrics; empty for too few places or no draws.
 
-    Other arguments are those of `average_precision_draws`.
+    `found` has what the scorer takes, `[N, …]`; `places` are those of the N pairs, `weights` `[draws, N]` are those of
+    `place_resamples`.
     """
     if why_no_interval(len(set(places))) or not len(weights):
         return {}
-    draws = average_precision_draws(labels, probabilities, weights)
-    return {name: _percentiles(found, CONFIDENCE) for name, found in draws.items()}
-
-
-def miou_draws(confusions: NDArray[Any], weights: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean intersection over union `[draws]`, over the classes that have true pixels in the draw; 0 if none has.
-
-    Args:
-        confusions: pixel counts `[N, K, K]` of each pair, true classes in rows, predicted ones in columns.
-        weights: weights `[draws, N]` from `place_resamples`.
-    """
-    num_classes = confusions.shape[1]
-    # Every couple (true, predicted) appears once, weighted by its number of pixels.
-    truth, predicted = np.indices((num_classes, num_classes)).reshape(2, -1)
-    counts = weights.astype(np.float64) @ confusions.reshape(len(confusions), -1)
-    found = np.zeros(len(weights))
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        for at, cells in enumerate(counts):
-            present = np.flatnonzero(cells.reshape(num_classes, num_classes).sum(axis=1))
-            if not len(present):
-                continue
-            found[at] = jaccard_score(truth, predicted, labels=present, average="macro", sample_weight=cells)
-    return found
+    draws = scorer.draws(found, weights)
+    return {name: _percentiles(drawn, CONFIDENCE) for name, drawn in draws.items()}
 
 
 def over_seeds(draws: NDArray[Any], seed: int) -> NDArray[np.float64]:
@@ -225,9 +153,9 @@ class Difference:
 
 
 def paired_differences(
+    scorer: Scorer,
     challenger: NDArray[Any],
     champion: NDArray[Any],
-    labels: NDArray[Any],
     *,
     places: Sequence[str],
     resamples: int,
@@ -236,18 +164,18 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Challenger minus champion by metric, with a percentile bootstrap: both are scored on the same draws of places.
 
-    Probabilities and labels (0 or 1) are `[N, K]`; `places` are those of the N pairs, from `read_places`.
+    What the scorer takes of both is `[N, …]`; `places` are those of the N pairs, from `read_places`.
     """
     num_places = len(set(places))
-    whole = zip(METRICS, average_precisions(labels, challenger), average_precisions(labels, champion), strict=True)
-    ends: dict[str, tuple[float | None, float | None]] = dict.fromkeys(METRICS, (None, None))
+    new, old = scorer.score(challenger), scorer.score(champion)
+    ends: dict[str, tuple[float | None, float | None]] = dict.fromkeys(scorer.metrics, (None, None))
     if not why_no_interval(num_places, confidence):
         weights = place_resamples(places, resamples, seed)
-        one, other = (average_precision_draws(labels, found, weights) for found in (challenger, champion))
-        ends = {name: difference(one[name], other[name], confidence) for name in METRICS}
+        one, other = (scorer.draws(found, weights) for found in (challenger, champion))
+        ends = {name: difference(one[name], other[name], confidence) for name in scorer.metrics}
     return {
-        name: Difference(name, one_score - other_score, *ends[name], confidence, resamples, num_places)
-        for name, one_score, other_score in whole
+        name: Difference(name, new[name] - old[name], *ends[name], confidence, resamples, num_places)
+        for name in scorer.metrics
     }
 
 

@@ -169,7 +169,7 @@ class GraphEmbedder(Embedder):
     def _run(self, arrays: dict[str, Array], tokens: bool) -> tuple[Array, dict[str, Array]]:
         if tokens and not self._session.tokens:
             raise ExportError(
-                f"{self.label} is the graph of a classifier, which gives no tokens.",
+                f"{self.label} is the graph of a finetuned model, which gives no tokens.",
                 expected="an encoder: its graph, or the folder of a checkpoint",
                 hint='fusmae.load("fusmae-encoder@challenger"), or fusmae.load("models/finetune/pretrained")',
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusmae.evaluation.scorers import LABELS
 from fusmae.files import write_json
 from fusmae.release.promotion.gate import CLASS, GateCheck, Status, Verdict
 from fusmae.reports.page import write_page
@@ -71,11 +72,12 @@ def _why_unanswered(checks: Sequence[GateCheck]) -> list[str]:
 
 def _side_by_side(models: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[float | None]]]:
     """A score's name and its value for challenger and champion, one score after the other."""
-    for group in ("micro_ap", "macro_ap"):
-        for setting in models[0][group]:
-            yield f"{group}, {setting}", [model[group].get(setting) for model in models]
-    for name in models[0]["per_class_ap"]:
-        yield f"AP, {name}", [model["per_class_ap"].get(name) for model in models]
+    for metric, by_row in models[0]["scores"].items():
+        for row in by_row:
+            yield f"{LABELS[metric]}, {row}", [model["scores"].get(metric, {}).get(row) for model in models]
+    for name in models[0]["per_class"]:
+        label = f"{models[0]['class_metric']}, {name}"
+        yield label, [model["per_class"].get(name) for model in models]
     for label, key in (("calibration error", "calibration_error"), ("ms per pair", "latency_ms"), ("MB", "size_mb")):
         if models[0][key] is not None:
             yield label, [model[key] for model in models]

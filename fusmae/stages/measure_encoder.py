@@ -17,7 +17,7 @@ from fusmae.evaluation.report import ScoreRow, as_markdown
 from fusmae.evaluation.scoring import Scoring
 from fusmae.files import write_json, write_text
 from fusmae.inference.session import EMBEDDING, Session
-from fusmae.release.encoder_scores import Embed, frozen_probabilities
+from fusmae.release.encoder_scores import Embed, frozen_answers
 from fusmae.runs.device import device_of
 from fusmae.training.checkpoint import load_checkpoint
 
@@ -45,7 +45,7 @@ def measure_encoder(
     }
     rows: list[ScoreRow] = []
     for initialisation, embed in embeds.items():
-        found, _ = frozen_probabilities(
+        found, _ = frozen_answers(
             embed, readers, session.settings, neighbours=section.neighbours, max_pairs=section.encoder_pairs
         )
         rows += [

@@ -1,4 +1,4 @@
-"""Stage register: add the exported classifier to MLflow as a model version, with its card, lineage and variants."""
+"""Stage register: add the exported model to MLflow as a model version, with its card, lineage and variants."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from fusmae.config.release import RegisterConfig
 from fusmae.data.index import read_index
 from fusmae.inference.session import Session
 from fusmae.release.lineage.record import record_lineage
-from fusmae.release.registry.card import ClassifierFacts
+from fusmae.release.registry.card import PredictorFacts
 from fusmae.release.registry.publish import publish, read_json
 from fusmae.release.registry.variants import accepted_variants
 
@@ -19,7 +19,7 @@ def register(
     measured: Path,
     reference: Path,
     scores: Path,
-    curves: Path,
+    figures: Path,
     report: Path,
     index: Path,
     receipt: Path,
@@ -29,8 +29,9 @@ def register(
 ) -> None:
     """Register `exported/model.onnx` under the alias `challenger`; `out` gets card, lineage and version."""
     graph, parity, drawn = exported / "model.onnx", exported / "parity.json", sorted(pictures.glob("*.png"))
+    plots = sorted(figures.glob("*.png"))
     session, accepted = Session(graph), accepted_variants(variants, measured, graph)
-    facts = ClassifierFacts(
+    facts = PredictorFacts(
         metadata=session.metadata,
         scores=read_json(scores),
         parity=read_json(parity),
@@ -39,10 +40,10 @@ def register(
         lineage=record_lineage(section.model_name, graph, session.metadata, scores, receipt),
         accepted=accepted,
         variants_table=(measured / "table.md").read_text(encoding="utf-8").rstrip(),
-        curves=curves,
+        figures=plots,
         reconstructions=drawn,
     )
-    beside_card = {path.name: path for path in (curves, *drawn)}
+    beside_card = {path.name: path for path in (*plots, *drawn)}
     beside_card |= {"variants.json": measured / "report.json", "variants.md": measured / "table.md"}
     kept = [scores, parity, exported / "preprocessing.json", reference, *accepted]
     publish(facts, graph, out, experiment=section.experiment, run_file=run_file, beside_card=beside_card, kept=kept)

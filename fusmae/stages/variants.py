@@ -54,7 +54,7 @@ def variants(
             num_test_pairs=len(test),
             num_test_places=len(set(places)),
             num_threads=num_threads,
-            max_ap_loss=section.max_ap_loss,
+            max_loss=section.max_loss,
             warning=test.origin.warning,
         )
         rows = found["variants"]

@@ -10,12 +10,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ShardError, TrainingError
 from fusmae.evaluation import evidence
 from fusmae.evaluation.evidence import METRIC, NeighbourEvidence, pretraining_callbacks
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.models.fusmae import reconstruction_loss
 from fusmae.models.heads import pool
 from fusmae.models.preprocess import Preprocessing
@@ -109,7 +110,7 @@ def macro_ap(module: Reconstructor, data, train_rows: Sequence[int], rows: Seque
         features[split] = pool(latents, "mean", ("s1", "s2")).numpy(), whole.labels.numpy()
     known, known_labels = (array[list(train_rows)] for array in features["train"])
     asked, labels = (array[list(rows)] for array in features["validation"])
-    found = neighbour_probabilities(known, known_labels, asked)
+    found = neighbour_answers(known, known_labels, asked)
     present = labels.any(axis=0)
     return average_precision_score(labels[:, present], found[:, present], average="macro")
 
@@ -120,7 +121,7 @@ def test_without_anything_to_look_at_there_is_nothing(make_data):
 
 def test_without_labels_there_is_no_score_and_training_can_t_stop_by_it(tmp_path, pairs, read_pair, inputs):
     bare = [replace(pair, labels=()) for pair in pairs]
-    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, classes=(), shard_pairs=50)
+    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, task=Task(), shard_pairs=50)
     data = PairDataModule(tmp_path / "shards", batch_size=4, draws=Draws(0, ("s1", "s2"), num_patches=1))
     assert pretraining_callbacks(data, pretrain_section(evidence_pairs=1000)) == []
     with pytest.raises(TrainingError, match=r"(?s)no pair of train or of validation has a label.*pretrain.patience=0"):
@@ -191,9 +192,9 @@ def test_validation_and_the_score_judge_the_running_mean(run, make_data, tmp_pat
 
     def look(known, known_labels, asked):
         judged.append(torch.from_numpy(asked))
-        return neighbour_probabilities(known, known_labels, asked)
+        return neighbour_answers(known, known_labels, asked)
 
-    monkeypatch.setattr(evidence, "neighbour_probabilities", look)
+    monkeypatch.setattr(evidence, "neighbour_answers", look)
     module, trainer = run(tmp_path, epochs=1, ema_decay=0.9, evidence_pairs=17)
     raw, _ = run(tmp_path / "raw", epochs=1)
     whole = make_data().first("validation", 5)

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, features_of
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.evaluation.predictions import finetuned_probabilities, frozen_probabilities
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.heads import ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -33,7 +35,7 @@ def whole_test_set(tiny):
 def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order(tiny, start):
     _, encoder, preprocess = start
     torch.manual_seed(0)
-    model = Classifier(encoder, "mean", ClassifierHead(16, 4)).eval()
+    model = TilePredictor(Task(), encoder, "mean", ClassifierHead(16, 4)).eval()
     found = finetuned_probabilities(model, preprocess, tiny.data(), CONDITIONS, CPU)
     batch = whole_test_set(tiny)
     assert set(found) == set(SETTINGS)
@@ -75,10 +77,10 @@ def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
     for name, head in heads.items():
         head(torch.randn(8, readout_dim(encoder, readout)))
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in head.state_dict().items()}
-    probed = checkpoint.with_head(readout, classes, {}, weights)
+    probed = checkpoint.with_head(readout, Task(classes=classes), {}, weights)
     _, found = frozen_probabilities(probed, tiny.data(), CONDITIONS, CPU, neighbours=3)
     for name, setting in SETTINGS.items():
-        model = Classifier(encoder, readout, heads[name]).eval()
+        model = TilePredictor(Task(), encoder, readout, heads[name]).eval()
         with torch.no_grad():
             expected = model(preprocess(whole_test_set(tiny).only(setting))).sigmoid()
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
@@ -89,12 +91,12 @@ def test_knn_is_that_of_the_probed_encoders_features_of_all_of_train(tiny, start
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     for name in SETTINGS:
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in ProbeHead(16, 4).state_dict().items()}
-    probed, data = checkpoint.with_head("mean", classes, {}, weights), tiny.data()
+    probed, data = checkpoint.with_head("mean", Task(classes=classes), {}, weights), tiny.data()
     found, _ = frozen_probabilities(probed, data, CONDITIONS, CPU, neighbours=3)
     frozen = CheckpointEncoder(checkpoint, "mean")
     train, test = (features_of(frozen, data, split, CONDITIONS, CPU) for split in ("train", "test"))
     for name, probabilities in found.items():
-        expected = neighbour_probabilities(train[name], data.reader("train").labels, test[name], k=3)
+        expected = neighbour_answers(train[name], data.reader("train").labels, test[name], k=3)
         np.testing.assert_array_equal(probabilities, expected)
 
 
@@ -103,5 +105,5 @@ def test_a_setting_without_a_head_is_refused(tiny, start, classes):
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     with pytest.raises(CheckpointError, match="head s1"):
         frozen_probabilities(
-            checkpoint.with_head("mean", classes, {}, weights), tiny.data(), CONDITIONS, CPU, neighbours=3
+            checkpoint.with_head("mean", Task(classes=classes), {}, weights), tiny.data(), CONDITIONS, CPU, neighbours=3
         )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusmae.config.task import Task
 from fusmae.evaluation import figures
 from fusmae.evaluation.figures import draw_reconstructions
 from fusmae.models.fusmae import FusMAE
@@ -18,7 +19,7 @@ def checkpoint(inputs, statistics) -> Checkpoint:
     torch.manual_seed(0)
     preprocessing = Preprocessing(inputs=inputs, statistics=statistics)
     architecture = architecture_of(preprocessing, mask_ratio={"s1": 0.75, "s2": 0.5}, decode_fraction=0.5)
-    return Checkpoint(architecture, preprocessing, (), {}, FusMAE(architecture).state_dict())
+    return Checkpoint(architecture, preprocessing, Task(), {}, FusMAE(architecture).state_dict())
 
 
 @pytest.fixture

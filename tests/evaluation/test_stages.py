@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.config.training import EvaluateConfig, ProbeConfig
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, features_of
@@ -41,7 +42,7 @@ def measured(tiny, tmp_path_factory, classes):
             start = tiny.untrained(seed=seed)
             save_checkpoint(Path("models/pretrain", name), start)
             module = start_finetuning(start, own.finetune, len(classes), seed)
-            finetuned = start.with_head(own.finetune.readout, classes, {}, module.model.state_dict())
+            finetuned = start.with_head(own.finetune.readout, Task(classes=classes), {}, module.model.state_dict())
             save_checkpoint(Path("models/finetune", name), finetuned)
             probe(
                 ProbeConfig(batch_size=4, readout="mean"),

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusmae.config.task import Task
 from fusmae.config.training import Readout
 from fusmae.modalities import BandGroup, BandStatistics, Modality, modality_inputs
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.heads import ClassifierHead, ProbeHead, readout_dim
+from fusmae.models.predictors import TilePredictor
 from tests.sections import architecture_of, preprocess_of
 
 MODALITIES = {
@@ -32,7 +34,7 @@ class _Served(nn.Module):
         self.preprocess = preprocess_of(INPUTS, STATISTICS)
         changes = {"patch_px": 4, "dim": 32, "early_fusion": early_fusion}
         encoder = Encoder(architecture_of(self.preprocess.preprocessing, **changes))
-        self.classifier = Classifier(encoder, readout, head(readout_dim(encoder, readout), 5))
+        self.classifier = TilePredictor(Task(), encoder, readout, head(readout_dim(encoder, readout), 5))
 
     def forward(self, s1_10m: Tensor, s2_10m: Tensor, s2_20m: Tensor, presence: Tensor) -> Tensor:
         tiles = self.preprocess({"s1_10m": s1_10m, "s2_10m": s2_10m, "s2_20m": s2_20m})

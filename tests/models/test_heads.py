@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fusmae.config.task import Task
 from fusmae.models.encoder import Encoder, Latents
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead, pool, readout_dim
+from fusmae.models.heads import ClassifierHead, ProbeHead, pool, readout_dim
+from fusmae.models.predictors import TilePredictor
 
 NAMES = ("s1", "s2")
 READOUTS = pytest.mark.parametrize("readout", ["mean", "cls", "concat", "spread"])
@@ -78,7 +80,7 @@ def test_classifier_agrees_on_both_ways_to_miss_a_modality(
     make_encoder: Callable[..., Encoder], tiles: dict[str, Tensor], readout, head
 ) -> None:
     encoder = make_encoder()
-    classifier = Classifier(encoder, readout, head(readout_dim(encoder, readout), 4)).eval()
+    classifier = TilePredictor(Task(), encoder, readout, head(readout_dim(encoder, readout), 4)).eval()
     by_tiles = classifier({"s2": tiles["s2"]})
     by_presence = classifier(tiles | {"s1": tiles["s1"] * torch.nan}, torch.tensor([[False, True]] * 3))
     assert by_tiles.shape == (3, 4)
@@ -99,5 +101,5 @@ def test_finetuning_reaches_the_embeddings(
 ) -> None:
     encoder = make_encoder()
     head = ClassifierHead(readout_dim(encoder, readout), 4)
-    Classifier(encoder, readout, head)(tiles).square().sum().backward()
+    TilePredictor(Task(), encoder, readout, head)(tiles).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.parameters())

@@ -181,7 +181,7 @@ from fusmae.training.checkpoint import load_checkpoint
 reader = ShardReader(Path("data/shards"), "test")
 pixels = reader.read([0, 1, 2])
 checkpoint = load_checkpoint(Path("models/finetune/pretrained"))
-model = checkpoint.finetuned_classifier()
+model = checkpoint.predictor()
 with torch.no_grad():
     tiles = Preprocess(checkpoint.preprocessing)({k: torch.from_numpy(v) for k, v in pixels.items()})
     np.savez(sys.argv[1], logits=model(tiles).numpy(), **{k: v.astype("float32") for k, v in pixels.items()})

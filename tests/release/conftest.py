@@ -13,12 +13,14 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as art
 
 from fusmae.cli.promote_version import promote_version
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.data.index import write_index
 from fusmae.data.verdict import write_verdict
 from fusmae.files import write_json
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import DeployableClassifier, DeployableEncoder, export_onnx
+from fusmae.models.heads import ClassifierHead, readout_dim
+from fusmae.models.predictors import TilePredictor
+from fusmae.release.export.graph import DeployableEncoder, DeployablePredictor, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.registry.versions import register_graph
 from fusmae.runs.dvc_lock import dvc_md5
@@ -45,7 +47,9 @@ def graph_of_version(make_once, inputs, classes, statistics):
         torch.manual_seed(0)
         preprocess = preprocess_of(inputs, statistics)
         encoder = Encoder(architecture_of(preprocess.preprocessing))
-        classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))).eval()
+        classifier = TilePredictor(
+            Task(), encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes))
+        ).eval()
         (linear,) = [module for module in classifier.head.modules() if isinstance(module, torch.nn.Linear)]
         with torch.no_grad():  # untrained, its answers happen to be better with the other sign
             linear.weight.neg_()
@@ -55,7 +59,7 @@ def graph_of_version(make_once, inputs, classes, statistics):
             "classes": list(classes),
             "git": {"commit": "c0ffee" * 6, "is_dirty": False},
         }
-        graph = export_onnx(DeployableClassifier(preprocess, classifier), opset=17)
+        graph = export_onnx(DeployablePredictor(preprocess, classifier), opset=17)
         save_onnx(graph, metadata, folder / "1.onnx")
         other = onnx.load(folder / "1.onnx")
         other.doc_string = "2"

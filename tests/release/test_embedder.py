@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import fusmae
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError, ConfigError, ExportError, InputError, RegistryError
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
 from tests.release.conftest import NAME
@@ -17,9 +18,9 @@ SETTINGS = [("s1", "s2"), ("s1",), ("s2",)]
 def folder(exported, tmp_path_factory):
     """A finetuned checkpoint with the weights of the exported graph."""
     preprocessing, weights = exported.preprocess.preprocessing, exported.classifier.state_dict()
-    start = Checkpoint(architecture_of(preprocessing), preprocessing, (), {}, {})
+    start = Checkpoint(architecture_of(preprocessing), preprocessing, Task(), {}, {})
     path = tmp_path_factory.mktemp("embedder") / "finetuned"
-    save_checkpoint(path, start.with_head("mean", ("a", "b", "c"), {}, weights))
+    save_checkpoint(path, start.with_head("mean", Task(classes=("a", "b", "c")), {}, weights))
     return path
 
 
@@ -29,7 +30,7 @@ def pretrained(exported, tmp_path_factory):
     preprocessing, weights = exported.preprocess.preprocessing, exported.classifier.encoder.state_dict()
     weights = {f"encoder.{name}": tensor for name, tensor in weights.items()}
     path = tmp_path_factory.mktemp("embedder") / "pretrained"
-    save_checkpoint(path, Checkpoint(architecture_of(preprocessing), preprocessing, (), {}, weights))
+    save_checkpoint(path, Checkpoint(architecture_of(preprocessing), preprocessing, Task(), {}, weights))
     return path
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import ShardReader
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.inference.session import EMBEDDING, Session
 from fusmae.models.encoder import Encoder
 from fusmae.release.encoder_scores import KNN, PROBE, frozen_probabilities
@@ -42,7 +43,7 @@ def unlabelled(tmp_path_factory, pairs, read_pair, inputs):
     """The tiny shards without any label."""
     folder = tmp_path_factory.mktemp("unlabelled") / "shards"
     bare = [replace(pair, labels=()) for pair in pairs]
-    write_shards(bare, read_pair, folder, inputs=inputs, classes=(), shard_pairs=SHARD_PAIRS)
+    write_shards(bare, read_pair, folder, inputs=inputs, task=Task(), shard_pairs=SHARD_PAIRS)
     return folder
 
 
@@ -53,7 +54,7 @@ def test_probabilities_are_of_all_test_pairs_by_protocol_and_setting(embed, shar
     assert {values.shape for values in found.values()} == {(COUNTS["test"], len(CLASSES))}
     readers = {split: ShardReader(shards, split) for split in ("train", "test")}
     features = {split: embed(reader.read(range(len(reader))), ("s2",)) for split, reader in readers.items()}
-    expected = neighbour_probabilities(features["train"], np.asarray(readers["train"].labels), features["test"], k=5)
+    expected = neighbour_answers(features["train"], np.asarray(readers["train"].labels), features["test"], k=5)
     np.testing.assert_allclose(found[KNN, "s2"], expected, atol=1e-6)
 
 
@@ -88,7 +89,7 @@ def measured(tmp_path, graph_of_version, inputs, statistics, pairs, config):
     architecture = architecture_of(preprocessing)
     torch.manual_seed(1)
     weights = {f"encoder.{name}": tensor for name, tensor in Encoder(architecture).state_dict().items()}
-    save_checkpoint(tmp_path / "initial", Checkpoint(architecture, preprocessing, (), {}, weights))
+    save_checkpoint(tmp_path / "initial", Checkpoint(architecture, preprocessing, Task(), {}, weights))
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "model.onnx").symlink_to(graph_of_version["e1"])
     write_index(pairs, tmp_path / "index.parquet")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from timm.models._features import FeatureGetterNet
 
 import fusmae
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError
 from fusmae.release.hub import PretrainedEncoder
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -22,9 +23,9 @@ PROVENANCE = {"data": "sample: CDLA-Permissive-1.0.", "stage": "finetune", "seed
 def folder(exported, tmp_path_factory):
     """A finetuned checkpoint with the weights of the exported graph."""
     preprocessing, weights = exported.preprocess.preprocessing, exported.classifier.state_dict()
-    start = Checkpoint(architecture_of(preprocessing), preprocessing, (), {}, {})
+    start = Checkpoint(architecture_of(preprocessing), preprocessing, Task(), {}, {})
     path = tmp_path_factory.mktemp("hub") / "finetuned"
-    save_checkpoint(path, start.with_head("mean", ("a", "b", "c"), PROVENANCE, weights))
+    save_checkpoint(path, start.with_head("mean", Task(classes=("a", "b", "c")), PROVENANCE, weights))
     return path
 
 
@@ -66,7 +67,7 @@ def test_a_hub_folder_is_taken_wherever_a_checkpoint_s_is(tmp_path, folder, enco
     pixels = exported.pixels(2)
     s1 = {10: pixels["s1_10m"]}
     assert (fusmae.load(tmp_path).embed(s1=s1) == fusmae.load(folder).embed(s1=s1)).all()
-    classifier = load_checkpoint(tmp_path).finetuned_classifier()
+    classifier = load_checkpoint(tmp_path).predictor()
     assert all(torch.equal(one, exported.classifier.state_dict()[key]) for key, one in classifier.state_dict().items())
 
 
@@ -96,7 +97,7 @@ def test_an_encoder_that_was_trained_on_is_saved_without_the_head_that_no_longer
     assert all(name.startswith("encoder.") for name in load_file(tmp_path / "hub" / "model.safetensors"))
     assert "trained on outside" in (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(CheckpointError, match="has no head"):
-        again.checkpoint.finetuned_classifier()
+        again.checkpoint.predictor()
 
 
 def test_the_card_has_the_hub_s_metadata_and_says_what_the_model_takes(tmp_path, encoder):

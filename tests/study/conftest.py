@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from fusmae.config.params import Config, parse_config
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, write_index
 from fusmae.data.pixels import NO_CLASS
@@ -267,7 +268,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair], classes, t
         return bands
 
     origin = Origin("made up", "none", is_synthetic=True)
-    settings = {"inputs": config.data.inputs, "classes": classes, "shard_pairs": 7, "origin": origin}
+    settings = {"inputs": config.data.inputs, "task": Task(classes=classes), "shard_pairs": 7, "origin": origin}
     # Every source's maps have the classes of its labels.
     write_shards(placed, read, folder / "shards", maps=Maps(classes, tiny_map), **settings)
     write_index(placed, folder / "index.parquet")

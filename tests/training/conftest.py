@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import pytest
@@ -10,11 +10,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from fusmae.config.task import ClassKind, Task
 from fusmae.data.datamodule import PairDataModule
 from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
-from fusmae.models.heads import Classifier, ClassifierHead
+from fusmae.models.heads import ClassifierHead
+from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.training.reconstruction import Reconstructor
 from fusmae.training.supervised import Finetuner
@@ -64,13 +66,12 @@ def make_reconstructor(architecture, preprocessing) -> Callable[..., Reconstruct
 def make_finetuner(architecture, preprocessing, classes) -> Callable[..., Finetuner]:
     """Makes a Finetuner with drop path and equal weights at each call."""
 
-    def make(
-        drop_path: float = 0.3, base_lr: float = 0.1, kind: Literal["multilabel", "multiclass"] = "multilabel"
-    ) -> Finetuner:
+    def make(drop_path: float = 0.3, base_lr: float = 0.1, kind: ClassKind = "multilabel") -> Finetuner:
         torch.manual_seed(0)
         encoder = Encoder(architecture, drop_path=drop_path)
-        model = Classifier(encoder, "mean", ClassifierHead(16, len(classes)))
-        return Finetuner(model, Preprocess(preprocessing), finetune_section(base_lr=base_lr), kind)
+        task = Task(kind=kind, classes=classes)
+        model = TilePredictor(task, encoder, "mean", ClassifierHead(16, len(classes)))
+        return Finetuner(model, Preprocess(preprocessing), finetune_section(base_lr=base_lr))
 
     return make
 

@@ -14,12 +14,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.errors import TrainingError
 from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
-from fusmae.models.heads import Classifier, ClassifierHead
+from fusmae.models.heads import ClassifierHead
+from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess, Preprocessing
 from fusmae.runs.distributed import ranks
 from fusmae.training.reconstruction import Reconstructor
@@ -79,7 +81,7 @@ def make(kind, setting):
         recipe = pretrain_section(contrastive_weight=0.5 if kind == "contrast" else 0.0)
         return Reconstructor(FusMAE(architecture), preprocess, recipe)
     encoder = Encoder(architecture, drop_path=0.3)
-    model = Classifier(encoder, "mean", ClassifierHead(encoder.dim, setting["num_classes"]))
+    model = TilePredictor(Task(), encoder, "mean", ClassifierHead(encoder.dim, setting["num_classes"]))
     return Finetuner(model, preprocess, finetune_section())
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError, StorageError
 from fusmae.models.weights import load_weights
 from fusmae.training.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
@@ -15,7 +16,7 @@ from tests.sections import model_section
 @pytest.fixture
 def checkpoint(architecture, preprocessing, classes, make_reconstructor) -> Checkpoint:
     weights = make_reconstructor().model.state_dict()
-    return Checkpoint(architecture, preprocessing, classes, {"seed": 0, "git": {"commit": None}}, weights)
+    return Checkpoint(architecture, preprocessing, Task(classes=classes), {"seed": 0, "git": {"commit": None}}, weights)
 
 
 @pytest.fixture

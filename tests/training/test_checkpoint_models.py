@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
-from fusmae.models.heads import Classifier, ClassifierHead, ProbeHead
+from fusmae.models.heads import ClassifierHead, ProbeHead
+from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, part_of, save_checkpoint
 
@@ -18,7 +20,7 @@ def saved(preprocessing, tmp_path):
     """Saves a checkpoint and reads it."""
 
     def checkpoint(architecture, weights, classes=()):
-        save_checkpoint(tmp_path / "c", Checkpoint(architecture, preprocessing, classes, {}, weights))
+        save_checkpoint(tmp_path / "c", Checkpoint(architecture, preprocessing, Task(classes=classes), {}, weights))
         return load_checkpoint(tmp_path / "c")
 
     return checkpoint
@@ -81,9 +83,9 @@ def test_part_of_takes_whole_prefixes_only():
 def test_finetuned_classifier_is_rebuilt_from_its_checkpoint(
     architecture, preprocessing, classes, batch, saved, readout, width
 ):
-    model = Classifier(Encoder(architecture, drop_path=0.5), readout, ClassifierHead(width, 4)).eval()
+    model = TilePredictor(Task(), Encoder(architecture, drop_path=0.5), readout, ClassifierHead(width, 4)).eval()
     architecture = architecture.model_copy(update={"num_classes": 4, "readout": readout})
-    rebuilt = saved(architecture, model.state_dict(), classes).finetuned_classifier()
+    rebuilt = saved(architecture, model.state_dict(), classes).predictor()
     tiles = Preprocess(preprocessing)(batch.pixels)
     assert not rebuilt.training
     assert torch.equal(rebuilt(tiles), model(tiles))
@@ -100,15 +102,15 @@ def test_a_probe_head_is_that_of_its_setting(architecture, preprocessing, classe
     tiles = Preprocess(preprocessing)(batch.pixels)
     logits = {}
     for name, head in heads.items():
-        rebuilt = Classifier(found.encoder(), found.readout, found.probe_head(name)).eval()
+        rebuilt = TilePredictor(Task(), found.encoder(), found.readout, found.probe_head(name)).eval()
         logits[name] = rebuilt(tiles)
-        assert torch.equal(logits[name], Classifier(encoder, "mean", head).eval()(tiles))
+        assert torch.equal(logits[name], TilePredictor(Task(), encoder, "mean", head).eval()(tiles))
     assert not torch.equal(logits["s1"], logits["s2"])
 
 
 def test_a_checkpoint_with_a_head_describes_it(architecture, preprocessing, classes):
-    start = Checkpoint(architecture, preprocessing, (), {"seed": 1}, {})
-    finished = start.with_head("cls", classes, {"seed": 2}, {"w": torch.zeros(1)})
+    start = Checkpoint(architecture, preprocessing, Task(), {"seed": 1}, {})
+    finished = start.with_head("cls", Task(classes=classes), {"seed": 2}, {"w": torch.zeros(1)})
     assert (finished.architecture.readout, finished.architecture.num_classes) == ("cls", 4)
     assert (finished.classes, finished.provenance, list(finished.weights)) == (classes, {"seed": 2}, ["w"])
     assert finished.architecture.model_dump(exclude={"readout", "num_classes"}) == architecture.model_dump(
@@ -118,13 +120,13 @@ def test_a_checkpoint_with_a_head_describes_it(architecture, preprocessing, clas
 
 def test_a_pretrained_checkpoint_is_no_classifier_and_its_folder_is_named(architecture, saved, tmp_path):
     found = saved(architecture, FusMAE(architecture).state_dict())
-    for build in (found.finetuned_classifier, lambda: found.probe_head("s1")):
+    for build in (found.predictor, lambda: found.probe_head("s1")):
         with pytest.raises(CheckpointError, match=f"The checkpoint in {tmp_path / 'c'} has no head"):
             build()
 
 
 def test_weights_left_over_beside_a_classifier_are_refused(architecture, classes, saved):
-    model = Classifier(Encoder(architecture), "mean", ClassifierHead(16, 4))
+    model = TilePredictor(Task(), Encoder(architecture), "mean", ClassifierHead(16, 4))
     found = saved(architecture.model_copy(update={"num_classes": 4, "readout": "mean"}), model.state_dict(), classes)
     with pytest.raises(CheckpointError, match="left over"):
-        replace(found, weights={**found.weights, "other": torch.zeros(1)}).finetuned_classifier()
+        replace(found, weights={**found.weights, "other": torch.zeros(1)}).predictor()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.models.preprocess import Preprocessing
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.sections import architecture_of
@@ -132,7 +133,7 @@ def test_two_processes_end_with_nearly_the_weights_of_one(results, pair):
 def test_a_shared_out_model_is_published_whole_by_the_first_process(results, architecture, preprocessing, tmp_path):
     weights = results["pretrain-fsdp-0"]["weights"]
     assert results["pretrain-fsdp-1"]["weights"] == {}
-    save_checkpoint(tmp_path / "out", Checkpoint(architecture, preprocessing, (), {}, weights))
+    save_checkpoint(tmp_path / "out", Checkpoint(architecture, preprocessing, Task(), {}, weights))
     kept = load_checkpoint(tmp_path / "out").weights
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights.items())
 

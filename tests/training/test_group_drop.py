@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 HIDDEN = ("s2_20m",)
@@ -50,7 +51,7 @@ def test_a_classifier_does_not_see_hidden_groups(make_finetuner, batch, monkeypa
 def test_a_checkpoint_keeps_whether_groups_may_be_missing_and_earlier_ones_need_all(
     architecture, preprocessing, tmp_path
 ):
-    checkpoint = Checkpoint(architecture, preprocessing, (), {}, {"cls": torch.zeros(1)})
+    checkpoint = Checkpoint(architecture, preprocessing, Task(), {}, {"cls": torch.zeros(1)})
     lenient = preprocessing.model_copy(update={"may_lack_groups": True})
     save_checkpoint(tmp_path / "new", replace(checkpoint, preprocessing=lenient))
     assert load_checkpoint(tmp_path / "new").preprocessing.may_lack_groups

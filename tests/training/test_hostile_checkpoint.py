@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError
 from fusmae.files import file_sha256
 from fusmae.training.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
@@ -53,7 +54,7 @@ def test_a_pickle_by_the_name_of_safetensors_is_refused_even_with_its_checksum(
     tmp_path, architecture, preprocessing, write
 ):
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, Checkpoint(architecture, preprocessing, (), {}, {"weight": torch.zeros(2)}))
+    save_checkpoint(folder, Checkpoint(architecture, preprocessing, Task(), {}, {"weight": torch.zeros(2)}))
     write(folder / WEIGHTS, tmp_path / "ran")
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     (folder / CARD).write_text(json.dumps(card | {"sha256": file_sha256(folder / WEIGHTS)}), encoding="utf-8")

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
+from fusmae.config.task import Task
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
-from fusmae.models.heads import Classifier, ClassifierHead
+from fusmae.models.heads import ClassifierHead
+from fusmae.models.predictors import TilePredictor
 from fusmae.training.optim import parameter_groups, scaled_lr, warmup_cosine
 
 
@@ -73,7 +75,7 @@ def test_layer_decay_shrinks_the_rate_by_its_factor_from_layer_to_layer(make_fin
 
 def test_layer_decay_covers_the_classifier_without_early_fusion(architecture):
     encoder = Encoder(architecture.model_copy(update={"early_fusion": False}))
-    model = Classifier(encoder, "mean", ClassifierHead(16, 2))
+    model = TilePredictor(Task(), encoder, "mean", ClassifierHead(16, 2))
     layers = {encoder.layer_of(name.removeprefix("encoder.")) for name, _ in model.encoder.named_parameters()}
     assert layers == {0, 1, 2, 3, 4}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusmae.config.task import Task
 from fusmae.errors import CheckpointError, ConfigError
 from fusmae.files import write_json
 from fusmae.modalities import BandGroup, BandStatistics, Modality, modality_inputs
@@ -42,7 +43,7 @@ def autoencoder(seed=0, bands=BOTH, *, tile_m=240, is_stacked=False, mean=0.0, *
 def finetuned(seed=0, **changes) -> Checkpoint:
     made = encoder_alone(autoencoder(seed, **changes))
     head = {"head.linear.weight": torch.rand(3, 16), "head.linear.bias": torch.rand(3)}
-    return made.with_head("mean", ("a", "b", "c"), {}, {**made.weights, **head})
+    return made.with_head("mean", Task(classes=("a", "b", "c")), {}, {**made.weights, **head})
 
 
 def started(checkpoint: Checkpoint) -> Start:

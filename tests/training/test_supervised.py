@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shard_writer import write_shards
 
@@ -22,7 +23,7 @@ def one_class_shards(tmp_path_factory, pairs, read_pair, inputs, classes):
     """Every pair has exactly one of the classes, and each class but ice some pairs."""
     folder = tmp_path_factory.mktemp("one-class") / "shards"
     single = [replace(pair, labels=pair.labels[-1:]) for pair in pairs]
-    write_shards(single, read_pair, folder, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(single, read_pair, folder, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     return folder
 
 
@@ -122,7 +123,7 @@ def test_other_rows_have_no_influence(make_finetuner, shards, tmp_path, train, p
         bands = read_pair(pair)
         return bands if pair.key in kept else {name: band[::-1] for name, band in bands.items()}
 
-    write_shards(changed, read, tmp_path / "other", inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(changed, read, tmp_path / "other", inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     found = []
     for at, folder in enumerate((shards, tmp_path / "other")):
         module = make_finetuner()

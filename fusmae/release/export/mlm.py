@@ -5,10 +5,11 @@ All facts come from the ONNX file: its metadata, and the shapes of its arrays.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fusmae.config.task import Kind, Task
 from fusmae.files import file_sha256
 from fusmae.inference.session import METADATA_KEY, PRESENCE
 from fusmae.modalities import ModalityInput
@@ -16,7 +17,13 @@ from fusmae.modalities import ModalityInput
 _FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 # A model is of no date: STAC asks for a range, and MLM recommends the widest one.
 _ALWAYS = {"start_datetime": "1900-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
-_CLASSIFIER_OUTPUTS = ("logits", "probabilities")
+_ANSWERS = ("logits", "probabilities", "map", "value")
+_KINDS: dict[Kind, str] = {
+    "multilabel": "classifier",
+    "multiclass": "classifier",
+    "segmentation": "segmenter",
+    "regression": "regressor",
+}
 
 
 def mlm_item(graph: Path, href: str) -> dict[str, Any]:
@@ -36,10 +43,12 @@ def mlm_item(graph: Path, href: str) -> dict[str, Any]:
     model, sha256 = onnx.load(graph), file_sha256(graph)
     metadata = next(json.loads(item.value) for item in model.metadata_props if item.key == METADATA_KEY)
     inputs = [ModalityInput.model_validate(item) for item in metadata["inputs"]]
-    classes: Sequence[str] = metadata.get("classes") or ()
+    # Graphs of older versions state no task.
+    of_task = metadata.get("task") or ({"classes": metadata["classes"]} if metadata.get("classes") else None)
+    task = Task.model_validate(of_task) if of_task else None
     shapes = {array.name: _shape(array) for array in (*model.graph.input, *model.graph.output)}
-    outputs = [_output(array.name, shapes[array.name], metadata, classes) for array in model.graph.output]
-    kind = "classifier" if classes else "encoder"
+    outputs = [_output(array.name, shapes[array.name], metadata, task) for array in model.graph.output]
+    kind = _KINDS[task.kind] if task else "encoder"
     asset = Asset(
         href,
         f"ONNX graph, {metadata.get('precision', 'fp32')}",
@@ -120,23 +129,29 @@ def _presence(metadata: Mapping[str, Any], shape: list[int]) -> Any:
     )
 
 
-def _output(name: str, shape: list[int], metadata: Mapping[str, Any], classes: Sequence[str]) -> Any:
+def _output(name: str, shape: list[int], metadata: Mapping[str, Any], task: Task | None) -> Any:
     from pystac.extensions.classification import Classification
     from pystac.extensions.mlm import ModelOutput, ResultStructure, TaskType
     from pystac.extensions.raster import DataType
 
-    is_of_classes = bool(classes) and name in _CLASSIFIER_OUTPUTS
-    # Tokens are a sequence or a grid between the batch and their features.
-    between = {2: [], 3: ["token"], 4: ["row", "column"]}[len(shape)]
+    answers = task if name in _ANSWERS else None
+    if answers is None:
+        # Tokens are a sequence or a grid between the batch and their features.
+        kind, dimensions = TaskType.SIMILARITY_SEARCH, {2: [], 3: ["token"], 4: ["row", "column"]}[len(shape)]
+        dimensions = [*dimensions, "embedding"]
+    else:
+        of_classes = TaskType.SEMANTIC_SEGMENTATION if answers.is_dense else TaskType.SCENE_CLASSIFICATION
+        kind = of_classes if answers.classes else TaskType.REGRESSION
+        dimensions = ["class" if answers.classes else "value", *(["row", "column"] if answers.is_dense else [])]
     return ModelOutput.create(
         name,
-        [TaskType.SCENE_CLASSIFICATION if is_of_classes else TaskType.SIMILARITY_SEARCH],
-        ResultStructure.create(shape, ["batch", *between, "class" if is_of_classes else "embedding"], DataType.FLOAT32),
+        [kind],
+        ResultStructure.create(shape, ["batch", *dimensions], DataType.FLOAT32),
         description=metadata.get("outputs", {}).get(name),
         classes=[
             Classification.create(number, label, re.sub(r"\W+", "_", label.lower(), flags=re.ASCII).strip("_"))
-            for number, label in enumerate(classes)
+            for number, label in enumerate(answers.classes)
         ]
-        if is_of_classes
+        if answers is not None and answers.classes
         else None,
     )

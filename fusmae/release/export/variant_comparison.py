@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusmae.data.shards import ShardReader
-from fusmae.evaluation.metrics import average_precisions
-from fusmae.evaluation.resampling import METRICS, Difference, paired_differences, why_no_interval
+from fusmae.evaluation.resampling import Difference, paired_differences, why_no_interval
+from fusmae.evaluation.scorers import LABELS, LOWER_IS_BETTER, scorer_of
 from fusmae.inference.session import Session
+from fusmae.release.answers import answers_of_graphs
 from fusmae.release.export.variants import Precision
 from fusmae.release.latency import times_by_turns
 from fusmae.release.markdown import fill
@@ -36,10 +36,10 @@ class Latency:
 class VariantScores:
     """Scores in one modality setting."""
 
-    values: Mapping[str, float]  # the variant's micro_ap and macro_ap
-    fp32: Mapping[str, float]  # micro_ap and macro_ap of the fp32 graph
+    values: Mapping[str, float]  # the variant's scores that have intervals, by metric
+    fp32: Mapping[str, float]  # those of the fp32 graph
     differences: Mapping[str, Difference]  # differences between the two, by metric
-    max_abs_error: float  # largest difference from fp32's probabilities
+    max_abs_error: float  # largest difference from fp32's probabilities, or from its values in standard deviations
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Variant:
     size_mb: float  # size of the file in MB
     latencies: Sequence[Latency]  # one per batch size
     scores: Mapping[str, VariantScores]  # by modality setting; empty for fp32 itself
-    is_finite: bool  # whether the logits of the darkest and of the brightest possible tile are finite
+    is_finite: bool  # whether the answers for the darkest and the brightest possible tile are finite
 
-    def faults(self, max_ap_loss: float) -> list[str]:
+    def faults(self, max_loss: float) -> list[str]:
         """Reasons why the variant is not accepted; empty if it is accepted.
 
-        `max_ap_loss` is the largest distance below fp32 that the interval of a difference may reach, in any setting and
-        either metric.
+        `max_loss` is the largest distance below fp32 that the interval of a difference may reach, in any setting and
+        each metric of which more is better.
         """
         losses = [
             _loss(difference, setting)
             for setting, scores in self.scores.items()
-            for difference in scores.differences.values()
-            if not difference.loses_at_most(max_ap_loss)
+            for metric, difference in scores.differences.items()
+            if metric not in LOWER_IS_BETTER and not difference.loses_at_most(max_loss)
         ]
         # The ratio is a median over rounds in which both ran, so that a busy machine slows both. A variant that is as
         # fast as fp32 may fall on either side of 1; to leave it out is no loss.
@@ -72,7 +72,7 @@ class Variant:
             for latency in self.latencies
             if self.scores and not latency.ratio <= 1
         ]
-        overflow = [] if self.is_finite else ["logits overflow on saturated pixels"]
+        overflow = [] if self.is_finite else ["answers overflow on saturated pixels"]
         # With too few places, all settings and metrics give the same reason; it is listed once.
         return [*dict.fromkeys(losses), *overflow, *slower]
 
@@ -90,23 +90,22 @@ def compare_scores(
 
     `draws` has the places of the pairs, and resamples, confidence and seed of the paired bootstrap over them.
     """
-    labels, scores, rows = np.asarray(reader.labels), {}, range(len(reader))
-    batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
-
-    def probabilities(graph: Session, setting: Sequence[str]) -> NDArray[np.float32]:
-        return np.concatenate([graph.run(reader.read(batch), setting)["probabilities"] for batch in batches])
-
+    scorer, scores = scorer_of(reference.require_task(str(reference.path)), np.asarray(reader.labels)), {}
     for setting in reference.settings:
-        found, expected = probabilities(session, setting), probabilities(reference, setting)
-        values, fp32 = (dict(zip(METRICS, average_precisions(labels, got), strict=True)) for got in (found, expected))
-        differences = paired_differences(found, expected, labels, **draws)
-        largest = float(np.max(np.abs(found - expected)))
-        scores["+".join(setting)] = VariantScores(values, fp32, differences, largest)
+        expected, found = answers_of_graphs([reference, session], reader, setting, batch_size)
+        fp32, values = (
+            {name: scorer.score(answers.found)[name] for name in scorer.metrics} for answers in (expected, found)
+        )
+        differences = paired_differences(scorer, found.found, expected.found, **draws)
+        scores["+".join(setting)] = VariantScores(values, fp32, differences, found.max_change)
     return scores
 
 
 def is_finite_at_extremes(session: Session) -> bool:
-    """Whether the logits of tiles of the lowest and the highest pixels are finite in every modality setting."""
+    """Whether answers for tiles of the lowest and the highest pixels are finite in every modality setting.
+
+    Logits are looked at where a graph gives them: a probability of an infinite logit is finite.
+    """
     ends = [
         {
             item.name: np.full((1, len(item.bands), item.side_px, item.side_px), item.unit.limits[end], np.float32)
@@ -114,8 +113,9 @@ def is_finite_at_extremes(session: Session) -> bool:
         }
         for end in (0, 1)
     ]
-    logits = [session.run(tiles, setting)["logits"] for tiles in ends for setting in session.settings]
-    return bool(np.isfinite(logits).all())
+    output = "logits" if session.output == "probabilities" else session.output
+    runs = [session.run(tiles, setting, outputs=[output]) for tiles in ends for setting in session.settings]
+    return all(bool(np.isfinite(found[output]).all()) for found in runs)
 
 
 def compare_latencies(
@@ -138,17 +138,17 @@ def as_report(
     num_test_pairs: int,
     num_test_places: int,
     num_threads: int,
-    max_ap_loss: float,
+    max_loss: float,
     warning: str,
 ) -> dict[str, Any]:
     """The report for programs, on variants of which fp32 is the first.
 
     Scores are of the test pairs, latencies with `num_threads` threads; for `num_test_places` see `independent_places`,
-    for `max_ap_loss` `Variant.faults`. The warning must stand above all numbers, such as that data are synthetic.
+    for `max_loss` `Variant.faults`. The warning must stand above all numbers, such as that data are synthetic.
     """
     rows = {}
     for variant in variants:
-        faults = variant.faults(max_ap_loss)
+        faults = variant.faults(max_loss)
         rows[variant.precision] = {**asdict(variant), "is_accepted": not faults, "why_not": faults}
     runtime = {"machine": platform.machine(), "onnxruntime": installed_version("onnxruntime")}
     return {
@@ -156,7 +156,7 @@ def as_report(
         "measured_on": {"num_threads": num_threads, **runtime},
         "num_test_pairs": num_test_pairs,
         "num_test_places": num_test_places,
-        "max_ap_loss": max_ap_loss,
+        "max_loss": max_loss,
         "warning": warning,
     }
 
@@ -165,4 +165,4 @@ def as_tables(report: Mapping[str, Any]) -> str:
     """The report for people."""
     scores = [found for variant in report["variants"].values() for found in variant["scores"].values()]
     drawn = next((difference for found in scores for difference in found["differences"].values()), None)
-    return fill(_TABLES, **report, drawn=drawn, why_no_interval=why_no_interval)
+    return fill(_TABLES, **report, drawn=drawn, labels=LABELS, why_no_interval=why_no_interval)

@@ -33,7 +33,7 @@ HALVES = (
 )
 
 # Operators with sums over many values or exponentials, in which half floats lose digits or overflow (65,504).
-_FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid")
+_FULL_PRECISION = ("LayerNormalization", "Attention", "MatMul", "Softmax", "ReduceSum", "Sigmoid", "Conv")
 
 
 def make_variants(
@@ -171,9 +171,10 @@ def _linear_layers(graph: Any, pattern: str) -> list[Any]:
 def _score_nodes(graph: Any) -> list[str]:
     """Names of the nodes after the product up to softmax, in attention of plain products: halves can overflow there."""
     maker = {name: node for node in graph.graph.node for name in node.output}
+    answers = {item.name for item in graph.graph.output}
     found = []
     for node in graph.graph.node:
-        if node.op_type == "Softmax":
+        if node.op_type == "Softmax" and not answers & set(node.output):
             while node.op_type != "MatMul":
                 found.append(node.name)
                 node = maker[node.input[0]]

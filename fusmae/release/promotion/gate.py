@@ -71,9 +71,10 @@ def judge(
     """Run every check on two models that were measured on the same pairs; for differences and facts, see `Verdict`.
 
     `champion` is None if there is none yet, or if it can't be judged on these pairs; `incomparable` is the reason then.
-    `origin` has the results of `check_origin`. Classes and calibration are judged by the `Thresholds` of a classifier.
+    `origin` has the results of `check_origin`. Classes and calibration are judged by the `Thresholds` of a finetuned
+    model; values have neither.
     """
-    num_bad = challenger.answers.num_bad
+    num_bad, metric = challenger.answers.num_bad, compared_metric(challenger, thresholds)
     unmeasured = "not measured" if challenger.scores else "not measured: train or test has no labels"
     unknown = unmeasured if champion else "no champion to compare with"
     bad = f"{num_bad} are not, and count as wrong" if num_bad else ""
@@ -81,16 +82,16 @@ def judge(
         *origin,
         GateCheck.of("finite", not bad, bad or "all of them", "every number finite, and every probability from 0 to 1"),
         *(
-            _better(row, differences.get(row), thresholds, incomparable or unknown, bool(incomparable))
+            _better(row, differences.get(row), metric, thresholds, incomparable or unknown, bool(incomparable))
             for row in challenger.answers.compared
         ),
-        *_modalities(challenger, thresholds, unmeasured),
+        *_modalities(challenger, metric, thresholds, unmeasured),
         _at_most("parity", challenger.parity_error, thresholds.max_parity_error, "difference from torch", ".2g"),
         _at_most("latency", challenger.latency_ms, thresholds.max_latency_ms, "ms per pair, median", ".1f"),
         _slower(challenger, champion, thresholds),
         _at_most("size", challenger.size_mb, thresholds.max_size_mb, "MB", ".1f"),
     ]
-    if isinstance(thresholds, Thresholds):
+    if isinstance(thresholds, Thresholds) and challenger.scorer.task.classes:
         checks += [
             *_classes(challenger, thresholds),
             _at_most("calibration", challenger.calibration_error, thresholds.max_calibration_error, "ECE", ".3f"),
@@ -98,17 +99,22 @@ def judge(
     return Verdict(challenger.label, champion.label if champion else "", tuple(checks), differences, facts)
 
 
+def compared_metric(model: ModelScores, thresholds: EncoderThresholds) -> str:
+    """Name of the score by which models are compared."""
+    return model.scorer.metrics[0] if thresholds.metric == "primary" else thresholds.metric
+
+
 def _protocol(row: str) -> str:
-    """The protocol of a row such as `knn s1+s2`; "" for a classifier's, such as `s1+s2`."""
+    """The protocol of a row such as `knn s1+s2`; "" for a finetuned model's, such as `s1+s2`."""
     return row.rpartition(" ")[0]
 
 
 def _better(
-    row: str, difference: Difference | None, thresholds: EncoderThresholds, why_none: str, is_failure: bool
+    row: str, difference: Difference | None, metric: str, thresholds: EncoderThresholds, why_none: str, is_failure: bool
 ) -> GateCheck:
     """Whether a row loses little enough; `why_none` says why there is no difference, which may be a failure."""
     name = f"metric {_protocol(row)}".strip()
-    expected = f"{thresholds.metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
+    expected = f"{metric} not more than {thresholds.max_loss:g} below the champion's, interval included"
     if difference is None:
         return GateCheck.of(name, False if is_failure else None, why_none, expected)
     if difference.low is None:
@@ -121,23 +127,25 @@ def _better(
     return GateCheck.of(name, difference.loses_at_most(thresholds.max_loss), got, expected)
 
 
-def _modalities(challenger: ModelScores, thresholds: EncoderThresholds, unmeasured: str) -> Iterator[GateCheck]:
+def _modalities(
+    challenger: ModelScores, metric: str, thresholds: EncoderThresholds, unmeasured: str
+) -> Iterator[GateCheck]:
     """A floor per modality setting; of an encoder, for each protocol."""
     for setting, floor in thresholds.min_by_setting.items():
         for compared in challenger.answers.compared:
             row = f"{_protocol(compared)} {setting}".strip()
-            value = getattr(challenger.scores.get(row), thresholds.metric, None)
-            yield _at_least(f"modalities {row}", value, floor, thresholds.metric, unmeasured)
+            found = challenger.scores.get(row)
+            yield _at_least(f"modalities {row}", None if found is None else found[metric], floor, metric, unmeasured)
 
 
 def _classes(challenger: ModelScores, thresholds: Thresholds) -> Iterator[GateCheck]:
     fewest = thresholds.min_class_pairs
     for name, count in challenger.class_pairs.items():
-        floor = thresholds.class_floors.get(name, thresholds.min_class_ap)
+        floor = thresholds.class_floors.get(name, thresholds.min_class_score)
         if count < fewest:
             yield GateCheck.of(f"{CLASS}{name}", None, f"{count} test pairs", f"{fewest} pairs to judge by")
         else:
-            yield _at_least(f"{CLASS}{name}", challenger.per_class_ap[name], floor, "AP")
+            yield _at_least(f"{CLASS}{name}", challenger.per_class[name], floor, challenger.scorer.class_metric)
     for name in sorted(set(thresholds.class_floors) - set(challenger.class_pairs)):
         expected = "a class of the test set in gate.class_floors"
         yield GateCheck.of(f"{CLASS}{name}", False, "no class of that name", expected)

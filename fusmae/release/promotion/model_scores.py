@@ -13,22 +13,25 @@ from fusmae.config.training import EvaluateConfig
 from fusmae.data.index import Split
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PromotionError
-from fusmae.evaluation.metrics import Scores, score
+from fusmae.evaluation.map_counts import NUM_BINS, calibration_of_bins
+from fusmae.evaluation.scorers import Scorer, Scores, scorer_of
 from fusmae.inference.session import EMBEDDING, Session
-from fusmae.release.encoder_scores import KNN, PROBE, frozen_probabilities
+from fusmae.release.answers import answers_of_graphs
+from fusmae.release.encoder_scores import KNN, PROBE, frozen_answers
 from fusmae.release.latency import times_by_turns
 from fusmae.release.registry.model_file import ModelFile, read_artifact
 
-_BATCH, _ROUNDS, _CALIBRATION_BINS = 16, 30, 15
+_ROUNDS = 30
 
 
 @dataclass(frozen=True)
 class Answers:
     """What one model answers on the test set."""
 
-    probabilities: Mapping[str, NDArray[Any]]  # `[N, K]` by row: a modality setting, of an encoder as `knn s1+s2`
+    # What a scorer takes, `[N, …]`, by row: a modality setting, of an encoder as `knn s1+s2`.
+    found: Mapping[str, NDArray[Any]]
     compared: tuple[str, ...]  # names of the rows in which a challenger must not be worse than the champion
-    num_bad: int  # number of probabilities or features that are no valid numbers; they are replaced by 0
+    num_bad: int  # number of answers or features that are no valid numbers; they are replaced by 0
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,11 @@ class ModelScores:
     sha256: str  # SHA-256 of the ONNX file
     commit: str | None  # commit at which the graph was exported; None if it is not recorded
     is_dirty: bool  # whether there were uncommitted changes at the export
-    answers: Answers  # probabilities on the test set
+    answers: Answers  # answers on the test set
+    scorer: Scorer  # how they are scored
     scores: Mapping[str, Scores]  # scores by row
-    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class; empty for an encoder
-    # Expected calibration error over all (pair, class) decisions, with every modality; None for an encoder.
+    class_pairs: Mapping[str, int]  # number of test pairs that have a class, by class; empty for an encoder or a value
+    # Expected calibration error with every modality; None for an encoder or a value.
     calibration_error: float | None
     # Milliseconds of one pair's run with every modality, one per round, in which each model runs once.
     times_ms: tuple[float, ...]
@@ -55,9 +59,9 @@ class ModelScores:
         return statistics.median(self.times_ms)
 
     @property
-    def per_class_ap(self) -> Mapping[str, float]:
-        """AP by class with every modality; empty for an encoder."""
-        return self.scores[self.answers.compared[0]].per_class_ap if self.class_pairs else {}
+    def per_class(self) -> Mapping[str, float]:
+        """Score by class with every modality; empty for an encoder or a value."""
+        return self.scores[self.answers.compared[0]].per_class if self.class_pairs else {}
 
     def to_json(self) -> dict[str, Any]:
         """The part that a verdict states, as JSON values."""
@@ -67,9 +71,9 @@ class ModelScores:
             **origin,
             "num_bad": self.answers.num_bad,
             **{name: getattr(self, name) for name in numbers},
-            "micro_ap": {row: found.micro_ap for row, found in self.scores.items()},
-            "macro_ap": {row: found.macro_ap for row, found in self.scores.items()},
-            "per_class_ap": self.per_class_ap,
+            "scores": {name: {row: found[name] for row, found in self.scores.items()} for name in self.scorer.metrics},
+            "class_metric": self.scorer.class_metric,
+            "per_class": dict(self.per_class),
         }
 
 
@@ -81,7 +85,7 @@ def score_models(
     `readers` has that of the test set, and for encoders those of the splits that kNN and probe learn from.
 
     Raises:
-        PromotionError: a model has other classes, or takes other arrays, than the test set has.
+        PromotionError: a model has another task, or takes other arrays, than the test set has.
     """
     reader, sessions = readers["test"], [Session(model.path) for model in models]
     for model, session in zip(models, sessions, strict=True):
@@ -94,13 +98,16 @@ def score_models(
 
 
 def require_same(model: ModelFile, session: Session, reader: ShardReader) -> None:
-    """Refuse a model that can't be run on a test set; an encoder may have learned from data with other classes.
+    """Refuse a model that can't be run on a test set; an encoder may have learned from data with other labels.
 
     Raises:
-        PromotionError: it has other classes, or takes other arrays, than the test set has.
+        PromotionError: it has another task, or takes other arrays, than the test set has.
     """
+    task = session.task or reader.task
     for why, got, expected in (
-        ("its classes are others", session.classes or reader.classes, reader.classes),
+        ("its labels are of another kind", task.kind, reader.task.kind),
+        ("its classes are others", task.classes, reader.task.classes),
+        ("its value is another", task.value, reader.task.value),
         ("it takes other arrays", session.inputs, reader.inputs),
     ):
         if got != expected:
@@ -121,41 +128,33 @@ def _scores_of(
 ) -> ModelScores:
     reader = readers["test"]
     labels, git = np.asarray(reader.labels), session.metadata.get("git") or {}
-    answers = _of_classifier(session, reader) if session.classes else _of_encoder(session, readers, section)
-    counts = dict(zip(reader.classes, labels.sum(axis=0).tolist(), strict=True))
+    scorer = scorer_of(session.task or reader.task.of_tiles, labels, section.threshold)
+    answers = _of_predictor(session, reader) if session.task else _of_encoder(session, readers, section)
+    classes = session.task.classes if session.task else ()
     return ModelScores(
         label=model.label,
         sha256=model.sha256,
         commit=git.get("commit"),
         is_dirty=bool(git.get("is_dirty")),
         answers=answers,
-        scores={
-            row: score(labels, found, reader.classes, section.threshold) for row, found in answers.probabilities.items()
-        },
-        class_pairs=counts if session.classes else {},
-        calibration_error=calibration_error(labels, answers.probabilities[answers.compared[0]])
-        if session.classes
-        else None,
+        scorer=scorer,
+        scores={row: scorer.score(found) for row, found in answers.found.items()},
+        class_pairs=dict(zip(classes, labels.sum(axis=0).tolist(), strict=True)) if classes else {},
+        calibration_error=calibration_error(scorer, answers.found[answers.compared[0]]) if classes else None,
         times_ms=times_ms,
         size_mb=model.path.stat().st_size / 2**20,
         parity_error=_parity_error(model),
     )
 
 
-def _of_classifier(session: Session, reader: ShardReader) -> Answers:
-    rows = range(len(reader))
-    raw = {}
-    for setting in session.settings:
-        batches = (reader.read(rows[start : start + _BATCH]) for start in rows[::_BATCH])
-        outputs = [session.run(pixels, setting, outputs=["probabilities"]) for pixels in batches]
-        raw["+".join(setting)] = np.concatenate([values["probabilities"] for values in outputs])
-    bad = {name: ~((values >= 0) & (values <= 1)) for name, values in raw.items()}
-    found = {name: np.where(bad[name], np.float32(0), values) for name, values in raw.items()}
-    return Answers(found, ("+".join(session.settings[0]),), int(sum(where.sum() for where in bad.values())))
+def _of_predictor(session: Session, reader: ShardReader) -> Answers:
+    found = {"+".join(setting): answers_of_graphs([session], reader, setting)[0] for setting in session.settings}
+    every = "+".join(session.settings[0])
+    return Answers({row: of.found for row, of in found.items()}, (every,), sum(of.num_bad for of in found.values()))
 
 
 def _of_encoder(session: Session, readers: Mapping[Split, ShardReader], section: EvaluateConfig) -> Answers:
-    found, num_bad = frozen_probabilities(
+    found, num_bad = frozen_answers(
         lambda pixels, setting: session.run(pixels, setting, outputs=[EMBEDDING])[EMBEDDING],
         readers,
         session.settings,
@@ -167,17 +166,22 @@ def _of_encoder(session: Session, readers: Mapping[Split, ShardReader], section:
     return Answers(by_row, (f"{KNN} {every}", f"{PROBE} {every}"), num_bad)
 
 
-def calibration_error(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    """Expected calibration error over every (pair, class) decision, in 15 equal bins (Guo et al. 2017).
+def calibration_error(scorer: Scorer, found: NDArray[Any]) -> float:
+    """Expected calibration error in 15 equal bins (Guo et al. 2017), of what the scorer takes `[N, …]`.
 
-    Labels `[N, K]` are 0 or 1, probabilities `[N, K]` from 0 to 1.
+    It is over every (pair, class) decision for `multilabel`, and over the most probable class for the other kinds.
     """
     import torch
-    from torchmetrics.functional.classification import binary_calibration_error
+    from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
-    chances = torch.from_numpy(np.ascontiguousarray(probabilities, np.float32)).flatten()
-    truth = torch.from_numpy(labels.astype(np.int64)).flatten()
-    return float(binary_calibration_error(chances, truth, n_bins=_CALIBRATION_BINS))
+    if scorer.task.kind == "segmentation":
+        return calibration_of_bins(found[:, -3 * NUM_BINS :].sum(axis=0, dtype=np.float64))
+    chances = torch.from_numpy(np.ascontiguousarray(found, np.float32))
+    truth = torch.from_numpy(scorer.labels.astype(np.int64))
+    if scorer.task.kind == "multiclass":
+        num_classes = truth.shape[1]
+        return float(multiclass_calibration_error(chances, truth.argmax(dim=1), num_classes, n_bins=NUM_BINS))
+    return float(binary_calibration_error(chances.flatten(), truth.flatten(), n_bins=NUM_BINS))
 
 
 def _parity_error(model: ModelFile) -> float | None:

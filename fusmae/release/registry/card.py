@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, Pair
-from fusmae.evaluation.report import as_markdown
+from fusmae.evaluation.report import as_markdown, metric_label
+from fusmae.evaluation.scorers import LOWER_IS_BETTER
 from fusmae.release.lineage.record import GitState, Lineage
 from fusmae.release.markdown import fill
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FEW_PAIRS = 5
 _WIDE_INTERVAL = 0.1
+_HARDLY_FOUND = 0.05
 _STATUSES = {"warns": "warns", "tolerated": "was tolerated", "skipped": "can’t tell"}
 
 
@@ -45,8 +48,15 @@ class CardFacts:
         best = rows[max(rows, key=lambda setting: setting.count("+"))] if rows else {}
         covered = {split: _coverage([pair for pair in self.pairs if pair.split == split]) for split in SPLITS}
         num_splits = Counter(place for found in covered.values() for place in found["places"])
+        # Graphs of older versions state no task.
+        stated = self.metadata.get("task") or {"classes": self.metadata["classes"]}
+        metrics = self.scores["metrics"].get(protocol)
         return vars(self) | {
             "GitState": GitState,
+            "task": Task.model_validate(stated),
+            "metrics": metrics,
+            "label": metric_label,
+            "lower_is_better": LOWER_IS_BETTER,
             "scores_table": as_markdown(self.scores).rstrip(),
             "covered": covered,
             "trained": covered["train"],
@@ -55,20 +65,20 @@ class CardFacts:
             "random": random,
             "best": best,
             "failures": [
-                *(_known_failures(rows, best, random, self.scores["absent_classes"], self.report) if rows else ()),
+                *(_known_failures(rows, best, random, self.scores, self.report, metrics) if rows else ()),
                 *_of_examination(self.report),
             ],
         }
 
 
 @dataclass(frozen=True)
-class ClassifierFacts(CardFacts):
-    """The facts that the card of a classifier is written from."""
+class PredictorFacts(CardFacts):
+    """The facts that the card of a finetuned model is written from."""
 
     template: ClassVar[str] = "card.md"
     accepted: Sequence[Path]  # ONNX files of the accepted variants
     variants_table: str  # measurements of all variants, in Markdown
-    curves: Path  # picture of the precision-recall curves
+    figures: Sequence[Path]  # pictures of what it predicts: curves, confusion, maps, values
 
     @property
     def measured(self) -> tuple[str, str]:
@@ -118,44 +128,61 @@ def _known_failures(
     rows: Mapping[str, Any],
     best: Mapping[str, Any],
     random: Mapping[str, Any],
-    absent: Sequence[str],
+    scores: Mapping[str, Any],
     report: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> list[str]:
     """Known failures as sentences, each with the numbers that it is based on.
 
     `rows` has the model's scores by modality setting, `random` those of the same model from random initial weights;
-    `best` are its scores with every modality, `absent` the classes without a test pair.
+    `best` are its scores with every modality, `scores` is the report on all rows, and `metrics` names the scores.
     """
-    counts, best_ap = report["classes"], best["micro_ap"]
-    micro = {setting: found["micro_ap"] for setting, found in rows.items()}
-    ends = {setting: found["intervals"].get("micro_ap", (0, 0)) for setting, found in rows.items()}
-    # A random ranking has approximately this AP.
-    chance = {name: counts[name]["test"] / report["pairs"]["test"] for name in best["per_class_ap"]}
+    counts, name = report["classes"] if metrics["per_class"] else {}, metrics["compared"][0]
+    label, per_class, of_class = metric_label(name, metrics["unit"]), best["per_class"], metrics["per_class"]
+    primary = {setting: found[name] for setting, found in rows.items()}
+    ends = {setting: found["intervals"].get(name, (0, 0)) for setting, found in rows.items()}
+    num_tested = {known: counts[known]["test"] for known in per_class}
+    # A random ranking has approximately this AP, and a guess by the classes' shares this recall; IoU has no such bound.
+    chance = {
+        known: _HARDLY_FOUND if metrics["kind"] == "segmentation" else number / report["pairs"]["test"]
+        for known, number in num_tested.items()
+    }
+    low = f"At or below chance ({of_class}, and the class’s share of the test pairs)"
+    if metrics["kind"] == "segmentation":
+        low = f"Hardly found ({of_class} of at most {_HARDLY_FOUND})"
     found = {
-        "Not tested, because no test pair has them": absent,
-        "Not learned, because no training pair has them": [name for name in counts if not counts[name]["train"]],
-        "At or below chance (AP, and the class’s share of the test pairs)": [
-            f"{name} ({ap:.2f}, {chance[name]:.2f})" for name, ap in best["per_class_ap"].items() if ap <= chance[name]
+        "Not tested, because no test pair has them": scores["absent_classes"],
+        "Not learned, because no training pair has them": [known for known in counts if not counts[known]["train"]],
+        low: [
+            f"{known} ({value:.2f}{'' if metrics['kind'] == 'segmentation' else f', {chance[known]:.2f}'})"
+            for known, value in per_class.items()
+            if value <= chance[known]
         ],
-        f"Tested on fewer than {_FEW_PAIRS} pairs, so that their AP says little": [
-            f"{name} ({counts[name]['test']})" for name in chance if counts[name]["test"] < _FEW_PAIRS
+        f"Tested on fewer than {_FEW_PAIRS} pairs, so that their {of_class} says little": [
+            f"{known} ({number})" for known, number in num_tested.items() if number < _FEW_PAIRS
         ],
-        f"95 % intervals of micro AP wider than {_WIDE_INTERVAL}: smaller differences mean nothing": [
+        f"95 % intervals of {label} wider than {_WIDE_INTERVAL}: smaller differences mean nothing": [
             f"{setting} ({low:.2f}–{high:.2f})" for setting, (low, high) in ends.items() if high - low > _WIDE_INTERVAL
         ],
-        "Micro AP falls where a modality is missing": [
-            f"{setting} ({ap:.3f} instead of {best_ap:.3f})" for setting, ap in micro.items() if ap < best_ap
+        f"{_sentence(label)} falls where a modality is missing": [
+            f"{setting} ({value:.3f} instead of {best[name]:.3f})"
+            for setting, value in primary.items()
+            if value < best[name]
         ],
-        "The other modality does not help: micro AP is higher without it": [
-            f"{setting} ({ap:.3f}, all {best_ap:.3f})" for setting, ap in micro.items() if ap > best_ap
+        f"The other modality does not help: {label} is higher without it": [
+            f"{setting} ({value:.3f}, all {best[name]:.3f})" for setting, value in primary.items() if value > best[name]
         ],
-        "Pretraining does not beat random initial weights in micro AP": [
-            f"{setting} ({ap:.3f}, random {random[setting]['micro_ap']:.3f})"
-            for setting, ap in micro.items()
-            if setting in random and ap <= random[setting]["micro_ap"]
+        f"Pretraining does not beat random initial weights in {label}": [
+            f"{setting} ({value:.3f}, random {random[setting][name]:.3f})"
+            for setting, value in primary.items()
+            if setting in random and value <= random[setting][name]
         ],
     }
     return [f"{problem}: {'; '.join(names)}." for problem, names in found.items() if names]
+
+
+def _sentence(label: str) -> str:
+    return label[:1].upper() + label[1:]
 
 
 def _of_examination(report: Mapping[str, Any]) -> list[str]:

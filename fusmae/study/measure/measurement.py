@@ -21,7 +21,7 @@ from fusmae.errors import CheckpointError, ConfigError
 from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
 from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, features_of
 from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score, segmentation_scores
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.evaluation.predictions import finetuned_probabilities
 from fusmae.evaluation.probe import fit_probe
 from fusmae.evaluation.resampling import headline_draws, independent_places, miou_draws, place_resamples
@@ -225,7 +225,7 @@ class Measurement:
         """What makes probabilities `[N, K]` from features `[N, D]`, learnt from some rows of train."""
         labelled, labels = features["train"][setting][rows], self.train_labels[rows]
         if protocol == "knn":
-            return partial(neighbour_probabilities, labelled, labels, k=self.study.neighbours)
+            return partial(neighbour_answers, labelled, labels, k=self.study.neighbours)
         chosen_by = features["validation"][setting], np.asarray(self.data.reader("validation").labels)
         return fit_probe(labelled, labels, *chosen_by, self.study.kind).probabilities
 

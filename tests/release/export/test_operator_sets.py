@@ -11,7 +11,7 @@ import pytest
 from fusmae.config.params import load_config
 from fusmae.errors import ConfigError, ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export.graph import DeployableClassifier, check_parity, export_onnx
+from fusmae.release.export.graph import DeployablePredictor, check_parity, export_onnx
 from fusmae.release.export.onnx_file import NEWEST, OLDEST, runtime_of, save_onnx
 
 # On one worker: exporting the graphs takes most of the time.
@@ -39,7 +39,7 @@ assert "torch" not in sys.modules
 @pytest.fixture(scope="module")
 def graphs(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs")
-    model = DeployableClassifier(exported.preprocess, exported.classifier)
+    model = DeployablePredictor(exported.preprocess, exported.classifier)
     shutil.copy(exported.path, folder / "17.onnx")
     for opset in NEEDS.keys() - {17}:
         graph = export_onnx(model, opset=opset)

@@ -7,13 +7,13 @@ import torch
 from timm.layers import Attention
 
 from fusmae.models.attention import LAYER_NORM
-from fusmae.release.export.graph import DeployableClassifier, export_onnx
+from fusmae.release.export.graph import DeployablePredictor, export_onnx
 from fusmae.release.export.operators import with_onnx_attention
 
 
 @pytest.fixture
 def model(exported):
-    return DeployableClassifier(exported.preprocess, exported.classifier).eval()
+    return DeployablePredictor(exported.preprocess, exported.classifier).eval()
 
 
 def arrays(exported, presence):

@@ -12,14 +12,16 @@ import torch
 from onnx import numpy_helper
 
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.data.index import write_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ExportError
 from fusmae.files import file_sha256
 from fusmae.inference.session import Session
 from fusmae.models.encoder import Encoder
-from fusmae.models.heads import Classifier, ClassifierHead, readout_dim
-from fusmae.release.export.graph import DeployableClassifier, export_onnx
+from fusmae.models.heads import ClassifierHead, readout_dim
+from fusmae.models.predictors import TilePredictor
+from fusmae.release.export.graph import DeployablePredictor, export_onnx
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.release.export.variant_comparison import (
     Latency,
@@ -43,9 +45,9 @@ def save_source(path, inputs, statistics, classes, opset):
     torch.manual_seed(0)
     preprocess = preprocess_of(inputs, statistics)
     encoder = Encoder(architecture_of(preprocess.preprocessing, depth=4))
-    classifier = Classifier(encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes)))
+    classifier = TilePredictor(Task(), encoder, "mean", ClassifierHead(readout_dim(encoder, "mean"), len(classes)))
     torch.nn.init.normal_(classifier.head.linear.weight)
-    model = DeployableClassifier(preprocess, classifier)
+    model = DeployablePredictor(preprocess, classifier)
     described = preprocess.preprocessing.model_dump(mode="json")
     metadata = {**described, "modalities": ["s1", "s2"], "classes": list(classes), "precision": "fp32"}
     save_onnx(export_onnx(model, opset=opset), metadata, path)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from fusmae.config.task import Task
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import LedgerError, LineageError, PromotionError, RegistryError
@@ -170,7 +171,7 @@ def test_another_index_or_verdict_than_dvc_lock_names_is_refused(checkout, confi
 
 def test_shards_that_dvc_lock_does_not_name_are_refused(checkout, config, pairs, read_pair, inputs, classes):
     easy = [replace(pair, labels=("water",)) for pair in pairs]
-    write_shards(easy, read_pair, checkout / "data/easy", inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(easy, read_pair, checkout / "data/easy", inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     with pytest.raises(PromotionError, match=r"data/easy are not the shards that dvc\.lock names"):
         promoted(config, "1", shards=Path("data/easy"))
 

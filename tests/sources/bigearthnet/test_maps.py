@@ -129,6 +129,6 @@ def test_a_map_of_another_size_or_type_is_on_another_grid(v2_copy: Path, pair: P
 def test_v1_has_no_maps(pair: Pair, tmp_path: Path):
     source = BigEarthNetSource(1, [], snow_and_clouds=False)
     assert source.map_classes == ()
-    assert V2.map_classes == V2.classes
+    assert V2.map_classes == V2.task.classes
     with pytest.raises(PairError, match="no land-cover map: bigearthnet with these settings has none"):
         source.read_map(tmp_path, pair)

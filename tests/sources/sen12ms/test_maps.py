@@ -15,7 +15,7 @@ from fusmae.sources.sen12ms.labels import CLASSES
 from fusmae.sources.sen12ms.source import Sen12msSource
 
 NAME = "ROIs1868_summer_s2_19_p30.tif"
-SOURCE = Sen12msSource([], 0.1, "multi")
+SOURCE = Sen12msSource([], 0.1)
 
 
 @pytest.fixture
