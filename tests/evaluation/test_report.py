@@ -2,22 +2,19 @@ import json
 
 import pytest
 
+from fusmae.config.task import Task, Value
 from fusmae.data.shards import Origin
-from fusmae.evaluation.metrics import Scores
 from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
+from fusmae.evaluation.scorers import Scores, scorer_of
+
+CLASSES = ("water", "Transitional woodland, shrub", "ice")
 
 
 def row(protocol: str, initialisation: str, setting: str, micro_ap: float, intervals=None) -> ScoreRow:
-    scores = Scores(
-        micro_ap=micro_ap,
-        macro_ap=micro_ap - 0.1,
-        micro_f1=0.5,
-        macro_f1=0.25,
-        per_class_ap={"water": micro_ap},
-        absent_classes=("Transitional woodland, shrub", "ice"),
-    )
+    values = {"micro_ap": micro_ap, "macro_ap": micro_ap - 0.1, "micro_f1": 0.5, "macro_f1": 0.25}
+    scores = Scores(values, {"water": micro_ap}, CLASSES[1:])
     known = {"micro_ap": (0.1, 0.95), "macro_ap": (0.2, 0.9)} if intervals is None else intervals
-    return ScoreRow(protocol, initialisation, setting, scores, known)
+    return ScoreRow(protocol, initialisation, setting, scorer_of(Task(classes=CLASSES), []), scores, known)
 
 
 def report(rows, **changes):
@@ -79,7 +76,7 @@ def test_table_survives_json(rows):
 def test_the_report_is_nested_as_the_rows_are_named(rows):
     found = report(rows)
     assert found["rows"]["finetune"]["random"]["s2"]["micro_ap"] == 0.7
-    assert found["rows"]["probe"]["pretrained"]["s1"]["per_class_ap"] == {"water": 0.8}
+    assert found["rows"]["probe"]["pretrained"]["s1"]["per_class"] == {"water": 0.8}
     assert found["rows"]["probe"]["pretrained"]["s1"]["intervals"]["macro_ap"] == (0.2, 0.9)
     assert found["absent_classes"] == ["Transitional woodland, shrub", "ice"]
     assert "absent_classes" not in found["rows"]["probe"]["pretrained"]["s1"]
