@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from fusmae.config.params import load_config, parse_config
 from fusmae.config.source import FolderConfig
+from fusmae.config.task import Task
 from fusmae.errors import ConfigError
+from fusmae.evaluation.scorers import metrics_of
 
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = {
@@ -362,7 +364,7 @@ def test_a_warm_up_may_end_within_an_epoch(values):
         ),
         ({"name": "bigearthnet", "version": 2, "snow_and_clouds": False}, "data.source.countries: missing"),
         (
-            {"name": "sen12ms", "seasons": ["autumn"], "validation_share": 0.1, "labels": "multi"},
+            {"name": "sen12ms", "seasons": ["autumn"], "validation_share": 0.1},
             "data.source.seasons.0",
         ),
         ({"name": "synthetic", "num_pairs": 10, "seed": 0}, "data.source.num_pairs: got 10"),
@@ -378,7 +380,7 @@ def test_a_wrong_setting_of_a_source_is_named_without_the_source_in_its_path(val
 
 def test_the_settings_of_a_source_are_all_but_its_name():
     config = parse_config(composed("data=synthetic", "data.source.num_pairs=500"), "composed")
-    assert config.data.source.settings == {"num_pairs": 500, "seed": 0}
+    assert config.data.source.settings == {"num_pairs": 500, "seed": 0, "value_per": "pixel"}
 
 
 def test_the_schedule_s_old_name_is_the_same_recipe():
@@ -397,19 +399,79 @@ def test_params_that_are_not_utf8_name_the_line(tmp_path):
         load_config(tmp_path / "params.yaml")
 
 
-def test_single_labels_are_refused_before_anything_is_fetched_or_trained():
-    values = composed("data=sen12ms", "model=small", "data.source.labels=single")
-    with pytest.raises(ConfigError, match=r"data.source.labels: got single; expected multi(.|\n)*kind: multiclass"):
+@pytest.mark.parametrize(("labels", "kind"), [("multi", "multilabel"), ("single", "multiclass")])
+def test_sen12ms_s_former_key_of_labels_is_refused_with_the_kind_to_write(labels, kind):
+    values = composed("data=sen12ms", "model=small", f"+data.source.labels={labels}")
+    advice = f"data.source: got labels {labels}; expected no such key: delete it, and write data.kind: {kind}"
+    with pytest.raises(ConfigError, match=advice):
         parse_config(values, where="params.yaml")
-    values["data"]["source"]["labels"] = "multi"  # what the error advises
-    assert parse_config(values, where="params.yaml").data.source.name == "sen12ms"
+    del values["data"]["source"]["labels"]
+    values["data"]["kind"] = kind  # what the error advises
+    assert parse_config(values, where="params.yaml").data.kind == kind
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_a_study_of_one_class_per_pair_takes_single_labels(kind):
-    values = composed("data=sen12ms", "model=small", "data.source.labels=single") | {"study": {"kind": kind}}
-    if kind == "multiclass":
-        assert parse_config(values, where="study/params.yaml").study == {"kind": kind}
-    else:
-        with pytest.raises(ConfigError, match="got single"):
-            parse_config(values, where="study/params.yaml")
+@pytest.mark.parametrize(
+    ("source", "kind", "expected"),
+    [
+        ("sample", "segmentation", "data: kind: got segmentation; expected multilabel, which sample offers"),
+        ("sen12ms", "regression", "expected multilabel or multiclass or segmentation, which sen12ms offers"),
+        ("bigearthnet", "multiclass", "got multiclass; expected multilabel"),
+        ("folder", "regression", "a regression needs data.source.value and no classes"),
+    ],
+)
+def test_a_kind_of_labels_that_the_source_does_not_offer_is_refused(source, kind, expected):
+    values = composed(f"data={source}", "model=small", f"data.kind={kind}")
+    with pytest.raises(ConfigError, match=expected):
+        parse_config(values, where="params.yaml")
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass", "segmentation", "regression"])
+def test_the_synthetic_world_offers_every_kind(kind):
+    values = composed("data=synthetic", "model=small", f"data.kind={kind}")
+    assert parse_config(values, where="params.yaml").data.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "fitting"),
+    [
+        ("focal", "multilabel", "multiclass or segmentation"),
+        ("focal", "regression", "multiclass or segmentation"),
+        ("dice", "multilabel", "segmentation"),
+        ("dice", "multiclass", "segmentation"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_kind_is_refused(loss, kind, fitting):
+    values = composed("data=synthetic", "model=small", f"data.kind={kind}", f"finetune.loss={loss}")
+    expected = f"finetune.loss: got {loss} with data.kind {kind}; expected cross_entropy, or kind {fitting}"
+    with pytest.raises(ConfigError, match=expected):
+        parse_config(values, where="params.yaml")
+    values["data"]["kind"] = fitting.split()[-1]  # what the error advises
+    parse_config(values, where="params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("gate", "kind", "metric", "expected"),
+    [
+        ("gate", "multilabel", "miou", "primary, or micro_ap or macro_ap"),
+        ("gate", "multiclass", "micro_ap", "primary, or accuracy or balanced_accuracy"),
+        ("gate", "segmentation", "accuracy", "primary, or miou or pixel_accuracy"),
+        ("gate", "regression", "miou", "primary, or r2"),
+        ("encoder_gate", "segmentation", "miou", "primary, or micro_ap or macro_ap"),
+    ],
+)
+def test_a_gate_compares_by_a_score_of_the_kind(gate, kind, metric, expected):
+    values = composed("data=synthetic", "model=small", f"data.kind={kind}")
+    values[gate]["metric"] = metric
+    with pytest.raises(ConfigError, match=f"{gate}.metric: got {metric} with data.kind {kind}; expected {expected}"):
+        parse_config(values, where="params.yaml")
+    values[gate]["metric"] = expected.split()[-1]  # what the error advises
+    parse_config(values, where="params.yaml")
+
+
+def test_the_metrics_that_a_gate_may_name_are_those_of_the_scorers():
+    classes = ("a", "b")
+    for kind in ("multilabel", "multiclass", "segmentation"):
+        for metric in metrics_of(Task(kind=kind, classes=classes)):
+            values = composed("data=synthetic", "model=small", f"data.kind={kind}")
+            values["gate"]["metric"] = metric
+            parse_config(values, where="params.yaml")

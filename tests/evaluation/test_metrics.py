@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from fusmae.config.task import Task
-from fusmae.evaluation.metrics import average_precisions, headline, headline_of, precision_recall
+from fusmae.evaluation.metrics import average_precisions, precision_recall
 from fusmae.evaluation.scorers import MultilabelScorer, Scores
 
 CLASSES = ("water", "forest", "town", "ice", "bog")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fusmae.config.task import Task, Value
+from fusmae.config.task import Task
 from fusmae.data.shards import Origin
 from fusmae.evaluation.report import ScoreRow, as_markdown, as_metrics, as_report
 from fusmae.evaluation.scorers import Scores, scorer_of
