@@ -4,6 +4,7 @@ Bright patches of `s2` are of one class, or have a high value; so each kind can 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def labelled(pair: Pair, task: Task) -> Pair:
         changes = {"labels": (CLASSES[int(is_bright)],)}
     elif not task.is_dense:
         changes = {"value": HIGH if is_bright else LOW}
-    return Pair(**(vars(pair) | changes))
+    return replace(pair, **changes)
 
 
 def write_kind(folder: Path, name: str, pairs: Sequence[Pair], read_pair: Any, inputs: Any) -> Path:
