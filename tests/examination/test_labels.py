@@ -7,7 +7,7 @@ from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.check import Dataset
 from fusmae.examination.examine import examine_data
-from fusmae.examination.index import check_labels, check_maps
+from fusmae.examination.labels import check_labels, check_maps
 from fusmae.examination.observe import merge
 from fusmae.reports.examination import write_report
 from fusmae.sources.shared.source import Facts
