@@ -15,8 +15,8 @@ from fusmae.config.task import Task
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import InputError
 from fusmae.inference.map.layers import NO_CLASS as NO_NUMBER
-from fusmae.inference.map.rasters import class_colours
 from fusmae.inference.session import MAP_GSD_M, Session
+from fusmae.rasters.palette import class_colours
 from fusmae.serving.answers import GEOTIFF, JSON, NPZ, Answer, ClassMaps, Embeddings, Quantity, TileClasses, Values
 from fusmae.serving.arrays import Ground, map_side_px
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from fusmae.inference.map.layers import NO_CLASS, STEP, Layer
-from fusmae.inference.map.rasters import Rasters, class_colours
+from fusmae.inference.map.rasters import Rasters
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.tiles import LOOK_PX
+from fusmae.rasters.palette import class_colours
 
 _MAX_NAMED = 14
 BLANK = 0.86

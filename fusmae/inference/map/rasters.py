@@ -1,6 +1,5 @@
 """The files of a map: a cloud-optimized GeoTIFF per layer, the scene for the picture, and the STAC item beside them."""
 
-import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,37 +17,11 @@ from rasterio.windows import Window
 
 from fusmae.inference.map.layers import NO_CLASS, Layer
 from fusmae.inference.scene.grid import Grid
+from fusmae.rasters.palette import class_colours
 
 _BLOCK_PX = 256
 _PLAIN = {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "BIGTIFF": "IF_SAFER"}
 _CACHE_BYTES = 256 * 2**20
-
-Colour = tuple[int, int, int]
-
-# BigEarthNet's 19 classes. Colours follow the well-known legend of CORINE land cover; where that has shades of one
-# colour, they are set further apart.
-_KNOWN: dict[str, Colour] = {
-    "Urban fabric": (230, 0, 77),
-    "Industrial or commercial units": (150, 60, 200),
-    "Arable land": (255, 255, 140),
-    "Permanent crops": (242, 166, 77),
-    "Pastures": (200, 230, 60),
-    "Complex cultivation patterns": (255, 215, 0),
-    "Land principally occupied by agriculture, with significant areas of natural vegetation": (214, 176, 90),
-    "Agro-forestry areas": (190, 150, 130),
-    "Broad-leaved forest": (100, 220, 60),
-    "Coniferous forest": (0, 110, 40),
-    "Mixed forest": (40, 165, 70),
-    "Natural grassland and sparsely vegetated areas": (170, 215, 160),
-    "Moors, heathland and sclerophyllous vegetation": (120, 140, 40),
-    "Transitional woodland, shrub": (90, 120, 100),
-    "Beaches, dunes, sands": (235, 225, 205),
-    "Inland wetlands": (140, 120, 230),
-    "Coastal wetlands": (190, 180, 255),
-    "Inland waters": (70, 190, 245),
-    "Marine waters": (20, 70, 190),
-}
-_GOLDEN_ANGLE = 0.381966
 
 
 @dataclass(frozen=True)
@@ -269,15 +242,3 @@ def _legend(classes: Sequence[str]) -> list[dict[str, Any]]:
         for number, (label, colour) in enumerate(zip(classes, class_colours(classes), strict=True), start=1)
     ]
     return legend
-
-
-def class_colours(classes: Sequence[str]) -> list[Colour]:
-    """A colour for each class, in their order; classes that are not BigEarthNet's get hues that are far apart."""
-    return [_KNOWN.get(name) or _spread(number) for number, name in enumerate(classes)]
-
-
-def _spread(number: int) -> Colour:
-    # Two neighbours differ in brightness, too, for people who can't tell some hues apart.
-    value = (0.95, 0.7)[number % 2]
-    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN_ANGLE % 1, 0.65, value)
-    return round(red * 255), round(green * 255), round(blue * 255)

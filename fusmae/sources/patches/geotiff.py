@@ -206,7 +206,8 @@ def read_map_file(raw: Path, pair: Pair, name: str, dtype: Any) -> NDArray[Any]:
     ground = read_band(raw / s2 / f"{s2.name}_B02.tif", pair.key)
     check_same_ground(pair.key, {"B02": ground, name.replace("_", " "): found}, hint=_RESTORE)
     require_pixels(pair.key, str(path), found.pixels[0], (PATCH_M // 10, PATCH_M // 10), dtype, hint=_RESTORE)
-    return found.pixels[0]
+    pixels: NDArray[Any] = found.pixels[0]
+    return pixels
 
 
 @lru_cache(maxsize=2)

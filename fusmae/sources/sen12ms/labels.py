@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
-from fusmae.config.task import ClassKind
+from fusmae.config.task import Kind
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import SourceError
 from fusmae.sources.shared.raster import opened
@@ -48,7 +48,7 @@ CLASSES: tuple[str, ...] = tuple(_SIMPLIFIED_IGBP)
 """The ten classes in the order of the simplified IGBP scheme."""
 
 
-def classes_of(shares: Sequence[float], kind: ClassKind) -> tuple[str, ...]:
+def classes_of(shares: Sequence[float], kind: Kind) -> tuple[str, ...]:
     """Return the classes of one tile by its shares of IGBP classes 1 to 17: the largest one, or all large ones."""
     # Added up one by one, as the dataset's authors do, so that a share of exactly 0.1 is rounded in the same way.
     sums = {name: sum(shares[number - 1] for number in numbers) for name, numbers in _SIMPLIFIED_IGBP.items()}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.config.task import ClassKind, Task
+from fusmae.config.task import Kind, Task
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, first_three
 from fusmae.modalities import SEN12MS
@@ -123,7 +123,7 @@ class Sen12msSource(Source):
     map_classes = land_cover.CLASSES
     licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
 
-    def __init__(self, seasons: Sequence[str], validation_share: float, kind: ClassKind = "multilabel") -> None:
+    def __init__(self, seasons: Sequence[str], validation_share: float, kind: Kind = "multilabel") -> None:
         self.task = Task(kind=kind, classes=land_cover.CLASSES)
         self._seasons = tuple(season for season in _MID_SEASON if season in seasons or not seasons)
         self._validation_share = validation_share

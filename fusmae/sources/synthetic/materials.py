@@ -105,7 +105,7 @@ def reflectance(material: NDArray[np.uint8], state: Field, gain: Field, summer: 
 
 def greenness(material: NDArray[np.uint8], state: Field, summer: float) -> Field:
     """Return how green the ground is in a season, 0 to 1, `[h, w]`; 0 where nothing grows. See `reflectance`."""
-    return _state_in_season(material, state, summer) * _GROWS[material]
+    return np.asarray(_state_in_season(material, state, summer) * _GROWS[material], dtype=np.float32)
 
 
 def _state_in_season(material: NDArray[np.uint8], state: Field, summer: float) -> Field:

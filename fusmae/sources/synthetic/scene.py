@@ -1,6 +1,7 @@
 """A block as both modalities show it: light, haze, clouds, snow; digital numbers, decibels, reference map and flags.
 
-Its biomass is a quantity that no sensor alone shows: greenness, which S2 shows, times roughness, which S1 shows.
+Its biomass is a quantity that no sensor alone shows: the root of greenness, which S2 shows, times roughness, which S1
+shows. With the root, both count about the same.
 """
 
 from collections.abc import Callable
@@ -147,8 +148,9 @@ def seen_from_above(
 
 def biomass_of(surface: Surface, summer: float) -> Field:
     """Return the biomass `[h, w]` of the ground in t/ha, as green as it is in this season."""
-    product = greenness(surface.material, surface.state, summer) * surface.rough
-    return np.rint(product * np.float32(BIOMASS.max or 0) / np.float32(_BIOMASS_STEP)) * np.float32(_BIOMASS_STEP)
+    product = np.sqrt(greenness(surface.material, surface.state, summer)) * surface.rough
+    steps = np.rint(product * np.float32(BIOMASS.max or 0) / np.float32(_BIOMASS_STEP))
+    return np.asarray(steps * np.float32(_BIOMASS_STEP), dtype=np.float32)
 
 
 def labels_of(reference_map: NDArray[np.uint16]) -> tuple[str, ...]:

@@ -39,6 +39,12 @@ def refused(raw: Path, pair: Pair) -> PairError:
     return caught.value
 
 
+def test_a_segmentation_has_the_ten_classes_and_leaves_labels_of_tiles_in_the_index(raw):
+    source = Sen12msSource([], 0.1, kind="segmentation")
+    assert (source.task.kind, source.task.classes, source.map_classes) == ("segmentation", CLASSES, CLASSES)
+    assert source.pairs(raw) == SOURCE.pairs(raw)
+
+
 def test_a_class_of_the_real_tiles_is_a_label_where_it_covers_a_tenth_of_the_map(shared_sen12ms, tmp_path, list_writer):
     shutil.copytree(shared_sen12ms, tmp_path, dirs_exist_ok=True)
     names = ["ROIs1970_fall_s2_4_p30", "ROIs2017_winter_s2_27_p36"]
