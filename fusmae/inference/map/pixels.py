@@ -75,8 +75,9 @@ class _Sums:
         weights[weights == 0] = np.nan
         means = self._sums[:-1, :num_rows] / weights
         num_left = self._sums.shape[1] - num_rows
-        self._sums[:, :num_left] = self._sums[:, num_rows:]
-        self._sums[:, num_left:] = 0
+        for plane in self._sums:  # one at a time stays in a core's cache
+            plane[:num_left] = plane[num_rows:]
+            plane[num_left:] = 0
         return means
 
 

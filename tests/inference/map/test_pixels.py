@@ -10,12 +10,12 @@ from fusmae.errors import InputError
 from fusmae.inference.map.layers import STEP
 from fusmae.inference.map.predict import predict_map
 from fusmae.inference.map.progress import Work
-from fusmae.inference.map.rasters import class_colours
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import UnitView, cut_batches, read_strips
+from fusmae.rasters.palette import class_colours
 from tests.inference.conftest import LEFT, TASKS, TOP, make_scenes, write_raster
 
 TILE_PX = 24

@@ -328,15 +328,18 @@ def test_a_full_disk_keeps_what_was_predicted(small_disk, tmp_path, model):
     assert (small_disk / "map.tif").read_bytes() == (tmp_path / "own" / "map.tif").read_bytes()
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported):
-    """A real SIGKILL, twice, at whatever it was doing."""
+@pytest.mark.parametrize("name", ["model", "segmentation"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported, model_of, name):
+    """A real SIGKILL, twice, at whatever it was doing; a model of tiles, and one of pixels."""
     scenes = make_scenes(tmp_path / "in", 2400, 1800)
     with rasterio.open(scenes.s1, "r+") as dataset:
         pixels = dataset.read()
         pixels[:, 70:150, 30:90] = np.nan
         dataset.write(pixels)
-    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(exported.path), "--stride", "40"]
+    path = exported.path if name == "model" else model_of(name).session.path
+    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(path), "--stride", "40"]
     command += ["--s1", str(scenes.s1), "--s2", str(scenes.s2)]
+    command += [] if name == "model" else ["--probabilities"]
 
     def start(folder):
         return subprocess.Popen([*command, "--out", str(folder / "map.tif")], stderr=subprocess.PIPE, text=True)
@@ -362,22 +365,28 @@ import sys
 from pathlib import Path
 from fusmae.inference.scene import grid
 from fusmae.inference.map import quicklook
+from fusmae.inference.map import rasters
 from fusmae.inference.scene import reader
 from fusmae.inference.scene import tiles
 # What bounds memory at any size, here at sizes that a test can reach.
 grid._STRIP_M, reader._CACHE_BYTES, tiles.LOOK_PX, quicklook.LOOK_PX = 4_000, 8 * 2**20, 100, 100
+rasters._CACHE_BYTES = 8 * 2**20
 from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.session import Session
 model, scenes, out = map(Path, sys.argv[1:])
-predict_map(Model(Session(model), "tiny", "0"), {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}, out, stride_m=240)
+session = Session(model)
+has_probabilities = session.output == "map"
+paths = {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}
+predict_map(Model(session, "tiny", "0"), paths, out, stride_m=240, has_probabilities=has_probabilities)
 status = Path("/proc/self/status").read_text()
 print(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024)
 """
 
 
-def test_memory_does_not_grow_with_the_scene(tmp_path, exported):
+@pytest.mark.parametrize("name", ["model", "segmentation"])
+def test_memory_does_not_grow_with_the_scene(tmp_path, exported, model_of, name):
     """Sixteen times the ground, both ways: 160 MB of pixels against 10, and memory stays."""
-    peaks = []
+    peaks, model = [], exported.path if name == "model" else model_of(name).session.path
     for side_m in (8_000, 32_000):
         folder = tmp_path / str(side_m)
         for name, bands in (("s1.tif", ("VV", "VH")), ("s2/s2_10.tif", ("B02", "B03")), ("s2/s2_20.tif", ("B05",))):
@@ -391,7 +400,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path, exported):
             ) as dataset:  # fmt: skip
                 dataset.descriptions = bands
                 dataset.write(np.stack([band(key, side_px, side_px) for key in bands]))
-        arguments = [str(exported.path), str(folder), str(folder / "map.tif")]
+        arguments = [str(model), str(folder), str(folder / "map.tif")]
         done = subprocess.run(
             [sys.executable, "-c", _MEASURED, *arguments], stdout=subprocess.PIPE, text=True, check=True
         )

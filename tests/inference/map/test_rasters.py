@@ -13,8 +13,9 @@ from rasterio.crs import CRS
 from fusmae.config.task import Task
 from fusmae.inference.map.layers import NODATA, STEP, bands_of, confidence, map_layers
 from fusmae.inference.map.quicklook import save_quicklook
-from fusmae.inference.map.rasters import Rows, class_colours, stac_item, write_rasters
+from fusmae.inference.map.rasters import Rows, stac_item, write_rasters
 from fusmae.inference.scene.grid import Grid
+from fusmae.rasters.palette import class_colours
 from fusmae.sources.patches.nomenclature import CLASSES as CLASSES_19
 
 CLASSES = ("Urban fabric", "Pastures", "something <new> & other")
