@@ -77,15 +77,14 @@ def write_folder(raw: Path, kind: str) -> None:
                 cover = np.full_like(cover, cover[0, 0])
             write_scene(raw, name, cover, left, top, random)
             mass = (np.array([0.0, 40.0, 180.0])[cover] * random.uniform(0.9, 1.1)).astype(np.float32)
+            names = ";".join(COVERS[at] for at in np.unique(cover))
+            labels = {"regression": f"{mass.mean():.3f}", "segmentation": "", "field": ""}.get(kind, names)
             if kind == "segmentation":
                 cover[0, 0] = 255
                 write(raw / "maps" / f"{name}.tif", {"cover": cover}, 10, left, top, nodata=255)
             if kind == "field":
                 mass[0, 0] = np.nan
                 write(raw / "maps" / f"{name}.tif", {"mass": mass}, 10, left, top, nodata=np.nan)
-            labels = {"regression": f"{mass.mean():.3f}", "multiclass": COVERS[cover.max()]}.get(
-                kind, ";".join(COVERS[at] for at in np.unique(cover) if at < 255) if kind == "multilabel" else ""
-            )
             lines.append(f"{name},{labels},{split},place {place}")
     (raw / "pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
