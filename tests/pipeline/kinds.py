@@ -173,17 +173,24 @@ def run(*arguments: str) -> None:
 
 
 def run_stages() -> None:
-    """Every stage of dvc.yaml, in an order in which each comes after what it depends on."""
+    """Every stage of dvc.yaml, in an order in which each comes after what it depends on.
+
+    DVC records the stages before a version is registered, whose lineage names their hashes.
+    """
     import networkx
     from dvc.repo import Repo
 
     repo = Repo()
-    for stage in reversed(list(networkx.topological_sort(repo.index.graph))):
-        words = shlex.split(stage.cmd)
-        for out in stage.outs:
-            Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
-        run(*words[words.index("fusmae") + 1 :])
+    stages = list(reversed(list(networkx.topological_sort(repo.index.graph))))
     repo.close()
+    for registers in (False, True):
+        chosen = [stage for stage in stages if stage.addressing.startswith("register") == registers]
+        for stage in chosen:
+            words = shlex.split(stage.cmd)
+            for out in stage.outs:
+                Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
+            run(*words[words.index("fusmae") + 1 :])
+        subprocess.run(["dvc", "commit", "--force", "--quiet", *(stage.addressing for stage in chosen)], check=True)
 
 
 def serve(model: str, pixels: dict[str, np.ndarray]) -> dict[str, object]:
@@ -212,9 +219,9 @@ def main(case: str) -> None:
     compose(Path.cwd(), [*SMALL, *(one for one in overrides if not one.startswith("data="))])
     name = overrides[0].partition("=")[2]
     make(Path("data/raw") / name, *([case] if make is write_folder else []))
+    subprocess.run(shlex.split("git commit -q -a -m chosen"), check=True)
     run_stages()
-    for command in ("dvc commit --force --quiet", "git add -A", "git commit -q -m trained"):
-        subprocess.run(shlex.split(command), check=True)
+    subprocess.run(shlex.split("git commit -q -a -m trained"), check=True)
     run("promote", "fusmae")
     run("promote", "fusmae-encoder")
     reader = ShardReader(Path("data/shards"), "test")
