@@ -28,6 +28,7 @@ from fusmae.release.export.graph import DeployableEncoder, DeployablePredictor, 
 from fusmae.release.export.onnx_file import save_onnx, write_graph
 from fusmae.runs.environment import exclude_this_machine, wait_without_spinning
 from fusmae.sources.sample.source import LISTS_WHEEL, PIXELS_WHEEL, SampleSource, download
+from tests.kinds import write_kind
 from tests.sections import architecture_of, preprocess_of
 from tests.tiers import COLLECTED, place_in_run, second_tier_reasons
 
@@ -187,6 +188,19 @@ def shards(
     folder = tmp_path_factory.mktemp("tiny") / "shards"
     write_shards(pairs, read_pair, folder, inputs=inputs, task=Task(classes=CLASSES), shard_pairs=SHARD_PAIRS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def kind_shards(
+    make_once: MakeOnce, pairs: list[Pair], read_pair: ReadPair, inputs: tuple[ModalityInput, ...]
+) -> Callable[[str], Path]:
+    """Finds tiny shards of a task of `tests.kinds` by its name; to be read, never changed."""
+
+    def shards_of(name: str) -> Path:
+        folder = f"kind-{name.replace(' ', '-')}"
+        return make_once(folder, lambda made: write_kind(made / "shards", name, pairs, read_pair, inputs)) / "shards"
+
+    return shards_of
 
 
 @pytest.fixture(scope="session")

@@ -54,13 +54,14 @@ def as_report(
     for row in rows:
         values = {**row.scores.values, "per_class": dict(row.scores.per_class), "intervals": dict(row.intervals)}
         table.setdefault(row.protocol, {}).setdefault(row.initialisation, {})[row.setting] = values
-        scorer, unit = row.scorer, row.scorer.task.value.unit if row.scorer.task.value else ""
+        scorer, value = row.scorer, row.scorer.task.value
         metrics[row.protocol] = {
             "kind": scorer.task.kind,
             "compared": list(scorer.metrics),
             "others": list(scorer.others),
             "per_class": scorer.class_metric,
-            "unit": unit,
+            "unit": value.unit if value else "",
+            "per": "pixel" if scorer.task.is_dense else "tile",
         }
         absent[row.protocol] = list(row.scores.absent_classes)
     # The last rows are those of the model that is exported.
@@ -119,8 +120,8 @@ def _table(report: Mapping[str, Any], protocols: Sequence[str]) -> Iterator[str]
     """One table of the rows of protocols that have the same scores."""
     metrics = report["metrics"][protocols[0]]
     if len(report["metrics"]) > len(protocols):
-        kinds = {"multilabel": "Classes of tiles", "segmentation": "Classes of pixels", "regression": "Values"}
-        yield f"{kinds[metrics['kind']]}: {', '.join(protocols)}"
+        noun = "Values" if metrics["kind"] == "regression" else "Classes"
+        yield f"{noun} of {metrics['per']}s: {', '.join(protocols)}"
         yield ""
     heads = [part for name in metrics["compared"] for part in (metric_label(name, metrics["unit"]), "95 %")]
     heads += [metric_label(name, metrics["unit"]) for name in metrics["others"]]

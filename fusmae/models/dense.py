@@ -64,6 +64,8 @@ class DenseHead(nn.Module):
             tiles: normalised tiles `[B, C, H, W]` by modality.
             present: flags `[B]` bool by modality, true where a row has it; none for a modality that all rows have.
         """
+        if present and self.training:  # otherwise absent pixels, possibly NaN, would enter the gradient
+            tiles = {name: torch.where(present[name][:, None, None, None], tile, 0.0) for name, tile in tiles.items()}
         tokens = {name: torch.cat([norm(of[name]) for norm, of in zip(self.norms, outputs, strict=True)], dim=2)
                   for name in tiles}  # fmt: skip
         grid = _mean_of({name: self.project[name](own) for name, own in tokens.items()}, present)

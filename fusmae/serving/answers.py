@@ -188,8 +188,9 @@ _NPZ_ANSWER = _FILE | {
     "description": "file of `numpy.savez`: the arrays of the JSON answer by their names; `answer` is the rest, as JSON"
 }
 _MAP = _FILE | {
-    "description": "the tile's own grid at 10 m. Numbers of classes from 1, with palette and names, 0 without data; or "
-    "with `?probabilities=true` probabilities as float32, one band per class; or values as float32, with their unit"
+    "description": "the tile's own grid at 10 m, as a map of `fusmae predict`. Numbers of classes from 1, with palette "
+    "and names, 0 without data; or with `?probabilities=true` a band of probabilities per class, uint8 with scale; or "
+    "values, float32, with their unit. The rest of the answer is JSON in the tag `ANSWER`."
 }
 
 

@@ -14,14 +14,14 @@ from starlette.exceptions import HTTPException
 from fusmae.config.task import Task
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import InputError
-from fusmae.inference.map.layers import NO_CLASS as NO_NUMBER
+from fusmae.inference.map.layers import Layer, map_layers
+from fusmae.inference.map.rasters import describe_raster, layer_profile
 from fusmae.inference.session import MAP_GSD_M, Session
-from fusmae.rasters.palette import class_colours
 from fusmae.serving.answers import GEOTIFF, JSON, NPZ, Answer, ClassMaps, Embeddings, Quantity, TileClasses, Values
 from fusmae.serving.arrays import Ground, map_side_px
 
 # Largest numbers of bytes of one number in JSON, with its comma: of a position in `classes`, of a probability that is
-# rounded to six digits, and of any other number. Brackets add less than the largest numbers are rare.
+# rounded to six digits, and of any other number.
 _CLASS_BYTES, _ROUNDED_BYTES, _NUMBER_BYTES = 4, 9, 25
 _FLOAT32_BYTES = 4
 
@@ -104,65 +104,45 @@ class Asked:
             ground: where the tile lies that came as GeoTIFFs; its pixels without data have no class and no value.
             facts: model, modalities and warnings.
         """
-        answer = self._answer(rows, ground, facts)
+        task = self.task
+        if task and task.is_dense and ground is not None:
+            rows = np.where(ground.has_data, rows, np.float32(np.nan))
+        answer = self._answer(rows, facts)
         if self.media_type == JSON:
             return answer.model_dump_json(exclude_none=True).encode()
-        if self.media_type == GEOTIFF and ground is not None and isinstance(answer, ClassMaps | Values):
-            return _geotiff(answer, ground)
-        arrays, file = _arrays(answer), BytesIO()
-        np.savez(file, allow_pickle=False, answer=np.array(_rest(answer, arrays)), **arrays)
+        arrays = {name: value for name, value in answer if isinstance(value, np.ndarray)}
+        rest = answer.model_dump_json(exclude=set(arrays), exclude_none=True)
+        if self.media_type == GEOTIFF and task and ground is not None:
+            layers = map_layers(task, has_probabilities=True)
+            return _geotiff(layers[-1 if self.with_probabilities else 0], rows[0], ground, rest)
+        file = BytesIO()
+        np.savez(file, allow_pickle=False, answer=np.array(rest), **arrays)
         return file.getvalue()
 
-    def _answer(self, rows: NDArray[np.float32], ground: Ground | None, facts: Mapping[str, Any]) -> Answer:
+    def _answer(self, rows: NDArray[np.float32], facts: Mapping[str, Any]) -> Answer:
+        """The answer; rows of a map are NaN where there is no data."""
         task = self.task
         if task is None:
             return Embeddings(embeddings=rows, **facts)
-        has_data = ground.has_data if ground is not None and task.is_dense else np.True_
         if task.value is not None:
             quantity = Quantity(name=task.value.name, unit=task.value.unit)
-            values = np.where(has_data, rows[:, 0], np.float32(np.nan))
-            return Values(kind="regression", value=quantity, values=values, **facts)
+            return Values(kind="regression", value=quantity, values=rows[:, 0], **facts)
         classes = list(task.classes)
         if task.kind == "multilabel" or task.kind == "multiclass":
             return TileClasses(kind=task.kind, classes=classes, probabilities=rows, **facts)
-        numbers = np.where(has_data, rows.argmax(axis=1), NO_CLASS).astype(np.uint8)
-        probabilities = np.where(has_data, rows, np.float32(np.nan)) if self.with_probabilities else None
+        numbers = np.where(np.isnan(rows[:, 0]), NO_CLASS, rows.argmax(axis=1)).astype(np.uint8)
+        probabilities = rows if self.with_probabilities else None
         return ClassMaps(kind="segmentation", classes=classes, map=numbers, probabilities=probabilities, **facts)
 
 
-def _arrays(answer: Answer) -> dict[str, NDArray[Any]]:
-    return {name: value for name, value in answer if isinstance(value, np.ndarray)}
-
-
-def _rest(answer: Answer, arrays: Mapping[str, Any]) -> str:
-    """All of an answer but its arrays, as JSON."""
-    return answer.model_dump_json(exclude=set(arrays), exclude_none=True)
-
-
-def _geotiff(answer: ClassMaps | Values, ground: Ground) -> bytes:
-    """A tile's map as a GeoTIFF: class numbers from 1 as in a map of `fusmae predict`, probabilities, or values."""
-    if isinstance(answer, Values):
-        bands, names, nodata = answer.values, [answer.value.name], np.nan
-    elif answer.probabilities is not None:
-        bands, names, nodata = answer.probabilities[0], answer.classes, np.nan
-    else:
-        numbers = np.where(ground.has_data, answer.map + 1, NO_NUMBER).astype(np.uint8)
-        bands, names, nodata = numbers, ["most probable class"], NO_NUMBER
-    height, width = bands.shape[1:]
+def _geotiff(layer: Layer, answers: NDArray[np.float32], ground: Ground, rest: str) -> bytes:
+    """A tile's map, from answers `[K, h, w]`, as a GeoTIFF like those of `fusmae predict`."""
+    pixels = layer.make(answers)
+    height, width = pixels.shape[1:]
     place = {"crs": ground.crs, "transform": from_origin(ground.left, ground.top, MAP_GSD_M, MAP_GSD_M)}
-    size = {"count": len(bands), "height": height, "width": width, "dtype": bands.dtype, "nodata": nodata}
+    size = {"height": height, "width": width, "compress": "deflate"}
     with MemoryFile() as memory:
-        # A colour model would be guessed from the number of bands.
-        with memory.open(driver="GTiff", **place, **size, compress="deflate", photometric="MINISBLACK") as dataset:
-            dataset.write(bands)
-            dataset.descriptions = names
-            dataset.update_tags(ANSWER=_rest(answer, _arrays(answer)))
-            if isinstance(answer, Values):
-                dataset.units = (answer.value.unit,)
-            elif answer.probabilities is None:
-                colours = class_colours(answer.classes)
-                dataset.write_colormap(
-                    1, {NO_NUMBER: (0, 0, 0, 0)} | {n: (*colour, 255) for n, colour in enumerate(colours, start=1)}
-                )
-                dataset.update_tags(1, **{f"CLASS_{n}": name for n, name in enumerate(answer.classes, start=1)})
+        with memory.open(driver="GTiff", **place, **size, **layer_profile(layer)) as dataset:
+            dataset.write(pixels)
+            describe_raster(dataset, layer, {"ANSWER": rest})
         return bytes(memory.getbuffer())

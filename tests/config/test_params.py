@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from fusmae.config.params import load_config, parse_config
 from fusmae.config.source import FolderConfig
-from fusmae.config.task import KINDS
+from fusmae.config.task import KINDS, Task
 from fusmae.errors import ConfigError
+from fusmae.evaluation.scorers import metrics_of
 
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = {
@@ -494,3 +495,49 @@ def test_a_modality_that_is_named_like_the_folder_of_maps_is_refused():
     values["data"]["modalities"]["maps"] = values["data"]["modalities"]["s1"]
     values["model"]["mask_ratio"] |= {"maps": 0.5}
     assert "modalities.maps: got a modality named maps; expected another name" in message(values)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "fitting"),
+    [
+        ("focal", "multilabel", "multiclass or segmentation"),
+        ("focal", "regression", "multiclass or segmentation"),
+        ("dice", "multilabel", "segmentation"),
+        ("dice", "multiclass", "segmentation"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_kind_is_refused(loss, kind, fitting):
+    values = composed("data=synthetic", "model=small", f"data.kind={kind}", f"finetune.loss={loss}")
+    expected = f"finetune.loss: got {loss} with data.kind {kind}; expected cross_entropy, or kind {fitting}"
+    with pytest.raises(ConfigError, match=expected):
+        parse_config(values, where="params.yaml")
+    values["data"]["kind"] = fitting.split()[-1]  # what the error advises
+    parse_config(values, where="params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("gate", "kind", "metric", "expected"),
+    [
+        ("gate", "multilabel", "miou", "primary, or micro_ap or macro_ap"),
+        ("gate", "multiclass", "micro_ap", "primary, or accuracy or balanced_accuracy"),
+        ("gate", "segmentation", "accuracy", "primary, or miou or pixel_accuracy"),
+        ("gate", "regression", "miou", "primary, or r2"),
+        ("encoder_gate", "segmentation", "miou", "primary, or micro_ap or macro_ap"),
+    ],
+)
+def test_a_gate_compares_by_a_score_of_the_kind(gate, kind, metric, expected):
+    values = composed("data=synthetic", "model=small", f"data.kind={kind}")
+    values[gate]["metric"] = metric
+    with pytest.raises(ConfigError, match=f"{gate}.metric: got {metric} with data.kind {kind}; expected {expected}"):
+        parse_config(values, where="params.yaml")
+    values[gate]["metric"] = expected.split()[-1]  # what the error advises
+    parse_config(values, where="params.yaml")
+
+
+def test_the_metrics_that_a_gate_may_name_are_those_of_the_scorers():
+    classes = ("a", "b")
+    for kind in ("multilabel", "multiclass", "segmentation"):
+        for metric in metrics_of(Task(kind=kind, classes=classes)):
+            values = composed("data=synthetic", "model=small", f"data.kind={kind}")
+            values["gate"]["metric"] = metric
+            parse_config(values, where="params.yaml")

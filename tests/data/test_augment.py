@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusmae.data.augment import apply_geometry, draw_geometry
+from fusmae.data.augment import apply_geometry, apply_to_maps, draw_geometry
 from fusmae.data.randomness import Purpose, generator
 
 
@@ -124,3 +124,29 @@ def test_a_pairs_geometry_is_the_same_alone_and_among_others():
     randoms = [generator(0, Purpose.AUGMENT, 0, index) for index in range(20)]
     together = draw_geometry(randoms, flip=True, turn=True, min_crop=0.6)
     assert np.array_equal(together, [drawn(index, min_crop=0.6) for index in range(20)])
+
+
+def test_a_map_moves_as_its_tile_does_by_every_flip_and_turn(tile):
+    classes = np.random.default_rng(1).integers(0, 4, (24, 24)).astype(np.uint8)
+    classes[:2] = 255
+    both = np.stack([classes, classes]).astype(np.float32)
+    seen = set()
+    for index in range(60):
+        geometry = drawn(index)
+        moved = apply_to_maps(torch.from_numpy(classes)[None], torch.from_numpy(geometry)[None])[0]
+        assert moved.dtype == torch.uint8
+        np.testing.assert_array_equal(moved, np.rint(applied(both, geometry))[0])
+        seen.add(moved.numpy().tobytes())
+    assert len(seen) == 8
+
+
+def test_pixels_of_a_map_are_never_mixed_by_a_crop():
+    classes = np.random.default_rng(1).choice([0, 3, 255], (24, 24)).astype(np.int64)
+    values = np.where(classes == 255, np.nan, classes).astype(np.float32)
+    for index in range(20):
+        geometry = torch.from_numpy(drawn(index, min_crop=0.6))[None]
+        moved = apply_to_maps(torch.from_numpy(classes)[None], geometry)
+        assert moved.dtype == torch.int64
+        assert set(moved.unique().tolist()) <= {0, 3, 255}
+        same = apply_to_maps(torch.from_numpy(values)[None], geometry)
+        np.testing.assert_array_equal(same.isnan(), moved == 255)

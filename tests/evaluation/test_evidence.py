@@ -15,7 +15,7 @@ from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ShardError, TrainingError
 from fusmae.evaluation import evidence
-from fusmae.evaluation.evidence import METRIC, NeighbourEvidence, pretraining_callbacks
+from fusmae.evaluation.evidence import NeighbourEvidence, metric_of, pretraining_callbacks
 from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.models.fusmae import reconstruction_loss
 from fusmae.models.heads import pool
@@ -26,6 +26,7 @@ from tests.sections import model_section, pretrain_section, runtime_section
 from tests.training.cut import CutError, CutOff
 
 STEPS_AN_EPOCH = 4
+METRIC = "validation/knn_macro_ap"
 Weights = dict[str, Tensor]
 
 
@@ -50,7 +51,7 @@ class Scores(Callback):
 
     def __init__(self, scores: Sequence[float], monkeypatch) -> None:
         self.scores, self.epochs = scores, []
-        monkeypatch.setattr(evidence, "average_precisions", lambda *_: (0.0, self.scores[self.epochs[-1]]))
+        monkeypatch.setattr(evidence, "headline", lambda *_: self.scores[self.epochs[-1]])
 
     def on_validation_epoch_start(self, trainer, module) -> None:
         self.epochs.append(trainer.current_epoch)
@@ -127,14 +128,14 @@ def test_without_labels_there_is_no_score_and_training_can_t_stop_by_it(tmp_path
     with pytest.raises(TrainingError, match=r"(?s)no pair of train or of validation has a label.*pretrain.patience=0"):
         pretraining_callbacks(data, pretrain_section(evidence_pairs=1000, patience=3))
     with pytest.raises(ShardError, match="only pretraining can learn from them"):
-        data.classes()
+        data.task()
 
 
 def test_the_score_is_logged_as_the_macro_ap_of_neighbours_of_mean_tokens(run, make_data, tmp_path):
     module, trainer = run(tmp_path, epochs=1, evidence_pairs=1000)
     expected = macro_ap(module, make_data(), range(17), range(5))
     assert 0 < expected < 1
-    assert METRIC == "validation/knn_macro_ap"
+    assert metric_of(make_data().task()) == METRIC
     assert trainer.callback_metrics[METRIC].item() == pytest.approx(expected, abs=1e-6)
 
 

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.resampling import paired_differences
+from fusmae.evaluation.scorers import MultilabelScorer
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, (80, 2))
@@ -13,7 +15,8 @@ APART = [f"place {number}" for number in range(80)]
 
 def difference(one, other, places=APART, labels=LABELS, metric="micro_ap", **changes):
     settings = {"resamples": 200, "confidence": 0.95, "seed": 0} | changes
-    return paired_differences(one, other, labels, places=places, **settings)[metric]
+    scorer = MultilabelScorer(Task(classes=("water", "forest")), labels)
+    return paired_differences(scorer, one, other, places=places, **settings)[metric]
 
 
 @pytest.mark.parametrize(("at", "metric"), enumerate(("micro_ap", "macro_ap")))

@@ -9,7 +9,7 @@ from fusmae.errors import CheckpointError
 from fusmae.evaluation.conditions import conditions_of
 from fusmae.evaluation.features import CheckpointEncoder, features_of
 from fusmae.evaluation.neighbours import neighbour_answers
-from fusmae.evaluation.predictions import finetuned_probabilities, frozen_probabilities
+from fusmae.evaluation.predictions import finetuned_answers, frozen_answers
 from fusmae.models.heads import ClassifierHead, ProbeHead, readout_dim
 from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess
@@ -36,7 +36,7 @@ def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order
     _, encoder, preprocess = start
     torch.manual_seed(0)
     model = TilePredictor(Task(), encoder, "mean", ClassifierHead(16, 4)).eval()
-    found = finetuned_probabilities(model, preprocess, tiny.data(), CONDITIONS, CPU)
+    found = finetuned_answers(model, preprocess, tiny.data(), CONDITIONS, CPU)
     batch = whole_test_set(tiny)
     assert set(found) == set(SETTINGS)
     for name, setting in SETTINGS.items():
@@ -54,11 +54,12 @@ def test_a_finetuned_model_predicts_from_its_modalities_only_in_the_splits_order
 def test_probabilities_of_one_class_per_pair_sum_to_one_and_those_of_several_are_each_its_own(
     tiny, start, kind, normalised
 ):
-    class HalfPrecision(torch.nn.Module):
+    class HalfPrecision(TilePredictor):
         def forward(self, tiles):
             return torch.tensor([[2.0, -1.0, 0.5, 0.0]] * len(next(iter(tiles.values()))), dtype=torch.bfloat16)
 
-    found = finetuned_probabilities(HalfPrecision(), start[2], tiny.data(), CONDITIONS, CPU, kind)
+    model = HalfPrecision(Task(kind=kind), start[1], "mean", ClassifierHead(16, 4))
+    found = finetuned_answers(model, start[2], tiny.data(), CONDITIONS, CPU)
     expected = normalised(torch.tensor([[2.0, -1.0, 0.5, 0.0]])).numpy()
     for probabilities in found.values():
         assert probabilities.dtype == np.float32
@@ -78,7 +79,7 @@ def test_a_probe_checkpoint_that_was_trained_by_steps_predicts_as_its_heads_did(
         head(torch.randn(8, readout_dim(encoder, readout)))
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in head.state_dict().items()}
     probed = checkpoint.with_head(readout, Task(classes=classes), {}, weights)
-    _, found = frozen_probabilities(probed, tiny.data(), CONDITIONS, CPU, neighbours=3)
+    _, found = frozen_answers(probed, tiny.data(), CONDITIONS, CPU, neighbours=3)
     for name, setting in SETTINGS.items():
         model = TilePredictor(Task(), encoder, readout, heads[name]).eval()
         with torch.no_grad():
@@ -92,7 +93,7 @@ def test_knn_is_that_of_the_probed_encoders_features_of_all_of_train(tiny, start
     for name in SETTINGS:
         weights |= {f"heads.{name}.{key}": tensor for key, tensor in ProbeHead(16, 4).state_dict().items()}
     probed, data = checkpoint.with_head("mean", Task(classes=classes), {}, weights), tiny.data()
-    found, _ = frozen_probabilities(probed, data, CONDITIONS, CPU, neighbours=3)
+    found, _ = frozen_answers(probed, data, CONDITIONS, CPU, neighbours=3)
     frozen = CheckpointEncoder(checkpoint, "mean")
     train, test = (features_of(frozen, data, split, CONDITIONS, CPU) for split in ("train", "test"))
     for name, probabilities in found.items():
@@ -104,6 +105,6 @@ def test_a_setting_without_a_head_is_refused(tiny, start, classes):
     checkpoint, encoder, _ = start
     weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     with pytest.raises(CheckpointError, match="head s1"):
-        frozen_probabilities(
+        frozen_answers(
             checkpoint.with_head("mean", Task(classes=classes), {}, weights), tiny.data(), CONDITIONS, CPU, neighbours=3
         )

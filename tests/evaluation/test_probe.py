@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fusmae.config.task import Task
 from fusmae.evaluation import probe
 from fusmae.evaluation.metrics import average_precisions
 from fusmae.evaluation.probe import fit_probe
@@ -28,12 +29,12 @@ def splits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def fitted(splits, kind="multilabel"):
-    return fit_probe(*splits["train"], *splits["validation"], kind)
+    return fit_probe(*splits["train"], *splits["validation"], Task(kind=kind, classes=("a", "b", "c")))
 
 
 def probabilities(splits, kind="multilabel"):
     """What the fitted probe makes of the test set."""
-    return fitted(splits, kind).probabilities(splits["test"][0])
+    return fitted(splits, kind).predict(splits["test"][0])
 
 
 def as_one_hot(splits):
@@ -60,10 +61,10 @@ def test_scales_and_offsets_of_features_do_not_matter(splits):
 
 def test_a_row_is_predicted_from_its_own_features_alone(splits):
     test, fit = splits["test"][0], fitted(splits)
-    whole = fit.probabilities(test)
-    np.testing.assert_allclose(fit.probabilities(test[::-1]), whole[::-1], rtol=1e-9)
-    np.testing.assert_allclose(fit.probabilities(test[3:4]), whole[3:4], rtol=1e-9)
-    degraded = fit.probabilities(np.zeros_like(test))
+    whole = fit.predict(test)
+    np.testing.assert_allclose(fit.predict(test[::-1]), whole[::-1], rtol=1e-9)
+    np.testing.assert_allclose(fit.predict(test[3:4]), whole[3:4], rtol=1e-9)
+    degraded = fit.predict(np.zeros_like(test))
     assert (degraded == degraded[0]).all()
 
 
@@ -73,10 +74,10 @@ def test_the_strength_is_the_best_one_on_validation(splits, monkeypatch):
     features, labels = splits["validation"]
     for strength in probe._STRENGTHS:
         monkeypatch.setattr(probe, "_STRENGTHS", (strength,))
-        scores[strength] = average_precisions(labels, fitted(splits).probabilities(features))[1]
+        scores[strength] = average_precisions(labels, fitted(splits).predict(features))[1]
     assert scores[chosen.strength] == pytest.approx(max(scores.values()), abs=2e-3)
     assert max(scores.values()) > min(scores.values())
-    assert chosen.score == average_precisions(labels, chosen.probabilities(features))[1]
+    assert chosen.score == average_precisions(labels, chosen.predict(features))[1]
 
 
 def test_a_class_with_one_value_among_the_labelled_rows_gets_it(splits):
@@ -162,7 +163,7 @@ def test_probe_and_its_saved_head_predict_as_scikit_learn_does(splits, monkeypat
         splits = without(splits, missing)
     splits = {split: (features.astype(np.float64), labels) for split, (features, labels) in splits.items()}
     expected, fit = as_logistic_regression(splits, kind, 0.1), fitted(splits, kind)
-    np.testing.assert_allclose(fit.probabilities(splits["test"][0]), expected, atol=1e-6)
+    np.testing.assert_allclose(fit.predict(splits["test"][0]), expected, atol=1e-6)
     logits = logits_of(fit.head(), splits["test"][0])
     saved = logits.sigmoid() if kind == "multilabel" else logits.softmax(dim=1)
     np.testing.assert_allclose(saved.numpy(), expected, atol=1e-5)
@@ -193,4 +194,4 @@ def test_features_of_nearly_no_variance_are_scaled_all_the_same(splits):
         split: ((features - 7).astype(np.float64) * 1e-6 + 1, labels) for split, (features, labels) in splits.items()
     }
     fit = fitted(splits)
-    assert average_precisions(splits["test"][1], fit.probabilities(splits["test"][0]))[1] > 0.85
+    assert average_precisions(splits["test"][1], fit.predict(splits["test"][0]))[1] > 0.85

@@ -4,24 +4,23 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
+from sklearn.metrics import average_precision_score
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, write_index
 from fusmae.errors import SourceError
-from fusmae.evaluation.metrics import average_precisions
+from fusmae.evaluation.metrics import average_precision_draws, average_precisions
 from fusmae.evaluation.resampling import (
-    average_precision_draws,
     difference,
     fewest_places,
-    headline_draws,
     independent_places,
-    miou_draws,
     over_seeds,
     place_resamples,
     read_places,
     score_intervals,
     why_no_interval,
 )
+from fusmae.evaluation.scorers import MultilabelScorer
 
 NUM_PAIRS, NUM_CLASSES, DRAWS = 60, 4, 12
 PLACES = [f"place {number % 17}" for number in range(NUM_PAIRS)]
@@ -47,6 +46,10 @@ def weights() -> np.ndarray:
     return place_resamples(PLACES, DRAWS, 0)
 
 
+def macro_draws(labels, probabilities, weights):
+    return average_precision_draws(labels, probabilities, weights)["macro_ap"]
+
+
 def test_places_are_drawn_whole_and_as_many_as_there_are(weights):
     assert weights.shape == (DRAWS, NUM_PAIRS)
     for place in range(17):
@@ -68,7 +71,7 @@ def test_resamples_are_seeded_and_more_of_them_leave_the_first_alone(weights):
 
 
 def test_macro_ap_of_the_whole_set_is_scikit_learns(labels, probabilities):
-    (found,) = headline_draws("multilabel", labels, probabilities, WHOLE)
+    (found,) = macro_draws(labels, probabilities, WHOLE)
     assert found == pytest.approx(average_precision_score(labels, probabilities, average="macro"), abs=1e-6)
     assert found == pytest.approx(average_precisions(labels, probabilities)[1], abs=1e-6)
 
@@ -79,14 +82,14 @@ def test_macro_ap_of_a_draw_is_that_of_the_repeated_rows_over_the_classes_they_h
         pairs = np.repeat(np.arange(NUM_PAIRS), row)
         present = labels[pairs].any(axis=0)
         expected.append(average_precision_score(labels[pairs][:, present], probabilities[pairs][:, present]))
-    np.testing.assert_allclose(headline_draws("multilabel", labels, probabilities, weights), expected, atol=1e-6)
+    np.testing.assert_allclose(macro_draws(labels, probabilities, weights), expected, atol=1e-6)
     lacking = [not (labels[:, 3] @ row) for row in weights]
     assert any(lacking)
     assert not all(lacking)
 
 
 def test_macro_ap_of_a_draw_is_scikit_learns_with_weights(labels, probabilities, weights):
-    found = headline_draws("multilabel", labels[:, :2], probabilities[:, :2], weights)
+    found = macro_draws(labels[:, :2], probabilities[:, :2], weights)
     expected = [average_precision_score(labels[:, :2], probabilities[:, :2], sample_weight=row) for row in weights]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -94,49 +97,17 @@ def test_macro_ap_of_a_draw_is_scikit_learns_with_weights(labels, probabilities,
 def test_half_precision_probabilities_are_scored_as_they_are(labels, probabilities, weights):
     half = probabilities.astype(np.float16)
     np.testing.assert_array_equal(
-        headline_draws("multilabel", labels, half, weights),
-        headline_draws("multilabel", labels, half.astype(np.float32), weights),
+        macro_draws(labels, half, weights),
+        macro_draws(labels, half.astype(np.float32), weights),
     )
 
 
 def test_a_draw_without_any_label_scores_nothing(labels, probabilities):
-    assert headline_draws("multilabel", np.zeros_like(labels), probabilities, WHOLE).tolist() == [0.0]
-
-
-def test_accuracy_of_a_draw_is_that_of_the_repeated_rows(probabilities, weights):
-    truth = np.random.default_rng(2).integers(NUM_CLASSES, size=NUM_PAIRS)
-    found = headline_draws("multiclass", np.eye(NUM_CLASSES)[truth], probabilities, weights)
-    predicted = probabilities.argmax(axis=1)
-    expected = [accuracy_score(np.repeat(truth, row), np.repeat(predicted, row)) for row in weights]
-    np.testing.assert_allclose(found, expected)
-
-
-def test_miou_of_a_draw_is_that_of_the_repeated_pixels(weights):
-    random = np.random.default_rng(3)
-    # The last class is predicted, but never true.
-    truth, predicted = random.integers(2, size=(NUM_PAIRS, 30)), random.integers(3, size=(NUM_PAIRS, 30))
-    confusions = np.zeros((NUM_PAIRS, 3, 3), np.int64)
-    for pair in range(NUM_PAIRS):
-        np.add.at(confusions[pair], (truth[pair], predicted[pair]), 1)
-    expected = [
-        jaccard_score(
-            np.repeat(truth, row, axis=0).ravel(),
-            np.repeat(predicted, row, axis=0).ravel(),
-            labels=[0, 1],
-            average="macro",
-        )
-        for row in weights
-    ]
-    np.testing.assert_allclose(miou_draws(confusions, weights), expected)
-
-
-def test_perfect_maps_have_an_miou_of_one_and_maps_without_a_pixel_none(weights):
-    assert miou_draws(np.tile(np.diag([5, 3, 0]), (NUM_PAIRS, 1, 1)), weights) == pytest.approx(1)
-    assert (miou_draws(np.zeros((NUM_PAIRS, 3, 3)), weights) == 0).all()
+    assert macro_draws(np.zeros_like(labels), probabilities, WHOLE).tolist() == [0.0]
 
 
 def test_a_row_does_not_differ_from_itself(labels, probabilities, weights):
-    one, again = (headline_draws("multilabel", labels, probabilities, weights) for _ in range(2))
+    one, again = (macro_draws(labels, probabilities, weights) for _ in range(2))
     assert difference(one, again) == (0, 0)
 
 
@@ -147,8 +118,8 @@ def test_a_difference_is_first_minus_second_with_its_percentiles():
 
 def test_pairing_narrows_the_interval(labels, probabilities):
     weights = place_resamples(PLACES, 100, 0)
-    draws = headline_draws("multilabel", labels, probabilities, weights)
-    others = headline_draws("multilabel", labels, probabilities, place_resamples(PLACES, 100, 1))
+    draws = macro_draws(labels, probabilities, weights)
+    others = macro_draws(labels, probabilities, place_resamples(PLACES, 100, 1))
     paired, unpaired = (np.diff(difference(draws + 0.01, other)) for other in (draws, others))
     assert paired < 1e-9
     assert unpaired > 0.05
@@ -210,7 +181,8 @@ def test_places_that_all_agree_show_a_difference_only_where_there_are_enough_of_
 
 
 def intervals(labels, probabilities, places, draws=200, seed=0):
-    return score_intervals(labels, probabilities, places, place_resamples(places, draws, seed))
+    scorer = MultilabelScorer(Task(classes=tuple("abcd")), labels)
+    return score_intervals(scorer, probabilities, places, place_resamples(places, draws, seed))
 
 
 def width(interval):

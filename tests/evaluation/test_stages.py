@@ -41,7 +41,7 @@ def measured(tiny, tmp_path_factory, classes):
         for seed, name in enumerate(WEIGHTS):
             start = tiny.untrained(seed=seed)
             save_checkpoint(Path("models/pretrain", name), start)
-            module = start_finetuning(start, own.finetune, len(classes), seed)
+            module = start_finetuning(start, own.finetune, tiny.data().reader("train"), seed)
             finetuned = start.with_head(own.finetune.readout, Task(classes=classes), {}, module.model.state_dict())
             save_checkpoint(Path("models/finetune", name), finetuned)
             probe(
@@ -85,13 +85,13 @@ def test_a_probe_checkpoint_has_the_encoder_as_it_was_and_the_fitted_heads(measu
     encoder, data, conditions = CheckpointEncoder(start, "mean"), tiny.data(), conditions_of(BOTH, BOTH)
     for name, tensor in encoder.encoder.state_dict().items():
         assert torch.equal(probed.weights[f"encoder.{name}"], tensor), name
-    assert probed.classes == classes
+    assert probed.task == Task(classes=classes)
     cpu = torch.device("cpu")
     features = {split: features_of(encoder, data, split, conditions, cpu) for split in ("train", "validation", "test")}
     labels = {split: np.asarray(data.reader(split).labels) for split in ("train", "validation")}
     for name in SETTINGS:
         train, validation = features["train"][name], features["validation"][name]
-        fitted = fit_probe(train, labels["train"], validation, labels["validation"], "multilabel")
+        fitted = fit_probe(train, labels["train"], validation, labels["validation"], Task(classes=classes))
         assert probed.provenance["chosen"][name] == {
             "strength": fitted.strength,
             "validation_macro_ap": pytest.approx(fitted.score),
@@ -99,7 +99,7 @@ def test_a_probe_checkpoint_has_the_encoder_as_it_was_and_the_fitted_heads(measu
         given = features["test"][name]
         with torch.no_grad():
             found = probed.probe_head(name)(torch.from_numpy(given)).sigmoid()
-        np.testing.assert_allclose(found, fitted.probabilities(given), atol=1e-5)
+        np.testing.assert_allclose(found, fitted.predict(given), atol=1e-5)
 
 
 def test_runs_tell_what_was_chosen_and_how_it_scored(measured):

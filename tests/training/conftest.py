@@ -11,16 +11,20 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fusmae.config.task import ClassKind, Task
-from fusmae.data.datamodule import PairDataModule
+from fusmae.data.datamodule import Draws, PairDataModule
+from fusmae.data.shards import ShardReader
 from fusmae.models.architecture import Architecture
 from fusmae.models.encoder import Encoder
 from fusmae.models.fusmae import FusMAE
 from fusmae.models.heads import ClassifierHead
 from fusmae.models.predictors import TilePredictor
 from fusmae.models.preprocess import Preprocess, Preprocessing
+from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.reconstruction import Reconstructor
-from fusmae.training.supervised import Finetuner
+from fusmae.training.supervised import Finetuner, start_finetuning
 from fusmae.training.trainer import build_trainer, fit
+from tests.conftest import NUM_PATCHES
+from tests.kinds import TASKS
 from tests.sections import architecture_of, finetune_section, pretrain_section, runtime_section
 from tests.study.conftest import compose, tiny, tiny_config
 
@@ -72,6 +76,34 @@ def make_finetuner(architecture, preprocessing, classes) -> Callable[..., Finetu
         task = Task(kind=kind, classes=classes)
         model = TilePredictor(task, encoder, "mean", ClassifierHead(16, len(classes)))
         return Finetuner(model, Preprocess(preprocessing), finetune_section(base_lr=base_lr))
+
+    return make
+
+
+@pytest.fixture
+def make_kind_finetuner(kind_shards, architecture, preprocessing) -> Callable[..., Finetuner]:
+    """Starts finetuning on the tiny shards of a task of `tests.kinds`, with equal weights at each call.
+
+    Fields of the recipe, and `is_frozen`, may be given.
+    """
+
+    def make(name: str, *, is_frozen: bool = False, **changes: Any) -> Finetuner:
+        torch.manual_seed(0)
+        weights = {f"encoder.{key}": tensor for key, tensor in Encoder(architecture).state_dict().items()}
+        start = Checkpoint(architecture, preprocessing, Task(), {}, weights)
+        recipe = finetune_section(**({"drop_path": 0.0} | changes))
+        return start_finetuning(start, recipe, ShardReader(kind_shards(name), "train"), 0, is_frozen=is_frozen)
+
+    return make
+
+
+@pytest.fixture
+def make_kind_data(kind_shards) -> Callable[..., PairDataModule]:
+    """Makes a data module over the tiny shards of a task; any field of Draws may be given."""
+
+    def make(name: str, batch_size: int = 4, **changes: Any) -> PairDataModule:
+        draws = Draws(**({"seed": 0, "modalities": ("s1", "s2"), "num_patches": NUM_PATCHES} | changes))
+        return PairDataModule(kind_shards(name), batch_size=batch_size, draws=draws, with_maps=TASKS[name].is_dense)
 
     return make
 

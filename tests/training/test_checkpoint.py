@@ -10,6 +10,7 @@ from fusmae.config.task import Task
 from fusmae.errors import CheckpointError, StorageError
 from fusmae.models.weights import load_weights
 from fusmae.training.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from tests.kinds import TASKS, checkpoint_of
 from tests.sections import model_section
 
 
@@ -27,7 +28,7 @@ def saved(checkpoint, tmp_path: Path) -> Path:
 
 def test_checkpoint_comes_back_as_it_was_saved(checkpoint, saved):
     found = load_checkpoint(saved)
-    assert found.classes == checkpoint.classes
+    assert found.task == checkpoint.task
     assert found.provenance == checkpoint.provenance
     assert found.preprocessing == checkpoint.preprocessing
     assert found.architecture == checkpoint.architecture
@@ -58,8 +59,8 @@ def test_there_is_no_pickle_in_it(saved):
 
 
 def test_saving_replaces_what_stood_there(checkpoint, saved):
-    save_checkpoint(saved, replace(checkpoint, classes=("other",)))
-    assert load_checkpoint(saved).classes == ("other",)
+    save_checkpoint(saved, replace(checkpoint, task=Task(classes=("other",))))
+    assert load_checkpoint(saved).task.classes == ("other",)
     assert sorted(path.name for path in saved.parent.iterdir()) == ["checkpoint"]
 
 
@@ -177,3 +178,23 @@ def test_a_disk_that_is_full_only_for_the_card_keeps_the_checkpoint_that_stood_t
         save_checkpoint(folder, replace(checkpoint, provenance={"note": "x" * 2**21}))
     assert [path.name for path in folder.parent.iterdir()] == ["pretrained"]
     assert load_checkpoint(folder).provenance == checkpoint.provenance
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_predictor_of_each_kind_comes_back_as_it_was_saved(name, preprocessing, tmp_path):
+    kept = checkpoint_of(name, preprocessing)
+    save_checkpoint(tmp_path / "kept", kept)
+    found = load_checkpoint(tmp_path / "kept")
+    assert (found.task, found.architecture) == (TASKS[name], kept.architecture)
+    assert found.architecture.map_px == (24 if TASKS[name].is_dense else None)
+    tiles = {"s1": torch.randn(2, 2, 24, 24), "s2": torch.randn(2, 5, 24, 24)}
+    model, other = kept.predictor(), found.predictor()
+    assert torch.equal(other.answer(other(tiles)), model.answer(model(tiles)))
+
+
+def test_a_card_of_an_older_version_states_classes_alone_of_which_a_tile_may_have_several(checkpoint, tmp_path):
+    save_checkpoint(tmp_path / "older", checkpoint)
+    card = json.loads((tmp_path / "older" / CARD).read_text(encoding="utf-8"))
+    del card["task"]
+    (tmp_path / "older" / CARD).write_text(json.dumps(card), encoding="utf-8")
+    assert load_checkpoint(tmp_path / "older").task == checkpoint.task

@@ -112,7 +112,7 @@ def test_a_checkpoint_with_a_head_describes_it(architecture, preprocessing, clas
     start = Checkpoint(architecture, preprocessing, Task(), {"seed": 1}, {})
     finished = start.with_head("cls", Task(classes=classes), {"seed": 2}, {"w": torch.zeros(1)})
     assert (finished.architecture.readout, finished.architecture.num_classes) == ("cls", 4)
-    assert (finished.classes, finished.provenance, list(finished.weights)) == (classes, {"seed": 2}, ["w"])
+    assert (finished.task, finished.provenance, list(finished.weights)) == (Task(classes=classes), {"seed": 2}, ["w"])
     assert finished.architecture.model_dump(exclude={"readout", "num_classes"}) == architecture.model_dump(
         exclude={"readout", "num_classes"}
     )

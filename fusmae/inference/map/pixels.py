@@ -71,11 +71,13 @@ class _Sums:
 
     def take(self, num_rows: int) -> NDArray[np.float32]:
         """The means `[K, num_rows, columns]` of the first rows, NaN where no tile is; the rows below move up."""
-        weights = self._sums[-1, :num_rows]
-        means = self._sums[:-1, :num_rows] / np.where(weights > 0, weights, np.nan).astype(np.float32)
+        weights = self._sums[-1, :num_rows].copy()
+        weights[weights == 0] = np.nan
+        means = self._sums[:-1, :num_rows] / weights
         num_left = self._sums.shape[1] - num_rows
-        self._sums[:, :num_left] = self._sums[:, num_rows:]
-        self._sums[:, num_left:] = 0
+        for plane in self._sums:  # one at a time stays in a core's cache
+            plane[:num_left] = plane[num_rows:]
+            plane[num_left:] = 0
         return means
 
 

@@ -116,10 +116,11 @@ def _write_drafts(
         profile = {"count": len(first.look), "dtype": "float32", "nodata": np.nan}
         look = opened.enter_context(created(rasters.look, look_m, **profile))
         drafts = [
-            opened.enter_context(created(rasters.paths[layer.name], grid.cell_m, **_profile(layer))) for layer in layers
+            opened.enter_context(created(rasters.paths[layer.name], grid.cell_m, **layer_profile(layer)))
+            for layer in layers
         ]
         for layer, draft in zip(layers, drafts, strict=True):
-            _describe(draft, layer, tags)
+            describe_raster(draft, layer, tags)
         for part in (first, *rows):
             stop = 0
             for layer, draft in zip(layers, drafts, strict=True):
@@ -131,13 +132,14 @@ def _write_drafts(
             look.write(part.look, window=Window(0, top, look.width, part.look.shape[1]))
 
 
-def _profile(layer: Layer) -> dict[str, Any]:
+def layer_profile(layer: Layer) -> dict[str, Any]:
+    """Bands, type and nodata with which a layer's raster is created."""
     profile = {"count": len(layer.bands), "dtype": layer.dtype, "nodata": layer.nodata}
     # Otherwise three or four bands would be the colours of a picture.
     return profile if layer.classes else {**profile, "photometric": "MINISBLACK"}
 
 
-def _describe(dataset: Any, layer: Layer, tags: Mapping[str, str]) -> None:
+def describe_raster(dataset: Any, layer: Layer, tags: Mapping[str, str]) -> None:
     """Write what a raster shows into it."""
     dataset.descriptions = layer.bands
     if layer.scale is not None:
