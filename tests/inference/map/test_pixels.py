@@ -5,7 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
+from fusmae.cli import app
 from fusmae.errors import InputError
 from fusmae.inference.map.layers import STEP
 from fusmae.inference.map.predict import predict_map
@@ -307,3 +309,34 @@ def test_names_of_classes_of_an_older_map_are_not_left_beside_values(tmp_path, s
     assert (tmp_path / "map.tif.aux.xml").exists()
     predict_map(model_of("values"), scenes.paths, tmp_path / "map.tif")
     assert not (tmp_path / "map.tif.aux.xml").exists()
+
+
+def run(graph, out, *arguments):
+    command = ["predict", "--model", str(graph), "--out", str(out), *map(str, arguments)]
+    return CliRunner().invoke(app, command)
+
+
+def test_values_are_summed_up_with_their_unit(tmp_path, scenes, model_of):
+    done = run(model_of("values").session.path, tmp_path / "map.tif", "--s2", scenes.s2)
+    assert done.exit_code == 0
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        values = dataset.read(1)
+    low, mean, high = (f"{number:.4g}" for number in (values.min(), values.mean(dtype=float), values.max()))
+    assert f"biomass (t/ha): minimum {low}, mean {mean}, maximum {high}\n" in done.stdout
+    assert "72 x 96 pixels of 10 m, 0 without data" in done.stdout
+
+
+def test_classes_are_summed_up_by_their_share_of_the_map(tmp_path, scenes, model_of):
+    done = run(model_of("segmentation").session.path, tmp_path / "map.tif", "--s2", scenes.s2, "--probabilities")
+    assert done.exit_code == 0
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        share = (dataset.read(1) == 3).mean()
+    assert f"{share:6.1%}  town\n" in done.stdout
+    assert f"wrote {tmp_path / 'map_probabilities.tif'}" in done.stdout
+
+
+def test_probabilities_of_values_are_refused_before_anything_is_read(tmp_path, model_of):
+    error = run(model_of("values").session.path, tmp_path / "map.tif", "--s2", "absent", "--probabilities").exception
+    assert isinstance(error, InputError)
+    assert "--probabilities is for a segmentation, which this model is not." in str(error)
+    assert "regression of biomass (t/ha)" in str(error)
