@@ -98,24 +98,14 @@ def _half_precision(graph: Any) -> Any:
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FULL_PRECISION],
             node_block_list=kept,
         )
-        _drop_repeated_casts(model.model)
+        # The converter casts a value again for each node that takes it in full precision, by the same name.
+        nodes = list({tuple(node.output): node for node in model.model.graph.node}.values())
+        del model.model.graph.node[:]
+        model.model.graph.node.extend(nodes)
         model.topological_sort()
     # The converter leaves types of values that it has removed.
     del model.model.graph.value_info[:]
     return model.model
-
-
-def _drop_repeated_casts(graph: Any) -> None:
-    """Keep one of the equal casts that the converter adds for each float32 node that uses a value."""
-    known: set[str] = set()
-    kept = []
-    for node in graph.graph.node:
-        if node.op_type == "Cast" and node.output[0] in known:
-            continue
-        known.update(node.output)
-        kept.append(node)
-    del graph.graph.node[:]
-    graph.graph.node.extend(kept)
 
 
 def _give_own_constants(graph: Any, names: Iterable[str]) -> None:
