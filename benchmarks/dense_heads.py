@@ -8,8 +8,8 @@ which BigEarthNet's come:
 - pixels: the product's head without the tokens;
 - both: the product's head.
 
-The encoder is pretrained for some epochs on the same pairs. Scores are mean IoU over test with intervals over places and
-seeds, and F1 of borders; cost is the exported graph's time per tile relative to the linear head's, by turns.
+The encoder is pretrained for some epochs on the same pairs. Scores are mean IoU over test with intervals over places
+and seeds, and F1 of borders; cost is the exported graph's time per tile relative to the linear head's, by turns.
 
     python -m benchmarks.dense_heads
 """
@@ -104,15 +104,14 @@ def change_to(kind: str, num_outputs: int) -> Any:
     """What turns the product's head into one of `HEADS`."""
 
     def change(module: Finetuner) -> None:
-        head = module.model.head
-        assert isinstance(head, DenseHead)
-        half = next(iter(head.project.values())).out_features  # type: ignore[union-attr]
+        head: Any = module.model.head
+        half = next(iter(head.project.values())).out_features
         if kind == "linear":
-            module.model.head = LinearHead(head, num_outputs)  # type: ignore[assignment]
+            module.model.head = LinearHead(head, num_outputs)
         elif kind == "tokens":
-            head.pixels = nn.ModuleDict({name: NoPixels(int(half)) for name in head.pixels})  # type: ignore[arg-type]
+            head.pixels = nn.ModuleDict({name: NoPixels(int(half)) for name in head.pixels})
         elif kind == "pixels":
-            head.project = nn.ModuleDict({name: NoTokens(int(half)) for name in head.project})  # type: ignore[arg-type]
+            head.project = nn.ModuleDict({name: NoTokens(int(half)) for name in head.project})
 
     return change
 
