@@ -203,7 +203,8 @@ def serve(model: str, pixels: dict[str, np.ndarray]) -> dict[str, object]:
 
     content = io.BytesIO()
     np.savez(content, **pixels)
-    with TestClient(make_app(model, find_model(model), Limits())) as client:
+    limits = Limits(max_batch=4, max_requests=4, max_body_mb=16, max_answer_mb=16, poll_s=60, stop_s=5)
+    with TestClient(make_app(model, find_model(model), limits)) as client:
         found = client.post("/predict", content=content.getvalue(), headers={"content-type": "application/x-npz"})
     assert found.status_code == 200, found.text
     return found.json()
