@@ -131,7 +131,8 @@ SMALL = [
     "model.decoder_num_heads=2", "pretrain.epochs=2", "pretrain.warmup_epochs=0.5", "pretrain.num_pictures=1",
     "finetune.epochs=30", "finetune.batch_size=6", "finetune.warmup_epochs=2", "variants.rounds=2",
     "variants.bootstrap_resamples=20", "evaluate.bootstrap_resamples=20", "gate.bootstrap_resamples=20",
-    "encoder_gate.bootstrap_resamples=20", "gate.max_calibration_error=0.6", "variants.calibration_pairs=4", "data.shard_pairs=20",
+    "encoder_gate.bootstrap_resamples=20", "gate.max_calibration_error=0.6", "variants.calibration_pairs=4",
+    "data.shard_pairs=20",
 ]  # fmt: skip
 BANDS = (
     "data.modalities.s2.groups=[{gsd_m: 10, bands: [B02, B03, B08]}, {gsd_m: 20, bands: [B05]}]".replace(" ", ""),
