@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair
+from fusmae.evaluation.report import ScoreRow, as_report
+from fusmae.evaluation.scorers import Scores, scorer_of
 from fusmae.release.lineage.record import GitState, Lineage, RunFacts
 from fusmae.release.registry.card import PredictorFacts, model_card, short_card
 from fusmae.runs.dvc_lock import LockedStage
+from tests.kinds import CLASSES as KIND_CLASSES
+from tests.kinds import TASKS
 
 CLASSES = ("water", "forest", "town", "ice")
 METRICS = {
@@ -152,7 +157,7 @@ def test_a_missing_modality_is_compared_with_all_and_random_weights_with_pretrai
     card = model_card(PredictorFacts(**facts))
     assert "| s2 | 0.300 (-0.300) |" in section(card, "Where a modality is missing")
     against = section(card, "Against random initial weights")
-    assert "| finetune | pretrained | s2 | 0.300 | 0.500 | -0.200 | overlap |" in against
+    assert "| finetune | pretrained | s2 | micro AP | 0.300 | 0.500 | -0.200 | overlap |" in against
 
 
 def test_known_failures_are_computed(facts):
@@ -281,3 +286,126 @@ def test_the_short_card_leaves_out_failures_where_there_is_no_room(facts):
 def test_the_short_card_of_made_up_data_says_so_first(facts):
     facts["scores"]["warning"] = "SYNTHETIC data"
     assert short_card(PredictorFacts(**facts), 5000).startswith("**SYNTHETIC data**")
+
+
+VALUES_OF_KIND = {
+    "multiclass": {"accuracy": 0.7, "balanced_accuracy": 0.6, "macro_f1": 0.55, "macro_ap": 0.65},
+    "segmentation": {"miou": 0.5, "pixel_accuracy": 0.8, "boundary_f1": 0.4},
+    "tile value": {"r2": 0.6, "rmse": 21.5, "mae": 15.25, "bias": -2.5},
+    "pixel value": {"r2": 0.6, "rmse": 21.5, "mae": 15.25, "bias": -2.5},
+}
+PER_CLASS = {"dark": 0.9, "bright": 0.02}
+
+
+def of_kind(facts, name):
+    """The facts of a model of another kind; `s1` alone is worse, random weights are as good."""
+    task = TASKS[name]
+    scorer, per_class = scorer_of(task, []), PER_CLASS if task.classes else {}
+    rows = []
+    for initialisation in ("pretrained", "random"):
+        for setting, factor in (("s1+s2", 1.0), ("s1", 0.5)):
+            values = {metric: value * factor for metric, value in VALUES_OF_KIND[name].items()}
+            absent = tuple(of for of in task.classes if of not in per_class)
+            ends = {metric: (values[metric] - 0.02, values[metric] + 0.02) for metric in scorer.metrics}
+            row = ScoreRow("finetune", initialisation, setting, scorer, Scores(values, per_class, absent), ends)
+            rows.append(row)
+    facts["scores"] = as_report(rows, num_pairs=10, num_places=8, resamples=100, seed=7)
+    facts["metadata"] |= {"classes": list(task.classes), "task": task.model_dump(mode="json")}
+    facts["report"]["classes"] = {of: {"train": 5, "validation": 1, "test": 6} for of in task.classes}
+    facts["report"]["classes"] |= {"absent": {"train": 0, "validation": 0, "test": 0}} if task.classes else {}
+    numbers = {"count": 1000, "min": 0.0, "mean": 81.234, "max": 240.0, "std": 60.5}
+    facts["report"]["values"] = None if task.classes else dict.fromkeys(("train", "validation", "test"), numbers)
+    facts["figures"] = [Path(f"evaluate/{of}.png") for of in ("confusion", "maps")]
+    return PredictorFacts(**facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("multiclass", "Single-label classification of co-registered s1 and s2 tiles of 240 m a side"),
+        ("segmentation", "for each pixel of 10 m, a probability for each of 3 classes, of which one holds"),
+        ("tile value", "for each tile a value in t/ha"),
+        ("pixel value", "for each pixel of 10 m a value in t/ha"),
+    ],
+)
+def test_the_card_says_what_a_model_of_the_kind_is_for(facts, name, use):
+    found = of_kind(facts, name)
+    assert use in section(model_card(found), "Intended use")
+    assert use in short_card(found, 5000)
+    outside = section(model_card(found), "Out of scope")
+    assert ("finer than a pixel of 10 m" in outside) == TASKS[name].is_dense
+    assert ("other classes" in outside) == bool(TASKS[name].classes)
+    assert ("numbers beyond those of the training values" in outside) == (not TASKS[name].classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("multiclass", ("top-1 accuracy", "balanced accuracy")),
+        ("segmentation", ("mean IoU", "pixel accuracy")),
+        ("tile value", ("R²", "RMSE (t/ha)")),
+        ("pixel value", ("R²", "RMSE (t/ha)")),
+    ],
+)
+def test_tables_of_the_card_have_the_scores_of_the_kind(facts, name, labels):
+    found = of_kind(facts, name)
+    first, second = labels
+    missing = section(model_card(found), "Where a modality is missing")
+    assert f"| modalities | {first} (difference to all) | {second} (difference to all) |" in missing
+    assert f"| modalities | {first} | {second} | {first} from random weights |" in short_card(found, 5000)
+    assert f"| finetune | pretrained | s1+s2 | {first} |" in section(
+        model_card(found), "Against random initial weights"
+    )
+    assert "AP" not in section(model_card(found), "Known failures")
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("multiclass", "| bright | 5 | 1 | 6 | 0.020 |"), ("segmentation", "| bright | 5 | 1 | 6 | 0.020 |")],
+)
+def test_the_card_lists_classes_with_the_score_of_the_kind(facts, name, row):
+    card = model_card(of_kind(facts, name))
+    classes = section(card, "Classes")
+    assert row in classes
+    assert "| absent | 0 | 0 | 0 | not tested |" in classes
+    assert ("whose map has the class" in classes) == (name == "segmentation")
+    failures = section(card, "Known failures")
+    score = {"multiclass": "recall", "segmentation": "IoU"}[name]
+    assert f"({score}" in failures
+    assert "Not tested, because no test pair has them: absent." in failures
+    assert tuple(KIND_CLASSES) == ("dark", "bright", "absent")
+
+
+@pytest.mark.parametrize("name", ["tile value", "pixel value"])
+def test_the_card_of_values_has_their_range_and_no_classes(facts, name):
+    card = model_card(of_kind(facts, name))
+    assert "## Classes" not in card
+    assert f"per {TASKS[name].value.per}" in section(card, "Values")
+    assert "| train | 1000 | 0 | 81.23 | 240 | 60.5 |" in section(card, "Values")
+    assert section(card, "Values").startswith("\nBiomass (t/ha), per ")
+
+
+def test_capitals_of_a_quantity_and_its_unit_stay(facts):
+    found = of_kind(facts, "tile value")
+    facts["metadata"]["task"]["value"] |= {"name": "NDVI gain", "unit": "Mg C/ha"}
+    assert "Regression of NDVI gain (Mg C/ha) from" in section(model_card(found), "Intended use")
+    assert "\nNDVI gain (Mg C/ha), per tile." in section(model_card(found), "Values")
+
+
+def test_an_error_that_grows_where_a_modality_is_missing_is_no_gain(facts):
+    """RMSE halves here with one modality; the card judges by R², of which more is better."""
+    failures = section(model_card(of_kind(facts, "tile value")), "Known failures")
+    assert "R² falls where a modality is missing: s1 (0.300 instead of 0.600)" in failures
+    assert "does not help" not in failures
+
+
+def test_a_graph_of_an_older_version_states_classes_alone(facts):
+    assert "task" not in facts["metadata"]
+    assert "Multi-label classification" in model_card(PredictorFacts(**facts))
+    assert Task(classes=CLASSES).kind == "multilabel"
+
+
+def test_every_picture_of_predictions_is_in_the_card(facts):
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", model_card(of_kind(facts, "segmentation")))
+    assert [path for _, path in pictures] == ["confusion.png", "maps.png", "00_p3.png"]
+    assert pictures[0][0] == "Confusion, over the test set"

@@ -21,7 +21,7 @@ from fusmae.release.registry.variants import accepted_variants
 from fusmae.stages.register import register
 
 ROOT = Path(__file__).parents[3]
-METRICS = {"kind": "multilabel", "compared": ["micro_ap", "macro_ap"], "per_class": "AP", "unit": ""}
+METRICS = {"kind": "multilabel", "compared": ["micro_ap", "macro_ap"], "others": [], "per_class": "AP", "unit": ""}
 GRAPH, VARIANTS, MEASURED = Path("models/export/model.onnx"), Path("models/variants"), Path("reports/variants")
 
 
