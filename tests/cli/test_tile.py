@@ -16,10 +16,11 @@ from fusmae.config.composition import compose
 from fusmae.config.params import load_config
 from fusmae.data.index import SPLITS
 from fusmae.errors import ConfigError, InputError
+from fusmae.sources import open_source
 from fusmae.stages.fetch import fetch
 from fusmae.stages.index import index
 from tests.cli.conftest import ROOT
-from tests.inference.conftest import LEFT, TOP, UTM, make_scenes
+from tests.inference.conftest import LEFT, TOP, UTM, make_scenes, write_raster
 
 SIDE_M = 2400
 MODALITIES = {
@@ -81,6 +82,57 @@ def test_data_folder_needs_no_edit_after_scenes_were_cut(made, project):
     raw = project / "data" / "raw"
     fetch(config.data, config.runtime, downloads=project / "downloads", raw=raw, receipt=project / "raw.json")
     index(config.data, raw=raw, out=project / "index.parquet")
+
+
+KINDS = {
+    "segmentation": ["--labels", "fields.gpkg", "--class-column", "crop", "--kind", "segmentation"],
+    "multiclass": ["--labels", "fields.gpkg", "--class-column", "crop", "--kind", "multiclass"],
+    "regression": [
+        *("--labels", "heights.tif", "--kind", "regression"),
+        *("--value", "height", "--unit", "m", "--per", "pixel"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("kind", "arguments"), KINDS.items(), ids=KINDS)
+def test_data_folder_takes_the_kind_of_labels_that_scenes_were_cut_with(made, project, kind, arguments):
+    heights = np.arange(SIDE_M // 10, dtype=np.float32)[None, None].repeat(SIDE_M // 10, axis=1)
+    write_raster(made.s1.with_name("heights.tif"), heights)
+    labels = [made.s1.with_name(word) if "." in word else word for word in arguments]
+    assert tile(made, *labels).exit_code == 0
+    compose(project, ["data=folder"])
+    data = load_config(project / "params.yaml").data
+    assert data.kind == kind
+    assert data.source.classes == ([] if kind == "regression" else ["maize", "wheat"])
+    if kind == "regression":
+        assert (data.source.value.title, data.source.value.per) == ("height (m)", "pixel")
+    raw = project / "data" / "raw"
+    fetch(data, load_config(project / "params.yaml").runtime, downloads=raw, raw=raw, receipt=project / "raw.json")
+    index(data, raw=raw, out=project / "index.parquet")
+    source = open_source("folder", data.source.settings, data.inputs, kind)
+    if source.task.is_dense:
+        assert all(source.read_map(raw / "folder", pair).shape == (24, 24) for pair in source.pairs(raw / "folder")[:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "regression"], "Pairs of kind regression need labels"),
+        (["--labels", "fields.gpkg", "--kind", "regression"], r"A regression needs a quantity(.|\n)*--value biomass"),
+        (["--labels", "fields.gpkg", "--kind", "regression", "--value", "height"], "are the numbers of a raster"),
+        (
+            ["--labels", "fields.gpkg", "--class-column", "crop", "--unit", "m"],
+            "describe a quantity, which has no name",
+        ),
+        (
+            ["--labels", "fields.gpkg", "--class-column", "crop", "--value", "h"],
+            "describe the quantity of a regression",
+        ),
+    ],
+)
+def test_options_of_labels_that_don_t_go_together_are_refused(made, project, arguments, said):
+    with pytest.raises(InputError, match=said):
+        tile(made, *(made.s1.with_name(word) if "." in word else word for word in arguments))
 
 
 def test_the_table_counts_labels_by_split(made, project):

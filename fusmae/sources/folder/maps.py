@@ -15,6 +15,7 @@ from fusmae.sources.shared.raster import Raster, is_same_ground
 MAPS = "maps"
 """Name of the folder of maps, beside those of the modalities."""
 
+_MOST_NAMED = 20
 _MEND = "correct the map, then `fusmae update`"
 
 
@@ -74,8 +75,9 @@ def positions_of(key: str, found: Raster, classes: Mapping[int, str], ignored: S
     positions = np.full(numbers.shape, NO_CLASS, np.uint8)
     for position, number in enumerate(classes):
         positions[(numbers == number) & ~is_empty] = position
-    named = first_three([f"{number} {name}" for number, name in classes.items()])
-    expected = f"{named}; {' or '.join([*map(str, ignored), 'nodata'])} for no class"
+    named = [f"{number} {name}" for number, name in classes.items()]
+    more = " …" if len(named) > _MOST_NAMED else ""
+    expected = f"{', '.join(named[:_MOST_NAMED])}{more}; {' or '.join([*map(str, ignored), 'nodata'])} for no class"
     is_strange = (positions == NO_CLASS) & ~is_empty
     if is_strange.any():
         strange, counts = np.unique(numbers[is_strange], return_counts=True)
