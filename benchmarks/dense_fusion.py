@@ -86,6 +86,7 @@ def main(
                 {"focus_iou": ious_of(confusions.sum(axis=0).reshape(side, side), classes), **whole.values}
                 | {"per_class": dict(whole.per_class)}
             )
+            print(modalities, seed, scores[-1]["focus_iou"], scores[-1]["miou"], flush=True)
         name = "+".join(modalities)
         found[name] = over_seeds(np.array(draws), 0)
         low, high = np.quantile(found[name], [0.025, 0.975]).tolist()

@@ -181,7 +181,25 @@ def tile(
     files: SceneFiles,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Polygons or points, as in a GeoPackage, or a raster of class numbers; in any CRS."),
+        typer.Option(
+            help="Polygons or points, as in a GeoPackage, or a raster of class numbers; a raster of numbers for a "
+            "regression; in any CRS."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["multilabel", "multiclass", "segmentation", "regression"] | None,
+        typer.Option(
+            help="Kind of labels: all classes of a tile, its largest one, a map of classes, or values; if absent, "
+            "multilabel, or that of the pairs that are there."
+        ),
+    ] = None,
+    value: Annotated[
+        str, typer.Option(metavar="NAME", help="Quantity of a regression, whose numbers --labels has, such as biomass.")
+    ] = "",
+    unit: Annotated[str, typer.Option(help="Unit of the quantity, such as t/ha.")] = "",
+    per: Annotated[
+        Literal["tile", "pixel"] | None,
+        typer.Option(help="What has one number of the quantity: a tile, the mean over it, or each pixel of 10 m."),
     ] = None,
     class_column: Annotated[str, typer.Option(help="Column with the class of each polygon or point.")] = "",
     layer: Annotated[str, typer.Option(help="Layer of the labels, where their file has several.")] = "",
@@ -194,7 +212,8 @@ def tile(
         ),
     ] = None,
     min_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Least share of a tile that a class covers if it is a label.")
+        float,
+        typer.Option(min=0, max=1, help="Least share of a tile that a class or a tile's value covers to be a label."),
     ] = 0.05,
     keep_unlabelled: Annotated[
         bool, typer.Option("--keep-unlabelled", help="Keep tiles without a label, too, to pretrain on.")
@@ -231,22 +250,28 @@ def tile(
     blocks, so that no tile is near one of another split; scenes that are added later agree. Bands are those that
     data.modalities in params.yaml has. A command that was killed goes on where it was.
 
-    `dvc exp run -S data=folder` takes classes, bands and the tile's side from the folder.
+    `dvc exp run -S data=folder` takes the kind of labels, classes, bands and the tile's side from the folder.
 
     Example: fusmae tile --s1 scenes/s1.tif --s2 scenes/s2 --labels fields.gpkg --class-column crop
 
     Example: fusmae tile --s1 may/s1.tif --s2 may/s2 --labels cover.tif --classes 1=water --classes 2=forest
     --append --name may --s1-units power --s2-offset 1000
+
+    Example: fusmae tile --s1 scenes/s1.tif --s2 scenes/s2 --labels biomass.tif --kind regression --value biomass
+    --unit t/ha --per pixel
     """
     config = load_params()
     begin("tile")
     from fusmae.cli.cut_scenes import class_names, cut_scenes
+    from fusmae.config.task import Value
     from fusmae.inference.pairs.labels import LabelFile
 
     if labels is None and (class_column or layer or classes):
         raise InputError(
             "Options say how to read labels, but there are none.", hint="add --labels PATH, or leave them out"
         )
+    if not value and (unit or per):
+        raise InputError("--unit and --per describe a quantity, which has no name.", hint="--value biomass --unit t/ha")
     cut_scenes(
         config,
         files,
@@ -258,6 +283,8 @@ def tile(
         shares=shares,
         without=without,
         labels=LabelFile(labels, class_column, layer, class_names(classes or ())) if labels else None,
+        kind=kind,
+        value=Value(name=value, unit=unit, per=per or "tile") if value else None,
         max_nodata=max_nodata,
         min_share=min_share,
         keeps_unlabelled=keep_unlabelled,

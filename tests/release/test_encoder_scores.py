@@ -14,7 +14,7 @@ from fusmae.data.shards import ShardReader
 from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.inference.session import EMBEDDING, Session
 from fusmae.models.encoder import Encoder
-from fusmae.release.encoder_scores import KNN, PROBE, frozen_probabilities
+from fusmae.release.encoder_scores import KNN, PROBE, frozen_answers
 from fusmae.stages.measure_encoder import measure_encoder
 from fusmae.training.checkpoint import Checkpoint, save_checkpoint
 from tests.conftest import CLASSES, COUNTS, SHARD_PAIRS
@@ -48,7 +48,7 @@ def unlabelled(tmp_path_factory, pairs, read_pair, inputs):
 
 
 def test_probabilities_are_of_all_test_pairs_by_protocol_and_setting(embed, shards):
-    found, num_bad = frozen_probabilities(embed, of_splits(shards), SETTINGS, neighbours=5, max_pairs=100)
+    found, num_bad = frozen_answers(embed, of_splits(shards), SETTINGS, neighbours=5, max_pairs=100)
     assert num_bad == 0
     assert set(found) == {(protocol, "+".join(setting)) for protocol in (KNN, PROBE) for setting in SETTINGS}
     assert {values.shape for values in found.values()} == {(COUNTS["test"], len(CLASSES))}
@@ -65,7 +65,7 @@ def test_of_many_pairs_some_are_learned_from_evenly_spread(embed, shards):
         read.append(len(next(iter(pixels.values()))))
         return embed(pixels, setting)
 
-    frozen_probabilities(watched, of_splits(shards), SETTINGS[:1], neighbours=5, max_pairs=4)
+    frozen_answers(watched, of_splits(shards), SETTINGS[:1], neighbours=5, max_pairs=4)
     assert sum(read) == 4 + 4 + COUNTS["test"]
     assert ShardReader(shards, "train").spread(4) == [0, 5, 10, 16]
     assert ShardReader(shards, "train").spread(100) == list(range(COUNTS["train"]))
@@ -77,7 +77,7 @@ def test_numbers_that_are_not_finite_are_counted_and_count_as_0(embed, shards):
         found[0, 0] = np.nan
         return found
 
-    found, num_bad = frozen_probabilities(broken, of_splits(shards), SETTINGS[:1], neighbours=5, max_pairs=100)
+    found, num_bad = frozen_answers(broken, of_splits(shards), SETTINGS[:1], neighbours=5, max_pairs=100)
     assert num_bad == 4  # one per batch of 16: two of train, one each of validation and test
     assert all(np.isfinite(values).all() for values in found.values())
 

@@ -54,8 +54,14 @@ def write_drift(folder, alike):
 
 
 def write_verdict(folder):
-    model = {"model": NAME, "micro_ap": {"s1+s2": 0.7}, "macro_ap": {"s1+s2": 0.5}}
-    model |= {"per_class_ap": dict.fromkeys(CLASSES, 0.4), "calibration_error": 0.1, "latency_ms": 9.0, "size_mb": 8.0}
+    model = {"model": NAME, "scores": {"micro_ap": {"s1+s2": 0.7}, "macro_ap": {"s1+s2": 0.5}}}
+    model |= {
+        "class_metric": "AP",
+        "per_class": dict.fromkeys(CLASSES, 0.4),
+        "calibration_error": 0.1,
+        "latency_ms": 9.0,
+        "size_mb": 8.0,
+    }
     checks = tuple(GateCheck(CLASS + name, "failed", "0.3", "0.4") for name in CLASSES)
     skipped = GateCheck("metric", "skipped", f"no champion {NAME}", "")
     facts = dict.fromkeys(("data", "test_set", "commit", "when"), "f" * 64) | {

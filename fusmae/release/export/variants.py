@@ -98,6 +98,10 @@ def _half_precision(graph: Any) -> Any:
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FULL_PRECISION],
             node_block_list=kept,
         )
+        # The converter casts a value again for each node that takes it in full precision, by the same name.
+        nodes = list({tuple(node.output): node for node in model.model.graph.node}.values())
+        del model.model.graph.node[:]
+        model.model.graph.node.extend(nodes)
         model.topological_sort()
     # The converter leaves types of values that it has removed.
     del model.model.graph.value_info[:]

@@ -42,8 +42,8 @@ class PairRow(NamedTuple):
 def read_pairs_table(path: Path, task: Task) -> list[PairRow]:
     """Read the rows of the table; its labels must be those of the task, whose classes are in composed form (NFC).
 
-    A column that labels of this kind don't need, such as `labels` in a regression, is not read. Cells are separated by
-    a comma, a semicolon or a tab, whichever separates the column names in the first line.
+    A column that this kind has no use for, such as `labels` in a regression, is not read. Cells are separated by a
+    comma, a semicolon or a tab, whichever separates the column names in the first line.
 
     Raises:
         SourceError: the table is absent, not UTF-8 or not such a table, or a cell can't be used; the error names the
@@ -71,7 +71,7 @@ def read_pairs_table(path: Path, task: Task) -> list[PairRow]:
             place=row.get("place", ""),
             date=_date(row.get("date", "")) or _UNKNOWN_DATE,
             country=row.get("country", ""),
-            value=_number(row["value"]) if _has_value_column(task) else None,
+            value=_number(row.get("value", "")) if task.value is not None else None,
         )
         for _, row in rows
     ]
@@ -82,9 +82,7 @@ def _checks_of_labels(
 ) -> dict[str, tuple[Callable[[str], bool], str]]:
     """The check of each column with labels of this kind, and what it expects."""
     if task.value is not None:
-        if not _has_value_column(task):
-            return {}
-        value, has_some = task.value, any(row["value"] for _, row in rows)
+        value, has_some = task.value, any(row.get("value") for _, row in rows)
         limits = f"a number, {value.range}" if value.min is not None or value.max is not None else "a number"
         expected = f"{limits}, with a point for decimals ({value.title}); in each row, or in none"
         return {"value": (lambda cell: _is_possible(cell, value) if cell else not has_some, expected)}
@@ -98,10 +96,6 @@ def _checks_of_labels(
             f"one of {names}, since data.kind is multiclass; in each row, or in none",
         )
     }
-
-
-def _has_value_column(task: Task) -> bool:
-    return task.value is not None and not task.is_dense
 
 
 def _rows(path: Path, task: Task) -> list[tuple[int, dict[str, str]]]:
@@ -129,7 +123,7 @@ def _rows(path: Path, task: Task) -> list[tuple[int, dict[str, str]]]:
 
 def _columns(path: Path, header: str, task: Task) -> tuple[list[str], str]:
     """Return the names of the columns, and the separator of cells."""
-    # Maps have the labels of the kinds that need no column.
+    # Maps have the labels of dense kinds; what a column states beside them is compared with them.
     column = "value" if task.value is not None else "labels"
     needed = ["key", *([] if task.is_dense else [column])]
     others = [name for name in _COLUMNS if name not in needed and name not in ({"labels", "value"} - {column})]

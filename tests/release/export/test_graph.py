@@ -105,10 +105,10 @@ def test_only_the_outputs_that_are_asked_for_are_given(exported_encoder):
     assert list(exported_encoder.session.run(exported_encoder.pixels(1), outputs=["embedding"])) == ["embedding"]
 
 
-def test_an_encoder_is_refused_where_probabilities_are_needed(exported, exported_encoder):
-    exported.session.require_classes("tiny/1")
-    with pytest.raises(ExportError, match=r"tiny-encoder/1 is an encoder(?s:.*)next: +name a classifier"):
-        exported_encoder.session.require_classes("tiny-encoder/1")
+def test_an_encoder_is_refused_where_predictions_are_needed(exported, exported_encoder):
+    exported.session.require_task("tiny/1")
+    with pytest.raises(ExportError, match=r"tiny-encoder/1 is an encoder(?s:.*)next: +name such a model"):
+        exported_encoder.session.require_task("tiny-encoder/1")
 
 
 def test_weights_are_in_the_one_file(exported):

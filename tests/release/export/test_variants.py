@@ -264,14 +264,14 @@ def test_a_variant_that_ranks_worse_is_not_accepted(source, test_set, tmp_path):
     assert scores["s1+s2"].fp32["micro_ap"] == 1.0
     assert scores["s1+s2"].differences["micro_ap"].high < 0
     variant = Variant("int8", "", 1.0, [Latency(1, 1.0, 0.5, 0.5, 0.5)], scores, is_finite=True)
-    assert "micro_ap with s1+s2" in variant.faults(max_ap_loss=0.02)[0]
+    assert "micro_ap with s1+s2" in variant.faults(max_loss=0.02)[0]
 
 
 class ShardReaderWith:
     """Real pixels with other labels."""
 
     def __init__(self, reader, labels):
-        self.reader, self.labels, self.read = reader, labels, reader.read
+        self.reader, self.task, self.labels, self.read = reader, reader.task, labels, reader.read
 
     def __len__(self):
         return len(self.reader)

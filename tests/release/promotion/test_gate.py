@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fusmae.config.params import load_config
-from fusmae.evaluation.metrics import score
+from fusmae.config.task import Task
 from fusmae.evaluation.resampling import paired_differences
+from fusmae.evaluation.scorers import MultilabelScorer
 from fusmae.release.promotion.gate import GateCheck, judge
 from fusmae.release.promotion.model_scores import Answers, ModelScores, calibration_error
 from fusmae.reports.verdict import as_text, write_verdict
@@ -19,6 +20,7 @@ RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, (80, 2))
 GOOD = np.clip(LABELS * 0.4 + RANDOM.random((80, 2)) * 0.6, 0, 1)
 POOR = RANDOM.random((80, 2))
+SCORER = MultilabelScorer(Task(classes=CLASSES), LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +30,14 @@ def thresholds():
 
 
 def scores_of(probabilities=GOOD, **changes):
-    scores = score(LABELS, probabilities, CLASSES, 0.5)
+    scores = SCORER.score(probabilities)
     made = ModelScores(
         label="m/2",
         sha256="",
         commit="c0ffee",
         is_dirty=False,
         answers=Answers({"s1+s2": probabilities, "s1": probabilities}, ("s1+s2",), 0),
+        scorer=SCORER,
         scores={"s1+s2": scores, "s1": scores},
         class_pairs={"water": 40, "forest": 40},
         calibration_error=0.1,
@@ -60,7 +63,7 @@ def failed(*arguments):
 def difference(challenger, champion, **changes):
     places = [f"{number}" for number in range(80)]
     settings = {"places": places, "resamples": 200, "confidence": 0.95, "seed": 0} | changes
-    return paired_differences(challenger, champion, LABELS, **settings)["micro_ap"]
+    return paired_differences(SCORER, challenger, champion, **settings)["micro_ap"]
 
 
 def test_a_good_challenger_without_a_champion_passes(thresholds):
@@ -86,7 +89,7 @@ def test_each_budget_alone_fails_the_challenger(changes, question, thresholds):
 
 
 def test_each_modality_setting_has_its_floor_and_must_be_measured(thresholds):
-    poor = score(LABELS, POOR, CLASSES, 0.5)
+    poor = SCORER.score(POOR)
     good = scores_of().scores["s1"]
     harder = thresholds.model_copy(update={"min_by_setting": {"s1+s2": 0.8, "s1": 0.8}})
     assert failed(scores_of(scores={"s1+s2": good, "s1": poor}), harder) == ["modalities s1"]
@@ -95,8 +98,8 @@ def test_each_modality_setting_has_its_floor_and_must_be_measured(thresholds):
 
 def test_each_class_has_a_floor_its_own_or_the_common_one(thresholds):
     assert failed(scores_of(), thresholds.model_copy(update={"class_floors": {"forest": 1.0}})) == ["class forest"]
-    poor = scores_of(scores={"s1+s2": score(LABELS, POOR, CLASSES, 0.5)})
-    floors = {"min_class_ap": 0.9, "class_floors": {"water": 0.1}, "min_by_setting": {}}
+    poor = scores_of(scores={"s1+s2": SCORER.score(POOR)})
+    floors = {"min_class_score": 0.9, "class_floors": {"water": 0.1}, "min_by_setting": {}}
     assert failed(poor, thresholds.model_copy(update=floors)) == ["class forest"]
 
 
@@ -126,7 +129,7 @@ def encoder_scores(**changes):
     """An encoder's scores: kNN and probe by modality setting, no classes, no calibration."""
     rows = {f"{protocol} {setting}": GOOD for protocol in ("knn", "probe") for setting in ("s1+s2", "s1")}
     answers = Answers(rows | changes, ("knn s1+s2", "probe s1+s2"), 0)
-    scores = {row: score(LABELS, found, CLASSES, 0.5) for row, found in answers.probabilities.items()}
+    scores = {row: SCORER.score(found) for row, found in answers.found.items()}
     return scores_of(answers=answers, scores=scores, class_pairs={}, calibration_error=None)
 
 
@@ -216,13 +219,17 @@ def test_the_difference_is_the_same_each_time_and_wider_with_more_confidence():
     assert surer.low < sure.low < sure.high < surer.high
 
 
+def error_of(labels, chances):
+    return calibration_error(MultilabelScorer(SCORER.task, labels), chances)
+
+
 def test_calibration_error_is_none_for_true_chances_and_large_for_false_confidence():
     random = np.random.default_rng(1)
     chances = random.random((20_000, 2))
     labels = (random.random((20_000, 2)) < chances).astype(int)
-    assert calibration_error(labels, chances) < 0.02
-    assert calibration_error(labels, np.round(chances)) > 0.2
-    assert calibration_error(np.ones((4, 2)), np.full((4, 2), 0.7)) == pytest.approx(0.3, abs=1e-6)
+    assert error_of(labels, chances) < 0.02
+    assert error_of(labels, np.round(chances)) > 0.2
+    assert error_of(np.ones((4, 2)), np.full((4, 2), 0.7)) == pytest.approx(0.3, abs=1e-6)
 
 
 def test_the_report_says_what_failed_and_warns_of_synthetic_data(tmp_path, thresholds):

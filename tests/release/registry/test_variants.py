@@ -21,6 +21,7 @@ from fusmae.release.registry.variants import accepted_variants
 from fusmae.stages.register import register
 
 ROOT = Path(__file__).parents[3]
+METRICS = {"kind": "multilabel", "compared": ["micro_ap", "macro_ap"], "others": [], "per_class": "AP", "unit": ""}
 GRAPH, VARIANTS, MEASURED = Path("models/export/model.onnx"), Path("models/variants"), Path("reports/variants")
 
 
@@ -80,7 +81,7 @@ def test_variants_that_were_not_measured_of_this_graph_are_refused(made, change)
 
 def register_all():
     """Run the stage over the least that it reads."""
-    scores = {"micro_ap": 0.5, "macro_ap": 0.5, "micro_f1": 0.5, "macro_f1": 0.5, "per_class_ap": {}, "intervals": {}}
+    scores = {"micro_ap": 0.5, "macro_ap": 0.5, "micro_f1": 0.5, "macro_f1": 0.5, "per_class": {}, "intervals": {}}
     rows = {"finetune": {"pretrained": {"s1+s2": scores}}}
     scores = {
         "num_pairs": 1,
@@ -89,6 +90,7 @@ def register_all():
         "seed": 7,
         "warning": "",
         "absent_classes": [],
+        "metrics": {"finetune": METRICS},
         "rows": rows,
     }
     counts = dict.fromkeys(SPLITS, 1)
@@ -104,9 +106,10 @@ def register_all():
     date = datetime(2017, 6, 1, tzinfo=UTC)
     write_index([Pair(split, {"s1": split}, ("a",), split, split, date) for split in SPLITS], Path("index.parquet"))
     Path("pictures").mkdir()
-    for name in ("pr.png", "pictures/1.png", "reference.npz"):
+    Path("figures").mkdir()
+    for name in ("figures/precision-recall.png", "pictures/1.png", "reference.npz"):
         Path(name).touch()
-    files = {"reference": "reference.npz", "scores": "scores.json", "curves": "pr.png", "report": "examine"}
+    files = {"reference": "reference.npz", "scores": "scores.json", "figures": "figures", "report": "examine"}
     files |= {"index": "index.parquet", "receipt": "raw.json", "pictures": "pictures", "run_file": "none.json"}
     places = {name: Path(path) for name, path in files.items()}
     section = load_config(ROOT / "params.yaml").register_as

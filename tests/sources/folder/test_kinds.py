@@ -104,7 +104,7 @@ def test_a_number_that_the_quantity_can_t_have_is_refused_with_its_lines(tmp_pat
 def test_columns_that_a_kind_needs_are_asked_for_and_others_are_not_read(tmp_path, task, needed):
     assert f"expected: {needed} and, if you like, " in refused(tmp_path, task, "name,label\na,water\n")
     (row,) = rows_of(tmp_path, task, "key,labels,value\na,water,7\n")
-    assert row.value == (7.0 if task is PER_TILE else None)
+    assert row.value == (7.0 if task.value is not None else None)
     assert row.labels == (("water",) if task.classes else ())
     if needed == "key":
         assert rows_of(tmp_path, task, "key\na\n")[0].labels == ()
