@@ -47,7 +47,7 @@ def prepare(folder: Path, num_pairs: int) -> None:
             partial(source.read, raw.absolute()),
             (folder / "shards").absolute(),
             inputs=INPUTS,
-            classes=source.classes,
+            task=source.task,
             shard_pairs=1000,
             origin=Origin(source.name, source.licence, is_synthetic=True),
             run=run,

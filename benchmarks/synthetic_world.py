@@ -25,9 +25,10 @@ from benchmarks.world_readers import (
     untrained_encoder,
     untrained_network,
 )
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS
-from fusmae.evaluation.metrics import score
 from fusmae.evaluation.resampling import place_resamples, score_intervals
+from fusmae.evaluation.scorers import MultilabelScorer
 from fusmae.files import write_json
 from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.synthetic.landscape import COVERS
@@ -40,17 +41,18 @@ def report(data: Data, classes: tuple[str, ...], probabilities: NDArray[np.float
     """Scores on the test split, with a 95 % interval of macro AP from a bootstrap over scenes."""
     test = data.rows("test")
     labels, scene = data.labels[test], data.scene[test]
-    scores = score(labels, probabilities, classes, 0.5)
+    scorer = MultilabelScorer(Task(classes=classes), labels)
+    scores = scorer.score(probabilities)
     places = [str(number) for number in scene]
-    intervals = score_intervals(labels, probabilities, places, place_resamples(places, RESAMPLES, 0))
+    intervals = score_intervals(scorer, probabilities, places, place_resamples(places, RESAMPLES, 0))
     return {
-        "macro_ap": scores.macro_ap,
+        "macro_ap": scores["macro_ap"],
         "macro_ap_interval": list(intervals["macro_ap"]),
         "num_places": len(set(places)),
-        "micro_ap": scores.micro_ap,
-        "macro_f1": scores.macro_f1,
-        "per_class_ap": scores.per_class_ap,
-        "macro_ap_by_contrast": _by_contrast(scores.per_class_ap),
+        "micro_ap": scores["micro_ap"],
+        "macro_f1": scores["macro_f1"],
+        "per_class_ap": scores.per_class,
+        "macro_ap_by_contrast": _by_contrast(scores.per_class),
     }
 
 
@@ -77,7 +79,7 @@ def main(
     both = tuple(BIGEARTHNET)
     rows: dict[str, Callable[[], NDArray[np.float64]]] = {
         "chance": lambda: np.tile(data.labels[data.rows("train")].mean(axis=0), (len(data.rows("test")), 1)),
-        "rivals not told apart": lambda: rivals_not_told_apart(data, source.classes),
+        "rivals not told apart": lambda: rivals_not_told_apart(data, source.task.classes),
         "band means": lambda: logistic_regression(data, data.means),
         "band means and deviations": lambda: logistic_regression(data, np.concatenate([data.means, data.stds], axis=1)),
         "untrained encoder": lambda: logistic_regression(data, untrained_encoder(data, seed)),
@@ -89,7 +91,7 @@ def main(
     table = {}
     for name, predict in rows.items():
         start = time.perf_counter()
-        table[name] = report(data, source.classes, predict()) | {"seconds": round(time.perf_counter() - start, 1)}
+        table[name] = report(data, source.task.classes, predict()) | {"seconds": round(time.perf_counter() - start, 1)}
         low, high = table[name]["macro_ap_interval"]
         by_contrast = "  ".join(f"{key} {value:.2f}" for key, value in table[name]["macro_ap_by_contrast"].items())
         print(f"{name:28} macro AP {table[name]['macro_ap']:.3f} [{low:.3f}, {high:.3f}]  {by_contrast}", flush=True)

@@ -63,7 +63,7 @@ def load(source: SyntheticSource, raw: Path) -> Data:
         tiles=_tiles(stacked, split == "train"),
         means=np.concatenate([mean for mean, _ in moments], axis=1).astype(np.float32),
         stds=np.concatenate([std for _, std in moments], axis=1).astype(np.float32),
-        labels=np.array([[name in pair.labels for name in source.classes] for pair in pairs]).astype(np.int64),
+        labels=np.array([[name in pair.labels for name in source.task.classes] for pair in pairs]).astype(np.int64),
         split=split,
         scene=np.unique([_scene(pair) for pair in pairs], return_inverse=True)[1],
         is_flagged=np.array([pair.is_cloudy or pair.is_snowy for pair in pairs]),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
+from fusmae.config.task import Kind, Value
 from fusmae.data.index import SPLITS
 from fusmae.errors import InputError
 from fusmae.inference.pairs.cut import Cut, cut_pairs
@@ -35,6 +36,8 @@ def cut_scenes(
     shares: str,
     without: str,
     labels: LabelFile | None,
+    kind: Kind | None,
+    value: Value | None,
     max_nodata: float,
     min_share: float,
     keeps_unlabelled: bool,
@@ -59,6 +62,8 @@ def cut_scenes(
         max_nodata=max_nodata,
         min_share=min_share,
         labels=labels,
+        kind=kind,
+        value=value,
         keeps_unlabelled=keeps_unlabelled,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
         appends=appends,

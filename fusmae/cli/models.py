@@ -175,6 +175,9 @@ def serve(
         int, typer.Option(min=1, help="Maximum number of requests in progress; further ones get 503.")
     ] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest body in MB; larger ones get 413.")] = 16.0,
+    max_answer_mb: Annotated[
+        float, typer.Option(min=0.001, help="Largest answer in MB; requests for more, as of many maps, get 422.")
+    ] = 64.0,
     poll_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two queries of the alias.")] = 30.0,
     stop_s: Annotated[int, typer.Option(min=0, help="Seconds to finish requests after a signal to stop.")] = 30,
     device: Device = "auto",
@@ -189,4 +192,4 @@ def serve(
     from fusmae.serving.app import serve as run_service
     from fusmae.serving.limits import Limits
 
-    run_service(model, host, port, Limits(max_batch, max_requests, max_body_mb, poll_s, stop_s), device)
+    run_service(model, host, port, Limits(max_batch, max_requests, max_body_mb, max_answer_mb, poll_s, stop_s), device)

@@ -56,14 +56,15 @@ def update(
 
     Example: fusmae update
     """
-    source = load_params().data.source
+    data = load_params().data
+    source = data.source
     begin("update")
     from fusmae.config.source import PROVIDED_BY_USER
     from fusmae.sources.receipt import is_as_received
 
     folder = raw / source.name
     try:
-        is_same = is_as_received(source, folder, receipt)
+        is_same = is_as_received(data, folder, receipt)
     except SourceError:  # stage fetch states what is wrong
         is_same = False
     typer.echo(f"{folder} is {'as' if is_same else 'not as'} {receipt} states", err=True)

@@ -1,6 +1,5 @@
 """The commands on scenes: a map, embeddings, whether a scene is unlike what a model learned from, pairs to train on."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +12,7 @@ from fusmae.cli.scene_files import SceneFiles, takes_scenes
 from fusmae.errors import InputError
 
 if TYPE_CHECKING:
+    from fusmae.config.task import Task
     from fusmae.inference.map.predict import Map
 
 DRIFT_EXIT = 3
@@ -29,18 +29,27 @@ def predict(
     date: Annotated[
         datetime | None, typer.Option(help="When the scene was taken, where neither STAC nor file names tell.")
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Write the probability of each class, too, of a segmentation at 10 m."),
+    ] = False,
     check: RefuseOddPixels = True,
     device: Device = "auto",
 ) -> None:
-    """Map a scene: class probabilities and confidence.
+    """Map a scene: classes at 10 m, a value with its unit, or class probabilities in blocks.
 
-    The most probable class, a picture and a STAC item are written beside the map. One modality is enough. Each may have
-    any grid, CRS and resolution. A command that was killed goes on where it was.
+    The kind of the model decides. A segmentation gives the most probable class of each pixel of 10 m, with colours and
+    names; a regression gives values. A model of classes per tile gives probabilities and confidence, and the most
+    probable class beside them. A picture and a STAC item are written beside the map. See docs/maps.md.
+
+    One modality is enough. Each may have any grid, CRS and resolution. A command that was killed goes on where it was.
 
     A pixel of the map is the mean of the tiles that cover it, each counting most at its centre: a model that judges
-    tiles of 1200 m shows nothing finer than that, however small the stride.
+    tiles of 1200 m as a whole shows nothing finer than that, however small the stride.
 
     Example: fusmae predict --model fusmae@champion --s1 scenes/s1.tif --s2 scenes/s2 --out map.tif
+
+    Example: fusmae predict --model cover@champion --s2 scenes/s2 --out cover.tif --probabilities
 
     Example: fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif
 
@@ -67,19 +76,25 @@ def predict(
         is_checked=check,
         taken=date.replace(tzinfo=date.tzinfo or UTC) if date else None,
         bbox=files.bbox,
+        has_probabilities=probabilities,
     )
-    typer.echo(_summary(made, session.classes))
+    typer.echo(_summary(made, session.require_task(file.label)))
 
 
-def _summary(made: "Map", classes: Sequence[str]) -> str:
-    """Size of the map, share of its most frequent classes, and the files."""
+def _summary(made: "Map", task: "Task") -> str:
+    """Size of the map, share of its most frequent classes or the range of its values, and the files."""
     rows, columns = made.grid.shape
-    by_class = made.counts[1:]
-    shown = [number for number in (-by_class).argsort(kind="stable")[:_MOST_NAMED] if by_class[number]]
+    empty, *by_class = (int(count) for count in made.contents.counts)
     lines = [
         f"{made.num_tiles:,} tiles of {made.grid.tile_m} m, one every {made.grid.stride_m} m; "
-        f"{rows} x {columns} pixels of {made.grid.cell_m} m, {made.counts[0]:,} without data",
-        *(f"{by_class[number] / by_class.sum():6.1%}  {classes[number]}" for number in shown),
+        f"{rows} x {columns} pixels of {made.grid.cell_m} m, {empty:,} without data"
+    ]
+    if task.value is not None and made.contents.mean is not None:
+        low, mean, high = (f"{value:.4g}" for value in (made.contents.low, made.contents.mean, made.contents.high))
+        lines.append(f"{task.value.title}: minimum {low}, mean {mean}, maximum {high}")
+    shown = sorted(range(len(task.classes)), key=lambda number: -by_class[number])[:_MOST_NAMED]
+    lines += [
+        *(f"{by_class[number] / sum(by_class):6.1%}  {task.classes[number]}" for number in shown if by_class[number]),
         *made.nodata,
         *(f"wrote {path}" for path in made.files),
     ]
@@ -166,7 +181,25 @@ def tile(
     files: SceneFiles,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Polygons or points, as in a GeoPackage, or a raster of class numbers; in any CRS."),
+        typer.Option(
+            help="Polygons or points, as in a GeoPackage, or a raster of class numbers; a raster of numbers for a "
+            "regression; in any CRS."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["multilabel", "multiclass", "segmentation", "regression"] | None,
+        typer.Option(
+            help="Kind of labels: all classes of a tile, its largest one, a map of classes, or values; if absent, "
+            "multilabel, or that of the pairs that are there."
+        ),
+    ] = None,
+    value: Annotated[
+        str, typer.Option(metavar="NAME", help="Quantity of a regression, whose numbers --labels has, such as biomass.")
+    ] = "",
+    unit: Annotated[str, typer.Option(help="Unit of the quantity, such as t/ha.")] = "",
+    per: Annotated[
+        Literal["tile", "pixel"] | None,
+        typer.Option(help="What has one number of the quantity: a tile, the mean over it, or each pixel of 10 m."),
     ] = None,
     class_column: Annotated[str, typer.Option(help="Column with the class of each polygon or point.")] = "",
     layer: Annotated[str, typer.Option(help="Layer of the labels, where their file has several.")] = "",
@@ -179,7 +212,8 @@ def tile(
         ),
     ] = None,
     min_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Least share of a tile that a class covers if it is a label.")
+        float,
+        typer.Option(min=0, max=1, help="Least share of a tile that a class or a tile's value covers to be a label."),
     ] = 0.05,
     keep_unlabelled: Annotated[
         bool, typer.Option("--keep-unlabelled", help="Keep tiles without a label, too, to pretrain on.")
@@ -216,22 +250,28 @@ def tile(
     blocks, so that no tile is near one of another split; scenes that are added later agree. Bands are those that
     data.modalities in params.yaml has. A command that was killed goes on where it was.
 
-    `dvc exp run -S data=folder` takes classes, bands and the tile's side from the folder.
+    `dvc exp run -S data=folder` takes the kind of labels, classes, bands and the tile's side from the folder.
 
     Example: fusmae tile --s1 scenes/s1.tif --s2 scenes/s2 --labels fields.gpkg --class-column crop
 
     Example: fusmae tile --s1 may/s1.tif --s2 may/s2 --labels cover.tif --classes 1=water --classes 2=forest
     --append --name may --s1-units power --s2-offset 1000
+
+    Example: fusmae tile --s1 scenes/s1.tif --s2 scenes/s2 --labels biomass.tif --kind regression --value biomass
+    --unit t/ha --per pixel
     """
     config = load_params()
     begin("tile")
     from fusmae.cli.cut_scenes import class_names, cut_scenes
+    from fusmae.config.task import Value
     from fusmae.inference.pairs.labels import LabelFile
 
     if labels is None and (class_column or layer or classes):
         raise InputError(
             "Options say how to read labels, but there are none.", hint="add --labels PATH, or leave them out"
         )
+    if not value and (unit or per):
+        raise InputError("--unit and --per describe a quantity, which has no name.", hint="--value biomass --unit t/ha")
     cut_scenes(
         config,
         files,
@@ -243,6 +283,8 @@ def tile(
         shares=shares,
         without=without,
         labels=LabelFile(labels, class_column, layer, class_names(classes or ())) if labels else None,
+        kind=kind,
+        value=Value(name=value, unit=unit, per=per or "tile") if value else None,
         max_nodata=max_nodata,
         min_share=min_share,
         keeps_unlabelled=keep_unlabelled,

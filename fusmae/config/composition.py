@@ -97,7 +97,8 @@ class DescribedFolder(ConfigSource):  # type: ignore[misc, unused-ignore]
         section = _mapping_in(path)
         if "${" in str(section):  # it may come with somebody else's pairs, and must not read variables of this process
             raise ConfigLoadError(f"{path} has ${{…}} in it, which would be replaced: write the value.")
-        content = OmegaConf.create({"data": section})
+        # Descriptions of older versions have no kind, which stages depend on.
+        content = OmegaConf.create({"data": {"kind": "multilabel", **section}})
         return ConfigResult(self.provider, self.full_path(), content, header={"package": "_global_"})
 
     def is_group(self, config_path: str) -> bool:

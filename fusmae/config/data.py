@@ -9,6 +9,8 @@ from fusmae.config.source import SourceConfig
 from fusmae.config.task import Kind
 from fusmae.modalities import Modality, ModalityInput, modality_inputs
 
+_MAX_CLASSES = 255
+
 
 class DataConfig(Section):
     """The dataset, and how its tiles are cut."""
@@ -43,8 +45,11 @@ class DataConfig(Section):
                 f"kind: got {self.kind}; expected {' or '.join(self.source.kinds)}, which {self.source.name} offers "
                 f"with these settings{hint}"
             )
-        if self.kind in ("multiclass", "segmentation") and len(getattr(self.source, "classes", (0, 1))) == 1:
-            raise ValueError(f"kind: got {self.kind} with one class in source.classes; expected two or more")
+        if self.source.name == "folder" and self.kind in ("multiclass", "segmentation"):
+            number = len(self.source.classes)
+            # Pairs without any class are enough to pretrain. A map stores classes in a byte, and 255 is none of them.
+            if number == 1 or (number == 0 and self.kind == "segmentation") or number > _MAX_CLASSES:
+                raise ValueError(f"kind: got {self.kind} with {number} source.classes; expected 2 to {_MAX_CLASSES}")
         return self
 
     @property

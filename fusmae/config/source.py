@@ -154,7 +154,9 @@ class FolderConfig(_SourceSection):
         return self
 
     def faults(self, modalities: Mapping[str, Modality]) -> Iterator[str]:
-        """Messages about linear units of what is no backscatter, or no modality."""
+        """Messages about a modality named like the folder of maps, and linear units of what is no backscatter."""
+        if "maps" in modalities:
+            yield "modalities.maps: got a modality named maps; expected another name: maps/ holds the maps of labels"
         for key, units in self.units.items():
             known = modalities.get(key)
             if units != "dB" and (known is None or known.unit.quantity != "backscatter"):

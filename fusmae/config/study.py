@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.config.section import Count, Rate, Section, Share
-from fusmae.config.task import Kind
 from fusmae.config.training import Readout
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
@@ -46,8 +45,7 @@ class StudyConfig(Section):
     """What is compared, and how."""
 
     title: str = Field(min_length=1)  # title of the report
-    kind: Kind  # kind of label vector: several classes, or exactly one
-    focus: FocusConfig | None  # classes for which the questions are also answered separately; `multilabel` only
+    focus: FocusConfig | None  # classes for which the questions are also answered separately, by their APs
     variants: dict[str, VariantConfig]  # ways to get an encoder, by name
     run: list[str] = Field(min_length=1)  # names of the variants that are run
     # Random seeds of weights, order, masks and label subsets; each gives one cell per variant.
@@ -57,16 +55,17 @@ class StudyConfig(Section):
     readout: Readout  # how an encoder's tokens become one vector for kNN and probe; a rival has its own way
     neighbours: Count  # number k of neighbours of kNN
     finetune: StepsConfig  # training of encoder and head together
-    segment: StepsConfig  # training of the segmentation head on frozen tokens
+    segment: StepsConfig  # training of a head for maps on the frozen encoder
     clouded_share: Share  # share of a tile under cloud, where s2 is degraded
     bootstrap_resamples: int = Field(ge=20)  # number of bootstrap draws over test places
     num_pictures: int = Field(ge=0)  # number of pictures of each gallery and cell
 
-    @model_validator(mode="after")
-    def _focus_has_a_score(self) -> "StudyConfig":
-        if self.focus and self.kind != "multilabel":
-            raise ValueError(f"got study.focus with kind {self.kind}; expected kind multilabel, or focus null")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_is_that_of_the_data(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "kind" in values:
+            raise ValueError(f"got kind {values['kind']}; expected no such key: delete it, data.kind says the same")
+        return values
 
     @model_validator(mode="after")
     def _variants_are_known(self) -> "StudyConfig":

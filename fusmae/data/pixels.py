@@ -159,10 +159,11 @@ def check_value_map(key: str, pixels: NDArray[Any], side_px: int, value: Value) 
         PairError: the map has another size, no value at all, or one that its quantity can't have.
     """
     _check_side(key, pixels, side_px)
-    require_possible_values(f"Pair {key}: the map", pixels[np.isfinite(pixels)], value)
-    if not np.isfinite(pixels).any():
+    has_value = np.isfinite(pixels)
+    if not has_value.any():
         raise _empty_map(key, "value")
-    return pixels.astype(np.float32, copy=False)
+    require_possible_values(f"Pair {key}: the map", pixels[has_value], value)
+    return np.where(has_value, pixels, np.nan).astype(np.float32, copy=False)
 
 
 def require_possible_values(where: str, numbers: NDArray[Any], value: Value) -> None:

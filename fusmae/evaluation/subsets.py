@@ -9,6 +9,13 @@ from numpy.typing import NDArray
 from fusmae.data.randomness import Purpose, generator
 
 _CANDIDATES = 4
+_NUM_STRATA = 5
+
+
+def value_strata(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Labels `[N, 5]` for `label_subset` of values `[N]`: the fifth of all values in which each one lies."""
+    inner = np.quantile(values, np.linspace(0, 1, _NUM_STRATA + 1)[1:-1])
+    return np.eye(_NUM_STRATA, dtype=np.uint8)[np.searchsorted(inner, values)]
 
 
 def label_subset(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.int64]:

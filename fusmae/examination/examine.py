@@ -14,14 +14,17 @@ from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.shards import LeftOut, ShardFolder
 from fusmae.errors import ConfigError
-from fusmae.examination import index, pixels
+from fusmae.examination import index, labels, pixels
 from fusmae.examination.check import Check, Dataset, Question
 from fusmae.examination.observe import Band, BandTotals, histogram_edges, merge, observe
+from fusmae.examination.values import Values, values_of
 from fusmae.modalities import BandStatistics
 from fusmae.sources.shared.source import Facts
 
 # Those of each module in the order in which it defines them, which is the order of the report.
-_QUESTIONS = [item for module in (index, pixels) for item in vars(module).values() if isinstance(item, Question)]
+_QUESTIONS = [
+    item for module in (index, labels, pixels) for item in vars(module).values() if isinstance(item, Question)
+]
 
 CHECK_NAMES = tuple(question.name for question in _QUESTIONS)
 """Names of all checks; all except `places` are keys of `data.tolerated`."""
@@ -52,7 +55,10 @@ class Diagnosis:
 
     checks: tuple[Check, ...]  # results in the order of the checks
     num_pairs: Mapping[Split, int]  # number of pairs of the index by split
-    class_counts: Mapping[str, Mapping[str, int]]  # number of pairs by class, then by split
+    task: Task  # what the labels are
+    class_counts: Mapping[str, Mapping[Split, int]]  # number of pairs by class, then by split
+    pixel_shares: Mapping[str, Mapping[Split, float]]  # share of pixels by class, then by split; of a segmentation only
+    values: Values | None  # numbers of a regression; None for classes
     bands: tuple[BandSummary, ...]  # summaries in the order of the shards' bands
     positions: Mapping[Split, NDArray[np.float64]]  # longitudes and latitudes `[N, 2]` in degrees, as far as known
     left_out: tuple[LeftOut, ...]  # pairs that are in no shard, with the reason
@@ -72,6 +78,16 @@ class Diagnosis:
             "checks": [check.to_json() for check in self.checks],
             "pairs": {split: self.num_pairs[split] for split in SPLITS},
             "classes": {name: dict(counts) for name, counts in self.class_counts.items()},
+            **(
+                {"pixel_shares": {name: dict(found) for name, found in self.pixel_shares.items()}}
+                if self.pixel_shares
+                else {}
+            ),
+            **(
+                {"values": {split: found.to_json() for split, found in self.values.by_split.items()}}
+                if self.values
+                else {}
+            ),
             "bands": statistics,
             "left_out": [asdict(item) for item in self.left_out],
         }
@@ -102,7 +118,10 @@ def examine_data(
     return Diagnosis(
         checks=tuple(question.ask(data, tolerated.get(question.name, 0)) for question in _QUESTIONS),
         num_pairs=Counter(pair.split for pair in pairs),
-        class_counts=index.class_counts(pairs, task.classes),
+        task=task,
+        class_counts=labels.class_counts(data),
+        pixel_shares=labels.pixel_shares(data),
+        values=values_of(observed) if task.value is not None else None,
         bands=tuple(
             BandSummary(band, totals, data.published(band))
             for band, totals in zip(observed.bands, observed.totals, strict=True)

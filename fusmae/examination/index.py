@@ -1,10 +1,7 @@
-"""Checks of the index: labels, which pairs are present, and whether training has seen the test ground.
-
-Class table, index, label columns of the shards and land-cover maps must agree.
-"""
+"""Checks of the index: which pairs are present, and whether training has seen the test ground."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +9,6 @@ from numpy.typing import NDArray
 from fusmae.data.index import SPLITS, Pair, Split, leaking_places
 from fusmae.examination.check import UPDATE, Dataset, Result, counted, findings, question, some
 
-_MAX_CONTRADICTED_SHARE = 0.01
-# Share of the wrong rows that a known mistake must explain to be named; other rows may have other faults.
-_EXPLAINED = 0.9
 # Reported distances: the side of BigEarthNet's tiles, at which they touch; twice that; and a distance at which ground
 # hardly looks alike any more.
 _DISTANCES_KM = (1.2, 2.4, 10.0)
@@ -72,167 +66,6 @@ def check_table(data: Dataset) -> Result:
         return Result(0, got, "no contradiction", is_skipped=True)
     got = f"in the rows of {counted(len(data.pairs), 'pair')}: {facts.cross_checked}. "
     return Result(0, f"{got}The tables can't show mistakes in: {facts.not_checked}", "no contradiction")
-
-
-@question("blocks", needs_shards=False)
-def check_labels(data: Dataset) -> Result:
-    """Known pairs have the classes that they are known to have, index and shards agree on every pair, and all dates of
-    a place have the same classes where the dataset states them by place.
-    """
-    strange = sorted({name for pair in data.pairs for name in pair.labels} - set(data.classes))
-    in_table = {
-        f"with names outside the class table: {strange}": [
-            pair.key for pair in data.pairs if not set(pair.labels) <= set(data.classes)
-        ],
-        **_against_facts(data),
-        "of places whose classes differ between dates": _changing_by_date(data)
-        if data.facts.has_labels_by_place
-        else [],
-    }
-    in_shards = {**_against_shards(data), **data.left_out_for("labels")}
-    num_known = sum(pair.key in data.facts.labels for pair in data.pairs)
-    hints = {
-        f"compare the class table and the labels with the dataset's own, then {UPDATE}": in_table,
-        f"the shards are of other labels or damaged maps: {UPDATE}": in_shards,
-    }
-    return findings(
-        in_table | in_shards,
-        otherwise=f"{counted(num_known, 'known pair has', 'known pairs have')} the right classes"
-        if num_known
-        else "index and shards agree; no known pair is here to test the map",
-        expected="the same classes in the dataset's statements, the index and the columns of the shards",
-        hint="; ".join(hint for hint, kinds in hints.items() if any(kinds.values())),
-    )
-
-
-def _against_facts(data: Dataset) -> dict[str, list[str]]:
-    """Known pairs with other classes than they are known to have, as a kind of findings."""
-    known = [(pair, stated) for pair in data.pairs if (stated := data.facts.labels.get(pair.key)) is not None]
-    wrong = [(pair, stated) for pair, stated in known if set(stated) != set(pair.labels)]
-    if not wrong:
-        return {}
-    likeness = _likeness([stated for _, stated in wrong], _columns([pair.labels for pair, _ in wrong], data), data)
-    first, stated = wrong[0]
-    kind = (
-        f"of {len(known):,} known ones with other classes in the index{likeness}: {first.key} has "
-        f"{list(first.labels)}, known are {list(stated)}"
-    )
-    return {kind: [pair.key for pair, _ in wrong]}
-
-
-def _changing_by_date(data: Dataset) -> list[str]:
-    """Keys of all pairs of places whose classes differ between dates."""
-    labels = {pair.place: pair.labels for pair in data.pairs}
-    changing = {pair.place for pair in data.pairs if pair.labels != labels[pair.place]}
-    return [pair.key for pair in data.pairs if pair.place in changing]
-
-
-def _against_shards(data: Dataset) -> dict[str, list[str]]:
-    """Pairs with other label columns in the shards than in the index, as a kind of findings."""
-    observed, num_classes = data.observed, len(data.classes)
-    if not observed.keys:
-        return {}
-    if observed.labels.shape[1] != num_classes:
-        columns, classes = counted(observed.labels.shape[1], "label column"), counted(num_classes, "class", "classes")
-        return {f"in shards with {columns}, for a class table of {classes}": observed.keys}
-    labels = {pair.key: pair.labels for pair in data.pairs}
-    rows = [row for row, key in enumerate(observed.keys) if key in labels]
-    expected = [labels[observed.keys[row]] for row in rows]
-    got = observed.labels[rows].astype(np.bool_)
-    wrong = np.flatnonzero((_columns(expected, data) != got).any(axis=1))
-    if not len(wrong):
-        return {}
-    likeness = _likeness([expected[row] for row in wrong], got[wrong], data)
-    return {
-        f"with other columns in the shards than in the index{likeness}": [observed.keys[rows[row]] for row in wrong]
-    }
-
-
-def _columns(labels: Sequence[Sequence[str]], data: Dataset) -> NDArray[np.bool_]:
-    """Label columns `[N, K]`; names outside the class table are ignored."""
-    rows = [[name in names for name in data.classes] for names in labels]
-    return np.array(rows, np.bool_).reshape(len(rows), len(data.classes))
-
-
-def _likeness(expected: Sequence[Sequence[str]], got: NDArray[np.bool_], data: Dataset) -> str:
-    """Name the known mistake that turns the expected classes into the columns `[N, K]` found; "" where none does."""
-    columns, alphabet = _columns(expected, data), np.argsort(np.array(data.classes))
-    mistakes = [
-        ("as if shifted by +1", np.roll(columns, 1, axis=1)),
-        ("as if shifted by -1", np.roll(columns, -1, axis=1)),
-        # Programs order the same table differently: in the dataset's order, or alphabetically.
-        ("as if the classes stood in the alphabet's order", columns[:, alphabet]),
-        ("as if the classes stood in the alphabet's order", columns[:, np.argsort(alphabet)]),
-    ]
-    explained = (name for name, mistaken in mistakes if (mistaken == got).all(axis=1).mean() >= _EXPLAINED)
-    return next((f" ({name})" for name in explained), "")
-
-
-@question("blocks")
-def check_maps(data: Dataset) -> Result:
-    """Labels name what a pair's land-cover map shows.
-
-    The share of a map that makes a class a label differs between datasets, so only what holds for all of them is
-    checked: a label has a pixel in the map, and a class that covers more than half of the map is a label.
-    """
-    observed, classes, map_classes = data.observed, list(data.classes), list(data.map_classes)
-    expected = (
-        f"contradictions in at most {_MAX_CONTRADICTED_SHARE:.0%} of the pairs: no label without a pixel in the map, "
-        "and none missing that covers more than half of it"
-    )
-    if not map_classes or not observed.keys or observed.labels.shape[1] != len(classes):
-        return Result(0, "there are no land-cover maps to compare", expected, is_skipped=True)
-    shown = np.pad(observed.map_shares, ((0, 0), (0, len(map_classes) - observed.map_shares.shape[1])))
-    both = [name for name in classes if name in map_classes]
-    shares = shown[:, [map_classes.index(name) for name in both]]
-    is_label = observed.labels[:, [classes.index(name) for name in both]] > 0
-    wrong = observed.keys_where(np.where(is_label, shares == 0, shares > 0.5).any(axis=1))
-    share = len(wrong) / len(observed.keys)
-    return Result(
-        len(wrong) if share > _MAX_CONTRADICTED_SHARE else 0,
-        f"the maps contradict the labels of {len(wrong):,} of {counted(len(observed.keys), 'pair')} ({share:.1%})",
-        expected,
-        some(wrong),
-        "labels or maps belong to other pairs: compare the raw table and the maps' names with the dataset's own, "
-        f"then {UPDATE}",
-    )
-
-
-@question("warns", needs_shards=False)
-def check_classes(data: Dataset) -> Result:
-    """Every class has a pair in train."""
-    if not data.classes:
-        got = (
-            f"{counted(len(data.pairs), 'pair')} without labels: enough to pretrain, not to probe, finetune or evaluate"
-        )
-        return Result(0, got, "labels, if there shall be a classifier", is_skipped=True)
-    counts = class_counts(data.pairs, data.classes)
-    absent = [name for name in data.classes if not counts[name]["train"]]
-    unmeasured = [name for name in data.classes if counts[name]["train"] and not counts[name]["test"]]
-    unlabelled = sum(not pair.labels for pair in data.pairs)
-    sentences = {
-        f"no pair in train: {_quoted(absent)}": absent,
-        f"no pair in test: {_quoted(unmeasured)}": unmeasured,
-        f"{counted(unlabelled, 'pair')} without any class": unlabelled,
-    }
-    return Result(
-        len(absent),
-        "; ".join(sentence for sentence, concerned in sentences.items() if concerned)
-        or f"all {len(data.classes)} classes are in train and in test",
-        f"a pair of each of {len(data.classes)} classes; findings are classes",
-        hint="such a class can't be learned: leave it out of the class table, or read its scores as unknown",
-    )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    # Class names contain commas.
-    return ", ".join(f"“{name}”" for name in names)
-
-
-def class_counts(pairs: Iterable[Pair], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return the number of pairs by class, then by split."""
-    counts = Counter((label, pair.split) for pair in pairs for label in pair.labels)
-    return {name: {split: counts[name, split] for split in SPLITS} for name in classes}
 
 
 @question("blocks", needs_shards=False)

@@ -18,6 +18,8 @@ from fusmae.units import UNITS, Unit
 
 # Number of pairs read at a time, which limits memory for any size of shard.
 _CHUNK = 64
+# Number of quantiles of a map of values; each stands for an equal share of its pixels.
+_NUM_QUANTILES = 16
 _MEASURES = ("mean", "floor", "nodata_share", "clipped_share", "is_constant", "is_whole")
 
 
@@ -75,8 +77,11 @@ class Observation:
     totals: tuple[BandTotals, ...]  # sums over all these pairs, by band
     keys: list[str]  # keys of the pairs, in the order of the rows
     splits: list[Split]  # split in whose shards each pair is
-    labels: NDArray[np.uint8]  # label columns of the shards, `[N, K]` uint8
-    map_shares: NDArray[np.float32]  # share `[N, M]` of the land-cover map that each class covers; `[N, 0]` without
+    labels: NDArray[Any]  # label columns of the shards, `[N, K]` uint8, or float32 for values
+    map_shares: NDArray[np.float32]  # share `[N, M]` of the map that each class covers; `[N, 0]` without
+    # Number, mean, sum of squared deviations, lowest and highest of a pair's values, `[N, 5]`; `[N, 0]` for classes.
+    values: NDArray[np.float64]
+    quantiles: NDArray[np.float32]  # quantiles of a pair's values, `[N, Q]`; `[N, 0]` for classes
     mean: NDArray[np.float32]  # mean of the pixels
     floor: NDArray[np.float32]  # `FLOOR_QUANTILE` of the pixels that are not 0; NaN for a band without contrast
     nodata_share: NDArray[np.float32]  # share of pixels that are 0 in all bands of the modality, at all resolutions
@@ -111,7 +116,7 @@ def observe(path: Path) -> Observation:
                 keys=[shard.keys[row] for row in rows],
                 splits=[split] * len(rows),
                 labels=shard.labels[rows],
-                map_shares=_map_shares(shard.read_maps(rows) if shard.has_maps else None, len(rows)),
+                **_measure_labels(shard.labels[rows], shard.read_maps(rows) if shard.has_maps else None),
                 **{name: np.concatenate([of_bands[name] for _, of_bands in measured], axis=1) for name in _MEASURES},
             )
         )
@@ -123,21 +128,44 @@ def merge(observations: Iterable[Observation]) -> Observation:
     parts = [part for part in observations if part.keys]
     if not parts:
         label, number, flag = (np.zeros((0, 0), kind) for kind in (np.uint8, np.float32, np.bool_))
-        return Observation((), (), [], [], label, number, number, number, number, number, flag, flag)
+        exact = number.astype(np.float64)
+        return Observation((), (), [], [], label, number, exact, number, number, number, number, number, flag, flag)
     return Observation(
         bands=parts[0].bands,
         totals=tuple(reduce(add, totals) for totals in zip(*(part.totals for part in parts), strict=True)),
         keys=[key for part in parts for key in part.keys],
         splits=[split for part in parts for split in part.splits],
         map_shares=_padded([part.map_shares for part in parts]),
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", *_MEASURES)},
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("labels", "values", "quantiles", *_MEASURES)
+        },
     )
 
 
-def _map_shares(maps: NDArray[np.uint8] | None, count: int) -> NDArray[np.float32]:
+def _measure_labels(labels: NDArray[Any], maps: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Shares of classes, and moments and quantiles of values, of label columns `[B, K]` and maps `[B, h, w]`."""
+    without = np.zeros((len(labels), 0), np.float32)
+    if labels.dtype.kind != "f":
+        shares = without if maps is None else _map_shares(maps)
+        return {"map_shares": shares, "values": without.astype(np.float64), "quantiles": without}
+    numbers = (labels if maps is None else maps.reshape(len(maps), -1)).astype(np.float64)
+    steps = (np.arange(_NUM_QUANTILES) + 0.5) / _NUM_QUANTILES if maps is not None else np.array([0.5])
+    has_some = np.isfinite(numbers).any(axis=1)
+    moments, quantiles = np.full((len(labels), 5), np.nan), np.full((len(labels), len(steps)), np.nan, np.float32)
+    moments[:, 0] = np.isfinite(numbers).sum(axis=1)
+    if has_some.any():
+        some = numbers[has_some]
+        mean = np.nanmean(some, axis=1)
+        squares = np.nansum((some - mean[:, None]) ** 2, axis=1)
+        moments[has_some, 1:] = np.stack([mean, squares, np.nanmin(some, axis=1), np.nanmax(some, axis=1)], axis=1)
+        quantiles[has_some] = np.nanquantile(some, steps, axis=1).T
+    return {"map_shares": without, "values": moments, "quantiles": quantiles}
+
+
+def _map_shares(maps: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the shares `[B, M]` of the classes in maps `[B, h, w]`; M is the highest class number in them plus 1."""
-    if maps is None:
-        return np.zeros((count, 0), np.float32)
+    count = len(maps)
     pixels = maps.reshape(count, -1)
     numbers = pixels + 256 * np.arange(count)[:, None]
     shares = np.bincount(numbers.ravel(), minlength=256 * count).reshape(count, 256)[:, :NO_CLASS] / pixels.shape[1]

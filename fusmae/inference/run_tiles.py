@@ -60,14 +60,24 @@ def run_batches(
     Tiles without data have no row.
     """
     rows: dict[int, tuple[str, NDArray[np.float32]]] = {}
-    for item in items:
+    for item, values in answered(session, items, output):
         if isinstance(item, UnitView):
             yield item, rows
             rows = {}
         else:
             setting = setting_name(item.modalities)
-            values = session.run(item.pixels, item.modalities, outputs=[output])[output]
             rows |= {column: (setting, row) for column, row in zip(item.columns, values, strict=True)}
+
+
+def answered(
+    session: Session, items: Iterable[TileBatch | UnitView], output: str
+) -> Iterator[tuple[TileBatch | UnitView, NDArray[np.float32]]]:
+    """Run batches; yield each with an output, one row per tile, and each unit's view with an empty array."""
+    for item in items:
+        if isinstance(item, UnitView):
+            yield item, np.zeros(0, np.float32)
+        else:
+            yield item, session.run(item.pixels, item.modalities, outputs=[output])[output]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class DenseHead(nn.Module):
         tokens = {name: torch.cat([norm(of[name]) for norm, of in zip(self.norms, outputs, strict=True)], dim=2)
                   for name in tiles}  # fmt: skip
         grid = _mean_of({name: self.project[name](own) for name, own in tokens.items()}, present)
-        grid = grid.transpose(1, 2).unflatten(2, (self.grid_side, self.grid_side))
+        grid = grid.transpose(1, 2).reshape(grid.shape[0], -1, self.grid_side, self.grid_side)
         side = (self.tile_px, self.tile_px)
         coarse = F.interpolate(grid, size=side, mode="bilinear", align_corners=False)
         fine = _mean_of({name: self.pixels[name](tile) for name, tile in tiles.items()}, present)

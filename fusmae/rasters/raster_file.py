@@ -92,8 +92,10 @@ def data_bands(dataset: Any) -> tuple[int, ...]:
     return tuple(index for index in dataset.indexes if index != alpha)
 
 
-def statement_of(name: object, dataset: Any, units: Units, indexes: Sequence[int] | None = None) -> Statement:
+def statement_of(name: object, dataset: Any, units: Units | None, indexes: Sequence[int] | None = None) -> Statement:
     """Read what an open rasterio dataset states about the bands of these numbers; about all except alpha if None.
+
+    `units` are those of a modality; None for other numbers, such as classes or heights.
 
     Raises:
         InputError: a scale is 0, negative or not finite, or an offset is not finite.
@@ -144,13 +146,13 @@ def read_bands(dataset: Any, statement: Statement, window: Any = None) -> Bands:
     return Bands(stored, {reason: flags for reason, flags in why.items() if flags.any()}, statement)
 
 
-def scaled(stored: NDArray[Any], statement: Statement, units: Units, *, is_clipped: bool = True) -> Floats:
+def scaled(stored: NDArray[Any], statement: Statement, units: Units | None, *, is_clipped: bool = True) -> Floats:
     """Stored numbers `[C, h, w]` in the modality's units; `is_clipped` makes slightly negative digital numbers 0."""
     if not statement.is_scaled:
         return _as_float32(stored)
     factors, offsets = (np.array(part)[:, None, None] for part in (statement.factors, statement.offsets))
     values = stored * factors + offsets
-    if UNITS[units].quantity == "reflectance" and is_clipped:
+    if units is not None and UNITS[units].quantity == "reflectance" and is_clipped:
         # Atmospheric correction makes the reflectance of the darkest water slightly negative.
         values[(values < 0) & (values >= offsets)] = 0
     return _as_float32(values)
@@ -161,9 +163,9 @@ def _as_float32(values: NDArray[Any]) -> Floats:
         return values.astype(np.float32)
 
 
-def in_units(scale: float, offset: float, units: Units) -> tuple[float, float]:
-    """Return a stated scale and offset as those that lead from stored numbers to a modality's units."""
-    per_quantity = UNITS[units].per_quantity
+def in_units(scale: float, offset: float, units: Units | None) -> tuple[float, float]:
+    """Return a stated scale and offset as those that lead from stored numbers to a modality's units, if it has any."""
+    per_quantity = 1 if units is None else UNITS[units].per_quantity
     if per_quantity != 1 and scale < MAX_QUANTITY_STEP:
         # Rounded to 12 digits, so that 10,000 times 0.0001 is exactly 1.
         return float(f"{scale * per_quantity:.12g}"), float(f"{offset * per_quantity:.12g}")
@@ -259,8 +261,9 @@ def how_to_state_quantity(name: object, units: Units) -> str:
     return f"if they are {unit.quantity} itself, state the scale in each file: {_STATE % (unit.per_quantity, name)}"
 
 
-def _unstate(name: object, units: Units) -> str:
-    command, right = _UNSTATE.replace("FILE", str(name)), UNITS[units].description
+def _unstate(name: object, units: Units | None) -> str:
+    command = _UNSTATE.replace("FILE", str(name))
+    right = "right" if units is None else UNITS[units].description
     return f"if its numbers are {right} as they stand, take the statement out: {command}; else state the right scale"
 
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fusmae.data.index import SPLITS, Split
+from fusmae.data.pixels import MIN_PRESENCE
 from fusmae.examination.check import Status, counted
 from fusmae.examination.examine import Diagnosis
 from fusmae.files import write_json
-from fusmae.reports.histograms import band_histogram
+from fusmae.reports.histograms import band_histogram, value_histogram
 from fusmae.reports.page import write_page
 
 # In the order of the page: what must be acted on stands on top.
@@ -50,6 +51,8 @@ def write_report(folder: Path, diagnosis: Diagnosis, *, title: str, is_synthetic
         positions=_positions_png(diagnosis.positions),
         max_left_out=_MAX_LEFT_OUT,
         band_histogram=band_histogram,
+        value_histogram=value_histogram,
+        min_presence=MIN_PRESENCE,
         counted=counted,
     )
 

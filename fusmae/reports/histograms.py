@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fusmae.examination.examine import BandSummary
 from fusmae.examination.observe import histogram_edges
+from fusmae.examination.values import ValueTotals
 from fusmae.units import UNITS
 
 _WIDTH, _HEIGHT = 300, 110
@@ -50,6 +51,19 @@ def band_histogram(summary: BandSummary) -> Histogram:
         "",
         lines,
         spread,
+    )
+
+
+def value_histogram(totals: ValueTotals, edges: NDArray[np.float64], title: str) -> Histogram:
+    """The numbers of a regression in one split, and their mean."""
+    low, high = float(edges[0]), float(edges[-1])
+    return Histogram(
+        f"Histogram of {title}: mean {totals.mean:.4g}",
+        f"{low:.4g}",
+        f"{high:.4g}",
+        _filled(_steps(totals.histogram, edges)),
+        "",
+        (("measured", _x(totals.mean, low, high)),),
     )
 
 

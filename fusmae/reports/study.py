@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from fusmae.config.study import StudyConfig
+from fusmae.config.task import Task
 from fusmae.config.training import FinetuneConfig, ModelConfig, PretrainConfig, Readout
 from fusmae.data.index import SPLITS
 from fusmae.data.shards import ShardReader
@@ -16,7 +17,7 @@ from fusmae.files import write_json, write_text, written_whole
 from fusmae.reports import study_contents as contents
 from fusmae.reports.page import write_page
 from fusmae.study.comparisons import ANSWERS, Answer, verdict
-from fusmae.study.curves import confusions, micro_curves
+from fusmae.study.curves import confusions, micro_curves, value_scatters
 from fusmae.study.results import PICTURES, Cell, Found, Picture
 from fusmae.study.summary import Study, caveats, drawn_places, percent, summarise
 from fusmae.study.tables import as_markdown, as_metrics, with_deviation, write_plots
@@ -56,6 +57,7 @@ def write_report(
             caveats=caveats(study.cells),
             curves=curves,
             confusions=confusions(study),
+            scatters=value_scatters(study),
             pictures=pictures_by_title(study),
             percent=percent,
             with_deviation=with_deviation,
@@ -91,7 +93,7 @@ def study_about(
         in_focus = f"{study.focus.about}: {'; '.join(study.focus.classes)}. Their score is the mean of their APs"
     seconds = sum(found.cell.cost["pretrain_seconds"] for found in cells)
     return {
-        "Data": f"{test.origin.described.rstrip('.')}. Pairs: {sizes}. {len(test.classes)} classes, {study.kind}.",
+        "Data": f"{test.origin.described.rstrip('.')}. Pairs: {sizes}. {_labels_of(test.task)}.",
         "Model": f"width {model.dim}, {model.depth} blocks, patches of {model.patch_px} px on tiles of "
         f"{max(item.side_px for item in test.inputs)} px, decoders {model.decoder_dim} × {model.decoder_depth}, "
         f"target normalisation {model.target_norm}, mask ratio "
@@ -100,14 +102,15 @@ def study_about(
         f"labels; {seconds / 60:.0f} minutes for all cells together",
         "Protocols": f"{', '.join(study.protocols)}. kNN and probe read an encoder out as {_READOUTS[study.readout]}, "
         f"finetune as {_READOUTS[finetune.readout]}; a rival as it does itself. kNN: k = {study.neighbours}, "
-        "cosine. Probe: logistic regression on standardised frozen features, its regularisation chosen on the whole "
-        f"validation split. Finetune: {study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share "
-        f"of labels. Segment: a linear map of frozen tokens, {study.segment.steps} steps.",
+        f"cosine. Probe: {'ridge' if test.task.value else 'logistic'} regression on standardised frozen features, its "
+        "regularisation chosen on the whole validation split. Finetune: "
+        f"{study.finetune.steps} steps of {study.finetune.batch_size} pairs at any share of labels. Segment: a head "
+        f"for maps of 10 m on the frozen encoder, {study.segment.steps} steps.",
         **({"In focus": in_focus} if in_focus else {}),
         "Labels": f"{', '.join(f'{100 * share:g}%' for share in study.shares)} of train: nested, stratified, without "
         "replacement; another draw for each seed, the same one for every variant",
-        "Conditions": "kNN, probe and segment have a head for each set of modalities; finetune has one model for all, "
-        f"trained with {finetune.modality_drop:.0%} of batches without one modality. Clouds hide "
+        "Conditions": "kNN and probe have a head for each set of modalities; finetune and segment have one model for "
+        f"all, trained with {finetune.modality_drop:.0%} of batches without one modality. Clouds hide "
         f"{study.clouded_share:.0%} of each s2 tile; heads were trained without clouds.",
         "Seeds": f"{', '.join(map(str, study.seeds))}: weights, order, masks and label subsets",
         "Intervals": f"95 %, from {study.bootstrap_resamples} resamples of {drawn_places(cells)} and of seeds, the "
@@ -115,6 +118,12 @@ def study_about(
         "together. With few seeds the intervals come out somewhat narrow.",
         "Machine": "; ".join(devices),
     }
+
+
+def _labels_of(task: Task) -> str:
+    """`19 classes, multi-label classification`."""
+    of_what = f"{len(task.classes)} classes, " if task.classes else ""
+    return f"{of_what}{task.noun}{', a value per pixel of 10 m' if task.value is not None and task.is_dense else ''}"
 
 
 _MOST = 12

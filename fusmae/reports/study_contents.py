@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fusmae.study.comparisons import Question
-from fusmae.study.curves import Confusion, MicroCurve
+from fusmae.study.curves import Confusion, MicroCurve, ValueScatter
 from fusmae.study.results import HEADLINE
 from fusmae.study.summary import DIGITS, Spread, Study, SummaryRow, Use, percent, score_name, spread, spreads
 
@@ -232,6 +232,19 @@ def precision_recall(study: Study, curves: Sequence[MicroCurve]) -> list[Chart]:
                     colour = _colour(study.variants.index(curve.variant))
                     axis.step(curve.recall, curve.precision, where="post", color=colour, lw=1.3)
             axis.set(xlim=(0, 1), ylim=(0, 1.02))
+    return charts
+
+
+def predicted_values(study: Study, scatters: Sequence[ValueScatter]) -> list[Chart]:
+    """Predicted values over true ones, one chart per protocol."""
+    charts: list[Chart] = []
+    value = study.cells[0].cell.value
+    for scatter in scatters:
+        with _drawn(charts, use_title(scatter.use), f"true {value}", f"predicted {value}") as axis:
+            both = np.concatenate([scatter.true, scatter.predicted])
+            axis.plot([both.min(), both.max()], [both.min(), both.max()], color=_GRID, lw=1)
+            style = {"ls": "", "marker": _MARKERS[0], "ms": 2.5, "mew": 0, "alpha": 0.5}
+            axis.plot(scatter.true, scatter.predicted, color=_colour(0), **style)
     return charts
 
 

@@ -1,9 +1,14 @@
 """The service's answers, and the texts and examples of its OpenAPI document."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from fusmae.config.task import Task
+from fusmae.data.pixels import NO_CLASS
 
 
 class ModelName(BaseModel):
@@ -14,25 +19,86 @@ class ModelName(BaseModel):
     sha256: str = Field(description="SHA-256 of the ONNX file")
 
 
+JSON, NPZ, GEOTIFF = "application/json", "application/x-npz", "image/tiff"
+
+
+class PredictQuery(BaseModel):
+    """What an address may say after its `?`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probabilities: bool = Field(
+        default=False, description="whether a model of maps of classes also gives the probability of each class"
+    )
+
+
+# Arrays stay arrays until an answer is written, as JSON or in another format.
+_SCHEMA = WithJsonSchema({"type": "array", "items": {}})
+Numbers = Annotated[NDArray[Any], PlainSerializer(lambda array: array.tolist()), _SCHEMA]
+RoundedNumbers = Annotated[
+    NDArray[Any], PlainSerializer(lambda array: array.astype(np.float64).round(6).tolist()), _SCHEMA
+]
+
+
 class Answer(BaseModel):
     """What every answer about a request's tiles states."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: ModelName
     modalities: list[str] = Field(examples=[["s1", "s2"]], description="modalities of the request")
     warnings: list[str] = Field(examples=[[]], description="unusual findings that one tile can't prove")
 
 
-class Prediction(Answer):
-    """Probabilities of a request's tiles, in the request's order."""
+class TileClasses(Answer):
+    """Probabilities of classes of whole tiles, in the request's order."""
 
+    kind: Literal["multilabel", "multiclass"] = Field(description="multilabel: any number of classes; multiclass: one")
     classes: list[str] = Field(examples=[["Urban fabric", "Pastures", "Inland waters"]])
-    probabilities: list[list[float]] = Field(examples=[[[0.02, 0.91, 0.13]]], description="[B, K]: one row per tile")
+    probabilities: Numbers = Field(examples=[[[0.02, 0.91, 0.13]]], description="[B, K]: one row per tile")
+
+
+class ClassMaps(Answer):
+    """The most probable class of each pixel of 10 m, rows from the north, in the request's order."""
+
+    kind: Literal["segmentation"]
+    classes: list[str] = Field(examples=[["Urban fabric", "Pastures", "Inland waters"]])
+    map: Numbers = Field(
+        examples=[[[[1, 1], [1, 2]]]],
+        description=f"[B, h, w]: positions in `classes`, from 0; {NO_CLASS} where a GeoTIFF has no data",
+    )
+    probabilities: RoundedNumbers | None = Field(
+        default=None,
+        examples=[None],
+        description="[B, K, h, w], with `?probabilities=true`; in JSON rounded to six digits, null without data",
+    )
+
+
+class Quantity(BaseModel):
+    """What the numbers of a regression measure."""
+
+    name: str = Field(examples=["above-ground biomass"])
+    unit: str = Field(examples=["t/ha"], description="empty for a number without a unit")
+
+
+class Values(Answer):
+    """Values of tiles, or of each of their pixels of 10 m, rows from the north, in the request's order."""
+
+    kind: Literal["regression"]
+    value: Quantity
+    values: Numbers = Field(
+        examples=[[131.5]],
+        description="[B], or [B, h, w] from a model of values per pixel; null where a GeoTIFF has no data",
+    )
+
+
+Prediction = Annotated[TileClasses | ClassMaps | Values, Field(discriminator="kind")]
 
 
 class Embeddings(Answer):
     """Embeddings of a request's tiles, in the request's order."""
 
-    embeddings: list[list[float]] = Field(examples=[[[0.31, -1.2, 0.05]]], description="[B, D]: one row per tile")
+    embeddings: Numbers = Field(examples=[[[0.31, -1.2, 0.05]]], description="[B, D]: one row per tile")
 
 
 class ModelDescription(ModelName):
@@ -41,7 +107,8 @@ class ModelDescription(ModelName):
     inputs: list[dict[str, Any]] = Field(description="arrays by name: modality, units, gsd_m, bands, side_px")
     modalities: list[str]
     tile_m: int
-    classes: list[str] = Field(description="empty for an encoder, which answers /embed only")
+    task: Task | None = Field(description="what the model predicts; null for an encoder, which answers /embed only")
+    classes: list[str] = Field(description="empty for an encoder and for a model of values")
     data: str
     git: dict[str, Any]
 
@@ -72,15 +139,21 @@ class Refusal(BaseModel):
     text: str = Field(examples=["Tile 0, band VV looks like linear power, not dB.\n  got: …\n  expected: …\n  next: …"])
 
 
-DESCRIPTION = """Land cover of tiles, and their embeddings. `GET /model` names the arrays that the model takes, with
-their units: S1 is in dB, S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an
-absent modality are left out. Each answer names the model version that gave it. The service has no authentication: put
-a proxy before it."""
+DESCRIPTION = """What a model predicts for tiles (classes per tile, maps of classes or values at 10 m, values), and
+their embeddings. `GET /model` says what is predicted (`task`) and names the arrays that the model takes, with their
+units: S1 is in dB, S2 in digital numbers (reflectance times 10,000, without the offset of 1000). Arrays of an absent
+modality are left out. Each answer names the model version that gave it. The service has no authentication: put a proxy
+before it."""
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    406: {"model": Refusal, "description": "`Accept` names no format in which the answer can be given."},
+    408: {"model": Refusal, "description": "The body did not arrive in time."},
     413: {"model": Refusal, "description": "The body is too large; it was not read."},
     415: {"model": Refusal, "description": "Another content type."},
-    422: {"model": Refusal, "description": "Wrong shape, units, bands, CRS or grid, or damaged."},
+    422: {
+        "model": Refusal,
+        "description": "Wrong shape, units, bands, CRS, grid or query; damaged; or too large an answer.",
+    },
     503: {"model": Refusal, "description": "Too many requests; `Retry-After` says when to ask again."},
 }
 
@@ -94,8 +167,8 @@ _EXAMPLE = {
     "s2_60m": [[[["20 × 20 numbers: B01"]], [["20 × 20 numbers: B09"]]]],
 }
 _ARRAYS = {
-    "application/x-npz": {"schema": _NPZ},
-    "application/json": {"schema": _JSON, "example": {"inputs": _EXAMPLE}},
+    NPZ: {"schema": _NPZ},
+    JSON: {"schema": _JSON, "example": {"inputs": _EXAMPLE}},
 }
 ARRAYS_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _ARRAYS}}
 
@@ -109,3 +182,19 @@ def geotiff_body(modalities: Iterable[str]) -> dict[str, Any]:
         "properties": {key: {"type": "array", "items": _FILE} for key in modalities},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_NPZ_ANSWER = _FILE | {
+    "description": "file of `numpy.savez`: the arrays of the JSON answer by their names; `answer` is the rest, as JSON"
+}
+_MAP = _FILE | {
+    "description": "the tile's own grid at 10 m, as a map of `fusmae predict`. Numbers of classes from 1, with palette "
+    "and names, 0 without data; or with `?probabilities=true` a band of probabilities per class, uint8 with scale; or "
+    "values, float32, with their unit. The rest of the answer is JSON in the tag `ANSWER`."
+}
+
+
+def answered(meaning: str, *, is_of_files: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe the formats of an answer besides JSON; `is_of_files` is whether it may be a GeoTIFF."""
+    content = {NPZ: {"schema": _NPZ_ANSWER}} | ({GEOTIFF: {"schema": _MAP}} if is_of_files else {})
+    return {200: {"description": meaning, "content": content}}

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from copy import deepcopy
 from ipaddress import ip_address
 from time import perf_counter
-from typing import Any
+from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -26,25 +27,30 @@ from fusmae.inference.session import EMBEDDING, Device, Session
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,
+    GEOTIFF,
+    JSON,
+    NPZ,
     REFUSALS,
     Embeddings,
     Health,
     ModelDescription,
     Prediction,
+    PredictQuery,
     Refusal,
+    answered,
     geotiff_body,
 )
-from fusmae.serving.arrays import Arrays, check_units, read_json, read_npz
+from fusmae.serving.arrays import Tiles, check_units, read_json, read_npz
+from fusmae.serving.formats import Asked, choose_format
 from fusmae.serving.limits import Admission, Limits
 from fusmae.serving.loaded import LoadedModel, Watcher, find_model
 from fusmae.serving.metrics import Metrics, RequestCounter
 from fusmae.serving.tile import Upload, read_tile
 
 _ROUTES = frozenset({"/predict", "/predict/geotiff", "/embed", "/embed/geotiff", "/model", "/health", "/metrics"})
-_NPZ_TYPES = ("application/x-npz", "application/zip", "application/octet-stream")
+_NPZ_TYPES = (NPZ, "application/zip", "application/octet-stream")
 _MAX_FILES = 16
-# Reads a request's arrays by name, and gives warnings about them.
-_Read = Callable[[Session], tuple[Arrays, list[str]]]
+_Read = Callable[[Session], Tiles]
 _log = logging.getLogger("fusmae.serving")
 
 
@@ -62,7 +68,7 @@ class Service:
         self.metrics = Metrics()
         self.watcher = Watcher(reference, first, limits.poll_s, self.metrics)
         self.is_ready = False
-        self._max_batch = limits.max_batch
+        self._limits = limits
         # As few threads as cores bound the memory, too: unpacked bodies are larger than packed ones.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="request")
         self._num_running = 0
@@ -77,58 +83,73 @@ class Service:
         self.watcher.stop()
         self._threads.shutdown()
 
-    async def predict(self, read: _Read) -> Prediction:
-        """Probabilities for a request whose arrays by name, with warnings about them, `read` gives for a session.
+    async def predict(self, read: _Read, accept: str, *, with_probabilities: bool, is_placed: bool) -> Response:
+        """What the model predicts for a request's tiles, in a format that `accept` names.
+
+        Args:
+            read: function that reads the tiles for a session.
+            accept: the header `Accept`; "" for any format.
+            with_probabilities: whether a map of classes comes with their probabilities.
+            is_placed: whether the tile came as GeoTIFFs, so that a map of it can be one.
 
         Raises:
-            FusmaeError: the model is an encoder, or can't be run on these arrays.
+            FusmaeError: the model is an encoder, has no probabilities, or can't be run on these arrays; or the answer
+                would be too large.
+            HTTPException: 406, the answer can't be given in that format.
         """
         model = self.watcher.current
-        model.session.require_classes(model.file.label)
-        probabilities, facts = await self._run(read, model, "probabilities")
-        return Prediction(classes=list(model.session.classes), probabilities=probabilities, **facts)
+        task = model.session.require_task(model.file.label)
+        if with_probabilities and task.value is not None:
+            raise InputError(
+                f"{model.file.label} predicts {task.value.title}: a value has no probabilities.",
+                got="probabilities=true",
+                expected="an address without it",
+            )
+        offers = [GEOTIFF, JSON, NPZ] if is_placed and task.is_dense else [JSON, NPZ]
+        return await self._run(read, model, Asked(task, choose_format(accept, offers), with_probabilities))
 
-    async def embed(self, read: _Read) -> Embeddings:
+    async def embed(self, read: _Read, accept: str) -> Response:
         """Embeddings for a request; see `predict`.
 
         Raises:
             FusmaeError: the model gives no embedding, or can't be run on these arrays.
+            HTTPException: 406, see `predict`.
         """
         model = self.watcher.current
         model.session.require_embedding(model.file.label)
-        embeddings, facts = await self._run(read, model, EMBEDDING)
-        return Embeddings(embeddings=embeddings, **facts)
+        return await self._run(read, model, Asked(None, choose_format(accept, [JSON, NPZ])))
 
-    async def _run(self, read: _Read, model: LoadedModel, output: str) -> tuple[list[list[float]], dict[str, Any]]:
-        """One output's rows, and what every answer states."""
+    async def _run(self, read: _Read, model: LoadedModel, asked: Asked) -> Response:
         is_alone = not self._num_running
         self._num_running += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._answer, read, model, output, is_alone)
+            content = await loop.run_in_executor(self._threads, self._answer, read, model, asked, is_alone)
         finally:
             self._num_running -= 1
+        return Response(content, media_type=asked.media_type)
 
-    def _answer(
-        self, read: _Read, model: LoadedModel, output: str, is_alone: bool
-    ) -> tuple[list[list[float]], dict[str, Any]]:
+    def _answer(self, read: _Read, model: LoadedModel, asked: Asked, is_alone: bool) -> bytes:
         session = model.session
-        pixels, warnings = read(session)
-        modalities = session.check(pixels)
-        num_tiles = len(next(iter(pixels.values())))
-        if not 0 < num_tiles <= self._max_batch:
+        tiles = read(session)
+        modalities = session.check(tiles.pixels)
+        num_tiles = len(next(iter(tiles.pixels.values())))
+        if not 0 < num_tiles <= self._limits.max_batch:
             raise InputError(
                 "Too many tiles, or none.",
                 got=num_tiles,
-                expected=f"1 to {self._max_batch} per request",
+                expected=f"1 to {self._limits.max_batch} per request",
                 hint="send the tiles in several requests",
             )
-        warnings = warnings + check_units(pixels, session.inputs)
+        asked.require_small(session, num_tiles, self._limits.max_answer_mb)
+        warnings = [*tiles.warnings, *check_units(tiles.pixels, session.inputs)]
         begun = perf_counter()
-        rows = session.run(pixels, modalities, outputs=[output], on_one_core=not is_alone)[output]
+        output = session.output if asked.task else EMBEDDING
+        rows = session.run(tiles.pixels, modalities, outputs=[output], on_one_core=not is_alone)[output]
         self.metrics.tiles.observe(num_tiles)
         self.metrics.model_seconds.observe(perf_counter() - begun)
-        return rows.tolist(), {"model": model.identity, "modalities": list(modalities), "warnings": warnings}
+        facts = {"model": model.identity, "modalities": list(modalities), "warnings": warnings}
+        return asked.written(rows, tiles.ground, facts)
 
 
 def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
@@ -143,10 +164,10 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
 
     async def arrays_of(request: Request) -> _Read:
         body, media_type = await request.body(), _media_type(request)
-        if media_type == "application/json":
-            return lambda session: (read_json(body, session.inputs), [])
+        if media_type == JSON:
+            return lambda session: Tiles(read_json(body, session.inputs))
         if media_type in _NPZ_TYPES:
-            return lambda session: (read_npz(body, session.inputs, limits.max_batch), [])
+            return lambda session: Tiles(read_npz(body, session.inputs, limits.max_batch))
         raise HTTPException(415, f"Content-Type is {media_type or 'absent'}; send application/json or {_NPZ_TYPES[0]}.")
 
     async def files_of(request: Request) -> _Read:
@@ -160,21 +181,53 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
                     files[modality].append(Upload(file.filename or modality, await file.read()))
         return lambda session: read_tile(files, session.inputs, session.groups)
 
-    @app.post("/predict", openapi_extra=ARRAYS_BODY, summary="Probabilities of tiles as arrays")
-    async def predict(request: Request) -> Prediction:
-        return await service.predict(await arrays_of(request))
+    def accepted(request: Request) -> str:
+        return request.headers.get("accept", "")
 
-    @app.post("/predict/geotiff", openapi_extra=form_body, summary="Probabilities of one tile as GeoTIFFs")
-    async def predict_geotiff(request: Request) -> Prediction:
-        return await service.predict(await files_of(request))
+    predicted, embedded = answered("What the model predicts."), answered("The embeddings.")
+    mapped = answered("What the model predicts; by default a GeoTIFF where that is a map.", is_of_files=True)
 
-    @app.post("/embed", openapi_extra=ARRAYS_BODY, summary="Embeddings of tiles as arrays")
-    async def embed(request: Request) -> Embeddings:
-        return await service.embed(await arrays_of(request))
+    @app.post(
+        "/predict",
+        openapi_extra=ARRAYS_BODY,
+        response_model=Prediction,
+        responses=predicted,
+        summary="What the model predicts for tiles as arrays",
+    )
+    async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+        read, accept = await arrays_of(request), accepted(request)
+        return await service.predict(read, accept, with_probabilities=query.probabilities, is_placed=False)
 
-    @app.post("/embed/geotiff", openapi_extra=form_body, summary="Embedding of one tile as GeoTIFFs")
-    async def embed_geotiff(request: Request) -> Embeddings:
-        return await service.embed(await files_of(request))
+    @app.post(
+        "/predict/geotiff",
+        openapi_extra=form_body,
+        response_model=Prediction,
+        responses=mapped,
+        summary="What the model predicts for one tile as GeoTIFFs",
+    )
+    async def predict_geotiff(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+        read, accept = await files_of(request), accepted(request)
+        return await service.predict(read, accept, with_probabilities=query.probabilities, is_placed=True)
+
+    @app.post(
+        "/embed",
+        openapi_extra=ARRAYS_BODY,
+        response_model=Embeddings,
+        responses=embedded,
+        summary="Embeddings of tiles as arrays",
+    )
+    async def embed(request: Request) -> Response:
+        return await service.embed(await arrays_of(request), accepted(request))
+
+    @app.post(
+        "/embed/geotiff",
+        openapi_extra=form_body,
+        response_model=Embeddings,
+        responses=embedded,
+        summary="Embedding of one tile as GeoTIFFs",
+    )
+    async def embed_geotiff(request: Request) -> Response:
+        return await service.embed(await files_of(request), accepted(request))
 
     @app.get("/model", summary="Inputs that the model takes")
     async def model() -> ModelDescription:
@@ -197,7 +250,7 @@ def make_app(reference: str, first: LoadedModel, limits: Limits) -> FastAPI:
     async def metrics() -> Response:
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    for kind in (FusmaeError, HTTPException, ClientDisconnect, Exception):
+    for kind in (FusmaeError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _on_error)
     app.add_middleware(Admission, limits=limits, metrics=service.metrics)
     app.add_middleware(RequestCounter, metrics=service.metrics, routes=_ROUTES)
@@ -213,6 +266,11 @@ async def _on_error(_: Request, error: Exception) -> Response:
     match error:
         case FusmaeError():
             status, kind, text = 422, type(error).__name__, str(error)
+        case RequestValidationError():
+            first, expected = error.errors()[0], "probabilities=true, probabilities=false, or nothing"
+            got = f"{first['loc'][-1]}={first['input']}"
+            status, kind = 422, "RequestError"
+            text = str(InputError(f"The query can't be used: {first['msg']}.", got=got, expected=expected))
         case HTTPException():
             status, kind, text, headers = error.status_code, "RequestError", str(error.detail), error.headers
         case ClientDisconnect():

@@ -4,6 +4,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from math import prod
 from typing import IO, Any
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE
+from fusmae.inference.session import MAP_GSD_M
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.raster_file import Flags
 from fusmae.rasters.s1_units import CROSSED_DB
 from fusmae.rasters.s2_offset import FLOOR_QUANTILE, OFFSET, judge_floors
 from fusmae.rasters.unit_check import NODATA_HINT, Mistake, find_mistake, find_strange
@@ -22,6 +25,31 @@ from fusmae.units import Unit
 
 Arrays = dict[str, NDArray[Any]]
 _Bands = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a tile lies that came as GeoTIFFs, north up."""
+
+    crs: Any  # CRS of the files, as rasterio has it
+    left: float  # left edge of the tile in the CRS's metres
+    top: float  # top edge of the tile
+    has_data: Flags  # `[h, w]`, true for pixels of 10 m of which some modality that is answered has data
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of a request."""
+
+    pixels: Arrays  # `[B, C, h, w]` by input name, in physical units
+    warnings: tuple[str, ...] = ()  # sentences on what was filled or left out
+    ground: Ground | None = None  # where the tile lies; None for arrays
+
+
+def map_side_px(inputs: Sequence[ModalityInput]) -> int:
+    """Side of a tile in pixels of a map, of 10 m."""
+    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M
+
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError)
 """Errors that zipfile and numpy raise for bytes that are not `.npz`, are encrypted, or have another compression."""

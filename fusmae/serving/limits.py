@@ -1,6 +1,7 @@
 """Limits of the service: how much it does at once, and the middleware that refuses more."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,19 +12,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fusmae.serving.answers import Refusal
 from fusmae.serving.metrics import Metrics
 
+_log = logging.getLogger("fusmae.serving")
+
 _BODY_S = 60.0
 """Longest time for a request's body to arrive, in seconds: a slow client occupies a place that others need."""
+_ANSWER_S = 60.0
+"""Longest time in seconds for which a client may take to receive an answer: it occupies a place meanwhile."""
+_PIECE_BYTES = 2**18
+"""Largest number of an answer's bytes that are handed to the network at once; the rest waits until they have left."""
 _LINGER_S = 5.0
 """Longest time in seconds for which the rest of a refused body is read."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one service; memory is at most about `max_requests` times `max_body_mb`."""
+    """Bounds of one service; memory is at most about `max_requests` times `max_body_mb` and `max_answer_mb`."""
 
     max_batch: int  # maximum number of tiles in one request
     max_requests: int  # maximum number of requests in progress; further ones get status 503
     max_body_mb: float  # maximum size of a request's body in MB (10^6 bytes)
+    max_answer_mb: float  # maximum size in MB of an answer, and of the numbers that the model gives for it
     poll_s: float  # seconds between two queries of the alias
     stop_s: int  # seconds that requests have to finish when the service stops
 
@@ -60,9 +68,12 @@ class Admission:
             self._require_room(scope)
             async with self._places:
                 with self._metrics.in_progress.track_inprogress():
-                    await self._app(scope, self._counted(receive), send)
+                    await self._app(scope, self._counted(receive), _in_pieces(send))
         except _RefusedError as refused:
             await _refuse(receive, send, refused.answer)
+        except _TooSlowError:
+            # The server closes the connection: the answer is not complete.
+            _log.warning("an answer had not been received after %g s", _ANSWER_S)
 
     def _require_room(self, scope: Scope) -> None:
         stated = dict(scope["headers"]).get(b"content-length", b"0")
@@ -95,6 +106,30 @@ class Admission:
                 "  next:     ask for fewer tiles at once, or send .npz instead of JSON"
             )
             raise _RefusedError(413, "BodyTooLarge", text)
+
+
+class _TooSlowError(Exception):
+    """A client has not received its answer in time."""
+
+
+def _in_pieces(send: Send) -> Send:
+    """Send answers piece by piece, so that a client that does not read them keeps its place, for some time."""
+
+    async def send_in_pieces(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) <= _PIECE_BYTES:
+            await send(message)
+            return
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                for start in range(0, len(body), _PIECE_BYTES):
+                    stop = start + _PIECE_BYTES
+                    is_last = stop >= len(body) and not message.get("more_body", False)
+                    await send({"type": message["type"], "body": body[start:stop], "more_body": not is_last})
+        except TimeoutError as error:
+            raise _TooSlowError from error
+
+    return send_in_pieces
 
 
 async def _refuse(receive: Receive, send: Send, answer: JSONResponse) -> None:

@@ -39,6 +39,7 @@ class LoadedModel:
             inputs=[item.model_dump(mode="json") for item in inputs],
             modalities=metadata["modalities"],
             tile_m=inputs[0].side_px * inputs[0].gsd_m,
+            task=self.session.task,
             classes=list(self.session.classes),
             data=metadata.get("data", ""),
             git=metadata.get("git", {}),

@@ -15,10 +15,12 @@ from rasterio.io import MemoryFile
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import require_real
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
+from fusmae.inference.session import MAP_GSD_M
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.band_names import names_in, needed_bands
 from fusmae.rasters.geometry import box_of, is_turned, north_up
-from fusmae.rasters.raster_file import nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
+from fusmae.rasters.raster_file import Flags, nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
+from fusmae.serving.arrays import Ground, Tiles, map_side_px
 from fusmae.sources.shared.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0
@@ -38,8 +40,8 @@ class Upload:
 
 def read_tile(
     files: Mapping[str, Sequence[Upload]], inputs: Sequence[ModalityInput], groups: Collection[str] = ()
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Read one tile's files into finite arrays `[1, C, h, w]`, with warnings.
+) -> Tiles:
+    """Read one tile's files into finite arrays `[1, C, h, w]`, with warnings, and where the tile lies.
 
     A modality may come in several files. Bands are found by their description; a band that is alone in its file and has
     none is found by the end of the file's name: `…_B02.tif`. A file on a finer grid than the model's is averaged to it.
@@ -52,12 +54,14 @@ def read_tile(
             can't be right.
         PairError: the files cover different ground.
     """
-    known = list(dict.fromkeys(item.modality for item in inputs))
-    if foreign := sorted(set(files) - set(known)):
-        raise InputError(f"The model has no modality {foreign[0]}.", got=sorted(files), expected=f"some of {known}")
+    taken = list(dict.fromkeys(item.modality for item in inputs))
+    if foreign := sorted(set(files) - set(taken)):
+        raise InputError(f"The model has no modality {foreign[0]}.", got=sorted(files), expected=f"some of {taken}")
     rasters: dict[str, Raster] = {}
     arrays: dict[str, NDArray[Any]] = {}
     warnings: list[str] = []
+    side_px = map_side_px(inputs)
+    has_data = np.zeros((side_px, side_px), np.bool_)
     for modality, uploads in files.items():
         wanted = [item for item in inputs if item.modality == modality]
         files_read = [_read_file(upload, wanted) for upload in uploads]
@@ -73,8 +77,10 @@ def read_tile(
             if item not in given
         ]
         read = {i.name: np.stack([_on_grid(bands[b], b, i) for b in i.bands]) for i in given}
+        known = _has_data(read, given, side_px)
         share = _fill(read)
         if share <= MAX_EMPTY_SHARE:
+            has_data |= known
             arrays |= {name: array[None] for name, array in read.items()}
         if share:
             warnings.append(
@@ -82,7 +88,7 @@ def read_tile(
                 + ("filled with the tile's means" if share <= MAX_EMPTY_SHARE else "the tile is answered without it")
             )
     if not rasters:
-        raise InputError("The form has no file.", expected=f"files in fields named {sorted(known)}")
+        raise InputError("The form has no file.", expected=f"files in fields named {sorted(taken)}")
     check_same_ground("in the request", rasters)
     if not arrays:
         raise InputError(
@@ -92,7 +98,16 @@ def read_tile(
             hint="no data are what a file states as nodata, masks or hides by alpha, what is not finite, and 0 in all "
             "bands",
         )
-    return arrays, warnings
+    first = next(iter(rasters.values()))
+    left, _, _, top = first.bounds
+    return Tiles(arrays, tuple(warnings), Ground(first.crs, left, top, has_data))
+
+
+def _has_data(arrays: Mapping[str, NDArray[Any]], given: Sequence[ModalityInput], side_px: int) -> Flags:
+    """Flags `[side_px, side_px]` of pixels of 10 m at whose centre a modality's finest input has data."""
+    finest = min(given, key=lambda item: item.gsd_m)
+    at = (2 * np.arange(side_px) + 1) * MAP_GSD_M // (2 * finest.gsd_m)
+    return np.asarray(np.isfinite(arrays[finest.name]).all(axis=0)[at[:, None], at])
 
 
 def _empty_zeros(rasters: Sequence[Raster], wanted: Sequence[ModalityInput]) -> None:

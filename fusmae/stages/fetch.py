@@ -18,4 +18,4 @@ def fetch(data: DataConfig, runtime: RuntimeConfig, *, downloads: Path, raw: Pat
     source = open_source(data.source.name, data.source.settings, data.inputs, data.kind)
     options = DownloadOptions(tuple(runtime.mirrors), runtime.num_connections)
     files = source.fetch(downloads, raw / source.name, options)
-    write_json(receipt, receipt_of(data.source, files))
+    write_json(receipt, receipt_of(data, files))

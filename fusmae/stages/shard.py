@@ -22,7 +22,7 @@ def shard(
     """Write shards with every pair in `index` to `out`, then the `statistics` of the train split."""
     source, pairs = open_source(data.source.name, data.source.settings, data.inputs, data.kind), read_index(index)
     folder = (raw / source.name).absolute()
-    require_as_received(data.source, folder, receipt)
+    require_as_received(data, folder, receipt)
     # DVC deletes a stage's outputs before it runs it: shards that a killed run has finished are kept beside them.
     params = data.model_dump(mode="json", exclude={"tolerated"})
     key = resume_key("shard", params, [receipt, index], stage_code("shard", source=source.name))
@@ -45,7 +45,7 @@ def shard(
         )
         require_tolerated(left_out, data.tolerated, index.with_name("left_out.json"), num_pairs=len(pairs))
         measured = measure_statistics(unfinished.absolute(), run=run)
-    require_as_received(data.source, folder, receipt)
+    require_as_received(data, folder, receipt)
     write_statistics(statistics, measured)
     if out.exists():
         shutil.rmtree(out)

@@ -47,8 +47,7 @@ def study_measure(
         )
         features = measurement.features()
         measurement.add_heads(features)
-        measurement.add_finetuned()
-        measurement.add_maps()
+        measurement.add_trained()
         found = retrieval(features["test"], opened.encoder.modalities)
         write_measured(out, variant, measurement, found, tiles, run)
         rows = measurement.book.rows

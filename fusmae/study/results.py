@@ -4,8 +4,8 @@ A cell is a folder:
 
     fusmae-0/
     ├── cell.json        rows with scores and bootstrap draws, cost, evidence, training curves, provenance
-    ├── predictions.npz  `labels` [N, K]; by row name (`probe/0.1/s1+s2`) probabilities [N, K] float16;
-    │                    by `confusion/<row name>` a [K, K] count matrix, rows true, columns predicted
+    ├── predictions.npz  `labels` of tiles [N, K]; by row name (`probe/0.1/s1+s2`) probabilities [N, K] float16, or
+    │                    values [N, 1]; by `confusion/<row name>` a [K, K] count matrix, rows true, columns predicted
     └── pictures/        PNGs, with their content and location on Earth in pictures.json
 """
 
@@ -18,13 +18,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Kind
 from fusmae.errors import StudyError
 from fusmae.files import write_json, written_whole
 
 CELL, PREDICTIONS, PICTURES = "cell.json", "predictions.npz", "pictures"
 
-Kind = Literal["multilabel", "multiclass", "segmentation"]
-HEADLINE: Mapping[Kind, str] = {"multilabel": "macro_ap", "multiclass": "accuracy", "segmentation": "miou"}
+HEADLINE: Mapping[Kind, str] = {
+    "multilabel": "macro_ap",
+    "multiclass": "accuracy",
+    "segmentation": "miou",
+    "regression": "r2",
+}
 """Name of the score by which rows of a kind are compared, and which is bootstrapped."""
 
 FOCUS = "focus_ap"
@@ -39,9 +44,8 @@ class Row:
     share: float  # share of the training labels, 0..1
     condition: str  # input of the encoder: `s1+s2`, `s1`, `s2`, `s1+clouded s2`
     kind: Kind  # kind of prediction
-    # Scores by name: macro_ap, micro_ap, macro_f1, micro_f1; accuracy, macro_f1; or miou, accuracy.
-    scores: Mapping[str, float]
-    per_class: Mapping[str, float]  # AP or IoU of each class that the test set has
+    scores: Mapping[str, float]  # scores by name, those of the kind's scorer in `fusmae.evaluation.scorers`
+    per_class: Mapping[str, float]  # AP, recall or IoU of each class that the test set has; empty for a value
     # Headline score on resamples of the test places; all rows of a study have the same resamples, so that the
     # difference of two rows' draws is a paired bootstrap.
     draws: Sequence[float]
@@ -86,9 +90,10 @@ class Cell:
     # `run` and `pretrain_run` (ids of MLflow runs), `commit`, `is_dirty`, `data` (hash of the shards), `device`,
     # `warning` (for synthetic data), `test_places` (number of places per draw; absent in older cells).
     origin: Mapping[str, Any]
-    classes: Sequence[str]  # names of the classes, in the order of a label vector
+    classes: Sequence[str]  # names of the classes, in the order of a label vector; empty for a value
     # Names of the land-cover maps' classes, in their order; empty where the data has no maps.
     map_classes: Sequence[str]
+    value: str = ""  # name and unit of the value that is predicted; "" for classes
 
     @property
     def name(self) -> str:
@@ -114,8 +119,8 @@ class Found:
     """A cell in its folder, to write or read back."""
 
     cell: Cell  # the cell's numbers
-    labels: NDArray[Any]  # label vectors `[N, K]` of test; empty where there are only maps
-    predictions: Mapping[str, NDArray[Any]]  # probabilities `[N, K]` by row name
+    labels: NDArray[Any]  # label vectors `[N, K]` of test, or values `[N, 1]`
+    predictions: Mapping[str, NDArray[Any]]  # probabilities `[N, K]` or values `[N, 1]` by row name; none of maps
     confusions: Mapping[str, NDArray[Any]]  # confusion counts `[K, K]` by row name
     pictures: Sequence[Picture]  # pictures of the cell's gallery
     folder: Path  # path of the cell's folder
@@ -124,8 +129,10 @@ class Found:
 def write_cell(found: Found) -> None:
     """Write a cell's numbers and the list of its pictures, which the caller writes."""
     found.folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"labels": found.labels.astype(np.uint8)}
-    arrays |= {name: probabilities.astype(np.float16) for name, probabilities in found.predictions.items()}
+    # A value may be of any size; probabilities are not.
+    label, prediction = (np.float32, np.float32) if found.cell.value else (np.uint8, np.float16)
+    arrays: dict[str, NDArray[Any]] = {"labels": found.labels.astype(label)}
+    arrays |= {name: predicted.astype(prediction) for name, predicted in found.predictions.items()}
     arrays |= {f"confusion/{name}": counts.astype(np.int64) for name, counts in found.confusions.items()}
     with written_whole(found.folder / PREDICTIONS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -8,19 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Kind
 from fusmae.errors import StudyError
 from fusmae.evaluation.resampling import over_seeds, why_no_interval
-from fusmae.study.results import FOCUS, HEADLINE, Found, Kind, Row
+from fusmae.evaluation.scorers import LABELS
+from fusmae.study.results import FOCUS, HEADLINE, Found, Row
 
 _PROTOCOLS = ("knn", "probe", "finetune", "segment")
-_SCORE_NAMES = {
-    "macro_ap": "macro AP",
-    "micro_ap": "micro AP",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "miou": "mean IoU",
-    FOCUS: "macro AP in focus",
-}
+_SCORE_NAMES = {**LABELS, FOCUS: "macro AP in focus"}
 # Decimal places of the draws in the report page; all intervals are computed from rounded draws, so that they agree.
 DIGITS = 5
 _SEED = 0
@@ -48,7 +43,7 @@ class SummaryRow:
     kind: Kind  # kind of prediction
     seeds: tuple[int, ...]  # random seeds of the measured cells
     scores: Mapping[str, Spread]  # mean and deviation of each score, by name
-    per_class: Mapping[str, float]  # AP or IoU of each class, as the mean over seeds
+    per_class: Mapping[str, float]  # AP, recall or IoU of each class, as the mean over seeds
     draws: NDArray[np.float64]  # headline scores `[draws]` on the study's resamples of places and seeds
     low: float  # lower end of the headline score's 95 % interval
     high: float  # upper end of that interval
@@ -214,6 +209,7 @@ def _check_comparable(cells: Sequence[Found], reference: str) -> None:
     if repeated := _repeated(names):
         raise StudyError("A variant and seed are there more than once.", got=repeated, expected="one cell each")
     _same(cells, "lists of classes", lambda found: tuple(found.cell.classes))
+    _same(cells, "values", lambda found: found.cell.value)
     _same(cells, "lists of map classes", lambda found: tuple(found.cell.map_classes))
     _same(cells, "test labels", lambda found: (found.labels.shape, found.labels.tobytes()))
     for found in cells:

@@ -3,21 +3,33 @@
 from fusmae.config.data import DataConfig
 from fusmae.config.params import Config, checked, parse_config
 from fusmae.config.study import StudyConfig, VariantConfig
+from fusmae.config.task import Kind
 from fusmae.errors import ConfigError
+
+_WITH_FOCUS: tuple[Kind, ...] = ("multilabel", "segmentation")
+"""Kinds of which tiles have any number of classes."""
 
 
 def study_of(config: Config) -> StudyConfig:
     """The section `study`.
 
     Raises:
-        ConfigError: the parameters have no such section, or it is wrong.
+        ConfigError: the parameters have no such section, or it is wrong or does not fit the kind of labels.
     """
     if config.study is None:
         raise ConfigError(
             "These parameters have no section `study`.",
             hint="`make study` writes study/params.yaml; then `fusmae --params study/params.yaml …`",
         )
-    return checked(StudyConfig, config.study, where="section study")
+    study = checked(StudyConfig, config.study, where="section study")
+    if study.focus and config.data.kind not in _WITH_FOCUS:
+        raise ConfigError(
+            "study.focus names classes whose average precision is compared, which these labels don't have.",
+            got=f"study.focus with data.kind {config.data.kind}",
+            expected=f"study.focus null, or data.kind {' or '.join(_WITH_FOCUS)}",
+            hint="make study STUDY='study.focus=null …'",
+        )
+    return study
 
 
 def variant_of(config: Config, name: str) -> VariantConfig:

@@ -232,7 +232,7 @@ def test_tiles_are_embedded_and_compared_with_the_training_data(workspace, scene
 
 @pytest.fixture(scope="module")
 def client(workspace):
-    limits = Limits(max_batch=4, max_requests=8, max_body_mb=2.0, poll_s=60.0, stop_s=5)
+    limits = Limits(max_batch=4, max_requests=8, max_body_mb=2.0, max_answer_mb=8.0, poll_s=60.0, stop_s=5)
     with TestClient(make_app(str(workspace.model), find_model(str(workspace.model)), limits)) as client:
         yield client
 

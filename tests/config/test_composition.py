@@ -111,7 +111,12 @@ def test_a_group_replaces_its_sections_and_no_other(checkout, group, choice):
 
 def test_a_group_and_a_value_in_it_go_together_in_any_order(checkout):
     compose(checkout, ["data.source.num_pairs=200", "data=synthetic"])
-    assert params(checkout)["data"]["source"] == {"name": "synthetic", "num_pairs": 200, "seed": 0}
+    assert params(checkout)["data"]["source"] == {
+        "name": "synthetic",
+        "num_pairs": 200,
+        "seed": 0,
+        "value_per": "pixel",
+    }
 
 
 def test_schedules_set_every_value_of_their_sections():
@@ -172,6 +177,7 @@ def test_dvc_exp_run_lays_values_over_the_parameters_that_are_there(tmp_path, pr
 
 
 DESCRIBED = {
+    "kind": "multilabel",
     "source": {"name": "folder", "classes": ["1e-4", "maize, sweet"], "s2_offset": 0, "units": {}},
     "tile_m": 600,
     "shard_pairs": 10,
@@ -194,6 +200,20 @@ def test_data_folder_is_what_the_folder_says_of_itself(checkout, described):
     assert params(checkout) == PARAMS | {"data": DESCRIBED}
     compose(checkout, ["data=folder", "data.tile_m=1200"])
     assert params(checkout)["data"] == DESCRIBED | {"tile_m": 1200}
+
+
+def test_a_description_of_an_older_version_has_several_labels_per_pair(checkout, described):
+    described.write_text(described.read_text(encoding="utf-8").replace("kind: multilabel\n", ""), encoding="utf-8")
+    compose(checkout, ["data=folder"])
+    assert params(checkout)["data"] == DESCRIBED
+
+
+def test_a_description_states_its_kind_and_its_quantity(checkout, described):
+    value = {"name": "biomass", "unit": "t/ha", "min": 0, "max": None, "per": "pixel"}
+    stated = DESCRIBED | {"kind": "regression", "source": DESCRIBED["source"] | {"classes": [], "value": value}}
+    described.write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+    compose(checkout, ["data=folder"])
+    assert params(checkout)["data"] == stated
 
 
 def test_a_described_folder_changes_nothing_unless_it_is_asked_for(checkout, described):

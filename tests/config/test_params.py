@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fusmae.config.params import load_config, parse_config
 from fusmae.config.source import FolderConfig
-from fusmae.config.task import Task
+from fusmae.config.task import KINDS, Task
 from fusmae.errors import ConfigError
 from fusmae.evaluation.scorers import metrics_of
 
@@ -399,36 +399,102 @@ def test_params_that_are_not_utf8_name_the_line(tmp_path):
         load_config(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize(("labels", "kind"), [("multi", "multilabel"), ("single", "multiclass")])
-def test_sen12ms_s_former_key_of_labels_is_refused_with_the_kind_to_write(labels, kind):
-    values = composed("data=sen12ms", "model=small", f"+data.source.labels={labels}")
-    advice = f"data.source: got labels {labels}; expected no such key: delete it, and write data.kind: {kind}"
-    with pytest.raises(ConfigError, match=advice):
-        parse_config(values, where="params.yaml")
-    del values["data"]["source"]["labels"]
-    values["data"]["kind"] = kind  # what the error advises
+@pytest.mark.parametrize(("labels", "kind"), [("single", "multiclass"), ("multi", "multilabel")])
+def test_the_key_that_said_how_many_labels_a_tile_of_sen12ms_has_is_now_the_kind(labels, kind):
+    values = composed("data=sen12ms", "model=small")
+    values["data"]["source"]["labels"] = labels
+    expected = f"data.source: got labels {labels}; expected no such key: delete it, and write data.kind: {kind}"
+    assert expected in message(values)
+    del values["data"]["source"]["labels"]  # what the error advises
+    values["data"]["kind"] = kind
     assert parse_config(values, where="params.yaml").data.kind == kind
+
+
+OFFERED = {
+    "sample": ["multilabel"],
+    "bigearthnet": ["multilabel", "segmentation"],
+    "sen12ms": ["multilabel", "multiclass", "segmentation"],
+    "synthetic": ["multilabel", "multiclass", "segmentation", "regression"],
+    "folder": ["multilabel", "multiclass", "segmentation"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("data", OFFERED)
+def test_a_kind_that_the_source_does_not_offer_is_refused_before_anything_is_fetched(data, kind):
+    values = composed(f"data={data}", "model=small", f"data.kind={kind}")
+    if kind in OFFERED[data]:
+        assert parse_config(values, "params.yaml").data.kind == kind
+        return
+    text = message(values)
+    assert f"kind: got {kind}; expected {' or '.join(OFFERED[data])}, which {data} offers with these settings" in text
+    assert ("a regression needs data.source.value and no classes" in text) == (data == "folder")
+
+
+def test_bigearthnet_v1_has_no_maps_to_segment():
+    values = composed("data=bigearthnet", "data.source.version=1", "data.kind=segmentation")
+    assert "kind: got segmentation; expected multilabel, which bigearthnet offers with these settings" in message(
+        values
+    )
+
+
+def of_folder(kind: str, **source: Any) -> Any:
+    values = composed("data=folder", f"data.kind={kind}")
+    values["data"]["source"] |= source
+    return values
+
+
+VALUE = {"name": "biomass", "unit": "t/ha", "min": 0, "max": 400, "per": "pixel"}
+
+
+def test_a_folder_has_a_value_or_classes():
+    found = parse_config(of_folder("regression", classes=[], value=VALUE), "params.yaml").data.source.value
+    assert (found.title, found.range, found.per) == ("biomass (t/ha)", "at least 0 and at most 400", "pixel")
+    assert "got value biomass and classes ['water', 'land']; expected one" in message(
+        of_folder("regression", value=VALUE)
+    )
+    for kind in ("multilabel", "multiclass", "segmentation"):
+        assert f"got {kind}; expected regression" in message(of_folder(kind, classes=[], value=VALUE))
 
 
 @pytest.mark.parametrize(
-    ("source", "kind", "expected"),
+    ("changes", "said"),
     [
-        ("sample", "segmentation", "data: kind: got segmentation; expected multilabel, which sample offers"),
-        ("sen12ms", "regression", "expected multilabel or multiclass or segmentation, which sen12ms offers"),
-        ("bigearthnet", "multiclass", "got multiclass; expected multilabel"),
-        ("folder", "regression", "a regression needs data.source.value and no classes"),
+        ({"min": 400, "max": 0}, "got min 400 and max 0; expected min below max"),
+        ({"per": "field"}, "data.source.value.per: got 'field'"),
+        ({"name": ""}, "data.source.value.name"),
+        ({"units": "t/ha"}, "data.source.value.units: unknown key"),
     ],
 )
-def test_a_kind_of_labels_that_the_source_does_not_offer_is_refused(source, kind, expected):
-    values = composed(f"data={source}", "model=small", f"data.kind={kind}")
-    with pytest.raises(ConfigError, match=expected):
-        parse_config(values, where="params.yaml")
+def test_a_quantity_that_can_t_be_is_refused(changes, said):
+    assert said in message(of_folder("regression", classes=[], value=VALUE | changes))
 
 
-@pytest.mark.parametrize("kind", ["multilabel", "multiclass", "segmentation", "regression"])
-def test_the_synthetic_world_offers_every_kind(kind):
-    values = composed("data=synthetic", "model=small", f"data.kind={kind}")
-    assert parse_config(values, where="params.yaml").data.kind == kind
+@pytest.mark.parametrize(
+    ("kind", "source", "said"),
+    [
+        ("multiclass", {"classes": ["water"]}, "got multiclass with 1 source.classes; expected 2 to 255"),
+        ("segmentation", {"classes": ["water"]}, "got segmentation with 1 source.classes; expected 2 to 255"),
+        ("segmentation", {"classes": []}, "got segmentation with 0 source.classes; expected 2 to 255"),
+        ("segmentation", {"class_values": [1]}, "got class_values [1]; expected a number of its own for each of"),
+        ("segmentation", {"class_values": [1, 1]}, "got class_values [1, 1]; expected a number of its own for each"),
+        ("segmentation", {"class_values": [1, 255]}, "got [255] as ignore_values and as numbers of classes"),
+        ("segmentation", {"ignore_values": [0, 9]}, "got [0] as ignore_values and as numbers of classes"),
+    ],
+)
+def test_classes_that_maps_can_t_have_are_refused(kind, source, said):
+    assert said in message(of_folder(kind, **source))
+
+
+def test_pairs_without_any_class_may_be_of_one_class_per_pair_for_pretraining():
+    assert parse_config(of_folder("multiclass", classes=[]), "params.yaml").data.kind == "multiclass"
+
+
+def test_a_modality_that_is_named_like_the_folder_of_maps_is_refused():
+    values = of_folder("multilabel")
+    values["data"]["modalities"]["maps"] = values["data"]["modalities"]["s1"]
+    values["model"]["mask_ratio"] |= {"maps": 0.5}
+    assert "modalities.maps: got a modality named maps; expected another name" in message(values)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.cluster import open_cluster
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import measure_statistics
@@ -50,7 +51,7 @@ def test_no_items_give_no_results(two_workers):
 def test_shards_and_statistics_have_the_same_bytes_as_from_one_process(
     two_workers, tmp_path, shards, statistics, pairs, read_pair, inputs, classes
 ):
-    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, run=two_workers)
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7, run=two_workers)
     assert contents(tmp_path) == contents(shards)
     assert measure_statistics(tmp_path, run=two_workers) == statistics
 
@@ -130,7 +131,9 @@ def test_shards_written_on_a_cluster_of_others_have_the_same_bytes(
 ):
     monkeypatch.chdir(tmp_path)
     with open_cluster(foreign_cluster.address, 0) as run:
-        write_shards(pairs, read_pair, tmp_path / "a", inputs=inputs, classes=classes, shard_pairs=7, run=run)
+        write_shards(
+            pairs, read_pair, tmp_path / "a", inputs=inputs, task=Task(classes=classes), shard_pairs=7, run=run
+        )
     assert contents(tmp_path / "a") == contents(shards)
 
 

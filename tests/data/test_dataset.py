@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fusmae.config.task import Task
 from fusmae.data.dataset import open_shards
 from fusmae.data.pixels import NO_CLASS, map_side_px
 from fusmae.data.shard_writer import Maps, write_shards
@@ -35,7 +36,9 @@ def test_a_land_cover_map_is_the_mask(pairs, read_pair, inputs, classes, tmp_pat
     made = np.full((side, side), 1, np.uint8)
     made[0] = NO_CLASS
     maps = Maps(("water", "land"), lambda pair: made)
-    write_shards(pairs, read_pair, tmp_path / "shards", inputs=inputs, classes=classes, shard_pairs=7, maps=maps)
+    write_shards(
+        pairs, read_pair, tmp_path / "shards", inputs=inputs, task=Task(classes=classes), shard_pairs=7, maps=maps
+    )
     samples = open_shards(tmp_path / "shards", "test")
     assert samples.map_classes == ("water", "land")
     mask = samples[0]["mask"]

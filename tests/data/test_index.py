@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.index import read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError
 
@@ -50,17 +51,17 @@ def test_an_absent_index_says_how_to_make_it(tmp_path: Path):
 
 
 def test_a_good_index_passes(pairs, classes):
-    assert validate_index(pairs, classes) is None
+    assert validate_index(pairs, Task(classes=classes)) is None
 
 
 def test_a_key_that_stands_twice_is_named(pairs, classes):
     with pytest.raises(PairError, match=r"1 of \d+ pairs stand in the index more than once.\n.*train03"):
-        validate_index([*pairs, pairs[3]], classes)
+        validate_index([*pairs, pairs[3]], Task(classes=classes))
 
 
 def test_a_pair_without_files_is_named(pairs, classes):
     with pytest.raises(PairError, match=f"1 of {len(pairs)} pairs have no file(.|\n)*{pairs[3].key}"):
-        validate_index([*pairs[:3], replace(pairs[3], files={}), *pairs[4:]], classes)
+        validate_index([*pairs[:3], replace(pairs[3], files={}), *pairs[4:]], Task(classes=classes))
 
 
 def test_a_label_outside_the_class_table_is_named(pairs, classes):
@@ -68,27 +69,27 @@ def test_a_label_outside_the_class_table_is_named(pairs, classes):
         PairError,
         match=r"1 of 28 pairs have labels outside the class table: \['lava'\].\n.*train00\n.*\['water'",
     ):
-        validate_index([replace(pairs[0], labels=("water", "lava")), *pairs[1:]], classes)
+        validate_index([replace(pairs[0], labels=("water", "lava")), *pairs[1:]], Task(classes=classes))
 
 
 def test_a_place_in_two_splits_is_named(pairs, classes):
     moved = [replace(pair, place="lake") if pair.key in {"train01", "test02"} else pair for pair in pairs]
     with pytest.raises(SourceError, match=r"1 places are in more than one split.\n  got:      lake: test and train"):
-        validate_index(moved, classes)
+        validate_index(moved, Task(classes=classes))
 
 
 def test_a_place_may_have_many_pairs_of_one_split(pairs, classes):
-    assert validate_index([replace(pair, place=pair.split) for pair in pairs], classes) is None
+    assert validate_index([replace(pair, place=pair.split) for pair in pairs], Task(classes=classes)) is None
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_an_empty_split_is_named(pairs, classes, split):
     with pytest.raises(SourceError, match=f"no pair in {split}"):
-        validate_index([pair for pair in pairs if pair.split != split], classes)
+        validate_index([pair for pair in pairs if pair.split != split], Task(classes=classes))
 
 
 def test_of_many_leaking_places_some_are_named(pairs, classes):
     doubled = [replace(pair, place=f"lake {number % 6}") for number, pair in enumerate(pairs)]
     with pytest.raises(SourceError, match=r"6 places are(.|\n)*lake 2: (.|\n)* …\n(.|\n)*most held-out") as raised:
-        validate_index(doubled, classes)
+        validate_index(doubled, Task(classes=classes))
     assert "lake 3" not in str(raised.value)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import ShardJob, require_tolerated, write_shard, write_shards
 from fusmae.data.shards import LeftOut, ShardReader
 from fusmae.errors import CHECK_OF_FAULT, Fault, SourceError
@@ -27,6 +28,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 import numpy as np
+from fusmae.config.task import Task
 from fusmae.data.cluster import open_cluster
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
@@ -48,7 +50,7 @@ if __name__ == "__main__":
     pairs = [Pair(f"p{n:03d}", {}, ("a",), splits[n % 3], f"{n % 3}", date) for n in range(48)]
     address = sys.argv[4] if len(sys.argv) > 4 else ""
     with open_cluster(address, int(sys.argv[2])) as run:
-        write_shards(pairs, read, Path(sys.argv[1]), inputs=INPUTS, classes=("a",), shard_pairs=4, run=run)
+        write_shards(pairs, read, Path(sys.argv[1]), inputs=INPUTS, task=Task(classes=("a",)), shard_pairs=4, run=run)
 """
 
 
@@ -117,7 +119,7 @@ def test_a_driver_that_was_killed_goes_on_while_the_cluster_still_writes_its_job
 
 def test_a_finished_shard_that_was_damaged_is_written_again(tmp_path, pairs, read_pair, inputs, classes, shards):
     def write():
-        write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+        write_shards(pairs, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
 
     write()
     file, other = tmp_path / "train/00001/pixels.npy", tmp_path / "train/00000/pixels.npy"
@@ -132,7 +134,7 @@ def test_a_finished_shard_that_was_damaged_is_written_again(tmp_path, pairs, rea
 def test_a_manifest_that_a_crash_left_empty_is_written_again(
     tmp_path, pairs, read_pair, inputs, classes, shards, content
 ):
-    settings = {"inputs": inputs, "classes": classes, "shard_pairs": 7}
+    settings = {"inputs": inputs, "task": Task(classes=classes), "shard_pairs": 7}
     write_shards(pairs, read_pair, tmp_path, **settings)
     (tmp_path / "train/00001/manifest.json").write_text(content)
     write_shards(pairs, read_pair, tmp_path, **settings)
@@ -142,7 +144,7 @@ def test_a_manifest_that_a_crash_left_empty_is_written_again(
 def test_a_shard_of_other_labels_is_written_again(tmp_path, pairs, read_pair, inputs, classes):
     from dataclasses import replace
 
-    settings = {"inputs": inputs, "classes": classes, "shard_pairs": 7}
+    settings = {"inputs": inputs, "task": Task(classes=classes), "shard_pairs": 7}
     write_shards(pairs, read_pair, tmp_path, **settings)
     write_shards([replace(pair, labels=("ice",)) for pair in pairs], read_pair, tmp_path, **settings)
     assert ShardReader(tmp_path, "train").labels.tolist() == [[0, 0, 0, 1]] * 17
@@ -158,7 +160,7 @@ def test_only_the_shard_of_a_pair_that_was_left_out_is_tried_again(tmp_path, pai
     def read_broken(pair):
         return read_pair(pair) | ({"VV": np.full((24, 24), np.nan, np.float32)} if pair.key == "train08" else {})
 
-    settings = {"inputs": inputs, "classes": classes, "shard_pairs": 7}
+    settings = {"inputs": inputs, "task": Task(classes=classes), "shard_pairs": 7}
     left_out = write_shards(pairs, read_broken, tmp_path, **settings)
     assert [(item.key, item.fault) for item in left_out] == [("train08", "nodata")]
     assert write_shards(pairs, read, tmp_path, **settings) == []
@@ -211,7 +213,7 @@ def write_together(start_line, job, results):
 
 def test_two_processes_that_write_the_same_shard_both_end_with_it(tmp_path, pairs, read_pair, inputs, classes, shards):
     context = get_context("fork")
-    job = ShardJob(tmp_path / "train" / "00000", tuple(pairs[:7]), read_pair, tuple(inputs), tuple(classes))
+    job = ShardJob(tmp_path / "train" / "00000", tuple(pairs[:7]), read_pair, tuple(inputs), Task(classes=classes))
     for _ in range(20):
         start_line, results = context.Barrier(2), context.Queue()
         writers = [context.Process(target=write_together, args=(start_line, job, results)) for _ in range(2)]
@@ -230,5 +232,5 @@ def test_what_killed_writers_left_beside_shards_is_removed(tmp_path, pairs, read
     left = tmp_path / "train" / ".00000-0123456789abcdef"
     left.mkdir(parents=True)
     (left / "pixels.npy").write_bytes(b"half")
-    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     assert contents(tmp_path) == contents(shards)

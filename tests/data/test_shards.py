@@ -7,6 +7,7 @@ from shutil import copytree
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import LeftOut, Origin, PairReader, ShardFolder, ShardReader
 from fusmae.errors import ShardError, StorageError
@@ -55,7 +56,12 @@ def test_labels_stand_in_the_order_of_classes(shards, pairs, classes):
 
 def test_a_pair_without_labels_is_a_row_of_zeros(tmp_path, pairs, read_pair, inputs, classes):
     write_shards(
-        [replace(pairs[0], labels=())], read_pair, tmp_path / "s", inputs=inputs, classes=classes, shard_pairs=9
+        [replace(pairs[0], labels=())],
+        read_pair,
+        tmp_path / "s",
+        inputs=inputs,
+        task=Task(classes=classes),
+        shard_pairs=9,
     )
     assert ShardReader(tmp_path / "s", "train").labels.tolist() == [[0, 0, 0, 0]]
 
@@ -79,7 +85,7 @@ def test_a_shard_alone_gives_what_the_split_gives(shards):
 
 def test_few_files_are_open_however_many_shards_there_are(tmp_path, pairs, read_pair, inputs, classes, monkeypatch):
     monkeypatch.setattr("fusmae.data.shards._OPEN_FILES", 2)
-    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=1)
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=1)
     before = len(list(Path("/proc/self/fd").iterdir()))
     reader = ShardReader(tmp_path, "train")
     whole = reader.read(range(17))
@@ -131,7 +137,7 @@ def test_an_index_beyond_the_split_is_no_pair(shards, index):
 def test_a_second_write_gives_the_same_bytes(tmp_path, shards, pairs, read_pair, inputs, classes):
     again = tmp_path / "again"
     for _ in range(2):
-        write_shards(pairs, read_pair, again, inputs=inputs, classes=classes, shard_pairs=7)
+        write_shards(pairs, read_pair, again, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
         assert contents(again) == contents(shards)
 
 
@@ -195,7 +201,7 @@ def test_another_format_is_named(copied):
 
 def test_an_empty_split_is_named(tmp_path, pairs, read_pair, inputs, classes):
     train = [pair for pair in pairs if pair.split == "train"]
-    write_shards(train, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(train, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     with pytest.raises(ShardError, match=r"Split test in .* is empty"):
         ShardReader(tmp_path, "test")
 
@@ -207,7 +213,7 @@ def test_a_pair_that_can_not_be_used_is_left_out_and_listed(tmp_path, pairs, rea
             bands["B05"] = bands["B05"] / 10_000
         return bands
 
-    left_out = write_shards(pairs, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    left_out = write_shards(pairs, read, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     assert [(item.key, item.fault) for item in left_out] == [("train09", "units")]
     assert "Pair train09, band B05: not digital numbers" in left_out[0].problem
     assert ShardFolder(tmp_path).left_out == left_out
@@ -222,7 +228,7 @@ def test_a_shard_of_pairs_that_can_all_not_be_used_is_empty(tmp_path, pairs, rea
     def read(pair):
         return {} if pair.split == "test" else read_pair(pair)
 
-    write_shards(pairs, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(pairs, read, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     assert len(PairReader(ShardFolder(tmp_path).paths("test"))) == 0
     with pytest.raises(ShardError, match="Split test"):
         ShardReader(tmp_path, "test")
@@ -232,7 +238,7 @@ def test_a_full_disk_keeps_the_shards_that_stood_there(small_disk, pairs, read_p
     folder = small_disk / "shards"
 
     def write(members, shard_pairs):
-        write_shards(members, read_pair, folder, inputs=inputs, classes=classes, shard_pairs=shard_pairs)
+        write_shards(members, read_pair, folder, inputs=inputs, task=Task(classes=classes), shard_pairs=shard_pairs)
 
     write(pairs, 7)
     before = contents(folder)
@@ -260,7 +266,7 @@ def test_a_pair_of_many_arrays_is_read_in_as_many_calls_as_the_kernel_wants(tmp_
             for band in item.bands
         }
 
-    write_shards(many, read, tmp_path, inputs=inputs, classes=("water", "forest"), shard_pairs=300)
+    write_shards(many, read, tmp_path, inputs=inputs, task=Task(classes=("water", "forest")), shard_pairs=300)
     found = ShardReader(tmp_path, "train").read(range(300))
     assert len(found) == 10
     assert np.array_equal(found["s2_2m"][:, 0, 0, 0], 100 + np.arange(300))
@@ -269,7 +275,7 @@ def test_a_pair_of_many_arrays_is_read_in_as_many_calls_as_the_kernel_wants(tmp_
 
 def test_shards_say_where_they_come_from_and_whether_that_is_made_up(tmp_path, pairs, read_pair, inputs, classes):
     origin = Origin("synthetic", "made up by nobody", is_synthetic=True)
-    write_shards(pairs, read_pair, tmp_path, inputs=inputs, classes=classes, shard_pairs=7, origin=origin)
+    write_shards(pairs, read_pair, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7, origin=origin)
     found = ShardReader(tmp_path, "train").origin
     assert found == ShardFolder(tmp_path).origin == origin
     assert found.described.startswith("synthetic: made up by nobody. SYNTHETIC data")

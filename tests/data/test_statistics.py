@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.statistics import (
     measure_statistics,
@@ -41,7 +42,7 @@ def test_nodata_is_in_no_statistics(tmp_path, pairs, read_pair, inputs, classes)
         return bands
 
     train = [pair for pair in pairs if pair.split == "train"]
-    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(train, read, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     found = measure_statistics(tmp_path)["s2"]
     for name, side in (("B02", 24), ("B05", 12), ("B01", 4)):
         pixels = np.stack([read(pair)[name][side // 4 :] for pair in train]).astype(np.float64)
@@ -61,7 +62,7 @@ def test_a_small_spread_on_a_large_offset_keeps_its_digits(tmp_path, pairs, read
         return bands
 
     train = [pair for pair in pairs if pair.split == "train"]
-    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(train, read, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     found = measure_statistics(tmp_path)["s2"]["B02"]
     assert found.mean == pytest.approx(np.stack(made).mean(), rel=1e-14)
     assert found.std == pytest.approx(np.stack(made).std(), rel=1e-9)
@@ -75,7 +76,7 @@ def test_a_constant_band_is_named(tmp_path, pairs, read_pair, inputs, classes, v
         return read_pair(pair) | {"VH": np.full((24, 24), value, np.float32)}
 
     train = [pair for pair in pairs if pair.split == "train"]
-    write_shards(train, read, tmp_path, inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(train, read, tmp_path, inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     with pytest.raises(
         ShardError, match=r"Band VH of s1 is the same in every training pixel(.|\n)*out of data.modalities"
     ):
@@ -95,7 +96,7 @@ def test_absent_statistics_say_how_to_make_them(tmp_path: Path):
 def test_moments_joined_in_any_grouping_are_those_of_all(tmp_path, pairs, read_pair, inputs, classes):
     for shard_pairs in (1, 5, 17):
         folder = tmp_path / str(shard_pairs)
-        write_shards(pairs, read_pair, folder, inputs=inputs, classes=classes, shard_pairs=shard_pairs)
+        write_shards(pairs, read_pair, folder, inputs=inputs, task=Task(classes=classes), shard_pairs=shard_pairs)
     one, five, whole = (measure_statistics(tmp_path / name) for name in ("1", "5", "17"))
     for key, bands in whole.items():
         for band, expected in bands.items():
@@ -108,7 +109,7 @@ def test_a_shard_without_pairs_changes_nothing(tmp_path, pairs, read_pair, input
     def read(pair):
         return {} if pair.key < "train07" else read_pair(pair)
 
-    write_shards(pairs, read, tmp_path / "some", inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(pairs, read, tmp_path / "some", inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     rest = [pair for pair in pairs if pair.key >= "train07" or pair.split != "train"]
-    write_shards(rest, read, tmp_path / "rest", inputs=inputs, classes=classes, shard_pairs=7)
+    write_shards(rest, read, tmp_path / "rest", inputs=inputs, task=Task(classes=classes), shard_pairs=7)
     assert measure_statistics(tmp_path / "some") == measure_statistics(tmp_path / "rest")

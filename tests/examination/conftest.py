@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.check import Check
@@ -40,9 +41,9 @@ def diagnose(
         folder = tmp_path / "shards"
         # Finished shards of the same pairs would be kept, whatever the reader gives now.
         rmtree(folder, ignore_errors=True)
-        write_shards(sharded, read, folder, inputs=inputs, classes=columns, shard_pairs=7)
+        write_shards(sharded, read, folder, inputs=inputs, task=Task(classes=tuple(columns)), shard_pairs=7)
         return examine_data(
-            sharded if index is None else index, classes, facts, shards=folder, tolerated=tolerated or {}
+            sharded if index is None else index, Task(classes=classes), facts, shards=folder, tolerated=tolerated or {}
         )
 
     return run

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.index import read_index, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import CHECK_OF_FAULT, ConfigError, ShardError
@@ -32,7 +33,7 @@ def sample_shards(sample_raw, sample_pairs, tmp_path_factory):
         partial(source.read, sample_raw),
         folder,
         inputs=modality_inputs(BIGEARTHNET, 1200),
-        classes=source.classes,
+        task=source.task,
         shard_pairs=16,
     )
     return folder
@@ -45,7 +46,7 @@ def examine_sample(sample_raw, sample_pairs, sample_shards):
     def run(tolerated):
         return examine_data(
             sample_pairs,
-            source.classes,
+            source.task,
             source.facts(sample_raw),
             shards=sample_shards,
             tolerated=tolerated,
@@ -57,15 +58,20 @@ def examine_sample(sample_raw, sample_pairs, sample_shards):
 def test_checks_are_those_that_can_be_tolerated_but_for_places(diagnose, pairs, classes):
     assert tuple(check.name for check in diagnose().checks) == CHECK_NAMES
     assert set(CHECK_OF_FAULT.values()) <= set(CHECK_NAMES)
-    assert examine_index(pairs, classes, Facts(), tolerated=dict.fromkeys(set(CHECK_NAMES) - {"places"}, 1))
+    assert examine_index(
+        pairs, Task(classes=classes), Facts(), tolerated=dict.fromkeys(set(CHECK_NAMES) - {"places"}, 1)
+    )
     with pytest.raises(ConfigError, match=r"data.tolerated names places, which is no check(.|\n)*can be agreed to"):
-        examine_index(pairs, classes, Facts(), tolerated={"places": 1})
+        examine_index(pairs, Task(classes=classes), Facts(), tolerated={"places": 1})
 
 
 def test_pairs_of_unknown_position_are_counted_beside_the_others(pairs, classes, tmp_path):
     known = [replace(pair, lon=10.0 + number, lat=50.0) for number, pair in enumerate(pairs)]
     write_index([*known[:-2], replace(known[-2], lon=None, lat=None), known[-1]], tmp_path / "index.parquet")
-    checks = {check.name: check for check in examine_index(read_index(tmp_path / "index.parquet"), classes, Facts())}
+    checks = {
+        check.name: check
+        for check in examine_index(read_index(tmp_path / "index.parquet"), Task(classes=classes), Facts())
+    }
     assert checks["neighbours"].got.endswith("positions of 1 pair unknown")
 
 
@@ -99,8 +105,8 @@ def test_files_of_another_ground_or_of_none_block_and_are_named(tmp_path):
     inputs = modality_inputs(modalities, 240)
     source = FolderSource(("water",), inputs=inputs)
     pairs, shards = source.pairs(raw), tmp_path / "shards"
-    write_shards(pairs, partial(source.read, raw), shards, inputs=inputs, classes=("water",), shard_pairs=4)
-    diagnosis = examine_data(pairs, ("water",), source.facts(raw), shards=shards, tolerated={})
+    write_shards(pairs, partial(source.read, raw), shards, inputs=inputs, task=Task(classes=("water",)), shard_pairs=4)
+    diagnosis = examine_data(pairs, Task(classes=("water",)), source.facts(raw), shards=shards, tolerated={})
     (check,) = [check for check in diagnosis.checks if check.name == "georeference"]
     assert (check.status, check.found, sorted(check.examples)) == ("blocks", 2, ["moved", "nowhere"])
 
@@ -143,11 +149,11 @@ def test_the_sample_with_an_offset_in_some_pairs_blocks(sample_pairs, sample_raw
         read,
         tmp_path / "shards",
         inputs=modality_inputs(BIGEARTHNET, 1200),
-        classes=source.classes,
+        task=source.task,
         shard_pairs=16,
     )
     facts = source.facts(sample_raw)
-    diagnosis = examine_data(sample_pairs, source.classes, facts, shards=tmp_path / "shards", tolerated={})
+    diagnosis = examine_data(sample_pairs, source.task, facts, shards=tmp_path / "shards", tolerated={})
     offset = next(check for check in diagnosis.checks if check.name == "offset")
     assert offset.status == "blocks"
     assert len(raised) - 3 <= offset.found <= len(raised)
@@ -189,8 +195,8 @@ def test_hints_force_the_stages_whose_raw_files_dvc_does_not_watch(diagnose):
 
 def test_shards_are_observed_in_other_processes_alike(pairs, classes, shards):
     with get_context("spawn").Pool(2) as pool:
-        there = examine_data(pairs, classes, Facts(), shards=shards, tolerated={}, run=pool.imap)
-    here = examine_data(pairs, classes, Facts(), shards=shards, tolerated={})
+        there = examine_data(pairs, Task(classes=classes), Facts(), shards=shards, tolerated={}, run=pool.imap)
+    here = examine_data(pairs, Task(classes=classes), Facts(), shards=shards, tolerated={})
     assert there.to_json() == here.to_json()
 
 
@@ -205,21 +211,21 @@ def test_a_misspelt_tolerance_is_found_before_any_shard_is_read(pairs, classes, 
         pytest.fail("a shard was read")
 
     with pytest.raises(ConfigError, match=r"data.tolerated names constnt"):
-        examine_data(pairs, classes, Facts(), shards=shards, tolerated={"constnt": 4}, run=never)
+        examine_data(pairs, Task(classes=classes), Facts(), shards=shards, tolerated={"constnt": 4}, run=never)
 
 
 def test_a_misspelt_tolerance_is_found_by_the_index_too(pairs, classes):
     with pytest.raises(ConfigError, match=r"data.tolerated names constnt"):
-        examine_index(pairs, classes, Facts(), tolerated={"constnt": 4})
+        examine_index(pairs, Task(classes=classes), Facts(), tolerated={"constnt": 4})
 
 
 def test_absent_shards_are_said(tmp_path, pairs, classes):
     with pytest.raises(ShardError, match="There are no shards"):
-        examine_data(pairs, classes, Facts(), shards=tmp_path, tolerated={})
+        examine_data(pairs, Task(classes=classes), Facts(), shards=tmp_path, tolerated={})
 
 
 def test_an_index_alone_can_be_examined(pairs, classes):
-    checks = {check.name: check for check in examine_index(pairs, classes, Facts(counts={"train": 17}))}
+    checks = {check.name: check for check in examine_index(pairs, Task(classes=classes), Facts(counts={"train": 17}))}
     assert list(checks) == ["counts", "table", "labels", "classes", "places", "neighbours"]
     assert checks["counts"].found == 11
 
@@ -254,7 +260,7 @@ def _examine_table(raw: Path) -> None:
 
     source = BigEarthNetSource(version=2, countries=[], snow_and_clouds=False)
     facts = replace(source.facts(raw), counts=COUNTS)
-    for check in examine_index(source.pairs(raw), source.classes, facts):
+    for check in examine_index(source.pairs(raw), source.task, facts):
         print(f"{check.name}: {check.status}, {check.got}")
     # Not getrusage's peak: a process that was started by a large one begins with that one's.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())

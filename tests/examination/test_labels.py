@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.check import Dataset
 from fusmae.examination.examine import examine_data
-from fusmae.examination.index import check_labels, check_maps
+from fusmae.examination.labels import check_labels, check_maps
 from fusmae.examination.observe import merge
 from fusmae.reports.examination import write_report
 from fusmae.sources.shared.source import Facts
@@ -87,8 +88,8 @@ def test_pairs_without_any_class_are_counted(ask, pairs):
 
 def test_without_classes_nothing_blocks_and_the_report_says_what_is_missing(tmp_path, pairs, read_pair, inputs):
     bare = [replace(pair, labels=()) for pair in pairs]
-    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, classes=(), shard_pairs=7)
-    diagnosis = examine_data(bare, (), Facts(), shards=tmp_path / "shards", tolerated={})
+    write_shards(bare, read_pair, tmp_path / "shards", inputs=inputs, task=Task(classes=()), shard_pairs=7)
+    diagnosis = examine_data(bare, Task(), Facts(), shards=tmp_path / "shards", tolerated={})
     checks = {check.name: check for check in diagnosis.checks}
     assert checks["classes"].status == "skipped"
     assert "without labels: enough to pretrain" in checks["classes"].got
@@ -100,11 +101,11 @@ def test_without_classes_nothing_blocks_and_the_report_says_what_is_missing(tmp_
 
 def test_classes_that_differ_between_dates_of_a_place_block_where_the_dataset_has_them_by_place(pairs, classes):
     twice = [*pairs, replace(pairs[0], key="again", labels=("ice",)), replace(pairs[1], key="the same")]
-    check = check_labels.ask(Dataset(twice, classes, Facts(has_labels_by_place=True), merge([])))
+    check = check_labels.ask(Dataset(twice, Task(classes=classes), Facts(has_labels_by_place=True), merge([])))
     assert (check.status, check.examples) == ("blocks", tuple(sorted(("again", pairs[0].key))))
     assert "2 pairs of places whose classes differ between dates" in check.got
     assert check.hint.endswith("`fusmae update`")
-    assert check_labels.ask(Dataset(twice, classes, Facts(), merge([]))).passed
+    assert check_labels.ask(Dataset(twice, Task(classes=classes), Facts(), merge([]))).passed
 
 
 def test_the_hint_concerns_what_is_wrong(ask, pairs, classes):
@@ -124,7 +125,7 @@ def test_labels_are_compared_with_maps(wrong, status):
     shares[:wrong] = np.roll(shares[:wrong], 1, axis=1)
     keys = [f"p{number:03d}" for number in range(200)]
     observed = replace(merge([]), keys=keys, labels=labels, map_shares=shares)
-    check = check_maps.ask(Dataset([], classes, Facts(), observed, map_classes=classes))
+    check = check_maps.ask(Dataset([], Task(classes=classes), Facts(), observed, map_classes=classes))
     assert (check.status, check.found) == (status, wrong if status == "blocks" else 0)
     assert f"contradict the labels of {wrong:,} of 200 pairs" in check.got
 
@@ -146,7 +147,7 @@ def test_a_label_needs_a_pixel_and_most_of_a_map_needs_a_label(labels, shares, p
         labels=np.array([labels], np.uint8),
         map_shares=np.array([shares], np.float32),
     )
-    data = Dataset([], ("a", "b", "c"), Facts(), observed, map_classes=("a", "b", "c"))
+    data = Dataset([], Task(classes=("a", "b", "c")), Facts(), observed, map_classes=("a", "b", "c"))
     assert check_maps.ask(data).passed is passes
 
 
@@ -154,7 +155,7 @@ def test_maps_in_another_order_of_classes_are_compared_by_name():
     observed = replace(
         merge([]), keys=["a"], labels=np.array([[1, 0]], np.uint8), map_shares=np.array([[0.0, 0.0, 1.0]], np.float32)
     )
-    data = Dataset([], ("water", "land"), Facts(), observed, map_classes=("road", "land", "water"))
+    data = Dataset([], Task(classes=("water", "land")), Facts(), observed, map_classes=("road", "land", "water"))
     assert check_maps.ask(data).passed
 
 

@@ -24,11 +24,13 @@ from fusmae.serving.app import make_app
 from fusmae.serving.limits import Limits
 from fusmae.serving.loaded import find_model
 from tests.conftest import turned
+from tests.serving.graphs import TASKS, save_graph
 
 LIMITS = {
     "max_batch": 8,
     "max_requests": 32,
     "max_body_mb": 2.0,
+    "max_answer_mb": 8.0,
     "poll_s": 0.2,
     "stop_s": 20,
 }
@@ -63,8 +65,8 @@ class Client(httpx.Client):
     def ask(self, arrays):
         return self.ask_at("/predict", arrays)
 
-    def ask_at(self, route, arrays):
-        return self.post(route, content=npz_of(arrays), headers={"Content-Type": "application/x-npz"})
+    def ask_at(self, route, arrays, **headers):
+        return self.post(route, content=npz_of(arrays), headers={"Content-Type": "application/x-npz"} | headers)
 
     def metric(self, name):
         """A sample's value; None where there is none."""
@@ -88,8 +90,8 @@ def start(exported, limits):
     """Starts services on free ports, in threads, of the tiny model unless another is named; gives a client of each."""
     with_service = []
 
-    def begin(path=exported.path, **changes):
-        app = make_app(str(path), find_model(str(path)), limits(**changes))
+    def begin(reference=exported.path, **changes):
+        app = make_app(str(reference), find_model(str(reference)), limits(**changes))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -104,6 +106,18 @@ def start(exported, limits):
         client.close()
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def graphs(make_once, exported):
+    """Paths of graphs by kind, see `graphs.py`."""
+
+    def fill(folder):
+        for kind in TASKS:
+            save_graph(kind, exported.inputs, folder / f"{kind}.onnx")
+
+    folder = make_once("kinds", fill)
+    return {kind: folder / f"{kind}.onnx" for kind in TASKS}
 
 
 @pytest.fixture

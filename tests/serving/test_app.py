@@ -27,6 +27,7 @@ def test_model_says_what_to_send(client, exported):
     assert found["inputs"] == exported.metadata["inputs"]
     assert found["tile_m"] == 240
     assert found["classes"] == ["a", "b", "c"]
+    assert found["task"] == {"kind": "multilabel", "classes": ["a", "b", "c"], "value": None}
 
 
 def test_metrics_name_the_version_and_time_requests(client, exported):
@@ -44,10 +45,20 @@ def test_openapi_shows_what_each_route_takes_answers_and_refuses(client):
     document = client.get("/openapi.json").json()
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"application/json", "application/x-npz"}
-    assert {"200", "413", "415", "422", "503"} <= set(predict["responses"])
+    assert {"200", "406", "408", "413", "415", "422", "503"} <= set(predict["responses"])
     form = document["paths"]["/predict/geotiff"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert set(form["schema"]["properties"]) == {"s1", "s2"}
-    assert document["components"]["schemas"]["Prediction"]["properties"]["probabilities"]["examples"]
+    schemas = document["components"]["schemas"]
+    answers = {"TileClasses": "probabilities", "ClassMaps": "map", "Values": "values", "Embeddings": "embeddings"}
+    for name, array in answers.items():
+        assert schemas[name]["properties"][array]["examples"]
+    formats = predict["responses"]["200"]["content"]
+    assert set(formats) == {"application/json", "application/x-npz"}
+    kinds = formats["application/json"]["schema"]["discriminator"]["mapping"]
+    assert set(kinds) == {"multilabel", "multiclass", "segmentation", "regression"}
+    of_files = document["paths"]["/predict/geotiff"]["post"]["responses"]["200"]["content"]
+    assert set(of_files) == {"application/json", "application/x-npz", "image/tiff"}
+    assert [item["name"] for item in predict["parameters"]] == ["probabilities"]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/predict", 405)])

@@ -44,6 +44,7 @@ def test_npz_and_json_are_answered_as_the_session_answers(client, exported):
         found = answer.json()
         np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-6)
         assert found["classes"] == ["a", "b", "c"]
+        assert found["kind"] == "multilabel"
         assert found["modalities"] == ["s1", "s2"]
         assert found["warnings"] == []
         assert found["model"]["name"] == "model.onnx"

@@ -27,7 +27,7 @@ def params(monkeypatch, tmp_path):
     (folder / "pairs.csv").write_text("key,labels\none,water\ntwo,land\n", encoding="utf-8")
     source = config.data.source
     files = open_source(source.name, source.settings).fetch(tmp_path, folder)
-    write_json(tmp_path / "data/raw.json", receipt_of(source, files))
+    write_json(tmp_path / "data/raw.json", receipt_of(config.data, files))
     return config
 
 
@@ -48,25 +48,25 @@ def both(tmp_path):
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_whatever_changes_is_seen_and_refused(params, tmp_path, change):
     folder, receipt = both(tmp_path)
-    require_as_received(params.data.source, folder, receipt)
+    require_as_received(params.data, folder, receipt)
     change(folder)
-    assert not is_as_received(params.data.source, folder, receipt)
+    assert not is_as_received(params.data, folder, receipt)
     with pytest.raises(SourceError, match=r"is not what .*raw\.json names(.|\n)*next:     fusmae update"):
-        require_as_received(params.data.source, folder, receipt)
+        require_as_received(params.data, folder, receipt)
 
 
 def test_a_copy_with_other_times_is_the_same_data(params, tmp_path):
     folder, receipt = both(tmp_path)
     for path in folder.rglob("*.tif"):
         path.write_bytes(path.read_bytes())
-    assert is_as_received(params.data.source, folder, receipt)
+    assert is_as_received(params.data, folder, receipt)
 
 
 def test_what_was_fetched_is_not_looked_at(tmp_path):
     from tests.config.test_params import composed
 
     config = parse_config(composed("data=bigearthnet"), "composed")
-    assert is_as_received(config.data.source, tmp_path / "none", tmp_path / "none.json")
+    assert is_as_received(config.data, tmp_path / "none", tmp_path / "none.json")
 
 
 @pytest.fixture

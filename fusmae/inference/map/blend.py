@@ -1,30 +1,35 @@
-"""Blends overlapping tiles into cells, weighted by a squared cosine that is 1 at a tile's centre and 0 at its edge."""
+"""Blends the answers of overlapping tiles into cells.
+
+The weight is a squared cosine that is 1 at a tile's centre and 0 at its edge.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.inference.map.progress import Result, Work
+from fusmae.inference.map.layers import Answers
+from fusmae.inference.map.progress import TileResult, Work
 from fusmae.inference.scene.grid import Grid, Unit
 
 _LEAST_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
-class Rows:
+class Blended:
     """Some rows of a map's cells."""
 
     first: int  # number of the first row, from 0
-    probabilities: NDArray[np.float64]  # `[K, rows, columns]`; NaN where there is no data
+    answers: Answers  # `[K, rows, columns]`; NaN where there is no data
     # `[1 or 3, h, w]`, the scene in these rows, with one or more pixels along a cell's side; NaN where there is no
     # data.
     look: NDArray[np.float32]
 
 
-def blended(grid: Grid, work: Work[Result]) -> Iterator[Rows]:
+def blended(grid: Grid, work: Work[TileResult]) -> Iterator[Blended]:
     """Yield the map's rows from top to bottom, from every unit's stored result; memory holds a few rows of tiles."""
     units: dict[int, list[Unit]] = defaultdict(list)
     for unit in grid.units():
@@ -47,18 +52,14 @@ def blended(grid: Grid, work: Work[Result]) -> Iterator[Rows]:
         weight = total[..., -1]
         is_known = np.concatenate([result.has_data for result in results], axis=1) & (weight > _LEAST_WEIGHT)
         mean = total[..., :-1] / np.where(is_known, weight, 1.0)[..., None]
-        probabilities = np.moveaxis(np.where(is_known[..., None], mean, np.nan), -1, 0)
-        yield Rows(first, probabilities, np.concatenate([result.look for result in results], axis=2))
+        answers = np.moveaxis(np.where(is_known[..., None], mean, np.nan), -1, 0)
+        yield Blended(first, answers, np.concatenate([result.look for result in results], axis=2))
 
 
-def confidence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Confidence `[...]` of probabilities `[K, ...]`: 1 minus the mean entropy, in bits, of whether a class is present.
-
-    It is 1 if each class is certainly present or certainly absent, and 0 if each has a probability of 0.5.
-    """
-    inside = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
-    return np.asarray(1 - entropy.mean(axis=0))
+def axis_weight(offset: NDArray[np.floating[Any]], side: float) -> NDArray[np.float64]:
+    """Weight along one axis of a tile, at a distance from its edge: 1 at the centre, 0 at both edges."""
+    weight: NDArray[np.float64] = np.sin(np.pi * offset / side) ** 2
+    return weight
 
 
 def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -70,15 +71,15 @@ def _axis_weights(starts_m: Sequence[int], num_cells: int, grid: Grid) -> tuple[
     tiles = first[:, None] + np.arange((stop - first).max())
     is_over = tiles < stop[:, None]
     tiles = np.minimum(tiles, len(starts) - 1)
-    weights = np.sin(np.pi * (centres[:, None] - starts[tiles]) / grid.tile_m) ** 2
+    weights = axis_weight(centres[:, None] - starts[tiles], grid.tile_m)
     return tiles, np.where(is_over, weights, 0.0)
 
 
 def _row_of_tiles(
-    units: Sequence[Unit], work: Work[Result], tiles: NDArray[np.int64], weights: NDArray[np.float64]
+    units: Sequence[Unit], work: Work[TileResult], tiles: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """A row of tiles blended along the row: `[columns, K + 1]`, weighted probabilities and the sum of the weights."""
-    found = np.concatenate([work.load(unit).probabilities for unit in units]).astype(np.float64)
+    """A row of tiles blended along the row: `[columns, K + 1]`, weighted answers and the sum of the weights."""
+    found = np.concatenate([work.load_array(unit, "answers") for unit in units]).astype(np.float64)
     is_known = np.isfinite(found).all(axis=1, keepdims=True)
     values = np.concatenate([np.where(is_known, found, 0.0), is_known], axis=1)
     row = np.zeros((len(tiles), values.shape[1]))

@@ -33,10 +33,11 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Result:
-    """The result of a unit."""
+class TileResult:
+    """The answers of a unit's tiles, where a tile has one answer."""
 
-    probabilities: NDArray[np.float32]  # `[tiles, K]`; NaN for tiles where no modality has enough data
+    # `[tiles, K]`, probabilities of classes or a value; NaN for tiles where no modality has enough data.
+    answers: NDArray[np.float32]
     has_data: NDArray[np.bool_]  # `[rows, columns]`, true for cells with data, of the cells that belong to the unit
     look: NDArray[np.float32]  # `[1 or 3, h, w]`, the scene in these cells, with one or more pixels along a cell's side
 
@@ -64,6 +65,12 @@ class Work(Generic[R]):
         """Read the stored result of a unit."""
         with np.load(self._path(unit)) as arrays:
             return self._result(**arrays)
+
+    def load_array(self, unit: Unit, name: str) -> NDArray[Any]:
+        """Read one array of the stored result of a unit."""
+        with np.load(self._path(unit)) as arrays:
+            array: NDArray[Any] = arrays[name]
+            return array
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -141,7 +148,7 @@ def work_key(maker: str, scenes: Mapping[str, Scene], grid: Grid) -> str:
             for modality, scene in scenes.items()
         },
         "grid": repr(grid),
-        # What a unit's pixels and probabilities depend on.
+        # What a unit's pixels and answers depend on.
         "code": [file_sha256(file) for file in sorted([*package.glob("*.py"), *rooms])],
         "versions": [installed_version(name) for name in ("onnxruntime", "rasterio", "numpy")],
     }

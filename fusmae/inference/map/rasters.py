@@ -1,7 +1,7 @@
-"""The files of a map: cloud-optimized GeoTIFFs (probabilities, top class, picture) and the STAC item beside them."""
+"""The files of a map: a cloud-optimized GeoTIFF per layer, the scene for the picture, and the STAC item beside them."""
 
-import colorsys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,115 +15,141 @@ from rasterio.shutil import copy
 from rasterio.warp import transform_bounds, transform_geom
 from rasterio.windows import Window
 
-from fusmae.inference.map.blend import Rows, confidence
+from fusmae.inference.map.layers import NO_CLASS, Layer
 from fusmae.inference.scene.grid import Grid
+from fusmae.rasters.palette import class_colours
 
-STEP = 0.004
-"""Step of stored probabilities and confidence, which are whole multiples of it: 250 is 1."""
-NODATA = 255
-NO_CLASS = 0
 _BLOCK_PX = 256
 _PLAIN = {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX, "BIGTIFF": "IF_SAFER"}
+_CACHE_BYTES = 256 * 2**20
 
-Colour = tuple[int, int, int]
 
-# BigEarthNet's 19 classes. Colours follow the well-known legend of CORINE land cover; where that has shades of one
-# colour, they are set further apart.
-_KNOWN: dict[str, Colour] = {
-    "Urban fabric": (230, 0, 77),
-    "Industrial or commercial units": (150, 60, 200),
-    "Arable land": (255, 255, 140),
-    "Permanent crops": (242, 166, 77),
-    "Pastures": (200, 230, 60),
-    "Complex cultivation patterns": (255, 215, 0),
-    "Land principally occupied by agriculture, with significant areas of natural vegetation": (214, 176, 90),
-    "Agro-forestry areas": (190, 150, 130),
-    "Broad-leaved forest": (100, 220, 60),
-    "Coniferous forest": (0, 110, 40),
-    "Mixed forest": (40, 165, 70),
-    "Natural grassland and sparsely vegetated areas": (170, 215, 160),
-    "Moors, heathland and sclerophyllous vegetation": (120, 140, 40),
-    "Transitional woodland, shrub": (90, 120, 100),
-    "Beaches, dunes, sands": (235, 225, 205),
-    "Inland wetlands": (140, 120, 230),
-    "Coastal wetlands": (190, 180, 255),
-    "Inland waters": (70, 190, 245),
-    "Marine waters": (20, 70, 190),
-}
-_GOLDEN_ANGLE = 0.381966
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a map's cells."""
+
+    first: int  # number of the first row, from 0
+    bands: NDArray[Any]  # `[bands, rows, columns]`, pixels of the map's layers as stored, one layer after another
+    look: NDArray[np.float32]  # `[1 or 3, h, w]`, the scene in these rows, in pixels of any side; NaN for no data
+
+
+@dataclass
+class Contents:
+    """What a map holds."""
+
+    # `[K + 1]`, number of cells by class number; of a map of values `[2]`, number of cells without and with one.
+    counts: NDArray[np.int64]
+    low: float = np.inf  # lowest value
+    high: float = -np.inf  # highest value
+    total: float = 0.0  # sum of the values
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the values; None where there are none."""
+        return self.total / int(self.counts[1]) if self.low <= self.high else None
+
+    def add(self, layer: Layer, pixels: NDArray[Any]) -> None:
+        """Count pixels of a layer, unless it is one of probabilities."""
+        if layer.classes:
+            self.counts += np.bincount(pixels.ravel(), minlength=len(self.counts))
+        elif layer.name == "values":
+            values = pixels[np.isfinite(pixels)]
+            self.counts += [pixels.size - values.size, values.size]
+            if values.size:
+                self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+                self.total += float(values.sum(dtype=np.float64))
 
 
 @dataclass
 class Rasters:
     """The rasters of a map."""
 
-    probabilities: Path  # path of the raster with one band per class, then confidence
-    classes: Path  # path of the raster with the number of the most probable class, from 1; 0 for nodata
-    look: Path  # path of the raster with the scene, float32, with one or more pixels along a cell's side
-    counts: NDArray[np.int64]  # `[K + 1]`, number of cells by class number
+    paths: dict[str, Path]  # path of each layer's raster, by the layer's name
+    look: Path  # path of the raster with the scene, float32
+    contents: Contents
 
 
 def write_rasters(
-    folder: Path, name: str, grid: Grid, rows: Iterable[Rows], classes: Sequence[str], tags: Mapping[str, str]
+    folder: Path, name: str, grid: Grid, rows: Iterable[Rows], layers: Sequence[Layer], tags: Mapping[str, str]
 ) -> Rasters:
     """Write the rasters of a map, whose rows come from top to bottom, into a folder, beside their drafts.
 
     Raises:
         rasterio.errors.RasterioError: the disk is full.
     """
-    drafts = {kind: folder / f"draft-{kind}.tif" for kind in ("probabilities", "classes", "look")}
-    counts = _write_drafts(drafts, grid, rows, classes, tags)
-    found = Rasters(folder / f"{name}.tif", folder / f"{name}_classes.tif", drafts["look"], counts)
+    paths = {layer.name: folder / f"draft-{layer.name}.tif" for layer in layers}
+    found = Rasters(paths, folder / "draft-look.tif", Contents(np.zeros(_num_counts(layers), np.int64)))
     options = {"blocksize": _BLOCK_PX, "compress": "DEFLATE", "predictor": "YES", "bigtiff": "IF_SAFER"}
-    for kind, resampling in (("probabilities", "AVERAGE"), ("classes", "MODE")):
-        copy(drafts[kind], getattr(found, kind), driver="COG", overview_resampling=resampling, **options)
-        drafts[kind].unlink()
-    _write_category_names(found.classes, classes)
+    # By default GDAL keeps as much as a twentieth of the machine's memory.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+        _write_drafts(found, grid, rows, layers, tags)
+        for layer in layers:
+            if layer.suffix is not None:
+                draft, path = paths[layer.name], folder / f"{name}{layer.suffix}.tif"
+                copy(draft, path, driver="COG", overview_resampling=layer.resampling, **options)
+                draft.unlink()
+                paths[layer.name] = path
+                if layer.classes:
+                    _write_category_names(path, layer.classes)
     return found
 
 
+def _num_counts(layers: Sequence[Layer]) -> int:
+    """Number of kinds of cells: no data, and each class or a value."""
+    return 1 + max(1, *(len(layer.classes) for layer in layers))
+
+
 def _write_drafts(
-    drafts: Mapping[str, Path], grid: Grid, rows: Iterable[Rows], classes: Sequence[str], tags: Mapping[str, str]
-) -> NDArray[np.int64]:
-    """Write the rasters row by row; returns the number of cells by class number."""
-    (height, width), num_bands = grid.shape, len(classes) + 1
-    counts = np.zeros(num_bands, np.int64)
+    rasters: Rasters, grid: Grid, rows: Iterable[Rows], layers: Sequence[Layer], tags: Mapping[str, str]
+) -> None:
+    """Write the rasters row by row, and count what they hold."""
     rows = iter(rows)
     first = next(rows)
-    # Number of the look's pixels along a cell's side.
-    scale = first.look.shape[1] // first.probabilities.shape[1]
-    colours = {number: (*colour, 255) for number, colour in enumerate(class_colours(classes), start=1)}
+    look_m = first.bands.shape[1] * grid.cell_m // first.look.shape[1]
 
-    def created(kind: str, scale: int = 1, **profile: Any) -> Any:
-        place = {"transform": grid.transform(grid.cell_m / scale), "height": height * scale, "width": width * scale}
-        return rasterio.open(drafts[kind], "w", driver="GTiff", crs=grid.crs, **place, **profile, **_PLAIN)
+    def created(path: Path, side_m: int, **profile: Any) -> Any:
+        height, width = grid.height_m // side_m, grid.width_m // side_m
+        place = {"crs": grid.crs, "transform": grid.transform(side_m), "height": height, "width": width}
+        return rasterio.open(path, "w", driver="GTiff", **place, **profile, **_PLAIN)
 
-    with (
-        created("probabilities", count=num_bands, dtype="uint8", nodata=NODATA, photometric="MINISBLACK") as every,
-        created("classes", count=1, dtype="uint8", nodata=NO_CLASS) as top,
-        created("look", scale, count=len(first.look), dtype="float32", nodata=np.nan) as look,
-    ):
-        every.descriptions = (*classes, "confidence")
-        every.scales, every.offsets = (STEP,) * num_bands, (0.0,) * num_bands
-        every.update_tags(**tags)
-        top.descriptions = ("most probable class",)
-        top.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
-        top.update_tags(**tags)
+    with ExitStack() as opened:
+        profile = {"count": len(first.look), "dtype": "float32", "nodata": np.nan}
+        look = opened.enter_context(created(rasters.look, look_m, **profile))
+        drafts = [
+            opened.enter_context(created(rasters.paths[layer.name], grid.cell_m, **layer_profile(layer)))
+            for layer in layers
+        ]
+        for layer, draft in zip(layers, drafts, strict=True):
+            describe_raster(draft, layer, tags)
         for part in (first, *rows):
-            window = Window(0, part.first, width, part.probabilities.shape[1])
-            top_class = np.nan_to_num(part.probabilities).argmax(axis=0) + 1
-            numbers = np.where(np.isfinite(part.probabilities[0]), top_class, NO_CLASS).astype(np.uint8)
-            every.write(_stored(part.probabilities), window=window)
-            top.write(numbers, 1, window=window)
-            look.write(part.look, window=Window(0, part.first * scale, width * scale, part.look.shape[1]))
-            counts += np.bincount(numbers.ravel(), minlength=num_bands)
-    return counts
+            stop = 0
+            for layer, draft in zip(layers, drafts, strict=True):
+                start, stop = stop, stop + len(layer.bands)
+                pixels = part.bands[start:stop]
+                draft.write(pixels, window=Window(0, part.first, draft.width, pixels.shape[1]))
+                rasters.contents.add(layer, pixels)
+            top = part.first * grid.cell_m // look_m
+            look.write(part.look, window=Window(0, top, look.width, part.look.shape[1]))
 
 
-def _stored(probabilities: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Probabilities and their confidence as stored, `[K + 1, rows, columns]` in multiples of `STEP`."""
-    values = np.concatenate([probabilities, confidence(probabilities)[None]])
-    return np.where(np.isnan(values), NODATA, np.rint(np.nan_to_num(values) / STEP)).astype(np.uint8)
+def layer_profile(layer: Layer) -> dict[str, Any]:
+    """Bands, type and nodata with which a layer's raster is created."""
+    profile = {"count": len(layer.bands), "dtype": layer.dtype, "nodata": layer.nodata}
+    # Otherwise three or four bands would be the colours of a picture.
+    return profile if layer.classes else {**profile, "photometric": "MINISBLACK"}
+
+
+def describe_raster(dataset: Any, layer: Layer, tags: Mapping[str, str]) -> None:
+    """Write what a raster shows into it."""
+    dataset.descriptions = layer.bands
+    if layer.scale is not None:
+        dataset.scales, dataset.offsets = (layer.scale,) * len(layer.bands), (0.0,) * len(layer.bands)
+    if layer.unit:
+        dataset.units = (layer.unit,) * len(layer.bands)
+    if layer.classes:
+        colours = {number: (*colour, 255) for number, colour in enumerate(class_colours(layer.classes), start=1)}
+        dataset.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
+    dataset.update_tags(**tags, **layer.tags)
 
 
 def _write_category_names(path: Path, classes: Sequence[str]) -> None:
@@ -140,14 +166,14 @@ _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
-    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
 )
+_OF_CLASSES = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
 def stac_item(
     name: str,
     grid: Grid,
-    classes: Sequence[str],
+    layers: Sequence[Layer],
     taken: datetime,
     properties: Mapping[str, Any],
     sources: Sequence[str] = (),
@@ -175,19 +201,38 @@ def stac_item(
             **({} if code else {"proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}),
             **properties,
         },
-        stac_extensions=list(_EXTENSIONS),
-        assets=_assets(name, classes),
+        stac_extensions=[*_EXTENSIONS, *([_OF_CLASSES] if any(layer.classes for layer in layers) else [])],
+        assets=_assets(name, layers),
     )
     item.add_links([Link(RelType.DERIVED_FROM, source, "application/geo+json") for source in sources])
     found: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
     return found
 
 
-def _assets(name: str, classes: Sequence[str]) -> dict[str, Any]:
+def _assets(name: str, layers: Sequence[Layer]) -> dict[str, Any]:
     from pystac import Asset
 
-    scaled = {"data_type": "uint8", "nodata": NODATA, "scale": STEP, "offset": 0.0}
-    bands = [{"name": label, **scaled} for label in (*classes, "confidence")]
+    found = {
+        layer.name: Asset(f"./{name}{layer.suffix}.tif", layer.title, None, _COG, ["data"], _fields(layer))
+        for layer in layers
+        if layer.suffix is not None
+    }
+    return found | {"overview": Asset(f"./{name}.png", "quick look", None, "image/png", ["overview", "thumbnail"])}
+
+
+def _fields(layer: Layer) -> dict[str, Any]:
+    """What an asset says about the pixels of its raster."""
+    stored: dict[str, Any] = {"data_type": layer.dtype, "nodata": "nan" if np.isnan(layer.nodata) else layer.nodata}
+    if layer.classes:
+        return {"raster:bands": [stored], "classification:classes": _legend(layer.classes)}
+    if layer.scale is not None:
+        stored |= {"scale": layer.scale, "offset": 0.0}
+    if layer.unit:
+        stored |= {"unit": layer.unit}
+    return {"raster:bands": [{"name": band, **stored} for band in layer.bands]}
+
+
+def _legend(classes: Sequence[str]) -> list[dict[str, Any]]:
     legend = [{"value": NO_CLASS, "name": "no_data", "description": "no data", "nodata": True}]
     legend += [
         {
@@ -198,22 +243,4 @@ def _assets(name: str, classes: Sequence[str]) -> dict[str, Any]:
         }
         for number, (label, colour) in enumerate(zip(classes, class_colours(classes), strict=True), start=1)
     ]
-    of_classes = {"raster:bands": [{"data_type": "uint8", "nodata": NO_CLASS}], "classification:classes": legend}
-    title = "probability of each class, and confidence"
-    return {
-        "probabilities": Asset(f"./{name}.tif", title, None, _COG, ["data"], {"raster:bands": bands}),
-        "classes": Asset(f"./{name}_classes.tif", "most probable class", None, _COG, ["data"], of_classes),
-        "overview": Asset(f"./{name}.png", "quick look", None, "image/png", ["overview", "thumbnail"]),
-    }
-
-
-def class_colours(classes: Sequence[str]) -> list[Colour]:
-    """A colour for each class, in their order; classes that are not BigEarthNet's get hues that are far apart."""
-    return [_KNOWN.get(name) or _spread(number) for number, name in enumerate(classes)]
-
-
-def _spread(number: int) -> Colour:
-    # Two neighbours differ in brightness, too, for people who can't tell some hues apart.
-    value = (0.95, 0.7)[number % 2]
-    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN_ANGLE % 1, 0.65, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    return legend

@@ -15,15 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS
+from fusmae.data.pixels import MAP_GSD_M
 from fusmae.errors import InputError
 from fusmae.inference.map.progress import Work, disk_named, work_key
 from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
 from fusmae.inference.pairs.folder import Content, CutScene, Tiles, data_section, read_content, work_text, write_content
-from fusmae.inference.pairs.labels import Labels, open_labels
+from fusmae.inference.pairs.labels import Labels, LabelValues, open_labels
 from fusmae.inference.pairs.picture import picture_side_m, save_picture
-from fusmae.inference.pairs.settings import CutSettings, inputs_of, require_new, taken_modalities, with_those_of
-from fusmae.inference.pairs.tile_files import move_tiles, nodata_shares, write_tile
+from fusmae.inference.pairs.settings import (
+    CutSettings,
+    inputs_of,
+    require_labels_fit,
+    require_new,
+    taken_modalities,
+    with_those_of,
+)
+from fusmae.inference.pairs.tile_files import move_tiles, nodata_shares, write_map, write_tile
+from fusmae.inference.pairs.tile_labels import label_tiles, map_look
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, Unit, lay_grid
 from fusmae.inference.scene.reader import SceneReader
@@ -34,6 +44,7 @@ from fusmae.modalities import Modality, ModalityInput
 from fusmae.rasters.geometry import Box
 from fusmae.rasters.raster_file import Floats
 from fusmae.runs.utf8 import composed
+from fusmae.sources.folder.maps import MAPS
 from fusmae.sources.folder.pairs_table import TABLE, PairRow
 
 NODATA, UNLABELLED, BETWEEN = "without data", "without a label", "near another split"
@@ -51,6 +62,8 @@ class CutUnit:
 
     outcomes: NDArray[np.int8]  # `[tiles]`, positions in `OUTCOMES`
     labels: NDArray[np.bool_]  # `[tiles, K]`, true for classes that are labels
+    values: NDArray[np.float64]  # `[tiles]`, values of the tiles; NaN where there are none
+    map_look: Floats  # `[h, w]`, the map of labels for people, NaN where there is no label; `[0, 0]` without one
     look: Floats  # `[1 or 3, h, w]`, the scene for people
 
 
@@ -89,6 +102,7 @@ def cut_pairs(
     """
     before = read_content(out)
     settings = with_those_of(before, settings, out)
+    require_labels_fit(settings)
     modalities = taken_modalities(settings.modalities, paths, before)
     inputs = inputs_of(modalities, settings.tile_m)
     scenes = open_scenes(inputs, paths, readings, bbox)
@@ -98,9 +112,9 @@ def cut_pairs(
     gap_m = settings.tile_m if settings.gap_m is None else settings.gap_m
     blocks = Blocks(settings.block_m or side_for(grid), gap_m, settings.seed, settings.shares)
     tiles = split_tiles(grid, blocks, before.placed if before else ())
-    finest_m = min(item.gsd_m for item in inputs)
-    labels = open_labels(settings.labels, grid, finest_m) if settings.labels else None
-    work = Work(out / TABLE, work_key(_facts(settings, blocks, labels), scenes, grid), CutUnit)
+    labels = _opened_labels(settings, grid, inputs)
+    task = _task_of(settings, before, labels)
+    work = Work(out / TABLE, work_key(_facts(settings, blocks, task), scenes, grid), CutUnit)
     side_m = picture_side_m(grid, inputs)
     with SceneReader(scenes, inputs, grid) as reader:
         if settings.is_checked:
@@ -112,19 +126,24 @@ def cut_pairs(
             todo = [unit for unit in units if not work.is_done(unit)]
             with disk_named(out, "what was cut is kept"):
                 for strip in _with_progress(reader, todo, len(units)):
-                    work.save(strip.unit, _cut(strip, grid, inputs, tiles, labels, settings, work.folder, side_m))
+                    work.save(strip.unit, _cut(strip, grid, inputs, tiles, labels, task, settings, work.folder, side_m))
             done = {unit: work.load(unit) for unit in units}
             notes = (*reader.nodata_sentences(), *(labels.notes() if labels else ()))
             scene = _summary(settings, grid, scenes, done.values(), notes)
             rows = _rows(settings, scene, grid, tiles, done, labels.names if labels else ())
-            content = _joined(before, settings, modalities, blocks, scene, rows, labels.names if labels else ())
+            content = _joined(before, settings, modalities, blocks, scene, rows, task)
             data_section(content)  # nothing that params.yaml would refuse is written
             with disk_named(out, "what was cut is kept"):
                 picture = out / f"tiles_{settings.name}.png"
                 outcomes = _outcomes(grid, done)
-                look = _look(grid, done, side_m)
-                save_picture(picture, look, outcomes, grid, blocks, scene, OUTCOMES)
-                move_tiles(work.folder, out, modalities)
+                look = _look(grid, {unit: cut.look for unit, cut in done.items()}, side_m)
+                maps = (
+                    _look(grid, {unit: cut.map_look[None] for unit, cut in done.items()}, side_m)
+                    if task.is_dense
+                    else None
+                )
+                save_picture(picture, look, outcomes, grid, blocks, scene, OUTCOMES, task, maps)
+                move_tiles(work.folder, out, [*modalities, *([MAPS] if task.is_dense else [])])
                 write_content(out, content)
     return Cut(content, scene, picture, len(units) - len(todo), notes)
 
@@ -163,10 +182,25 @@ def _whole_tiles(grid: Grid) -> Grid:
     )
 
 
-def _facts(settings: CutSettings, blocks: Blocks, labels: Labels | None) -> str:
+def _opened_labels(settings: CutSettings, grid: Grid, inputs: Sequence[ModalityInput]) -> Labels | LabelValues | None:
+    if settings.labels is None:
+        return None
+    if settings.value is not None:
+        return LabelValues(settings.labels, grid)
+    is_dense = settings.kind == "segmentation"
+    return open_labels(settings.labels, grid, MAP_GSD_M if is_dense else min(item.gsd_m for item in inputs))
+
+
+def _task_of(settings: CutSettings, before: Content | None, labels: Labels | LabelValues | None) -> Task:
+    """What the labels are; classes of earlier pairs come first, since maps have their numbers."""
+    classes = dict.fromkeys([*(before.task.classes if before else ()), *(labels.names if labels else ())])
+    return Task(kind=settings.kind or "multilabel", classes=tuple(classes), value=settings.value)
+
+
+def _facts(settings: CutSettings, blocks: Blocks, task: Task) -> str:
     """All that pairs depend on besides scenes and grid."""
-    stated = asdict(settings) | {"blocks": asdict(blocks), "names": labels.names if labels else ()}
-    for name in ("is_checked", "appends", "modalities"):
+    stated = asdict(settings) | {"blocks": asdict(blocks), "task": task.model_dump()}
+    for name in ("is_checked", "appends", "modalities", "value"):
         del stated[name]
     if settings.labels:
         state = settings.labels.path.stat()
@@ -190,7 +224,8 @@ def _cut(
     grid: Grid,
     inputs: Sequence[ModalityInput],
     tiles: SplitTiles,
-    labels: Labels | None,
+    labels: Labels | LabelValues | None,
+    task: Task,
     settings: CutSettings,
     folder: Path,
     look_m: int,
@@ -198,8 +233,7 @@ def _cut(
     """Decide on each tile of a strip, and write those that become pairs."""
     unit, num_tiles = strip.unit, len(strip.unit.lefts_m)
     is_empty = nodata_shares(strip, inputs) > settings.max_nodata
-    shares = labels.shares(unit) if labels else np.zeros((num_tiles, 0))
-    is_label = (shares > 0) & (shares >= settings.min_share)
+    found = label_tiles(labels, unit, task, settings.min_share)
     needs_label = labels is not None and not settings.keeps_unlabelled
     outcomes = np.empty(num_tiles, np.int8)
     row, first = _tile_number(grid, unit)
@@ -208,12 +242,16 @@ def _cut(
         outcome = BETWEEN if number < 0 else OUTCOMES[number]
         if is_empty[column]:
             outcome = NODATA
-        elif needs_label and not is_label[column].any():
+        elif needs_label and not found.is_known[column]:
             outcome = UNLABELLED
         outcomes[column] = OUTCOMES.index(outcome)
         if outcome in SPLITS:
-            write_tile(strip, grid, inputs, column, folder, key_of(settings.name, grid, unit, column))
-    return CutUnit(outcomes, is_label, look_at(strip, inputs, look_m))
+            key = key_of(settings.name, grid, unit, column)
+            write_tile(strip, grid, inputs, column, folder, key)
+            if found.maps is not None:
+                write_map(found.maps, grid, unit, column, folder, key)
+    look = look_at(strip, inputs, look_m)
+    return CutUnit(outcomes, found.is_label, found.values, map_look(found.maps, *look.shape[1:]), look)
 
 
 def key_of(name: str, grid: Grid, unit: Unit, column: int) -> str:
@@ -276,7 +314,8 @@ def _rows(
             if number < len(SPLITS):
                 labels = tuple(name for name, is_label in zip(names, cut.labels[column], strict=True) if is_label)
                 key, place = key_of(settings.name, grid, unit, column), tiles.places[row][first + column]
-                rows.append(PairRow(key, labels, OUTCOMES[number], place, date, ""))
+                value = float(cut.values[column]) if np.isfinite(cut.values[column]) else None
+                rows.append(PairRow(key, labels, OUTCOMES[number], place, date, "", value))
     return sorted(rows)
 
 
@@ -287,11 +326,14 @@ def _joined(
     blocks: Blocks,
     scene: CutScene,
     rows: Sequence[PairRow],
-    names: Sequence[str],
+    task: Task,
 ) -> Content:
     """What the folder holds with the new pairs: classes of earlier pairs keep their places, new ones follow."""
-    labelled = {label for row in rows for label in row.labels}
-    classes = dict.fromkeys([*(before.classes if before else ()), *(name for name in names if name in labelled)])
+    if not task.is_dense:  # maps have numbers of all classes, whether they occur or not
+        labelled = {label for row in [*(before.rows if before else ()), *rows] for label in row.labels}
+        known = before.task.classes if before else ()
+        classes = tuple(name for name in task.classes if name in labelled or name in known)
+        task = task.model_copy(update={"classes": classes})
     scenes = [*(before.tiles.scenes if before else ()), scene]
     tiles = Tiles(
         tile_m=settings.tile_m,
@@ -302,7 +344,7 @@ def _joined(
         scenes=scenes,
     )
     all_rows = [*(before.rows if before else ()), *rows]
-    return Content(tiles=tiles, classes=list(classes), modalities=dict(modalities), rows=all_rows)
+    return Content(tiles=tiles, task=task, modalities=dict(modalities), rows=all_rows)
 
 
 def _outcomes(grid: Grid, done: Mapping[Unit, CutUnit]) -> NDArray[np.int8]:
@@ -314,11 +356,11 @@ def _outcomes(grid: Grid, done: Mapping[Unit, CutUnit]) -> NDArray[np.int8]:
     return found
 
 
-def _look(grid: Grid, done: Mapping[Unit, CutUnit], side_m: int) -> Floats:
-    """The whole scene for people, `[1 or 3, h, w]`."""
-    num_bands = len(next(iter(done.values())).look)
+def _look(grid: Grid, looks: Mapping[Unit, Floats], side_m: int) -> Floats:
+    """The whole scene for people, `[1 or 3, h, w]`, from those of its units."""
+    num_bands = len(next(iter(looks.values())))
     found = np.full((num_bands, grid.height_m // side_m, grid.width_m // side_m), np.nan, np.float32)
-    for unit, cut in done.items():
+    for unit, look in looks.items():
         row, column = unit.top_m // side_m, unit.left_m // side_m
-        found[:, row : row + cut.look.shape[1], column : column + cut.look.shape[2]] = cut.look
+        found[:, row : row + look.shape[1], column : column + look.shape[2]] = look
     return found

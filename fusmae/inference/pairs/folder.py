@@ -22,16 +22,18 @@ from rasterio.crs import CRS
 from fusmae.config.data import DataConfig
 from fusmae.config.params import checked
 from fusmae.config.source import FOLDER_DESCRIPTION as DESCRIPTION
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, Split
+from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import InputError
 from fusmae.files import write_json, write_text
 from fusmae.inference.pairs.blocks import PlacedTiles
 from fusmae.modalities import Modality
 from fusmae.runs.utf8 import read_utf8
+from fusmae.sources import open_source
 from fusmae.sources.folder.pairs_table import TABLE, PairRow, read_pairs_table
 
 TILES, TILES_FOR_PEOPLE = "tiles.json", "tiles.md"
-_COLUMNS = ("key", "labels", "split", "place", "date")
 _SHARD_PAIRS = 1000
 
 
@@ -64,7 +66,7 @@ class Content:
     """What a folder holds that `fusmae tile` has filled."""
 
     tiles: Tiles  # how its tiles were cut
-    classes: Sequence[str]  # names of the classes, in the order of a label vector
+    task: Task  # what the labels are; classes in the order of a label vector
     modalities: Mapping[str, Modality]  # bands of the pairs, by modality
     rows: Sequence[PairRow]  # the pairs
 
@@ -105,12 +107,9 @@ def read_content(folder: Path) -> Content | None:
             hint="--out NEW_FOLDER; or move these pairs away",
         ) from error
     data = checked(DataConfig, values, str(folder / DESCRIPTION))
-    classes = data.source.settings["classes"]
+    task = open_source(data.source.name, data.source.settings, kind=data.kind).task
     return Content(
-        tiles=tiles,
-        classes=classes,
-        modalities=dict(data.modalities),
-        rows=read_pairs_table(folder / TABLE, classes),
+        tiles=tiles, task=task, modalities=dict(data.modalities), rows=read_pairs_table(folder / TABLE, task)
     )
 
 
@@ -123,10 +122,12 @@ def write_content(folder: Path, content: Content) -> None:
     write_text(folder / TILES_FOR_PEOPLE, _for_people(content))
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
+    is_value = content.task.value is not None
+    table.writerow(["key", "value" if is_value else "labels", "split", "place", "date"])
     for row in content.rows:
         date = row.date.isoformat().removesuffix("+00:00") if row.date.year > 1970 else ""
-        table.writerow([row.key, "|".join(row.labels), row.split, row.place, date])
+        number = "" if row.value is None else f"{row.value:.9g}"
+        table.writerow([row.key, number if is_value else "|".join(row.labels), row.split, row.place, date])
     write_text(folder / TABLE, text.getvalue())
 
 
@@ -136,8 +137,14 @@ def data_section(content: Content) -> dict[str, Any]:
     Raises:
         ConfigError: params.yaml would refuse it.
     """
+    source: dict[str, Any] = {"name": "folder", "classes": list(content.task.classes)}
+    if content.task.kind == "segmentation":
+        source |= {"class_values": [], "ignore_values": [NO_CLASS]}
+    if content.task.value is not None:
+        source |= {"value": content.task.value.model_dump(mode="json")}
     data = {
-        "source": {"name": "folder", "classes": list(content.classes), "s2_offset": 0, "units": {}},
+        "kind": content.task.kind,
+        "source": {**source, "s2_offset": 0, "units": {}},
         "tile_m": content.tiles.tile_m,
         "shard_pairs": _SHARD_PAIRS,
         "modalities": {key: modality.model_dump(mode="json") for key, modality in content.modalities.items()},
@@ -148,13 +155,20 @@ def data_section(content: Content) -> dict[str, Any]:
 
 
 def counts_of(content: Content) -> dict[str, Any]:
-    """Numbers of pairs and places by split, of pairs without a label, and of pairs by class and split."""
+    """Numbers of pairs and places by split, of pairs without a label, of pairs by class and split, and mean values."""
     labels = Counter((label, row.split) for row in content.rows for label in row.labels)
+    values = [(row.split, row.value) for row in content.rows if row.value is not None]
+    means = {split: [value for of, value in values if of == split] for split in SPLITS}
     return {
         "pairs": _by_split(Counter(row.split for row in content.rows)),
         "places": _by_split(Counter(split for _, split in {(row.place, row.split) for row in content.rows})),
-        "without_label": _by_split(Counter(row.split for row in content.rows if not row.labels)),
-        "labels": {name: {split: labels[name, split] for split in SPLITS} for name in content.classes},
+        "without_label": _by_split(Counter(row.split for row in content.rows if not row.labels and row.value is None)),
+        "labels": {name: {split: labels[name, split] for split in SPLITS} for name in content.task.classes},
+        **(
+            {"mean_value": {split: float(np.mean(found)) if found else None for split, found in means.items()}}
+            if values
+            else {}
+        ),
     }
 
 
@@ -165,9 +179,14 @@ def count_rows(content: Content) -> list[tuple[str, ...]]:
     named += counts["labels"].items()
     if any(counts["without_label"].values()):
         named.append(("without a label", counts["without_label"]))
-    return [
+    rows = [
         (name, *(f"{numbers[split]:,}" for split in SPLITS), f"{sum(numbers.values()):,}") for name, numbers in named
     ]
+    if content.task.value is not None and "mean_value" in counts:
+        means = ["–" if (mean := counts["mean_value"][split]) is None else f"{mean:.4g}" for split in SPLITS]
+        overall = np.mean([row.value for row in content.rows if row.value is not None])
+        rows.append((f"mean {content.task.value.title}", *means, f"{overall:.4g}"))
+    return rows
 
 
 def _by_split(counts: Mapping[str, int]) -> dict[str, int]:

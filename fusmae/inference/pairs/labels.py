@@ -1,4 +1,4 @@
-"""Labels of tiles: polygons, points or a raster of class numbers, as the share of each tile that each class covers."""
+"""Labels of tiles: classes from polygons, points or a raster of class numbers; values from a raster of numbers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
+from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
 from fusmae.errors import InputError, first_three
 from fusmae.inference.scene.bands import raster
 from fusmae.inference.scene.files import ENDINGS
@@ -45,12 +46,19 @@ class LabelFile:
 
 
 class Labels(Protocol):
-    """Labels on a grid of tiles."""
+    """Classes on a grid of tiles."""
 
     names: tuple[str, ...]  # names of the classes, in the order of the columns of `shares`
 
     def shares(self, unit: Unit) -> Shares:
         """The share `[tiles, K]` of each of a unit's tiles that a class covers; 1 where a point of the class lies."""
+        ...
+
+    def positions(self, unit: Unit) -> NDArray[np.uint8]:
+        """The class of each pixel of a unit's tiles side by side `[h, w]`, as positions in `names`, or `NO_CLASS`.
+
+        Where shapes overlap, the class that comes first in `names` counts.
+        """
         ...
 
     def notes(self) -> tuple[str, ...]:
@@ -65,7 +73,7 @@ def open_labels(file: LabelFile, grid: Grid, gsd_m: int) -> Labels:
         InputError: the file can't be read, has no CRS, lies elsewhere, or its classes are not known.
     """
     if not file.path.exists():
-        raise InputError(f"There are no labels at {file.path}.", hint="check --labels")
+        raise _absent(file.path)
     is_raster = file.path.suffix.lower() in ENDINGS
     return _raster_labels(file, grid, gsd_m) if is_raster else _vector_labels(file, grid, gsd_m)
 
@@ -105,6 +113,17 @@ class _Shapes:
             found[:, number] = np.maximum(found[:, number], covered)
         return found
 
+    def positions(self, unit: Unit) -> NDArray[np.uint8]:
+        grid, side_px = self._grid, self._grid.tile_m // self._gsd_m
+        left, top, width_m = grid.left + unit.left_m, grid.top - unit.top_m, len(unit.lefts_m) * grid.tile_m
+        near = self._tree.query(shapely.box(left, top - grid.tile_m, left + width_m, top))
+        found = np.full((side_px, len(unit.lefts_m) * side_px), NO_CLASS, np.uint8)
+        if len(near):
+            near = near[np.argsort(-self._numbers[near], kind="stable")]  # what is drawn last stays
+            place = rasterio.transform.from_origin(left, top, self._gsd_m, self._gsd_m)
+            rasterize(zip(self._shapes[near], self._numbers[near].tolist(), strict=True), out=found, transform=place)
+        return found
+
     def notes(self) -> tuple[str, ...]:
         return self._notes
 
@@ -129,22 +148,92 @@ class _Numbers:
                 self._unnamed.add(number)
         return found
 
+    def positions(self, unit: Unit) -> NDArray[np.uint8]:
+        numbers = self._read(unit)
+        found = np.full(numbers.shape, NO_CLASS, np.uint8)
+        for number in np.unique(numbers.compressed()).tolist():
+            if name := self._by_number.get(number):
+                found[(numbers == number).filled(False)] = self.names.index(name)
+            else:
+                self._unnamed.add(number)
+        return found
+
     def _read(self, unit: Unit) -> Any:
-        """Numbers `[h, w]` of a unit's tiles, masked where the raster has no data."""
-        grid, gsd_m = self._grid, self._gsd_m
-        whole = {"height": grid.height_m // gsd_m, "width": grid.width_m // gsd_m, "transform": grid.transform(gsd_m)}
-        side_px = grid.tile_m // gsd_m
-        window = Window(unit.left_m // gsd_m, unit.top_m // gsd_m, side_px * len(unit.lefts_m), side_px)
-        with raster(self._path) as dataset:
-            # Without a value for nodata, ground beyond the raster would count as number 0.
-            fills = {"add_alpha": True} if dataset.nodata is None else {}
-            with WarpedVRT(dataset, crs=grid.crs, resampling=Resampling.nearest, **whole, **fills) as warped:
-                return warped.read(1, window=window, masked=True)
+        return _on_grid(self._path, self._grid, self._gsd_m, unit, Resampling.nearest)
 
     def notes(self) -> tuple[str, ...]:
         if not self._unnamed:
             return ()
         return (f"numbers without a name in {self._path.name} are no labels: {_some(sorted(self._unnamed))}",)
+
+
+def _on_grid(path: Path, grid: Grid, gsd_m: int, unit: Unit, how: Resampling, **options: Any) -> Any:
+    """Numbers `[h, w]` of a raster on a unit's tiles in pixels of `gsd_m`, masked where the raster has no data."""
+    whole = {"height": grid.height_m // gsd_m, "width": grid.width_m // gsd_m, "transform": grid.transform(gsd_m)}
+    side_px = grid.tile_m // gsd_m
+    window = Window(unit.left_m // gsd_m, unit.top_m // gsd_m, side_px * len(unit.lefts_m), side_px)
+    with raster(path) as dataset:
+        # Without a value for nodata, ground beyond the raster would count as number 0.
+        fills = {"add_alpha": True} if dataset.nodata is None else {}
+        with WarpedVRT(dataset, crs=grid.crs, resampling=how, **whole, **fills, **options) as warped:
+            return warped.read(1, window=window, masked=True)
+
+
+class LabelValues:
+    """A raster of numbers on a grid of tiles, in any CRS."""
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, file: LabelFile, grid: Grid) -> None:
+        """Open the raster.
+
+        Raises:
+            InputError: the file can't be read, has no CRS, lies elsewhere, or is no raster of numbers.
+        """
+        if not file.path.exists():
+            raise _absent(file.path)
+        if file.path.suffix.lower() not in ENDINGS or file.names or file.class_column or file.layer:
+            raise InputError(
+                "The labels of a regression are the numbers of a raster.",
+                got=f"{file.path}{', with classes' if file.names or file.class_column or file.layer else ''}",
+                expected="a GeoTIFF with one band, without --classes, --class-column and --layer",
+                hint="`gdal_rasterize -a COLUMN -tr 10 10 -a_nodata -9999 FILE NEW.tif` makes one of polygons",
+            )
+        with raster(file.path) as dataset:
+            if dataset.crs is None:
+                raise _no_crs(file.path, f"`rio edit-info {file.path} --crs EPSG:…`, if you know it")
+            if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iuf":
+                raise InputError(
+                    f"{file.path} is no raster of numbers.",
+                    got=f"{dataset.count} bands of {dataset.dtypes[0]}",
+                    expected="one band",
+                    hint=f"`rio convert {file.path} NEW.tif --bidx 1`, if its first band has the numbers",
+                )
+            box = box_of(dataset)
+            _require_overlap(file.path, grid, dataset.crs, box)
+            here = _box_in(dataset.crs, grid) or box
+            pixels_per_map_pixel = (here[2] - here[0]) / dataset.res[0] / (grid.width_m / MAP_GSD_M)
+            self._scale, self._offset = dataset.scales[0], dataset.offsets[0]
+        # Smaller pixels are averaged, so that none is passed over; larger ones are read between their centres.
+        self._how = Resampling.average if pixels_per_map_pixel > 1 else Resampling.bilinear
+        self._path, self._grid = file.path, grid
+
+    def values(self, unit: Unit) -> NDArray[np.float32]:
+        """The numbers of a unit's tiles side by side at 10 m, `[h, w]`, NaN where there is none."""
+        # As floats, so that means of whole numbers are not rounded.
+        found = _on_grid(self._path, self._grid, MAP_GSD_M, unit, self._how, dtype="float32")
+        values = found.filled(np.nan).astype(np.float64) * self._scale + self._offset
+        with np.errstate(over="ignore"):
+            numbers: NDArray[np.float32] = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
+        return numbers
+
+    def notes(self) -> tuple[str, ...]:
+        """No sentences: all numbers are used."""
+        return ()
+
+
+def _absent(path: Path) -> InputError:
+    return InputError(f"There are no labels at {path}.", hint="check --labels")
 
 
 def _raster_labels(file: LabelFile, grid: Grid, gsd_m: int) -> Labels:

@@ -1,4 +1,4 @@
-"""A picture of the tiles that a scene was cut into: the scene, and over it which split each tile belongs to."""
+"""A picture of the tiles that a scene was cut into: the scene, the splits of its tiles, and maps of labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Task
 from fusmae.data.index import SPLITS
 from fusmae.files import written_whole
 from fusmae.inference.map.quicklook import BLANK, stretched
@@ -15,6 +16,7 @@ from fusmae.inference.pairs.folder import CutScene
 from fusmae.inference.scene.grid import Grid
 from fusmae.inference.scene.tiles import LOOK_PX, look_input
 from fusmae.modalities import ModalityInput
+from fusmae.rasters.palette import class_colours
 from fusmae.rasters.raster_file import Floats
 
 # Blue, orange and vermilion are told apart by people who can't tell red from green, too. Then what is no pair: without
@@ -26,6 +28,7 @@ _DARKEST, _BRIGHTEST = 0.35, 0.85
 _PANEL_IN, _FIGURE_IN, _DPI = 5.2, 12.0, 140
 # Lines between tiles are drawn where a tile has as many pixels of the picture, at least.
 _LEAST_LINED_PX = 6
+_MOST_NAMED, _LONGEST_NAME = 20, 28
 
 
 def picture_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
@@ -43,8 +46,10 @@ def save_picture(
     blocks: Blocks,
     scene: CutScene,
     names: Sequence[str],
+    task: Task,
+    maps: Floats | None = None,
 ) -> None:
-    """Draw the scene and its tiles side by side, as a PNG.
+    """Draw the scene, its tiles and, where there are some, maps of labels side by side, as a PNG.
 
     Args:
         path: file of the picture.
@@ -54,20 +59,24 @@ def save_picture(
         blocks: blocks of ground that gave each tile its split.
         scene: what was cut.
         names: names of the splits, then of the reasons for which a tile is no pair.
+        task: what the labels are.
+        maps: labels of the scene's ground `[1, h, w]`, positions of classes or values, NaN without a label; None
+            without maps.
     """
     from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure
 
     rows, columns = outcomes.shape
     panel_in = _PANEL_IN * min(1.6, max(0.35, rows / columns))
-    figure = Figure(figsize=(_FIGURE_IN, panel_in + 1.5), layout="constrained")
+    num_panels = 2 if maps is None else 3
+    figure = Figure(figsize=(_FIGURE_IN * num_panels / 2, panel_in + 1.5), layout="constrained")
     when = f", {scene.date[:10]}" if scene.date else ""
     figure.suptitle(
         f"{scene.name}{when}: {scene.num_pairs:,} pairs of {grid.tile_m:,} m\n"
         f"blocks of {blocks.side_m / 1000:g} km, splits at least {blocks.gap_m / 1000:g} km apart",
         fontsize=11,
     )
-    shown, splits = figure.subplots(1, 2, sharex=True, sharey=True)
+    shown, splits, *others = figure.subplots(1, num_panels, sharex=True, sharey=True)
     extent = (0.0, grid.width_m / 1000, grid.height_m / 1000, 0.0)
     pixels = stretched(look)
     shown.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="auto")
@@ -82,7 +91,9 @@ def save_picture(
         _draw_lines(splits, grid)
     splits.set_title("tiles by split" + ("" if splits_px else " (lines between tiles left out)"), fontsize=10)
     code = grid.crs.to_string() if grid.crs.to_epsg() else "its CRS"
-    for axis in (shown, splits):
+    if maps is not None:
+        _draw_maps(figure, others[0], maps[0], task, extent)
+    for axis in (shown, splits, *others):
         axis.tick_params(labelsize=8)
         axis.set_xlabel(f"km east of x = {grid.left:,.0f} m ({code})", fontsize=8)
         axis.set_facecolor((BLANK,) * 3)
@@ -90,6 +101,38 @@ def save_picture(
     figure.legend(handles=_legend(outcomes, names), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=_DPI, format="png", metadata={"Software": None})
+
+
+def _draw_maps(figure: Any, axis: Any, maps: Floats, task: Task, extent: tuple[float, float, float, float]) -> None:
+    """Draw the labels of pixels, with a legend of the largest classes or a bar of values."""
+    from matplotlib.patches import Patch
+
+    if task.value is not None:
+        drawn = axis.imshow(maps, cmap="viridis", extent=extent, interpolation="nearest")
+        figure.colorbar(drawn, ax=axis, label=task.value.title, shrink=0.8)
+        axis.set_title("labels", fontsize=10)
+        return
+    colours = np.array(class_colours(task.classes)) / 255
+    has_class = np.isfinite(maps)
+    positions = np.where(has_class, maps, 0).astype(np.intp)
+    axis.imshow(np.dstack([colours[positions], has_class]), extent=extent, interpolation="nearest")
+    counts = np.bincount(positions[has_class], minlength=len(task.classes))
+    largest = [int(number) for number in np.argsort(-counts, kind="stable")[:_MOST_NAMED] if counts[number]]
+    axis.set_title(
+        "labels" + (f" ({len(largest)} largest classes named)" if (counts > 0).sum() > len(largest) else ""),
+        fontsize=10,
+    )
+    axis.legend(
+        handles=[Patch(label=_short(task.classes[number]), facecolor=colours[number]) for number in largest],
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        fontsize=8,
+        frameon=False,
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _draw_lines(axis: Any, grid: Grid) -> None:

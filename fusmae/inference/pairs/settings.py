@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fusmae.config.task import Kind, Value
+from fusmae.data.pixels import MAP_GSD_M
 from fusmae.errors import InputError
 from fusmae.inference.pairs.folder import Content
 from fusmae.inference.pairs.labels import LabelFile
@@ -33,6 +35,8 @@ class CutSettings:
     max_nodata: float = MAX_EMPTY_SHARE  # largest share of a modality's pixels in a tile that may have no data
     min_share: float = DEFAULT_MIN_SHARE  # least share of a tile that a class covers if it is a label
     labels: LabelFile | None = None  # labels; None for pairs without any
+    kind: Kind | None = None  # kind of the labels; None for that of the pairs that are there, or several per pair
+    value: Value | None = None  # quantity of a regression; None for that of the pairs that are there, or for classes
     keeps_unlabelled: bool = False  # whether tiles without a label are pairs, too, where there are labels
     taken: datetime | None = None  # date of the scene; None to find it in file names
     appends: bool = False  # whether the folder may have pairs of other scenes
@@ -66,8 +70,19 @@ def with_those_of(before: Content | None, settings: CutSettings, out: Path) -> C
                 expected=f"{there} m, or the same ground could be in two splits",
                 hint=f"leave out {option}; or cut all scenes into a new folder",
             )
+    known = before.task.value
+    if settings.kind not in (None, before.task.kind):
+        raise _other_labels("--kind", str(settings.kind), before.task.kind, out)
+    if settings.value is not None and known is not None:
+        # No option states limits: they are those of folder.yaml.
+        given = settings.value.model_copy(update={"min": known.min, "max": known.max})
+        if given != known:
+            got, expected = (f"{value.title} per {value.per}" for value in (given, known))
+            raise _other_labels("--value, --unit or --per", got, expected, out)
     return replace(
         settings,
+        kind=before.task.kind,
+        value=before.task.value,
         tile_m=tiles.tile_m,
         modalities=before.modalities,
         block_m=tiles.block_m,
@@ -75,6 +90,50 @@ def with_those_of(before: Content | None, settings: CutSettings, out: Path) -> C
         seed=tiles.seed,
         shares=tuple(tiles.shares),
     )
+
+
+def _other_labels(options: str, got: str, expected: str, out: Path) -> InputError:
+    return InputError(
+        f"{options} differs from that of the pairs in {out}.",
+        got=got,
+        expected=expected,
+        hint=f"leave out {options.replace(' or ', ' and ')}; or cut the scene into a new folder",
+    )
+
+
+def require_labels_fit(settings: CutSettings) -> None:
+    """Raise InputError if there are no labels of a kind that needs some, or options that it has no use for."""
+    kind = settings.kind or "multilabel"
+    if kind != "multilabel" and settings.labels is None:
+        raise InputError(
+            f"Pairs of kind {kind} need labels.",
+            expected="--labels PATH",
+            hint="pairs to pretrain on are cut without --kind, or into a new folder",
+        )
+    if kind != "multilabel" and settings.keeps_unlabelled:
+        raise InputError(
+            f"--keep-unlabelled keeps pairs that {kind} has no use for: each pair needs a label.",
+            hint="leave it out; pairs to pretrain on are cut without --kind, into a folder of their own",
+        )
+    if kind == "regression" and settings.value is None:
+        raise InputError(
+            "A regression needs a quantity.",
+            expected="its name and unit",
+            hint="--value biomass --unit t/ha --per pixel",
+        )
+    if kind != "regression" and settings.value is not None:
+        raise InputError(
+            "--value, --unit and --per describe the quantity of a regression.",
+            got=f"--kind {kind}",
+            hint="--kind regression; or leave them out",
+        )
+    is_dense = kind == "segmentation" or (settings.value is not None and settings.value.per == "pixel")
+    if is_dense and settings.tile_m % MAP_GSD_M:
+        raise InputError(
+            f"Tiles of {settings.tile_m} m have no whole number of pixels of {MAP_GSD_M} m, which maps have.",
+            expected=f"a multiple of {MAP_GSD_M} m",
+            hint=f"--side {round(settings.tile_m / MAP_GSD_M) * MAP_GSD_M}",
+        )
 
 
 def require_new(before: Content | None, name: str, out: Path) -> None:

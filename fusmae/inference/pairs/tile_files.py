@@ -8,10 +8,12 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from fusmae.inference.scene.grid import Grid
+from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
+from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.inference.scene.tiles import Strip, fill_nodata
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import Flags, Floats, touched
+from fusmae.sources.folder.maps import MAPS
 
 
 def nodata_shares(strip: Strip, inputs: Sequence[ModalityInput]) -> NDArray[np.float64]:
@@ -57,6 +59,31 @@ def write_tile(strip: Strip, grid: Grid, inputs: Sequence[ModalityInput], column
             dataset.descriptions = item.bands
 
 
+def write_map(maps: NDArray[Any], grid: Grid, unit: Unit, column: int, folder: Path, key: str) -> None:
+    """Write one tile of the maps `[h, w]` at 10 m of a unit's tiles side by side, as the layout names it."""
+    side_px = len(maps)
+    pixels = maps[:, column * side_px : (column + 1) * side_px]
+    is_value = pixels.dtype.kind == "f"
+    path = folder / MAPS / f"{key}.tif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left, top = grid.left + unit.lefts_m[column], grid.top - unit.top_m
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        crs=grid.crs,
+        transform=rasterio.transform.from_origin(left, top, MAP_GSD_M, MAP_GSD_M),
+        nodata=np.nan if is_value else NO_CLASS,
+        compress="DEFLATE",
+        predictor=3 if is_value else 2,
+        count=1,
+        height=side_px,
+        width=side_px,
+        dtype=pixels.dtype,
+    ) as dataset:
+        dataset.write(pixels, 1)
+
+
 def _stored(pixels: Floats, item: ModalityInput) -> tuple[NDArray[Any], float]:
     """Pixels as a file stores them, and the value of nodata.
 
@@ -71,10 +98,10 @@ def _stored(pixels: Floats, item: ModalityInput) -> tuple[NDArray[Any], float]:
     return np.where(np.isnan(pixels), top, numbers).astype(item.unit.dtype), top
 
 
-def move_tiles(work: Path, out: Path, modalities: Iterable[str]) -> None:
-    """Move the rasters of each modality from a work folder to the folder of pairs."""
-    for modality in modalities:
-        folder = out / modality
+def move_tiles(work: Path, out: Path, names: Iterable[str]) -> None:
+    """Move the rasters of each modality, and maps, from a work folder to the folder of pairs."""
+    for name in names:
+        folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted((work / modality).glob("*.tif")):
+        for path in sorted((work / name).glob("*.tif")):
             path.replace(folder / path.name)

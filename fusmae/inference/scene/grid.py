@@ -19,8 +19,10 @@ from fusmae.modalities import ModalityInput
 from fusmae.rasters.geometry import Box, lon_lat, measures_metres, utm_code
 from fusmae.rasters.raster_file import Flags
 
-# A cell's side is at least the stride divided by this: overlapping tiles show no finer detail.
-_CELLS_PER_STRIDE = 5
+# A block's side is at least the stride divided by this: overlapping tiles show no finer detail.
+_BLOCKS_PER_STRIDE = 5
+# Least side in metres of a block where a map's cells are finer than blocks.
+_LEAST_BLOCK_M = 60
 _ROUNDING_M = 1e-3
 _DEGREES = "EPSG:4326"
 # In pixels, cells or degrees.
@@ -55,10 +57,12 @@ class Grid:
     tile_m: int  # side of a tile
     stride_m: int  # distance from a tile to the next; the last one of a row or column may be nearer
     cell_m: int  # side of a cell, which is a pixel of the map
-    width_m: int  # width of the whole grid, a multiple of `cell_m`
+    width_m: int  # width of the whole grid, a multiple of the cell's side and of all pixels that are read
     height_m: int  # height of the whole grid, likewise
     # Top, left, bottom and right of the ground, from the grid's top and left; None for the whole grid.
     ground_m: tuple[float, float, float, float] | None = None
+    # Side of the largest squares of which each unit is a whole number; a multiple of a cell's. None for the cell's.
+    block_m: int | None = None
 
     def is_ground(self, gsd_m: int, box_m: tuple[int, int, int, int]) -> tuple[Flags, Flags]:
         """Flags of the rows `[h]` and columns `[w]` of pixels whose centre is on the scenes' ground.
@@ -105,26 +109,29 @@ class Grid:
 
 
 def lay_grid(
-    scenes: Mapping[str, Scene], inputs: Sequence[ModalityInput], stride_m: int | None, *, has_cells: bool = True
+    scenes: Mapping[str, Scene],
+    inputs: Sequence[ModalityInput],
+    stride_m: int | None,
+    *,
+    has_cells: bool = True,
+    cell_m: int | None = None,
 ) -> Grid:
     """Lay the grid over the ground that all scenes cover, to its last pixel.
 
     The grid is in the CRS of the scene with the most bands and aligned with its pixels, so that the fewest are
     resampled. If that CRS does not measure metres on the ground (degrees, feet, Web Mercator), it is in the UTM zone of
-    the scene's centre. The stride from a tile to the next is half a tile if it is None. Where the output has no cells,
-    as a map has, but only tiles, the grid reaches less far beyond the ground.
+    the scene's centre. The stride from a tile to the next is half a tile if it is None. `cell_m` is the side of a cell
+    of a model that answers per pixel; None for cells as fine as the overlap of tiles can show. Where the output has no
+    cells, as a map has, but only tiles, the grid reaches less far beyond the ground.
 
     Raises:
         InputError: the scenes don't overlap, the ground is smaller than a tile, or the stride does not fit the tile.
     """
     tile_m = inputs[0].side_px * inputs[0].gsd_m
-    step_m = math.lcm(*(item.gsd_m for item in inputs))
+    step_m = math.lcm(*(item.gsd_m for item in inputs), cell_m or 1)
     stride_m = _checked_stride(stride_m, tile_m, step_m)
-    cell_m = next(
-        cell
-        for cell in range(step_m, stride_m + 1, step_m)
-        if stride_m % cell == 0 and (cell * _CELLS_PER_STRIDE >= stride_m or not has_cells)
-    )
+    least_m = min(stride_m, _LEAST_BLOCK_M) if cell_m else stride_m / _BLOCKS_PER_STRIDE if has_cells else 0
+    block_m = next(block for block in range(step_m, stride_m + 1, step_m) if stride_m % block == 0 and block >= least_m)
     main = richest_first(scenes)[0]
     crs = _metric_crs(main)
     left, bottom, right, top = _common_box(scenes, crs)
@@ -132,7 +139,7 @@ def lay_grid(
     grid_left = at_left + math.floor((left - at_left) / step_m + _ROUNDING) * step_m
     grid_top = at_top - math.floor((at_top - top) / step_m + _ROUNDING) * step_m
     sides = (right - grid_left, grid_top - bottom)
-    width_m, height_m = (math.ceil(side / cell_m - _ROUNDING) * cell_m for side in sides)
+    width_m, height_m = (math.ceil(side / block_m - _ROUNDING) * block_m for side in sides)
     if min(right - left, top - bottom) < tile_m - _ROUNDING_M:
         raise InputError(
             "The scenes have less ground in common than a tile." if len(scenes) > 1 else "The scene is too small.",
@@ -141,7 +148,7 @@ def lay_grid(
             hint="a larger --bbox, if the scenes have more ground" if main.bbox else "",
         )
     ground_m = (grid_top - top, left - grid_left, grid_top - bottom, right - grid_left)
-    return Grid(crs, grid_left, grid_top, tile_m, stride_m, cell_m, width_m, height_m, ground_m)
+    return Grid(crs, grid_left, grid_top, tile_m, stride_m, cell_m or block_m, width_m, height_m, ground_m, block_m)
 
 
 def _checked_stride(stride_m: int | None, tile_m: int, step_m: int) -> int:

@@ -93,12 +93,12 @@ def read_strips(reader: SceneReader, units: Iterable[Unit]) -> Iterator[Strip]:
 def look_side_m(grid: Grid, inputs: Sequence[ModalityInput]) -> int:
     """Side in metres of the pixels in which a map's picture shows the scene.
 
-    It is the least one from the scene's own pixel to the cell with which the picture has at most `LOOK_PX`, else the
-    cell's. It divides a cell, so that a cell is a whole number of the picture's pixels.
+    It is the least one from the scene's own pixel to the grid's block with which the picture has at most `LOOK_PX`,
+    else the block's. It divides a block, so that a unit is a whole number of the picture's pixels.
     """
-    gsd_m = look_input(inputs).gsd_m
-    sides = (side for side in range(gsd_m, grid.cell_m, gsd_m) if grid.cell_m % side == 0)
-    return next((side for side in sides if max(grid.height_m, grid.width_m) <= LOOK_PX * side), grid.cell_m)
+    gsd_m, block_m = look_input(inputs).gsd_m, grid.block_m or grid.cell_m
+    sides = (side for side in range(gsd_m, block_m, gsd_m) if block_m % side == 0)
+    return next((side for side in sides if max(grid.height_m, grid.width_m) <= LOOK_PX * side), block_m)
 
 
 def cut_batches(
@@ -168,10 +168,17 @@ def fill_nodata(tile: Floats) -> None:
 
 
 def _has_data(strip: Strip, inputs: tuple[ModalityInput, ...], cell_m: int) -> Flags:
-    """Flags `[rows, columns]` of cells in which some modality has at least half of the pixels on the scenes' ground."""
+    """Flags `[rows, columns]` of cells in which some modality has at least half of the pixels on the scenes' ground.
+
+    A cell that is no whole number of pixels, as it is smaller, counts as the pixel at its centre.
+    """
     found = np.zeros((strip.unit.height_m // cell_m, strip.unit.width_m // cell_m), np.bool_)
     finest = {item.modality: item for item in sorted(inputs, key=lambda item: item.gsd_m, reverse=True)}
     for item in finest.values():
+        if cell_m % item.gsd_m:
+            rows, columns = (((2 * np.arange(cells) + 1) * cell_m // (2 * item.gsd_m)) for cells in found.shape)
+            found |= (strip.on_ground(item) & ~strip.empty(item))[rows[:, None], columns]
+            continue
         side = cell_m // item.gsd_m
         rows, columns = (
             flags[: cells * side].reshape(cells, side).mean(axis=1, dtype=np.float32)

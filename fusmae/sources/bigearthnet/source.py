@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.config.task import ClassKind, Task
+from fusmae.config.task import Kind, Task
 from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.errors import SourceError, first_three
 from fusmae.runs.utf8 import read_utf8
@@ -102,7 +102,7 @@ class BigEarthNetSource(Source):
     licence = "BigEarthNet (Technische Universität Berlin): CDLA-Permissive-1.0"
 
     def __init__(
-        self, version: int, countries: Sequence[str], snow_and_clouds: bool, kind: ClassKind = "multilabel"
+        self, version: int, countries: Sequence[str], snow_and_clouds: bool, kind: Kind = "multilabel"
     ) -> None:
         hint = "correct data.source in params.yaml"
         if version == 1 and countries:

@@ -1,6 +1,7 @@
 """`pairs.csv`, the table of a user's own pairs: read as spreadsheets save it, or refused with the line numbers."""
 
 import csv
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -9,6 +10,7 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from fusmae.config.task import Task, Value
 from fusmae.data.index import SPLITS
 from fusmae.errors import SourceError
 from fusmae.runs.utf8 import composed, read_utf8
@@ -16,7 +18,7 @@ from fusmae.runs.utf8 import composed, read_utf8
 TABLE = "pairs.csv"
 LAYOUT_HINT = "docs/folder.md shows the layout; then `fusmae update`"
 
-_COLUMNS = ("key", "labels", "split", "place", "date", "country")
+_COLUMNS = ("key", "labels", "value", "split", "place", "date", "country")
 _DELIMITERS = (",", ";", "\t")
 _UNKNOWN_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE_FORM = "like 2017-06-13 or 2017-06-13T10:10:31; in a spreadsheet give the column the format YYYY-MM-DD"
@@ -29,17 +31,19 @@ class PairRow(NamedTuple):
     """One pair, as the table states it; every text is in Unicode's composed form (NFC)."""
 
     key: str  # key of the pair
-    labels: tuple[str, ...]  # class names, each once
+    labels: tuple[str, ...]  # class names, each once; empty in a regression
     split: str  # one of `SPLITS`, or "" where none is stated
     place: str  # name of the place, or "" where none is stated
     date: datetime  # time of the S2 acquisition (UTC); 1970-01-01 where none is stated
     country: str  # name of the country, or "" where none is stated
+    value: float | None = None  # number of a regression per tile; None where none is stated
 
 
-def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
-    """Read the rows of the table; its labels must be of `classes`, which are in composed form (NFC).
+def read_pairs_table(path: Path, task: Task) -> list[PairRow]:
+    """Read the rows of the table; its labels must be those of the task, whose classes are in composed form (NFC).
 
-    Cells are separated by a comma, a semicolon or a tab, whichever separates the column names in the first line.
+    A column that this kind has no use for, such as `labels` in a regression, is not read. Cells are separated by a
+    comma, a semicolon or a tab, whichever separates the column names in the first line.
 
     Raises:
         SourceError: the table is absent, not UTF-8 or not such a table, or a cell can't be used; the error names the
@@ -48,13 +52,10 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
     if not path.is_file():
         expected = "pairs.csv, and a folder per modality: s1/<key>.tif, s2/<key>.tif"
         raise SourceError(f"There is no table {path}.", expected=expected, hint=LAYOUT_HINT)
-    rows = _rows(path)
+    rows = _rows(path, task)
     checks: dict[str, tuple[Callable[[str], bool], str]] = {
         "key": (_is_file_name, "a file name without its ending"),
-        "labels": (
-            lambda cell: set(_labels(cell)) <= set(classes),
-            f"some of {list(classes)}, as in `data.source.classes`, with ; or | between them",
-        ),
+        **_checks_of_labels(task, rows),
         "split": (lambda cell: cell in ("", *SPLITS), ", ".join(SPLITS)),
         "date": (lambda cell: _date(cell) is not None, _DATE_FORM),
     }
@@ -65,24 +66,46 @@ def read_pairs_table(path: Path, classes: Collection[str]) -> list[PairRow]:
     return [
         PairRow(
             key=row["key"],
-            labels=_labels(row["labels"]),
+            labels=_labels(row.get("labels", "")) if task.classes else (),
             split=row.get("split", ""),
             place=row.get("place", ""),
             date=_date(row.get("date", "")) or _UNKNOWN_DATE,
             country=row.get("country", ""),
+            value=_number(row.get("value", "")) if task.value is not None else None,
         )
         for _, row in rows
     ]
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _checks_of_labels(
+    task: Task, rows: Collection[tuple[int, dict[str, str]]]
+) -> dict[str, tuple[Callable[[str], bool], str]]:
+    """The check of each column with labels of this kind, and what it expects."""
+    if task.value is not None:
+        value, has_some = task.value, any(row.get("value") for _, row in rows)
+        limits = f"a number, {value.range}" if value.min is not None or value.max is not None else "a number"
+        expected = f"{limits}, with a point for decimals ({value.title}); in each row, or in none"
+        return {"value": (lambda cell: _is_possible(cell, value) if cell else not has_some, expected)}
+    classes, names = set(task.classes), f"{list(task.classes)}, as in `data.source.classes`"
+    if task.kind != "multiclass":
+        return {"labels": (lambda cell: set(_labels(cell)) <= classes, f"some of {names}, with ; or | between them")}
+    has_some = any(_labels(row["labels"]) for _, row in rows)
+    return {
+        "labels": (
+            lambda cell: set(_labels(cell)) <= classes and len(_labels(cell)) == has_some,
+            f"one of {names}, since data.kind is multiclass; in each row, or in none",
+        )
+    }
+
+
+def _rows(path: Path, task: Task) -> list[tuple[int, dict[str, str]]]:
     """Return the cells by column of each row that is not empty, with the number of the row's last line."""
     text = composed(read_utf8(path))
     if found := _INVISIBLE.search(text):
         line = len(re.split("\r\n|\r|\n", text[: found.start()]))
         expected = "letters that can be seen: two names must not differ in one that can't"
         raise _bad_cells("row", [line], f"U+{ord(found[0]):04X}, which can't be seen", expected)
-    columns, delimiter = _columns(path, next(iter(text.lstrip().splitlines()), ""))
+    columns, delimiter = _columns(path, next(iter(text.lstrip().splitlines()), ""), task)
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
@@ -98,24 +121,43 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(number, dict(zip(columns, row, strict=True))) for number, row in lines]
 
 
-def _columns(path: Path, header: str) -> tuple[list[str], str]:
+def _columns(path: Path, header: str, task: Task) -> tuple[list[str], str]:
     """Return the names of the columns, and the separator of cells."""
+    # Maps have the labels of dense kinds; what a column states beside them is compared with them.
+    column = "value" if task.value is not None else "labels"
+    needed = ["key", *([] if task.is_dense else [column])]
+    others = [name for name in _COLUMNS if name not in needed and name not in ({"labels", "value"} - {column})]
     for delimiter in _DELIMITERS:
         names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
         while names and not names[-1]:
             names.pop()
-        if {"key", "labels"} <= set(names) <= set(_COLUMNS) and len(set(names)) == len(names):
+        if set(needed) <= set(names) <= set(_COLUMNS) and len(set(names)) == len(names):
             return names, delimiter
     raise SourceError(
         f"{path} has other columns.",
         got=header,
-        expected=f"key, labels and, if you like, {', '.join(_COLUMNS[2:])}, each once, in the first line",
+        expected=f"{', '.join(needed)} and, if you like, {', '.join(others)}, each once, in the first line",
         hint=LAYOUT_HINT,
     )
 
 
 def _labels(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, re.split(r"\s*[;|]\s*", cell))))
+
+
+def _number(cell: str) -> float | None:
+    """Return a cell's number; None where it is none."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_possible(cell: str, value: Value) -> bool:
+    number = _number(cell)
+    low, high = (-math.inf if value.min is None else value.min), (math.inf if value.max is None else value.max)
+    return number is not None and low <= number <= high
 
 
 def _is_file_name(key: str) -> bool:

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 
 from fusmae.config.task import Kind, Task, Value
 from fusmae.data.index import SPLITS, Pair, Split
+from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
 from fusmae.modalities import ModalityInput, Units
@@ -29,6 +30,7 @@ from fusmae.rasters.s1_units import LinearUnits, S1Units
 from fusmae.runs.resume_folder import resume_root
 from fusmae.runs.utf8 import composed
 from fusmae.sources.folder.backscatter import decibels_of, require_stated
+from fusmae.sources.folder.maps import MAPS, positions_of, require_map_grid, values_of
 from fusmae.sources.folder.pairs_table import LAYOUT_HINT, TABLE, PairRow, read_pairs_table
 from fusmae.sources.shared.raster import Raster, check_same_ground, opened, read_raster, require_ground
 from fusmae.sources.shared.source import Facts, Source
@@ -67,18 +69,27 @@ class FolderSource(Source):
     ) -> None:
         classes = tuple(composed(name) for name in classes)
         self.task = Task(kind=kind, classes=classes, value=None if value is None else Value.model_validate(value))
+        if kind == "segmentation":
+            self.map_classes = classes
+        self._class_of_number = dict(zip(class_values or range(len(classes)), classes, strict=True))
+        self._ignored = tuple(ignore_values)
         self._s2_offset = s2_offset
         self._linear: dict[str, LinearUnits] = {key: kind for key, kind in (units or {}).items() if kind != "dB"}
         self._inputs = tuple(inputs)
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Check the layout; nothing is downloaded. Returns the table's SHA-256 and one of all rasters, by name."""
-        rows = read_pairs_table(raw / TABLE, self.task.classes)
+        rows = read_pairs_table(raw / TABLE, self.task)
         folders = modality_folders(raw)
         for item in self._inputs:
             if raw / item.modality not in folders:
                 problem = f"There is no GeoTIFF in {raw / item.modality}."
                 raise SourceError(problem, expected=f"{item.modality}/<key>.tif", hint=LAYOUT_HINT)
+        if self.task.is_dense:
+            if not rasters_by_key(raw / MAPS):
+                problem = f"There is no GeoTIFF in {raw / MAPS}, where the labels of a {self.task.kind} per pixel are."
+                raise SourceError(problem, expected=f"{MAPS}/<key>.tif", hint=LAYOUT_HINT)
+            folders.append(raw / MAPS)
         for modality, linear in self._linear.items():
             require_stated(modality, self._sampled(raw, rows, modality), linear)
         rasters = [path for folder in folders for path in sorted(chain(*rasters_by_key(folder).values()))]
@@ -89,7 +100,7 @@ class FolderSource(Source):
 
     def pairs(self, raw: Path) -> list[Pair]:
         """Return the pair of every row of pairs.csv; places and splits that it lacks are derived from coordinates."""
-        rows = read_pairs_table(raw / TABLE, self.task.classes)
+        rows = read_pairs_table(raw / TABLE, self.task)
         folders = modality_folders(raw)
         for row in rows:
             for item in self._inputs:
@@ -115,6 +126,28 @@ class FolderSource(Source):
                     pixels = _in_units(pair.key, modality, units[modality], raster, files)
                 bands |= zip(raster.names, pixels, strict=True)
         return bands
+
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[Any]:
+        """Read `maps/<key>.tif`, which must be on the 10 m grid of the pair; see `Source.read_map`."""
+        if not self.task.is_dense:
+            return super().read_map(raw, pair)
+        path = find_raster(raw / MAPS, pair.key)
+        if path is None:
+            raise absent_raster(raw / MAPS, pair.key)
+        found = read_raster(path, pair.key, hint=LAYOUT_HINT)
+        # One band of the pair is read, only for its place.
+        ground = read_raster(raw / pair.files[self._inputs[0].modality], pair.key, hint=LAYOUT_HINT, bands=[1])
+        tile_m = self._inputs[0].side_px * self._inputs[0].gsd_m
+        if self.task.value is not None:
+            is_finer = (found.bounds[2] - found.bounds[0]) / found.pixels.shape[2] < MAP_GSD_M
+            how = "average" if is_finer and not found.crs.is_geographic else "bilinear"
+            require_map_grid(pair.key, found, ground, tile_m, nodata=-9999, resampling=how)
+            return values_of(pair.key, found, self.task.value)
+        free = (
+            number for number in (*self._ignored, NO_CLASS, *range(NO_CLASS)) if number not in self._class_of_number
+        )
+        require_map_grid(pair.key, found, ground, tile_m, nodata=next(free), resampling="near")
+        return positions_of(pair.key, found, self._class_of_number, self._ignored)
 
     def _rasters(self, raw: Path, key: str, modality: str) -> list[Raster]:
         """Read `<key>.tif` and, where there are some, the files of single resolutions, such as `<key>_20m.tif`."""
@@ -182,8 +215,8 @@ def _listing(folder: Path, _changed_ns: int) -> Mapping[str, tuple[Path, ...]]:
 
 
 def modality_folders(raw: Path) -> list[Path]:
-    """Return the folders in `raw` that hold GeoTIFFs, in the order of their names: each is named after a modality."""
-    return [folder for folder in sorted(raw.glob("[!.]*")) if rasters_by_key(folder)]
+    """Return the folders in `raw` that hold GeoTIFFs, each of a modality, in the order of their names; not the maps."""
+    return [folder for folder in sorted(raw.glob("[!.]*")) if folder.name != MAPS and rasters_by_key(folder)]
 
 
 def rasters_by_key(folder: Path) -> Mapping[str, tuple[Path, ...]]:
@@ -252,6 +285,7 @@ def _pair(raw: Path, folders: Sequence[Path], row: PairRow) -> Pair:
         country=row.country,
         lon=lon,
         lat=lat,
+        value=row.value,
     )
 
 

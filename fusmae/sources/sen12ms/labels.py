@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
+from fusmae.config.task import Kind
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import SourceError
 from fusmae.sources.shared.raster import opened
@@ -20,8 +21,6 @@ from fusmae.sources.shared.unpickle import array_of, load_plain
 
 LABELS_FILE = "IGBP_probability_labels.pkl"
 """File of the official shares by S2 file name; optional, because they can be computed from the land-cover tiles."""
-
-LabelMode = Literal["multi", "single"]
 
 NUM_IGBP = 17
 MIN_SHARE = 0.1
@@ -49,11 +48,11 @@ CLASSES: tuple[str, ...] = tuple(_SIMPLIFIED_IGBP)
 """The ten classes in the order of the simplified IGBP scheme."""
 
 
-def classes_of(shares: Sequence[float], mode: LabelMode) -> tuple[str, ...]:
-    """Return the classes of one tile by its shares of IGBP classes 1 to 17: see `Sen12msSource` for the mode."""
+def classes_of(shares: Sequence[float], kind: Kind) -> tuple[str, ...]:
+    """Return the classes of one tile by its shares of IGBP classes 1 to 17: the largest one, or all large ones."""
     # Added up one by one, as the dataset's authors do, so that a share of exactly 0.1 is rounded in the same way.
     sums = {name: sum(shares[number - 1] for number in numbers) for name, numbers in _SIMPLIFIED_IGBP.items()}
-    if mode == "single":
+    if kind == "multiclass":
         return (max(sums, key=lambda name: sums[name]),)
     return tuple(name for name, share in sums.items() if share >= MIN_SHARE)
 

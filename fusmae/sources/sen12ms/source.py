@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusmae.config.task import ClassKind, Task
+from fusmae.config.task import Kind, Task
 from fusmae.data.index import Pair, Split
 from fusmae.errors import PairError, SourceError, first_three
 from fusmae.modalities import SEN12MS
@@ -69,9 +69,9 @@ _NUM_TRAIN, _NUM_TEST = 162_555, 18_106
 
 # Two tiles whose classes are easy to see in an image: desert in Mauritania, and rangeland with fields in Texas.
 # A class map that is shifted by one would call them water, and wetlands with towns.
-_KNOWN_LABELS: dict[land_cover.LabelMode, dict[str, tuple[str, ...]]] = {
-    "multi": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland", "Croplands")},
-    "single": {"ROIs1970_fall_s2_4_p30": ("Barren",), "ROIs2017_winter_s2_27_p36": ("Grassland",)},
+_KNOWN_LABELS: dict[str, tuple[str, ...]] = {
+    "ROIs1970_fall_s2_4_p30": ("Barren",),
+    "ROIs2017_winter_s2_27_p36": ("Grassland", "Croplands"),  # the largest first
 }
 
 # Schmitt & Wu's statistics of the train list; those of S1 are of backscatter clipped to -25..0 dB.
@@ -123,11 +123,11 @@ class Sen12msSource(Source):
     map_classes = land_cover.CLASSES
     licence = "SEN12MS (Schmitt et al., doi:10.14459/2019mp1474000): CC BY 4.0"
 
-    def __init__(self, seasons: Sequence[str], validation_share: float, kind: ClassKind = "multilabel") -> None:
+    def __init__(self, seasons: Sequence[str], validation_share: float, kind: Kind = "multilabel") -> None:
         self.task = Task(kind=kind, classes=land_cover.CLASSES)
         self._seasons = tuple(season for season in _MID_SEASON if season in seasons or not seasons)
         self._validation_share = validation_share
-        self._mode: land_cover.LabelMode = "single" if kind == "multiclass" else "multi"
+        self._kind = kind
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
         """Fetch the chosen seasons' archives and both lists; see `Source.fetch`."""
@@ -156,7 +156,7 @@ class Sen12msSource(Source):
             Pair(
                 key=tile.name("s2").removesuffix(".tif"),
                 files={side: tile.path(side) for side in SEN12MS},
-                labels=land_cover.classes_of(share, self._mode),
+                labels=land_cover.classes_of(share, self._kind),
                 split=splits[tile],
                 place=tile.place,
                 date=_MID_SEASON[tile.season],
@@ -201,7 +201,9 @@ class Sen12msSource(Source):
             carved = list(read_tiles(raw, self._seasons, self._validation_share).values()).count("validation")
             counts = {"train": _NUM_TRAIN - carved, "validation": carved, "test": _NUM_TEST}
         # Processing baselines of 2016 and 2017 add no offset.
-        return Facts(counts=counts, labels=_KNOWN_LABELS[self._mode], statistics=_STATISTICS, s2_offset=0)
+        num_labels = 1 if self._kind == "multiclass" else None
+        labels = {key: names[:num_labels] for key, names in _KNOWN_LABELS.items()}
+        return Facts(counts=counts, labels=labels, statistics=_STATISTICS, s2_offset=0)
 
 
 def read_tiles(raw: Path, seasons: Collection[str], validation_share: float) -> dict[Tile, Split]:

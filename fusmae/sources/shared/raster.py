@@ -80,8 +80,8 @@ def read_raster(
 ) -> Raster:
     """Read bands of a georeferenced file, and the metadata that the file states.
 
-    `bands` are numbers counted from 1, None for all except alpha. Numbers without `units`, such as class ids, are read
-    unchanged. Backscatter that `is_linear` is not compared with the levels of dB. Errors name the pair by its key;
+    `bands` are numbers counted from 1, None for all except alpha. `units` are None for maps, whose numbers are of no
+    modality. Backscatter that `is_linear` is not compared with the levels of dB. Errors name the pair by its key;
     `hint` advises the user where the file is absent or damaged.
 
     Raises:
@@ -95,12 +95,9 @@ def read_raster(
             chosen = tuple(bands or data_bands(dataset))
             names = tuple((dataset.descriptions[index - 1] or "").strip() for index in chosen)
             crs, bounds, transform = dataset.crs, box_of(dataset), dataset.transform
-            if units is None:
-                pixels = north_up(dataset.read(chosen), transform)
-                return Raster(path, pixels, names, crs, bounds, transform=transform)
             statement = statement_of(path, dataset, units, chosen)
             found = read_bands(dataset, statement)
-            if not is_linear:
+            if units is not None and not is_linear:
                 require_possible(path, [found], units)
     except RasterioError as error:
         # The message of rasterio's error only refers to the GDAL error that it wraps.
@@ -198,6 +195,13 @@ def _cut_anew(raster: Raster, tile_m: int, gsd_m: int | None) -> str:
     )
 
 
+def is_same_ground(raster: Raster, other: Raster) -> bool:
+    """Return whether two rasters have the same CRS, and bounds that are less than a metre apart."""
+    max_shift = _MAX_SHIFT_M / (_M_PER_DEGREE if other.crs.is_geographic else 1.0)
+    is_near = all(abs(a - b) < max_shift for a, b in zip(raster.bounds, other.bounds, strict=True))
+    return bool(raster.crs == other.crs and is_near)
+
+
 def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = "") -> None:
     """Refuse rasters of one pair, by a readable name, whose bounds differ by more than a metre, or in their CRS.
 
@@ -205,10 +209,8 @@ def check_same_ground(key: str, rasters: Mapping[str, Raster], *, hint: str = ""
         PairError: two rasters don't cover the same ground.
     """
     (first_name, first), *others = rasters.items()
-    max_shift = _MAX_SHIFT_M / (_M_PER_DEGREE if first.crs.is_geographic else 1.0)
     for name, other in others:
-        is_near = all(abs(a - b) < max_shift for a, b in zip(other.bounds, first.bounds, strict=True))
-        if other.crs != first.crs or not is_near:
+        if not is_same_ground(other, first):
             raise PairError(
                 "georeference",
                 f"Pair {key}: {name} and {first_name} don't cover the same ground.",

@@ -68,6 +68,8 @@ HAZE = _by_channel((100, 85, 62, 45, 40, 36, 33, 30, 29, 27, 12, 8))
 _BASES = np.stack([_by_channel(_DORMANT[name]) for name in MATERIAL_IDS], axis=1)
 _CHANGES = np.stack([_by_channel(_ACTIVE[name]) for name in MATERIAL_IDS], axis=1) - _BASES
 _WINTERS = np.array([_WINTER.get(name, 1.0) for name in MATERIAL_IDS], dtype=np.float32)
+# What has seasons grows.
+_GROWS = np.array([name in _WINTER for name in MATERIAL_IDS])
 
 # Backscatter in dB of (VV, VH) at roughness 0 and at roughness 1.
 _SCATTERERS = {
@@ -95,10 +97,19 @@ def reflectance(material: NDArray[np.uint8], state: Field, gain: Field, summer: 
     `material` holds ids, `state` is 0 to 1 in the middle of summer, and `gain` is brightness relative to the tables,
     `[h, w]` each. `summer` is 0 in the middle of winter, 1 in the middle of summer.
     """
-    state = state * (_WINTERS + (1 - _WINTERS) * np.float32(summer))[material]
+    state = _state_in_season(material, state, summer)
     return np.stack(
         [(base[material] + change[material] * state) * gain for base, change in zip(_BASES, _CHANGES, strict=True)]
     )
+
+
+def greenness(material: NDArray[np.uint8], state: Field, summer: float) -> Field:
+    """Return how green the ground is in a season, 0 to 1, `[h, w]`; 0 where nothing grows. See `reflectance`."""
+    return np.asarray(_state_in_season(material, state, summer) * _GROWS[material], dtype=np.float32)
+
+
+def _state_in_season(material: NDArray[np.uint8], state: Field, summer: float) -> Field:
+    return state * (_WINTERS + (1 - _WINTERS) * np.float32(summer))[material]
 
 
 def backscatter_db(scatterer: NDArray[np.uint8], rough: Field, shift_db: Field) -> Field:

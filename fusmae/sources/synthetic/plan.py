@@ -17,7 +17,7 @@ from fusmae.data.randomness import generator
 from fusmae.errors import SourceError
 from fusmae.sources.patches.places import MGRS_COLUMNS, MGRS_ROWS, PATCH_M, PLACE_DISTANCE_M
 
-VERSION = 2
+VERSION = 3
 """Version of the generator: raise it with any change of pixels, names or labels."""
 
 _SPLIT_SHARES: tuple[Split, ...] = ("train", "train", "validation", "test")

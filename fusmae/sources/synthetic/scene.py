@@ -1,21 +1,41 @@
-"""A block as both modalities show it: light, haze, clouds, snow; digital numbers, decibels, reference map and flags."""
+"""A block as both modalities show it: light, haze, clouds, snow; digital numbers, decibels, reference map and flags.
 
+Its biomass is a quantity that no sensor alone shows: the root of greenness, which S2 shows, times roughness, which S1
+shows. With the root, both count about the same.
+"""
+
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusmae.config.task import Value
 from fusmae.data.randomness import generator
 from fusmae.modalities import BIGEARTHNET
-from fusmae.sources.synthetic.landscape import CLASSES, COVERS, PATCH_PX, build_surface, lay_regions, relief
-from fusmae.sources.synthetic.materials import CLOUD, HAZE, S2_BANDS, SNOW, backscatter_db, reflectance, with_speckle
+from fusmae.sources.synthetic.landscape import CLASSES, COVERS, PATCH_PX, Surface, build_surface, lay_regions, relief
+from fusmae.sources.synthetic.materials import (
+    CLOUD,
+    HAZE,
+    S2_BANDS,
+    SNOW,
+    backscatter_db,
+    greenness,
+    reflectance,
+    with_speckle,
+)
 from fusmae.sources.synthetic.plan import Block, Draw, Patch
 from fusmae.sources.synthetic.texture import Field, Shape, smooth_noise
 
 LABEL_SHARE = 0.1
 """Share of a patch's reference map that a class must cover at least to be a label of the patch."""
 
+BIOMASS = Value(name="biomass", unit="t/ha", min=0.0, max=300.0, per="pixel")
+"""The world's made-up quantity; no real biomass follows its rule."""
+
+# Files of maps deflate well if numbers are multiples of a power of 2.
+_BIOMASS_STEP = 0.125
 # Share of the blocks that have clouds, and of those seen in the three coldest months that have snow.
 _CLOUDY_SHARE, _SNOWY_SHARE = 0.15, 0.5
 _SNOW_MONTHS = (12, 1, 2)
@@ -41,6 +61,7 @@ class SyntheticScene(NamedTuple):
 
     bands: dict[str, NDArray[Any]]  # pixels `[h, w]` by band at native resolution: S1 float32 dB, S2 uint16 DN
     corine: NDArray[np.uint16]  # reference map of CORINE codes, `[h, w]` at 10 m
+    biomass: Field  # map of `BIOMASS`, `[h, w]` at 10 m
     weather: Weather  # clouds, shadows and snow in the S2 image
 
     def cut(self, patch: Patch) -> dict[str, NDArray[Any]]:
@@ -72,7 +93,7 @@ def make_scene(seed: int, block: Block) -> SyntheticScene:
     level_db = backscatter_db(surface.scatterer, surface.rough, shift_db)
     s1 = zip(BIGEARTHNET["s1"].bands, with_speckle(generator(seed, Draw.SPECKLE, number), level_db), strict=True)
     s2 = _digital_numbers(generator(seed, Draw.OPTICAL_NOISE, number), seen)
-    return SyntheticScene({**dict(s1), **s2}, regions.corine, sky)
+    return SyntheticScene({**dict(s1), **s2}, regions.corine, biomass_of(surface, summer), sky)
 
 
 def summer_of(date: datetime) -> float:
@@ -125,16 +146,30 @@ def seen_from_above(
     return np.asarray(seen + sky.cloud * (brightness - seen), dtype=np.float32)
 
 
+def biomass_of(surface: Surface, summer: float) -> Field:
+    """Return the biomass `[h, w]` of the ground in t/ha, as green as it is in this season."""
+    product = np.sqrt(greenness(surface.material, surface.state, summer)) * surface.rough
+    steps = np.rint(product * np.float32(BIOMASS.max or 0) / np.float32(_BIOMASS_STEP))
+    return np.asarray(steps * np.float32(_BIOMASS_STEP), dtype=np.float32)
+
+
 def labels_of(reference_map: NDArray[np.uint16]) -> tuple[str, ...]:
     """Return the classes that cover enough of a patch, in the order of the class table."""
     return tuple(name for name in CLASSES if (reference_map == COVERS[name].corine).mean() >= LABEL_SHARE)
 
 
-def labels_by_key(seed: int, block: Block) -> dict[str, tuple[str, ...]]:
-    """Return the labels of a block's pairs by key, computed from its regions alone."""
+def largest_class_of(reference_map: NDArray[np.uint16]) -> str:
+    """Return the class that covers most of a patch; of equal ones the first in the class table."""
+    return max(CLASSES, key=lambda name: np.count_nonzero(reference_map == COVERS[name].corine))
+
+
+def labels_by_key(
+    seed: int, block: Block, labels: Callable[[NDArray[np.uint16]], tuple[str, ...]] = labels_of
+) -> dict[str, tuple[str, ...]]:
+    """Return the labels of a block's pairs by key, computed from its regions alone by a function of a reference map."""
     side = block.side * PATCH_PX
     corine = lay_regions(seed, block.number, (side, side)).corine
-    return {patch.s2_name: labels_of(patch.cut(corine)) for patch in block.patches}
+    return {patch.s2_name: labels(patch.cut(corine)) for patch in block.patches}
 
 
 def _digital_numbers(random: np.random.Generator, seen: Field) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """The synthetic world as a source of pairs, and how it is written in BigEarthNet v2's layout.
 
-That is a folder per scene, in it one per patch, in it a GeoTIFF per band.
+That is a folder per scene, in it one per patch, in it a GeoTIFF per band. What the layout does not have is a map of
+biomass beside each reference map, and a table of the labels of other kinds beside the metadata.
 """
 
 import json
@@ -9,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -31,12 +33,19 @@ from fusmae.files import remove, write_json, write_text, written_whole
 from fusmae.modalities import BIGEARTHNET
 from fusmae.sources.patches import v2
 from fusmae.sources.patches.facts import V2_CHECKED, V2_NOT_CHECKED
-from fusmae.sources.patches.geotiff import read_patches, read_reference_map
+from fusmae.sources.patches.geotiff import read_map_file, read_patches, read_reference_map
 from fusmae.sources.patches.places import PATCH_M, parse_patch_name, utm_corner
 from fusmae.sources.shared.source import Facts, Source
 from fusmae.sources.synthetic.landscape import CLASSES
 from fusmae.sources.synthetic.plan import Block, Patch, World, blocks_of
-from fusmae.sources.synthetic.scene import SyntheticScene, labels_by_key, labels_of, make_scene
+from fusmae.sources.synthetic.scene import (
+    BIOMASS,
+    SyntheticScene,
+    labels_by_key,
+    labels_of,
+    largest_class_of,
+    make_scene,
+)
 from fusmae.sources.transfer.remote import DEFAULT_OPTIONS, DownloadOptions
 
 MARKER = "SYNTHETIC.txt"
@@ -45,6 +54,11 @@ _MADE_UP = (
     "It has BigEarthNet v2's layout and class names, and says nothing about any real place or class.\n"
 )
 
+OTHER_LABELS = "labels_of_other_kinds.parquet"
+"""Table of each patch's largest class and of its mean biomass in t/ha."""
+
+_TABLES = (OTHER_LABELS, v2.FLAGGED_TABLE, v2.TABLE)
+_BIOMASS_MAP = "biomass"
 _Row = dict[str, Any]
 
 _RECORDS = ".blocks"
@@ -63,8 +77,10 @@ class SyntheticSource(Source):
     def __init__(
         self, num_pairs: int, seed: int, value_per: Literal["tile", "pixel"] = "pixel", kind: Kind = "multilabel"
     ) -> None:
-        self.task = Task(kind=kind, classes=CLASSES)
-        self.map_classes = CLASSES
+        if kind == "regression":
+            self.task = Task(kind=kind, value=BIOMASS.model_copy(update={"per": value_per}))
+        else:
+            self.task, self.map_classes = Task(kind=kind, classes=CLASSES), CLASSES
         self._world = World(num_pairs, seed)
 
     def fetch(self, downloads: Path, raw: Path, options: DownloadOptions = DEFAULT_OPTIONS) -> dict[str, str]:
@@ -81,22 +97,40 @@ class SyntheticSource(Source):
                 expected=f"{self._world}, with its tables",
                 hint="dvc repro -f -s fetch",
             )
-        return v2.table_pairs(raw, (), snow_and_clouds=True)
+        pairs = v2.table_pairs(raw, (), snow_and_clouds=True)
+        if self.task.kind in ("multilabel", "segmentation"):
+            return pairs
+        rows = {row["patch_id"]: row for row in pq.read_table(raw / OTHER_LABELS).to_pylist()}
+        if self.task.kind == "multiclass":
+            return [replace(pair, labels=(rows[pair.key]["largest_class"],)) for pair in pairs]
+        return [replace(pair, labels=(), value=rows[pair.key]["biomass"]) for pair in pairs]
 
     def read(self, raw: Path, pair: Pair) -> dict[str, NDArray[Any]]:
         """Read S1, float32 dB `[120, 120]`, and S2, uint16 `[120, 120]`, `[60, 60]` or `[20, 20]`, by band."""
         return read_patches(raw, pair)
 
-    def read_map(self, raw: Path, pair: Pair) -> NDArray[np.uint8]:
-        """Read the map of classes `[120, 120]`; each pixel has a class."""
+    def read_map(self, raw: Path, pair: Pair) -> NDArray[Any]:
+        """Read the map of classes or of biomass `[120, 120]`; each pixel has a class, and a value. See `Source`."""
+        if self.task.value is not None:
+            return read_map_file(raw, pair, _BIOMASS_MAP, np.float32)
         return read_reference_map(raw, pair, self.map_classes)
 
     def facts(self, raw: Path) -> Facts:
         """Return how many pairs each split has by the world's plan, and the labels of one block per split."""
         blocks = {split: [block for block in blocks_of(self._world) if block.split == split] for split in SPLITS}
         counts = {split: sum(block.num_patches for block in some) for split, some in blocks.items()}
-        known = chain.from_iterable(labels_by_key(self._world.seed, some[0]).items() for some in blocks.values())
-        return Facts(counts=counts, labels=dict(known), cross_checked=V2_CHECKED, not_checked=V2_NOT_CHECKED)
+        labels = (
+            labels_of if self.task.kind != "multiclass" else lambda reference_map: (largest_class_of(reference_map),)
+        )
+        known = chain.from_iterable(
+            labels_by_key(self._world.seed, some[0], labels).items() for some in blocks.values()
+        )
+        return Facts(
+            counts=counts,
+            labels=dict(known) if self.task.classes else {},
+            cross_checked=V2_CHECKED,
+            not_checked=V2_NOT_CHECKED,
+        )
 
 
 def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
@@ -128,7 +162,7 @@ def generate(world: World, raw: Path, num_processes: int | None = None) -> None:
 
 def is_complete(raw: Path, world: World) -> bool:
     """Return whether this world was once finished in `raw`."""
-    return identity_of(raw) == str(world) and all((raw / name).exists() for name in (v2.FLAGGED_TABLE, v2.TABLE))
+    return identity_of(raw) == str(world) and all((raw / name).exists() for name in _TABLES)
 
 
 def identity_of(raw: Path) -> str | None:
@@ -150,7 +184,7 @@ def _claim(raw: Path, world: World) -> None:
             hint="move the data away, or set data.source to what it is; then `dvc repro -f -s fetch`",
         )
     # The tables are removed first: without them the remaining files are not taken for a complete world.
-    for name in (v2.TABLE, v2.FLAGGED_TABLE, _RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
+    for name in (*_TABLES, _RECORDS, v2.MAPS_FOLDER, *v2.FOLDERS.values()):
         remove(raw / name)
     write_text(raw / MARKER, f"{_MADE_UP}{world}\n")
 
@@ -202,11 +236,14 @@ def write_block(seed: int, raw: Path, block: Block) -> None:
 
 
 def write_tables(rows: Sequence[_Row], raw: Path) -> None:
-    """Write both metadata tables, with the columns and the row order of the real tables."""
+    """Write both metadata tables, with the columns and the row order of the real tables, and that of other labels."""
     texts = [(name, pa.string()) for name in ("split", "country", "s1_name", "s2v1_name")]
     flags = [(name, pa.bool_()) for name in _FLAGS]
     schema = pa.schema([("patch_id", pa.string()), ("labels", pa.list_(pa.string())), *texts, *flags])
     ordered = sorted(rows, key=lambda row: str(row["patch_id"]))
+    other = pa.schema([("patch_id", pa.string()), ("largest_class", pa.string()), ("biomass", pa.float64())])
+    with written_whole(raw / OTHER_LABELS) as partial:
+        pq.write_table(pa.Table.from_pylist(ordered, schema=other), partial)
     # The table of clean patches is written last: its presence makes the folder a complete dataset.
     for name, is_flagged in ((v2.FLAGGED_TABLE, True), (v2.TABLE, False)):
         part = [row for row in ordered if any(row[flag] for flag in _FLAGS) == is_flagged]
@@ -225,6 +262,8 @@ def _row(scene: SyntheticScene, patch: Patch) -> _Row:
         "s2v1_name": patch.s2v1_name,
         "contains_seasonal_snow": scene.is_snowy(patch),
         "contains_cloud_or_shadow": scene.is_cloudy(patch),
+        "largest_class": largest_class_of(patch.cut(scene.corine)),
+        "biomass": float(patch.cut(scene.biomass).mean(dtype=np.float64)),
     }
 
 
@@ -235,11 +274,12 @@ def _write_patch(scene: SyntheticScene, patch: Patch, s1: Path, s2: Path, maps: 
         folder.mkdir(parents=True)
         for band in BIGEARTHNET[modality].bands:
             _write_tiff(folder / f"{folder.name}_{band}.tif", cut[band], patch, nodata=nodata)
-    # As in the real dataset, only reference maps are compressed.
+    # As in the real dataset, only maps are compressed.
     folder = maps / patch.s2_name
     folder.mkdir(parents=True)
-    path = folder / f"{folder.name}_reference_map.tif"
-    _write_tiff(path, patch.cut(scene.corine), patch, nodata=0, is_deflated=True)
+    for name, pixels, empty in (("reference_map", scene.corine, 0), (_BIOMASS_MAP, scene.biomass, None)):
+        path = folder / f"{folder.name}_{name}.tif"
+        _write_tiff(path, patch.cut(pixels), patch, nodata=empty, is_deflated=True)
 
 
 def _write_tiff(
@@ -251,7 +291,11 @@ def _write_tiff(
     """
     epsg, west, north = utm_corner(parse_patch_name(patch.s2_name))
     if is_deflated:
-        path.write_bytes(_by_gdal(pixels, epsg, west, north, nodata, compress="deflate", predictor=2))
+        path.write_bytes(
+            _by_gdal(
+                pixels, epsg, west, north, nodata, compress="deflate", predictor=3 if pixels.dtype.kind == "f" else 2
+            )
+        )
         return
     template, pixels_at, corner_at = _template(str(pixels.dtype), len(pixels), epsg, nodata)
     content = bytearray(template)

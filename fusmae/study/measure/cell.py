@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.config.data import DataConfig
+from fusmae.config.task import Task
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.index import Pair
 from fusmae.evaluation import diagnostics
@@ -61,8 +62,9 @@ def write_measured(
             "warning": test.origin.warning,
             "test_places": measurement.num_places,
         },
-        classes=book.classes,
+        classes=book.task.classes,
         map_classes=test.map_classes,
+        value=book.task.value.title if book.task.value else "",
     )
     with written_whole(out) as partial:
         partial.mkdir()
@@ -82,7 +84,7 @@ def _pictures(folder: Path, measurement: Measurement, tiles: DataConfig) -> list
     best = next((row for row in reversed(book.rows) if row.name in book.predictions), None)
     if best is not None:
         name = f"{best.protocol}/{best.share:g}/{book.rows[0].condition}"
-        found += failure_pictures(folder, data, pairs, book.predictions[name], count)
+        found += failure_pictures(folder, data, pairs, book.task, book.predictions[name], count)
     return found
 
 
@@ -111,28 +113,39 @@ def reconstruction_pictures(
 
 
 def failure_pictures(
-    folder: Path, data: PairDataModule, pairs: Mapping[str, Pair], probabilities: NDArray[Any], count: int
+    folder: Path, data: PairDataModule, pairs: Mapping[str, Pair], task: Task, predicted: NDArray[Any], count: int
 ) -> list[Picture]:
-    """Draw the `count` test tiles whose labels a model with probabilities `[N, K]` finds least likely.
+    """Draw the `count` test tiles of which a model is most wrong: whose labels it finds least likely, or whose value.
 
-    They are added to `folder`; `pairs` (by key) give labels and locations.
+    They are added to `folder`. `task` is that of tiles, `predicted` are probabilities `[N, K]` or values `[N, 1]`;
+    `pairs` (by key) give locations.
     """
     reader = data.reader("test")
-    labels = np.asarray(reader.labels, np.float64)
-    chances = np.clip(np.asarray(probabilities, np.float64), 1e-6, 1 - 1e-6)
-    surprise = -(labels * np.log(chances) + (1 - labels) * np.log(1 - chances)).sum(axis=1)
+    labels, predicted = np.asarray(reader.labels, np.float64), np.asarray(predicted, np.float64)
+    if task.value is not None:
+        surprise = np.abs(labels - predicted)[:, 0]
+    else:
+        chances = np.clip(predicted, 1e-6, 1 - 1e-6)
+        surprise = -(labels * np.log(chances) + (1 - labels) * np.log(1 - chances)).sum(axis=1)
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for at, row in enumerate(np.argsort(-surprise, kind="stable")[:count].tolist()):
-        key, likeliest = reader.keys[row], np.argsort(-chances[row])[: max(2, int(labels[row].sum()))]
-        said = "; ".join(f"{reader.classes[k]} {chances[row, k]:.2f}" for k in likeliest)
-        caption = f"true: {'; '.join(pairs[key].labels)}. Said: {said}."
+        key, caption = reader.keys[row], _caption(task, labels[row], predicted[row])
         file = f"failure_{at:02d}_{key}.png"
         (batch,) = data.batches("test", [row])
         images = _images(batch, reader.inputs)
         save_images(folder / file, key, {"": images}, reader.origin.warning, (3.1 * len(images), 4.0), title_size=8)
         found.append(Picture(file, "failure", key, caption, pairs[key].lon, pairs[key].lat))
     return found
+
+
+def _caption(task: Task, label: NDArray[Any], predicted: NDArray[Any]) -> str:
+    """What is true of a tile, and what a model said of it."""
+    if task.value is not None:
+        return f"true: {label[0]:.4g}. Said: {predicted[0]:.4g} ({task.value.title})."
+    likeliest = np.argsort(-predicted)[: max(2, int(label.sum()))]
+    said = "; ".join(f"{task.classes[k]} {predicted[k]:.2f}" for k in likeliest)
+    return f"true: {'; '.join(task.classes[k] for k in np.flatnonzero(label))}. Said: {said}."
 
 
 def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:

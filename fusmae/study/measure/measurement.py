@@ -7,33 +7,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fusmae.config.runtime import RuntimeConfig
 from fusmae.config.study import StepsConfig, StudyConfig, VariantConfig
-from fusmae.config.training import FinetuneConfig, LabelKind, PretrainConfig, Readout
+from fusmae.config.task import Task
+from fusmae.config.training import FinetuneConfig, PretrainConfig, Readout
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, Split
+from fusmae.data.shards import ShardReader
 from fusmae.errors import CheckpointError, ConfigError
-from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, over_split, setting_name
+from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, setting_name
 from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, features_of
-from fusmae.evaluation.metrics import average_precisions, class_scores, confusion, score, segmentation_scores
+from fusmae.evaluation.metrics import average_precision_draws, average_precisions
 from fusmae.evaluation.neighbours import neighbour_answers
-from fusmae.evaluation.predictions import finetuned_probabilities
+from fusmae.evaluation.predictions import finetuned_answers
 from fusmae.evaluation.probe import fit_probe
-from fusmae.evaluation.resampling import headline_draws, independent_places, miou_draws, place_resamples
-from fusmae.evaluation.subsets import label_subset
+from fusmae.evaluation.resampling import independent_places, place_resamples
+from fusmae.evaluation.scorers import MulticlassScorer, SegmentationScorer, scorer_of
+from fusmae.evaluation.subsets import label_subset, value_strata
 from fusmae.files import file_sha256
-from fusmae.models.preprocess import Preprocess
 from fusmae.rivals.backbones import build_rival
 from fusmae.runs.device import device_of
-from fusmae.study.results import FOCUS, Row
+from fusmae.study.results import FOCUS, HEADLINE, Row
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint
 from fusmae.training.optim import REFERENCE_BATCH
-from fusmae.training.segmentation import Segmenter
 from fusmae.training.supervised import Finetuner, start_finetuning
 from fusmae.training.trainer import build_trainer, fit
 
@@ -96,51 +95,67 @@ def _unchanged(variant: VariantConfig) -> Path:
 class RowBook:
     """The rows of one cell collected one by one, with the predictions that the report draws."""
 
-    kind: LabelKind  # kind of the label vectors
-    labels: NDArray[Any]  # label vectors `[N, K]` of test
-    classes: Sequence[str]  # names of the K classes
+    task: Task  # what the labels of tiles are
+    labels: NDArray[Any]  # label vectors `[N, K]` of test, or values `[N, 1]`
     weights: NDArray[np.int32]  # numbers `[draws, N]` of times that each resample contains each test pair
     focus: Sequence[int] = ()  # columns of the classes in focus; empty where none are
     rows: list[Row] = field(default_factory=list)  # rows added so far
-    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)  # probabilities `[N, K]` by row name
+    predictions: dict[str, NDArray[Any]] = field(default_factory=dict)  # what is predicted of tiles by row name
     confusions: dict[str, NDArray[Any]] = field(default_factory=dict)  # confusion counts `[K, K]` by row name
 
-    def add(self, protocol: str, share: float, condition: str, probabilities: NDArray[Any]) -> None:
-        """Score probabilities `[N, K]` against the label vectors."""
-        if self.kind == "multilabel":
-            found = score(self.labels, probabilities, self.classes, _THRESHOLD)
-            scores = {name: getattr(found, name) for name in ("macro_ap", "micro_ap", "macro_f1", "micro_f1")}
-            per_class = found.per_class_ap
-        else:
-            scores, per_class = class_scores(self.labels, probabilities, self.classes)
-        draws = headline_draws(self.kind, self.labels, probabilities, self.weights)
-        focus_draws: list[float] = []
-        if self.focus:
-            own = self.labels[:, self.focus], probabilities[:, self.focus]
+    def add(
+        self, protocol: str, share: float, condition: str, found: NDArray[Any], map_task: Task | None = None
+    ) -> None:
+        """Score what the scorer of a task takes, `[N, …]`: answers for tiles, or with `map_task` counts of maps."""
+        task = map_task or self.task
+        scorer = scorer_of(task, self.labels, _THRESHOLD)
+        whole = scorer.score(found)
+        scores, focus_draws = dict(whole.values), list[float]()
+        if self.focus and task.kind == "multilabel":
+            own = self.labels[:, self.focus], found[:, self.focus]
             scores[FOCUS] = average_precisions(*own)[1]
-            focus_draws = _rounded(headline_draws(self.kind, *own, self.weights))
-        row = Row(protocol, share, condition, self.kind, scores, per_class, _rounded(draws), focus_draws)
+            focus_draws = _rounded(_macro_ap_draws(*own, self.weights))
+        if task.kind == "multilabel":  # the scorer would draw another score, too, in as much time again
+            draws = _macro_ap_draws(self.labels, found, self.weights)
+        else:
+            draws = scorer.draws(found, self.weights)[HEADLINE[task.kind]]
+        row = Row(protocol, share, condition, task.kind, scores, whole.per_class, _rounded(draws), focus_draws)
         self.rows.append(row)
-        self.predictions[row.name] = probabilities
-        if self.kind == "multiclass":
-            self.confusions[row.name] = confusion(self.labels, probabilities)
+        if not task.is_dense:
+            self.predictions[row.name] = found
+        if isinstance(scorer, MulticlassScorer | SegmentationScorer):
+            self.confusions[row.name] = scorer.confusion(found)
 
-    def add_maps(self, share: float, condition: str, confusions: NDArray[Any], classes: Sequence[str]) -> None:
-        """Score land-cover maps by their confusion counts `[N, K, K]`, one matrix per pair."""
-        total = confusions.sum(axis=0)
-        scores, per_class = segmentation_scores(total, classes)
-        draws = _rounded(miou_draws(confusions, self.weights))
-        row = Row("segment", share, condition, "segmentation", scores, per_class, draws)
-        self.rows.append(row)
-        self.confusions[row.name] = total
+
+def _macro_ap_draws(
+    labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    metric = HEADLINE["multilabel"]
+    return average_precision_draws(labels, probabilities, weights, [metric])[metric]
+
+
+class LabelledRows(ShardReader):
+    """Some rows of a split, as a reader of all that a training with their labels may know."""
+
+    def __init__(self, reader: ShardReader, rows: NDArray[np.int64], task: Task) -> None:
+        """`task` says what is learnt of them: what the labels are, or the maps that come along."""
+        vars(self).update(vars(reader))
+        self.task, self.classes = task, task.classes
+        self.keys, self.labels = [reader.keys[row] for row in rows], reader.labels[rows]
+        self.rows: list[int] = rows.tolist()
+        self._reader = reader
+
+    def read_maps(self, indices: Sequence[int]) -> NDArray[Any]:
+        """See `ShardReader`."""
+        return self._reader.read_maps([self.rows[index] for index in indices])
 
 
 @dataclass(frozen=True)
-class Task:
+class Training:
     """The settings of one supervised training of the study."""
 
     shards: Path  # folder of the shards with the pairs
-    rows: NDArray[np.int64]  # rows of train whose labels are used
+    labelled: LabelledRows  # rows of train whose labels are used
     steps: StepsConfig  # number of steps, batch size and learning rate
     draws: Draws  # random draws of augmentation and modality drop
     runtime: RuntimeConfig  # section `runtime` of params.yaml
@@ -149,21 +164,44 @@ class Task:
     @property
     def batch_size(self) -> int:
         """Number of pairs in a batch, which is no larger than the number of pairs."""
-        return min(self.steps.batch_size, len(self.rows))
+        return min(self.steps.batch_size, len(self.labelled))
 
     @property
     def epochs(self) -> int:
         """Number of epochs that the steps begin; the number of steps is the same for every share of labels."""
-        return -(-self.steps.steps // (len(self.rows) // self.batch_size))
+        return -(-self.steps.steps // (len(self.labelled) // self.batch_size))
 
-    def train(self, module: L.LightningModule, *, with_maps: bool = False) -> None:
-        """Train a module on the task's pairs; it is in eval mode afterwards."""
-        rows, size = self.rows.tolist(), self.batch_size
-        data = PairDataModule(self.shards, batch_size=size, draws=self.draws, train_rows=rows, with_maps=with_maps)
-        steps, seed, folder = self.steps.steps, self.draws.seed, self.resume_folder
+    def train(
+        self, checkpoint: Checkpoint, recipe: FinetuneConfig, *, is_scratch: bool = False, is_frozen: bool = False
+    ) -> Finetuner:
+        """A predictor trained from a pretraining checkpoint's weights, in eval mode.
+
+        Length and learning rate are the study's own, not the recipe's. With `is_scratch` the weights are random, and
+        every layer learns at the full rate; with `is_frozen` the head alone learns.
+
+        Raises:
+            TrainingError: there is nothing to learn from these labels.
+        """
+        changes = {
+            "base_lr": self.steps.learning_rate * REFERENCE_BATCH / self.batch_size,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "warmup_epochs": self.epochs * _WARMUP_SHARE,
+            "layer_decay": 1.0 if is_scratch else recipe.layer_decay,
+        }
+        own, seed = recipe.model_copy(update=changes), self.draws.seed
+        module = start_finetuning(checkpoint, own, self.labelled, seed, is_frozen=is_frozen)
+        data = PairDataModule(
+            self.shards,
+            batch_size=self.batch_size,
+            draws=self.draws,
+            train_rows=self.labelled.rows,
+            with_maps=module.model.task.is_dense,
+        )
+        steps, folder = self.steps.steps, self.resume_folder
         trainer = build_trainer(self.runtime, self.epochs, seed, folder, max_steps=steps, is_validated=False)
         fit(trainer, module, data)
-        module.eval()
+        return module.eval()
 
 
 @dataclass
@@ -172,6 +210,7 @@ class Measurement:
 
     Raises:
         ConfigError: the data lacks a class in focus.
+        ShardError: the data has no labels.
     """
 
     study: StudyConfig  # section `study`
@@ -190,13 +229,25 @@ class Measurement:
         clouds = Clouds(RESAMPLING_SEED, study.clouded_share)
         self.conditions = conditions_of(available, self.opened.encoder.modalities, clouds)
         self.settings = list(dict.fromkeys(condition.setting for condition in self.conditions))
+        self.task = self.data.task()
         self.train_labels = np.asarray(self.data.reader("train").labels)
-        self.labelled = {share: label_subset(self.train_labels, share, self.seed) for share in study.shares}
+        known = _known(self.train_labels)
+        strata = self.train_labels[known]
+        strata = strata if self.task.value is None else value_strata(strata[:, 0])
+        self.labelled = {share: known[label_subset(strata, share, self.seed)] for share in study.shares}
         places = independent_places([self.pairs[key] for key in reader.keys])
         self.num_places = len(set(places))  # number of test places that are drawn
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)
-        self.book = RowBook(study.kind, np.asarray(reader.labels), reader.classes, weights, focus)
+        self.book = RowBook(self.task.of_tiles, np.asarray(reader.labels), weights, focus)
+
+    @property
+    def map_task(self) -> Task | None:
+        """What a head for maps learns: the labels, if pixels have them, or classes of maps that come along."""
+        if self.task.is_dense:
+            return self.task
+        classes = self.data.reader("train").map_classes
+        return Task(kind="segmentation", classes=classes) if classes else None
 
     def features(self) -> dict[Split, dict[str, Features]]:
         """Features of every split by condition; heads are trained and chosen without clouds."""
@@ -222,86 +273,48 @@ class Measurement:
     def _head(
         self, protocol: str, features: Mapping[Split, Mapping[str, Features]], setting: str, rows: NDArray[np.int64]
     ) -> Callable[[Features], NDArray[Any]]:
-        """What makes probabilities `[N, K]` from features `[N, D]`, learnt from some rows of train."""
+        """What makes answers for tiles `[N, K]` from features `[N, D]`, learnt from some rows of train."""
         labelled, labels = features["train"][setting][rows], self.train_labels[rows]
         if protocol == "knn":
             return partial(neighbour_answers, labelled, labels, k=self.study.neighbours)
-        chosen_by = features["validation"][setting], np.asarray(self.data.reader("validation").labels)
-        return fit_probe(labelled, labels, *chosen_by, self.study.kind).probabilities
+        chosen_by = np.asarray(self.data.reader("validation").labels)
+        known = _known(chosen_by)
+        return fit_probe(
+            labelled, labels, features["validation"][setting][known], chosen_by[known], self.book.task
+        ).predict
 
-    def add_finetuned(self) -> None:
-        """Add the rows of encoder and head trained together, at every label share; a rival has none."""
-        if "finetune" not in self.study.protocols or self.opened.checkpoint is None:
-            return
-        recipe, kind, num_classes = self.recipe, self.study.kind, self.train_labels.shape[1]
-        draws = self._draws(recipe.modality_drop, recipe.augment.model_dump())
-        for share in self.study.shares:
-            task = self._task("finetune", share, self.study.finetune, draws)
-            weights, is_scratch = self.opened.checkpoint, self.opened.is_scratch
-            module = finetune(task, weights, recipe, num_classes, kind, is_scratch=is_scratch)
-            given = self.data, self.conditions, self.device, kind
-            for condition, probabilities in finetuned_probabilities(module.model, module.preprocess, *given).items():
-                self.book.add("finetune", share, condition, probabilities)
+    def add_trained(self) -> None:
+        """Add the rows of `finetune` and `segment` at every label share; a rival has none.
 
-    def add_maps(self) -> None:
-        """Add the rows of a segmentation head; there are none for a rival, or where the data has no maps."""
-        classes = self.data.reader("test").map_classes
-        if "segment" not in self.study.protocols or self.opened.checkpoint is None or not classes:
-            return
-        draws = self._draws()
-        with_maps = PairDataModule(self.data.shards, batch_size=self.data.batch_size, draws=draws, with_maps=True)
-        for share in self.study.shares:
-            for setting in self.settings:
-                task = self._task(f"segment-{'-'.join(setting)}", share, self.study.segment, draws)
-                module = segment(task, self.opened.checkpoint, setting, len(classes))
-                for condition, counts in map_confusions(module, with_maps, self.conditions, self.device).items():
-                    self.book.add_maps(share, condition, counts, classes)
-
-    def _draws(self, modality_drop: float = 0.0, augment: Mapping[str, Any] | None = None) -> Draws:
-        return Draws(self.seed, self.opened.encoder.modalities, 1, modality_drop, augment=augment)
-
-    def _task(self, name: str, share: float, steps: StepsConfig, draws: Draws) -> Task:
-        folder = self.resume_folder / f"{name}-{share:g}"
-        return Task(self.data.shards, self.labelled[share], steps, draws, self.runtime, folder)
+        Each is one model for all conditions. `finetune` trains encoder and head on the labels, `segment` a head for
+        maps on the frozen encoder; there is none where the data has no maps.
+        """
+        checkpoint, study, recipe = self.opened.checkpoint, self.study, self.recipe
+        draws = Draws(
+            self.seed, self.opened.encoder.modalities, 1, recipe.modality_drop, augment=recipe.augment.model_dump()
+        )
+        for protocol, task, steps in (
+            ("finetune", self.task, study.finetune),
+            ("segment", self.map_task, study.segment),
+        ):
+            if protocol not in study.protocols or checkpoint is None or task is None:
+                continue
+            shards, size = self.data.shards, self.data.batch_size
+            data = PairDataModule(shards, batch_size=size, draws=draws, with_maps=task.is_dense)
+            for share, rows in self.labelled.items():
+                labelled = LabelledRows(self.data.reader("train"), rows, task)
+                folder = self.resume_folder / f"{protocol}-{share:g}"
+                training = Training(shards, labelled, steps, draws, self.runtime, folder)
+                is_frozen = protocol == "segment"
+                module = training.train(checkpoint, recipe, is_scratch=self.opened.is_scratch, is_frozen=is_frozen)
+                found = finetuned_answers(module.model, module.preprocess, data, self.conditions, self.device)
+                for condition, answers in found.items():
+                    self.book.add(protocol, share, condition, answers, task if task.is_dense else None)
 
 
-def finetune(
-    task: Task, checkpoint: Checkpoint, recipe: FinetuneConfig, num_classes: int, kind: LabelKind, *, is_scratch: bool
-) -> Finetuner:
-    """A classifier trained from a pretraining checkpoint's weights, in eval mode.
-
-    Length and learning rate are the task's, not the recipe's. With `is_scratch` the weights are random, and every layer
-    learns at the full rate.
-    """
-    changes = {
-        "base_lr": task.steps.learning_rate * REFERENCE_BATCH / task.batch_size,
-        "batch_size": task.batch_size,
-        "epochs": task.epochs,
-        "warmup_epochs": task.epochs * _WARMUP_SHARE,
-        "layer_decay": 1.0 if is_scratch else recipe.layer_decay,
-    }
-    module = start_finetuning(checkpoint, recipe.model_copy(update=changes), num_classes, task.draws.seed, kind)
-    task.train(module)
-    return module
-
-
-def segment(task: Task, checkpoint: Checkpoint, setting: tuple[str, ...], num_classes: int) -> Segmenter:
-    """A segmentation head trained on a frozen encoder's tokens, in eval mode."""
-    encoder, preprocess = checkpoint.encoder(), Preprocess(checkpoint.preprocessing)
-    torch.manual_seed(task.draws.seed)
-    rate = task.steps.learning_rate
-    module = Segmenter(encoder, preprocess, setting=setting, learning_rate=rate, num_classes=num_classes)
-    task.train(module, with_maps=True)
-    return module
-
-
-def map_confusions(
-    module: Segmenter, data: PairDataModule, conditions: Sequence[Condition], device: torch.device
-) -> dict[str, NDArray[Any]]:
-    """Confusion counts `[N, K, K]` of test's maps, one matrix per pair, by name of each condition in its setting."""
-    module.to(device)
-    own = [condition for condition in conditions if condition.setting == module.setting]
-    return over_split(lambda batch, _: module.predict_step(batch), data, "test", own, device)
+def _known(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Positions of the pairs that have a label; pairs of no class have one, those without a value have none."""
+    return np.flatnonzero(np.isfinite(labels).all(axis=1))
 
 
 def _columns(focus: Sequence[str], classes: Sequence[str]) -> list[int]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rasterio.crs import CRS
 
-from fusmae.inference.map.blend import blended, confidence
-from fusmae.inference.map.progress import Result, Work
+from fusmae.inference.map.blend import blended
+from fusmae.inference.map.progress import TileResult, Work
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.grid import Grid
 
@@ -16,12 +16,12 @@ def make_grid(stride_m=600, height_m=4800, width_m=6000):
 
 def blend(grid, tmp_path, predict, has_data=lambda unit, shape: np.ones(shape, bool)):
     """Blend tiles whose probabilities are `predict(top_m, left_m)`; `[K, rows, columns]`."""
-    work = Work(tmp_path / "map.tif", "key", Result)
+    work = Work(tmp_path / "map.tif", "key", TileResult)
     for unit in grid.units():
         shape = unit.height_m // grid.cell_m, unit.width_m // grid.cell_m
         values = np.array([predict(unit.top_m, left) for left in unit.lefts_m], np.float32)
-        work.save(unit, Result(values, has_data(unit, shape), np.zeros((1, *shape), np.float32)))
-    return np.concatenate([rows.probabilities for rows in blended(grid, work)], axis=1)
+        work.save(unit, TileResult(values, has_data(unit, shape), np.zeros((1, *shape), np.float32)))
+    return np.concatenate([rows.answers for rows in blended(grid, work)], axis=1)
 
 
 @pytest.mark.parametrize("stride_m", [60, 300, 600, 1200])
@@ -80,8 +80,3 @@ def test_cells_without_data_are_unknown_though_a_tile_covers_them(tmp_path):
     found = blend(make_grid(), tmp_path, lambda top, left: (0.3, 0.6), has_data)
     assert np.isnan(found[:, :, :7]).all()
     assert np.isfinite(found[:, :, 7:]).all()
-
-
-def test_confidence_is_one_for_decided_classes_and_zero_for_a_coin():
-    assert confidence(np.array([[0.0, 0.5, 0.11], [1.0, 0.5, 0.89]])) == pytest.approx([1, 0, 0.5], abs=1e-3)
-    assert np.isnan(confidence(np.array([[np.nan], [np.nan]]))).all()

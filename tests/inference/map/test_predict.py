@@ -16,8 +16,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from fusmae.errors import InputError, StorageError
+from fusmae.inference.map.layers import STEP
 from fusmae.inference.map.predict import predict_map
-from fusmae.inference.map.rasters import STEP
 from fusmae.inference.scene import grid as grid_module
 from fusmae.inference.scene.scene import Reading
 from tests.inference.conftest import GSD_M, LEFT, TOP, band, make_scenes, write_raster
@@ -39,7 +39,7 @@ def test_a_map_and_its_companions_are_all_that_is_left(tmp_path, scenes, model):
     assert sorted(contents(tmp_path / "out")) == sorted(f"map{ending}" for ending in ENDINGS)
     assert {path.name for path in made.files} == set(contents(tmp_path / "out"))
     assert made.num_tiles == len(made.grid.tile_tops_m) * len(made.grid.tile_lefts_m)
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
 
 
 def test_a_scene_of_one_tile_gets_the_models_own_answer(tmp_path, model):
@@ -58,7 +58,7 @@ def test_a_scene_of_one_tile_gets_the_models_own_answer(tmp_path, model):
 @pytest.mark.parametrize("modality", ["s1", "s2"])
 def test_one_sensor_alone_makes_a_map_of_its_own(tmp_path, scenes, model, modality):
     made = predict_map(model, {modality: scenes.paths[modality]}, tmp_path / "one.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     predict_map(model, scenes.paths, tmp_path / "both.tif")
     assert (read(tmp_path / "one.tif") != read(tmp_path / "both.tif")).any()
 
@@ -113,7 +113,7 @@ def test_what_is_not_finite_makes_the_same_map_as_0(tmp_path, model, value):
         changed_s1(scenes, first_rows(number))
         made = predict_map(model, {"s1": [scenes.s1]}, tmp_path / f"{number}.tif")
         maps.append(read(tmp_path / f"{number}.tif"))
-        assert made.counts[0] > 0
+        assert made.contents.counts[0] > 0
     assert np.array_equal(*maps)
     assert len(made.nodata) == 1
 
@@ -124,7 +124,7 @@ def test_one_infinite_pixel_ends_no_map_and_is_counted(tmp_path, scenes, model):
 
     changed_s1(scenes, change)
     made = predict_map(model, scenes.paths, tmp_path / "map.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == (f"s1_10m: 0.0% of {72 * 96:,} pixels have no data: 1 not finite",)
 
 
@@ -181,7 +181,7 @@ def test_what_a_mask_or_an_alpha_band_hides_is_nodata_in_the_map(tmp_path, scene
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "mask"), rasterio.open(path, "r+") as dataset:
             dataset.write_mask(valid)
     made = predict_map(model, {"s1": [path]}, tmp_path / "b.tif")
-    assert made.counts[0] > 0
+    assert made.contents.counts[0] > 0
     assert np.array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
     assert "masked" in made.nodata[0]
 
@@ -200,19 +200,19 @@ def dark_water(scenes, value, nodata=None):
 @pytest.mark.parametrize("nodata", [None, 65535])
 def test_water_that_is_clipped_to_0_in_some_bands_is_mapped(tmp_path, scenes, model, nodata):
     made = predict_map(model, dark_water(scenes, 0, nodata), tmp_path / "map.tif")
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == ()
 
 
 def test_water_of_0_that_the_files_state_as_nodata_is_told_with_the_command_that_mends_it(tmp_path, scenes, model):
     paths = dark_water(scenes, 0, 0)
     made = predict_map(model, paths, tmp_path / "hole.tif")
-    assert made.counts[0] > 0
+    assert made.contents.counts[0] > 0
     (command,) = {re.search(r"rio (edit-info FILE --unset-nodata)", line)[1] for line in made.nodata if "rio" in line}
     for path in scenes.s2.iterdir():
         rio = Path(sys.executable).with_name("rio")
         subprocess.run([rio, *command.replace("FILE", str(path)).split()], check=True)
-    assert predict_map(model, paths, tmp_path / "map.tif").counts[0] == 0
+    assert predict_map(model, paths, tmp_path / "map.tif").contents.counts[0] == 0
 
 
 def test_pixels_of_1_in_all_bands_are_named(tmp_path, scenes, model):
@@ -233,7 +233,7 @@ def test_every_pixel_of_a_scene_is_in_the_map(tmp_path, model, height_m, width_m
         assert dataset.bounds.right >= LEFT + width_m
         assert dataset.bounds.bottom <= TOP - height_m
         assert dataset.bounds.right - LEFT - width_m < made.grid.cell_m
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     assert made.nodata == ()
 
 
@@ -328,15 +328,18 @@ def test_a_full_disk_keeps_what_was_predicted(small_disk, tmp_path, model):
     assert (small_disk / "map.tif").read_bytes() == (tmp_path / "own" / "map.tif").read_bytes()
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported):
-    """A real SIGKILL, twice, at whatever it was doing."""
+@pytest.mark.parametrize("name", ["model", "segmentation"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path, exported, model_of, name):
+    """A real SIGKILL, twice, at whatever it was doing; a model of tiles, and one of pixels."""
     scenes = make_scenes(tmp_path / "in", 2400, 1800)
     with rasterio.open(scenes.s1, "r+") as dataset:
         pixels = dataset.read()
         pixels[:, 70:150, 30:90] = np.nan
         dataset.write(pixels)
-    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(exported.path), "--stride", "40"]
+    path = exported.path if name == "model" else model_of(name).session.path
+    command = [sys.executable, "-m", "fusmae", "predict", "--model", str(path), "--stride", "40"]
     command += ["--s1", str(scenes.s1), "--s2", str(scenes.s2)]
+    command += [] if name == "model" else ["--probabilities"]
 
     def start(folder):
         return subprocess.Popen([*command, "--out", str(folder / "map.tif")], stderr=subprocess.PIPE, text=True)
@@ -362,22 +365,28 @@ import sys
 from pathlib import Path
 from fusmae.inference.scene import grid
 from fusmae.inference.map import quicklook
+from fusmae.inference.map import rasters
 from fusmae.inference.scene import reader
 from fusmae.inference.scene import tiles
 # What bounds memory at any size, here at sizes that a test can reach.
 grid._STRIP_M, reader._CACHE_BYTES, tiles.LOOK_PX, quicklook.LOOK_PX = 4_000, 8 * 2**20, 100, 100
+rasters._CACHE_BYTES = 8 * 2**20
 from fusmae.inference.map.predict import Model, predict_map
 from fusmae.inference.session import Session
 model, scenes, out = map(Path, sys.argv[1:])
-predict_map(Model(Session(model), "tiny", "0"), {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}, out, stride_m=240)
+session = Session(model)
+has_probabilities = session.output == "map"
+paths = {"s1": [scenes / "s1.tif"], "s2": [scenes / "s2"]}
+predict_map(Model(session, "tiny", "0"), paths, out, stride_m=240, has_probabilities=has_probabilities)
 status = Path("/proc/self/status").read_text()
 print(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024)
 """
 
 
-def test_memory_does_not_grow_with_the_scene(tmp_path, exported):
+@pytest.mark.parametrize("name", ["model", "segmentation"])
+def test_memory_does_not_grow_with_the_scene(tmp_path, exported, model_of, name):
     """Sixteen times the ground, both ways: 160 MB of pixels against 10, and memory stays."""
-    peaks = []
+    peaks, model = [], exported.path if name == "model" else model_of(name).session.path
     for side_m in (8_000, 32_000):
         folder = tmp_path / str(side_m)
         for name, bands in (("s1.tif", ("VV", "VH")), ("s2/s2_10.tif", ("B02", "B03")), ("s2/s2_20.tif", ("B05",))):
@@ -391,7 +400,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path, exported):
             ) as dataset:  # fmt: skip
                 dataset.descriptions = bands
                 dataset.write(np.stack([band(key, side_px, side_px) for key in bands]))
-        arguments = [str(exported.path), str(folder), str(folder / "map.tif")]
+        arguments = [str(model), str(folder), str(folder / "map.tif")]
         done = subprocess.run(
             [sys.executable, "-c", _MEASURED, *arguments], stdout=subprocess.PIPE, text=True, check=True
         )

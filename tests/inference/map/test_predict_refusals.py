@@ -15,7 +15,7 @@ from rasterio.warp import transform
 
 from fusmae.errors import InputError, StorageError
 from fusmae.inference.map.predict import predict_map
-from fusmae.inference.map.progress import Result, Work
+from fusmae.inference.map.progress import TileResult, Work
 from fusmae.inference.scene.scene import Reading
 from tests.inference.conftest import band, make_scenes, write_raster
 from tests.inference.test_session import edited
@@ -80,7 +80,7 @@ def test_a_scene_in_metres_across_the_antimeridian_is_mapped_whole(tmp_path, mod
     made = predict_map(
         model, s1_of(tmp_path / "s1.tif", left=x - 720, top=y, crs="EPSG:32601"), tmp_path / "out" / "map.tif"
     )
-    assert made.counts[0] == 0
+    assert made.contents.counts[0] == 0
     item = json.loads((tmp_path / "out" / "map.json").read_text(encoding="utf-8"))
     west, _, east, _ = item["bbox"]
     assert 179.98 < west < 180
@@ -107,7 +107,7 @@ def predict(model_path, scenes, folder):
 def test_a_run_that_is_refused_keeps_what_another_one_has_predicted(tmp_path, model):
     scenes = make_scenes(tmp_path / "in", compress="deflate", tiled=True, blockxsize=16, blockysize=16)
     out = tmp_path / "out" / "map.tif"
-    other = Work(out, OTHER, Result).folder
+    other = Work(out, OTHER, TileResult).folder
     other.mkdir(parents=True)
     (other / "unit-000000.npz").write_bytes(b"of another run")
     with pytest.raises(InputError, match="offset of 1000"):

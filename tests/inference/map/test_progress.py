@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusmae.errors import InputError, StorageError
-from fusmae.inference.map.progress import Result, Work, work_key
+from fusmae.inference.map.progress import TileResult, Work, work_key
 from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.scene import Reading, open_scenes
 from tests.inference.conftest import make_scenes
@@ -60,14 +60,14 @@ def test_another_archive_of_the_same_name_is_another_key(tmp_path, scenes, model
 def test_what_was_kept_comes_back_to_the_bit(tmp_path, scenes, model):
     opened = open_scenes(model.session.inputs, scenes.paths, {})
     unit = lay_grid(opened, model.session.inputs, None).units()[1]
-    work = Work(tmp_path / "map.tif", "key", Result)
+    work = Work(tmp_path / "map.tif", "key", TileResult)
     assert not work.is_done(unit)
     values = np.random.default_rng(0).random((5, 3), np.float32)
     values[2] = np.nan
-    work.save(unit, Result(values, values > 0.5, values[None]))
+    work.save(unit, TileResult(values, values > 0.5, values[None]))
     found = work.load(unit)
     assert work.is_done(unit)
-    assert np.array_equal(found.probabilities, values, equal_nan=True)
+    assert np.array_equal(found.answers, values, equal_nan=True)
     assert np.array_equal(found.has_data, values > 0.5)
     assert np.array_equal(found.look, values[None], equal_nan=True)
 
@@ -91,14 +91,14 @@ def beside(out):
 
 def test_a_map_that_is_done_removes_all_work_for_it_and_no_other(out):
     before = beside(out)
-    with Work(out, KEYS[0], Result).claimed():
+    with Work(out, KEYS[0], TileResult).claimed():
         assert beside(out) == before | {f".{out.name}.lock"}
     assert beside(out) == before - {f".{out.name}.{key}" for key in KEYS}
 
 
 def test_scenes_that_can_not_be_used_remove_the_work_on_them_alone(out):
     before = beside(out)
-    with pytest.raises(InputError), Work(out, KEYS[0], Result).claimed():
+    with pytest.raises(InputError), Work(out, KEYS[0], TileResult).claimed():
         raise InputError("cut short")
     assert beside(out) == before - {f".{out.name}.{KEYS[0]}"}
 
@@ -106,19 +106,19 @@ def test_scenes_that_can_not_be_used_remove_the_work_on_them_alone(out):
 @pytest.mark.parametrize("error", [StorageError("the disk is full"), KeyboardInterrupt(), RuntimeError()])
 def test_what_is_no_fault_of_the_scenes_removes_nothing(out, error):
     before = beside(out)
-    with pytest.raises(type(error)), Work(out, KEYS[0], Result).claimed():
+    with pytest.raises(type(error)), Work(out, KEYS[0], TileResult).claimed():
         raise error
     assert beside(out) == before
 
 
 def test_one_run_at_a_time_has_a_map_and_the_next_one_gets_it(out):
-    with Work(out, KEYS[0], Result).claimed():
-        with pytest.raises(StorageError, match="Another run is writing"), Work(out, KEYS[1], Result).claimed():
+    with Work(out, KEYS[0], TileResult).claimed():
+        with pytest.raises(StorageError, match="Another run is writing"), Work(out, KEYS[1], TileResult).claimed():
             raise AssertionError("two runs at once")
-        with Work(out.with_name("other.tif"), KEYS[0], Result).claimed():
+        with Work(out.with_name("other.tif"), KEYS[0], TileResult).claimed():
             pass
         assert (out.parent / f".{out.name}.lock").exists()
-    with Work(out, KEYS[1], Result).claimed():
+    with Work(out, KEYS[1], TileResult).claimed():
         pass
 
 
@@ -128,7 +128,7 @@ def test_a_lock_that_is_removed_while_others_try_for_it_is_never_held_twice(tmp_
     def claim():
         nonlocal most, num_claims
         for _ in range(200):
-            with suppress(StorageError), Work(tmp_path / "map.tif", KEYS[0], Result).claimed():
+            with suppress(StorageError), Work(tmp_path / "map.tif", KEYS[0], TileResult).claimed():
                 holders.append(1)
                 most, num_claims = max(most, len(holders)), num_claims + 1
                 time.sleep(0.0005)

@@ -70,7 +70,7 @@ def done(scene, labels, tmp_path_factory):
 
 def source_of(out):
     data = checked(DataConfig, yaml.safe_load((out / "folder.yaml").read_text(encoding="utf-8")), "folder.yaml")
-    return open_source(data.source.name, data.source.settings, data.inputs), data.inputs
+    return open_source(data.source.name, data.source.settings, data.inputs, data.kind), data.inputs
 
 
 def hashes(folder):
@@ -82,13 +82,13 @@ def hashes(folder):
 def test_the_source_folder_takes_pairs_classes_and_bands_as_they_are(done):
     made, out = done
     source, inputs = source_of(out)
-    assert source.classes == ("water", "forest")
+    assert source.task.classes == ("water", "forest")
     assert {path.name for path in out.iterdir()} == {
         "pairs.csv", "folder.yaml", "tiles.json", "tiles.md", f"tiles_{NAME}.png", "s1", "s2",
     }  # fmt: skip
     source.fetch(out, out)
     pairs = source.pairs(out)
-    validate_index(pairs, source.classes)
+    validate_index(pairs, source.task)
     assert len(pairs) == made.scene.num_pairs > 60
     assert {pair.date.isoformat() for pair in pairs} == {"2020-06-07T10:10:31+00:00"}
     stack_bands("p", source.read(out, pairs[0]), inputs)
@@ -198,7 +198,7 @@ def test_without_labels_every_tile_is_a_pair_and_there_are_no_classes(small, tmp
     made = cut(small, tmp_path, gap_m=0)
     source, _ = source_of(tmp_path)
     assert made.scene.num_pairs == 25
-    assert source.classes == ()
+    assert source.task.classes == ()
     assert not any(pair.labels for pair in source.pairs(tmp_path))
 
 
@@ -243,7 +243,7 @@ def test_another_date_is_added_in_another_unit_and_splits_agree(scene, labels, d
     source, _ = source_of(out)
     pairs = {pair.key: pair for pair in source.pairs(out)}
     assert len(pairs) == 2 * len(first)
-    assert source.classes == ("water", "forest", "wood")
+    assert source.task.classes == ("water", "forest", "wood")
     for pair in first:
         again = pairs[pair.key.replace(NAME, "may")]
         assert (again.split, again.place) == (pair.split, pair.place)

@@ -40,6 +40,22 @@ def test_the_last_tile_holds_the_scenes_last_pixel(width_m, reach_m):
     assert grid.ground_m == (0, 0, 6_000, width_m)
 
 
+@pytest.mark.parametrize("stride_m", [None, 60, 300, 1200])
+def test_a_cell_of_ten_metres_is_one_whatever_the_stride_and_the_grid_is_whole_in_all_pixels(stride_m):
+    grid = lay_grid({"s2": scene(400_000, 5_300_000, 12_370, 6_010)}, INPUTS, stride_m, cell_m=10)
+    assert (grid.cell_m, grid.block_m) == (10, 60)
+    assert (grid.width_m, grid.height_m) == (12_420, 6_060)
+    assert grid.shape == (606, 1_242)
+    assert all(place % 60 == 0 for place in (*grid.tile_tops_m, *grid.tile_lefts_m))
+
+
+def test_units_of_a_grid_of_fine_pixels_are_whole_blocks_for_the_picture():
+    inputs = [SimpleNamespace(gsd_m=10, side_px=128)]
+    grid = lay_grid({"s1": scene(400_000, 5_300_000, 12_370, 6_010, modality="s1")}, inputs, None, cell_m=10)
+    assert (grid.stride_m, grid.block_m) == (640, 80)
+    assert all(unit.height_m % 80 == unit.width_m % 80 == 0 for unit in grid.units())
+
+
 def test_where_only_tiles_are_wanted_they_reach_less_far():
     grid = lay_grid({"s2": scene(400_000, 5_300_000, 12_010, 6_000)}, INPUTS, 1200, has_cells=False)
     assert grid.width_m == 12_060

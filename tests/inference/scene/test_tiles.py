@@ -110,7 +110,7 @@ def test_cells_without_data_of_either_sensor_are_known(tmp_path, model):
 
 
 def test_the_scene_is_shown_in_its_own_pixels_and_no_more_of_them_than_a_picture_has_room_for(reader):
-    grid = replace(reader.grid, cell_m=120)
+    grid = replace(reader.grid, cell_m=120, block_m=120)
     finest = min(item.gsd_m for item in reader.inputs)
     for pixels, expected in ((LOOK_PX, finest), (LOOK_PX + 1, 2 * finest), (100 * LOOK_PX, 120)):
         assert look_side_m(replace(grid, width_m=pixels * finest, height_m=1200), reader.inputs) == expected

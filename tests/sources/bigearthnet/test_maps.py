@@ -126,9 +126,15 @@ def test_a_map_of_another_size_or_type_is_on_another_grid(v2_copy: Path, pair: P
     assert "uint16 [60, 60]" in refused(v2_copy, pair, "grid")
 
 
+def test_a_segmentation_has_the_classes_of_the_table_and_leaves_its_labels_in_the_index(v2_raw: Path):
+    source = BigEarthNetSource(2, [], snow_and_clouds=False, kind="segmentation")
+    assert (source.task.kind, source.task.classes, source.map_classes) == ("segmentation", CLASSES, CLASSES)
+    assert source.pairs(v2_raw) == V2.pairs(v2_raw)
+
+
 def test_v1_has_no_maps(pair: Pair, tmp_path: Path):
     source = BigEarthNetSource(1, [], snow_and_clouds=False)
     assert source.map_classes == ()
-    assert V2.map_classes == V2.classes
-    with pytest.raises(PairError, match="no land-cover map: bigearthnet with these settings has none"):
+    assert V2.map_classes == V2.task.classes
+    with pytest.raises(PairError, match="no map: bigearthnet with these settings has none"):
         source.read_map(tmp_path, pair)

@@ -28,7 +28,7 @@ def edited(path: Path, **columns) -> None:
 def test_params_open_this_source():
     source = open_source("bigearthnet", {"version": 2, "countries": ["Austria"], "snow_and_clouds": True})
     assert isinstance(source, BigEarthNetSource)
-    assert (source.name, source.classes, source.is_synthetic) == ("bigearthnet", CLASSES, False)
+    assert (source.name, source.task.classes, source.is_synthetic) == ("bigearthnet", CLASSES, False)
     assert "CDLA-Permissive-1.0" in source.licence
 
 
@@ -57,7 +57,7 @@ def test_v2_pairs_are_those_of_the_sample_with_their_official_splits(v2_raw: Pat
         assert pair.split == split[pair.key]
         assert (v2_raw / pair.files["s1"]).is_dir()
         assert (v2_raw / pair.files["s2"]).is_dir()
-    validate_index(pairs, V2.classes)
+    validate_index(pairs, V2.task)
 
 
 def test_v2_pixels_are_those_of_the_sample(v2_raw: Path, sample_raw: Path, sample_pairs):

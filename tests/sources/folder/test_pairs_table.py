@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.errors import SourceError
 from fusmae.sources.folder.pairs_table import PairRow, read_pairs_table
 
@@ -14,7 +15,7 @@ TABLE = "key,labels,split,place,date,country\na,water,train,north,2017-06-13,Fin
 def read(folder: Path, table: str | bytes) -> list[PairRow]:
     data = table if isinstance(table, bytes) else table.encode()
     (folder / "pairs.csv").write_bytes(data)
-    return read_pairs_table(folder / "pairs.csv", CLASSES)
+    return read_pairs_table(folder / "pairs.csv", Task(classes=CLASSES))
 
 
 def refused(folder: Path, table: str | bytes) -> str:

@@ -15,6 +15,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError, SourceError
@@ -628,13 +629,13 @@ def test_a_split_that_shares_a_cell_is_found(tmp_path):
     table = (tmp_path / "pairs.csv").read_text(encoding="utf-8").replace("p1,water,train", "p1,water,test")
     (tmp_path / "pairs.csv").write_text(table, encoding="utf-8")
     with pytest.raises(SourceError, match="1 places are in more than one split"):
-        validate_index(SOURCE.pairs(tmp_path), CLASSES)
+        validate_index(SOURCE.pairs(tmp_path), Task(classes=CLASSES))
 
 
 def test_splits_are_drawn_by_place_and_never_cut_one(tmp_path):
     write_many(tmp_path, list(range(300_000, 700_000, 4_000)), "key,labels\n{key},water")
     pairs = SOURCE.pairs(tmp_path)
-    validate_index(pairs, CLASSES)
+    validate_index(pairs, Task(classes=CLASSES))
     assert pairs == SOURCE.pairs(tmp_path)
 
 
@@ -709,7 +710,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path):
 
 
 def test_the_source_opens_by_its_name():
-    assert open_source("folder", {"classes": list(CLASSES)}).classes == CLASSES
+    assert open_source("folder", {"classes": list(CLASSES)}).task.classes == CLASSES
 
 
 LOCAL_GRID = 'LOCAL_CS["a building site",UNIT["metre",1]]'

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, read_index, validate_index, write_index
 from fusmae.errors import PairError, SourceError, StorageError
 from fusmae.modalities import BIGEARTHNET
@@ -50,7 +51,7 @@ def test_no_patch_stands_twice_as_v1_and_v2(sample_pairs):
 
 
 def test_the_index_is_valid_and_its_splits_share_no_place(sample_pairs):
-    validate_index(sample_pairs, CLASSES)
+    validate_index(sample_pairs, Task(classes=CLASSES))
     splits: dict[str, set[str]] = {}
     for pair in sample_pairs:
         splits.setdefault(pair.place, set()).add(pair.split)

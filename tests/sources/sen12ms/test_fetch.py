@@ -93,7 +93,7 @@ def md5_of(path: Path) -> str:
 
 
 def fetch(mirror: Mirror, folder: Path, *seasons: str) -> dict[str, str]:
-    source = Sen12msSource(seasons, 0.5, "multi")
+    source = Sen12msSource(seasons, 0.5)
     return source.fetch(folder / "downloads", folder / "raw", DownloadOptions((mirror.address,)))
 
 

@@ -37,7 +37,7 @@ def shares(**by_number: float) -> list[float]:
 def test_each_igbp_number_has_its_class_and_not_its_neighbours(igbp, expected):
     found = shares_of_pixels(np.full((4, 4), igbp, dtype=np.uint8))
     assert found[igbp - 1] == 1.0
-    assert classes_of(found, "multi") == classes_of(found, "single") == (expected,)
+    assert classes_of(found, "multilabel") == classes_of(found, "multiclass") == (expected,)
 
 
 def test_there_are_ten_classes():
@@ -47,14 +47,14 @@ def test_there_are_ten_classes():
 
 
 def test_a_class_needs_a_tenth_of_the_tile():
-    assert classes_of(shares(igbp1=0.1, igbp17=0.9), "multi") == ("Forest", "Water")
-    assert classes_of(shares(igbp1=0.0999, igbp17=0.9001), "multi") == ("Water",)
+    assert classes_of(shares(igbp1=0.1, igbp17=0.9), "multilabel") == ("Forest", "Water")
+    assert classes_of(shares(igbp1=0.0999, igbp17=0.9001), "multilabel") == ("Water",)
 
 
 def test_shares_of_one_class_add_up_before_the_threshold():
     found = shares(igbp2=0.04, igbp4=0.07, igbp12=0.44, igbp14=0.45)
-    assert classes_of(found, "multi") == ("Forest", "Croplands")
-    assert classes_of(found, "single") == ("Croplands",)
+    assert classes_of(found, "multilabel") == ("Forest", "Croplands")
+    assert classes_of(found, "multiclass") == ("Croplands",)
 
 
 def test_both_readings_agree_with_the_authors_formula():
@@ -72,8 +72,8 @@ def test_both_readings_agree_with_the_authors_formula():
             lc[15],
             lc[16],
         ]
-        assert classes_of(lc.tolist(), "multi") == tuple(np.array(CLASSES)[np.array(sums) >= 0.1])
-        assert classes_of(lc.tolist(), "single") == (CLASSES[int(np.argmax(sums))],)
+        assert classes_of(lc.tolist(), "multilabel") == tuple(np.array(CLASSES)[np.array(sums) >= 0.1])
+        assert classes_of(lc.tolist(), "multiclass") == (CLASSES[int(np.argmax(sums))],)
 
 
 def test_unclassified_pixels_count_for_nothing():

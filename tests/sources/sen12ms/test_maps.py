@@ -15,7 +15,7 @@ from fusmae.sources.sen12ms.labels import CLASSES
 from fusmae.sources.sen12ms.source import Sen12msSource
 
 NAME = "ROIs1868_summer_s2_19_p30.tif"
-SOURCE = Sen12msSource([], 0.1, "multi")
+SOURCE = Sen12msSource([], 0.1)
 
 
 @pytest.fixture
@@ -37,6 +37,12 @@ def refused(raw: Path, pair: Pair) -> PairError:
         SOURCE.read_map(raw, pair)
     assert pair.key in str(caught.value)
     return caught.value
+
+
+def test_a_segmentation_has_the_ten_classes_and_leaves_labels_of_tiles_in_the_index(raw):
+    source = Sen12msSource([], 0.1, kind="segmentation")
+    assert (source.task.kind, source.task.classes, source.map_classes) == ("segmentation", CLASSES, CLASSES)
+    assert source.pairs(raw) == SOURCE.pairs(raw)
 
 
 def test_a_class_of_the_real_tiles_is_a_label_where_it_covers_a_tenth_of_the_map(shared_sen12ms, tmp_path, list_writer):

@@ -17,7 +17,7 @@ from fusmae.sources.sen12ms.source import Sen12msSource
 
 FOLDERS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 NAME = "ROIs1868_summer_s2_19_p30.tif"
-SOURCE = Sen12msSource([], 0.1, "multi")
+SOURCE = Sen12msSource([], 0.1)
 INPUTS = modality_inputs(ON_DISK, 2560)
 
 
@@ -28,8 +28,8 @@ def test_real_tiles_get_the_labels_that_the_source_states_of_them(shared_sen12ms
     shutil.copytree(shared_sen12ms, tmp_path, dirs_exist_ok=True)
     names = ["ROIs1970_fall_s2_4_p30", "ROIs2017_winter_s2_27_p36"]
     list_writer(tmp_path, train=[f"{name}.tif" for name in names], test=[])
-    for mode in ("multi", "single"):
-        source = Sen12msSource([], 0.1, mode)
+    for kind in ("multilabel", "multiclass", "segmentation"):
+        source = Sen12msSource([], 0.1, kind)
         found = {pair.key: pair.labels for pair in source.pairs(tmp_path)}
         assert found == source.facts(tmp_path).labels
     by_key = {pair.key: pair for pair in SOURCE.pairs(tmp_path)}

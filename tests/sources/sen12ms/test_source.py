@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, validate_index
 from fusmae.data.pixels import stack_bands
 from fusmae.errors import PairError, SourceError
@@ -16,7 +17,7 @@ from fusmae.sources.sen12ms.labels import CLASSES, LABELS_FILE
 from fusmae.sources.sen12ms.source import Sen12msSource
 
 NAME = "ROIs1868_summer_s2_19_p30.tif"
-SOURCE = Sen12msSource([], 0.1, "multi")
+SOURCE = Sen12msSource([], 0.1)
 INPUTS = modality_inputs(SEN12MS, 2560)
 
 
@@ -47,7 +48,7 @@ def refused(raw: Path, pair: Pair) -> PairError:
 
 def test_the_index_is_valid_and_in_the_order_of_keys(raw_land_cover):
     pairs = SOURCE.pairs(raw_land_cover)
-    validate_index(pairs, CLASSES)
+    validate_index(pairs, Task(classes=CLASSES))
     assert [pair.key for pair in pairs] == sorted(pair.key for pair in pairs)
     assert Counter(pair.split for pair in pairs) == {"train": 108, "validation": 12, "test": 4}
     assert all(pair.labels and pair.place in pair.key.replace("_s2_", "_") for pair in pairs)
@@ -65,12 +66,12 @@ def test_a_pair_names_its_files_labels_season_and_position(raw):
 
 
 def test_the_chosen_seasons_alone_are_in_the_index(raw_land_cover):
-    pairs = Sen12msSource(["winter", "fall"], 0.1, "multi").pairs(raw_land_cover)
+    pairs = Sen12msSource(["winter", "fall"], 0.1).pairs(raw_land_cover)
     assert {pair.key.split("_")[1] for pair in pairs} == {"fall", "winter"}
 
 
 def test_single_labels_are_one_class_each(raw_land_cover):
-    pairs = Sen12msSource([], 0.1, "single").pairs(raw_land_cover)
+    pairs = Sen12msSource([], 0.1, "multiclass").pairs(raw_land_cover)
     assert {len(pair.labels) for pair in pairs} == {1}
 
 
@@ -240,7 +241,7 @@ def test_without_the_lists_there_are_no_counts_and_the_rest_is_stated(raw_lists,
 
 
 def test_of_single_seasons_the_authors_state_no_counts(raw_lists):
-    assert Sen12msSource(["fall"], 0.1, "multi").facts(raw_lists).counts is None
+    assert Sen12msSource(["fall"], 0.1).facts(raw_lists).counts is None
 
 
 def test_statistics_are_stated_for_the_bands_that_the_authors_use(raw_lists):

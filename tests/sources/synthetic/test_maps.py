@@ -32,7 +32,7 @@ def test_maps_and_pixels_of_every_pair_reach_the_shards(made, tmp_path):
         partial(made.source.read, made.raw),
         tmp_path,
         inputs=modality_inputs(BIGEARTHNET, PATCH_M),
-        classes=made.source.classes,
+        task=made.source.task,
         shard_pairs=5,
         maps=maps,
     )

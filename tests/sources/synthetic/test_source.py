@@ -24,12 +24,12 @@ def test_it_is_a_source_and_says_that_it_is_synthetic():
 
 
 def test_classes_are_some_of_bigearthnets_in_its_order():
-    ours = SyntheticSource.classes
+    ours = SyntheticSource(50, 0).task.classes
     assert list(ours) == [name for name in CLASSES if name in ours]
 
 
 def test_index_is_valid_and_whole(made):
-    validate_index(made.pairs, made.source.classes)
+    validate_index(made.pairs, made.source.task)
     assert len(made.pairs) == made.world.num_pairs
     assert [pair.key for pair in made.pairs] == sorted(pair.key for pair in made.pairs)
 
@@ -50,7 +50,7 @@ def test_facts_need_no_raw_data(made, tmp_path):
 def test_every_class_is_in_every_split(made):
     for split in ("train", "validation", "test"):
         found = {name for pair in made.pairs if pair.split == split for name in pair.labels}
-        assert found == set(made.source.classes)
+        assert found == set(made.source.task.classes)
 
 
 def test_labels_are_the_classes_that_cover_a_tenth_of_the_reference_map(made):
@@ -73,7 +73,7 @@ def test_every_pair_passes_the_checks_of_pixels(made):
 
 def test_fetch_names_what_makes_the_world(made):
     identity = made.source.fetch(made.raw.parent, made.raw)
-    assert identity == {"synthetic": "seed=7 num_pairs=60 version=2"}
+    assert identity == {"synthetic": "seed=7 num_pairs=60 version=3"}
 
 
 def test_another_seeds_folder_is_not_read(made):
