@@ -13,8 +13,8 @@ def variant(scores, ratios=(0.9, 0.9), is_finite=True):
 
 def scores_with(low):
     differences = {
-        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 12),
         "micro_ap": Difference("micro_ap", 0.0, low, 0.0, 0.95, 20, 12),
+        "macro_ap": Difference("macro_ap", 0.0, 0.0, 0.0, 0.95, 20, 12),
     }
     values = {"macro_ap": 0.4, "micro_ap": 0.5}
     return {"s1": VariantScores(values, values, differences, 0.1)}
