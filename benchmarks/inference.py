@@ -36,7 +36,7 @@ from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
-from fusmae.inference.session import PRESENCE, Session
+from fusmae.inference.session import MAP_GSD_M, PRESENCE, Session
 from fusmae.runs.environment import keep_freed_memory
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
@@ -151,10 +151,11 @@ def measure_scene(
     feeds = [_feeds(batch) for batch in batches]
 
     def run_bare(arrays: dict[str, Any]) -> None:
-        bare.run(["probabilities"], arrays)
+        bare.run([session.output], arrays)
 
     def run_parts(arrays: dict[str, Any]) -> None:
-        session.run({name: array for name, array in arrays.items() if name != PRESENCE})
+        pixels = {name: array for name, array in arrays.items() if name != PRESENCE}
+        session.run(pixels, outputs=[session.output])
 
     rates: dict[str, list[float]] = {"scene": [], "bare": [], "parts": []}
     sha256 = file_sha256(model)
@@ -185,9 +186,9 @@ def _rate(run: Callable[[dict[str, Any]], None], feeds: list[dict[str, Any]], nu
     return done / (time.perf_counter() - start)
 
 
-def measure_memory(model: Path, folder: Path) -> dict[str, Any]:
+def measure_memory(model: Path, folder: Path, *options: str) -> dict[str, Any]:
     """Peak memory of the command on the large scene."""
-    command = ["predict", "--model", str(model), "--out", str(folder / "map/large.tif")]
+    command = ["predict", "--model", str(model), "--out", str(folder / "map/large.tif"), *options]
     for modality in ("s1", "s2"):
         command += [f"--{modality}", str(folder / "large" / modality)]
     start = time.perf_counter()
@@ -254,25 +255,29 @@ def trained(weights: Path) -> Any:
     return DeployablePredictor(Preprocess(checkpoint.preprocessing), checkpoint.predictor()).eval()
 
 
-def untrained(size: str, session: Session) -> Any:
-    """An untrained preset of `conf/model` with the session's arrays and classes; it is as fast as a trained one."""
+def untrained(size: str, session: Session, task: Task | None = None) -> Any:
+    """An untrained preset of `conf/model` with the session's arrays; it is as fast as a trained one.
+
+    `task` is what it predicts; None for the session's task.
+    """
     import torch
     import yaml
 
     from fusmae.config.training import ModelConfig
     from fusmae.models.architecture import Architecture
     from fusmae.models.encoder import Encoder
-    from fusmae.models.heads import ClassifierHead
-    from fusmae.models.predictors import TilePredictor
+    from fusmae.models.predictors import build_predictor
     from fusmae.models.preprocess import Preprocess, Preprocessing
     from fusmae.release.export.graph import DeployablePredictor
 
     torch.manual_seed(0)
     section = ModelConfig(**yaml.safe_load(Path(f"conf/model/{size}.yaml").read_text(encoding="utf-8")))
     preprocessing = Preprocessing(inputs=session.inputs, statistics=session.metadata["statistics"])
-    encoder = Encoder(Architecture.of(section, preprocessing))
-    classifier = TilePredictor(Task(), encoder, "mean", ClassifierHead(encoder.dim, len(session.metadata["classes"])))
-    return DeployablePredictor(Preprocess(preprocessing), classifier).eval()
+    architecture = Architecture.of(section, preprocessing)
+    task = task or session.require_task(session.path.name)
+    map_px = session.inputs[0].side_px * session.inputs[0].gsd_m // MAP_GSD_M if task.is_dense else None
+    predictor = build_predictor(architecture, task, "mean", map_px, Encoder(architecture))
+    return DeployablePredictor(Preprocess(preprocessing), predictor).eval()
 
 
 def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
@@ -281,7 +286,7 @@ def save_graph(eager: Any, session: Session, path: Path, opset: int) -> None:
     from fusmae.release.export.onnx_file import save_onnx
 
     graph = export_onnx(eager, opset=opset)
-    save_onnx(graph, session.metadata, path)
+    save_onnx(graph, session.metadata | {"task": eager.classifier.task.model_dump(mode="json")}, path)
 
 
 if __name__ == "__main__":
