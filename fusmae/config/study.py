@@ -5,9 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fusmae.config.section import Count, Rate, Section, Share
+from fusmae.config.task import Kind
 from fusmae.config.training import Readout
+from fusmae.errors import ConfigError
 
 Protocol = Literal["knn", "probe", "finetune", "segment"]
+_WITH_FOCUS: tuple[Kind, ...] = ("multilabel", "segmentation")
+"""Kinds of which tiles have any number of classes."""
 Start = Literal["pretrained", "random", "croma_base", "dofa_base", "copernicusfm_base"]
 
 
@@ -73,3 +77,17 @@ class StudyConfig(Section):
         if unknown:
             raise ValueError(f"got {unknown} in run; expected names of study.variants: {list(self.variants)}")
         return self
+
+    def require_focus_fits(self, kind: Kind) -> None:
+        """Refuse classes in focus of labels that have no average precision.
+
+        Raises:
+            ConfigError: there are such classes, and tiles have one class each, or a value.
+        """
+        if self.focus and kind not in _WITH_FOCUS:
+            raise ConfigError(
+                "study.focus names classes whose average precision is compared, which these labels don't have.",
+                got=f"study.focus with data.kind {kind}",
+                expected=f"study.focus null, or data.kind {' or '.join(_WITH_FOCUS)}",
+                hint="make study STUDY='study.focus=null …'",
+            )

@@ -3,11 +3,7 @@
 from fusmae.config.data import DataConfig
 from fusmae.config.params import Config, checked, parse_config
 from fusmae.config.study import StudyConfig, VariantConfig
-from fusmae.config.task import Kind
 from fusmae.errors import ConfigError
-
-_WITH_FOCUS: tuple[Kind, ...] = ("multilabel", "segmentation")
-"""Kinds of which tiles have any number of classes."""
 
 
 def study_of(config: Config) -> StudyConfig:
@@ -22,13 +18,7 @@ def study_of(config: Config) -> StudyConfig:
             hint="`make study` writes study/params.yaml; then `fusmae --params study/params.yaml …`",
         )
     study = checked(StudyConfig, config.study, where="section study")
-    if study.focus and config.data.kind not in _WITH_FOCUS:
-        raise ConfigError(
-            "study.focus names classes whose average precision is compared, which these labels don't have.",
-            got=f"study.focus with data.kind {config.data.kind}",
-            expected=f"study.focus null, or data.kind {' or '.join(_WITH_FOCUS)}",
-            hint="make study STUDY='study.focus=null …'",
-        )
+    study.require_focus_fits(config.data.kind)
     return study
 
 

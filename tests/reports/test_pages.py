@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.examination.examine import examine_data
 from fusmae.modalities import BandStatistics
@@ -37,9 +38,9 @@ def write_examination(folder, pairs, read_pair, inputs):
         bands = read_pair(pair)
         return {**bands, "VV": bands["VV"] * np.nan} if pair.key == "test00" else bands
 
-    write_shards(named, read, folder / "shards", inputs=inputs, classes=CLASSES, shard_pairs=7)
+    write_shards(named, read, folder / "shards", inputs=inputs, task=Task(classes=CLASSES), shard_pairs=7)
     facts = Facts(statistics={"s2": {"B02": BandStatistics(mean=1500, std=700)}})
-    found = examine_data(named, CLASSES, facts, shards=folder / "shards", tolerated={})
+    found = examine_data(named, Task(classes=CLASSES), facts, shards=folder / "shards", tolerated={})
     examination.write_report(folder, found, title=NAME, is_synthetic=True)
     return folder / "report.html"
 

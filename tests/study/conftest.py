@@ -6,7 +6,9 @@ And tiny shards with maps, and what is made from them: for tests of how cells co
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import yaml
 from PIL import Image
 
 from fusmae.config.params import Config, parse_config
-from fusmae.config.task import Task
+from fusmae.config.task import Task, Value
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, write_index
 from fusmae.data.pixels import NO_CLASS
@@ -24,9 +26,12 @@ from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import Origin, ShardReader
 from fusmae.data.statistics import measure_statistics, read_statistics, write_statistics
 from fusmae.data.verdict import write_verdict
+from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.models.preprocess import Preprocessing
+from fusmae.study.measure.cell import write_measured
+from fusmae.study.measure.measurement import Measurement, Opened
 from fusmae.study.results import Cell, Found, Picture, Row, read_cell, write_cell
-from fusmae.study.variants import variant_config, variant_of
+from fusmae.study.variants import study_of, variant_config, variant_of
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.training.reconstruction import start_pretraining
 
@@ -156,6 +161,7 @@ def cells(tmp_path_factory):
     return fake_study(tmp_path_factory.mktemp("cells"))
 
 
+TINY_CLASSES = ("water", "forest", "town", "ice")
 CONF = Path(__file__).parents[2] / "conf"
 # All that is there to test, in 24 px tiles of 9 patches, by a network of two blocks.
 TINY = (
@@ -168,6 +174,9 @@ TINY = (
     "study.finetune={steps: 6, batch_size: 4, learning_rate: 1.0e-3}",
     "study.segment={steps: 6, batch_size: 4, learning_rate: 1.0e-2}",
 )  # fmt: skip
+
+# Of a variant that was not pretrained.
+HISTORY = {"points": {}, "seconds": 0.0, "pairs": 0, "run_id": "r"}
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -243,12 +252,56 @@ def tiny_map(pair: Pair) -> np.ndarray:
     return random.choice([0, 1, NO_CLASS], (24, 24)).astype(np.uint8)
 
 
+def tiny_values(pair: Pair) -> np.ndarray:
+    """A map of values whose mean differs from pair to pair, with a hole."""
+    random = np.random.default_rng(list(pair.key.encode()))
+    values = random.normal(random.uniform(50, 150), 10, (24, 24)).astype(np.float32)
+    values[:3, :3] = np.nan
+    return values
+
+
+# Labels of each kind: the task, what changes in a pair, and its maps.
+_BIOMASS = {"name": "biomass", "unit": "t/ha"}
+TINY_KINDS: dict[str, tuple[Task, Callable[[Pair], dict[str, Any]], Maps | None]] = {
+    "multilabel": (Task(classes=TINY_CLASSES), lambda pair: {}, Maps(TINY_CLASSES, tiny_map)),
+    "multiclass": (
+        Task(kind="multiclass", classes=TINY_CLASSES),
+        lambda pair: {"labels": pair.labels[:1]},
+        Maps(TINY_CLASSES, tiny_map),
+    ),
+    "segmentation": (
+        Task(kind="segmentation", classes=TINY_CLASSES),
+        lambda pair: {"labels": ()},
+        Maps(TINY_CLASSES, tiny_map),
+    ),
+    "value": (
+        Task(kind="regression", value=Value(**_BIOMASS)),
+        lambda pair: {"labels": (), "value": float(np.nanmean(tiny_values(pair)))},
+        None,
+    ),
+    "value_map": (
+        Task(kind="regression", value=Value(per="pixel", **_BIOMASS)),
+        lambda pair: {"labels": ()},
+        Maps((), tiny_values),
+    ),
+}
+
+
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair], classes, tiny_config) -> Tiny:
-    """To be read, never changed. Test pairs 0 and 1 are of one acquisition; the others each of its own."""
-    folder, config = tmp_path_factory.mktemp("study"), tiny_config()
+def tiny_of(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair], tiny_config) -> Callable[[str], Tiny]:
+    """Makes the tiny dataset with labels of a kind, once; test pairs 0 and 1 are of one acquisition.
+
+    To be read, never changed. The others each are of an acquisition of its own.
+    """
+    return cache(lambda kind: _make_tiny(tmp_path_factory.mktemp(f"study-{kind}"), pairs, tiny_config(), kind))
+
+
+def _make_tiny(folder: Path, pairs: list[Pair], config: Config, kind: str) -> Tiny:
+    task, changes, maps = TINY_KINDS[kind]
     placed = [
-        dataclasses.replace(pair, lon=10.0 + number, lat=50.0, date=datetime(2017, 6, 1 + number, tzinfo=UTC))
+        dataclasses.replace(
+            pair, lon=10.0 + number, lat=50.0, date=datetime(2017, 6, 1 + number, tzinfo=UTC), **changes(pair)
+        )
         for number, pair in enumerate(pairs)
     ]
     first, second = (at for at, pair in enumerate(placed) if pair.key in ("test00", "test01"))
@@ -268,10 +321,50 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair], classes, t
         return bands
 
     origin = Origin("made up", "none", is_synthetic=True)
-    settings = {"inputs": config.data.inputs, "task": Task(classes=classes), "shard_pairs": 7, "origin": origin}
-    # Every source's maps have the classes of its labels.
-    write_shards(placed, read, folder / "shards", maps=Maps(classes, tiny_map), **settings)
+    settings = {"inputs": config.data.inputs, "task": task, "shard_pairs": 7, "origin": origin}
+    write_shards(placed, read, folder / "shards", maps=maps, **settings)
     write_index(placed, folder / "index.parquet")
     write_statistics(folder / "statistics.json", measure_statistics(folder / "shards"))
     write_verdict(folder / "verdict.json", folder / "shards")
     return Tiny(folder, config, {pair.key: pair for pair in placed})
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_of) -> Tiny:
+    """With several labels per tile, and maps."""
+    return tiny_of("multilabel")
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_of, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Found]]:
+    """Makes the cells of two variants with initial weights, measured in every way on the tiny data of a kind, once."""
+    return cache(lambda kind: measure_cells(tiny_of(kind), tmp_path_factory.mktemp(f"measured-{kind}")))
+
+
+def measure_cells(tiny: Tiny, folder: Path) -> list[Found]:
+    study = study_of(tiny.config).model_copy(update={"shares": [1.0], "num_pictures": 1})
+    found = []
+    for variant in ("fusmae", "s1-only"):
+        own, checkpoint = variant_config(tiny.config, variant, 1), tiny.untrained(variant)
+        opened = Opened(
+            f"{variant} as initialised", CheckpointEncoder(checkpoint, "mean"), checkpoint, False, False, HISTORY
+        )
+        data = tiny.data(names=tuple(own.data.modalities))
+        torch.manual_seed(1)
+        measurement = Measurement(
+            study,
+            own.finetune,
+            own.runtime,
+            opened,
+            seed=1,
+            data=data,
+            pairs=tiny.pairs,
+            resume_folder=folder / "resume" / variant,
+        )
+        measurement.add_heads(measurement.features())
+        measurement.add_trained()
+        facts = {"git": {"commit": "c", "is_dirty": False}, "inputs": {str(data.shards): "sha256:0"}}
+        run = SimpleNamespace(run_id="r", facts=facts)
+        write_measured(folder / f"{variant}-1", variant, measurement, {}, own.data, run)
+        found.append(read_cell(folder / f"{variant}-1"))
+    return found

@@ -19,7 +19,13 @@ def about(tiny, tiny_config, cells):
 
 def test_data_is_described_with_its_terms_its_warning_and_its_size(about):
     told = about()["Data"]
-    for part in ("made up: none.", "SYNTHETIC", "17 train, 5 validation, 6 test", "4 classes", "multilabel"):
+    for part in (
+        "made up: none.",
+        "SYNTHETIC",
+        "17 train, 5 validation, 6 test",
+        "4 classes",
+        "multi-label classification",
+    ):
         assert part in told
     assert ".." not in told
 

@@ -142,3 +142,29 @@ def test_dark_system_makes_a_dark_page(page):
     light = page.execute_script(background)
     emulate(page, "dark", 1200)
     assert page.execute_script(background) != light
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "segmentation", "value", "value_map"])
+def test_a_page_of_any_kind_loads_without_an_error_fits_a_phone_and_compares(measured, driver, tmp_path, kind):
+    cells = measured(kind)
+    write_report(cells, tmp_path / "out", "A study", {"data": "made up"}, "fusmae")
+    emulate(driver, "light", 390)
+    driver.get((tmp_path / "out" / "report.html").as_uri())
+    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    for folded in driver.find_elements(By.TAG_NAME, "details"):
+        driver.execute_script("arguments[0].open = true", folded)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+    lines = summarise(cells, "fusmae").lines
+    Select(driver.find_element(By.ID, "row-a")).select_by_value("0")
+    Select(driver.find_element(By.ID, "row-b")).select_by_value(str(len(lines) - 1))
+    output = driver.find_element(By.ID, "difference")
+    if lines[0].metric == lines[-1].metric:
+        expected = compare(lines[0], lines[-1])
+        shown = [float(output.get_attribute(f"data-{name}")) for name in ("mean", "low", "high")]
+        assert shown == pytest.approx([expected.difference, expected.low, expected.high], abs=1e-9)
+    charts = [chart.get_attribute("aria-label") for chart in driver.find_elements(By.CSS_SELECTOR, ".chart svg")]
+    scatters = [label for label in charts if "predicted biomass (t/ha) over true biomass (t/ha)" in label]
+    assert len(scatters) == {"value": 3, "value_map": 2}.get(kind, 0)
+    matrices = driver.find_elements(By.CSS_SELECTOR, "table.matrix")
+    assert len(matrices) == {"multiclass": 4, "segmentation": 2}.get(kind, 0)
+    assert ("There are no scores of classes." in driver.page_source) == kind.startswith("value")

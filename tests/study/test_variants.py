@@ -55,10 +55,19 @@ def test_a_variant_without_values_of_its_own_is_the_study_itself(config):
     assert variant_config(config, "fusmae", config.seed) == config
 
 
-def test_classes_in_focus_need_several_labels_a_pair(compose):
-    given = parse_config(compose("study.kind=multiclass"), where="test")
-    with pytest.raises(ConfigError, match=r"study\.focus"):
-        study_of(given)
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_classes_in_focus_need_several_labels_a_pair(compose, kind):
+    with pytest.raises(ConfigError, match=rf"study\.focus with data\.kind {kind}(.|\n)*study\.focus=null"):
+        study_of(parse_config(compose(f"data.kind={kind}"), where="test"))
+    assert study_of(parse_config(compose(f"data.kind={kind}", "study.focus=null"), where="test")).focus is None
+    assert study_of(parse_config(compose("data.kind=segmentation"), where="test")).focus is not None
+
+
+def test_the_kind_of_a_study_is_that_of_its_data(compose):
+    values = compose()
+    values["study"]["kind"] = "multilabel"
+    with pytest.raises(ConfigError, match=r"got kind multilabel; expected no such key: delete it, data\.kind says"):
+        study_of(parse_config(values, where="test"))
 
 
 def test_a_variants_values_are_laid_over_the_studys(config):

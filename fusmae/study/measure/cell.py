@@ -142,7 +142,8 @@ def failure_pictures(
 def _caption(task: Task, label: NDArray[Any], predicted: NDArray[Any]) -> str:
     """What is true of a tile, and what a model said of it."""
     if task.value is not None:
-        return f"true: {label[0]:.4g}. Said: {predicted[0]:.4g} ({task.value.title})."
+        unit = f" {task.value.unit}".rstrip()
+        return f"true: {label[0]:.4g}{unit}. Said: {predicted[0]:.4g}{unit}."
     likeliest = np.argsort(-predicted)[: max(2, int(label.sum()))]
     said = "; ".join(f"{task.classes[k]} {predicted[k]:.2f}" for k in likeliest)
     return f"true: {'; '.join(task.classes[k] for k in np.flatnonzero(label))}. Said: {said}."

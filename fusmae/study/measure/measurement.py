@@ -17,7 +17,7 @@ from fusmae.config.training import FinetuneConfig, PretrainConfig, Readout
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.index import Pair, Split
 from fusmae.data.shards import ShardReader
-from fusmae.errors import CheckpointError, ConfigError
+from fusmae.errors import CheckpointError, ConfigError, StudyError, TrainingError
 from fusmae.evaluation.conditions import Clouds, Condition, conditions_of, setting_name
 from fusmae.evaluation.features import CheckpointEncoder, Features, FrozenEncoder, features_of
 from fusmae.evaluation.metrics import average_precision_draws, average_precisions
@@ -32,6 +32,7 @@ from fusmae.rivals.backbones import build_rival
 from fusmae.runs.device import device_of
 from fusmae.study.results import FOCUS, HEADLINE, Row
 from fusmae.training.checkpoint import Checkpoint, load_checkpoint
+from fusmae.training.label_facts import require_labels
 from fusmae.training.optim import REFERENCE_BATCH
 from fusmae.training.supervised import Finetuner, start_finetuning
 from fusmae.training.trainer import build_trainer, fit
@@ -138,10 +139,15 @@ class LabelledRows(ShardReader):
     """Some rows of a split, as a reader of all that a training with their labels may know."""
 
     def __init__(self, reader: ShardReader, rows: NDArray[np.int64], task: Task) -> None:
-        """`task` says what is learnt of them: what the labels are, or the maps that come along."""
+        """`task` says what is learnt of them: what the labels are, or the maps that come along.
+
+        Such maps may have any of their classes; they are not read to find out which.
+        """
         vars(self).update(vars(reader))
         self.task, self.classes = task, task.classes
-        self.keys, self.labels = [reader.keys[row] for row in rows], reader.labels[rows]
+        self.keys = [reader.keys[row] for row in rows]
+        is_own = task == reader.task
+        self.labels = reader.labels[rows] if is_own else np.ones((len(rows), task.num_outputs), np.uint8)
         self.rows: list[int] = rows.tolist()
         self._reader = reader
 
@@ -211,6 +217,7 @@ class Measurement:
     Raises:
         ConfigError: the data lacks a class in focus.
         ShardError: the data has no labels.
+        StudyError: nothing can be learned from a share of them.
     """
 
     study: StudyConfig  # section `study`
@@ -235,11 +242,26 @@ class Measurement:
         strata = self.train_labels[known]
         strata = strata if self.task.value is None else value_strata(strata[:, 0])
         self.labelled = {share: known[label_subset(strata, share, self.seed)] for share in study.shares}
+        self._require_labels()
         places = independent_places([self.pairs[key] for key in reader.keys])
         self.num_places = len(set(places))  # number of test places that are drawn
         weights = place_resamples(places, study.bootstrap_resamples, RESAMPLING_SEED)
         focus = _columns(study.focus.classes if study.focus else [], reader.classes)
         self.book = RowBook(self.task.of_tiles, np.asarray(reader.labels), weights, focus)
+
+    def _require_labels(self) -> None:
+        """Refuse shares from which nothing can be learned, before the first one is trained on."""
+        reader = self.data.reader("train")
+        for share, rows in self.labelled.items():
+            try:
+                require_labels(LabelledRows(reader, rows, self.task))
+            except TrainingError as error:
+                raise StudyError(
+                    f"study.shares: nothing can be learned from {share:g} of the labels.",
+                    got=f"{len(rows)} of {len(reader)} training pairs; {str(error).splitlines()[1].strip()}",
+                    expected="labels of two classes or more" if self.task.classes else "a value",
+                    hint="larger study.shares, or more pairs",
+                ) from error
 
     @property
     def map_task(self) -> Task | None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusmae.config.task import Task, Value
 from fusmae.study.measure.cell import failure_pictures, reconstruction_pictures
 from fusmae.study.variants import variant_config
 
+TASK = Task(classes=("water", "forest", "town", "ice"))
 KEYS = [f"test{number:02d}" for number in range(6)]
 
 
@@ -49,7 +51,7 @@ def test_failures_are_the_tiles_whose_labels_are_the_least_likely(tiny, tmp_path
     probabilities[4] = np.abs(labels[4] - 0.9)
     probabilities[1] = np.abs(labels[1] - 0.6)
     (tmp_path / "there.png").touch()
-    pictures = failure_pictures(tmp_path, tiny.data(), tiny.pairs, probabilities.astype(np.float32), 2)
+    pictures = failure_pictures(tmp_path, tiny.data(), tiny.pairs, TASK, probabilities.astype(np.float32), 2)
     assert [picture.key for picture in pictures] == ["test04", "test01"]
     assert {picture.kind for picture in pictures} == {"failure"}
     assert len(sizes(tmp_path, pictures)) == 2
@@ -60,14 +62,24 @@ def test_failures_are_the_tiles_whose_labels_are_the_least_likely(tiny, tmp_path
 def test_a_failures_caption_has_what_is_true_and_what_was_said(tiny, tmp_path):
     labels = np.asarray(tiny.data().reader("test").labels, float)
     probabilities = np.tile([0.02, 0.03, 0.2, 0.97], (6, 1))
-    picture, *_ = failure_pictures(tmp_path, tiny.data(), tiny.pairs, probabilities, 6)
+    picture, *_ = failure_pictures(tmp_path, tiny.data(), tiny.pairs, TASK, probabilities, 6)
     assert labels[:, 3].sum() == 0
     assert picture.caption.startswith(f"true: {'; '.join(tiny.pairs[picture.key].labels)}. Said: ice 0.97; town 0.20")
 
 
+def test_failures_of_values_are_those_that_are_furthest_off(tiny, tmp_path):
+    data, task = tiny.data(), Task(kind="regression", value=Value(name="biomass", unit="t/ha"))
+    truth = np.linspace(100, 150, 6, dtype=np.float32)[:, None]
+    data.reader("test").labels = truth
+    predicted = truth + np.array([1, -2, 30, 4, 5, -60])[:, None]
+    pictures = failure_pictures(tmp_path, data, tiny.pairs, task, predicted, 2)
+    assert [picture.key for picture in pictures] == ["test05", "test02"]
+    assert pictures[0].caption == "true: 150 t/ha. Said: 90 t/ha."
+
+
 def test_certain_probabilities_are_no_endless_surprise(tiny, tmp_path):
     labels = np.asarray(tiny.data().reader("test").labels, float)
-    assert len(failure_pictures(tmp_path, tiny.data(), tiny.pairs, 1 - labels, 9)) == 6
+    assert len(failure_pictures(tmp_path, tiny.data(), tiny.pairs, TASK, 1 - labels, 9)) == 6
 
 
 def test_pairs_in_one_batch_are_those_of_several(tiny):

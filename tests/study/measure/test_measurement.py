@@ -7,7 +7,7 @@ from fusmae.data.datamodule import PairDataModule
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ConfigError
 from fusmae.evaluation.features import CheckpointEncoder
-from fusmae.evaluation.neighbours import neighbour_probabilities
+from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.evaluation.probe import fit_probe
 from fusmae.study.measure.measurement import Measurement, Opened
 from fusmae.study.variants import study_of, variant_config
@@ -36,8 +36,7 @@ def measure(tiny, tiny_config, tmp_path):
 
 def names_after(measurement):
     measurement.add_heads(measurement.features())
-    measurement.add_finetuned()
-    measurement.add_maps()
+    measurement.add_trained()
     return [row.name for row in measurement.book.rows]
 
 
@@ -65,7 +64,7 @@ def test_without_maps_there_is_nothing_to_segment(tiny, measure, tmp_path):
         pixels = split.read([split.keys.index(pair.key)])
         return {band: pixels[item.name][0][at] for item in reader.inputs for at, band in enumerate(item.bands)}
 
-    settings = {"inputs": reader.inputs, "classes": reader.classes, "shard_pairs": 20}
+    settings = {"inputs": reader.inputs, "task": reader.task, "shard_pairs": 20}
     write_shards(list(tiny.pairs.values()), read, tmp_path / "plain", **settings)
     data = PairDataModule(tmp_path / "plain", batch_size=4, draws=tiny.data().draws)
     assert names_after(measure("study.protocols=[segment]", data=data)) == []
@@ -111,8 +110,8 @@ def labelled(measurement):
 
 @pytest.fixture
 def heads(measure):
-    def make(protocol, kind="multilabel"):
-        measurement = measure(f"study.protocols=[{protocol}]", f"study.kind={kind}")
+    def make(protocol):
+        measurement = measure(f"study.protocols=[{protocol}]")
         return measurement, measurement.features(), labelled(measurement)
 
     return make
@@ -144,7 +143,7 @@ def test_heads_learn_without_clouds(heads):
 def test_knn_is_that_of_the_labelled_rows_alone(heads):
     measurement, features, rows = heads("knn")
     known, labels = features["train"]["s2"][rows], measurement.train_labels[rows]
-    expected = neighbour_probabilities(known, labels, features["test"]["s2"], k=3)
+    expected = neighbour_answers(known, labels, features["test"]["s2"], k=3)
     np.testing.assert_array_equal(predicted(measurement, features)["s2"], expected)
 
 
@@ -155,9 +154,9 @@ def test_a_probe_is_fitted_on_the_labelled_rows_and_chosen_on_all_of_validation(
         measurement.train_labels[rows],
         features["validation"]["s1+s2"],
         np.asarray(tiny.data().reader("validation").labels),
-        "multilabel",
+        tiny.data().task(),
     )
-    expected = probe.probabilities(features["test"]["s1+clouded s2"])
+    expected = probe.predict(features["test"]["s1+clouded s2"])
     np.testing.assert_allclose(predicted(measurement, features)["s1+clouded s2"], expected)
 
 
@@ -183,11 +182,3 @@ def test_one_head_serves_a_setting_whatever_clouds_do(heads, protocol):
     again = predicted(measurement, features)
     np.testing.assert_array_equal(again["s1+s2"], expected["s1+s2"])
     np.testing.assert_allclose(again["s1+clouded s2"], expected["s1+s2"][::-1], atol=1e-6)
-
-
-@HEADS
-def test_probabilities_of_one_class_a_pair_add_up_to_one(heads, protocol):
-    measurement, features, _ = heads(protocol, "multiclass")
-    measurement.train_labels = np.eye(4, dtype=np.uint8)[measurement.train_labels.argmax(axis=1)]
-    for probabilities in predicted(measurement, features).values():
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
