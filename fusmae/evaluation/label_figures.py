@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay
 
@@ -22,6 +23,7 @@ from fusmae.rasters.palette import class_colours
 
 _NUM_MAPS = 4
 _NUM_SCATTERED = 4000
+_FEW_SCATTERED = 300
 _LABEL_CHARS = 28
 
 
@@ -70,7 +72,10 @@ def save_scatter(path: Path, truth: NDArray[Any], predicted: NDArray[Any], model
     figure = Figure(figsize=(6, 6), layout="constrained")
     axis = figure.subplots()
     shown = PredictionErrorDisplay(y_true=truth[rows], y_pred=predicted[rows])
-    shown.plot(ax=axis, kind="actual_vs_predicted", scatter_kwargs={"alpha": 0.3, "s": 8})
+    style = {"alpha": 0.3, "s": 8} if len(rows) > _FEW_SCATTERED else {"alpha": 0.8, "s": 24}
+    shown.plot(ax=axis, kind="actual_vs_predicted", scatter_kwargs=style)
+    for side in (axis.xaxis, axis.yaxis):  # scikit-learn's ticks are no round numbers
+        side.set_major_locator(AutoLocator())
     title = model.task.value.title
     axis.set(xlabel=f"predicted {title}", ylabel=f"true {title}", title=f"{len(rows):,} test {model.task.value.per}s")
     axis.grid(alpha=0.3)
