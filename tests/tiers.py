@@ -31,6 +31,9 @@ BY_PATH: dict[str, dict[str, str]] = {
     "tests/operations": {"servers": "compose.yaml's services as processes, and the files that they are made of"},
     "tests/study/test_report_browser.py": {"browser": "charts, sorting and comparisons are the page's own code"},
     "tests/cli/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
+    "tests/inference/map/test_predict.py::test_memory_of_a_map_at_ten_metres_does_not_grow_with_the_scene": {
+        "slow": "maps ten million pixels, in a process of its own"
+    },
     "tests/inference/pairs/test_cut.py::test_memory_does_not_grow_with_the_scene": {
         "slow": "cuts scenes of 640 square kilometres, in processes of their own"
     },

@@ -14,7 +14,9 @@ from rasterio.transform import from_origin
 from fusmae.config.task import Task, Value
 from fusmae.inference.map.predict import Model
 from fusmae.inference.session import Session
+from fusmae.modalities import modality_inputs
 from fusmae.release.export.onnx_file import save_onnx
+from tests.conftest import EXPORTED_MODALITIES
 
 UTM = "EPSG:32633"
 LEFT, TOP = 400_020.0, 5_340_060.0
@@ -157,14 +159,16 @@ def graph_of(task, follows=""):
 
 
 @pytest.fixture(scope="session")
-def model_of(exported, tmp_path_factory):
+def model_of(tmp_path_factory):
     """Models of other tasks than `model`'s by name: those of `TASKS`, and `follows_s1` and `follows_s2`."""
 
     @cache
     def make(name):
         follows = name.removeprefix("follows_") if name not in TASKS else ""
         task = TASKS.get(name, Task(kind="segmentation", classes=("below", "above")))
-        metadata = exported.metadata | {"task": task.model_dump(mode="json"), "classes": list(task.classes)}
+        inputs = [item.model_dump(mode="json") for item in modality_inputs(EXPORTED_MODALITIES, 240)]
+        metadata = {"inputs": inputs, "modalities": ["s1", "s2"]}
+        metadata |= {"task": task.model_dump(mode="json"), "classes": list(task.classes)}
         path = tmp_path_factory.mktemp(name) / "model.onnx"
         save_onnx(graph_of(task, follows), metadata, path)
         return Model(Session(path), f"{name}/1", "0" * 64)
