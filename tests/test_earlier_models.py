@@ -126,7 +126,7 @@ def test_an_earlier_autoencoder_reconstructs_as_it_did(name):
 @torch.no_grad()
 def test_earlier_classifiers_give_the_same_logits(setting):
     finetuned, probed = load_checkpoint(EARLIER / "finetuned"), load_checkpoint(EARLIER / "probed")
-    assert finetuned.classes == probed.classes == ("water", "forest", "town")
+    assert finetuned.task.classes == probed.task.classes == ("water", "forest", "town")
     name = "+".join(setting)
     for classifier, expected in (
         (finetuned.predictor(), EXPECTED["finetuned"][name]),

@@ -104,12 +104,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: the disk is full.
     """
+    task = checkpoint.task
     card = {
         "format": FORMAT,
         "architecture": checkpoint.architecture.model_dump(mode="json", exclude_none=True),
         "preprocessing": checkpoint.preprocessing.model_dump(mode="json"),
-        "classes": list(checkpoint.task.classes),
-        "task": checkpoint.task.model_dump(mode="json"),
+        "classes": list(task.classes),
+        # Several classes per tile are stated by their names alone, as in cards before there were other kinds.
+        **({} if task == Task(classes=task.classes) else {"task": task.model_dump(mode="json")}),
         "provenance": checkpoint.provenance,
     }
     with written_whole(folder) as partial:
