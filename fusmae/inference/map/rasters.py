@@ -136,7 +136,7 @@ def layer_profile(layer: Layer) -> dict[str, Any]:
     """Bands, type and nodata with which a layer's raster is created."""
     profile = {"count": len(layer.bands), "dtype": layer.dtype, "nodata": layer.nodata}
     # Otherwise three or four bands would be the colours of a picture.
-    return profile if layer.classes else {**profile, "photometric": "MINISBLACK"}
+    return profile if layer.classes else {**profile, "photometric": "MINISBLACK", "interleave": "band"}
 
 
 def describe_raster(dataset: Any, layer: Layer, tags: Mapping[str, str]) -> None:
