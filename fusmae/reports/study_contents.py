@@ -243,7 +243,7 @@ def predicted_values(study: Study, scatters: Sequence[ValueScatter]) -> list[Cha
         with _drawn(charts, use_title(scatter.use), f"true {value}", f"predicted {value}") as axis:
             both = np.concatenate([scatter.true, scatter.predicted])
             axis.plot([both.min(), both.max()], [both.min(), both.max()], color=_GRID, lw=1)
-            style = {"ls": "", "marker": _MARKERS[0], "ms": 2.5, "mew": 0, "alpha": 0.5}
+            style = {"ls": "", "marker": _MARKERS[0], "ms": 4, "mew": 0, "alpha": 0.6}
             axis.plot(scatter.true, scatter.predicted, color=_colour(0), **style)
     return charts
 
