@@ -226,7 +226,7 @@ def test_absent_shards_are_said(tmp_path, pairs, classes):
 
 def test_an_index_alone_can_be_examined(pairs, classes):
     checks = {check.name: check for check in examine_index(pairs, Task(classes=classes), Facts(counts={"train": 17}))}
-    assert list(checks) == ["counts", "table", "labels", "classes", "places", "neighbours"]
+    assert list(checks) == ["counts", "table", "places", "neighbours", "labels", "classes"]
     assert checks["counts"].found == 11
 
 
