@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fusmae.evaluation.subsets import label_subset
+from fusmae.evaluation.subsets import label_subset, value_strata
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "bigearthnet_v2" / "metadata.parquet"
 
@@ -92,3 +92,12 @@ def test_real_label_subsets_are_stratified_and_have_the_rare_classes(bigearthnet
 
 def test_a_handful_of_real_rows_has_every_class_at_least_once(bigearthnet):
     assert bigearthnet[label_subset(bigearthnet, 24 / 237_871, 0)].any(axis=0).all()
+
+
+def test_a_small_subset_of_values_has_low_and_high_ones():
+    values = np.random.default_rng(0).gamma(2.0, 50.0, 200)
+    strata = value_strata(values)
+    assert strata.sum(axis=0).tolist() == [40] * 5
+    order = strata.argmax(axis=1)
+    assert all(values[order == low].max() <= values[order == low + 1].min() for low in range(4))
+    assert sorted(order[label_subset(strata, 0.05, 1)].tolist()) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

@@ -5,7 +5,7 @@ import pytest
 
 from fusmae.data.datamodule import PairDataModule
 from fusmae.data.shard_writer import write_shards
-from fusmae.errors import ConfigError
+from fusmae.errors import ConfigError, StudyError
 from fusmae.evaluation.features import CheckpointEncoder
 from fusmae.evaluation.neighbours import neighbour_answers
 from fusmae.evaluation.probe import fit_probe
@@ -97,6 +97,26 @@ def test_a_class_in_focus_that_the_data_lacks_is_refused(measure):
     with pytest.raises(ConfigError, match=r"study\.focus") as told:
         measure("study.focus={about: none, classes: [lava]}")
     assert "lava" in str(told.value)
+
+
+def test_a_share_of_the_labels_with_one_class_alone_is_refused_before_anything_is_trained(measure, tiny_of):
+    with pytest.raises(StudyError, match=r"nothing can be learned from 0\.01 of the labels") as told:
+        measure("study.shares=[0.01, 1.0]", data=tiny_of("multiclass").data())
+    assert "1 of 17 training pairs; got:      one class alone" in str(told.value)
+    assert "larger study.shares" in str(told.value)
+
+
+def test_pairs_without_a_value_are_neither_labelled_nor_chosen_by(measure, tiny_of):
+    data = tiny_of("value").data()
+    for split in ("train", "validation"):
+        labels = data.reader(split).labels.copy()
+        labels[2] = np.nan
+        data.reader(split).labels = labels
+    measurement = measure("study.protocols=[knn, probe]", "study.shares=[0.5, 1.0]", data=data)
+    assert sorted(measurement.labelled[1.0].tolist()) == [row for row in range(17) if row != 2]
+    assert set(measurement.labelled[0.5].tolist()) < set(measurement.labelled[1.0].tolist())
+    names_after(measurement)
+    assert all(np.isfinite(row.headline) for row in measurement.book.rows)
 
 
 HEADS = pytest.mark.parametrize("protocol", ["knn", "probe"])
