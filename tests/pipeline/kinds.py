@@ -171,7 +171,8 @@ CASES = {
     "bigearthnet": (
         write_bigearthnet,
         ["data=bigearthnet", "data.source.countries=[Synthetic]", "data.source.snow_and_clouds=true",
-         "data.kind=segmentation", "model.patch_px=12", "finetune.epochs=2"],
+         "data.kind=segmentation", "model.patch_px=12", "finetune.epochs=2",
+         "finetune.warmup_epochs=0.5"],
     ),
 }  # fmt: skip
 
