@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 Colour = tuple[int, int, int]
 
-# BigEarthNet's 19 classes. Colours follow the well-known legend of CORINE land cover; where that has shades of one
-# colour, they are set further apart.
+# BigEarthNet's 19 classes come first. Their colours follow the well-known legend of CORINE land cover; where that has
+# shades of one colour, they are set further apart.
 _KNOWN: dict[str, Colour] = {
     "Urban fabric": (230, 0, 77),
     "Industrial or commercial units": (150, 60, 200),
@@ -27,6 +27,17 @@ _KNOWN: dict[str, Colour] = {
     "Coastal wetlands": (190, 180, 255),
     "Inland waters": (70, 190, 245),
     "Marine waters": (20, 70, 190),
+    # SEN12MS's classes; and the names that people give to the same ground.
+    **dict.fromkeys(("Forest", "forest", "trees"), (0, 110, 40)),
+    "Shrubland": (120, 140, 40),
+    "Savanna": (200, 190, 90),
+    **dict.fromkeys(("Grassland", "grassland", "grass"), (170, 215, 160)),
+    **dict.fromkeys(("Wetlands", "wetland"), (140, 120, 230)),
+    **dict.fromkeys(("Croplands", "cropland", "crops", "field", "fields"), (255, 235, 130)),
+    **dict.fromkeys(("Urban/Built-up", "built-up", "urban"), (230, 0, 77)),
+    **dict.fromkeys(("Snow/Ice", "snow", "ice"), (225, 240, 250)),
+    **dict.fromkeys(("Barren", "bare"), (190, 165, 140)),
+    **dict.fromkeys(("Water", "water"), (70, 150, 235)),
 }
 _GOLDEN_ANGLE = 0.381966
 
