@@ -115,7 +115,7 @@ def write_sen12ms(raw: Path) -> None:
             }
             numbers = {band: pixels.clip(30).astype(np.uint16) for band, pixels in s2.items()}
             write(folder / f"s2_{scene}" / name.format("s2"), numbers, 10, left, top)
-            lc = {f"c{channel}": igbp[cover].astype(np.uint16) for channel in range(4)}
+            lc = {f"c{channel}": igbp[cover] for channel in range(4)}
             write(folder / f"lc_{scene}" / name.format("lc"), lc, 10, left, top)
             names.append((scene, name.format("s2")))
     for file, scenes in (("train_list.txt", range(1, 5)), ("test_list.txt", range(5, 7))):
