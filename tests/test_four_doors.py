@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from fusmae.config.task import Task
 from fusmae.data.pixels import stack_bands
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import InputError, PairError
@@ -48,8 +49,8 @@ def examine(bands, pairs, folder):
     def read(pair):
         return bands if pair.key == "test00" else right
 
-    write_shards(pairs, read, folder, inputs=inputs_of(bands), classes=CLASSES, shard_pairs=9)
-    checks = examine_data(pairs, CLASSES, Facts(), shards=folder, tolerated={}).checks
+    write_shards(pairs, read, folder, inputs=inputs_of(bands), task=Task(classes=CLASSES), shard_pairs=9)
+    checks = examine_data(pairs, Task(classes=CLASSES), Facts(), shards=folder, tolerated={}).checks
     (units,) = (check for check in checks if check.name == "units")
     return units.got if units.blocks and units.examples == ("test00",) else ""
 
@@ -124,9 +125,9 @@ def test_what_one_tile_can_not_prove_is_refused_of_a_scene_or_a_data_set_only(tm
         lambda _: bands,
         tmp_path / "shards",
         inputs=inputs_of(bands),
-        classes=CLASSES,
+        task=Task(classes=CLASSES),
         shard_pairs=9,
     )
-    checks = examine_data(pairs, CLASSES, Facts(), shards=tmp_path / "shards", tolerated={}).checks
+    checks = examine_data(pairs, Task(classes=CLASSES), Facts(), shards=tmp_path / "shards", tolerated={}).checks
     (units,) = (check for check in checks if check.name == "units")
     assert ("looks like an 8-bit picture" in units.got) is is_picture

@@ -36,7 +36,7 @@ def predict(
     check: RefuseOddPixels = True,
     device: Device = "auto",
 ) -> None:
-    """Map a scene: classes at 10 m, values with their unit, or class probabilities.
+    """Map a scene: classes, values or probabilities.
 
     The kind of the model decides. A segmentation gives the most probable class of each pixel of 10 m, with colours and
     names; a regression gives values. A model of classes per tile gives probabilities and confidence, and the most

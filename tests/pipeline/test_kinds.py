@@ -92,13 +92,13 @@ def test_the_card_speaks_of_the_kind(walked):
     assert {"scatter.png", "maps.png"} <= set(walked("field")["figures"])
 
 
-def test_sen12ms_goes_from_its_own_layout_to_a_champion_of_one_class_per_tile(walked):
+def test_sen12ms_goes_from_its_own_layout_to_a_registered_model_of_one_class_per_tile(walked):
     name, value = primary(walked("sen12ms"))
     assert name == "accuracy"
     assert value > 0.5
 
 
-def test_bigearthnet_v2_goes_from_its_own_layout_to_a_segmentation(walked):
+def test_bigearthnet_v2_goes_from_its_own_layout_to_a_registered_segmentation(walked):
     found = walked("bigearthnet")
     assert primary(found)[0] == "miou"
     assert np.array(found["answer"]["map"]).shape == (2, 120, 120)
