@@ -110,7 +110,7 @@ def write_sen12ms(raw: Path) -> None:
             }
             write(folder / f"s1_{scene}" / name.format("s1"), s1, 10, left, top)
             s2 = {
-                f"B{band}": (np.array([450, 1500, 900])[cover] * random.normal(1, 0.05, cover.shape) + 20 * band)
+                f"B{band}": np.array([250, 900, 420])[cover] * random.normal(1, 0.05, cover.shape) + 10 * band
                 for band in range(13)
             }
             numbers = {band: pixels.clip(30).astype(np.uint16) for band, pixels in s2.items()}
