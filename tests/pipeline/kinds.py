@@ -166,7 +166,7 @@ CASES = {
     "sen12ms": (
         write_sen12ms,
         ["data=sen12ms", "data.source.seasons=[summer]", "data.source.validation_share=0.34", "data.kind=multiclass",
-         "model.patch_px=32", "finetune.epochs=6", "+data.tolerated.counts=1000000"],
+         "model.patch_px=32", "finetune.epochs=16", "pretrain.epochs=1", "+data.tolerated.counts=1000000"],
     ),
     "bigearthnet": (
         write_bigearthnet,
