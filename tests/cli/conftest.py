@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.data.index import Pair, write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.files import file_sha256
@@ -67,7 +68,7 @@ def world(tmp_path_factory, exported):
         seed = 100 * len(split) + int(scene)
         return {name: cut(band(name, HEIGHT_M, WIDTH_M, seed), gsd_m, row, column) for name, gsd_m in GSD_M.items()}
 
-    write_shards(found.pairs, read, found.shards, inputs=exported.inputs, classes=CLASSES, shard_pairs=50)
+    write_shards(found.pairs, read, found.shards, inputs=exported.inputs, task=Task(classes=CLASSES), shard_pairs=50)
     write_index(found.pairs, found.index)
     kept = {"train_tiles": 2048, "validation_tiles": 2048, "tiles_per_scene": 64, "seed": 0}
     made = make_reference(exported.session, file_sha256(exported.path), found.shards, found.pairs, **kept)

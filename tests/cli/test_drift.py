@@ -12,6 +12,7 @@ import rasterio
 
 from fusmae.cli.compare_scenes import compare_scenes
 from fusmae.cli.scene_files import SceneFiles
+from fusmae.config.task import Task
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import ExportError, InputError
 from fusmae.files import file_sha256
@@ -174,7 +175,9 @@ def test_a_band_that_is_the_same_everywhere_in_training_is_measured_in_its_own_u
         pixels = {name: band(name, TILE_M, TILE_M, seed=crc32(pair.key.encode())) for name in GSD_M}
         return pixels | {"B05": np.full_like(pixels["B05"], 700)}
 
-    write_shards(world.pairs, read, tmp_path / "shards", inputs=exported.inputs, classes=CLASSES, shard_pairs=500)
+    write_shards(
+        world.pairs, read, tmp_path / "shards", inputs=exported.inputs, task=Task(classes=CLASSES), shard_pairs=500
+    )
     kept = {"train_tiles": 40, "validation_tiles": 40, "tiles_per_scene": 12, "seed": 0}
     made = make_reference(exported.session, file_sha256(exported.path), tmp_path / "shards", world.pairs, **kept)
     save_reference(made, tmp_path / "reference.npz")

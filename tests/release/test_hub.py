@@ -93,7 +93,7 @@ def test_an_encoder_that_was_trained_on_is_saved_without_the_head_that_no_longer
     encoder.eval().save_pretrained(tmp_path / "hub")
     again = PretrainedEncoder.from_pretrained(tmp_path / "hub")
     assert torch.equal(again(pixels), encoder(pixels))
-    assert again.checkpoint.classes == ()
+    assert again.checkpoint.task.classes == ()
     assert all(name.startswith("encoder.") for name in load_file(tmp_path / "hub" / "model.safetensors"))
     assert "trained on outside" in (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(CheckpointError, match="has no head"):
@@ -117,7 +117,7 @@ def test_what_is_in_the_folder_beside_the_model_stays(tmp_path, encoder):
     encoder.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "my own card"
     assert (tmp_path / ".git").is_dir()
-    assert PretrainedEncoder.from_pretrained(tmp_path).checkpoint.classes == ("a", "b", "c")
+    assert PretrainedEncoder.from_pretrained(tmp_path).checkpoint.task.classes == ("a", "b", "c")
 
 
 def test_a_failure_leaves_what_stood_there(tmp_path, encoder, monkeypatch):

@@ -26,9 +26,9 @@ from fusmae.training.trainer import build_trainer, fit
 from tests.conftest import NUM_PATCHES
 from tests.kinds import TASKS
 from tests.sections import architecture_of, finetune_section, pretrain_section, runtime_section
-from tests.study.conftest import compose, tiny, tiny_config
+from tests.study.conftest import compose, tiny, tiny_config, tiny_of
 
-__all__ = ["compose", "tiny", "tiny_config"]
+__all__ = ["compose", "tiny", "tiny_config", "tiny_of"]
 
 
 @pytest.fixture(autouse=True)

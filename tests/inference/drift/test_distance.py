@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import energy_distance as energy_distance_1d
 
 from fusmae.config.params import load_config
+from fusmae.config.task import Task
 from fusmae.data.index import Pair
 from fusmae.data.shard_writer import write_shards
 from fusmae.errors import InputError
@@ -72,7 +73,7 @@ def world(tmp_path_factory, exported, pairs):
         lambda pair: tile(np.random.default_rng(list(pair.key.encode()))),
         folder,
         inputs=exported.inputs,
-        classes=("water",),
+        task=Task(classes=("water",)),
         shard_pairs=50,
     )
     return folder

@@ -154,11 +154,11 @@ def test_the_service_takes_tiles_without_a_resolution_and_says_so(session, expor
     s1 = geotiff(dict(zip(("VV", "VH"), pixels["s1_10m"][0], strict=True)))
     s2 = geotiff(dict(zip(("B02", "B03"), pixels["s2_10m"][0], strict=True)))
     files = {"s1": [Upload("s1.tif", s1)], "s2": [Upload("s2.tif", s2)]}
-    arrays, warnings = read_tile(files, session.inputs, session.groups)
-    assert set(arrays) == {"s1_10m", "s2_10m"}
-    assert warnings == ["s2 has no B05: the tile is answered without them"]
+    tiles = read_tile(files, session.inputs, session.groups)
+    assert set(tiles.pixels) == {"s1_10m", "s2_10m"}
+    assert tiles.warnings == ("s2 has no B05: the tile is answered without them",)
     np.testing.assert_allclose(
-        session.run(arrays)["embedding"], session.run(without(pixels, "s2_20m"))["embedding"], atol=1e-5
+        session.run(tiles.pixels)["embedding"], session.run(without(pixels, "s2_20m"))["embedding"], atol=1e-5
     )
     with pytest.raises(InputError, match="s2 lacks B05"):
         read_tile(files, exported.inputs)

@@ -28,10 +28,10 @@ def test_an_encoder_that_passes_becomes_champion_of_its_own_name(checkout, confi
     assert (champion_number(ENCODER), champion_number(NAME)) == ("1", "")
     assert f"champion: {ENCODER}/1" in checked_ledger(ENCODER)
     (model,) = verdict_of(checkout, 1)["facts"]["models"]
-    assert sorted(model["macro_ap"]) == sorted(ROWS)
+    assert sorted(model["scores"]["macro_ap"]) == sorted(ROWS)
     assert model["calibration_error"] is None
     page = (checkout / f"reports/gate/{ENCODER}-1/verdict.html").read_text(encoding="utf-8")
-    assert "macro_ap, probe s1" in page
+    assert "macro AP, probe s1" in page
     assert "calibration" not in page.split("<h2>Facts</h2>")[0]
 
 
@@ -51,7 +51,7 @@ def test_a_floor_of_one_modality_refuses_an_encoder(checkout, config):
     changed = text[:gate] + text[gate:].replace("s1+s2: 0.0", "s1+s2: 0.0\n    s2: 1.0", 1)
     Path("params.yaml").write_text(changed, encoding="utf-8")
     git("commit", "-q", "-a", "-m", "floor", cwd=checkout)
-    with pytest.raises(PromotionError, match=r"modalities knn s2: 0\.\d+; asked for: macro_ap of at least 1"):
+    with pytest.raises(PromotionError, match=r"modalities knn s2: 0\.\d+; asked for: micro_ap of at least 1"):
         promoted(load_config(Path("params.yaml")), "1")
 
 
@@ -68,5 +68,5 @@ def test_a_classifier_that_is_champion_of_the_name_can_not_be_compared_and_the_r
         run_file=Path("none.json"),
     )
     promoted(config, "3")
-    with pytest.raises(PromotionError, match=rf"metric knn: champion {ENCODER}/3 is a classifier"):
+    with pytest.raises(PromotionError, match=rf"metric knn: champion {ENCODER}/3 is a finetuned model"):
         promoted(config, "1")
