@@ -16,6 +16,7 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.cli.write_embeddings import write_embeddings
+from fusmae.config.task import Task
 from fusmae.data.index import write_index
 from fusmae.data.shard_writer import write_shards
 from fusmae.data.shards import ShardReader
@@ -169,7 +170,7 @@ def test_shards_of_other_bands_are_refused(tmp_path, embedded, exported, world):
     pixels |= {"B05": np.full((12, 12), 500, np.uint16)}
     pixels |= {name: np.full((24, 24), -12, np.float32) for name in ("VV", "VH")}
     one_a_split = list({pair.split: pair for pair in world.pairs}.values())
-    options = {"inputs": swapped, "classes": CLASSES, "shard_pairs": 50}
+    options = {"inputs": swapped, "task": Task(classes=CLASSES), "shard_pairs": 50}
     write_shards(one_a_split, lambda pair: pixels, tmp_path / "shards", **options)
     with pytest.raises(InputError, match="bands"):
         embedded(tmp_path / "test.parquet", shards=tmp_path / "shards")
