@@ -23,6 +23,12 @@ NOT_RUN = {
     "FUSMAE_WORKSPACE=$PWD prefect worker start --pool cpu": "needs a server; tests/team starts workers",
     "prefect deployment run pipeline/pipeline -p overrides='[\"pretrain.epochs=3\"]'": "tests/team runs it",
     "dvc exp run -S data=bigearthnet -S 'data.source.countries=[Austria]' examine": "110 GB",
+    "dvc exp run -S data=synthetic -S data.kind=segmentation -S data.source.num_pairs=200": (
+        "trains for half an hour; tests/pipeline/test_kinds.py trains a smaller one"
+    ),
+    "dvc exp run -S data=sen12ms -S data.kind=multiclass -S model.patch_px=16": (
+        "hundreds of GB; tests/pipeline/test_kinds.py trains on a few tiles in its layout"
+    ),
     "fusmae tile --s1 s1.tif --s2 s2_folder --labels fields.gpkg --class-column crop": "tests/cli/test_tile.py runs it",
     "fusmae predict --model fusmae@champion --s2 item.json --bbox 13.3,48.1,13.5,48.3 --out map.tif": (
         "needs an item of a scene there; tests/cli/test_stac.py runs the command"
