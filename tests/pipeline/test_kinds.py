@@ -64,7 +64,7 @@ def test_the_service_answers_in_the_form_of_the_kind(walked):
     assert maps.shape == true.shape == (2, 24, 24)
     assert (maps == true)[true != 255].mean() > 0.8
     values = walked("regression")
-    assert values["answer"]["unit"] == "t/ha"
+    assert values["answer"]["value"] == {"name": "biomass", "unit": "t/ha"}
     assert np.ravel(values["answer"]["values"]) == pytest.approx(np.ravel(values["labels"]), abs=40)
     assert np.array(walked("field")["answer"]["values"]).shape == (2, 24, 24)
 

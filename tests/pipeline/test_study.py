@@ -38,7 +38,7 @@ def studied(tmp_path_factory, new_workspace):
 
 def test_the_study_command_composes_runs_every_cell_and_says_where_to_look(studied):
     params = yaml.safe_load((studied.folder / "study" / "params.yaml").read_text(encoding="utf-8"))
-    assert params["data"]["source"] == {"name": "synthetic", "num_pairs": 50, "seed": 5}
+    assert params["data"]["source"] == {"name": "synthetic", "num_pairs": 50, "seed": 5, "value_per": "pixel"}
     assert params["study"]["run"] == ["fusmae", "s1-only"]
     cells = ("fusmae-1", "s1-only-1")
     expected = {"data", "report", *(f"{stage}@{cell}" for stage in ("pretrain", "measure") for cell in cells)}
