@@ -30,8 +30,7 @@ from torch import Tensor, nn
 
 from benchmarks import command_line as cli
 from benchmarks.dense_fusion import model_of
-from benchmarks.dense_runs import World, counts_of, make_world, train
-from fusmae.config.runtime import RuntimeConfig
+from benchmarks.dense_runs import RUNTIME, World, counts_of, make_world, train
 from fusmae.config.training import AugmentConfig, PretrainConfig
 from fusmae.data.datamodule import Draws, PairDataModule
 from fusmae.data.shards import ShardReader
@@ -51,10 +50,6 @@ from fusmae.training.trainer import build_trainer, fit
 
 RESAMPLES, ROUNDS = 500, 20
 HEADS = ("linear", "tokens", "pixels", "both")
-RUNTIME = RuntimeConfig(
-    num_workers=0, accelerator="auto", strategy="ddp", checkpoint_every_steps=10_000, scheduler="",
-    num_dask_workers=0, mirrors=[], num_connections=1,
-)  # fmt: skip
 
 
 class LinearHead(nn.Module):

@@ -31,6 +31,11 @@ from fusmae.training.trainer import build_trainer, fit
 
 COARSE_PX = 10
 """Side of the blocks of coarse maps: CORINE, from which BigEarthNet's maps come, has nothing narrower than 100 m."""
+RUNTIME = RuntimeConfig(
+    num_workers=0, accelerator="auto", strategy="ddp", checkpoint_every_steps=10_000, scheduler="",
+    num_dask_workers=0, mirrors=[], num_connections=1,
+)  # fmt: skip
+"""The machine's part of every training here: one process, without checkpoints in between."""
 _BATCH = 16
 
 Change = Callable[[Finetuner], None]
@@ -113,12 +118,8 @@ def train(
     if change is not None:
         torch.manual_seed(seed)
         change(module)
-    runtime = RuntimeConfig(
-        num_workers=0, accelerator="auto", strategy="ddp", checkpoint_every_steps=10_000, scheduler="",
-        num_dask_workers=0, mirrors=[], num_connections=1,
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        fit(build_trainer(runtime, epochs, seed, Path(folder), max_steps=steps, is_validated=False), module, data)
+        fit(build_trainer(RUNTIME, epochs, seed, Path(folder), max_steps=steps, is_validated=False), module, data)
     return module.eval()
 
 
