@@ -207,7 +207,11 @@ def _shown(row, name):
 
 
 def _short(score):
-    return f"{score:.3f}".removeprefix("0")
+    return f"{score:.3f}".replace("0.", ".", 1)
+
+
+def _range(interval):
+    return " to ".join(map(_short, interval))
 
 
 def test_the_page_on_embeddings_has_the_shares_that_were_measured():
@@ -222,3 +226,18 @@ def test_the_page_on_embeddings_has_the_shares_that_were_measured():
     assert f"{found['chance']['mean']:.0%}".replace("%", " %") in text
     assert {row["num_seeds"] for row in found["rows"].values()} == {3}
     assert f"{found['num_test_pairs']} test pairs" in text
+
+
+def test_the_page_on_labels_has_the_scores_with_both_sensors_and_with_one():
+    found = result("dense_fusion")
+    text = " ".join((ROOT / "docs" / "labels.md").read_text(encoding="utf-8").split())
+    for name, label in (("s1+s2", "S1 and S2"), ("s1", "S1"), ("s2", "S2")):
+        row = found["rows"][name]
+        assert len(row["seeds"]) == 3
+        miou = statistics.fmean(seed["miou"] for seed in row["seeds"])
+        assert f"| {label} | {_short(row['focus_iou'])} ({_range(row['interval'])}) | {_short(miou)} |" in text
+    for name, words in (("s2", "S2 alone by"), ("s1", "S1 alone is not shown:")):
+        row = found["both_minus"][name]
+        assert f"{words} {_short(row['difference'])} ({_range(row['interval'])})" in text
+    conditions = f"{found['steps']} steps on {found['num_train']} pairs, and scored on {found['num_test']} test pairs"
+    assert f"{conditions} from {found['num_places']} places" in text
