@@ -36,7 +36,8 @@ from fusmae.inference.scene.grid import lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
 from fusmae.inference.scene.tiles import TileBatch, cut_batches, read_strips
-from fusmae.inference.session import MAP_GSD_M, PRESENCE, Session
+from fusmae.inference.session import PRESENCE, Session
+from fusmae.modalities import map_side_px
 from fusmae.runs.environment import keep_freed_memory
 
 SCENES_M = {"large": (200_000, 200_000), "dense": (60_000, 60_000), "dense_small": (9_600, 9_600)}
@@ -275,7 +276,7 @@ def untrained(size: str, session: Session, task: Task | None = None) -> Any:
     preprocessing = Preprocessing(inputs=session.inputs, statistics=session.metadata["statistics"])
     architecture = Architecture.of(section, preprocessing)
     task = task or session.require_task(session.path.name)
-    map_px = session.inputs[0].side_px * session.inputs[0].gsd_m // MAP_GSD_M if task.is_dense else None
+    map_px = map_side_px(session.inputs) if task.is_dense else None
     predictor = build_predictor(architecture, task, "mean", map_px, Encoder(architecture))
     return DeployablePredictor(Preprocess(preprocessing), predictor).eval()
 

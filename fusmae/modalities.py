@@ -1,11 +1,14 @@
 """What a modality is: its bands by name, their ground sampling distance and units."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fusmae.units import UNITS, Unit
+
+MAP_GSD_M = 10
+"""Side in metres of a pixel of a map, of classes or of values."""
 
 
 def _known(units: str) -> str:
@@ -139,3 +142,8 @@ def by_modality(inputs: Iterable[ModalityInput]) -> dict[str, tuple[ModalityInpu
     for item in inputs:
         found[item.modality] = (*found.get(item.modality, ()), item)
     return found
+
+
+def map_side_px(inputs: Sequence[ModalityInput]) -> int:
+    """Height and width of a tile's map in pixels: always on a 10 m grid, whatever the bands' resolution."""
+    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M

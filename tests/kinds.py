@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from fusmae.config.task import Task, Value
 from fusmae.data.index import Pair
-from fusmae.data.pixels import NO_CLASS, map_side_px
+from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import Origin
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, map_side_px
 from fusmae.models.encoder import Encoder
 from fusmae.models.predictors import Predictor, build_predictor
 from fusmae.models.preprocess import Preprocessing

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusmae.config.task import Value
 from fusmae.errors import PairError
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import MAP_GSD_M, ModalityInput
 from fusmae.rasters.band_names import PRODUCT_NAMES
 from fusmae.rasters.raster_file import Flags, nowhere_but
 from fusmae.rasters.unit_check import find_mistake
@@ -21,9 +21,6 @@ NO_CLASS = 255
 
 MIN_PRESENCE = 0.01
 """Share of a map's pixels that have a class which one class must cover to be a label of the whole tile."""
-
-MAP_GSD_M = 10
-"""Side of a map's pixels in metres."""
 
 _PRODUCT_NAMES = frozenset(chain(*PRODUCT_NAMES.values()))
 
@@ -127,11 +124,6 @@ def _stacked(key: str, bands: Mapping[str, NDArray[Any]], item: ModalityInput) -
 
 def _is_whole(band: NDArray[Any]) -> bool:
     return np.issubdtype(band.dtype, np.integer) or bool((band == np.round(band)).all())
-
-
-def map_side_px(inputs: Sequence[ModalityInput]) -> int:
-    """Height and width of a tile's map in pixels: always on a 10 m grid, whatever the bands' resolution."""
-    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M
 
 
 def check_map(key: str, pixels: NDArray[Any], side_px: int, num_classes: int) -> NDArray[np.uint8]:

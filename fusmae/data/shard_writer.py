@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from fusmae.config.task import Task
 from fusmae.data.cluster import Run
 from fusmae.data.index import SPLITS, Pair
-from fusmae.data.pixels import check_map, check_value_map, classes_in, map_side_px, stack_bands
+from fusmae.data.pixels import check_map, check_value_map, classes_in, stack_bands
 from fusmae.data.records import map_dtype, record_dtype, to_stored
 from fusmae.data.shards import FORMAT, LABELS, MANIFEST, MAPS, PIXELS, LeftOut, Origin, manifest_sha256, read_manifest
 from fusmae.errors import CHECK_OF_FAULT, PairError, ShardError, SourceError
 from fusmae.files import file_sha256, storage_error, write_json
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, map_side_px
 
 ReadPair = Callable[[Pair], dict[str, NDArray[Any]]]
 

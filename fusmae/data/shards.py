@@ -30,11 +30,10 @@ from numpy.typing import NDArray
 
 from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, Split
-from fusmae.data.pixels import map_side_px
 from fusmae.data.records import WHOLE, Files, damaged, first_record, map_dtype, read_records, record_dtype, to_physical
 from fusmae.errors import Fault, ShardError
 from fusmae.files import file_sha256
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, map_side_px
 
 FORMAT = 3
 MANIFEST, PIXELS, LABELS, MAPS = "manifest.json", "pixels.npy", "labels.npy", "maps.npy"

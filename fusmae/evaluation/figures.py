@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusmae.data.datamodule import Batch
 from fusmae.files import written_whole
-from fusmae.modalities import BandStatistics, Modality
+from fusmae.modalities import BandStatistics, Modality, ModalityInput, by_modality
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint
 from fusmae.units import Unit
@@ -39,6 +39,16 @@ def displayed(bands: Mapping[str, NDArray[Any]], unit: Unit) -> Image:
     else:
         shown = bands["VV"] if "VV" in bands else next(iter(bands.values()))
     return np.clip((shown - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def tile_images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
+    """The first tile of a batch as an image per modality, from the bands of its finest resolution."""
+    images = {}
+    for modality, items in by_modality(inputs).items():
+        finest = min(items, key=lambda item: item.gsd_m)
+        pixels = batch.pixels[finest.name][0].numpy()
+        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)), finest.unit)
+    return images
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Pictures of what a finetuned model predicts over test, by kind of labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay
 
 from fusmae.data.datamodule import Batch, PairDataModule
 from fusmae.data.pixels import NO_CLASS
-from fusmae.evaluation.figures import displayed, save_figure
+from fusmae.evaluation.figures import save_figure, tile_images
 from fusmae.evaluation.scorers import MulticlassScorer, Scorer, SegmentationScorer
-from fusmae.modalities import by_modality
 from fusmae.models.predictors import Predictor
 from fusmae.models.preprocess import Preprocess
 from fusmae.rasters.palette import class_colours
@@ -101,7 +100,7 @@ def save_maps(
     """Draw tiles of each modality beside the true and the predicted map, a row per pair."""
     reader, task = data.reader("test"), model.task
     keys = [reader.keys[int(batch.indices[0])] for batch, _ in drawn]
-    images = [_images(batch, reader.inputs) for batch, _ in drawn]
+    images = [tile_images(batch, reader.inputs) for batch, _ in drawn]
     maps = [np.asarray(batch.maps)[0] for batch, _ in drawn if batch.maps is not None]
     columns = len(images[0]) + 2
     figure = Figure(figsize=(2.4 * columns + 1.5, 2.6 * len(drawn) + 0.8), layout="constrained")
@@ -145,16 +144,6 @@ def _legend(figure: Any, classes: Sequence[str], present: Sequence[int]) -> None
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colours[at]), label=_short(classes[at]), **edge) for at in present
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
-
-
-def _images(batch: Batch, inputs: Sequence[Any]) -> Mapping[str, NDArray[np.float32]]:
-    """The tile of each modality as an image, from the bands of its finest resolution."""
-    images = {}
-    for name, items in by_modality(inputs).items():
-        finest = min(items, key=lambda item: item.gsd_m)
-        pixels = batch.pixels[finest.name][0].numpy()
-        images[name] = displayed(dict(zip(finest.bands, pixels, strict=True)), finest.unit)
-    return images
 
 
 def _short(name: str) -> str:

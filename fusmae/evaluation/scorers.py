@@ -207,9 +207,8 @@ class ValueScorer(Scorer):
 
     def score(self, found: NDArray[Any]) -> Scores:
         """See `Scorer`."""
-        return Scores(
-            {name: float(value[0]) for name, value in self._of(self._sums(found)[None].sum(axis=1)).items()}, {}, ()
-        )
+        values = self._of(self._sums(found).sum(axis=0, keepdims=True))
+        return Scores({name: float(value[0]) for name, value in values.items()}, {}, ())
 
     def draws(self, found: NDArray[Any], weights: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
         """See `Scorer`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusmae.config.task import Kind, Task
 from fusmae.errors import ConfigError, ExportError, InputError
-from fusmae.modalities import ModalityInput, by_modality
+from fusmae.modalities import ModalityInput, by_modality, map_side_px
 from fusmae.runs.environment import ONNXRUNTIME_GPU
 
 PRESENCE, EMBEDDING = "presence", "embedding"
@@ -27,8 +27,6 @@ OUTPUTS: dict[Kind, str] = {
     "regression": "value",
 }
 """Name of the output that answers a task, by its kind."""
-MAP_GSD_M = 10
-"""Side in metres of a pixel of `map`, and of `value` per pixel."""
 TOKENS = "tokens_"
 """Prefix of the name of an output with a modality's tokens, as `tokens_s2`."""
 PART = 2
@@ -99,7 +97,7 @@ class Session:
         try:
             self.metadata: dict[str, Any] = json.loads(properties[METADATA_KEY])
             self.inputs = tuple(ModalityInput.model_validate(item) for item in self.metadata["inputs"])
-            self.task = _task_of(self.metadata)
+            self.task = task_of(self.metadata)
             self.classes = self.task.classes if self.task else ()
             self.output = OUTPUTS[self.task.kind] if self.task else ""
             # Older versions have a column per modality.
@@ -234,7 +232,7 @@ class Session:
         """Shapes of the outputs that the task has, by name, without the dimension of the batch."""
         if self.task is None:
             return {}
-        side_px = self.inputs[0].side_px * self.inputs[0].gsd_m // MAP_GSD_M
+        side_px = map_side_px(self.inputs)
         shape = (self.task.num_outputs, *((side_px, side_px) if self.task.is_dense else ()))
         return dict.fromkeys((self.output, *(["logits"] if self.output == "probabilities" else [])), shape)
 
@@ -243,8 +241,11 @@ class Session:
         return {item.name for items in by_modality(self.inputs).values() if len(items) > 1 for item in items}
 
 
-def _task_of(metadata: Mapping[str, Any]) -> Task | None:
-    """What a graph predicts; graphs of older versions that have classes have several per tile."""
+def task_of(metadata: Mapping[str, Any]) -> Task | None:
+    """What a graph predicts by its metadata; None for an encoder.
+
+    Metadata of older versions state no task: a graph that has classes may have several per tile.
+    """
     if "task" in metadata:
         return Task.model_validate(metadata["task"]) if metadata["task"] else None
     return Task(classes=tuple(metadata["classes"])) if metadata["classes"] else None

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE
-from fusmae.inference.session import MAP_GSD_M
 from fusmae.modalities import ModalityInput
 from fusmae.rasters.raster_file import Flags
 from fusmae.rasters.s1_units import CROSSED_DB
@@ -44,11 +43,6 @@ class Tiles:
     pixels: Arrays  # `[B, C, h, w]` by input name, in physical units
     warnings: tuple[str, ...] = ()  # sentences on what was filled or left out
     ground: Ground | None = None  # where the tile lies; None for arrays
-
-
-def map_side_px(inputs: Sequence[ModalityInput]) -> int:
-    """Side of a tile in pixels of a map, of 10 m."""
-    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M
 
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, NotImplementedError)

@@ -16,9 +16,10 @@ from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import InputError
 from fusmae.inference.map.layers import Layer, map_layers
 from fusmae.inference.map.rasters import describe_raster, layer_profile
-from fusmae.inference.session import MAP_GSD_M, Session
+from fusmae.inference.session import Session
+from fusmae.modalities import MAP_GSD_M, map_side_px
 from fusmae.serving.answers import GEOTIFF, JSON, NPZ, Answer, ClassMaps, Embeddings, Quantity, TileClasses, Values
-from fusmae.serving.arrays import Ground, map_side_px
+from fusmae.serving.arrays import Ground
 
 # Largest numbers of bytes of one number in JSON, with its comma: of a position in `classes`, of a probability that is
 # rounded to six digits, and of any other number.

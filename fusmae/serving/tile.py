@@ -15,12 +15,11 @@ from rasterio.io import MemoryFile
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import require_real
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
-from fusmae.inference.session import MAP_GSD_M
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import MAP_GSD_M, ModalityInput, map_side_px
 from fusmae.rasters.band_names import names_in, needed_bands
 from fusmae.rasters.geometry import box_of, is_turned, north_up
 from fusmae.rasters.raster_file import Flags, nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
-from fusmae.serving.arrays import Ground, Tiles, map_side_px
+from fusmae.serving.arrays import Ground, Tiles
 from fusmae.sources.shared.raster import Raster, check_same_ground
 
 _MAX_SHIFT_M = 1.0

@@ -6,8 +6,8 @@ from torch import Tensor
 from fusmae.config.training import FinetuneConfig
 from fusmae.data.augment import apply_geometry, apply_to_maps
 from fusmae.data.datamodule import Batch
-from fusmae.data.pixels import map_side_px
 from fusmae.data.shards import ShardReader
+from fusmae.modalities import map_side_px
 from fusmae.models.predictors import Predictor, build_predictor
 from fusmae.models.preprocess import Preprocess
 from fusmae.training.checkpoint import Checkpoint

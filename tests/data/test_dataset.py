@@ -7,10 +7,11 @@ from torch.utils.data import DataLoader
 
 from fusmae.config.task import Task
 from fusmae.data.dataset import open_shards
-from fusmae.data.pixels import NO_CLASS, map_side_px
+from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import ShardReader
 from fusmae.errors import ShardError
+from fusmae.modalities import map_side_px
 
 
 def test_a_sample_has_an_image_per_modality_on_its_finest_grid_labels_and_key(shards, classes):

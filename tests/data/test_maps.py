@@ -13,11 +13,11 @@ import torch
 
 from fusmae.config.task import Task
 from fusmae.data.datamodule import Draws, PairDataModule
-from fusmae.data.pixels import NO_CLASS, map_side_px
+from fusmae.data.pixels import NO_CLASS
 from fusmae.data.shard_writer import Maps, write_shards
 from fusmae.data.shards import ShardReader
 from fusmae.errors import PairError, ShardError
-from fusmae.modalities import BandGroup, Modality, modality_inputs
+from fusmae.modalities import BandGroup, Modality, map_side_px, modality_inputs
 
 MAP_CLASSES = ("grass", "rock", "sea")
 SIDE_PX = 24

@@ -31,7 +31,8 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, scene_date
 from fusmae.inference.scene.stac_item import SceneItem
 from fusmae.inference.scene.tiles import look_side_m
-from fusmae.inference.session import MAP_GSD_M, Session
+from fusmae.inference.session import Session
+from fusmae.modalities import MAP_GSD_M
 from fusmae.rasters.geometry import Box
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from fusmae.config.task import Task
 from fusmae.data.index import SPLITS
-from fusmae.data.pixels import MAP_GSD_M
 from fusmae.errors import InputError
 from fusmae.inference.map.progress import Work, disk_named, work_key
 from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
@@ -40,7 +39,7 @@ from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Reading, Scene, open_scenes, richest_first, scene_date
 from fusmae.inference.scene.stac_item import SceneItem
 from fusmae.inference.scene.tiles import Strip, look_at, read_strips
-from fusmae.modalities import Modality, ModalityInput
+from fusmae.modalities import MAP_GSD_M, Modality, ModalityInput
 from fusmae.rasters.geometry import Box
 from fusmae.rasters.raster_file import Floats
 from fusmae.runs.utf8 import composed

@@ -18,11 +18,12 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
-from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
+from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import InputError, first_three
 from fusmae.inference.scene.bands import raster
 from fusmae.inference.scene.files import ENDINGS
 from fusmae.inference.scene.grid import Grid, Unit
+from fusmae.modalities import MAP_GSD_M
 from fusmae.rasters.geometry import Box, box_of
 from fusmae.runs.utf8 import composed
 

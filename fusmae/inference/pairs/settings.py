@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fusmae.config.task import Kind, Value
-from fusmae.data.pixels import MAP_GSD_M
 from fusmae.errors import InputError
 from fusmae.inference.pairs.folder import Content
 from fusmae.inference.pairs.labels import LabelFile
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE
-from fusmae.modalities import Modality, ModalityInput, modality_inputs
+from fusmae.modalities import MAP_GSD_M, Modality, ModalityInput, modality_inputs
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 DEFAULT_MIN_SHARE = 0.05

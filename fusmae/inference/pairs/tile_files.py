@@ -8,10 +8,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
+from fusmae.data.pixels import NO_CLASS
 from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.inference.scene.tiles import Strip, fill_nodata
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import MAP_GSD_M, ModalityInput
 from fusmae.rasters.raster_file import Flags, Floats, touched
 from fusmae.sources.folder.maps import MAPS
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fusmae.config.task import Kind, Task
 from fusmae.files import file_sha256
-from fusmae.inference.session import METADATA_KEY, PRESENCE
+from fusmae.inference.session import METADATA_KEY, PRESENCE, task_of
 from fusmae.modalities import ModalityInput
 
 _FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
@@ -43,9 +43,7 @@ def mlm_item(graph: Path, href: str) -> dict[str, Any]:
     model, sha256 = onnx.load(graph), file_sha256(graph)
     metadata = next(json.loads(item.value) for item in model.metadata_props if item.key == METADATA_KEY)
     inputs = [ModalityInput.model_validate(item) for item in metadata["inputs"]]
-    # Graphs of older versions state no task.
-    of_task = metadata.get("task") or ({"classes": metadata["classes"]} if metadata.get("classes") else None)
-    task = Task.model_validate(of_task) if of_task else None
+    task = task_of(metadata)
     shapes = {array.name: _shape(array) for array in (*model.graph.input, *model.graph.output)}
     outputs = [_output(array.name, shapes[array.name], metadata, task) for array in model.graph.output]
     kind = _KINDS[task.kind] if task else "encoder"

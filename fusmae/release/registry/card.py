@@ -11,6 +11,7 @@ from fusmae.config.task import Task
 from fusmae.data.index import SPLITS, Pair
 from fusmae.evaluation.report import as_markdown, metric_label
 from fusmae.evaluation.scorers import LOWER_IS_BETTER
+from fusmae.inference.session import task_of
 from fusmae.release.lineage.record import GitState, Lineage
 from fusmae.release.markdown import fill
 
@@ -48,12 +49,10 @@ class CardFacts:
         best = rows[max(rows, key=lambda setting: setting.count("+"))] if rows else {}
         covered = {split: _coverage([pair for pair in self.pairs if pair.split == split]) for split in SPLITS}
         num_splits = Counter(place for found in covered.values() for place in found["places"])
-        # Graphs of older versions state no task.
-        stated = self.metadata.get("task") or {"classes": self.metadata["classes"]}
         metrics = self.scores["metrics"].get(protocol)
         return vars(self) | {
             "GitState": GitState,
-            "task": Task.model_validate(stated),
+            "task": task_of(self.metadata) or Task(),
             "metrics": metrics,
             "label": metric_label,
             "lower_is_better": LOWER_IS_BETTER,

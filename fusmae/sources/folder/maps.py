@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusmae.config.task import Value
-from fusmae.data.pixels import MAP_GSD_M, NO_CLASS, require_possible_values
+from fusmae.data.pixels import NO_CLASS, require_possible_values
 from fusmae.errors import PairError, first_three
+from fusmae.modalities import MAP_GSD_M
 from fusmae.rasters.geometry import is_turned
 from fusmae.sources.shared.raster import Raster, is_same_ground
 

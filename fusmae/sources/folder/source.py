@@ -20,10 +20,10 @@ from rasterio.errors import RasterioError
 
 from fusmae.config.task import Kind, Task, Value
 from fusmae.data.index import SPLITS, Pair, Split
-from fusmae.data.pixels import MAP_GSD_M, NO_CLASS
+from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
-from fusmae.modalities import ModalityInput, Units
+from fusmae.modalities import MAP_GSD_M, ModalityInput, Units
 from fusmae.rasters.geometry import cell_column, cell_row, lon_lat
 from fusmae.rasters.raster_file import how_to_state_quantity, touched
 from fusmae.rasters.s1_units import LinearUnits, S1Units

@@ -1,6 +1,6 @@
 """Write a variant's cell, with pictures of reconstructed tiles and of the worst predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from fusmae.config.data import DataConfig
 from fusmae.config.task import Task
-from fusmae.data.datamodule import Batch, PairDataModule
+from fusmae.data.datamodule import PairDataModule
 from fusmae.data.index import Pair
 from fusmae.evaluation import diagnostics
-from fusmae.evaluation.figures import Image, displayed, draw_reconstructions, save_images
+from fusmae.evaluation.figures import draw_reconstructions, save_images, tile_images
 from fusmae.files import written_whole
-from fusmae.modalities import Modality, ModalityInput
+from fusmae.modalities import Modality
 from fusmae.runs.tracking import Run, describe_hardware
 from fusmae.study.measure.measurement import Measurement
 from fusmae.study.results import PICTURES, Cell, Found, Picture, write_cell
@@ -133,7 +133,7 @@ def failure_pictures(
         key, caption = reader.keys[row], _caption(task, labels[row], predicted[row])
         file = f"failure_{at:02d}_{key}.png"
         (batch,) = data.batches("test", [row])
-        images = _images(batch, reader.inputs)
+        images = tile_images(batch, reader.inputs)
         save_images(folder / file, key, {"": images}, reader.origin.warning, (3.1 * len(images), 4.0), title_size=8)
         found.append(Picture(file, "failure", key, caption, pairs[key].lon, pairs[key].lat))
     return found
@@ -147,13 +147,3 @@ def _caption(task: Task, label: NDArray[Any], predicted: NDArray[Any]) -> str:
     likeliest = np.argsort(-predicted)[: max(2, int(label.sum()))]
     said = "; ".join(f"{task.classes[k]} {predicted[k]:.2f}" for k in likeliest)
     return f"true: {'; '.join(task.classes[k] for k in np.flatnonzero(label))}. Said: {said}."
-
-
-def _images(batch: Batch, inputs: Sequence[ModalityInput]) -> dict[str, Image]:
-    """The first tile of a batch as an image per modality, from the bands of its finest resolution."""
-    images = {}
-    for modality in dict.fromkeys(item.modality for item in inputs):
-        finest = min((item for item in inputs if item.modality == modality), key=lambda item: item.gsd_m)
-        pixels = batch.pixels[finest.name][0].numpy()
-        images[modality] = displayed(dict(zip(finest.bands, pixels, strict=True)), finest.unit)
-    return images
