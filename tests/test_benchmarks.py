@@ -207,7 +207,8 @@ def _shown(row, name):
 
 
 def _short(score):
-    return f"{score:.3f}".replace("0.", ".", 1)
+    sign = "-" if score < 0 else ""
+    return sign + f"{abs(score):.3f}".removeprefix("0")
 
 
 def _range(interval):

@@ -101,7 +101,7 @@ def reconstruction_pictures(
     The draws of `data` give each tile its masks, `modalities` the order of bands, `pairs` (by key) the locations.
     """
     reader = data.reader("test")
-    rows = np.unique(np.linspace(0, len(reader) - 1, count).astype(int)).tolist()
+    rows = reader.spread(count)
     keys = [reader.keys[row] for row in rows]
     (batch,) = data.batches("test", rows, len(rows))
     batch = batch._replace(pixels=batch.only(tuple(modalities)))
