@@ -1,15 +1,14 @@
 """STAC items of the scenes that tests make, and a web server for them that reads ranges."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import rasterio
 from rasterio.warp import transform_bounds
 
 from tests.sources.transfer.conftest import FileServer, Handler
+from tests.web import web_server
 
 # Earth Search's names of the bands, and those of the agency.
 COMMON = {"B02": "blue", "B03": "green", "B05": "rededge1"}
@@ -103,12 +102,6 @@ class WebHandler(Handler):
 def serving(files):
     """Serve contents by path: bytes, a text to redirect to, or the number of an error; yields the server."""
     told = FileServer(files=files)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("ToldHandler", (WebHandler,), {"told": told}))
-    server.daemon_threads = True
-    told.address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
+    with web_server(type("ToldHandler", (WebHandler,), {"told": told})) as server:
+        told.address = server.address
         yield told
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.tracking import stage_run
+from tests.web import web_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,11 +175,9 @@ def server(store, monkeypatch):
     """An address at which `OldServer` answers."""
     monkeypatch.setattr(OldServer, "asked", [])
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with ThreadingHTTPServer(("127.0.0.1", 0), OldServer) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{running.server_port}")
+    with web_server(OldServer) as running:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", running.address)
         yield running
-        running.shutdown()
 
 
 def test_a_server_that_is_too_old_is_refused_before_a_stage_begins(store, server):

@@ -1,12 +1,12 @@
 """What happens by itself: events start deployments, and people are told of failures."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.team.team import EMIT, runs_of, wait_for
+from tests.web import web_server
 
 pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(900)]
 
@@ -64,14 +64,12 @@ SAVE = (
 
 @pytest.fixture
 def webhook(team):
-    server = HTTPServer(("127.0.0.1", 0), Told)
-    server.heard = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    team.run("python", "-c", SAVE, f"http://127.0.0.1:{server.server_port}/hook")
-    yield server
-    # Later runs would fail to call a webhook that is gone.
-    team.run("python", "-c", f"{BLOCK}; Block.delete('fusmae')")
-    server.shutdown()
+    with web_server(Told) as server:
+        server.heard = []
+        team.run("python", "-c", SAVE, f"{server.address}/hook")
+        yield server
+        # Later runs would fail to call a webhook that is gone.
+        team.run("python", "-c", f"{BLOCK}; Block.delete('fusmae')")
 
 
 def test_a_run_with_a_wrong_override_fails_before_anything_runs_and_people_are_told(team, webhook):

@@ -1,6 +1,5 @@
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -8,6 +7,7 @@ from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.release.export.onnx_file import write_graph
 from fusmae.release.registry.versions import find_by_reference, register_graph
+from tests.web import web_server
 
 
 @pytest.fixture
@@ -146,13 +146,10 @@ def refusing(monkeypatch):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    yield lambda code, error, message: said.update(refusal=(code, {"error_code": error, "message": message}))
-    server.shutdown()
-    server.server_close()
+    with web_server(Handler) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        yield lambda code, error, message: said.update(refusal=(code, {"error_code": error, "message": message}))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from hashlib import md5
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +16,7 @@ from fusmae.sources.bigearthnet.source import BigEarthNetSource
 from fusmae.sources.patches import v2
 from fusmae.sources.transfer.fetch import PROVIDED
 from fusmae.sources.transfer.remote import Archive, DownloadOptions, RemoteFile
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def __init__(self, *args, asked: list[str], **kwargs) -> None:
-        self.asked = asked
-        super().__init__(*args, **kwargs)
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *args) -> None:
-        pass
+from tests.web import FolderHandler, web_server
 
 
 @pytest.fixture
@@ -44,11 +30,8 @@ def served(tmp_path: Path, asked: list[str]) -> Iterator[tuple[Path, str]]:
     """An empty folder, and the address at which it is served."""
     folder = tmp_path / "served"
     folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, asked=asked, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with web_server(partial(FolderHandler, asked=asked, directory=folder)) as server:
+        yield folder, server.address
 
 
 def packed(raw: Path, name: str) -> bytes:

@@ -1,9 +1,8 @@
 import hashlib
-import http.server
 import tarfile
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from fusmae.sources.sen12ms import source as sen12ms
 from fusmae.sources.sen12ms.source import Sen12msSource
 from fusmae.sources.transfer.fetch import PROVIDED
 from fusmae.sources.transfer.remote import DownloadOptions
+from tests.web import FolderHandler, web_server
 
 SEASONS = ("spring", "summer", "fall", "winter")
 
@@ -40,26 +40,13 @@ def test_the_three_archives_of_a_season_make_one_folder():
     assert [archive.makes for archive in sen12ms.season_archives(("summer",))] == ["ROIs1868_summer"] * 3
 
 
+@dataclass
 class Mirror:
     """A folder served over HTTP; `asked` are the paths that were asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, []
-        mirror = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args, **kwargs) -> None:
-                super().__init__(*args, directory=str(folder), **kwargs)
-
-            def send_head(self):
-                mirror.asked.append(self.path.removeprefix("/"))
-                return super().send_head()
-
-            def log_message(self, *args) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
+    folder: Path
+    address: str
+    asked: list[str]
 
 
 @pytest.fixture
@@ -79,13 +66,9 @@ def mirror(tmp_path: Path, tile_writer, list_writer, monkeypatch) -> Iterator[Mi
             md5s[f"{folder}_{kind}"] = md5_of(path)
     monkeypatch.setattr(sen12ms, "ARCHIVE_MD5S", md5s)
     monkeypatch.setattr(sen12ms, "LISTS", [replace(file, md5=md5_of(served / file.name)) for file in sen12ms.LISTS])
-    mirror = Mirror(served)
-    thread = threading.Thread(target=mirror.server.serve_forever)
-    thread.start()
-    yield mirror
-    mirror.server.shutdown()
-    thread.join()
-    mirror.server.server_close()
+    asked: list[str] = []
+    with web_server(partial(FolderHandler, asked=asked, directory=served)) as server:
+        yield Mirror(served, server.address, asked)
 
 
 def md5_of(path: Path) -> str:
@@ -119,7 +102,7 @@ def test_what_was_fetched_is_not_fetched_again_when_a_season_is_added(mirror, tm
     before = (tmp_path / "raw" / "ROIs1868_summer").stat().st_ino
     mirror.asked.clear()
     fetch(mirror, tmp_path, "summer", "winter")
-    assert {path.split(".")[0] for path in mirror.asked} == {f"ROIs2017_winter_{kind}" for kind in ("lc", "s1", "s2")}
+    assert {path.split(".")[0] for path in mirror.asked} == {f"/ROIs2017_winter_{kind}" for kind in ("lc", "s1", "s2")}
     assert (tmp_path / "raw" / "ROIs1868_summer").stat().st_ino == before
 
 

@@ -8,8 +8,9 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from fusmae.sources.transfer import download, segments, unpack
 from fusmae.sources.transfer import server as server_module
 from fusmae.sources.transfer.remote import Archive, RemoteFile
+from tests.web import web_server
 
 SMALL = {
     (segments, "SEGMENT_BYTES"): 2**16,
@@ -148,21 +150,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[], FileServer]]:
-    servers = []
+    with ExitStack() as servers:
 
-    def start() -> FileServer:
-        told = FileServer()
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("ToldHandler", (Handler,), {"told": told}))
-        server.daemon_threads = True
-        told.address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return told
+        def start() -> FileServer:
+            told = FileServer()
+            handler = type("ToldHandler", (Handler,), {"told": told})
+            told.address = servers.enter_context(web_server(handler)).address
+            return told
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.fixture
