@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -121,7 +122,7 @@ def _write_drafts(
         ]
         for layer, draft in zip(layers, drafts, strict=True):
             describe_raster(draft, layer, tags)
-        for part in (first, *rows):
+        for part in chain([first], rows):
             stop = 0
             for layer, draft in zip(layers, drafts, strict=True):
                 start, stop = stop, stop + len(layer.bands)

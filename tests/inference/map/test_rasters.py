@@ -1,6 +1,7 @@
 """A map's files are what other programs expect of them."""
 
 import json
+import weakref
 from datetime import UTC, datetime
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_overviews_of_classes_invent_no_class(tmp_path):
     for level in (0, 1):
         with rasterio.open(made.paths["classes"], overview_level=level) as dataset:
             assert set(np.unique(dataset.read(1))) <= {1, 3}
+
+
+def test_rows_are_written_as_they_come_and_never_kept(tmp_path):
+    """A large map of many classes has more bytes than the machine has memory."""
+    values, kept, most = np.full((3, 7, SHAPE[1]), 0.5), [], 0
+
+    def rows():
+        nonlocal most
+        for first in range(0, SHAPE[0] - 7, 7):
+            bands = bands_of(LAYERS, values)
+            kept.append(weakref.ref(bands))
+            most = max(most, sum(bands() is not None for bands in kept))
+            yield Rows(first, bands, values[:1].astype(np.float32))
+
+    write_rasters(tmp_path, "map", GRID, rows(), LAYERS, {})
+    assert most <= 4  # those of the first rows, of the last, of the next, and of a part of one
 
 
 def test_every_known_class_has_a_colour_of_its_own():
