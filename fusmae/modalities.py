@@ -144,6 +144,11 @@ def by_modality(inputs: Iterable[ModalityInput]) -> dict[str, tuple[ModalityInpu
     return found
 
 
+def tile_side_m(inputs: Sequence[ModalityInput]) -> int:
+    """Height and width of the tile that the arrays cover, in metres."""
+    return inputs[0].side_px * inputs[0].gsd_m
+
+
 def map_side_px(inputs: Sequence[ModalityInput]) -> int:
     """Height and width of a tile's map in pixels: always on a 10 m grid, whatever the bands' resolution."""
-    return inputs[0].side_px * inputs[0].gsd_m // MAP_GSD_M
+    return tile_side_m(inputs) // MAP_GSD_M

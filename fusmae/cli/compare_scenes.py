@@ -10,6 +10,7 @@ from rich.progress import Progress
 from fusmae.cli.scene_files import SceneFiles
 from fusmae.config.params import Config
 from fusmae.errors import InputError
+from fusmae.inference.devices import Device
 from fusmae.inference.drift.distance import judge_scene
 from fusmae.inference.drift.reference import REFERENCE, Reference, load_reference
 from fusmae.inference.drift.tiles import describe_tiles, spread_units
@@ -17,7 +18,8 @@ from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import Scene, open_scenes
-from fusmae.inference.session import Device, Session
+from fusmae.inference.session import Session
+from fusmae.modalities import tile_side_m
 from fusmae.release.registry.model_file import ModelFile, fetch_artifact, model_file
 from fusmae.reports.drift import Findings, as_text, write_drift_report
 
@@ -93,7 +95,7 @@ def _reference(model: ModelFile, session: Session, path: Path | None) -> Referen
 
 def _side_by_side(scenes: dict[str, Scene], session: Session) -> Grid:
     """Whole tiles from the top left: a tile that ends with the scene would count ground of its neighbours again."""
-    tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
+    tile_m = tile_side_m(session.inputs)
     grid = lay_grid(scenes, session.inputs, tile_m, has_cells=False)
     return replace(grid, width_m=grid.width_m // tile_m * tile_m, height_m=grid.height_m // tile_m * tile_m)
 

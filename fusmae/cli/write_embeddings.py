@@ -15,13 +15,15 @@ from fusmae.cli.scene_files import SceneFiles
 from fusmae.data.index import Split, read_index
 from fusmae.data.shards import ShardReader
 from fusmae.errors import InputError
+from fusmae.inference.devices import Device
 from fusmae.inference.geoparquet import embedding_table, write_tables
 from fusmae.inference.run_tiles import EmbeddedUnit, embedded_units, no_tile, setting_name
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, lay_grid
 from fusmae.inference.scene.reader import SceneReader
 from fusmae.inference.scene.scene import open_scenes
-from fusmae.inference.session import EMBEDDING, Device, Session
+from fusmae.inference.session import EMBEDDING, Session
+from fusmae.modalities import tile_side_m
 from fusmae.release.registry.model_file import ModelFile, model_file
 
 _BATCH = 16
@@ -81,7 +83,7 @@ def _embed_scenes(
     files = files.with_found(session.inputs)
     scenes = open_scenes(session.inputs, files.paths, files.readings, files.bbox, session.groups)
     # Tiles side by side, unless asked: a neighbour that overlaps is no find.
-    tile_m = session.inputs[0].side_px * session.inputs[0].gsd_m
+    tile_m = tile_side_m(session.inputs)
     grid = lay_grid(scenes, session.inputs, stride or tile_m, has_cells=False)
     with SceneReader(scenes, session.inputs, grid) as reader:
         if is_checked:

@@ -23,7 +23,8 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import LOGGING_CONFIG
 
 from fusmae.errors import FusmaeError, InputError
-from fusmae.inference.session import EMBEDDING, Device, Session
+from fusmae.inference.devices import Device
+from fusmae.inference.session import EMBEDDING, Session
 from fusmae.serving.answers import (
     ARRAYS_BODY,
     DESCRIPTION,

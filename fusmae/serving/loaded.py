@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from fusmae.inference.session import Device, Session
+from fusmae.inference.devices import Device
+from fusmae.inference.session import Session
+from fusmae.modalities import tile_side_m
 from fusmae.release.registry.model_file import ModelFile, model_file
 from fusmae.serving.answers import ModelDescription, ModelName, RegistryHealth
 from fusmae.serving.metrics import Metrics
@@ -38,7 +40,7 @@ class LoadedModel:
             **self.identity.model_dump(),
             inputs=[item.model_dump(mode="json") for item in inputs],
             modalities=metadata["modalities"],
-            tile_m=inputs[0].side_px * inputs[0].gsd_m,
+            tile_m=tile_side_m(inputs),
             task=self.session.task,
             classes=list(self.session.classes),
             data=metadata.get("data", ""),

@@ -15,7 +15,7 @@ from rasterio.io import MemoryFile
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import require_real
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE, fill_nodata
-from fusmae.modalities import MAP_GSD_M, ModalityInput, map_side_px
+from fusmae.modalities import MAP_GSD_M, ModalityInput, map_side_px, tile_side_m
 from fusmae.rasters.band_names import names_in, needed_bands
 from fusmae.rasters.geometry import box_of, is_turned, north_up
 from fusmae.rasters.raster_file import Flags, nowhere_but, read_bands, require_possible, statement_of, zero_is_nodata
@@ -160,7 +160,7 @@ def _read_file(upload: Upload, wanted: Sequence[ModalityInput]) -> tuple[Raster,
 def _check_grid(name: str, dataset: Any, wanted: Sequence[ModalityInput]) -> None:
     """Refuse complex pixels, and another CRS, grid or extent than a tile's, before any pixel is unpacked."""
     require_real(name, dataset)
-    tile_m, finest = wanted[0].side_px * wanted[0].gsd_m, max(item.side_px for item in wanted)
+    tile_m, finest = tile_side_m(wanted), max(item.side_px for item in wanted)
     if dataset.crs is None or not dataset.crs.is_projected or dataset.crs.linear_units_factor[1] != 1.0:
         raise InputError(
             f"{name} has no projected CRS in metres.",

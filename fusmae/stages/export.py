@@ -6,8 +6,7 @@ from fusmae.config.release import ExportConfig
 from fusmae.data.shards import ShardReader
 from fusmae.files import write_json, written_whole
 from fusmae.inference.session import Session
-from fusmae.release.export.devices import on_every_device
-from fusmae.release.export.graph import check_parity, deployable, describe_graph, export_onnx
+from fusmae.release.export.graph import check_parity, deployable, describe_graph, export_onnx, on_every_device
 from fusmae.release.export.mlm import mlm_item
 from fusmae.release.export.onnx_file import save_onnx
 from fusmae.runs.provenance import git_state

@@ -15,7 +15,7 @@ from rasterio.warp import transform_bounds
 
 from fusmae.errors import InputError
 from fusmae.inference.scene.scene import Scene, richest_first
-from fusmae.modalities import ModalityInput
+from fusmae.modalities import ModalityInput, tile_side_m
 from fusmae.rasters.geometry import Box, lon_lat, measures_metres, utm_code
 from fusmae.rasters.raster_file import Flags
 
@@ -127,7 +127,7 @@ def lay_grid(
     Raises:
         InputError: the scenes don't overlap, the ground is smaller than a tile, or the stride does not fit the tile.
     """
-    tile_m = inputs[0].side_px * inputs[0].gsd_m
+    tile_m = tile_side_m(inputs)
     step_m = math.lcm(*(item.gsd_m for item in inputs), cell_m or 1)
     stride_m = _checked_stride(stride_m, tile_m, step_m)
     least_m = min(stride_m, _LEAST_BLOCK_M) if cell_m else stride_m / _BLOCKS_PER_STRIDE if has_cells else 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusmae.errors import ExportError
+from fusmae.inference.devices import PROVIDERS
 from fusmae.inference.session import EMBEDDING, OUTPUTS, PRESENCE, TOKENS, Session
 from fusmae.modalities import by_modality
 from fusmae.models.architecture import modality_settings
@@ -283,3 +284,27 @@ def check_parity(
                 hint="look for an operator that the exporter changed; nothing was exported",
             )
     return {"num_pairs": num_pairs, "max_abs_error_allowed": max_abs_error, "checks": checks}
+
+
+def on_every_device(session: Session, check: Callable[[Session], dict[str, Any]]) -> dict[str, Any]:
+    """Run a check of parity on the CPU, and on a GPU if onnxruntime can use one.
+
+    Args:
+        session: session of the graph on the CPU.
+        check: function that returns a report with `checks`, a list of rows.
+
+    Returns:
+        The report of the CPU; rows of a GPU follow its own, and name their `provider`.
+
+    Raises:
+        ExportError: a check fails; where it is that of a GPU, the error names the provider.
+    """
+    report, other = check(session), Session(session.path, device="auto")
+    if other.device == session.device:
+        return report
+    provider = PROVIDERS[other.device]
+    try:
+        rows = [{**row, "provider": provider} for row in check(other)["checks"]]
+    except ExportError as error:
+        raise ExportError(f"With {provider}: {error}") from error
+    return {**report, "checks": [*report["checks"], *rows]}

@@ -23,7 +23,7 @@ from fusmae.data.index import SPLITS, Pair, Split
 from fusmae.data.pixels import NO_CLASS
 from fusmae.errors import PairError, SourceError
 from fusmae.files import file_sha256, visible_files, write_json
-from fusmae.modalities import MAP_GSD_M, ModalityInput, Units
+from fusmae.modalities import MAP_GSD_M, ModalityInput, Units, tile_side_m
 from fusmae.rasters.geometry import cell_column, cell_row, lon_lat
 from fusmae.rasters.raster_file import how_to_state_quantity, touched
 from fusmae.rasters.s1_units import LinearUnits, S1Units
@@ -137,7 +137,7 @@ class FolderSource(Source):
         found = read_raster(path, pair.key, hint=LAYOUT_HINT)
         # One band of the pair is read, only for its place.
         ground = read_raster(raw / pair.files[self._inputs[0].modality], pair.key, hint=LAYOUT_HINT, bands=[1])
-        tile_m = self._inputs[0].side_px * self._inputs[0].gsd_m
+        tile_m = tile_side_m(self._inputs)
         if self.task.value is not None:
             is_finer = (found.bounds[2] - found.bounds[0]) / found.pixels.shape[2] < MAP_GSD_M
             how = "average" if is_finer and not found.crs.is_geographic else "bilinear"

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from fusmae.errors import Fault, InputError, PairError
-from fusmae.modalities import ModalityInput, Units
+from fusmae.modalities import ModalityInput, Units, tile_side_m
 from fusmae.rasters.geometry import box_of, is_turned, lon_lat, measures_metres, north_up, utm_code
 from fusmae.rasters.raster_file import data_bands, read_bands, require_possible, scaled, statement_of
 
@@ -137,7 +137,7 @@ def require_ground(key: str, raster: Raster, inputs: Sequence[ModalityInput]) ->
     """
     fault: Fault = "georeference"
     got = _fault_of_place(raster)
-    tile_m = inputs[0].side_px * inputs[0].gsd_m
+    tile_m = tile_side_m(inputs)
     if not got:
         (left, bottom, right, top), (height, width) = raster.bounds, raster.pixels.shape[1:]
         width_m, height_m = right - left, top - bottom

@@ -4,8 +4,8 @@ import pytest
 
 from fusmae.errors import ExportError
 from fusmae.inference.session import Session
-from fusmae.release.export import devices
-from fusmae.release.export.devices import on_every_device
+from fusmae.release.export import graph
+from fusmae.release.export.graph import on_every_device
 
 ROW = {"modalities": ["s1", "s2"], "batch_size": 1, "max_abs_error": 1e-6}
 
@@ -19,7 +19,7 @@ def pretended_gpu(monkeypatch):
         session.device = {"auto": "cuda"}[device]
         return session
 
-    monkeypatch.setattr(devices, "Session", open_graph)
+    monkeypatch.setattr(graph, "Session", open_graph)
 
 
 def check(session):
