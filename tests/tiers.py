@@ -16,7 +16,7 @@ SECOND_TIER = {
     "servers": "starts a server of MLflow, Prefect, PostgreSQL or STAC as a process",
     "browser": "opens a page in Chromium",
     "installs": "installs packages from the package index",
-    "slow": "takes about a minute or more of one core",
+    "slow": "takes about half a minute or more of one core",
 }
 """Markers, each with what its tests need."""
 
@@ -30,7 +30,11 @@ BY_PATH: dict[str, dict[str, str]] = {
     },
     "tests/operations": {"servers": "compose.yaml's services as processes, and the files that they are made of"},
     "tests/study/test_report_browser.py": {"browser": "charts, sorting and comparisons are the page's own code"},
+    "tests/cli/test_new_modality.py": {"pipeline": "runs all stages, in its own process"},
     "tests/cli/test_serve_lock.py": {"installs": "an environment that has nothing but requirements-serve.lock"},
+    "tests/examination/test_examine.py::test_the_whole_table_of_bigearthnet_is_examined_in_bounded_memory": {
+        "slow": "reads and examines the table of half a million pairs, in a process of its own"
+    },
     "tests/inference/map/test_predict.py::test_memory_of_a_map_at_ten_metres_does_not_grow_with_the_scene": {
         "slow": "maps ten million pixels, in a process of its own"
     },
@@ -40,6 +44,9 @@ BY_PATH: dict[str, dict[str, str]] = {
     "tests/release/export/test_operator_sets.py": {
         "installs": "an onnxruntime of 2024",
         "slow": "exports a graph for each of four operator sets",
+    },
+    "tests/sources/bigearthnet/test_official_tables.py": {
+        "slow": "reads the table of half a million pairs, in a process of its own, too"
     },
     "tests/study/measure/test_cell.py": {
         "slow": "pretrains several variants of a study and measures each in every way"
