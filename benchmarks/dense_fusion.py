@@ -53,8 +53,8 @@ def ious_of(confusion: NDArray[Any], classes: list[int]) -> float:
 
 
 def main(
-    pairs: Annotated[int, typer.Option(help="Pairs of the world, half of which are trained on.")] = 1200,
-    steps: Annotated[int, typer.Option(help="Training steps of 16 pairs.")] = 900,
+    pairs: Annotated[int, typer.Option(help="Pairs of the world, half of which are trained on.")] = 600,
+    steps: Annotated[int, typer.Option(help="Training steps of 16 pairs.")] = 750,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     patch_px: Annotated[int, typer.Option(help="Side of a patch.")] = 12,
     folder: cli.Folder = cli.MADE,
@@ -75,7 +75,7 @@ def main(
         begun = time.perf_counter()
         for seed in range(seeds):
             _, start = initial_autoencoder(model_of(modalities, patch_px), preprocessing, seed)
-            module = train(world, start, steps=steps, seed=seed, learning_rate=1e-3, modalities=modalities)
+            module = train(world, start, steps=steps, seed=seed, modalities=modalities)
             counts = counts_of(world, module, modalities)
             confusions = counts[:, : len(reader.classes) ** 2].astype(np.float64)
             side = len(reader.classes)

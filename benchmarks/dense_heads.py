@@ -139,7 +139,7 @@ def exported(module: Finetuner, start: Checkpoint, path: Path) -> Session:
 def main(
     pairs: Annotated[int, typer.Option(help="Pairs of the world, half of which are trained on.")] = 600,
     epochs: Annotated[int, typer.Option(help="Epochs of pretraining.")] = 10,
-    steps: Annotated[int, typer.Option(help="Training steps of 16 pairs.")] = 200,
+    steps: Annotated[int, typer.Option(help="Training steps of 16 pairs.")] = 150,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     folder: cli.Folder = cli.MADE,
     out: cli.Out = cli.RESULTS / "dense_heads.json",
@@ -166,7 +166,6 @@ def main(
                             start,
                             steps=steps,
                             seed=seed,
-                            learning_rate=1e-3,
                             is_frozen=how == "frozen",
                             change=change_to(kind, len(reader.classes)),
                         )

@@ -37,6 +37,8 @@ RUNTIME = RuntimeConfig(
 )  # fmt: skip
 """The machine's part of every training here: one process, without checkpoints in between."""
 _BATCH = 16
+_LEARNING_RATE = 3e-3
+"""Rate of the batch; with 1e-3 these small models learn less in the same steps."""
 
 Change = Callable[[Finetuner], None]
 """What turns the product's head into a rival one, before training."""
@@ -91,7 +93,6 @@ def train(
     *,
     steps: int,
     seed: int,
-    learning_rate: float,
     is_frozen: bool = False,
     modalities: Sequence[str] = ("s1", "s2"),
     modality_drop: float = 0.0,
@@ -103,7 +104,7 @@ def train(
     section = FinetuneConfig(
         epochs=epochs,
         batch_size=_BATCH,
-        base_lr=learning_rate * REFERENCE_BATCH / _BATCH,
+        base_lr=_LEARNING_RATE * REFERENCE_BATCH / _BATCH,
         weight_decay=0.05,
         warmup_epochs=epochs * 0.1,
         modality_drop=modality_drop,
@@ -118,6 +119,8 @@ def train(
     if change is not None:
         torch.manual_seed(seed)
         change(module)
+    # Convolutions of few channels take about two thirds of the time on a CPU.
+    module.to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as folder:
         fit(build_trainer(RUNTIME, epochs, seed, Path(folder), max_steps=steps, is_validated=False), module, data)
     return module.eval()

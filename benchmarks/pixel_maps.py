@@ -22,7 +22,7 @@ from fusmae.files import write_json
 from fusmae.inference.session import Session
 from fusmae.runs.environment import keep_freed_memory
 
-_SCENES_M = {"tiny": (15_000, 15_000), "small": (4_800, 4_800)}
+_SCENES_M = {"tiny": (30_000, 30_000), "small": (4_800, 4_800)}
 
 
 def main(
