@@ -16,7 +16,7 @@ from fusmae.data.index import SPLITS
 from fusmae.errors import InputError
 from fusmae.inference.pairs.cut import Cut, cut_pairs
 from fusmae.inference.pairs.folder import TILES_FOR_PEOPLE, count_rows, counts_of
-from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.label_file import LabelFile
 from fusmae.inference.pairs.settings import CutSettings
 from fusmae.modalities import BandGroup, Modality, modality_inputs
 from fusmae.runs.utf8 import composed, read_utf8

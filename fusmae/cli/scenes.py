@@ -264,7 +264,7 @@ def tile(
     begin("tile")
     from fusmae.cli.cut_scenes import class_names, cut_scenes
     from fusmae.config.task import Value
-    from fusmae.inference.pairs.labels import LabelFile
+    from fusmae.inference.pairs.label_file import LabelFile
 
     if labels is None and (class_column or layer or classes):
         raise InputError(

@@ -21,8 +21,9 @@ from fusmae.errors import InputError
 from fusmae.inference.map.progress import Work, disk_named, work_key
 from fusmae.inference.pairs.blocks import Blocks, SplitTiles, side_for, split_tiles
 from fusmae.inference.pairs.folder import Content, CutScene, Tiles, data_section, read_content, work_text, write_content
-from fusmae.inference.pairs.labels import Labels, LabelValues, open_labels
+from fusmae.inference.pairs.labels import Labels, label_tiles, map_look, open_labels
 from fusmae.inference.pairs.picture import picture_side_m, save_picture
+from fusmae.inference.pairs.raster_labels import LabelValues
 from fusmae.inference.pairs.settings import (
     CutSettings,
     inputs_of,
@@ -32,7 +33,6 @@ from fusmae.inference.pairs.settings import (
     with_those_of,
 )
 from fusmae.inference.pairs.tile_files import move_tiles, nodata_shares, write_map, write_tile
-from fusmae.inference.pairs.tile_labels import label_tiles, map_look
 from fusmae.inference.scene.checks import check_pixels, print_warnings
 from fusmae.inference.scene.grid import Grid, Unit, lay_grid
 from fusmae.inference.scene.reader import SceneReader

@@ -10,7 +10,7 @@ import numpy as np
 from fusmae.config.task import Kind, Value
 from fusmae.errors import InputError
 from fusmae.inference.pairs.folder import Content
-from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.label_file import LabelFile
 from fusmae.inference.scene.tiles import MAX_EMPTY_SHARE
 from fusmae.modalities import MAP_GSD_M, Modality, ModalityInput, modality_inputs
 

@@ -19,7 +19,7 @@ from fusmae.errors import InputError, StorageError
 from fusmae.files import file_sha256
 from fusmae.inference.map.progress import Work
 from fusmae.inference.pairs.cut import cut_pairs
-from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.label_file import LabelFile
 from fusmae.inference.pairs.settings import CutSettings
 from fusmae.inference.scene.scene import Reading
 from fusmae.modalities import BandGroup, Modality

@@ -21,7 +21,7 @@ from fusmae.inference.pairs import cut as module
 from fusmae.inference.pairs.blocks import Blocks
 from fusmae.inference.pairs.cut import OUTCOMES, cut_pairs
 from fusmae.inference.pairs.folder import CutScene
-from fusmae.inference.pairs.labels import LabelFile
+from fusmae.inference.pairs.label_file import LabelFile
 from fusmae.inference.pairs.picture import save_picture
 from fusmae.inference.pairs.settings import CutSettings
 from fusmae.inference.scene.grid import Grid

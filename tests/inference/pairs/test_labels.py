@@ -11,7 +11,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from fusmae.errors import InputError
-from fusmae.inference.pairs.labels import LabelFile, open_labels
+from fusmae.inference.pairs.label_file import LabelFile
+from fusmae.inference.pairs.labels import open_labels
 from fusmae.inference.scene.grid import Grid
 from tests.inference.conftest import LEFT, TOP, UTM, write_raster
 
