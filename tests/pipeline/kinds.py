@@ -152,7 +152,6 @@ BANDS = (
 FOLDER = ["data=folder", *BANDS]
 VALUE = "data.source.value={name:biomass,unit:t/ha,min:0,per:%s}"
 CASES = {
-    "multilabel": (write_folder, [*FOLDER, "data.source.classes=[water,field,forest]"]),
     "multiclass": (write_folder, [*FOLDER, "data.source.classes=[water,field,forest]", "data.kind=multiclass"]),
     "segmentation": (
         write_folder,

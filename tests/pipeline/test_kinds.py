@@ -1,4 +1,7 @@
-"""Each kind of labels goes the whole way: from files to shards, a registered champion, a map and an answer."""
+"""Each kind of labels goes the whole way: from files to shards, a registered champion, a map and an answer.
+
+Several classes per tile go it in `test_own_scenes.py`.
+"""
 
 import json
 from pathlib import Path
@@ -41,7 +44,6 @@ def primary(found: Any, protocol: str = "finetune") -> tuple[str, float]:
 @pytest.mark.parametrize(
     ("case", "metric", "floor"),
     [
-        ("multilabel", "micro_ap", 0.9),
         ("multiclass", "accuracy", 0.9),
         ("segmentation", "miou", 0.6),
         ("regression", "r2", 0.6),
