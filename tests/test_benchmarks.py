@@ -232,13 +232,31 @@ def test_the_page_on_embeddings_has_the_shares_that_were_measured():
 def test_the_page_on_labels_has_the_scores_with_both_sensors_and_with_one():
     found = result("dense_fusion")
     text = " ".join((ROOT / "docs" / "labels.md").read_text(encoding="utf-8").split())
+
+    def cell(row):
+        return f"{_short(row['mean'])} ({_range(row['interval'])})"
+
     for name, label in (("s1+s2", "S1 and S2"), ("s1", "S1"), ("s2", "S2")):
         row = found["rows"][name]
         assert len(row["seeds"]) == 3
         miou = statistics.fmean(seed["miou"] for seed in row["seeds"])
-        assert f"| {label} | {_short(row['focus_iou'])} ({_range(row['interval'])}) | {_short(miou)} |" in text
-    for name, words in (("s2", "S2 alone by"), ("s1", "S1 alone is not shown:")):
-        row = found["both_minus"][name]
-        assert f"{words} {_short(row['difference'])} ({_range(row['interval'])})" in text
+        assert f"| {label} | {cell(row['told_apart'])} | {cell(row['focus_iou'])} | {_short(miou)} |" in text
+    for name, told, iou in (("s1", "than S1 alone by", "higher by"), ("s2", "than S2 alone by", "and by")):
+        difference = found["both_minus"][name]
+        assert difference["told_apart"]["interval"][0] > 0
+        for words, metric in ((told, "told_apart"), (iou, "focus_iou")):
+            row = difference[metric]
+            assert f"{words} {_short(row['difference'])} ({_range(row['interval'])})" in text
     conditions = f"{found['steps']} steps on {found['num_train']} pairs, and scored on {found['num_test']} test pairs"
     assert f"{conditions} from {found['num_places']} places" in text
+
+
+def test_classes_are_told_apart_by_chance_where_both_are_called_one_of_them():
+    import numpy as np
+
+    from benchmarks.dense_fusion import told_apart
+
+    one, half = np.zeros((3, 3)), np.full((3, 3), 5.0)
+    one[1, 1], one[2, 1], one[0, 1] = 30, 10, 1000
+    for confusion, expected in ((one, 0.5), (half, 0.5), (np.diag([1.0, 2.0, 3.0]), 1.0)):
+        assert told_apart(confusion, [1, 2]) == expected
