@@ -109,17 +109,8 @@ class LabelValues:
                 hint="`gdal_rasterize -a COLUMN -tr 10 10 -a_nodata -9999 FILE NEW.tif` makes one of polygons",
             )
         with raster(file.path) as dataset:
-            if dataset.crs is None:
-                raise labels_without_crs(file.path, f"`rio edit-info {file.path} --crs EPSG:…`, if you know it")
-            if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iuf":
-                raise InputError(
-                    f"{file.path} is no raster of numbers.",
-                    got=f"{dataset.count} bands of {dataset.dtypes[0]}",
-                    expected="one band",
-                    hint=f"`rio convert {file.path} NEW.tif --bidx 1`, if its first band has the numbers",
-                )
+            _require_usable(file.path, dataset, grid, "iuf", ("numbers", "one band", ""))
             box = box_of(dataset)
-            require_overlap(file.path, grid, dataset.crs, box)
             here = box_in(dataset.crs, grid) or box
             pixels_per_map_pixel = (here[2] - here[0]) / dataset.res[0] / (grid.width_m / MAP_GSD_M)
             self._scale, self._offset = dataset.scales[0], dataset.offsets[0]
@@ -150,16 +141,8 @@ def open_class_raster(file: LabelFile, grid: Grid, gsd_m: int) -> ClassNumbers:
             hint="leave out --class-column and --layer",
         )
     with raster(file.path) as dataset:
-        if dataset.crs is None:
-            raise labels_without_crs(file.path, f"`rio edit-info {file.path} --crs EPSG:…`, if you know it")
-        if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
-            raise InputError(
-                f"{file.path} is no raster of class numbers.",
-                got=f"{dataset.count} bands of {dataset.dtypes[0]}",
-                expected="one band of whole numbers",
-                hint=f"`rio convert {file.path} NEW.tif --bidx 1 --dtype uint8`, if its first band has the numbers",
-            )
-        require_overlap(file.path, grid, dataset.crs, box_of(dataset))
+        words = ("class numbers", "one band of whole numbers", " --dtype uint8")
+        _require_usable(file.path, dataset, grid, "iu", words)
         names = _numbered(file) or _categories(file.path)
         if not names:
             step = max(1, max(dataset.shape) // _LOOK_PX)
@@ -171,6 +154,24 @@ def open_class_raster(file: LabelFile, grid: Grid, gsd_m: int) -> ClassNumbers:
                 hint='--classes 1=NAME --classes 2=NAME, or --classes FILE.json with {"1": "NAME"}',
             )
     return ClassNumbers(file.path, names, grid, gsd_m)
+
+
+def _require_usable(path: Path, dataset: Any, grid: Grid, kinds: str, words: tuple[str, str, str]) -> None:
+    """Raise InputError unless a raster has a CRS and one band of these kinds of numbers, and lies on the grid.
+
+    `words` are what it holds, what is expected, and the option of `rio convert` that makes it.
+    """
+    if dataset.crs is None:
+        raise labels_without_crs(path, f"`rio edit-info {path} --crs EPSG:…`, if you know it")
+    if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in kinds:
+        content, expected, option = words
+        raise InputError(
+            f"{path} is no raster of {content}.",
+            got=f"{dataset.count} bands of {dataset.dtypes[0]}",
+            expected=expected,
+            hint=f"`rio convert {path} NEW.tif --bidx 1{option}`, if its first band has the numbers",
+        )
+    require_overlap(path, grid, dataset.crs, box_of(dataset))
 
 
 def _numbered(file: LabelFile) -> dict[int, str]:

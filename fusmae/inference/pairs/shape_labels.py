@@ -25,7 +25,7 @@ from fusmae.inference.pairs.label_file import (
 from fusmae.inference.scene.grid import Grid, Unit
 from fusmae.runs.utf8 import composed
 
-_POINT, _LINES, _POLYGON = 0, (1, 2), 3
+_POINT, _LINES = 0, (1, 2)
 
 
 class ShapeLabels:
