@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from tests.web import WebServer, web_server
+from tests.web import QuietHandler, WebServer, web_server
 
 
 def fail(error):
@@ -22,13 +22,10 @@ def test_a_server_prints_its_own_faults_and_no_connection_that_a_client_cuts(cap
 
 
 def test_a_server_goes_on_after_a_client_cut_its_connection(capsys):
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             self.send_response(204)
             self.end_headers()
-
-        def log_message(self, *_):
-            pass
 
     with web_server(Handler) as server:
         cut = socket.create_connection(server.server_address)

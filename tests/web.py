@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers requests without a line on standard error for each."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 class WebServer(ThreadingHTTPServer):
     """A server on a free port, which prints nothing when a client closes its connection early."""
 
@@ -40,7 +47,7 @@ def web_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[WebSe
             server.shutdown()
 
 
-class FolderHandler(SimpleHTTPRequestHandler):
+class FolderHandler(QuietHandler, SimpleHTTPRequestHandler):
     """Serves the files of a folder, and writes down what was asked for.
 
     Args:
@@ -56,6 +63,3 @@ class FolderHandler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.path)
         super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass

@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from tests.web import web_server
+from tests.web import QuietHandler, web_server
 
 ROOT = Path(__file__).parents[2]
 DVC = str(Path(sys.executable).with_name("dvc"))
@@ -83,7 +82,7 @@ def statuses(findings):
 def answering(answers) -> Iterator[str]:
     """The address of a server with these bodies by path; others are 404. Asked for a password, it wants basic auth."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             body = answers.get(self.path.split("?")[0])
             wanted = answers.get("authorization")
@@ -93,9 +92,6 @@ def answering(answers) -> Iterator[str]:
             self.send_response(code)
             self.end_headers()
             self.wfile.write((body or "").encode())
-
-        def log_message(self, *_):
-            pass
 
     with web_server(Handler) as server:
         yield server.address

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.runs.mlflow_store import connect
 from fusmae.runs.tracking import stage_run
-from tests.web import web_server
+from tests.web import QuietHandler, web_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,7 +152,7 @@ def test_processes_that_meet_at_an_empty_store_all_succeed(tmp_path):
     assert len({out.split()[-1] for out, _ in printed}) == 1
 
 
-class OldServer(BaseHTTPRequestHandler):
+class OldServer(QuietHandler):
     """Says of itself what a server of MLflow says; asked for anything else it knows nothing."""
 
     version, asked = "2.22.1", []
@@ -165,9 +164,6 @@ class OldServer(BaseHTTPRequestHandler):
         self.wfile.write(self.version.encode() if self.path == "/version" else b"")
 
     do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """What happens by itself: events start deployments, and people are told of failures."""
 
 import json
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.team.team import EMIT, runs_of, wait_for
-from tests.web import web_server
+from tests.web import QuietHandler, web_server
 
 pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.timeout(900)]
 
@@ -44,14 +43,11 @@ def test_automations_are_brought_up_to_date_and_not_made_twice(team):
     assert sorted(found["name"] for found in team.ask("automations/filter", limit=100)) == sorted(names)
 
 
-class Told(BaseHTTPRequestHandler):
+class Told(QuietHandler):
     def do_POST(self):
         self.server.heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.send_response(200)
         self.end_headers()
-
-    def log_message(self, *arguments):
-        pass
 
 
 BLOCK = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block"

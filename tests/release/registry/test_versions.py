@@ -1,5 +1,4 @@
 import json
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -7,7 +6,7 @@ from fusmae.errors import RegistryError
 from fusmae.files import file_sha256
 from fusmae.release.export.onnx_file import write_graph
 from fusmae.release.registry.versions import find_by_reference, register_graph
-from tests.web import web_server
+from tests.web import QuietHandler, web_server
 
 
 @pytest.fixture
@@ -132,7 +131,7 @@ def refusing(monkeypatch):
     """A server that shows its experiments and refuses everything else; gives the way to say how."""
     said = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             code, body = (200, {}) if "experiments/search" in self.path else said["refusal"]
@@ -142,9 +141,6 @@ def refusing(monkeypatch):
 
         def do_POST(self):
             self.do_GET()
-
-        def log_message(self, *_):
-            pass
 
     with web_server(Handler) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)

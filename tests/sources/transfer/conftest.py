@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from fusmae.sources.transfer import download, segments, unpack
 from fusmae.sources.transfer import server as server_module
 from fusmae.sources.transfer.remote import Archive, RemoteFile
-from tests.web import web_server
+from tests.web import QuietHandler, web_server
 
 SMALL = {
     (segments, "SEGMENT_BYTES"): 2**16,
@@ -70,7 +69,7 @@ class FileServer:
             return bool(left)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     told: FileServer
 
@@ -133,9 +132,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         if is_dropped:
             self.close_connection = True
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
