@@ -100,7 +100,10 @@ def main(
     jobs = [(modalities, seed) for modalities in SETTINGS for seed in range(seeds)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         running = [pool.submit(trained_counts, world, *job, steps, patch_px) for job in jobs]
-        made = {job: future.result() for job, future in zip(jobs, running, strict=True)}
+        made = {}
+        for (modalities, seed), future in zip(jobs, running, strict=True):
+            made[modalities, seed] = future.result()
+            print("trained", "+".join(modalities), "with seed", seed, flush=True)
     rows: dict[str, Any] = {}
     found: dict[str, dict[str, NDArray[Any]]] = {}
     for modalities in SETTINGS:
